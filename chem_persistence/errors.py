@@ -1,0 +1,242 @@
+"""Every error that the library raises, in one tree.
+
+ChemPersistenceError
+|-- InvalidArgument                 an argument that no call can accept (also a ValueError)
+|   |-- InvalidDatabaseUrl          a database URL that is missing, malformed, or cannot be honoured
+|   `-- InvalidDefinition           steps that make no flow: duplicate ids, types that do not fit
+|-- InvalidPayload                  a value that is not I-JSON, or larger than a store accepts
+|   `-- ArtifactTooLarge            an artifact above the store's size limit
+|-- UnreadableEvent                 a stored event that does not decode, or is missing
+|-- UnreplayableEvent               an event that decodes but contradicts the events before it
+|-- ConcurrencyConflict             the flow is not at the version the caller expected
+|-- EventIdReused                   an event id that already names an event with other content
+|-- ArtifactNotFound                no artifact has this hash
+|-- ArtifactCorrupt                 an artifact's content is not what its hash says
+|-- DefinitionMismatch              the flow belongs to another definition
+|-- FlowAlreadyCompleted            the flow has its last event
+|-- FlowNotCompleted                the flow has no fingerprint yet
+|-- FlowHasFailed                   a step of the flow failed and no retry is scheduled
+|-- FlowAwaitsUser                  a step of the flow waits for a person
+|-- StepRaised                      a step's own code raised; the original is the cause
+|-- MigrationError                  the database's schema is not one this library can use or make
+|   `-- UnsupportedServer           the server is older than PostgreSQL 15
+`-- StoreError                      the database refused a statement (its SQLSTATE is kept)
+    `-- StoreUnavailable            the database could not be reached, and the retries are used up
+"""
+
+from uuid import UUID
+
+__all__ = [
+    "ArtifactCorrupt",
+    "ArtifactNotFound",
+    "ArtifactTooLarge",
+    "ChemPersistenceError",
+    "ConcurrencyConflict",
+    "DefinitionMismatch",
+    "EventIdReused",
+    "FlowAlreadyCompleted",
+    "FlowAwaitsUser",
+    "FlowHasFailed",
+    "FlowNotCompleted",
+    "InvalidArgument",
+    "InvalidDatabaseUrl",
+    "InvalidDefinition",
+    "InvalidPayload",
+    "MigrationError",
+    "StepRaised",
+    "StoreError",
+    "StoreUnavailable",
+    "UnreadableEvent",
+    "UnreplayableEvent",
+    "UnsupportedServer",
+]
+
+
+class ChemPersistenceError(Exception):
+    """The root: catch it to catch whatever the library raises on purpose."""
+
+
+class InvalidArgument(ChemPersistenceError, ValueError):
+    """An argument is one that the call can never accept."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class InvalidDatabaseUrl(InvalidArgument):
+    """The database URL is missing, malformed, or asks for what the driver cannot give.
+
+    The message never repeats the URL, which may hold a password.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("database URL", reason)
+
+
+class InvalidDefinition(InvalidArgument):
+    """The steps given make no flow: no steps, a step id twice, or neighbours whose types do not fit."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("definition", reason)
+
+
+class InvalidPayload(ChemPersistenceError, ValueError):
+    """A value is not I-JSON (RFC 7493), or is larger than the store accepts; nothing was stored.
+
+    `path` is where, in the notation of RFC 9535 (`$.outputs[0]`); `reason` is why.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class ArtifactTooLarge(InvalidPayload):
+    """An artifact has more bytes than the store's limit; nothing was stored."""
+
+    def __init__(self, artifact_hash: str, size: int, limit: int) -> None:
+        super().__init__("$", f"artifact {artifact_hash} has {size} bytes, the limit is {limit}")
+        self.artifact_hash = artifact_hash
+        self.size = size
+        self.limit = limit
+
+
+class UnreadableEvent(ChemPersistenceError):
+    """A stored event is of an unknown kind, has bad fields, or is missing from its place."""
+
+    def __init__(self, flow_id: UUID, version: int, reason: str) -> None:
+        super().__init__(f"flow {flow_id}, version {version}: {reason}")
+        self.flow_id = flow_id
+        self.version = version
+        self.reason = reason
+
+
+class UnreplayableEvent(ChemPersistenceError):
+    """An event is readable but breaks the rules of replay, given the events before it."""
+
+    def __init__(self, flow_id: UUID, version: int, reason: str) -> None:
+        super().__init__(f"flow {flow_id}, version {version}: {reason}")
+        self.flow_id = flow_id
+        self.version = version
+        self.reason = reason
+
+
+class ConcurrencyConflict(ChemPersistenceError):
+    """The flow has `actual` events where the caller expected `expected`; nothing was stored."""
+
+    def __init__(self, flow_id: UUID, expected: int, actual: int) -> None:
+        super().__init__(f"flow {flow_id}: expected version {expected}, actual version {actual}")
+        self.flow_id = flow_id
+        self.expected = expected
+        self.actual = actual
+
+
+class EventIdReused(ChemPersistenceError):
+    """The event id already names an event of this flow with other content; nothing was stored."""
+
+    def __init__(self, flow_id: UUID, event_id: UUID) -> None:
+        super().__init__(f"flow {flow_id}: event id {event_id} names an event with other content")
+        self.flow_id = flow_id
+        self.event_id = event_id
+
+
+class ArtifactNotFound(ChemPersistenceError, LookupError):
+    """The store has no artifact with this hash."""
+
+    def __init__(self, artifact_hash: str) -> None:
+        super().__init__(f"no artifact has the hash {artifact_hash}")
+        self.artifact_hash = artifact_hash
+
+
+class ArtifactCorrupt(ChemPersistenceError):
+    """The artifact's content does not have the hash that names it."""
+
+    def __init__(self, artifact_hash: str, reason: str) -> None:
+        super().__init__(f"artifact {artifact_hash}: {reason}")
+        self.artifact_hash = artifact_hash
+        self.reason = reason
+
+
+class DefinitionMismatch(ChemPersistenceError):
+    """The flow was started with the definition `actual`; the one given is `expected`."""
+
+    def __init__(self, flow_id: UUID, expected: str, actual: str) -> None:
+        super().__init__(f"flow {flow_id}: belongs to definition {actual}, not to {expected}")
+        self.flow_id = flow_id
+        self.expected = expected
+        self.actual = actual
+
+
+class FlowAlreadyCompleted(ChemPersistenceError):
+    """The flow has its `FlowCompleted` event: there is nothing left to run."""
+
+    def __init__(self, flow_id: UUID) -> None:
+        super().__init__(f"flow {flow_id} is completed")
+        self.flow_id = flow_id
+
+
+class FlowNotCompleted(ChemPersistenceError):
+    """The flow has steps left to finish, so it has no fingerprint yet."""
+
+    def __init__(self, flow_id: UUID) -> None:
+        super().__init__(f"flow {flow_id} is not completed")
+        self.flow_id = flow_id
+
+
+class FlowHasFailed(ChemPersistenceError):
+    """A step of the flow failed; the flow stands still until a retry is scheduled."""
+
+    def __init__(self, flow_id: UUID, step_id: str) -> None:
+        super().__init__(f"flow {flow_id}: step {step_id!r} has failed and no retry is scheduled")
+        self.flow_id = flow_id
+        self.step_id = step_id
+
+
+class FlowAwaitsUser(ChemPersistenceError):
+    """A step of the flow waits for a `UserInteractionProvided` event."""
+
+    def __init__(self, flow_id: UUID, step_id: str) -> None:
+        super().__init__(f"flow {flow_id}: step {step_id!r} waits for a person's answer")
+        self.flow_id = flow_id
+        self.step_id = step_id
+
+
+class StepRaised(ChemPersistenceError):
+    """A step's own code raised; its `StepFailed` is in the log and the original is `__cause__`."""
+
+    def __init__(self, flow_id: UUID, step_id: str) -> None:
+        super().__init__(f"flow {flow_id}: step {step_id!r} raised")
+        self.flow_id = flow_id
+        self.step_id = step_id
+
+
+class MigrationError(ChemPersistenceError):
+    """The schema cannot be brought to, or is not at, a state that this library knows."""
+
+
+class UnsupportedServer(MigrationError):
+    """The server's version is below the oldest that the schema is valid on."""
+
+    def __init__(self, version: str, oldest: int) -> None:
+        super().__init__(f"the server is PostgreSQL {version}; {oldest} or newer is needed")
+        self.version = version
+        self.oldest = oldest
+
+
+class StoreError(ChemPersistenceError):
+    """The database refused; the driver's error is `__cause__`, its SQLSTATE is `sqlstate` if it had one."""
+
+    def __init__(self, reason: str, sqlstate: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.sqlstate = sqlstate
+
+
+class StoreUnavailable(StoreError):
+    """The database could not be reached or gave only transient errors, and the retries are used up.
+
+    Whether the last attempt was stored is not known: appending again with the same event ids settles it.
+    """
