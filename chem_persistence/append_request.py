@@ -1,0 +1,208 @@
+"""What one append asks for, checked and encoded before any store is touched.
+
+Every check that needs no store is made here, once, for all stores; so is the recognition of an append that
+is already stored, which makes a repeated append harmless.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from uuid_utils.compat import uuid7
+
+from chem_persistence.codec import (
+    StoredArtifact,
+    StoredEvent,
+    decode_event,
+    encode_kind,
+    encode_metadata,
+)
+from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.canonical import read_json
+from chem_persistence.domain.events import FlowEvent, FlowEventKind, FlowInitialized, StepFinished, event_type
+from chem_persistence.errors import ArtifactTooLarge, EventIdReused, InvalidArgument, InvalidPayload
+from chem_persistence.limits import MAX_EVENT_BYTES
+
+__all__ = ["AppendRequest", "append_request", "check_flow_id", "recognise"]
+
+_NIL = UUID(int=0)
+
+
+class AppendRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Events for the end of one flow, with artifacts; the lists run in step.
+
+    `kinds` are the facts as they will be read back; `ids_given` says that the caller chose the event ids and may
+    be repeating an append; `artifacts` pairs each artifact with the index of the event that produced it, in hash order,
+    so that two appends which share artifacts lock them in the same order.
+    """
+
+    flow_id: UUID
+    ts: datetime
+    event_ids: tuple[UUID, ...]
+    ids_given: bool
+    kinds: tuple[FlowEventKind, ...]
+    event_types: tuple[str, ...]
+    payloads: tuple[bytes, ...]
+    metadata: bytes
+    artifacts: tuple[tuple[int, StoredArtifact], ...]
+
+    def stored_events(self, version: int, seqs: Sequence[int]) -> list[StoredEvent]:
+        """Give the events as they are stored from `version` on, under the store-wide numbers `seqs`."""
+        return [
+            StoredEvent(
+                seq=seqs[index],
+                flow_id=self.flow_id,
+                version=version + index,
+                event_id=self.event_ids[index],
+                ts=self.ts,
+                event_type=self.event_types[index],
+                payload=self.payloads[index],
+                metadata=self.metadata,
+            )
+            for index in range(len(self.kinds))
+        ]
+
+    def events(self, version: int, seqs: Sequence[int]) -> list[FlowEvent]:
+        """Give the events as a reader will read them, without decoding them again."""
+        metadata = read_json(self.metadata)
+        return [
+            FlowEvent(
+                seq=seqs[index],
+                flow_id=self.flow_id,
+                version=version + index,
+                event_id=self.event_ids[index],
+                ts=self.ts,
+                kind=kind,
+                metadata=metadata,
+            )
+            for index, kind in enumerate(self.kinds)
+        ]
+
+
+def append_request(
+    flow_id: UUID,
+    kinds: Sequence[FlowEventKind],
+    *,
+    artifacts: Sequence[Artifact],
+    expected_version: int | None,
+    event_ids: Sequence[UUID] | None,
+    metadata: Mapping[str, Any] | None,
+    ts: datetime,
+    max_artifact_bytes: int,
+) -> AppendRequest:
+    """Check and encode an append; the event ids are made here unless the caller gives them.
+
+    Raises:
+        InvalidArgument: a flow id that is nil or no UUID, no events, event ids that do not match them, a negative
+            expected version, or a clock that gives naive datetimes.
+        InvalidPayload: a fact or the metadata is not I-JSON or too large.
+        ArtifactCorrupt: an artifact does not have the hash that names it.
+        ArtifactTooLarge: an artifact has more than `max_artifact_bytes` bytes.
+    """
+    check_flow_id(flow_id)
+    if not kinds:
+        raise InvalidArgument("kinds", "an append needs at least one event")
+    if expected_version is not None and expected_version < 0:
+        raise InvalidArgument("expected_version", "must not be negative")
+    if ts.utcoffset() is None:
+        raise InvalidArgument("clock", "gives datetimes without a time zone")
+    encoded = [encode_kind(kind) for kind in kinds]
+    encoded_metadata = encode_metadata(metadata)
+    for size in map(len, [encoded_metadata, *(payload for payload, _ in encoded)]):
+        if size > MAX_EVENT_BYTES:
+            raise InvalidPayload("$", f"the event has {size} bytes, the limit is {MAX_EVENT_BYTES}")
+    read_back = tuple(kind for _, kind in encoded)
+    return AppendRequest(
+        flow_id=flow_id,
+        ts=ts.astimezone(UTC),
+        event_ids=_checked_ids(event_ids, len(kinds)),
+        ids_given=event_ids is not None,
+        kinds=read_back,
+        event_types=tuple(event_type(kind) for kind in read_back),
+        payloads=tuple(payload for payload, _ in encoded),
+        metadata=encoded_metadata,
+        artifacts=_encoded_artifacts(artifacts, read_back, max_artifact_bytes),
+    )
+
+
+def check_flow_id(flow_id: UUID) -> None:
+    """Refuse what cannot name a flow.
+
+    Raises:
+        InvalidArgument: it is no UUID, or the nil UUID (RFC 9562, section 5.9).
+    """
+    if not isinstance(flow_id, UUID):
+        raise InvalidArgument("flow_id", f"must be a UUID, not {type(flow_id).__qualname__}")
+    if flow_id == _NIL:
+        raise InvalidArgument("flow_id", "must not be the nil UUID")
+
+
+def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[FlowEvent] | None:
+    """Say whether the flow already holds this append, given its events that have one of the request's ids.
+
+    Gives the original events, or None when the flow has none of them.
+
+    Raises:
+        EventIdReused: an id names an event with another fact, other metadata, or in another place.
+        UnreadableEvent: a stored event does not decode.
+    """
+    if not stored:
+        return None
+    originals = [decode_event(event) for event in sorted(stored, key=lambda event: event.version)]
+    metadata = read_json(request.metadata)
+    for index, event_id in enumerate(request.event_ids):
+        original = originals[index] if index < len(originals) else None
+        if (
+            original is None
+            or original.event_id != event_id
+            or original.version != originals[0].version + index
+            or original.kind != request.kinds[index]
+            or original.metadata != metadata
+        ):
+            raise EventIdReused(request.flow_id, originals[0].event_id if original is None else event_id)
+    return originals
+
+
+def _checked_ids(event_ids: Sequence[UUID] | None, count: int) -> tuple[UUID, ...]:
+    if event_ids is None:
+        return tuple(uuid7() for _ in range(count))
+    if len(event_ids) != count:
+        raise InvalidArgument("event_ids", f"has {len(event_ids)} ids for {count} events")
+    if len(set(event_ids)) != count or not all(isinstance(event_id, UUID) for event_id in event_ids):
+        raise InvalidArgument("event_ids", "must be distinct UUIDs")
+    return tuple(event_ids)
+
+
+def _encoded_artifacts(
+    artifacts: Sequence[Artifact], kinds: Sequence[FlowEventKind], limit: int
+) -> tuple[tuple[int, StoredArtifact], ...]:
+    encoded: dict[str, tuple[int, StoredArtifact]] = {}
+    for artifact in sorted(artifacts, key=lambda artifact: artifact.hash):
+        body = artifact.verified()
+        if len(body) > limit:
+            raise ArtifactTooLarge(artifact.hash, len(body), limit)
+        stored = StoredArtifact(
+            hash=artifact.hash,
+            kind=artifact.kind,
+            payload=body if artifact.content is None else None,
+            content=artifact.content,
+            media_type=artifact.media_type,
+            metadata=encode_metadata(artifact.metadata),
+        )
+        encoded.setdefault(artifact.hash, (_producer(artifact.hash, kinds), stored))
+    return tuple(encoded.values())
+
+
+def _producer(artifact_hash: str, kinds: Sequence[FlowEventKind]) -> int:
+    """Find the event that names the artifact; one that no event names belongs to the last."""
+    for index, kind in enumerate(kinds):
+        match kind:
+            case StepFinished(outputs=outputs) if artifact_hash in outputs:
+                return index
+            case FlowInitialized(input=flow_input) if flow_input == artifact_hash:
+                return index
+            case _:
+                pass
+    return len(kinds) - 1

@@ -1,0 +1,185 @@
+"""The one way from an event to the JSON bytes that a store keeps, and back.
+
+What is written is canonical JSON (RFC 8785); what is read may be any rendering of the same JSON, such as
+JSONB's. Both stores use this module, so what one loses the other loses too.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec.structs import replace
+
+from chem_persistence.domain.artifacts import JSON_MEDIA_TYPE, Artifact
+from chem_persistence.domain.canonical import canonical_json, read_json, restore_floats
+from chem_persistence.domain.events import (
+    FlowEvent,
+    FlowEventKind,
+    PropertyPreferenceAssigned,
+    StepSignal,
+    UserInteractionProvided,
+    UserInteractionRequested,
+    event_type,
+)
+from chem_persistence.errors import ArtifactCorrupt, InvalidPayload, UnreadableEvent
+
+__all__ = [
+    "StoredArtifact",
+    "StoredEvent",
+    "decode_artifact",
+    "decode_event",
+    "decode_kind",
+    "encode_kind",
+    "encode_metadata",
+]
+
+
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as a store keeps it: `payload` and `metadata` are JSON bytes."""
+
+    seq: int
+    flow_id: UUID
+    version: int
+    event_id: UUID
+    ts: datetime
+    event_type: str
+    payload: bytes
+    metadata: bytes
+
+
+class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """An artifact as a store keeps it: one of `payload` (JSON bytes) and `content` is there."""
+
+    hash: str
+    kind: str
+    payload: bytes | None
+    content: bytes | None
+    media_type: str
+    metadata: bytes
+
+
+_kinds: msgspec.json.Decoder[FlowEventKind] = msgspec.json.Decoder(FlowEventKind)
+
+
+def encode_kind(kind: FlowEventKind) -> tuple[bytes, FlowEventKind]:
+    """Encode a fact, and give it as it will be read back (structs in `data` become objects).
+
+    Raises:
+        InvalidPayload: the fact is not one of the eleven, a field has the wrong type, or a value is not I-JSON.
+    """
+    encoded = canonical_json(kind)
+    try:
+        return encoded, _decode(encoded)
+    except msgspec.DecodeError as error:
+        raise InvalidPayload("$", f"{type(kind).__qualname__}: {error}") from error
+
+
+def decode_kind(data: bytes, flow_id: UUID, version: int) -> FlowEventKind:
+    """Decode a stored fact; `flow_id` and `version` name it in the error.
+
+    Raises:
+        UnreadableEvent: the kind is unknown, a field is bad, or the bytes are not JSON.
+    """
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, OverflowError, RecursionError) as error:
+        raise UnreadableEvent(flow_id, version, str(error)) from error
+
+
+def _decode(data: bytes) -> FlowEventKind:
+    kind = _kinds.decode(data)
+    match kind:
+        case (
+            StepSignal()
+            | PropertyPreferenceAssigned()
+            | UserInteractionRequested()
+            | UserInteractionProvided()
+        ):
+            return _with_floats_restored(kind)
+        case _:
+            return kind
+
+
+def _with_floats_restored(
+    kind: StepSignal | PropertyPreferenceAssigned | UserInteractionRequested | UserInteractionProvided,
+) -> FlowEventKind:
+    match kind:
+        case StepSignal():
+            return replace(kind, data=restore_floats(kind.data))
+        case PropertyPreferenceAssigned():
+            return replace(kind, rationale=restore_floats(kind.rationale))
+        case UserInteractionRequested():
+            return replace(kind, schema=restore_floats(kind.schema))
+        case UserInteractionProvided():
+            return replace(kind, provided=restore_floats(kind.provided))
+
+
+def encode_metadata(metadata: Mapping[str, Any] | None) -> bytes:
+    """Encode an event's or an artifact's metadata; None is the empty object.
+
+    Raises:
+        InvalidPayload: it is not an object of I-JSON values.
+    """
+    if not metadata:
+        return b"{}"
+    encoded = canonical_json(metadata)
+    if not encoded.startswith(b"{"):
+        raise InvalidPayload("$", "metadata must be an object")
+    return encoded
+
+
+def decode_event(stored: StoredEvent) -> FlowEvent:
+    """Decode a stored event.
+
+    Raises:
+        UnreadableEvent: its kind is unknown or not what `event_type` says, or a field or its metadata is bad.
+    """
+    kind = decode_kind(stored.payload, stored.flow_id, stored.version)
+    if event_type(kind) != stored.event_type:
+        reason = f"is stored as {stored.event_type!r} but its payload is {event_type(kind)!r}"
+        raise UnreadableEvent(stored.flow_id, stored.version, reason)
+    try:
+        metadata = _decode_object(stored.metadata)
+    except (msgspec.DecodeError, OverflowError, RecursionError) as error:
+        raise UnreadableEvent(stored.flow_id, stored.version, f"metadata: {error}") from error
+    return FlowEvent(
+        seq=stored.seq,
+        flow_id=stored.flow_id,
+        version=stored.version,
+        event_id=stored.event_id,
+        ts=stored.ts,
+        kind=kind,
+        metadata=metadata,
+    )
+
+
+def decode_artifact(stored: StoredArtifact) -> Artifact:
+    """Decode a stored artifact and compare its content with its hash.
+
+    Raises:
+        ArtifactCorrupt: they differ, or a part of it is not JSON.
+    """
+    try:
+        artifact = Artifact(
+            hash=stored.hash,
+            kind=stored.kind,
+            payload=None if stored.payload is None else read_json(stored.payload),
+            content=stored.content,
+            media_type=stored.media_type or JSON_MEDIA_TYPE,
+            metadata=_decode_object(stored.metadata),
+        )
+        artifact.verified()
+    except (msgspec.DecodeError, OverflowError, RecursionError, InvalidPayload) as error:
+        raise ArtifactCorrupt(stored.hash, str(error)) from error
+    return artifact
+
+
+def _decode_object(data: bytes) -> Mapping[str, Any]:
+    if data == b"{}":
+        return {}
+    value = read_json(data)
+    if not isinstance(value, dict):
+        raise msgspec.DecodeError("is not an object")
+    return value

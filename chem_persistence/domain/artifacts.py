@@ -1,0 +1,93 @@
+"""Artifacts: what steps produce, named by the hash of their content."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Self
+
+import msgspec
+
+from chem_persistence.domain.canonical import canonical_json, read_json
+from chem_persistence.errors import ArtifactCorrupt, InvalidArgument
+
+__all__ = ["JSON_MEDIA_TYPE", "Artifact"]
+
+JSON_MEDIA_TYPE = "application/json"
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A JSON `payload`, or binary `content` with its media type, under the SHA-256 of its bytes.
+
+    `content` is None exactly for a JSON artifact. `kind` and `metadata` describe it and are not hashed: a
+    store keeps the description that came first.
+    """
+
+    hash: str
+    kind: str
+    payload: Any = None
+    content: bytes | None = None
+    media_type: str = JSON_MEDIA_TYPE
+    metadata: Mapping[str, Any] = {}
+
+    @classmethod
+    def from_payload(cls, *, kind: str, payload: Any, metadata: Mapping[str, Any] | None = None) -> Self:
+        """Make a JSON artifact; `payload` is kept as it will be read back (structs become objects).
+
+        Raises:
+            InvalidPayload: the payload or the metadata is not I-JSON.
+        """
+        encoded = canonical_json(payload)
+        return cls(
+            hash=hashlib.sha256(encoded).hexdigest(),
+            kind=kind,
+            payload=read_json(encoded),
+            metadata=_as_read_back(metadata),
+        )
+
+    @classmethod
+    def from_content(
+        cls, *, kind: str, content: bytes, media_type: str, metadata: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Make a binary artifact of the bytes as they are.
+
+        Raises:
+            InvalidPayload: the metadata is not I-JSON.
+        """
+        return cls(
+            hash=hashlib.sha256(content).hexdigest(),
+            kind=kind,
+            content=bytes(content),
+            media_type=media_type,
+            metadata=_as_read_back(metadata),
+        )
+
+    def encoded(self) -> bytes:
+        """Give the bytes that are hashed: the content, or the payload's canonical JSON.
+
+        Raises:
+            InvalidPayload: the payload is not I-JSON.
+        """
+        return canonical_json(self.payload) if self.content is None else self.content
+
+    def verified(self) -> bytes:
+        """Give the bytes that are hashed, after comparing them with the hash.
+
+        Raises:
+            ArtifactCorrupt: they differ, or there is a payload beside the content.
+            InvalidPayload: the payload is not I-JSON.
+        """
+        if self.content is not None and self.payload is not None:
+            raise ArtifactCorrupt(self.hash, "has both a payload and content")
+        encoded = self.encoded()
+        actual = hashlib.sha256(encoded).hexdigest()
+        if actual != self.hash:
+            raise ArtifactCorrupt(self.hash, f"its content has the hash {actual}")
+        return encoded
+
+
+def _as_read_back(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if not metadata:
+        return {}
+    value = read_json(canonical_json(metadata))
+    if not isinstance(value, dict):
+        raise InvalidArgument("metadata", "must be a mapping with string keys")
+    return value

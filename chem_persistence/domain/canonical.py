@@ -1,0 +1,218 @@
+"""Canonical JSON: the one byte form in which payloads are stored, compared and hashed.
+
+The values are I-JSON (RFC 7493), the form is the JSON Canonicalization Scheme (RFC 8785), the hash is
+SHA-256 (FIPS 180-4) of that form.
+"""
+
+import hashlib
+import json
+import math
+import re
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from chem_persistence.errors import InvalidPayload
+
+__all__ = ["MAX_DEPTH", "MAX_INTEGER", "canonical_json", "content_hash", "read_json", "restore_floats"]
+
+MAX_INTEGER = 2**53 - 1
+"""The largest integer that every JSON reader keeps exactly (RFC 7493, section 2.2)."""
+
+MAX_DEPTH = 128
+"""Arrays and objects may be nested this deep: every server and decoder here reads that from any stack."""
+
+_quote = json.JSONEncoder(ensure_ascii=False).encode
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class _Refused(Exception):  # carries the reason upwards while the path is collected
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path: list[str | int] = []
+
+
+def canonical_json(value: Any) -> bytes:
+    """Encode a value in the canonical form of RFC 8785.
+
+    Accepts what JSON has, and what msgspec maps onto it: structs, tuples, sets (sorted), UUIDs, enums,
+    dates, bytes (base64). Datetimes need a time zone. -0.0 is written as 0.
+
+    Raises:
+        InvalidPayload: NaN, infinities, integers beyond +-(2^53 - 1), lone surrogates, U+0000, a key twice or
+            not a string, naive datetimes, nesting deeper than `MAX_DEPTH`, or a type that JSON does not have.
+    """
+    parts: list[str] = []
+    try:
+        _write(value, parts, 0)
+        return "".join(parts).encode()
+    except _Refused as refused:
+        path = "$" + "".join(_path_segment(step) for step in reversed(refused.path))
+        raise InvalidPayload(path, refused.reason) from None
+
+
+def content_hash(value: Any) -> str:
+    """Hash a value: SHA-256 of its canonical form, 64 lower-case hexadecimal characters.
+
+    Raises:
+        InvalidPayload: as `canonical_json` does.
+    """
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def read_json(data: bytes) -> Any:
+    """Decode stored JSON into the value whose canonical form was stored.
+
+    JSONB writes large floats as integers (6.02e23 comes back with 24 digits). No integer beyond
+    +-(2^53 - 1) can have been stored, so one that is read was a float and becomes that float again.
+
+    Raises:
+        msgspec.DecodeError: the bytes are not JSON.
+    """
+    return restore_floats(msgspec.json.decode(data))
+
+
+def restore_floats(value: Any) -> Any:
+    """Turn each integer that only a float can have become into that float again, at any depth."""
+    match value:
+        case dict():
+            return {key: restore_floats(item) for key, item in value.items()}
+        case list():
+            return [restore_floats(item) for item in value]
+        case int() if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            return float(value)
+        case _:
+            return value
+
+
+def _write(value: Any, parts: list[str], depth: int) -> None:
+    match value:
+        case str():
+            parts.append(_string(value))
+        case None | True | False:
+            parts.append({None: "null", True: "true", False: "false"}[value])
+        case int() if type(value) is int:
+            parts.append(_integer(value))
+        case float() if type(value) is float:
+            parts.append(_number(value))
+        case dict():
+            _write_object(value, parts, depth + 1)
+        case list() | tuple():
+            _write_array(value, parts, depth + 1)
+        case datetime():
+            parts.append(_quote(_timestamp(value)))
+        case _:
+            _write(_as_builtin(value), parts, depth)
+
+
+def _write_object(value: dict[Any, Any], parts: list[str], depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise _Refused(f"is nested deeper than {MAX_DEPTH}")
+    members = {_key(key): item for key, item in value.items()}
+    if len(members) != len(value):
+        raise _Refused("has a key twice")
+    opening = "{"
+    for key in sorted(members, key=_utf16):
+        try:
+            parts.append(opening + _string(key) + ":")
+            _write(members[key], parts, depth)
+        except _Refused as refused:
+            refused.path.append(key)
+            raise
+        opening = ","
+    parts.append("}" if members else "{}")
+
+
+def _write_array(value: list[Any] | tuple[Any, ...], parts: list[str], depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise _Refused(f"is nested deeper than {MAX_DEPTH}")
+    opening = "["
+    for index, item in enumerate(value):
+        parts.append(opening)
+        try:
+            _write(item, parts, depth)
+        except _Refused as refused:
+            refused.path.append(index)
+            raise
+        opening = ","
+    parts.append("]" if value else "[]")
+
+
+def _as_builtin(value: Any) -> Any:
+    """Turn a struct, UUID, enum, set, ... into what JSON has; datetimes stay, to be looked at."""
+    try:
+        builtin = msgspec.to_builtins(value, order="deterministic", builtin_types=(datetime,))
+    except (TypeError, ValueError) as error:
+        raise _Refused(f"cannot be JSON: {error}") from None
+    except RecursionError:
+        raise _Refused(f"is nested deeper than {MAX_DEPTH}") from None
+    if type(builtin) is type(value):
+        raise _Refused(f"cannot be JSON: {type(value).__qualname__}")
+    return builtin
+
+
+def _key(key: Any) -> str:
+    match key:
+        case str():
+            return key
+        case int() if type(key) is int:
+            return _integer(key)
+        case _:
+            raise _Refused(f"has a key that is not a string: {type(key).__qualname__}")
+
+
+def _utf16(key: str) -> bytes:
+    """Order keys by UTF-16 code unit (RFC 8785, section 3.2.3)."""
+    return key.encode("utf-16-be", "surrogatepass")
+
+
+def _string(value: str) -> str:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Refused("has a lone surrogate") from None
+    if "\0" in value:
+        raise _Refused("has U+0000")
+    return _quote(value)
+
+
+def _integer(value: int) -> str:
+    if not -MAX_INTEGER <= value <= MAX_INTEGER:
+        raise _Refused("is an integer beyond +-(2^53 - 1)")
+    return str(value)
+
+
+def _number(value: float) -> str:
+    """Write a double as ECMAScript does (RFC 8785, section 3.2.2.3: Number::toString of ECMA-262)."""
+    if not math.isfinite(value):
+        raise _Refused(f"is {value}, which JSON does not have")
+    if value == 0:
+        return "0"
+    shortest = repr(value)
+    if "e" not in shortest:
+        return shortest.removesuffix(".0")
+    sign = "-" if value < 0 else ""
+    mantissa, _, exponent = shortest.lstrip("-").partition("e")
+    digits = mantissa.replace(".", "")
+    point = int(exponent) + 1
+    if len(digits) <= point <= 21:
+        return sign + digits + "0" * (point - len(digits))
+    if -6 < point <= 0:
+        return sign + "0." + "0" * -point + digits
+    return sign + mantissa + ("e+" if point > 0 else "e") + str(point - 1)
+
+
+def _timestamp(value: datetime) -> str:
+    if value.utcoffset() is None:
+        raise _Refused("is a datetime without a time zone")
+    text: str = msgspec.to_builtins(value)
+    return text
+
+
+def _path_segment(step: str | int) -> str:
+    if isinstance(step, str) and _PLAIN_KEY.fullmatch(step):
+        return f".{step}"
+    return f"[{step!a}]"

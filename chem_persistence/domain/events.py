@@ -1,0 +1,216 @@
+"""The eleven facts that a flow's log is made of, and the event that carries one of them.
+
+As JSON a fact is an object whose short key `type` holds the class name in lower case; the database's
+`event_type` holds the same word. Fields are only ever added, never renamed: old rows decode for ever.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+import msgspec
+
+__all__ = [
+    "EVENT_KINDS",
+    "BranchCreated",
+    "FlowCompleted",
+    "FlowEvent",
+    "FlowEventKind",
+    "FlowInitialized",
+    "PropertyPreferenceAssigned",
+    "RetryScheduled",
+    "StepError",
+    "StepFailed",
+    "StepFinished",
+    "StepSignal",
+    "StepStarted",
+    "UserInteractionProvided",
+    "UserInteractionRequested",
+    "event_type",
+]
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class StepError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a step raised: the class's qualified name, the message, and the formatted traceback."""
+
+    error_class: str
+    message: str
+    traceback: str = ""
+
+
+class _Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag=str.lower):
+    """What all facts share: the tag that names them in JSON, and the letter that names them in a trace."""
+
+    variant: ClassVar[str]
+
+
+class FlowInitialized(_Kind, frozen=True):
+    """I: the flow began, with this definition; `input` is the hash of the input's artifact, or null."""
+
+    variant: ClassVar[str] = "I"
+    definition_hash: str
+    step_count: Count
+    input: str | None = None
+
+
+class StepStarted(_Kind, frozen=True):
+    """S: an attempt at the step began."""
+
+    variant: ClassVar[str] = "S"
+    step_index: Count
+    step_id: str
+
+
+class StepFinished(_Kind, frozen=True):
+    """F: the step succeeded; `outputs` are the hashes of its artifacts, the step's own output first."""
+
+    variant: ClassVar[str] = "F"
+    step_index: Count
+    step_id: str
+    outputs: tuple[str, ...]
+    fingerprint: str
+
+
+class StepFailed(_Kind, frozen=True):
+    """X: the step raised."""
+
+    variant: ClassVar[str] = "X"
+    step_index: Count
+    step_id: str
+    error: StepError
+    fingerprint: str
+
+
+class StepSignal(_Kind, frozen=True):
+    """G: the step said something on its way; `data` is any JSON."""
+
+    variant: ClassVar[str] = "G"
+    step_index: Count
+    step_id: str
+    signal: str
+    data: Any = None
+
+
+class PropertyPreferenceAssigned(_Kind, frozen=True):
+    """P: a policy chose how a property is computed; `rationale` is any JSON."""
+
+    variant: ClassVar[str] = "P"
+    property_key: str
+    policy_id: str
+    params_hash: str
+    rationale: Any = None
+
+
+class RetryScheduled(_Kind, frozen=True):
+    """R: a failed step may run again; `retry_index` counts from 1."""
+
+    variant: ClassVar[str] = "R"
+    step_id: str
+    retry_index: Count
+    reason: str
+
+
+class BranchCreated(_Kind, frozen=True):
+    """B: the flow `branch_id` branched off `parent_flow_id` after one of its steps."""
+
+    variant: ClassVar[str] = "B"
+    branch_id: UUID
+    parent_flow_id: UUID
+    root_flow_id: UUID
+    created_from_step_id: str
+    divergence_params_hash: str | None = None
+
+
+class UserInteractionRequested(_Kind, frozen=True):
+    """U: the step waits for a person's answer, which `schema` describes."""
+
+    variant: ClassVar[str] = "U"
+    step_index: Count
+    step_id: str
+    schema: Any = None
+    hint: str | None = None
+
+
+class UserInteractionProvided(_Kind, frozen=True):
+    """V: a person answered; `decision_hash` is the content hash of `provided`."""
+
+    variant: ClassVar[str] = "V"
+    step_index: Count
+    step_id: str
+    provided: Any
+    decision_hash: str
+
+
+class FlowCompleted(_Kind, frozen=True):
+    """C: every step finished."""
+
+    variant: ClassVar[str] = "C"
+    flow_fingerprint: str
+
+
+FlowEventKind = (
+    FlowInitialized
+    | StepStarted
+    | StepFinished
+    | StepFailed
+    | StepSignal
+    | PropertyPreferenceAssigned
+    | RetryScheduled
+    | BranchCreated
+    | UserInteractionRequested
+    | UserInteractionProvided
+    | FlowCompleted
+)
+
+
+def event_type(kind: FlowEventKind | type[FlowEventKind]) -> str:
+    """Name a fact as the database does: its class name in lower case."""
+    return str(kind.__struct_config__.tag)
+
+
+EVENT_KINDS: Mapping[str, type[FlowEventKind]] = {
+    event_type(kind): kind
+    for kind in (
+        FlowInitialized,
+        StepStarted,
+        StepFinished,
+        StepFailed,
+        StepSignal,
+        PropertyPreferenceAssigned,
+        RetryScheduled,
+        BranchCreated,
+        UserInteractionRequested,
+        UserInteractionProvided,
+        FlowCompleted,
+    )
+}
+"""Every kind by its event type."""
+
+
+class FlowEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a flow's log.
+
+    `seq` ascends over the whole store and has gaps; `version` is the 0-based place in the flow and has none;
+    `event_id` is a UUIDv7 (RFC 9562); `ts` is UTC; `metadata` (who, why, trace) is never part of a fingerprint.
+    """
+
+    seq: int
+    flow_id: UUID
+    version: int
+    event_id: UUID
+    ts: datetime
+    kind: FlowEventKind
+    metadata: Mapping[str, Any] = {}
+
+    @property
+    def event_type(self) -> str:
+        """The kind's name in the database, such as `stepfinished`."""
+        return event_type(self.kind)
+
+    @property
+    def variant(self) -> str:
+        """The kind's letter, such as `F`."""
+        return self.kind.variant

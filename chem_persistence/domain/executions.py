@@ -1,0 +1,120 @@
+"""The step-execution projection: what a run of events changes in each step's row.
+
+The changes of one append are folded to one a step, so that a store can apply them in one statement; applied
+append by append they give the same rows as applied all at once, which is what makes a rebuild possible.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from chem_persistence.domain.events import (
+    BranchCreated,
+    FlowCompleted,
+    FlowEventKind,
+    FlowInitialized,
+    PropertyPreferenceAssigned,
+    RetryScheduled,
+    StepError,
+    StepFailed,
+    StepFinished,
+    StepSignal,
+    StepStarted,
+    UserInteractionProvided,
+    UserInteractionRequested,
+)
+from chem_persistence.domain.instance import StepStatus
+
+__all__ = ["RetryChange", "StepChange", "execution_changes"]
+
+
+class StepChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run of events does to one step's row: `attempts` is added, None leaves a column as it was."""
+
+    step_index: int
+    step_id: str
+    status: StepStatus = StepStatus.PENDING
+    attempts: int = 0
+    retry_count: int | None = None
+    fingerprint: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: StepError | None = None
+
+
+class RetryChange(msgspec.Struct, frozen=True):
+    """A retry of a step that no earlier event of the run names: its row becomes pending."""
+
+    step_id: str
+    retry_count: int
+
+
+def execution_changes(
+    kinds: Iterable[FlowEventKind], ts: datetime
+) -> tuple[list[RetryChange], list[StepChange]]:
+    """Fold the events of one append, made at `ts`, into row changes; retries are to be applied first."""
+    retries: dict[str, RetryChange] = {}
+    steps: dict[int, StepChange] = {}
+    for kind in kinds:
+        if isinstance(kind, RetryScheduled):
+            earlier = next((step for step in steps.values() if step.step_id == kind.step_id), None)
+            if earlier is None:
+                retries[kind.step_id] = RetryChange(kind.step_id, kind.retry_index)
+            else:
+                steps[earlier.step_index] = replace(
+                    earlier, status=StepStatus.PENDING, retry_count=kind.retry_index
+                )
+        elif (change := _change(kind, ts)) is not None:
+            steps[change.step_index] = _merged(steps.get(change.step_index), change)
+    return list(retries.values()), list(steps.values())
+
+
+def _change(kind: FlowEventKind, ts: datetime) -> StepChange | None:
+    match kind:
+        case StepStarted(step_index=index, step_id=step_id):
+            return StepChange(
+                step_index=index, step_id=step_id, status=StepStatus.RUNNING, attempts=1, started_at=ts
+            )
+        case StepFinished(step_index=index, step_id=step_id, fingerprint=fingerprint):
+            return StepChange(
+                step_index=index,
+                step_id=step_id,
+                status=StepStatus.FINISHED,
+                fingerprint=fingerprint,
+                finished_at=ts,
+            )
+        case StepFailed(step_index=index, step_id=step_id, error=error):
+            return StepChange(step_index=index, step_id=step_id, status=StepStatus.FAILED, error=error)
+        case UserInteractionRequested(step_index=index, step_id=step_id):
+            return StepChange(step_index=index, step_id=step_id, status=StepStatus.AWAITING_USER_INPUT)
+        case UserInteractionProvided(step_index=index, step_id=step_id):
+            return StepChange(step_index=index, step_id=step_id, status=StepStatus.PENDING)
+        case (
+            FlowInitialized()
+            | StepSignal()
+            | PropertyPreferenceAssigned()
+            | BranchCreated()
+            | FlowCompleted()
+        ):
+            return None
+        case RetryScheduled():
+            return None
+        case _ as never:
+            assert_never(never)
+
+
+def _merged(earlier: StepChange | None, later: StepChange) -> StepChange:
+    if earlier is None:
+        return later
+    return replace(
+        earlier,
+        status=later.status,
+        attempts=earlier.attempts + later.attempts,
+        fingerprint=later.fingerprint or earlier.fingerprint,
+        started_at=later.started_at or earlier.started_at,
+        finished_at=later.finished_at or earlier.finished_at,
+        error=later.error or earlier.error,
+    )

@@ -1,0 +1,67 @@
+"""The state of a flow, as replay computes it."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from chem_persistence.domain.definition import FlowDefinition
+from chem_persistence.domain.events import StepError
+
+__all__ = ["FlowInstance", "StepSlot", "StepStatus", "initial_instance"]
+
+
+class StepStatus(StrEnum):
+    """Where a step stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    AWAITING_USER_INPUT = "awaiting_user_input"
+
+
+class StepSlot(msgspec.Struct, frozen=True, kw_only=True):
+    """One step's state.
+
+    `attempts` counts starts, `retry_count` scheduled retries; `started_at` is the last start, `finished_at` the
+    success; `error` is the last failure and stays after a later success; `outputs` are artifact hashes.
+    """
+
+    step_id: str
+    status: StepStatus = StepStatus.PENDING
+    fingerprint: str | None = None
+    outputs: tuple[str, ...] = ()
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempts: int = 0
+    retry_count: int = 0
+    error: StepError | None = None
+
+
+class FlowInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow's state after `version` events; `version` is what the next append expects.
+
+    `input` is the hash of the flow's input artifact, or None.
+    """
+
+    id: UUID
+    version: int
+    steps: tuple[StepSlot, ...]
+    completed: bool = False
+    input: str | None = None
+
+    @property
+    def cursor(self) -> int:
+        """The index of the first step that is not finished; the number of steps when all are."""
+        for index, slot in enumerate(self.steps):
+            if slot.status is not StepStatus.FINISHED:
+                return index
+        return len(self.steps)
+
+
+def initial_instance(flow_id: UUID, definition: FlowDefinition) -> FlowInstance:
+    """Give the state before the first event: every step pending."""
+    slots = tuple(StepSlot(step_id=step.id) for step in definition.steps)
+    return FlowInstance(id=flow_id, version=0, steps=slots)

@@ -1,0 +1,12 @@
+"""How large what a store accepts may be."""
+
+__all__ = ["MAX_ARTIFACT_BYTES", "MAX_EVENT_BYTES"]
+
+MAX_EVENT_BYTES = 16 * 2**20
+"""An event's payload, and its metadata, may have this many bytes of canonical JSON (16 MiB)."""
+
+MAX_ARTIFACT_BYTES = 64 * 2**20
+"""An artifact may have this many bytes, unless the store is given another limit (64 MiB).
+
+PostgreSQL itself ends at 1 GiB a field, and JSONB at 256 MiB a string.
+"""

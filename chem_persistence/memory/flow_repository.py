@@ -1,0 +1,28 @@
+"""Flow states by replay: the one meaning that every backend shares."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from chem_persistence.append_request import check_flow_id
+from chem_persistence.domain.definition import FlowDefinition
+from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.instance import FlowInstance, initial_instance
+from chem_persistence.domain.replay import replay
+from chem_persistence.ports import EventStore
+
+__all__ = ["InMemoryFlowRepository"]
+
+
+class InMemoryFlowRepository:
+    """Replays the events it is given, or those that it reads from its store."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+
+    async def load(
+        self, flow_id: UUID, events: Sequence[FlowEvent] | None, definition: FlowDefinition
+    ) -> FlowInstance:
+        """Replay a flow; see `FlowRepository.load`."""
+        check_flow_id(flow_id)
+        history = await self._store.list(flow_id) if events is None else events
+        return replay(initial_instance(flow_id, definition), history, definition)

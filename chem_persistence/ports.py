@@ -1,0 +1,131 @@
+"""The ports: what the engine asks of a store, and what the stores ask of the world."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.definition import FlowDefinition
+from chem_persistence.domain.events import FlowEvent, FlowEventKind
+from chem_persistence.domain.instance import FlowInstance
+
+__all__ = ["Clock", "Connection", "ConnectionProvider", "EventStore", "FlowRepository"]
+
+
+class EventStore(Protocol):
+    """An append-only log of events, a stream a flow, with the artifacts that the events name."""
+
+    async def append_kind(
+        self,
+        flow_id: UUID,
+        kind: FlowEventKind,
+        *,
+        artifacts: Sequence[Artifact] = (),
+        expected_version: int | None = None,
+        event_id: UUID | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> FlowEvent:
+        """Append one event and its artifacts: `append_kinds` of one."""
+        ...
+
+    async def append_kinds(
+        self,
+        flow_id: UUID,
+        kinds: Sequence[FlowEventKind],
+        *,
+        artifacts: Sequence[Artifact] = (),
+        expected_version: int | None = None,
+        event_ids: Sequence[UUID] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> list[FlowEvent]:
+        """Append events and their artifacts to the end of a flow: all of them, or nothing.
+
+        `expected_version` is the number of events that the caller has seen (0: the flow is empty; None: whatever
+        it is). Appending again with the same `event_ids` returns the original events. An artifact belongs to the event
+        that names it (in `outputs` or `input`), else to the last one; one that is already stored stays as it is.
+
+        Raises:
+            ConcurrencyConflict: the flow is not at `expected_version`.
+            EventIdReused: an id names an event of this flow with other content.
+            InvalidPayload: a fact, the metadata or an artifact is not I-JSON, or too large.
+            ArtifactCorrupt: an artifact does not have the hash that names it.
+            InvalidArgument: the flow id, the ids or the expected version can never be right.
+            StoreUnavailable: the store cannot be reached; the append may or may not be stored.
+        """
+        ...
+
+    async def list(
+        self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
+    ) -> list[FlowEvent]:
+        """Read a flow's events in order, from the one after `after_version` on, at most `limit`.
+
+        Raises:
+            UnreadableEvent: an event does not decode, or one is missing.
+            StoreUnavailable: the store cannot be reached.
+        """
+        ...
+
+    async def get_artifact(self, artifact_hash: str) -> Artifact:
+        """Read an artifact.
+
+        Raises:
+            ArtifactNotFound: the store has none with this hash.
+            ArtifactCorrupt: its content no longer has this hash.
+            StoreUnavailable: the store cannot be reached.
+        """
+        ...
+
+
+class FlowRepository(Protocol):
+    """The states of flows, by replay."""
+
+    async def load(
+        self, flow_id: UUID, events: Sequence[FlowEvent] | None, definition: FlowDefinition
+    ) -> FlowInstance:
+        """Replay the events given, or with None those in the store; a flow without events is all pending.
+
+        Raises:
+            DefinitionMismatch: the flow was started with another definition.
+            UnreplayableEvent: an event contradicts those before it or the definition.
+            UnreadableEvent: an event in the store does not decode.
+            StoreUnavailable: the store cannot be reached.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """Where events get their time from."""
+
+    def now(self) -> datetime:
+        """Give the present time, with its time zone."""
+        ...
+
+
+class Connection(Protocol):
+    """The part of a database connection that the store uses; asyncpg's connections have it."""
+
+    async def execute(self, query: str, *args: Any) -> str:
+        """Run a statement and give its status."""
+        ...
+
+    async def fetch(self, query: str, *args: Any) -> list[Any]:
+        """Run a statement and give its rows."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Open a transaction that commits at the end of the block, and rolls back when the block raises."""
+        ...
+
+    def is_closed(self) -> bool:
+        """Say whether the connection is gone."""
+        ...
+
+
+class ConnectionProvider(Protocol):
+    """Where the store gets its connections from."""
+
+    def acquire(self) -> AbstractAsyncContextManager[Connection]:
+        """Lend a connection for the length of a block; it is given back healthy or thrown away."""
+        ...
