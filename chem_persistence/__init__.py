@@ -1,0 +1,123 @@
+"""The durable, replayable, auditable memory of asynchronous scientific workflows, on PostgreSQL."""
+
+from chem_persistence.clock import SystemClock
+from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.canonical import canonical_json, content_hash
+from chem_persistence.domain.definition import FlowDefinition, StepDefinition, StepKind
+from chem_persistence.domain.events import (
+    BranchCreated,
+    FlowCompleted,
+    FlowEvent,
+    FlowEventKind,
+    FlowInitialized,
+    PropertyPreferenceAssigned,
+    RetryScheduled,
+    StepError,
+    StepFailed,
+    StepFinished,
+    StepSignal,
+    StepStarted,
+    UserInteractionProvided,
+    UserInteractionRequested,
+)
+from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
+from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
+from chem_persistence.engine.step import BlockingStep, Step, StepContext
+from chem_persistence.errors import (
+    ArtifactCorrupt,
+    ArtifactNotFound,
+    ArtifactTooLarge,
+    ChemPersistenceError,
+    ConcurrencyConflict,
+    DefinitionMismatch,
+    EventIdReused,
+    FlowAlreadyCompleted,
+    FlowAwaitsUser,
+    FlowHasFailed,
+    FlowNotCompleted,
+    InvalidArgument,
+    InvalidDatabaseUrl,
+    InvalidDefinition,
+    InvalidPayload,
+    MigrationError,
+    StepRaised,
+    StoreError,
+    StoreUnavailable,
+    UnreadableEvent,
+    UnreplayableEvent,
+    UnsupportedServer,
+)
+from chem_persistence.memory.event_store import InMemoryEventStore
+from chem_persistence.memory.flow_repository import InMemoryFlowRepository
+from chem_persistence.ports import Clock, ConnectionProvider, EventStore, FlowRepository
+from chem_persistence.postgres.embedded import embedded_postgres
+from chem_persistence.postgres.event_store import PgEventStore
+from chem_persistence.postgres.flow_repository import PgFlowRepository
+from chem_persistence.postgres.pool import PoolProvider, build_dev_pool_from_env, build_pool
+
+__all__ = [
+    "Artifact",
+    "ArtifactCorrupt",
+    "ArtifactNotFound",
+    "ArtifactTooLarge",
+    "BlockingStep",
+    "BranchCreated",
+    "ChemPersistenceError",
+    "Clock",
+    "ConcurrencyConflict",
+    "ConnectionProvider",
+    "DefinitionMismatch",
+    "EventIdReused",
+    "EventStore",
+    "FlowAlreadyCompleted",
+    "FlowAwaitsUser",
+    "FlowBuilder",
+    "FlowChain",
+    "FlowCompleted",
+    "FlowDefinition",
+    "FlowEngine",
+    "FlowEvent",
+    "FlowEventKind",
+    "FlowHasFailed",
+    "FlowInitialized",
+    "FlowInstance",
+    "FlowNotCompleted",
+    "FlowRepository",
+    "InMemoryEventStore",
+    "InMemoryFlowRepository",
+    "InvalidArgument",
+    "InvalidDatabaseUrl",
+    "InvalidDefinition",
+    "InvalidPayload",
+    "MigrationError",
+    "PgEventStore",
+    "PgFlowRepository",
+    "PoolProvider",
+    "PropertyPreferenceAssigned",
+    "RetryScheduled",
+    "Step",
+    "StepContext",
+    "StepDefinition",
+    "StepError",
+    "StepFailed",
+    "StepFinished",
+    "StepKind",
+    "StepRaised",
+    "StepSignal",
+    "StepSlot",
+    "StepStarted",
+    "StepStatus",
+    "StoreError",
+    "StoreUnavailable",
+    "SystemClock",
+    "UnreadableEvent",
+    "UnreplayableEvent",
+    "UnsupportedServer",
+    "UserInteractionProvided",
+    "UserInteractionRequested",
+    "build_dev_pool_from_env",
+    "build_pool",
+    "canonical_json",
+    "content_hash",
+    "embedded_postgres",
+]

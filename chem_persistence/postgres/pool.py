@@ -1,0 +1,108 @@
+"""Pools of connections to a database whose schema is up to date."""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from chem_persistence.errors import InvalidArgument, InvalidDatabaseUrl
+from chem_persistence.ports import Connection
+from chem_persistence.postgres.database_url import DatabaseUrl, parse_database_url
+from chem_persistence.postgres.jsonb import pass_jsonb_as_bytes
+from chem_persistence.postgres.migrations import migrate
+from chem_persistence.postgres.retrying import with_retries
+
+__all__ = ["PoolProvider", "build_dev_pool_from_env", "build_pool"]
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+_LONGEST_NAME = 63
+"""Bytes of a name that PostgreSQL keeps (manual, section 4.1.1)."""
+
+
+class PoolProvider:
+    """Lends a pool's connections.
+
+    A caller waits at most `acquire_timeout` seconds for a free one, a few times over, before `StoreUnavailable`.
+    """
+
+    def __init__(self, pool: Pool, *, acquire_timeout: float = 30.0) -> None:
+        self._pool = pool
+        self._acquire_timeout = acquire_timeout
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """Lend a connection for the length of a block."""
+        async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
+            yield connection
+
+
+async def build_pool(url: str, *, min_size: int = 1, max_size: int = 10, schema: str = "public") -> Pool:
+    """Make a pool on a database, after bringing its schema up to date.
+
+    `url` is what libpq accepts (PostgreSQL manual, section 34.1.1.2); the tables live in `schema`, which is created
+    when it is missing. Close the pool with `await pool.close()`, or use it as an asynchronous context manager.
+
+    Raises:
+        InvalidDatabaseUrl: the URL is malformed, or asks for a protection that the driver cannot give.
+        InvalidArgument: the schema's name or the sizes are impossible.
+        UnsupportedServer: the server is older than PostgreSQL 15.
+        MigrationError: the schema is newer than this library, or was changed.
+        StoreUnavailable: there is no server, or it does not take connections.
+        StoreError: the server refuses: the password, the database, a right.
+    """
+    if not 0 <= min_size <= max_size or max_size < 1:
+        raise InvalidArgument("min_size", f"sizes must be 0 <= {min_size} <= {max_size} and 1 <= {max_size}")
+    target = parse_database_url(url, os.environ)
+    options = _connect_options(target, schema)
+
+    async def bring_up_to_date() -> None:
+        connection = await asyncpg.connect(target.dsn, **options)
+        try:
+            await migrate(connection, schema)
+        finally:
+            await connection.close()
+
+    async def open_pool() -> Pool:
+        return await asyncpg.create_pool(
+            target.dsn, min_size=min_size, max_size=max_size, init=pass_jsonb_as_bytes, **options
+        )
+
+    await with_retries(bring_up_to_date)
+    return await with_retries(open_pool)
+
+
+async def build_dev_pool_from_env(*, min_size: int = 1, max_size: int = 10, schema: str = "public") -> Pool:
+    """Make a pool on the database that the environment variable DATABASE_URL names; see `build_pool`.
+
+    Raises:
+        InvalidDatabaseUrl: DATABASE_URL is not set; and whatever `build_pool` raises.
+    """
+    url = os.environ.get("DATABASE_URL")
+    if not url:
+        raise InvalidDatabaseUrl("DATABASE_URL is not set; embedded_postgres() gives a URL without a server")
+    return await build_pool(url, min_size=min_size, max_size=max_size, schema=schema)
+
+
+def _connect_options(target: DatabaseUrl, schema: str) -> Mapping[str, Any]:
+    options: dict[str, Any] = {
+        "server_settings": {**target.server_settings, "search_path": _quoted_name(schema)}
+    }
+    if target.connect_timeout is not None:
+        options["timeout"] = target.connect_timeout
+    return options
+
+
+def _quoted_name(name: str) -> str:
+    """Quote a name for a setting that holds names (PostgreSQL manual, section 4.1.1).
+
+    Raises:
+        InvalidArgument: it is empty, too long to be kept whole, holds U+0000, or belongs to the server.
+    """
+    if not name or "\0" in name or len(name.encode("utf-8", "replace")) > _LONGEST_NAME:
+        raise InvalidArgument("schema", f"must have 1 to {_LONGEST_NAME} bytes and no U+0000")
+    if name.startswith("pg_") or name == "information_schema":
+        raise InvalidArgument("schema", "names that begin with pg_, and information_schema, are the server's")
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,123 @@
+"""Rows to values and values to columns: the one place that knows the tables' shapes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from chem_persistence.append_request import AppendRequest
+from chem_persistence.codec import StoredArtifact, StoredEvent
+from chem_persistence.domain.canonical import canonical_json
+from chem_persistence.domain.events import StepError
+from chem_persistence.domain.executions import RetryChange, StepChange
+from chem_persistence.domain.instance import StepSlot, StepStatus
+
+__all__ = [
+    "artifact_columns",
+    "event_columns",
+    "retry_columns",
+    "step_columns",
+    "stored_artifact",
+    "stored_event",
+    "stored_execution",
+]
+
+Row = Mapping[str, Any]
+Columns = Sequence[Sequence[Any]]
+
+
+def stored_event(row: Row) -> StoredEvent:
+    """Map a row of `event_log`."""
+    return StoredEvent(
+        seq=row["seq"],
+        flow_id=row["flow_id"],
+        version=row["version"],
+        event_id=row["event_id"],
+        ts=row["ts"],
+        event_type=row["event_type"],
+        payload=row["payload"],
+        metadata=row["metadata"],
+    )
+
+
+def stored_artifact(row: Row) -> StoredArtifact:
+    """Map a row of `workflow_step_artifacts`."""
+    return StoredArtifact(
+        hash=row["artifact_hash"],
+        kind=row["kind"],
+        payload=row["payload"],
+        content=row["content"],
+        media_type=row["media_type"],
+        metadata=row["metadata"],
+    )
+
+
+def stored_execution(row: Row) -> StepSlot:
+    """Map a row of `workflow_step_executions`, which holds all of a slot but its outputs."""
+    return StepSlot(
+        step_id=row["step_id"],
+        status=StepStatus(row["status"]),
+        fingerprint=row["fingerprint"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        attempts=row["attempts"],
+        retry_count=row["retry_count"],
+        error=None if row["error"] is None else msgspec.json.decode(row["error"], type=StepError),
+    )
+
+
+def event_columns(request: AppendRequest, version: int) -> Columns:
+    """Give the parameters of `append_events` for a request that begins at `version`."""
+    count = len(request.kinds)
+    return (
+        [request.flow_id] * count,
+        list(range(version, version + count)),
+        request.event_ids,
+        [request.ts] * count,
+        request.event_types,
+        request.payloads,
+        [request.metadata] * count,
+        [version] * count,
+    )
+
+
+def artifact_columns(request: AppendRequest, seqs: Sequence[int]) -> Columns:
+    """Give the parameters of `store_artifacts`; `seqs` are the numbers that the request's events got."""
+    artifacts = [artifact for _, artifact in request.artifacts]
+    return (
+        [artifact.hash for artifact in artifacts],
+        [artifact.kind for artifact in artifacts],
+        [artifact.payload for artifact in artifacts],
+        [artifact.content for artifact in artifacts],
+        [artifact.media_type for artifact in artifacts],
+        [artifact.metadata for artifact in artifacts],
+        [request.flow_id] * len(artifacts),
+        [seqs[producer] for producer, _ in request.artifacts],
+    )
+
+
+def retry_columns(request: AppendRequest, retries: Iterable[RetryChange]) -> Columns:
+    """Give the parameters of `schedule_retries`."""
+    changes = list(retries)
+    return (
+        [request.flow_id] * len(changes),
+        [change.step_id for change in changes],
+        [change.retry_count for change in changes],
+    )
+
+
+def step_columns(request: AppendRequest, steps: Iterable[StepChange]) -> Columns:
+    """Give the parameters of `project_steps`."""
+    changes = list(steps)
+    return (
+        [request.flow_id] * len(changes),
+        [change.step_index for change in changes],
+        [change.step_id for change in changes],
+        [change.status.value for change in changes],
+        [change.attempts for change in changes],
+        [change.retry_count for change in changes],
+        [change.fingerprint for change in changes],
+        [change.started_at for change in changes],
+        [change.finished_at for change in changes],
+        [None if change.error is None else canonical_json(change.error) for change in changes],
+    )

@@ -1,0 +1,38 @@
+"""The SQL: one statement a file under sql/queries, read once, named here once."""
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+__all__ = ["sql_directory", "statement"]
+
+
+def sql_directory() -> Traversable:
+    """Find the SQL files: inside the installed package, or beside it in a checkout."""
+    packed = files("chem_persistence") / "sql"
+    return packed if packed.is_dir() else Path(__file__).parents[2] / "sql"
+
+
+def statement(name: str) -> str:
+    """Read the statement in sql/queries/`name`.sql."""
+    return (sql_directory() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+APPEND_EVENTS = statement("events/append_events")
+READ_EVENTS_BY_ID = statement("events/read_events_by_id")
+READ_FLOW_EVENTS = statement("events/read_flow_events")
+READ_FLOW_VERSION = statement("events/read_flow_version")
+
+READ_ARTIFACT = statement("artifacts/read_artifact")
+STORE_ARTIFACTS = statement("artifacts/store_artifacts")
+
+PROJECT_STEPS = statement("executions/project_steps")
+READ_EXECUTIONS = statement("executions/read_executions")
+SCHEDULE_RETRIES = statement("executions/schedule_retries")
+
+CREATE_MIGRATIONS_TABLE = statement("migrations/create_migrations_table")
+FIND_MIGRATIONS_TABLE = statement("migrations/find_migrations_table")
+LOCK_MIGRATIONS = statement("migrations/lock_migrations")
+QUOTE_CREATE_SCHEMA = statement("migrations/quote_create_schema")
+READ_APPLIED_MIGRATIONS = statement("migrations/read_applied_migrations")
+RECORD_MIGRATION = statement("migrations/record_migration")
