@@ -1,6 +1,6 @@
 """The server of the run, named in the header, and a fresh database for each test that asks for one."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -72,8 +72,8 @@ async def postgres(database_url: str) -> AsyncIterator[Backend]:
 
 
 @pytest.fixture
-def memory() -> Iterator[Backend]:
-    yield memory_backend()
+def memory() -> Backend:
+    return memory_backend()
 
 
 @pytest.fixture(params=["memory", "postgres"])

@@ -1,0 +1,80 @@
+# Every target makes what it needs; only Python 3.11 or newer and make have to be there.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_DATA ?= data/demo
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long test-containers check format snapshot up down build clean
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- the virtual environments: one to run, one to develop; a stamp says that it is complete
+
+$(VENV)/.demo: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: name one with make PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,chem]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: name one with make PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+# ---- what a person types
+
+demo: $(VENV)/.demo ## run the example programs on an embedded PostgreSQL, with real molecules
+	@echo; echo "== examples/f5_demo.py: one flow, in memory and on PostgreSQL"
+	@$(BIN)/python examples/f5_demo.py
+	@echo; echo "== examples/f5_lowlevel.py: the same by hand, event by event"
+	@$(BIN)/python examples/f5_lowlevel.py
+	@echo; echo "== examples/screen_nci.py --limit 200: real molecules, a flow each"
+	@$(BIN)/python examples/screen_nci.py --limit 200 --data $(DEMO_DATA)
+	@echo
+	@echo "The data is in $(DEMO_DATA), a PostgreSQL of its own. Try next:"
+	@echo "  make demo                                                           # nothing is run twice"
+	@echo "  $(BIN)/python examples/screen_nci.py --limit 1000 --data $(DEMO_DATA)   # goes on with the next 800"
+	@echo "  $(BIN)/python examples/orchestrator.py                              # awaited from a service"
+
+test: $(VENV)/.dev ## run the tests (on a container if an engine has one, else embedded)
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-long: $(VENV)/.dev ## run the long fault and property tests
+	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-containers: $(VENV)/.dev ## run the tests on a PostgreSQL container (CHEM_TEST_IMAGE, postgres:18)
+	@CHEM_TEST_DATABASE=container $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+check: $(VENV)/.dev ## lint, format check, types, import arrows
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/lint-imports
+
+format: $(VENV)/.dev ## format the code
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+snapshot: $(VENV)/.dev ## write documentation/snapshots/schema_f5.sql from a live database
+	@$(BIN)/python -m tests.support.write_snapshot
+
+up: ## start PostgreSQL 18 with docker compose, and wait until it is healthy
+	@docker compose up --detach --wait
+	@echo 'export DATABASE_URL=postgresql://chem:$${CHEM_POSTGRES_PASSWORD:-chem_dev}@localhost:5432/chem'
+
+down: ## stop it; its data stays in the volume
+	@docker compose down
+
+build: $(VENV)/.dev ## build the sdist and the wheel into dist/
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist .
+
+clean: ## remove what the targets made, but not data/
+	@rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,24 @@
+"""What is packed is all that is needed."""
+
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_wheel_carries_the_sql_and_the_type_marker(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(ZipFile(wheel).namelist())
+    sql = {f"chem_persistence/{path.relative_to(ROOT)}" for path in (ROOT / "sql").rglob("*.sql")}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "chem_persistence").rglob("*.py")}
+    assert sql
+    assert sql | modules | {"chem_persistence/py.typed"} <= packed
+    assert not [name for name in packed if name.startswith(("tests", "examples"))]
