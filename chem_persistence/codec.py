@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from chem_persistence.domain.artifacts import JSON_MEDIA_TYPE, Artifact
+from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical import canonical_json, read_json, restore_floats
 from chem_persistence.domain.events import (
     FlowEvent,
@@ -122,7 +122,7 @@ def encode_metadata(metadata: Mapping[str, Any] | None) -> bytes:
     Raises:
         InvalidPayload: it is not an object of I-JSON values.
     """
-    if not metadata:
+    if metadata is None:
         return b"{}"
     encoded = canonical_json(metadata)
     if not encoded.startswith(b"{"):
@@ -167,7 +167,7 @@ def decode_artifact(stored: StoredArtifact) -> Artifact:
             kind=stored.kind,
             payload=None if stored.payload is None else read_json(stored.payload),
             content=stored.content,
-            media_type=stored.media_type or JSON_MEDIA_TYPE,
+            media_type=stored.media_type,
             metadata=_decode_object(stored.metadata),
         )
         artifact.verified()

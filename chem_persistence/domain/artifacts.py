@@ -7,7 +7,7 @@ from typing import Any, Self
 import msgspec
 
 from chem_persistence.domain.canonical import canonical_json, read_json
-from chem_persistence.errors import ArtifactCorrupt, InvalidArgument
+from chem_persistence.errors import ArtifactCorrupt, InvalidArgument, InvalidPayload
 
 __all__ = ["JSON_MEDIA_TYPE", "Artifact"]
 
@@ -73,8 +73,10 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises:
             ArtifactCorrupt: they differ, or there is a payload beside the content.
-            InvalidPayload: the payload is not I-JSON.
+            InvalidPayload: the payload is not I-JSON, or the kind or the media type is not text that JSON has.
         """
+        _check_text("kind", self.kind)
+        _check_text("media_type", self.media_type)
         if self.content is not None and self.payload is not None:
             raise ArtifactCorrupt(self.hash, "has both a payload and content")
         encoded = self.encoded()
@@ -84,8 +86,14 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         return encoded
 
 
+def _check_text(field: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise InvalidPayload(f"$.{field}", f"must be a string, not {type(value).__qualname__}")
+    canonical_json({field: value})
+
+
 def _as_read_back(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if not metadata:
+    if metadata is None:
         return {}
     value = read_json(canonical_json(metadata))
     if not isinstance(value, dict):

@@ -8,10 +8,12 @@ import hashlib
 import json
 import math
 import re
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
+from msgspec import NODEFAULT, UNSET
 
 from chem_persistence.errors import InvalidPayload
 
@@ -38,7 +40,7 @@ def canonical_json(value: Any) -> bytes:
     """Encode a value in the canonical form of RFC 8785.
 
     Accepts what JSON has, and what msgspec maps onto it: structs, tuples, sets (sorted), UUIDs, enums,
-    dates, bytes (base64). Datetimes need a time zone. -0.0 is written as 0.
+    dates, bytes (base64), mappings. Datetimes need a time zone. -0.0 is written as 0.
 
     Raises:
         InvalidPayload: NaN, infinities, integers beyond +-(2^53 - 1), lone surrogates, U+0000, a key twice or
@@ -101,8 +103,12 @@ def _write(value: Any, parts: list[str], depth: int) -> None:
             _write_object(value, parts, depth + 1)
         case list() | tuple():
             _write_array(value, parts, depth + 1)
-        case datetime():
+        case msgspec.Struct():
+            _write(_struct_members(value), parts, depth)
+        case datetime() if type(value) is datetime:
             parts.append(_quote(_timestamp(value)))
+        case Mapping():
+            _write_object(dict(value), parts, depth + 1)
         case _:
             _write(_as_builtin(value), parts, depth)
 
@@ -140,8 +146,27 @@ def _write_array(value: list[Any] | tuple[Any, ...], parts: list[str], depth: in
     parts.append("]" if value else "[]")
 
 
+def _struct_members(value: msgspec.Struct) -> dict[str, Any] | list[Any]:
+    """Give what msgspec encodes of a struct, its values untouched, so that each is written under its own path.
+
+    `omit_defaults` compares by value: msgspec compares by identity, which would make the hash a matter of chance.
+    """
+    config = value.__struct_config__
+    items = [getattr(value, name) for name in value.__struct_fields__]
+    if config.array_like:
+        return items if config.tag_field is None else [config.tag, *items]
+    members: dict[str, Any] = {} if config.tag_field is None else {config.tag_field: config.tag}
+    members.update(zip(value.__struct_encode_fields__, items, strict=True))
+    if config.omit_defaults:
+        for field in msgspec.structs.fields(value):
+            default = field.default if field.default_factory is NODEFAULT else field.default_factory()
+            if type(members[field.encode_name]) is type(default) and members[field.encode_name] == default:
+                del members[field.encode_name]
+    return {name: item for name, item in members.items() if item is not UNSET}
+
+
 def _as_builtin(value: Any) -> Any:
-    """Turn a struct, UUID, enum, set, ... into what JSON has; datetimes stay, to be looked at."""
+    """Turn a UUID, enum, set, dataclass, ... into what JSON has; datetimes stay, to be looked at."""
     try:
         builtin = msgspec.to_builtins(value, order="deterministic", builtin_types=(datetime,))
     except (TypeError, ValueError) as error:
@@ -206,8 +231,11 @@ def _number(value: float) -> str:
 
 
 def _timestamp(value: datetime) -> str:
-    if value.utcoffset() is None:
+    offset = value.utcoffset()
+    if offset is None:
         raise _Refused("is a datetime without a time zone")
+    if offset % timedelta(minutes=1):
+        raise _Refused("is a datetime whose time zone is not at whole minutes (RFC 3339)")
     text: str = msgspec.to_builtins(value)
     return text
 

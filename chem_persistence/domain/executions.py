@@ -113,7 +113,7 @@ def _merged(earlier: StepChange | None, later: StepChange) -> StepChange:
         earlier,
         status=later.status,
         attempts=earlier.attempts + later.attempts,
-        fingerprint=later.fingerprint or earlier.fingerprint,
+        fingerprint=earlier.fingerprint if later.fingerprint is None else later.fingerprint,
         started_at=later.started_at or earlier.started_at,
         finished_at=later.finished_at or earlier.finished_at,
         error=later.error or earlier.error,

@@ -9,7 +9,7 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import RetryScheduled
 from chem_persistence.domain.fingerprints import flow_fingerprint
-from chem_persistence.domain.instance import FlowInstance, StepStatus
+from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
 from chem_persistence.engine.chain import Steps, extended
 from chem_persistence.engine.run import Run
 from chem_persistence.engine.step import Step
@@ -115,10 +115,12 @@ class FlowEngine(Generic[Input]):
         return flow_fingerprint(self.definition.definition_hash, await self.load(flow_id))
 
     async def _begin(self, flow_id: UUID | None, value: Input | None) -> Run:
+        given = self._input_artifact(value)
         if flow_id is None:
             flow_id = uuid7()
-        given = self._input_artifact(value)
-        instance = await self._repository.load(flow_id, None, self.definition)
+            instance = initial_instance(flow_id, self.definition)
+        else:
+            instance = await self._repository.load(flow_id, None, self.definition)
         if instance.completed:
             raise FlowAlreadyCompleted(flow_id)
         run = Run(self._store, self._steps, self.definition, instance)

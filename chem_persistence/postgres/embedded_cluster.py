@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -19,8 +20,10 @@ from chem_persistence.errors import InvalidArgument, StoreUnavailable
 __all__ = ["Account", "Cluster"]
 
 PORT = 5432
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # PostgreSQL manual, "Message Formats"; the answer is one byte
 LONGEST_SOCKET_PATH = 103  # macOS; Linux has 107
 SOCKET_PREFIX = "chem-persistence-socket-"
+INITDB_OPTIONS = ("-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions")
 PATIENCE_SECONDS = 30.0
 STOP_ATTEMPTS = 300  # of two seconds: the last checkpoint of a large cluster takes its time
 
@@ -74,16 +77,13 @@ class Cluster:
         version = self._run("postgres", "--version", cwd=self._directory).stdout
         if not self._data.exists():
             self._create_data()
-        elif self._data.stat().st_uid == 0:
-            for path in (self._data, *self._data.rglob("*")):
-                self._give_to_account(path)
+        for path in (self._data, *self._data.rglob("*")) if self._data.stat().st_uid == 0 else ():
+            self._give_to_account(path)
         made_by = (self._data / "PG_VERSION").read_text().strip()
         runs = re.search(r"\d+", version)
         if runs is None or made_by != runs.group():
-            raise InvalidArgument(
-                "directory",
-                f"{self._directory} holds data of PostgreSQL {made_by}; the server is {version.strip()}",
-            )
+            reason = f"{self._directory} holds data of PostgreSQL {made_by}; the server is {version.strip()}"
+            raise InvalidArgument("directory", reason)
 
     def _create_data(self) -> None:
         """Run initdb beside the final place: what a killed initdb leaves never looks like data."""
@@ -92,22 +92,14 @@ class Cluster:
             shutil.rmtree(fresh)
         fresh.mkdir(mode=0o700)
         self._give_to_account(fresh)
-        options = (
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-instructions",
-        )
-        done = self._run("initdb", "--pgdata=.", *options, cwd=fresh, hold=True)
+        done = self._run("initdb", "--pgdata=.", *INITDB_OPTIONS, cwd=fresh, hold=True)
         if done.returncode != 0:
             raise StoreUnavailable(f"initdb failed in {self._directory}: {_last_lines(done.stdout)}")
         with (fresh / "postgresql.conf").open("a", encoding="utf-8") as settings:
             settings.write("\ninclude '../server.conf'\n")
-            settings.flush()
-            os.fsync(settings.fileno())
+        _sync(fresh / "postgresql.conf")
         fresh.rename(self._data)
-        _sync_directory(self._directory)
+        _sync(self._directory)  # a power cut must not bring the old name back, which the next start removes
 
     def _start(self) -> Path:
         """Start the server; wait for one that a killed user is starting, or whose last processes are dying."""
@@ -121,8 +113,7 @@ class Cluster:
             self._run("pg_ctl", "start", "--pgdata=.", "--wait", "--log=server.log")
             found = self._answering_socket()
             if found is not None:
-                if found != sockets:
-                    _forget_sockets(sockets)
+                _forget_sockets(sockets if found != sockets else None)
                 return found
             if not (was_killed or self._postmaster.exists()) or time.monotonic() > deadline:
                 _forget_sockets(sockets)
@@ -160,16 +151,21 @@ class Cluster:
             return None
 
     def _answering_socket(self) -> Path | None:
-        """Return the socket directory of the server if one runs, is ready and answers."""
+        """Return the socket directory of the server if one runs, is ready and answers.
+
+        A connection is no proof: the system makes it even when the server is just being killed.
+        """
         sockets = self._recorded_sockets()
         if sockets is None or not self._postmaster.read_bytes().rstrip().endswith(b"ready"):
             return None
         with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE_SECONDS)
             try:
                 connection.connect(str(sockets / f".s.PGSQL.{PORT}"))
+                connection.sendall(SSL_REQUEST)
+                return sockets if connection.recv(1) else None
             except OSError:
                 return None
-        return sockets
 
     def _bury_dead(self, sockets: Path | None) -> None:
         """Remove the lock files of a killed server, which PostgreSQL itself respects while any process has the pid."""
@@ -242,8 +238,8 @@ def _forget_sockets(sockets: Path | None) -> None:
         shutil.rmtree(sockets, ignore_errors=True)
 
 
-def _sync_directory(directory: Path) -> None:
-    file = os.open(directory, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
     finally:
