@@ -1,0 +1,128 @@
+"""What travels through the NCI screen, and the reasons for which a molecule goes no further.
+
+The class of an exception is the reason: it is what the log keeps and what the report groups by.
+"""
+
+import logging
+from typing import Any
+
+import msgspec
+from rdkit import Chem, rdBase
+
+# RDKit's own switches are not safe when threads use them, so its log goes to Python's, which is.
+rdBase.LogToPythonLogger()
+logging.getLogger("rdkit").setLevel(logging.CRITICAL + 1)
+
+
+class SmilesUnreadable(ValueError):
+    """The input is not SMILES."""
+
+
+class StructureImpossible(ValueError):
+    """The SMILES describes what chemistry does not allow, such as five bonds on a carbon."""
+
+
+class StructureEmpty(ValueError):
+    """There is no atom."""
+
+
+class TooManyAtoms(ValueError):
+    """The molecule is larger than what is embedded here."""
+
+
+class TooFlexible(ValueError):
+    """The molecule has more rotatable bonds than what one conformer can stand for."""
+
+
+class EmbeddingFailed(ValueError):
+    """No conformer was found."""
+
+
+class NoForceFieldParameters(ValueError):
+    """MMFF94 does not know one of the atoms."""
+
+
+class NotConverged(ValueError):
+    """The minimiser did not reach a minimum in its steps."""
+
+
+class Molecule(msgspec.Struct, frozen=True):
+    """A flow's input: a name, which is the NSC number in the NCI file, and a SMILES as it was found."""
+
+    name: str
+    smiles: str
+
+
+class Standardised(msgspec.Struct, frozen=True):
+    """The largest fragment, neutral, as canonical SMILES."""
+
+    name: str
+    smiles: str
+
+
+class Descriptors(msgspec.Struct, frozen=True):
+    """What the rules look at: dalton, log units, square angstrom and counts; QED is from 0 to 1."""
+
+    molecular_weight: float
+    log_p: float
+    tpsa: float
+    h_bond_donors: int
+    h_bond_acceptors: int
+    rotatable_bonds: int
+    rings: int
+    aromatic_rings: int
+    heavy_atoms: int
+    fraction_csp3: float
+    qed: float
+
+
+class Described(msgspec.Struct, frozen=True):
+    """A standardised molecule and its descriptors."""
+
+    name: str
+    smiles: str
+    descriptors: Descriptors
+
+
+class Embedded(msgspec.Struct, frozen=True):
+    """A molecule with a conformer: its MMFF94 energy in kcal/mol, and the hash of its molfile artifact."""
+
+    name: str
+    smiles: str
+    descriptors: Descriptors
+    energy: float
+    molfile: str
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether the molecule is drug-like, and the rules that it breaks."""
+
+    name: str
+    smiles: str
+    drug_like: bool
+    violations: list[str]
+
+
+def parse(smiles: str) -> Chem.Mol:
+    """Read a SMILES as a sanitised molecule.
+
+    Raises:
+        SmilesUnreadable, StructureImpossible, StructureEmpty: it is none.
+    """
+    mol = Chem.MolFromSmiles(smiles)
+    if mol is None:
+        raise _reason(smiles)
+    if mol.GetNumAtoms() == 0:
+        raise StructureEmpty(f"{smiles!r} has no atoms")
+    return mol
+
+
+def _reason(smiles: str) -> ValueError:
+    mol: Any = Chem.MolFromSmiles(smiles, sanitize=False)  # None too, which RDKit's types do not say
+    if mol is None:
+        return SmilesUnreadable(f"{smiles!r} is not SMILES")
+    try:
+        Chem.SanitizeMol(mol)
+    except Chem.MolSanitizeException as error:
+        return StructureImpossible(str(error))
+    return StructureImpossible(f"{smiles!r} is refused")
