@@ -1,5 +1,7 @@
 """The durable, replayable, auditable memory of asynchronous scientific workflows, on PostgreSQL."""
 
+import logging
+
 from chem_persistence.clock import SystemClock
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical import canonical_json, content_hash
@@ -121,3 +123,7 @@ __all__ = [
     "content_hash",
     "embedded_postgres",
 ]
+
+logging.getLogger(__name__).addHandler(
+    logging.NullHandler()
+)  # the program that imports decides what is shown

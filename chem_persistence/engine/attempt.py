@@ -41,13 +41,11 @@ class Attempt:
         self._given = given
 
     async def produce(self) -> list[Artifact]:
-        """Run the step and give its artifacts, its own output first; raises whatever the step raises."""
+        """Run the step and give its artifacts, its own output first (None is `null`); raises whatever the step raises."""
         takes, gives = step_types(self._step)
         value = None if self._given is None else msgspec.json.decode(self._given.encoded(), type=takes)
         output = await self._step.run(value, self.context)
         if not isinstance(output, members(gives)):
             raise TypeError(f"step {self._step.id!r} returned {type(output).__qualname__}")
-        if output is None:
-            return self.context.artifacts
         own = Artifact.from_payload(kind=type(output).__qualname__, payload=output)
         return [own, *self.context.artifacts]

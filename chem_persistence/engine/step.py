@@ -84,7 +84,7 @@ class Step(ABC, Generic[Input_contra, Output_co]):
     params: msgspec.Struct | None = None
 
     @abstractmethod
-    async def run(self, input: Input_contra, context: StepContext) -> Output_co:  # noqa: A002  # the contract's name
+    async def run(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002  # the contract's name
         """Do the work; whatever is raised becomes a `StepFailed` event."""
 
     @final
@@ -103,10 +103,10 @@ class BlockingStep(Step[Input_contra, Output_co]):
     limiter: anyio.CapacityLimiter | None = None
 
     @abstractmethod
-    def compute(self, input: Input_contra, context: StepContext) -> Output_co:  # noqa: A002  # the contract's name
+    def compute(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002  # the contract's name
         """Do the work, outside the event loop."""
 
     @final
-    async def run(self, input: Input_contra, context: StepContext) -> Output_co:  # noqa: A002  # the contract's name
+    async def run(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002  # the contract's name
         """Run `compute` in a worker thread."""
         return await anyio.to_thread.run_sync(self.compute, input, context, limiter=self.limiter)
