@@ -39,9 +39,10 @@ class PoolProvider:
             yield connection
 
 
-async def build_pool(url: str, *, min_size: int = 1, max_size: int = 10, schema: str = "public") -> Pool:
+async def build_pool(url: str, *, min_size: int = 0, max_size: int = 10, schema: str = "public") -> Pool:
     """Make a pool on a database, after bringing its schema up to date.
 
+    `min_size` connections are kept open, though unused; up to `max_size` are opened as they are needed.
     `url` is what libpq accepts (PostgreSQL manual, section 34.1.1.2); the tables live in `schema`, which is created
     when it is missing. Close the pool with `await pool.close()`, or use it as an asynchronous context manager.
 
@@ -74,7 +75,7 @@ async def build_pool(url: str, *, min_size: int = 1, max_size: int = 10, schema:
     return await with_retries(open_pool)
 
 
-async def build_dev_pool_from_env(*, min_size: int = 1, max_size: int = 10, schema: str = "public") -> Pool:
+async def build_dev_pool_from_env(*, min_size: int = 0, max_size: int = 10, schema: str = "public") -> Pool:
     """Make a pool on the database that the environment variable DATABASE_URL names; see `build_pool`.
 
     Raises:
@@ -99,10 +100,16 @@ def _quoted_name(name: str) -> str:
     """Quote a name for a setting that holds names (PostgreSQL manual, section 4.1.1).
 
     Raises:
-        InvalidArgument: it is empty, too long to be kept whole, holds U+0000, or belongs to the server.
+        InvalidArgument: it is empty, no text, too long to be kept whole, holds U+0000, or means something to the server.
     """
-    if not name or "\0" in name or len(name.encode("utf-8", "replace")) > _LONGEST_NAME:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidArgument("schema", "has a lone surrogate, which is no character") from error
+    if not 0 < size <= _LONGEST_NAME or "\0" in name:
         raise InvalidArgument("schema", f"must have 1 to {_LONGEST_NAME} bytes and no U+0000")
     if name.startswith("pg_") or name == "information_schema":
         raise InvalidArgument("schema", "names that begin with pg_, and information_schema, are the server's")
+    if name == "$user":  # also in quotes, a search path means the role's name by it
+        raise InvalidArgument("schema", "$user stands for the name of whoever connects")
     return '"' + name.replace('"', '""') + '"'
