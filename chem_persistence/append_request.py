@@ -23,7 +23,7 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical import read_json
 from chem_persistence.domain.events import FlowEvent, FlowEventKind, FlowInitialized, StepFinished, event_type
 from chem_persistence.errors import ArtifactTooLarge, EventIdReused, InvalidArgument, InvalidPayload
-from chem_persistence.limits import MAX_EVENT_BYTES
+from chem_persistence.limits import MAX_EVENT_BYTES, MAX_VERSION
 
 __all__ = ["AppendRequest", "append_request", "check_flow_id", "recognise"]
 
@@ -95,8 +95,8 @@ def append_request(
     """Check and encode an append; the event ids are made here unless the caller gives them.
 
     Raises:
-        InvalidArgument: a flow id that is nil or no UUID, no events, event ids that do not match them, a negative
-            expected version, or a clock that gives naive datetimes.
+        InvalidArgument: a flow id that is nil or no UUID, no events, event ids that do not match them, an
+            impossible expected version, or a clock that gives naive datetimes.
         InvalidPayload: a fact or the metadata is not I-JSON or too large.
         ArtifactCorrupt: an artifact does not have the hash that names it.
         ArtifactTooLarge: an artifact has more than `max_artifact_bytes` bytes.
@@ -104,8 +104,8 @@ def append_request(
     check_flow_id(flow_id)
     if not kinds:
         raise InvalidArgument("kinds", "an append needs at least one event")
-    if expected_version is not None and expected_version < 0:
-        raise InvalidArgument("expected_version", "must not be negative")
+    if expected_version is not None and not 0 <= expected_version <= MAX_VERSION:
+        raise InvalidArgument("expected_version", f"must be 0 to {MAX_VERSION}")
     if ts.utcoffset() is None:
         raise InvalidArgument("clock", "gives datetimes without a time zone")
     encoded = [encode_kind(kind) for kind in kinds]
@@ -151,15 +151,14 @@ def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[Flo
     if not stored:
         return None
     originals = [decode_event(event) for event in sorted(stored, key=lambda event: event.version)]
-    metadata = read_json(request.metadata)
     for index, event_id in enumerate(request.event_ids):
         original = originals[index] if index < len(originals) else None
         if (
             original is None
             or original.event_id != event_id
             or original.version != originals[0].version + index
-            or original.kind != request.kinds[index]
-            or original.metadata != metadata
+            or encode_kind(original.kind)[0] != request.payloads[index]  # in Python 1 == True, in JSON not
+            or encode_metadata(original.metadata) != request.metadata
         ):
             raise EventIdReused(request.flow_id, originals[0].event_id if original is None else event_id)
     return originals

@@ -84,7 +84,7 @@ def decode_kind(data: bytes, flow_id: UUID, version: int) -> FlowEventKind:
     """
     try:
         return _decode(data)
-    except (msgspec.DecodeError, OverflowError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise UnreadableEvent(flow_id, version, str(error)) from error
 
 
@@ -142,7 +142,7 @@ def decode_event(stored: StoredEvent) -> FlowEvent:
         raise UnreadableEvent(stored.flow_id, stored.version, reason)
     try:
         metadata = _decode_object(stored.metadata)
-    except (msgspec.DecodeError, OverflowError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise UnreadableEvent(stored.flow_id, stored.version, f"metadata: {error}") from error
     return FlowEvent(
         seq=stored.seq,
@@ -171,7 +171,7 @@ def decode_artifact(stored: StoredArtifact) -> Artifact:
             metadata=_decode_object(stored.metadata),
         )
         artifact.verified()
-    except (msgspec.DecodeError, OverflowError, RecursionError, InvalidPayload) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise ArtifactCorrupt(stored.hash, str(error)) from error
     return artifact
 

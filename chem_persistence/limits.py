@@ -1,9 +1,12 @@
 """How large what a store accepts may be."""
 
-__all__ = ["MAX_ARTIFACT_BYTES", "MAX_EVENT_BYTES"]
+__all__ = ["MAX_ARTIFACT_BYTES", "MAX_EVENT_BYTES", "MAX_VERSION"]
 
 MAX_EVENT_BYTES = 16 * 2**20
 """An event's payload, and its metadata, may have this many bytes of canonical JSON (16 MiB)."""
+
+MAX_VERSION = 2**31 - 1
+"""A flow's last possible version: the database keeps versions in 32 bits."""
 
 MAX_ARTIFACT_BYTES = 64 * 2**20
 """An artifact may have this many bytes, unless the store is given another limit (64 MiB).

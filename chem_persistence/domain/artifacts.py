@@ -1,17 +1,25 @@
 """Artifacts: what steps produce, named by the hash of their content."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any, Self
 
 import msgspec
 
 from chem_persistence.domain.canonical import canonical_json, read_json
-from chem_persistence.errors import ArtifactCorrupt, InvalidArgument, InvalidPayload
+from chem_persistence.errors import ArtifactCorrupt, InvalidPayload
 
-__all__ = ["JSON_MEDIA_TYPE", "Artifact"]
+__all__ = ["JSON_MEDIA_TYPE", "Artifact", "is_artifact_hash"]
 
 JSON_MEDIA_TYPE = "application/json"
+
+_HASH = re.compile("[0-9a-f]{64}")
+
+
+def is_artifact_hash(text: Any) -> bool:
+    """Say whether a value can be the hash of anything: 64 lower-case hexadecimal characters."""
+    return isinstance(text, str) and _HASH.fullmatch(text) is not None
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,5 +105,5 @@ def _as_read_back(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
         return {}
     value = read_json(canonical_json(metadata))
     if not isinstance(value, dict):
-        raise InvalidArgument("metadata", "must be a mapping with string keys")
+        raise InvalidPayload("$", "metadata must be an object")
     return value

@@ -71,7 +71,8 @@ def read_json(data: bytes) -> Any:
     +-(2^53 - 1) can have been stored, so one that is read was a float and becomes that float again.
 
     Raises:
-        msgspec.DecodeError: the bytes are not JSON.
+        ValueError: the bytes are not JSON (msgspec.DecodeError), or not UTF-8.
+        OverflowError: an integer is beyond every float.
     """
     return restore_floats(msgspec.json.decode(data))
 

@@ -10,10 +10,10 @@ import asyncpg
 from chem_persistence.append_request import AppendRequest, append_request, check_flow_id
 from chem_persistence.clock import SystemClock
 from chem_persistence.codec import decode_artifact, decode_event
-from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.artifacts import Artifact, is_artifact_hash
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict, InvalidArgument, UnreadableEvent
-from chem_persistence.limits import MAX_ARTIFACT_BYTES
+from chem_persistence.limits import MAX_ARTIFACT_BYTES, MAX_VERSION
 from chem_persistence.ports import Clock, Connection, ConnectionProvider
 from chem_persistence.postgres.append import Conflict, append, find_original, read_version
 from chem_persistence.postgres.failures import ConnectionLost
@@ -113,7 +113,7 @@ class PgEventStore:
         check_flow_id(flow_id)
         if limit is not None and limit < 0:
             raise InvalidArgument("limit", "must not be negative")
-        first = max(after_version + 1, 0)
+        first = min(max(after_version + 1, 0), MAX_VERSION)
         events: builtins.list[FlowEvent] = []
         while limit is None or len(events) < limit:
             size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit - len(events))
@@ -135,6 +135,8 @@ class PgEventStore:
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Read an artifact; see `EventStore.get_artifact`."""
+        if not is_artifact_hash(artifact_hash):
+            raise ArtifactNotFound(artifact_hash)
         rows = await self._call(lambda connection: connection.fetch(READ_ARTIFACT, artifact_hash))
         if not rows:
             raise ArtifactNotFound(artifact_hash)
@@ -146,7 +148,7 @@ class PgEventStore:
                 try:
                     return await work(connection)
                 except asyncpg.InterfaceError as error:
-                    if connection.is_closed():
+                    if _is_gone(connection):
                         raise ConnectionLost from error
                     raise
 
@@ -157,3 +159,11 @@ def _append_at(
     request: AppendRequest, version: int
 ) -> Callable[[Connection], Awaitable[builtins.list[FlowEvent] | Conflict]]:
     return lambda connection: append(connection, request, version)
+
+
+def _is_gone(connection: Connection) -> bool:
+    """Say whether a lent connection has broken; the pool takes such a one back at once, and then refuses to say."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True

@@ -159,6 +159,13 @@ async def test_an_event_id_with_other_content_is_refused(backend: Backend, chang
     assert len(await backend.store.list(flow_id)) == 2
 
 
+async def test_an_event_id_with_a_value_of_another_json_type_is_refused(backend: Backend) -> None:
+    flow_id, event_id = new_flow_id(), uuid7()
+    await backend.store.append_kind(flow_id, signal({"n": 1}), event_id=event_id)
+    with pytest.raises(EventIdReused):
+        await backend.store.append_kind(flow_id, signal({"n": True}), event_id=event_id)
+
+
 async def test_the_same_event_id_in_two_flows_is_two_events(backend: Backend) -> None:
     event_id = uuid7()
     events = [
@@ -326,6 +333,23 @@ async def test_an_append_of_nothing_is_refused(backend: Backend) -> None:
 async def test_event_ids_that_do_not_match_the_events_are_refused(backend: Backend, ids: list[UUID]) -> None:
     with pytest.raises(InvalidArgument, match="event_ids"):
         await backend.store.append_kinds(new_flow_id(), [initialized(), signal(1)], event_ids=ids)
+
+
+@pytest.mark.parametrize("artifact_hash", ["", "\0", "A" * 64, "\ud800" * 64, None, 7])
+async def test_what_can_be_no_hash_is_not_found(backend: Backend, artifact_hash: str) -> None:
+    with pytest.raises(ArtifactNotFound):
+        await backend.store.get_artifact(artifact_hash)
+
+
+async def test_no_event_stands_after_a_version_that_no_flow_can_reach(backend: Backend) -> None:
+    flow_id = new_flow_id()
+    await backend.store.append_kind(flow_id, initialized())
+    assert await backend.store.list(flow_id, after_version=2**40, limit=2**40) == []
+
+
+async def test_a_version_that_no_flow_can_reach_is_refused(backend: Backend) -> None:
+    with pytest.raises(InvalidArgument, match="expected_version"):
+        await backend.store.append_kind(new_flow_id(), initialized(), expected_version=2**40)
 
 
 async def test_a_negative_version_or_limit_is_refused(backend: Backend) -> None:

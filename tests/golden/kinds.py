@@ -1,0 +1,63 @@
+"""What the golden rows decode to: one event of each kind, with values that JSONB writes in its own way.
+
+A golden row is a row as a server once gave it. It is never changed: rows like it are in logs.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+from chem_persistence import (
+    BranchCreated,
+    FlowCompleted,
+    FlowEventKind,
+    FlowInitialized,
+    PropertyPreferenceAssigned,
+    RetryScheduled,
+    StepError,
+    StepFailed,
+    StepFinished,
+    StepSignal,
+    StepStarted,
+    UserInteractionProvided,
+    UserInteractionRequested,
+)
+
+METADATA = {"actor": "Ada Lovelace", "trace": {"span": "7", "sampled": 1e16}}
+
+KINDS: tuple[FlowEventKind, ...] = (
+    FlowInitialized("d" * 64, 3, "a" * 64),
+    StepStarted(0, "acquire"),
+    StepFinished(0, "acquire", ("a" * 64, "b" * 64), "f" * 64),
+    StepFailed(1, "compute", StepError("ValueError", "no such atom: Ωx", "line 1\nline 2\n"), "f" * 64),
+    StepSignal(
+        1,
+        "compute",
+        "progress",
+        {"avogadro": 6.02214076e23, "big": 1e16, "tiny": 5e-324, "one": 1.0, "zero": -0.0, "": [None, "🧪"]},
+    ),
+    PropertyPreferenceAssigned("logP", "cheapest", "c" * 64, {"because": ["fast", 0.1], "zz": 1e22}),
+    RetryScheduled("compute", 1, "licence server was away"),
+    BranchCreated(UUID(int=2), UUID(int=1), UUID(int=1), "compute", "e" * 64),
+    UserInteractionRequested(2, "report", {"type": "object", "minimum": -1e300}, "Which conformer?"),
+    UserInteractionProvided(2, "report", {"conformer": 4, "energy": -1e21}, "9" * 64),
+    FlowCompleted("8" * 64),
+)
+
+
+class GoldenRow(msgspec.Struct, frozen=True):
+    """The columns of a row as text, and the bytes that had been sent for the payload."""
+
+    event_type: str
+    payload: str
+    metadata: str
+    canonical_payload: str
+
+
+def golden_rows() -> Mapping[str, GoldenRow]:
+    return {
+        path.stem: msgspec.json.decode(path.read_bytes(), type=GoldenRow)
+        for path in sorted(Path(__file__).parent.glob("*.json"))
+    }

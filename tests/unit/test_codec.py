@@ -1,0 +1,266 @@
+"""The codec: golden rows decode for ever, and what cannot be trusted raises."""
+
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, get_args
+from uuid import UUID
+
+import msgspec
+import pytest
+import rfc8785
+from msgspec.structs import replace
+
+from chem_persistence import (
+    Artifact,
+    ArtifactCorrupt,
+    FlowEventKind,
+    FlowInitialized,
+    InvalidPayload,
+    PropertyPreferenceAssigned,
+    RetryScheduled,
+    StepFailed,
+    StepFinished,
+    StepSignal,
+    StepStarted,
+    UnreadableEvent,
+    UserInteractionProvided,
+    UserInteractionRequested,
+)
+from chem_persistence.codec import (
+    StoredArtifact,
+    StoredEvent,
+    decode_artifact,
+    decode_event,
+    decode_kind,
+    encode_kind,
+    encode_metadata,
+)
+from chem_persistence.domain.canonical import read_json
+from chem_persistence.domain.events import EVENT_KINDS, event_type
+from tests.golden.kinds import KINDS, METADATA, golden_rows
+from tests.support.json_values import REFUSED, SURVIVING
+
+FLOW_ID = UUID(int=5)
+GOLDEN = golden_rows()
+
+STORED = StoredEvent(
+    seq=3,
+    flow_id=FLOW_ID,
+    version=2,
+    event_id=UUID(int=9),
+    ts=datetime(2026, 1, 1, tzinfo=UTC),
+    event_type="stepstarted",
+    payload=b'{"step_id": "acquire", "step_index": 0, "type": "stepstarted"}',
+    metadata=b"{}",
+)
+
+
+def stored_artifact(artifact: Artifact, **changes: Any) -> StoredArtifact:
+    stored = StoredArtifact(
+        hash=artifact.hash,
+        kind=artifact.kind,
+        payload=artifact.encoded() if artifact.content is None else None,
+        content=artifact.content,
+        media_type=artifact.media_type,
+        metadata=encode_metadata(artifact.metadata),
+    )
+    return replace(stored, **changes)
+
+
+def test_every_kind_has_a_golden_row() -> None:
+    assert set(GOLDEN) == set(EVENT_KINDS) == {event_type(kind) for kind in KINDS}
+    assert set(EVENT_KINDS.values()) == set(get_args(FlowEventKind))
+
+
+def test_every_kind_has_its_own_letter_and_its_class_name_in_lower_case() -> None:
+    assert "".join(kind.variant for kind in EVENT_KINDS.values()) == "ISFXGPRBUVC"
+    assert list(EVENT_KINDS) == [kind.__name__.lower() for kind in EVENT_KINDS.values()]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=event_type)
+def test_a_golden_row_decodes_to_the_event_that_was_stored(kind: FlowEventKind) -> None:
+    row = GOLDEN[event_type(kind)]
+    event = decode_event(
+        replace(
+            STORED, event_type=row.event_type, payload=row.payload.encode(), metadata=row.metadata.encode()
+        )
+    )
+    assert (event.kind, event.metadata) == (kind, METADATA)
+    assert (event.event_type, event.variant) == (row.event_type, kind.variant)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=event_type)
+def test_a_golden_row_is_encoded_again_to_the_bytes_that_were_sent(kind: FlowEventKind) -> None:
+    row = GOLDEN[event_type(kind)]
+    decoded = decode_kind(row.payload.encode(), FLOW_ID, 0)
+    assert encode_kind(decoded)[0] == encode_kind(kind)[0] == row.canonical_payload.encode()
+    assert rfc8785.dumps(read_json(row.canonical_payload.encode())) == row.canonical_payload.encode()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=event_type)
+def test_what_encoding_gives_back_is_what_decoding_gives(kind: FlowEventKind) -> None:
+    encoded, read_back = encode_kind(kind)
+    decoded = decode_kind(encoded, FLOW_ID, 0)
+    assert repr(read_back) == repr(decoded)
+    assert type(decoded) is type(kind)
+
+
+def with_user_data(value: object) -> list[FlowEventKind]:
+    return [
+        StepSignal(0, "a", "s", value),
+        PropertyPreferenceAssigned("p", "q", "r", value),
+        UserInteractionRequested(0, "a", value),
+        UserInteractionProvided(0, "a", value, "h"),
+    ]
+
+
+@pytest.mark.parametrize("value", SURVIVING.values(), ids=SURVIVING)
+def test_user_data_survives_with_the_same_canonical_form(value: object) -> None:
+    for kind in with_user_data(value):
+        encoded, read_back = encode_kind(kind)
+        assert encode_kind(decode_kind(encoded, FLOW_ID, 0))[0] == encoded == encode_kind(read_back)[0]
+
+
+@pytest.mark.parametrize(("value", "path"), REFUSED.values(), ids=REFUSED)
+def test_user_data_that_is_not_i_json_is_refused_with_its_path(value: object, path: str) -> None:
+    for kind, field in zip(with_user_data(value), ["data", "rationale", "schema", "provided"], strict=True):
+        with pytest.raises(InvalidPayload) as caught:
+            encode_kind(kind)
+        assert caught.value.path.startswith(f"$.{field}{path}"[:100])
+
+
+def test_integers_of_the_eleven_stay_integers() -> None:
+    kind = decode_kind(b'{"type":"flowinitialized","definition_hash":"d","step_count":7}', FLOW_ID, 0)
+    assert kind == FlowInitialized("d", 7)
+
+
+def test_a_row_from_before_a_field_existed_decodes() -> None:
+    old = b'{"type":"userinteractionrequested","step_index":0,"step_id":"a"}'
+    assert decode_kind(old, FLOW_ID, 0) == UserInteractionRequested(0, "a", None, None)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'"stepstarted"',
+        b'{"type":"stepstarted"}',
+        b'{"type":"stepstarted","step_id":"a"}',
+        b'{"type":"stepstarted","step_id":"a","step_index":"0"}',
+        b'{"type":"stepstarted","step_id":"a","step_index":-1}',
+        b'{"type":"stepstarted","step_id":"a","step_index":0.5}',
+        b'{"type":"stepstarted","step_id":null,"step_index":0}',
+        b'{"type":"stepstarted","step_id":"a","step_index":0,"more":1}',
+        b'{"type":"StepStarted","step_id":"a","step_index":0}',
+        b'{"type":"stepskipped","step_id":"a","step_index":0}',
+        b'{"type":7,"step_id":"a","step_index":0}',
+        b'{"step_id":"a","step_index":0}',
+        b'{"type":"stepfailed","step_id":"a","step_index":0,"error":{"message":"m"},"fingerprint":"f"}',
+        b'{"type":"branchcreated","branch_id":"no uuid"}',
+        b'{"type":"stepstarted","step_id":"\xff","step_index":0}',
+        b'{"type":"stepsignal","step_id":"a","step_index":0,"signal":"s","data":1e999}',
+        b'{"type":"stepsignal","step_id":"a","step_index":0,"signal":"s","data":' + b"9" * 400 + b"}",
+        b'{"type":"stepsignal","step_id":"a","step_index":0,"signal":"s","data":' + b"[" * 100_000,
+    ],
+)
+def test_a_payload_that_is_no_event_is_unreadable(payload: bytes) -> None:
+    with pytest.raises(UnreadableEvent) as caught:
+        decode_event(replace(STORED, payload=payload))
+    assert (caught.value.flow_id, caught.value.version) == (FLOW_ID, 2)
+
+
+def test_a_payload_of_another_type_than_its_row_is_unreadable() -> None:
+    with pytest.raises(UnreadableEvent, match="stored as 'stepfinished'") as caught:
+        decode_event(replace(STORED, event_type="stepfinished"))
+    assert (caught.value.flow_id, caught.value.version) == (FLOW_ID, 2)
+
+
+@pytest.mark.parametrize("metadata", [b"", b"null", b"[]", b'"x"', b"7", b"{", b'{"n":' + b"9" * 400 + b"}"])
+def test_metadata_that_is_no_object_is_unreadable(metadata: bytes) -> None:
+    with pytest.raises(UnreadableEvent, match="metadata") as caught:
+        decode_event(replace(STORED, metadata=metadata))
+    assert (caught.value.flow_id, caught.value.version) == (FLOW_ID, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        (StepStarted(-1, "a"), "step_index"),
+        (StepStarted(0, 7), "step_id"),  # type: ignore[arg-type]
+        (StepFinished(0, "a", (7,), "f"), "outputs"),  # type: ignore[arg-type]
+        (StepFailed(0, "a", "error", "f"), "error"),  # type: ignore[arg-type]
+        (RetryScheduled("a", True, "why"), "retry_index"),
+        (FlowInitialized("d", 1.5), "step_count"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_field_of_the_wrong_type_is_refused_and_named(kind: FlowEventKind, field: str) -> None:
+    with pytest.raises(InvalidPayload, match=f"{type(kind).__name__}: .*{field}"):
+        encode_kind(kind)
+
+
+@pytest.mark.parametrize("kind", [None, 7, "stepstarted", [], Artifact.from_payload(kind="V", payload=1)])
+def test_what_is_none_of_the_eleven_is_refused(kind: FlowEventKind) -> None:
+    with pytest.raises(InvalidPayload, match=type(kind).__qualname__):
+        encode_kind(kind)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, MappingProxyType({})])
+def test_no_metadata_is_the_empty_object(metadata: Any) -> None:
+    assert encode_metadata(metadata) == b"{}"
+
+
+@pytest.mark.parametrize("metadata", [[], ["a"], "", "a", 0, 7, False, ()])
+def test_metadata_that_is_no_object_is_refused(metadata: Any) -> None:
+    with pytest.raises(InvalidPayload, match="metadata must be an object"):
+        encode_metadata(metadata)
+
+
+@pytest.mark.parametrize(
+    "artifact",
+    [
+        Artifact.from_payload(kind="Value", payload={"n": 6.02214076e23}, metadata={"by": "Ada"}),
+        Artifact.from_payload(kind="Value", payload=None),
+        Artifact.from_content(kind="Text", content=b"", media_type="text/plain"),
+        Artifact.from_content(kind="Text", content=b"abc", media_type=""),
+    ],
+)
+def test_a_stored_artifact_is_decoded_as_it_was(artifact: Artifact) -> None:
+    assert decode_artifact(stored_artifact(artifact)) == artifact
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hash": "0" * 64},
+        {"payload": b'{"n": 2}'},
+        {"payload": b"{"},
+        {"payload": None},
+        {"payload": b'{"n": "\xff"}'},
+        {"payload": b"9" * 400},
+        {"payload": b'{"n": "\\u0000"}'},
+        {"content": b'{"n":1}'},
+        {"payload": None, "content": b"x"},
+        {"metadata": b"[]"},
+        {"metadata": b"{"},
+    ],
+)
+def test_an_altered_artifact_is_corrupt(change: dict[str, Any]) -> None:
+    stored = stored_artifact(Artifact.from_payload(kind="Value", payload={"n": 1}), **change)
+    with pytest.raises(ArtifactCorrupt) as caught:
+        decode_artifact(stored)
+    assert caught.value.artifact_hash == stored.hash
+
+
+def test_an_event_is_frozen() -> None:
+    with pytest.raises(AttributeError):
+        decode_event(STORED).version = 7  # type: ignore[misc]
+
+
+def test_events_are_no_unions_of_unknown_tags() -> None:
+    tags = {kind.__struct_config__.tag_field for kind in EVENT_KINDS.values()}
+    assert tags == {"type"}
+    assert all(kind.__struct_config__.forbid_unknown_fields for kind in EVENT_KINDS.values())
+    assert msgspec.json.encode(KINDS[1]).startswith(b'{"type":"stepstarted"')
