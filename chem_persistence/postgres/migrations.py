@@ -73,14 +73,16 @@ async def migrate(
 
     Raises:
         UnsupportedServer: the server is older than PostgreSQL 15.
-        MigrationError: a recorded migration is not the one in the file, or is newer than this library.
+        MigrationError: a recorded migration is not the one in the file, or is newer than this library; or the table
+            `schema_migrations` is another program's.
     """
     if connection.get_server_version().major < OLDEST_SERVER:
         raise UnsupportedServer(connection.get_settings().server_version, OLDEST_SERVER)
     known = known_migrations() if migrations is None else migrations
     if not await _pending(connection, schema, known):
         return
-    async with connection.transaction():
+    # A database may default to another isolation, under which what a waiter then reads is older than its wait.
+    async with connection.transaction(isolation="read_committed"):
         await connection.execute(LOCK_MIGRATIONS, schema)
         create_schema = await connection.fetchval(QUOTE_CREATE_SCHEMA, schema)
         if create_schema is not None:
@@ -101,7 +103,11 @@ async def _pending(
     """Compare what was applied with what is known, and give what is left to apply."""
     if not await connection.fetchval(FIND_MIGRATIONS_TABLE, schema):
         return known
-    applied = await connection.fetch(READ_APPLIED_MIGRATIONS)
+    try:
+        applied = await connection.fetch(READ_APPLIED_MIGRATIONS)
+    except asyncpg.UndefinedColumnError as error:
+        reason = f"the table schema_migrations of schema {schema!r} is another program's"
+        raise MigrationError(reason) from error
     for place, row in enumerate(applied):
         label = f"migration {row['version']} ({row['name']}) of schema {schema!r}"
         if place >= len(known):

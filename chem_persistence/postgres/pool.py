@@ -10,6 +10,7 @@ import asyncpg
 from chem_persistence.errors import InvalidArgument, InvalidDatabaseUrl
 from chem_persistence.ports import Connection
 from chem_persistence.postgres.database_url import DatabaseUrl, parse_database_url
+from chem_persistence.postgres.failures import ConnectionLost
 from chem_persistence.postgres.jsonb import pass_jsonb_as_bytes
 from chem_persistence.postgres.migrations import migrate
 from chem_persistence.postgres.retrying import with_retries
@@ -59,19 +60,12 @@ async def build_pool(url: str, *, min_size: int = 0, max_size: int = 10, schema:
     target = parse_database_url(url, os.environ)
     options = _connect_options(target, schema)
 
-    async def bring_up_to_date() -> None:
-        connection = await asyncpg.connect(target.dsn, **options)
-        try:
-            await migrate(connection, schema)
-        finally:
-            await connection.close()
-
     async def open_pool() -> Pool:
         return await asyncpg.create_pool(
             target.dsn, min_size=min_size, max_size=max_size, init=pass_jsonb_as_bytes, **options
         )
 
-    await with_retries(bring_up_to_date)
+    await with_retries(lambda: _bring_up_to_date(target, options, schema))
     return await with_retries(open_pool)
 
 
@@ -85,6 +79,21 @@ async def build_dev_pool_from_env(*, min_size: int = 0, max_size: int = 10, sche
     if not url:
         raise InvalidDatabaseUrl("DATABASE_URL is not set; embedded_postgres() gives a URL without a server")
     return await build_pool(url, min_size=min_size, max_size=max_size, schema=schema)
+
+
+async def _bring_up_to_date(target: DatabaseUrl, options: Mapping[str, Any], schema: str) -> None:
+    try:
+        connection = await asyncpg.connect(target.dsn, **options)
+    except UnicodeError as error:
+        raise InvalidDatabaseUrl("has a host that no host can be called (RFC 1035, section 2.3.4)") from error
+    try:
+        await migrate(connection, schema)
+    except asyncpg.InterfaceError as error:
+        if connection.is_closed():
+            raise ConnectionLost from error
+        raise
+    finally:
+        await connection.close()
 
 
 def _connect_options(target: DatabaseUrl, schema: str) -> Mapping[str, Any]:

