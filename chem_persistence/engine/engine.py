@@ -115,6 +115,8 @@ class FlowEngine(Generic[Input]):
         return flow_fingerprint(self.definition.definition_hash, await self.load(flow_id))
 
     async def _begin(self, flow_id: UUID | None, value: Input | None) -> Run:
+        if value is not None:
+            self._check_input(value)
         given = self._input_artifact(value)
         if flow_id is None:
             flow_id = uuid7()

@@ -14,10 +14,12 @@ LONGEST_TRACEBACK = 65_536
 def describe_failure(error: BaseException) -> StepError:
     """Describe an exception by class, message and traceback, as text that a store accepts."""
     cls = type(error)
+    # it bears an exception whose own __str__ raises
+    described = traceback.TracebackException.from_exception(error)
     return StepError(
         error_class=f"{cls.__module__}.{cls.__qualname__}",
-        message=_storable(str(error))[:LONGEST_MESSAGE],
-        traceback=_storable("".join(traceback.format_exception(error)))[-LONGEST_TRACEBACK:],
+        message=_storable(str(described))[:LONGEST_MESSAGE],
+        traceback=_storable("".join(described.format()))[-LONGEST_TRACEBACK:],
     )
 
 

@@ -16,7 +16,6 @@ from chem_persistence.domain.events import (
     FlowInitialized,
     StepFailed,
     StepFinished,
-    StepSignal,
     StepStarted,
 )
 from chem_persistence.domain.fingerprints import flow_fingerprint
@@ -110,7 +109,7 @@ class Run:
         step_id = self._steps[index].id
         outputs = tuple(artifact.hash for artifact in artifacts)
         finished = StepFinished(index, step_id, outputs, attempt.fingerprint)
-        kinds: list[FlowEventKind] = [*self._signals(index, attempt), finished]
+        kinds: list[FlowEventKind] = [*attempt.context.signals, finished]
         after = self._preview(index, finished)
         following = after.cursor
         if following == len(self._steps):
@@ -122,11 +121,7 @@ class Run:
 
     async def _fail(self, index: int, attempt: Attempt, error: Exception) -> None:
         failed = StepFailed(index, self._steps[index].id, describe_failure(error), attempt.fingerprint)
-        await self._append([*self._signals(index, attempt), failed], [])
-
-    def _signals(self, index: int, attempt: Attempt) -> list[StepSignal]:
-        step_id = self._steps[index].id
-        return [StepSignal(index, step_id, name, data) for name, data in attempt.context.signals]
+        await self._append([*attempt.context.signals, failed], [])
 
     def _preview(self, index: int, finished: StepFinished) -> FlowInstance:
         """Give the state that the step's success leads to, as far as fingerprints and the cursor go."""

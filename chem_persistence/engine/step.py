@@ -8,9 +8,12 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from chem_persistence.codec import encode_kind
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.canonical import canonical_json, read_json
 from chem_persistence.domain.definition import StepDefinition, StepKind
+from chem_persistence.domain.events import FlowEventKind, StepSignal
+from chem_persistence.errors import InvalidPayload
+from chem_persistence.limits import MAX_EVENT_BYTES
 from chem_persistence.ports import EventStore
 
 __all__ = ["BlockingStep", "Step", "StepContext"]
@@ -42,7 +45,7 @@ class StepContext:
         self.step_id = step_id
         self.attempt = attempt
         self.fingerprint = fingerprint
-        self.signals: list[tuple[str, Any]] = []
+        self.signals: list[FlowEventKind] = []
         self.artifacts: list[Artifact] = []
         self._store = store
 
@@ -50,9 +53,12 @@ class StepContext:
         """Say something that is to be a `StepSignal` event.
 
         Raises:
-            InvalidPayload: `data` is not I-JSON.
+            InvalidPayload: `name` is no string, `data` is not I-JSON, or they are larger than an event may be.
         """
-        self.signals.append((name, read_json(canonical_json(data))))
+        encoded, said = encode_kind(StepSignal(self.step_index, self.step_id, name, data))
+        if len(encoded) > MAX_EVENT_BYTES:
+            raise InvalidPayload("$", f"the signal has {len(encoded)} bytes, the limit is {MAX_EVENT_BYTES}")
+        self.signals.append(said)
 
     def add_artifact(self, artifact: Artifact) -> str:
         """Store an artifact beside the step's output, and give its hash for use in that output.

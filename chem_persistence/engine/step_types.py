@@ -8,7 +8,7 @@ import msgspec
 from chem_persistence.engine.step import Step
 from chem_persistence.errors import InvalidDefinition
 
-__all__ = ["check_fit", "members", "step_types"]
+__all__ = ["check_fit", "check_readable", "members", "step_types"]
 
 
 def step_types(step: Step[Any, Any]) -> tuple[Any, Any]:
@@ -45,6 +45,21 @@ def check_fit(earlier: Step[Any, Any], later: Step[Any, Any]) -> None:
         raise InvalidDefinition(
             f"step {later.id!r} takes {_named(takes)}, but step {earlier.id!r} gives {_named(gives)}"
         )
+
+
+def check_readable(step: Step[Any, Any]) -> None:
+    """Refuse a step whose input could not be read back from its artifact.
+
+    Raises:
+        InvalidDefinition: its input type is none that msgspec decodes, such as a union of structs without tags.
+    """
+    takes = step_types(step)[0]
+    try:
+        msgspec.json.Decoder(takes)
+    except TypeError as error:
+        raise InvalidDefinition(
+            f"step {step.id!r} takes {_named(takes)}, which cannot be read back: {error}"
+        ) from error
 
 
 def _arguments(cls: type) -> tuple[Any, ...]:

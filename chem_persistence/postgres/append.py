@@ -1,5 +1,10 @@
 """The write path: one append, one transaction."""
 
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
 import asyncpg
 import msgspec
 
@@ -25,6 +30,9 @@ from chem_persistence.postgres.statements import (
 )
 
 __all__ = ["Conflict", "append", "find_original", "read_version"]
+
+ROLLBACK_SECONDS = 5.0
+"""How long a cancelled append waits for its ROLLBACK; the pool ends a transaction that is still open after that."""
 
 
 class Conflict(msgspec.Struct, frozen=True):
@@ -74,7 +82,7 @@ async def _write(connection: Connection, request: AppendRequest, version: int) -
     retries, steps = execution_changes(request.kinds, request.ts)
     if not (request.artifacts or retries or steps):
         return await _write_events(connection, request, version)  # one statement is its own transaction
-    async with connection.transaction():
+    async with _transaction(connection):
         seqs = await _write_events(connection, request, version)
         if request.artifacts:
             await connection.execute(STORE_ARTIFACTS, *artifact_columns(request, seqs))
@@ -83,6 +91,20 @@ async def _write(connection: Connection, request: AppendRequest, version: int) -
         if steps:
             await connection.execute(PROJECT_STEPS, *step_columns(request, steps))
     return seqs
+
+
+@asynccontextmanager
+async def _transaction(connection: Connection) -> AsyncIterator[None]:
+    """Open a transaction; its ROLLBACK goes through although a cancelled anyio scope cancels every await in it."""
+    transaction = connection.transaction()
+    await transaction.__aenter__()
+    try:
+        yield
+    except BaseException:
+        with anyio.move_on_after(ROLLBACK_SECONDS, shield=True):
+            await transaction.__aexit__(*sys.exc_info())
+        raise
+    await transaction.__aexit__(None, None, None)
 
 
 async def _write_events(connection: Connection, request: AppendRequest, version: int) -> list[int]:

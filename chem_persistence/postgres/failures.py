@@ -37,8 +37,14 @@ def is_transient(error: BaseException) -> bool:
         case asyncpg.PostgresError():
             state = error.sqlstate or ""
             return state in _TRANSIENT_STATES or state.startswith(_CONNECTION_EXCEPTION)
-        case ssl.SSLCertVerificationError():
+        case (
+            ssl.SSLCertVerificationError()
+            | asyncpg.ProtocolError()
+            | asyncpg.TargetServerAttributeNotMatched()
+        ):
             return False
+        case asyncpg.InternalClientError():
+            return True  # the server has ended an idle session, and the connection has not noticed yet
         case ConnectionLost() | OSError():  # TimeoutError is an OSError
             return True
         case _:

@@ -1,0 +1,391 @@
+"""Appends whose connection breaks at a message: stored once, or not at all."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import count
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import pytest
+from uuid_utils.compat import uuid7
+
+from chem_persistence import (
+    Artifact,
+    ArtifactNotFound,
+    ConcurrencyConflict,
+    FlowEvent,
+    FlowEventKind,
+    PgEventStore,
+    PoolProvider,
+    StepFinished,
+    StepSignal,
+    StepStarted,
+    StoreUnavailable,
+    build_pool,
+)
+from chem_persistence.postgres.jsonb import pass_jsonb_as_bytes
+from tests.support.flows import initialized, new_flow_id
+from tests.support.proxy import Fault, Message, Proxy, Strike, proxied
+
+CUTS = [Strike.CUT_BEFORE, Strike.CUT_AFTER]
+
+
+class Append(msgspec.Struct, frozen=True):
+    """An append to the end of a flow that has one event already; every one is unlike all others."""
+
+    flow_id: UUID
+    kinds: list[FlowEventKind]
+    event_ids: list[UUID]
+    artifacts: list[Artifact]
+    expected_version: int | None
+
+    async def run(self, store: PgEventStore, *, ids_given: bool = True) -> list[FlowEvent]:
+        return await store.append_kinds(
+            self.flow_id,
+            self.kinds,
+            artifacts=self.artifacts,
+            expected_version=self.expected_version,
+            event_ids=self.event_ids if ids_given else None,
+            metadata={"actor": "Ada"},
+        )
+
+
+def molecule() -> Artifact:
+    return Artifact.from_payload(kind="Molecule", payload={"name": str(uuid7())})
+
+
+def with_an_artifact(expected_version: int | None) -> Append:
+    artifact = molecule()
+    finished = StepFinished(0, "acquire", (artifact.hash,), "f" * 64)
+    return Append(new_flow_id(), [finished], [uuid7()], [artifact], expected_version)
+
+
+def with_events_only(expected_version: int | None) -> Append:
+    return Append(new_flow_id(), [StepSignal(0, "acquire", "said")], [uuid7()], [], expected_version)
+
+
+def with_a_batch(expected_version: int | None) -> Append:
+    artifacts = [molecule(), molecule()]
+    kinds: list[FlowEventKind] = [
+        StepStarted(0, "acquire"),
+        StepSignal(0, "acquire", "said", {"x": 1.5}),
+        StepFinished(0, "acquire", tuple(artifact.hash for artifact in artifacts), "f" * 64),
+        StepStarted(1, "compute"),
+    ]
+    return Append(new_flow_id(), kinds, [uuid7() for _ in kinds], artifacts, expected_version)
+
+
+MADE_BY = [with_an_artifact, with_events_only, with_a_batch]
+
+
+@pytest.fixture
+async def proxy(database_url: str) -> AsyncIterator[Proxy]:
+    async with proxied(database_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def store(proxy: Proxy) -> AsyncIterator[PgEventStore]:
+    """Give a store whose only connection goes through the proxy."""
+    async with await build_pool(proxy.url, min_size=0, max_size=1) as pool:
+        yield PgEventStore(PoolProvider(pool))
+
+
+@pytest.fixture
+def witness(provider: PoolProvider) -> PgEventStore:
+    """Give a store on the same database that no fault strikes."""
+    return PgEventStore(provider)
+
+
+async def begin(witness: PgEventStore, append: Append) -> Append:
+    await witness.append_kind(append.flow_id, initialized(), expected_version=0)
+    return append
+
+
+async def has_artifact(witness: PgEventStore, artifact: Artifact) -> bool:
+    try:
+        return await witness.get_artifact(artifact.hash) == artifact
+    except ArtifactNotFound:
+        return False
+
+
+async def see_it_once(
+    witness: PgEventStore, append: Append, acknowledged: Sequence[FlowEvent] | None
+) -> None:
+    """See that the log has the append once, or not at all if it was not acknowledged, and then repeat it."""
+    _, *stored = await witness.list(append.flow_id)
+    assert [event.version for event in stored] == list(range(1, 1 + len(stored)))
+    if acknowledged is None:
+        assert len(stored) in {0, len(append.kinds)}
+    else:
+        assert stored == list(acknowledged)
+    for artifact in append.artifacts:
+        assert await has_artifact(witness, artifact) == bool(stored)
+    originals = stored or await append.run(witness)
+    assert [event.event_id for event in originals] == append.event_ids
+    assert [event.kind for event in originals] == append.kinds
+    assert await append.run(witness) == originals
+    assert await append.run(witness) == (await witness.list(append.flow_id))[1:]
+
+
+async def sweep(
+    proxy: Proxy,
+    strike: Strike,
+    attempt: Callable[[], Awaitable[tuple[Append, list[FlowEvent] | None]]],
+    witness: PgEventStore,
+) -> int:
+    """Break the connection at the first message of an append, then at the second, until one goes through unbroken."""
+    for n in count(1):
+        fault = proxy.arm(Fault(strike, nth=n))
+        append, acknowledged = await attempt()
+        if not fault.struck.is_set():
+            assert acknowledged is not None
+            return n - 1
+        await see_it_once(witness, append, acknowledged)
+    raise AssertionError
+
+
+async def acknowledged_by(append: Append, store: PgEventStore) -> list[FlowEvent] | None:
+    try:
+        return await append.run(store)
+    except StoreUnavailable as error:
+        assert error.__cause__ is not None  # noqa: PT017  # an error is one of the two right outcomes
+        return None
+
+
+@pytest.mark.parametrize(
+    ("made_by", "expected_version", "strike"),
+    [
+        (with_an_artifact, 1, Strike.CUT_BEFORE),
+        (with_an_artifact, 1, Strike.CUT_AFTER),
+        (with_events_only, None, Strike.CUT_BEFORE),
+        (with_events_only, None, Strike.CUT_AFTER),
+        (with_a_batch, None, Strike.CUT_AFTER),
+        pytest.param(with_a_batch, None, Strike.CUT_BEFORE, marks=pytest.mark.slow),
+        *(
+            pytest.param(made_by, version, strike, marks=pytest.mark.slow)
+            for made_by, version in [(with_an_artifact, None), (with_events_only, 1), (with_a_batch, 1)]
+            for strike in CUTS
+        ),
+    ],
+)
+async def test_a_connection_cut_at_any_message_of_an_append_leaves_it_once(
+    *,
+    proxy: Proxy,
+    store: PgEventStore,
+    witness: PgEventStore,
+    made_by: Callable[[int | None], Append],
+    expected_version: int | None,
+    strike: Strike,
+) -> None:
+    await store.append_kind(new_flow_id(), initialized())
+
+    async def attempt() -> tuple[Append, list[FlowEvent] | None]:
+        append = await begin(witness, made_by(expected_version))
+        return append, await acknowledged_by(append, store)
+
+    assert await sweep(proxy, strike, attempt, witness) >= 10
+
+
+@pytest.mark.parametrize(
+    ("made_by", "strike"),
+    [
+        (with_events_only, Strike.CUT_BEFORE),
+        pytest.param(with_events_only, Strike.CUT_AFTER, marks=pytest.mark.slow),
+        pytest.param(with_a_batch, Strike.CUT_BEFORE, marks=pytest.mark.slow),
+        pytest.param(with_a_batch, Strike.CUT_AFTER, marks=pytest.mark.slow),
+    ],
+)
+async def test_a_connection_cut_at_any_message_from_its_startup_on_leaves_the_append_once(
+    proxy: Proxy, witness: PgEventStore, made_by: Callable[[int | None], Append], strike: Strike
+) -> None:
+    async def attempt() -> tuple[Append, list[FlowEvent] | None]:
+        append = await begin(witness, made_by(None))
+        pool = await asyncpg.create_pool(proxy.url, min_size=0, max_size=1, init=pass_jsonb_as_bytes)
+        async with pool:
+            return append, await acknowledged_by(append, PgEventStore(PoolProvider(pool)))
+
+    assert await sweep(proxy, strike, attempt, witness) >= 30
+
+
+def completes(tag: bytes) -> Callable[[Message], bool]:
+    """Match the reply that a statement is done."""
+    return lambda message: (
+        message.type == "C" and not message.from_client and message.data[5:].startswith(tag)
+    )
+
+
+def commits(message: Message) -> bool:
+    return message.from_client and message.type == "Q" and message.data[5:].startswith(b"COMMIT")
+
+
+def executes(message: Message) -> bool:
+    return message.from_client and message.type == "B"
+
+
+def ends_a_statement(message: Message) -> bool:
+    return message.from_client and message.type == "S"
+
+
+async def warmed(store: PgEventStore, made_by: Callable[[int | None], Append]) -> None:
+    """Have the connection made and the statements prepared."""
+    await made_by(None).run(store)
+
+
+@pytest.mark.parametrize("ids_given", [True, False])
+@pytest.mark.parametrize(
+    ("made_by", "tag"),
+    [(with_an_artifact, b"COMMIT"), (with_a_batch, b"COMMIT"), (with_events_only, b"INSERT")],
+)
+async def test_an_append_whose_reply_is_lost_returns_the_original_events(
+    *,
+    proxy: Proxy,
+    store: PgEventStore,
+    witness: PgEventStore,
+    made_by: Callable[[int | None], Append],
+    tag: bytes,
+    ids_given: bool,
+) -> None:
+    append = await begin(witness, made_by(1))
+    await warmed(store, made_by)
+    fault = proxy.arm(Fault(Strike.CUT_BEFORE, completes(tag)))
+    returned = await append.run(store, ids_given=ids_given)
+    assert fault.struck.is_set()
+    assert (await witness.list(append.flow_id))[1:] == returned
+    assert proxy.connections == 3  # the migration's, the one that was cut, the retry's
+
+
+@pytest.mark.parametrize("expected_version", [1, None])
+@pytest.mark.parametrize(
+    ("made_by", "held"),
+    [
+        (with_an_artifact, commits),  # the server has the key, and the COMMIT arrives after the retry
+        (with_a_batch, commits),
+        (with_events_only, ends_a_statement),  # the server has the key, and commits when the message arrives
+    ],
+)
+async def test_a_retry_waits_for_the_first_attempt_that_is_still_in_flight(
+    *,
+    proxy: Proxy,
+    store: PgEventStore,
+    witness: PgEventStore,
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    made_by: Callable[[int | None], Append],
+    held: Callable[[Message], bool],
+    expected_version: int | None,
+) -> None:
+    append = await begin(witness, made_by(expected_version))
+    await warmed(store, made_by)
+    reads = 0 if expected_version is not None else 1  # the version is read first
+    nth = 1 if held is commits else reads + 2  # the event ids are looked for before the INSERT
+    fault = proxy.arm(Fault(Strike.SEVER, held, nth=nth))
+    appending = asyncio.create_task(append.run(store))
+    await fault.struck.wait()
+    await until_waiting_for_a_lock(pool)
+    fault.release()
+    returned = await appending
+    assert fault.settled.is_set()
+    await see_it_once(witness, append, returned)
+
+
+@pytest.mark.parametrize("made_by", MADE_BY)
+async def test_a_first_attempt_that_arrives_after_its_retry_stores_nothing(
+    proxy: Proxy, store: PgEventStore, witness: PgEventStore, made_by: Callable[[int | None], Append]
+) -> None:
+    append = await begin(witness, made_by(1))
+    await warmed(store, made_by)
+    fault = proxy.arm(
+        Fault(Strike.SEVER, executes, nth=2)
+    )  # after the look for the event ids: the INSERT itself
+    returned = await append.run(store)
+    assert fault.struck.is_set()
+    fault.release()
+    await fault.settled.wait()
+    await see_it_once(witness, append, returned)
+
+
+async def test_a_first_attempt_that_the_server_still_works_on_is_not_repeated(
+    proxy: Proxy, store: PgEventStore, witness: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    """Lock the table, so that the INSERT hangs in the server while its connection is cut and it is retried."""
+    append = await begin(witness, with_events_only(1))
+    await warmed(store, with_events_only)
+    async with pool.acquire() as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("LOCK TABLE event_log IN EXCLUSIVE MODE")
+        fault = proxy.arm(Fault(Strike.CUT_AFTER, ends_a_statement, nth=2))
+        appending = asyncio.create_task(append.run(store))
+        await fault.struck.wait()
+        await until_waiting_for_a_lock(pool, sessions=2)
+        await transaction.rollback()
+    await see_it_once(witness, append, await appending)
+
+
+async def test_another_writer_that_comes_between_an_attempt_and_its_retry_is_a_true_conflict(
+    proxy: Proxy, store: PgEventStore, witness: PgEventStore
+) -> None:
+    append = await begin(witness, with_events_only(1))
+    await warmed(store, with_events_only)
+    fault = proxy.arm(Fault(Strike.STALL, executes, nth=2))
+    appending = asyncio.create_task(append.run(store))
+    await fault.struck.wait()
+    other = await witness.append_kind(append.flow_id, StepSignal(0, "acquire", "first"))
+    fault.release()
+    with pytest.raises(ConcurrencyConflict) as caught:
+        await appending
+    assert caught.value.actual == 2
+    assert (await witness.list(append.flow_id))[1:] == [other]
+
+
+async def test_an_append_without_a_version_goes_behind_the_writer_that_came_between(
+    proxy: Proxy, store: PgEventStore, witness: PgEventStore
+) -> None:
+    append = await begin(witness, with_an_artifact(None))
+    await warmed(store, with_an_artifact)
+    fault = proxy.arm(Fault(Strike.SEVER, executes, nth=3))  # after the version and the ids: the INSERT
+    appending = asyncio.create_task(append.run(store))
+    await fault.struck.wait()
+    other = await witness.append_kind(append.flow_id, StepSignal(0, "acquire", "first"))
+    returned = await appending
+    fault.release()
+    await fault.settled.wait()
+    assert {event.version for event in (other, *returned)} == {1, 2}
+    assert sorted((other, *returned), key=lambda event: event.version) == (
+        await witness.list(append.flow_id, after_version=0)
+    )
+
+
+async def test_an_append_that_loses_every_reply_is_unavailable_and_stored_once(
+    proxy: Proxy, store: PgEventStore, witness: PgEventStore
+) -> None:
+    append = await begin(witness, with_events_only(1))
+    await warmed(store, with_events_only)
+    before = proxy.connections
+    proxy.arm(
+        Fault(
+            Strike.CUT_BEFORE,
+            lambda message: (
+                completes(b"INSERT")(message) or (not message.from_client and message.type == "E")
+            ),
+            always=True,
+        )
+    )
+    with pytest.raises(StoreUnavailable) as caught:
+        await append.run(store)
+    assert isinstance(caught.value.__cause__, asyncpg.PostgresConnectionError)
+    assert proxy.connections == before + 3
+    assert len(await witness.list(append.flow_id)) == 2
+    await see_it_once(witness, append, None)
+
+
+async def until_waiting_for_a_lock(pool: "asyncpg.Pool[asyncpg.Record]", sessions: int = 1) -> None:
+    """Ask the server until that many sessions of this database wait for another's lock."""
+    query = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'
+    """
+    async with asyncio.timeout(60):
+        while await pool.fetchval(query) < sessions:
+            pass

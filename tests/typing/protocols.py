@@ -1,0 +1,67 @@
+"""What the library brings satisfies its own ports; checked by `mypy --strict`, never run."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from chem_persistence import (
+    Clock,
+    ConnectionProvider,
+    EventStore,
+    FlowRepository,
+    InMemoryEventStore,
+    InMemoryFlowRepository,
+    PgEventStore,
+    PgFlowRepository,
+    PoolProvider,
+    SystemClock,
+)
+from chem_persistence.ports import Connection
+
+if TYPE_CHECKING:
+    import asyncpg
+
+
+class FixedClock:
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class StoppedClock:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def stores(provider: ConnectionProvider) -> list[EventStore]:
+    return [InMemoryEventStore(), PgEventStore(provider), PgEventStore(provider, clock=FixedClock())]
+
+
+def repositories(provider: ConnectionProvider) -> list[FlowRepository]:
+    return [InMemoryFlowRepository(InMemoryEventStore()), PgFlowRepository(provider)]
+
+
+def providers(pool: "asyncpg.Pool[asyncpg.Record]") -> ConnectionProvider:
+    return PoolProvider(pool)
+
+
+def connections(connection: "asyncpg.Connection[asyncpg.Record]") -> Connection:
+    return connection
+
+
+def clocks() -> list[Clock]:
+    return [SystemClock(), FixedClock()]
+
+
+def a_pool_itself_will_do(pool: "asyncpg.Pool[asyncpg.Record]") -> ConnectionProvider:
+    return pool
+
+
+def wrong(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    PgEventStore(connection)  # type: ignore[arg-type]
+    PgFlowRepository(InMemoryEventStore())  # type: ignore[arg-type]
+    InMemoryEventStore(clock=StoppedClock())  # type: ignore[arg-type]
+
+
+async def wrong_appends(store: EventStore, flow_id: UUID) -> None:
+    await store.append_kind(flow_id, "flowinitialized")  # type: ignore[arg-type]
+    await store.append_kind(flow_id, [])  # type: ignore[arg-type]
+    await store.list(str(flow_id))  # type: ignore[arg-type]
