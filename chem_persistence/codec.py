@@ -37,7 +37,7 @@ __all__ = [
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as a store keeps it: `payload` and `metadata` are JSON bytes."""
+    """An event as a store keeps it: `payload` and `metadata` are JSON bytes, `link` is its 32 bytes of the chain."""
 
     seq: int
     flow_id: UUID
@@ -47,6 +47,7 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     event_type: str
     payload: bytes
     metadata: bytes
+    link: bytes
 
 
 class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from chem_persistence.append_request import append_request, check_flow_id, recognise
+from chem_persistence.append_request import EMPTY_FLOW, Head, append_request, check_flow_id, recognise
 from chem_persistence.clock import SystemClock
 from chem_persistence.codec import StoredArtifact, StoredEvent, decode_artifact, decode_event
 from chem_persistence.domain.artifacts import Artifact
@@ -81,7 +81,8 @@ class InMemoryEventStore:
         if expected_version is not None and expected_version != len(stream):
             raise ConcurrencyConflict(flow_id, expected_version, len(stream))
         seqs = range(self._last_seq + 1, self._last_seq + 1 + len(kinds))
-        appended = request.stored_events(len(stream), seqs)
+        head = Head(len(stream), stream[-1].link) if stream else EMPTY_FLOW
+        appended = request.stored_events(head, seqs)
         self._streams.setdefault(flow_id, []).extend(appended)
         self._last_seq += len(appended)
         for _, artifact in request.artifacts:

@@ -1,14 +1,12 @@
 """The write path: one append, one transaction."""
 
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
-import anyio
 import asyncpg
 import msgspec
 
-from chem_persistence.append_request import AppendRequest, recognise
+from chem_persistence.append_request import EMPTY_FLOW, AppendRequest, Head, recognise
+from chem_persistence.domain.chain import GENESIS
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.executions import execution_changes
 from chem_persistence.ports import Connection
@@ -24,15 +22,20 @@ from chem_persistence.postgres.statements import (
     PROJECT_STEPS,
     READ_EVENTS_BY_ID,
     READ_FLOW_EVENTS,
-    READ_FLOW_VERSION,
+    READ_FLOW_HEAD,
     SCHEDULE_RETRIES,
     STORE_ARTIFACTS,
 )
+from chem_persistence.postgres.transaction import transaction
 
-__all__ = ["Conflict", "append", "find_original", "read_version"]
+__all__ = ["Appended", "Conflict", "append", "find_original", "read_head", "read_head_at"]
 
-ROLLBACK_SECONDS = 5.0
-"""How long a cancelled append waits for its ROLLBACK; the pool ends a transaction that is still open after that."""
+
+class Appended(msgspec.Struct, frozen=True):
+    """The events are in the log, and the flow then ended at `head`."""
+
+    events: list[FlowEvent]
+    head: Head
 
 
 class Conflict(msgspec.Struct, frozen=True):
@@ -45,27 +48,41 @@ class _NotAtTheEnd(Exception):  # leaves the transaction; never leaves this modu
     """The flow does not reach up to the version that the append begins with."""
 
 
-async def append(connection: Connection, request: AppendRequest, version: int) -> list[FlowEvent] | Conflict:
-    """Store the events from `version` on, with their artifacts and step rows, or tell why not.
+async def append(connection: Connection, request: AppendRequest, head: Head) -> Appended | Conflict:
+    """Store the events after the flow's `head`, with their artifacts and step rows, or tell why not.
 
-    May be called again with the same request and version when the outcome of a call is unknown, also while that
+    May be called again with the same request and head when the outcome of a call is unknown, also while that
     call is still at work on the server: the key (flow_id, version) lets one of them through, and the other waits for
     it and then finds the request's own event ids at those versions.
     """
+    links = request.links(head)
     try:
-        seqs = await _write(connection, request, version)
+        seqs = await _write(connection, request, head, links)
     except asyncpg.UniqueViolationError:
-        return await _settle(connection, request, version)
+        return await _settle(connection, request, head)
     except _NotAtTheEnd:
-        return Conflict(await read_version(connection, request))
-    return request.events(version, seqs)
+        return Conflict((await read_head(connection, request)).version)
+    return Appended(request.events(head.version, seqs), Head(head.version + len(links), links[-1]))
 
 
-async def read_version(connection: Connection, request: AppendRequest) -> int:
-    """Read how many events the request's flow has."""
-    rows = await connection.fetch(READ_FLOW_VERSION, request.flow_id)
-    version: int = rows[0]["version"]
-    return version
+async def read_head(connection: Connection, request: AppendRequest) -> Head:
+    """Read where the request's flow ends."""
+    return await _read_head(connection, request, None) or EMPTY_FLOW
+
+
+async def read_head_at(connection: Connection, request: AppendRequest, version: int) -> Head:
+    """Read where the request's flow ended when it had `version` events.
+
+    A flow that has not so many yet gets a head that no event has: an append to it is a conflict.
+    """
+    if version == 0:
+        return EMPTY_FLOW
+    return await _read_head(connection, request, version) or Head(version, GENESIS)
+
+
+async def _read_head(connection: Connection, request: AppendRequest, version: int | None) -> Head | None:
+    rows = await connection.fetch(READ_FLOW_HEAD, request.flow_id, version)
+    return Head(rows[0]["version"], rows[0]["chain_hash"]) if rows else None
 
 
 async def find_original(connection: Connection, request: AppendRequest) -> list[FlowEvent] | None:
@@ -78,12 +95,14 @@ async def find_original(connection: Connection, request: AppendRequest) -> list[
     return recognise(request, [stored_event(row) for row in rows])
 
 
-async def _write(connection: Connection, request: AppendRequest, version: int) -> list[int]:
+async def _write(
+    connection: Connection, request: AppendRequest, head: Head, links: Sequence[bytes]
+) -> list[int]:
     retries, steps = execution_changes(request.kinds, request.ts)
     if not (request.artifacts or retries or steps):
-        return await _write_events(connection, request, version)  # one statement is its own transaction
-    async with _transaction(connection):
-        seqs = await _write_events(connection, request, version)
+        return await _write_events(connection, request, head, links)  # one statement is its own transaction
+    async with transaction(connection):
+        seqs = await _write_events(connection, request, head, links)
         if request.artifacts:
             await connection.execute(STORE_ARTIFACTS, *artifact_columns(request, seqs))
         if retries:
@@ -93,33 +112,22 @@ async def _write(connection: Connection, request: AppendRequest, version: int) -
     return seqs
 
 
-@asynccontextmanager
-async def _transaction(connection: Connection) -> AsyncIterator[None]:
-    """Open a transaction; its ROLLBACK goes through although a cancelled anyio scope cancels every await in it."""
-    transaction = connection.transaction()
-    await transaction.__aenter__()
-    try:
-        yield
-    except BaseException:
-        with anyio.move_on_after(ROLLBACK_SECONDS, shield=True):
-            await transaction.__aexit__(*sys.exc_info())
-        raise
-    await transaction.__aexit__(None, None, None)
-
-
-async def _write_events(connection: Connection, request: AppendRequest, version: int) -> list[int]:
-    rows = await connection.fetch(APPEND_EVENTS, *event_columns(request, version))
+async def _write_events(
+    connection: Connection, request: AppendRequest, head: Head, links: Sequence[bytes]
+) -> list[int]:
+    rows = await connection.fetch(APPEND_EVENTS, *event_columns(request, head, links))
     if not rows:
         raise _NotAtTheEnd
     seqs = {row["version"]: row["seq"] for row in rows}
-    return [seqs[version + index] for index in range(len(request.kinds))]
+    return [seqs[head.version + index] for index in range(len(request.kinds))]
 
 
-async def _settle(connection: Connection, request: AppendRequest, version: int) -> list[FlowEvent] | Conflict:
+async def _settle(connection: Connection, request: AppendRequest, head: Head) -> Appended | Conflict:
     """Find out who holds the versions: this append's own earlier attempt, or another writer."""
-    rows = await connection.fetch(READ_FLOW_EVENTS, request.flow_id, version - 1, len(request.kinds))
-    own = set(request.event_ids)
-    originals = recognise(request, [event for event in map(stored_event, rows) if event.event_id in own])
+    rows = await connection.fetch(READ_FLOW_EVENTS, request.flow_id, head.version - 1, len(request.kinds))
+    ids = set(request.event_ids)
+    own = [event for event in map(stored_event, rows) if event.event_id in ids]
+    originals = recognise(request, own)
     if originals is not None:
-        return originals
-    return Conflict(await read_version(connection, request))
+        return Appended(originals, Head(own[-1].version + 1, own[-1].link))
+    return Conflict((await read_head(connection, request)).version)

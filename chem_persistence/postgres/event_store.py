@@ -5,9 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-import asyncpg
-
-from chem_persistence.append_request import AppendRequest, append_request, check_flow_id
+from chem_persistence.append_request import AppendRequest, Head, append_request, check_flow_id
 from chem_persistence.clock import SystemClock
 from chem_persistence.codec import decode_artifact, decode_event
 from chem_persistence.domain.artifacts import Artifact, is_artifact_hash
@@ -15,10 +13,17 @@ from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict, InvalidArgument, UnreadableEvent
 from chem_persistence.limits import MAX_ARTIFACT_BYTES, MAX_VERSION
 from chem_persistence.ports import Clock, Connection, ConnectionProvider
-from chem_persistence.postgres.append import Conflict, append, find_original, read_version
-from chem_persistence.postgres.failures import ConnectionLost
-from chem_persistence.postgres.retrying import with_retries
+from chem_persistence.postgres.append import (
+    Appended,
+    Conflict,
+    append,
+    find_original,
+    read_head,
+    read_head_at,
+)
+from chem_persistence.postgres.flow_heads import FlowHeads
 from chem_persistence.postgres.rows import stored_artifact, stored_event
+from chem_persistence.postgres.session import call
 from chem_persistence.postgres.statements import READ_ARTIFACT, READ_FLOW_EVENTS
 
 __all__ = ["PgEventStore"]
@@ -45,6 +50,7 @@ class PgEventStore:
         self._provider = provider
         self._clock = clock or SystemClock()
         self._max_artifact_bytes = max_artifact_bytes
+        self._heads = FlowHeads()
 
     async def append_kind(
         self,
@@ -89,22 +95,27 @@ class PgEventStore:
             max_artifact_bytes=self._max_artifact_bytes,
         )
         while True:
-            version = await self._version_to_append_at(request, expected_version)
+            head = await self._head_to_append_to(request, expected_version)
             if request.ids_given:
-                # read after the version: what was appended in between makes the append conflict
+                # read after the head: what was appended in between makes the append conflict
                 originals = await self._call(lambda connection: find_original(connection, request))
                 if originals is not None:
                     return originals
-            outcome = await self._call(_append_at(request, version))
-            if not isinstance(outcome, Conflict):
-                return outcome
+            outcome = await self._call(_append_to(request, head))
+            if isinstance(outcome, Appended):
+                self._heads.keep(flow_id, outcome.head)
+                return outcome.events
+            self._heads.forget(flow_id)
             if expected_version is not None:
                 raise ConcurrencyConflict(flow_id, expected_version, outcome.actual)
 
-    async def _version_to_append_at(self, request: AppendRequest, expected_version: int | None) -> int:
-        if expected_version is not None:
-            return expected_version
-        return await self._call(lambda connection: read_version(connection, request))
+    async def _head_to_append_to(self, request: AppendRequest, expected_version: int | None) -> Head:
+        if expected_version is None:
+            return await self._call(lambda connection: read_head(connection, request))
+        known = self._heads.at(request.flow_id, expected_version)
+        if known is not None:
+            return known
+        return await self._call(lambda connection: read_head_at(connection, request, expected_version))
 
     async def list(
         self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
@@ -143,27 +154,8 @@ class PgEventStore:
         return decode_artifact(stored_artifact(rows[0]))
 
     async def _call(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-        async def attempt() -> Result:
-            async with self._provider.acquire() as connection:
-                try:
-                    return await work(connection)
-                except asyncpg.InterfaceError as error:
-                    if _is_gone(connection):
-                        raise ConnectionLost from error
-                    raise
-
-        return await with_retries(attempt)
+        return await call(self._provider, work)
 
 
-def _append_at(
-    request: AppendRequest, version: int
-) -> Callable[[Connection], Awaitable[builtins.list[FlowEvent] | Conflict]]:
-    return lambda connection: append(connection, request, version)
-
-
-def _is_gone(connection: Connection) -> bool:
-    """Say whether a lent connection has broken; the pool takes such a one back at once, and then refuses to say."""
-    try:
-        return connection.is_closed()
-    except asyncpg.InterfaceError:
-        return True
+def _append_to(request: AppendRequest, head: Head) -> Callable[[Connection], Awaitable[Appended | Conflict]]:
+    return lambda connection: append(connection, request, head)

@@ -5,15 +5,17 @@ from typing import Any
 
 import msgspec
 
-from chem_persistence.append_request import AppendRequest
+from chem_persistence.append_request import AppendRequest, Head
 from chem_persistence.codec import StoredArtifact, StoredEvent
 from chem_persistence.domain.canonical import canonical_json
 from chem_persistence.domain.events import StepError
 from chem_persistence.domain.executions import RetryChange, StepChange
 from chem_persistence.domain.instance import StepSlot, StepStatus
+from chem_persistence.domain.tampering import ChainedEvent
 
 __all__ = [
     "artifact_columns",
+    "chained_event",
     "event_columns",
     "retry_columns",
     "step_columns",
@@ -37,6 +39,22 @@ def stored_event(row: Row) -> StoredEvent:
         event_type=row["event_type"],
         payload=row["payload"],
         metadata=row["metadata"],
+        link=row["chain_hash"],
+    )
+
+
+def chained_event(row: Row) -> ChainedEvent:
+    """Map a row of `event_log` to what the chain is made of, undecoded."""
+    return ChainedEvent(
+        flow_id=row["flow_id"],
+        version=row["version"],
+        seq=row["seq"],
+        event_id=row["event_id"],
+        ts=row["ts"],
+        event_type=row["event_type"],
+        payload=row["payload"],
+        metadata=row["metadata"],
+        link=row["chain_hash"],
     )
 
 
@@ -66,9 +84,9 @@ def stored_execution(row: Row) -> StepSlot:
     )
 
 
-def event_columns(request: AppendRequest, version: int) -> Columns:
-    """Give the parameters of `append_events` for a request that begins at `version`."""
-    count = len(request.kinds)
+def event_columns(request: AppendRequest, head: Head, links: Sequence[bytes]) -> Columns:
+    """Give the parameters of `append_events` for a request that follows `head`."""
+    count, version = len(request.kinds), head.version
     return (
         [request.flow_id] * count,
         list(range(version, version + count)),
@@ -77,7 +95,9 @@ def event_columns(request: AppendRequest, version: int) -> Columns:
         request.event_types,
         request.payloads,
         [request.metadata] * count,
+        links,
         [version] * count,
+        [head.link] * count,
     )
 
 

@@ -21,7 +21,7 @@ def statement(name: str) -> str:
 APPEND_EVENTS = statement("events/append_events")
 READ_EVENTS_BY_ID = statement("events/read_events_by_id")
 READ_FLOW_EVENTS = statement("events/read_flow_events")
-READ_FLOW_VERSION = statement("events/read_flow_version")
+READ_FLOW_HEAD = statement("events/read_flow_head")
 
 READ_ARTIFACT = statement("artifacts/read_artifact")
 STORE_ARTIFACTS = statement("artifacts/store_artifacts")
@@ -29,6 +29,11 @@ STORE_ARTIFACTS = statement("artifacts/store_artifacts")
 PROJECT_STEPS = statement("executions/project_steps")
 READ_EXECUTIONS = statement("executions/read_executions")
 SCHEDULE_RETRIES = statement("executions/schedule_retries")
+
+FIND_MISSING_ARTIFACTS = statement("verification/find_missing_artifacts")
+READ_ARTIFACT_PRODUCERS = statement("verification/read_artifact_producers")
+READ_CHAINED_EVENTS = statement("verification/read_chained_events")
+READ_CHAINED_FLOW = statement("verification/read_chained_flow")
 
 CREATE_MIGRATIONS_TABLE = statement("migrations/create_migrations_table")
 DESCRIBE_SCHEMA_COLUMNS = statement("migrations/describe_schema_columns")

@@ -11,6 +11,7 @@ CREATE TABLE event_log (
     event_type text NOT NULL,
     payload jsonb NOT NULL,
     metadata jsonb NOT NULL,
+    chain_hash bytea NOT NULL,
     CONSTRAINT event_log_pkey PRIMARY KEY (flow_id, seq),
     CONSTRAINT event_log_flow_version_key UNIQUE (flow_id, version),
     CONSTRAINT event_log_version_check CHECK (version >= 0),
@@ -21,7 +22,8 @@ CREATE TABLE event_log (
         'userinteractionrequested', 'userinteractionprovided', 'flowcompleted'
     )),
     CONSTRAINT event_log_payload_type_check CHECK ((payload ->> 'type') IS NOT DISTINCT FROM event_type),
-    CONSTRAINT event_log_metadata_check CHECK (jsonb_typeof(metadata) = 'object')
+    CONSTRAINT event_log_metadata_check CHECK (jsonb_typeof(metadata) = 'object'),
+    CONSTRAINT event_log_chain_hash_check CHECK (octet_length(chain_hash) = 32)
 )
 
 -- statement: what steps produced, once by hash; the event that came with it is its producer

@@ -38,8 +38,8 @@ async def test_a_golden_row_from_an_old_log_is_read(
 ) -> None:
     flow_id, row = new_flow_id(), golden_rows()[event_type(kind)]
     await pool.execute(
-        "INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata)"
-        " VALUES ($1, 0, gen_random_uuid(), now(), $2, $3::text::jsonb, $4::text::jsonb)",
+        "INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)"
+        " VALUES ($1, 0, gen_random_uuid(), now(), $2, $3::text::jsonb, $4::text::jsonb, sha256('by hand'))",
         flow_id,
         row.event_type,
         row.payload,

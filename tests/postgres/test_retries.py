@@ -201,8 +201,8 @@ async def insert_artifact(connection: "asyncpg.Connection[asyncpg.Record]", arti
     flow_id = uuid4()
     seq = await connection.fetchval(
         """
-        INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata)
-        VALUES ($1, 0, $2, now(), 'stepsignal', '{"type": "stepsignal"}', '{}') RETURNING seq
+        INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
+        VALUES ($1, 0, $2, now(), 'stepsignal', '{"type": "stepsignal"}', '{}', sha256('by hand')) RETURNING seq
         """,
         flow_id,
         uuid4(),
@@ -222,8 +222,8 @@ async def insert_artifact(connection: "asyncpg.Connection[asyncpg.Record]", arti
 async def insert_event(connection: "asyncpg.Connection[asyncpg.Record]", flow_id: UUID) -> None:
     await connection.execute(
         """
-        INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata)
-        VALUES ($1, 0, $2, now(), 'stepsignal', '{"type": "stepsignal"}', '{}')
+        INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
+        VALUES ($1, 0, $2, now(), 'stepsignal', '{"type": "stepsignal"}', '{}', sha256('by hand'))
         """,
         flow_id,
         uuid4(),

@@ -45,7 +45,13 @@ QUERY_NAMES = sorted(str(path.relative_to(QUERIES).with_suffix("")) for path in 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HASH = "a" * 64
 
-EVENT = {"version": 0, "event_type": "stepsignal", "payload": '{"type": "stepsignal"}', "metadata": "{}"}
+EVENT = {
+    "version": 0,
+    "event_type": "stepsignal",
+    "payload": '{"type": "stepsignal"}',
+    "metadata": "{}",
+    "chain_hash": bytes(32),
+}
 ARTIFACT = {
     "artifact_hash": HASH,
     "kind": "Molecule",
@@ -118,6 +124,7 @@ async def test_every_kind_of_event_is_accepted(connection: Connection, event_typ
         ({"version": -1}, "version"),
         ({"metadata": "[]"}, "metadata"),
         ({"metadata": "null"}, "metadata"),
+        ({"chain_hash": bytes(31)}, "chain_hash"),
     ],
     ids=str,
 )
@@ -237,6 +244,7 @@ async def test_the_columns_have_the_types_of_the_contract(connection: Connection
         "event_log.event_type": "text",
         "event_log.payload": "jsonb",
         "event_log.metadata": "jsonb",
+        "event_log.chain_hash": "bytea",
         "workflow_step_artifacts.artifact_hash": "text",
         "workflow_step_artifacts.kind": "text",
         "workflow_step_artifacts.payload": "jsonb",
@@ -410,9 +418,9 @@ async def test_the_newest_flows_are_found_without_reading_the_others(
     connection: Connection, condition: str, limit: int
 ) -> None:
     await connection.execute("""
-        INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata)
+        INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
         SELECT md5(flow::text)::uuid, version, gen_random_uuid(), '2020-01-01'::timestamptz + flow * interval '1 s',
-            kind, jsonb_build_object('type', kind), '{}'
+            kind, jsonb_build_object('type', kind), '{}', sha256('by hand')
         FROM generate_series(1, 3000) AS flow, unnest(
             array[0, 1, 2, 3], array['flowinitialized', 'stepsignal', 'stepsignal', 'flowcompleted']
         ) AS event (version, kind)

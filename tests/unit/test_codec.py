@@ -52,6 +52,7 @@ STORED = StoredEvent(
     event_type="stepstarted",
     payload=b'{"step_id": "acquire", "step_index": 0, "type": "stepstarted"}',
     metadata=b"{}",
+    link=bytes(32),
 )
 
 

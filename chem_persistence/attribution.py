@@ -1,0 +1,50 @@
+"""Who and why: metadata that every append of a scope carries.
+
+The names are those an auditor asks for (21 CFR 11.10(e); ALCOA+: attributable); any other key may be added. What
+is said here goes into the event and its chain, and never into a fingerprint.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+__all__ = ["attributed", "event_metadata"]
+
+_scope: ContextVar[Mapping[str, Any]] = ContextVar("chem_persistence_attribution")
+
+
+@contextmanager
+def event_metadata(
+    *,
+    actor: str | None = None,
+    on_behalf_of: str | None = None,
+    reason: str | None = None,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    **more: Any,
+) -> Iterator[Mapping[str, Any]]:
+    """Give metadata to every event appended inside the block, by this task and those it starts.
+
+    Scopes nest: an inner value replaces the outer one, None leaves it. What an append itself is given wins over both.
+    Gives what holds inside the block.
+    """
+    named = {
+        "actor": actor,
+        "on_behalf_of": on_behalf_of,
+        "reason": reason,
+        "correlation_id": correlation_id,
+        "causation_id": causation_id,
+    }
+    given = {key: value for key, value in (named | more).items() if value is not None}
+    token = _scope.set({**_scope.get({}), **given})
+    try:
+        yield _scope.get()
+    finally:
+        _scope.reset(token)
+
+
+def attributed(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Complete an append's metadata with those of the scope it is in."""
+    scope = _scope.get({})
+    return {**scope, **(metadata or {})} if scope else metadata

@@ -1,0 +1,39 @@
+"""The hash chain of a flow: each event carries a link that depends on every event before it.
+
+A link is SHA-256 (FIPS 180-4) over the link before it, 32 bytes, followed by the canonical JSON (RFC 8785) of
+{event_id, flow_id, metadata, payload, ts, version}; `ts` is UTC with six digits of a second. The first event
+follows 32 zero bytes. Whoever changes an event has to change every later link, and cannot change those that an
+auditor has written down.
+"""
+
+import hashlib
+from datetime import UTC, datetime
+from uuid import UUID
+
+__all__ = ["GENESIS", "link"]
+
+GENESIS = bytes(32)
+"""What the first event of a flow follows."""
+
+
+def link(
+    previous: bytes,
+    *,
+    flow_id: UUID,
+    version: int,
+    event_id: UUID,
+    ts: datetime,
+    payload: bytes,
+    metadata: bytes,
+) -> bytes:
+    """Give the 32 bytes of an event's link; `payload` and `metadata` are canonical JSON already."""
+    time = ts.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    content = b'{"event_id":"%b","flow_id":"%b","metadata":%b,"payload":%b,"ts":"%b","version":%d}' % (
+        str(event_id).encode(),
+        str(flow_id).encode(),
+        metadata,
+        payload,
+        time.encode(),
+        version,
+    )
+    return hashlib.sha256(previous + content).digest()

@@ -1,0 +1,182 @@
+"""What can be wrong with a flow's chain, and how the kinds are told apart.
+
+A chain that does not close says only that something was changed. What was done shows in how the events around
+the break still fit together: every event's link names the content, the place and the predecessor it was made with.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from chem_persistence.domain.canonical import canonical_json, read_json
+from chem_persistence.domain.chain import GENESIS, link
+from chem_persistence.errors import InvalidPayload
+
+__all__ = ["ChainedEvent", "Finding", "FlowCheck", "Tampering"]
+
+LONGEST_RENUMBERING = 1_000
+"""How many removed events are looked for when those after them were renumbered to close the gap."""
+
+
+class Tampering(StrEnum):
+    """What was done to the log or to an artifact."""
+
+    ALTERED = "altered"
+    MISSING = "missing"
+    INSERTED = "inserted"
+    REORDERED = "reordered"
+    TRUNCATED = "truncated"
+    ARTIFACT_ALTERED = "artifact altered"
+    ARTIFACT_MISSING = "artifact missing"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """The first thing wrong with a flow, at `version`; or with an artifact, whose hash is in `detail`."""
+
+    flow_id: UUID
+    version: int
+    tampering: Tampering
+    detail: str
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """What a payload says of its type and of artifacts."""
+
+    type: str = ""
+    outputs: tuple[str, ...] = ()
+    input: str | None = None
+
+    @classmethod
+    def of(cls, payload: bytes) -> "_Named":
+        return msgspec.json.decode(payload, type=cls)
+
+
+class ChainedEvent(msgspec.Struct, frozen=True):
+    """A stored event as the chain sees it; `payload` and `metadata` are JSON in any rendering."""
+
+    flow_id: UUID
+    version: int
+    seq: int
+    event_id: UUID
+    ts: datetime
+    event_type: str
+    payload: bytes
+    metadata: bytes
+    link: bytes
+
+    def link_at(self, previous: bytes, version: int) -> bytes | None:
+        """Give the link that this event would have at a version after `previous`; None: it is not even JSON."""
+        try:
+            payload = canonical_json(read_json(self.payload))
+            metadata = canonical_json(read_json(self.metadata))
+        except (msgspec.DecodeError, InvalidPayload, OverflowError, RecursionError):
+            return None
+        return link(
+            previous,
+            flow_id=self.flow_id,
+            version=version,
+            event_id=self.event_id,
+            ts=self.ts,
+            payload=payload,
+            metadata=metadata,
+        )
+
+    def type_matches(self) -> bool:
+        """Say whether the event type beside the payload is the payload's own."""
+        try:
+            return _Named.of(self.payload).type == self.event_type
+        except msgspec.DecodeError:
+            return False
+
+    def named_artifacts(self) -> tuple[str, ...]:
+        """Give the hashes of the artifacts that a sound event names."""
+        named = _Named.of(self.payload)
+        return named.outputs if named.input is None else (*named.outputs, named.input)
+
+
+class FlowCheck:
+    """Follows one flow's chain, event by event, in constant memory."""
+
+    def __init__(self, flow_id: UUID) -> None:
+        self.flow_id = flow_id
+        self.version = 0
+        self.link = GENESIS
+
+    def fits(self, event: ChainedEvent) -> bool:
+        """Say whether the event continues the chain, and go on to it if so."""
+        fits = (
+            event.version == self.version
+            and event.link_at(self.link, self.version) == event.link
+            and event.type_matches()
+        )
+        if fits:
+            self.version += 1
+            self.link = event.link
+        return fits
+
+    def diagnose(self, rest: Sequence[ChainedEvent]) -> Finding:
+        """Say what is wrong where the chain broke; `rest` are the events from the break on, in order."""
+        first = rest[0]
+        if first.version > self.version:
+            count = first.version - self.version
+            return self._finding(Tampering.MISSING, f"{count} of the flow's events")
+        if first.version < self.version:
+            return self._finding(
+                Tampering.INSERTED, f"a second event at version {first.version}", first.version
+            )
+        own = first.link_at(self.link, self.version)
+        follower = rest[1] if len(rest) > 1 else None
+        if own == first.link:
+            return self._finding(Tampering.ALTERED, "its event type is not its payload's")
+        if follower is not None and follower.link_at(first.link, follower.version) == follower.link:
+            genuine = self._genuine_place(rest)
+            if genuine is None and self._is_renumbered(first, follower):
+                return self._finding(
+                    Tampering.MISSING, "events were removed, and those after them renumbered"
+                )
+            return self._finding(Tampering.ALTERED, "its content is not what its link was made of")
+        if (
+            follower is not None
+            and own is not None
+            and follower.link_at(own, follower.version) == follower.link
+        ):
+            return self._finding(Tampering.ALTERED, "its link was replaced")
+        return self._displaced(rest)
+
+    def _displaced(self, rest: Sequence[ChainedEvent]) -> Finding:
+        first = rest[0]
+        place = self._genuine_place(rest)
+        if place is None:
+            if len(rest) > 1 and self._is_renumbered(first, rest[1]):
+                return self._finding(
+                    Tampering.MISSING, "events were removed, and those after them renumbered"
+                )
+            return self._finding(Tampering.ALTERED, "neither its content nor its link continues the chain")
+        genuine = rest[place]
+        before = genuine.link if place == 1 else rest[place - 1].link
+        if first.link_at(before, genuine.version) == first.link:
+            return self._finding(
+                Tampering.REORDERED, f"versions {self.version} and {genuine.version} were exchanged"
+            )
+        return self._finding(Tampering.INSERTED, f"{place} events stand before the genuine one")
+
+    def _genuine_place(self, rest: Sequence[ChainedEvent]) -> int | None:
+        """Find, among the later events, the one that was made for the place where the chain broke."""
+        for place, event in enumerate(rest):
+            if place > 0 and event.link_at(self.link, self.version) == event.link:
+                return place
+        return None
+
+    @staticmethod
+    def _is_renumbered(first: ChainedEvent, follower: ChainedEvent) -> bool:
+        """Say whether the follower continues the first as one that was made for a later version."""
+        return any(
+            follower.link_at(first.link, follower.version + shift) == follower.link
+            for shift in range(1, LONGEST_RENUMBERING + 1)
+        )
+
+    def _finding(self, tampering: Tampering, detail: str, version: int | None = None) -> Finding:
+        return Finding(self.flow_id, self.version if version is None else version, tampering, detail)

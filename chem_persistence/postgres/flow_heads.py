@@ -1,0 +1,35 @@
+"""The heads of the flows that were appended to last, so that going on with one needs no read."""
+
+from collections import OrderedDict
+from uuid import UUID
+
+from chem_persistence.append_request import Head
+
+__all__ = ["FlowHeads"]
+
+
+class FlowHeads:
+    """A bounded map from flow to a head that is known to be in the log; the longest unused goes first.
+
+    A head in the log never changes, so an entry can be behind but not wrong.
+    """
+
+    def __init__(self, capacity: int = 10_000) -> None:
+        self._capacity = capacity
+        self._heads: OrderedDict[UUID, Head] = OrderedDict()
+
+    def at(self, flow_id: UUID, version: int) -> Head | None:
+        """Give the flow's head if the one known is that of `version` events."""
+        head = self._heads.get(flow_id)
+        return head if head is not None and head.version == version else None
+
+    def forget(self, flow_id: UUID) -> None:
+        """Drop what is known of the flow."""
+        self._heads.pop(flow_id, None)
+
+    def keep(self, flow_id: UUID, head: Head) -> None:
+        """Remember a head that was read or acknowledged."""
+        self._heads[flow_id] = head
+        self._heads.move_to_end(flow_id)
+        if len(self._heads) > self._capacity:
+            self._heads.popitem(last=False)

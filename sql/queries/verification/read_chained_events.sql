@@ -1,0 +1,7 @@
+-- Read one page of all flows' events, flow by flow, each in order.
+-- $1 uuid flow_id and $2 integer version and $3 bigint seq after which the page begins, $4 bigint rows at most
+SELECT flow_id, version, seq, event_id, ts, event_type, payload, metadata, chain_hash
+FROM event_log
+WHERE (flow_id, version, seq) > ($1::uuid, $2::integer, $3::bigint)
+ORDER BY flow_id, version, seq
+LIMIT $4

@@ -1,0 +1,117 @@
+"""`python -m chem_persistence verify`, as an auditor types it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from chem_persistence import Artifact, PgEventStore, PoolProvider, build_pool
+from tests.support.flows import new_flow_id, whole_history
+
+
+async def verify(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-W", "error", "-m", "chem_persistence", "verify", *map(str, arguments)]
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture
+async def log_url(database_url: str) -> str:
+    """Give the URL of a log of two flows."""
+    artifact = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
+    async with await build_pool(database_url) as pool:
+        store = PgEventStore(PoolProvider(pool))
+        for _ in range(2):
+            await store.append_kinds(new_flow_id(), whole_history(artifact), artifacts=[artifact])
+    return database_url
+
+
+async def tamper(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("SET session_replication_role = replica")
+    await connection.execute(statement)
+    await connection.close()
+
+
+async def test_a_clean_log_is_said_to_be_clean(log_url: str) -> None:
+    done = await verify("--database-url", log_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "2 flows, 16 events, 1 artifacts verified\nclean\n"
+
+
+async def test_a_changed_event_is_named_and_the_exit_code_is_1(log_url: str) -> None:
+    await tamper(log_url, "UPDATE event_log SET ts = ts + interval '1 s' WHERE version = 3")
+    done = await verify("--database-url", log_url)
+    assert (done.returncode, done.stderr) == (1, "")
+    first, second, walked, count = done.stdout.splitlines()
+    assert "version 3: altered:" in first
+    assert "version 3: altered:" in second
+    assert (walked, count) == ("2 flows, 16 events, 1 artifacts verified", "2 findings")
+
+
+async def test_json_is_one_object(log_url: str) -> None:
+    done = await verify("--database-url", log_url, "--json")
+    assert json.loads(done.stdout) == {"progress": {"flows": 2, "events": 16, "artifacts": 1}, "findings": []}
+
+
+async def test_signed_anchors_prove_that_nothing_was_cut(log_url: str, tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    private, public, anchors = tmp_path / "private.pem", tmp_path / "public.pem", tmp_path / "anchors.jsonl"
+    private.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    public.write_bytes(
+        key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    written = await verify("--database-url", log_url, "--write-anchors", anchors, "--sign-with", private)
+    assert (written.returncode, written.stderr) == (0, "")
+    compared = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", public)
+    assert (compared.returncode, compared.stderr) == (0, "")
+    await tamper(log_url, "DELETE FROM event_log WHERE version = 7")
+    cut = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", public)
+    assert cut.returncode == 1
+    assert cut.stdout.count("version 7: truncated: 1 anchored events are gone") == 2
+
+
+async def test_anchors_that_were_signed_by_another_are_refused(log_url: str, tmp_path: Path) -> None:
+    anchors, public = tmp_path / "anchors.jsonl", tmp_path / "public.pem"
+    public.write_bytes(
+        Ed25519PrivateKey.generate()
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    await verify("--database-url", log_url, "--write-anchors", anchors)
+    done = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", public)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: anchors: {anchors} is not signed\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--database-url", "postgresql://nobody@localhost:1/none"], 3, "error: the database is unavailable"),
+        (
+            ["--database-url", "mysql://localhost/none"],
+            2,
+            "error: database URL: must begin with postgresql://",
+        ),
+        (["--database-url", "postgresql://localhost/x", "--sign-with", "k"], 2, "needs --write-anchors"),
+        (["--flow", "benzene", "--database-url", "postgresql://localhost/x"], 2, "benzene"),
+    ],
+)
+async def test_a_mistake_is_one_clear_line(arguments: list[str], code: int, said: str) -> None:
+    done = await verify(*arguments)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
