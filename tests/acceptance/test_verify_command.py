@@ -107,7 +107,7 @@ async def test_anchors_that_were_signed_by_another_are_refused(log_url: str, tmp
             "error: database URL: must begin with postgresql://",
         ),
         (["--database-url", "postgresql://localhost/x", "--sign-with", "k"], 2, "needs --write-anchors"),
-        (["--flow", "benzene", "--database-url", "postgresql://localhost/x"], 2, "benzene"),
+        (["--flow", "benzene", "--database-url", "postgresql://localhost/x"], 2, "Invalid value for"),
     ],
 )
 async def test_a_mistake_is_one_clear_line(arguments: list[str], code: int, said: str) -> None:
