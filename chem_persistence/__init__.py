@@ -44,6 +44,7 @@ from chem_persistence.errors import (
     InvalidPayload,
     MigrationError,
     StepRaised,
+    StoreClosed,
     StoreError,
     StoreUnavailable,
     UnreadableEvent,
@@ -56,6 +57,7 @@ from chem_persistence.ports import Clock, ConnectionProvider, EventStore, FlowRe
 from chem_persistence.postgres.embedded import embedded_postgres
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.flow_repository import PgFlowRepository
+from chem_persistence.postgres.pg_transaction import PgTransaction
 from chem_persistence.postgres.pool import PoolProvider, build_dev_pool_from_env, build_pool
 
 __all__ = [
@@ -95,6 +97,7 @@ __all__ = [
     "MigrationError",
     "PgEventStore",
     "PgFlowRepository",
+    "PgTransaction",
     "PoolProvider",
     "PropertyPreferenceAssigned",
     "RetryScheduled",
@@ -110,6 +113,7 @@ __all__ = [
     "StepSlot",
     "StepStarted",
     "StepStatus",
+    "StoreClosed",
     "StoreError",
     "StoreUnavailable",
     "SystemClock",

@@ -21,6 +21,7 @@ ChemPersistenceError
 |-- MigrationError                  the database's schema is not one this library can use or make
 |   `-- UnsupportedServer           the server is older than PostgreSQL 15
 `-- StoreError                      the database refused a statement (its SQLSTATE is kept)
+    |-- StoreClosed                 the store was closed and takes no more appends
     `-- StoreUnavailable            the database could not be reached, and the retries are used up
 """
 
@@ -44,6 +45,7 @@ __all__ = [
     "InvalidPayload",
     "MigrationError",
     "StepRaised",
+    "StoreClosed",
     "StoreError",
     "StoreUnavailable",
     "UnreadableEvent",
@@ -233,6 +235,10 @@ class StoreError(ChemPersistenceError):
         super().__init__(reason)
         self.reason = reason
         self.sqlstate = sqlstate
+
+
+class StoreClosed(StoreError):
+    """The store was closed by `aclose` and takes no more appends; nothing was stored."""
 
 
 class StoreUnavailable(StoreError):

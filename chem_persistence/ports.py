@@ -114,8 +114,15 @@ class Connection(Protocol):
         """Run a statement and give its rows."""
         ...
 
-    def transaction(self) -> AbstractAsyncContextManager[Any]:
-        """Open a transaction that commits at the end of the block, and rolls back when the block raises."""
+    def transaction(self, *, isolation: Any = None) -> AbstractAsyncContextManager[Any]:
+        """Open a transaction that commits at the end of the block, and rolls back when the block raises.
+
+        Inside a transaction it is a savepoint. `isolation` is `read_committed`, ..., or the server's default.
+        """
+        ...
+
+    def is_in_transaction(self) -> bool:
+        """Say whether a transaction is open."""
         ...
 
     def is_closed(self) -> bool:

@@ -99,7 +99,7 @@ async def _write(
     connection: Connection, request: AppendRequest, head: Head, links: Sequence[bytes]
 ) -> list[int]:
     retries, steps = execution_changes(request.kinds, request.ts)
-    if not (request.artifacts or retries or steps):
+    if not (request.artifacts or retries or steps or connection.is_in_transaction()):
         return await _write_events(connection, request, head, links)  # one statement is its own transaction
     async with transaction(connection):
         seqs = await _write_events(connection, request, head, links)

@@ -1,27 +1,22 @@
 """The event store on PostgreSQL."""
 
 import builtins
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
-from chem_persistence.append_request import AppendRequest, Head, append_request, check_flow_id
+from chem_persistence.append_request import check_flow_id
 from chem_persistence.clock import SystemClock
 from chem_persistence.codec import decode_artifact, decode_event
 from chem_persistence.domain.artifacts import Artifact, is_artifact_hash
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
-from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict, InvalidArgument, UnreadableEvent
+from chem_persistence.errors import ArtifactNotFound, InvalidArgument, UnreadableEvent
 from chem_persistence.limits import MAX_ARTIFACT_BYTES, MAX_VERSION
 from chem_persistence.ports import Clock, Connection, ConnectionProvider
-from chem_persistence.postgres.append import (
-    Appended,
-    Conflict,
-    append,
-    find_original,
-    read_head,
-    read_head_at,
-)
-from chem_persistence.postgres.flow_heads import FlowHeads
+from chem_persistence.postgres.appender import PgAppender
+from chem_persistence.postgres.in_flight import InFlight
+from chem_persistence.postgres.pg_transaction import PgTransaction, pg_transaction
 from chem_persistence.postgres.rows import stored_artifact, stored_event
 from chem_persistence.postgres.session import call
 from chem_persistence.postgres.statements import READ_ARTIFACT, READ_FLOW_EVENTS
@@ -34,7 +29,7 @@ PAGE_SIZE = 5_000
 Result = TypeVar("Result")
 
 
-class PgEventStore:
+class PgEventStore(PgAppender):
     """Appends and reads on connections that `provider` lends, one for the length of each call.
 
     Calls may run at the same time in any number of tasks and processes.
@@ -47,31 +42,9 @@ class PgEventStore:
         clock: Clock | None = None,
         max_artifact_bytes: int = MAX_ARTIFACT_BYTES,
     ) -> None:
+        super().__init__(clock or SystemClock(), max_artifact_bytes)
         self._provider = provider
-        self._clock = clock or SystemClock()
-        self._max_artifact_bytes = max_artifact_bytes
-        self._heads = FlowHeads()
-
-    async def append_kind(
-        self,
-        flow_id: UUID,
-        kind: FlowEventKind,
-        *,
-        artifacts: Sequence[Artifact] = (),
-        expected_version: int | None = None,
-        event_id: UUID | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> FlowEvent:
-        """Append one event; see `EventStore.append_kind`."""
-        events = await self.append_kinds(
-            flow_id,
-            [kind],
-            artifacts=artifacts,
-            expected_version=expected_version,
-            event_ids=None if event_id is None else [event_id],
-            metadata=metadata,
-        )
-        return events[0]
+        self._in_flight = InFlight()
 
     async def append_kinds(
         self,
@@ -83,39 +56,46 @@ class PgEventStore:
         event_ids: Sequence[UUID] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> builtins.list[FlowEvent]:
-        """Append events, all or nothing; see `EventStore.append_kinds`."""
-        request = append_request(
-            flow_id,
-            kinds,
-            artifacts=artifacts,
-            expected_version=expected_version,
-            event_ids=event_ids,
-            metadata=metadata,
-            ts=self._clock.now(),
-            max_artifact_bytes=self._max_artifact_bytes,
-        )
-        while True:
-            head = await self._head_to_append_to(request, expected_version)
-            if request.ids_given:
-                # read after the head: what was appended in between makes the append conflict
-                originals = await self._call(lambda connection: find_original(connection, request))
-                if originals is not None:
-                    return originals
-            outcome = await self._call(_append_to(request, head))
-            if isinstance(outcome, Appended):
-                self._heads.keep(flow_id, outcome.head)
-                return outcome.events
-            self._heads.forget(flow_id)
-            if expected_version is not None:
-                raise ConcurrencyConflict(flow_id, expected_version, outcome.actual)
+        """Append events, all or nothing; see `EventStore.append_kinds`.
 
-    async def _head_to_append_to(self, request: AppendRequest, expected_version: int | None) -> Head:
-        if expected_version is None:
-            return await self._call(lambda connection: read_head(connection, request))
-        known = self._heads.at(request.flow_id, expected_version)
-        if known is not None:
-            return known
-        return await self._call(lambda connection: read_head_at(connection, request, expected_version))
+        Raises:
+            StoreClosed: after `aclose`.
+        """
+        with self._in_flight:
+            return await super().append_kinds(
+                flow_id,
+                kinds,
+                artifacts=artifacts,
+                expected_version=expected_version,
+                event_ids=event_ids,
+                metadata=metadata,
+            )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PgTransaction]:
+        """Open a transaction for appends together with the caller's own rows, such as an outbox.
+
+        It commits at the end of the block, and rolls back when the block raises. It is not retried, as only the
+        caller knows his part: after `StoreUnavailable` do the whole block again with the same event ids.
+
+        Raises:
+            StoreUnavailable: the connection was lost; whether the transaction is stored is not known.
+            StoreError: the database refused to begin or to commit.
+            StoreClosed: after `aclose`.
+        """
+        with self._in_flight:
+            async with pg_transaction(self._provider, self._clock, self._max_artifact_bytes) as opened:
+                yield opened
+
+    async def aclose(self, timeout: float = 30.0) -> None:  # noqa: ASYNC109  # a deadline, not a cancellation
+        """Refuse new appends, and wait at most `timeout` seconds for those that were accepted.
+
+        The pool is the caller's to close, afterwards. Reads go on until then.
+
+        Raises:
+            StoreUnavailable: some were not done by the deadline; they may or may not be stored.
+        """
+        await self._in_flight.close(timeout)
 
     async def list(
         self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
@@ -155,7 +135,3 @@ class PgEventStore:
 
     async def _call(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         return await call(self._provider, work)
-
-
-def _append_to(request: AppendRequest, head: Head) -> Callable[[Connection], Awaitable[Appended | Conflict]]:
-    return lambda connection: append(connection, request, head)

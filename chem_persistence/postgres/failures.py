@@ -4,12 +4,14 @@ SQLSTATEs: PostgreSQL manual, appendix A. Nothing is decided by the text of an e
 """
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import asyncpg
 
 from chem_persistence.errors import ChemPersistenceError, InvalidDatabaseUrl, StoreError, StoreUnavailable
 
-__all__ = ["ConnectionLost", "is_transient", "translated"]
+__all__ = ["ConnectionLost", "is_transient", "library_errors", "translated"]
 
 _TRANSIENT_STATES = frozenset(
     {
@@ -68,6 +70,18 @@ def translated(error: Exception) -> Exception:
             return StoreError(f"the driver refused: {_described(error)}")
         case _:
             return error
+
+
+@contextmanager
+def library_errors() -> Iterator[None]:
+    """Turn what the driver raises in the block into the library's errors, with the driver's as the cause."""
+    try:
+        yield
+    except Exception as error:
+        named = translated(error)
+        if named is error:
+            raise
+        raise named from error
 
 
 def _described(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import backoff
 
-from chem_persistence.postgres.failures import is_transient, translated
+from chem_persistence.postgres.failures import is_transient, library_errors
 
 __all__ = ["RETRY_DELAYS", "with_retries"]
 
@@ -39,10 +39,5 @@ async def with_retries(call: Callable[[], Awaitable[Result]]) -> Result:
         StoreUnavailable: it still failed so after the last retry; the driver's error is the cause.
         StoreError: the database refused in a way that does not pass; the driver's error is the cause.
     """
-    try:
+    with library_errors():
         return await _attempt(call)
-    except Exception as error:
-        named = translated(error)
-        if named is error:
-            raise
-        raise named from error

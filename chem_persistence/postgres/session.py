@@ -1,6 +1,7 @@
 """How a piece of work gets a connection: lent for one attempt, retried when the failure passes by itself."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import asyncpg
@@ -9,7 +10,7 @@ from chem_persistence.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.failures import ConnectionLost
 from chem_persistence.postgres.retrying import with_retries
 
-__all__ = ["call"]
+__all__ = ["call", "noticing_loss"]
 
 Result = TypeVar("Result")
 
@@ -24,14 +25,25 @@ async def call(provider: ConnectionProvider, work: Callable[[Connection], Awaita
 
     async def attempt() -> Result:
         async with provider.acquire() as connection:
-            try:
+            with noticing_loss(connection):
                 return await work(connection)
-            except asyncpg.InterfaceError as error:
-                if _is_gone(connection):
-                    raise ConnectionLost from error
-                raise
 
     return await with_retries(attempt)
+
+
+@contextmanager
+def noticing_loss(connection: Connection) -> Iterator[None]:
+    """Tell the driver's refusal to use a connection that is gone from its other refusals.
+
+    Raises:
+        ConnectionLost: it is gone.
+    """
+    try:
+        yield
+    except asyncpg.InterfaceError as error:
+        if _is_gone(connection):
+            raise ConnectionLost from error
+        raise
 
 
 def _is_gone(connection: Connection) -> bool:

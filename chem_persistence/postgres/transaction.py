@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
+import asyncpg
 
 from chem_persistence.ports import Connection
 
@@ -15,14 +16,21 @@ ROLLBACK_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def transaction(connection: Connection) -> AsyncIterator[None]:
-    """Open a transaction; its ROLLBACK goes through although a cancelled anyio scope cancels every await in it."""
-    opened = connection.transaction()
+async def transaction(connection: Connection, *, isolation: str | None = None) -> AsyncIterator[None]:
+    """Open a transaction, or a savepoint inside one.
+
+    Its ROLLBACK goes through although a cancelled anyio scope cancels every await in it; one that fails, because the
+    connection is gone, does not hide why the block was left.
+    """
+    opened = connection.transaction(isolation=isolation)
     await opened.__aenter__()
     try:
         yield
     except BaseException:
-        with anyio.move_on_after(ROLLBACK_SECONDS, shield=True):
+        with (
+            anyio.move_on_after(ROLLBACK_SECONDS, shield=True),
+            suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError),
+        ):
             await opened.__aexit__(*sys.exc_info())
         raise
     await opened.__aexit__(None, None, None)

@@ -277,8 +277,9 @@ async def test_a_retry_waits_for_the_first_attempt_that_is_still_in_flight(
 ) -> None:
     append = await begin(witness, made_by(expected_version))
     await warmed(store, made_by)
-    reads = 0 if expected_version is not None else 1  # the version is read first
-    nth = 1 if held is commits else reads + 2  # the event ids are looked for before the INSERT
+    nth = (
+        1 if held is commits else 3
+    )  # the flow's head is read, and the event ids are looked for, before the INSERT
     fault = proxy.arm(Fault(Strike.SEVER, held, nth=nth))
     appending = asyncio.create_task(append.run(store))
     await fault.struck.wait()
@@ -296,8 +297,8 @@ async def test_a_first_attempt_that_arrives_after_its_retry_stores_nothing(
     append = await begin(witness, made_by(1))
     await warmed(store, made_by)
     fault = proxy.arm(
-        Fault(Strike.SEVER, executes, nth=2)
-    )  # after the look for the event ids: the INSERT itself
+        Fault(Strike.SEVER, executes, nth=3)
+    )  # after the head and the look for the event ids: the INSERT itself
     returned = await append.run(store)
     assert fault.struck.is_set()
     fault.release()
@@ -315,7 +316,7 @@ async def test_a_first_attempt_that_the_server_still_works_on_is_not_repeated(
         transaction = other.transaction()
         await transaction.start()
         await other.execute("LOCK TABLE event_log IN EXCLUSIVE MODE")
-        fault = proxy.arm(Fault(Strike.CUT_AFTER, ends_a_statement, nth=2))
+        fault = proxy.arm(Fault(Strike.CUT_AFTER, ends_a_statement, nth=3))
         appending = asyncio.create_task(append.run(store))
         await fault.struck.wait()
         await until_waiting_for_a_lock(pool, sessions=2)
@@ -328,7 +329,7 @@ async def test_another_writer_that_comes_between_an_attempt_and_its_retry_is_a_t
 ) -> None:
     append = await begin(witness, with_events_only(1))
     await warmed(store, with_events_only)
-    fault = proxy.arm(Fault(Strike.STALL, executes, nth=2))
+    fault = proxy.arm(Fault(Strike.STALL, executes, nth=3))
     appending = asyncio.create_task(append.run(store))
     await fault.struck.wait()
     other = await witness.append_kind(append.flow_id, StepSignal(0, "acquire", "first"))
@@ -344,7 +345,7 @@ async def test_an_append_without_a_version_goes_behind_the_writer_that_came_betw
 ) -> None:
     append = await begin(witness, with_an_artifact(None))
     await warmed(store, with_an_artifact)
-    fault = proxy.arm(Fault(Strike.SEVER, executes, nth=3))  # after the version and the ids: the INSERT
+    fault = proxy.arm(Fault(Strike.SEVER, executes, nth=3))  # after the head and the ids: the INSERT
     appending = asyncio.create_task(append.run(store))
     await fault.struck.wait()
     other = await witness.append_kind(append.flow_id, StepSignal(0, "acquire", "first"))
