@@ -198,10 +198,13 @@ class MortalConnection:
         return rows
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
-        async with self._connection.transaction():
+    async def transaction(self, *, isolation: Any = None) -> AsyncIterator[None]:
+        async with self._connection.transaction(isolation=isolation):
             yield
             self._death.pass_by(Place.BEFORE_COMMIT)
+
+    def is_in_transaction(self) -> bool:
+        return self._connection.is_in_transaction()
 
     def is_closed(self) -> bool:
         return self._connection.is_closed()
