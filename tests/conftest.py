@@ -8,12 +8,14 @@ import pytest
 
 from chem_persistence import PoolProvider, build_pool
 from tests.support.backends import Backend, memory_backend, postgres_backend
-from tests.support.server import TestServer, running_server
+from tests.support.selection import SUPERUSER_HELP, TLS_HELP, mark_superusers, reasons_to_leave_out
+from tests.support.server import TestServer, check_choices, running_server
 
 if TYPE_CHECKING:
     import asyncpg
 
 SERVER = pytest.StashKey[TestServer]()
+LEFT_OUT = pytest.StashKey[list[str]]()
 RUNNING = pytest.StashKey[AbstractContextManager[TestServer]]()
 
 
@@ -26,8 +28,30 @@ def started(config: pytest.Config) -> TestServer:
     return config.stash[SERVER]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    check_choices()
+    config.addinivalue_line("markers", f"superuser: {SUPERUSER_HELP}")
+    config.addinivalue_line("markers", f"tls: {TLS_HELP}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    mark_superusers(items)
+    reasons = reasons_to_leave_out()
+    left = [item for item in items if any(item.get_closest_marker(marker) for marker in reasons)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
+    counts = {marker: sum(item.get_closest_marker(marker) is not None for item in left) for marker in reasons}
+    config.stash[LEFT_OUT] = [f"{counts[marker]} tests left out: {reasons[marker]}" for marker in reasons]
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    return config.stash.get(LEFT_OUT, [])
+
+
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"database: {started(config).label}"
+    server = started(config)
+    return f"database: {server.label}, as {server.role}"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -41,15 +65,21 @@ def server(pytestconfig: pytest.Config) -> TestServer:
 
 
 @pytest.fixture
-async def database_url(server: TestServer) -> AsyncIterator[str]:
-    """Give the URL of a migrated, empty database."""
+async def admin_url(server: TestServer) -> AsyncIterator[str]:
+    """Give a superuser's URL of a migrated, empty database."""
     async with server.database() as url:
         yield url
 
 
 @pytest.fixture
+def database_url(server: TestServer, admin_url: str) -> str:
+    """Give the URL of the same database for the role that the tests connect as."""
+    return server.as_tested(admin_url)
+
+
+@pytest.fixture
 async def empty_database_url(server: TestServer) -> AsyncIterator[str]:
-    """Give the URL of a database without any table."""
+    """Give a superuser's URL of a database without any table."""
     async with server.database(template="template0") as url:
         yield url
 

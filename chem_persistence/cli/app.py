@@ -8,10 +8,12 @@ from uuid import UUID
 import anyio
 import typer
 
+from chem_persistence.cli.roles import RolesOptions, run_roles
 from chem_persistence.cli.verify import VerifyOptions, run_verify
 from chem_persistence.errors import ChemPersistenceError, InvalidArgument
+from chem_persistence.postgres.roles import APPLICATION, OWNER, READER
 
-__all__ = ["app", "verify"]
+__all__ = ["app", "roles", "verify"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,11 +25,6 @@ app = typer.Typer(
 _DatabaseUrl = Annotated[
     str, typer.Option(envvar="DATABASE_URL", show_envvar=True, help="a URL as libpq takes it")
 ]
-
-
-@app.callback()
-def _commands() -> None:
-    """Keep `verify` a command of its own while it is the only one."""
 
 
 @app.command()
@@ -53,6 +50,27 @@ def verify(
         as_json=as_json,
     )
     raise typer.Exit(_run(run_verify(options)))
+
+
+@app.command()
+def roles(
+    database_url: _DatabaseUrl,
+    schema: Annotated[str, typer.Option(help="the schema that holds the tables")] = "public",
+    owner: Annotated[str, typer.Option(help="the role that owns the tables and migrates")] = OWNER,
+    application: Annotated[str, typer.Option(help="the role that reads and appends")] = APPLICATION,
+    reader: Annotated[str, typer.Option(help="the role that reads")] = READER,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,  # noqa: FBT002
+) -> None:
+    """Divide the rights on the log among three roles; the URL is a superuser's. Run it after each migration."""
+    options = RolesOptions(
+        database_url=database_url,
+        schema=schema,
+        owner=owner,
+        application=application,
+        reader=reader,
+        as_json=as_json,
+    )
+    raise typer.Exit(_run(run_roles(options)))
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:

@@ -14,6 +14,7 @@ from chem_persistence.postgres.failures import ConnectionLost
 from chem_persistence.postgres.jsonb import pass_jsonb_as_bytes
 from chem_persistence.postgres.migrations import migrate
 from chem_persistence.postgres.retrying import with_retries
+from chem_persistence.postgres.tls_files import check_tls_files
 
 __all__ = ["PoolProvider", "build_dev_pool_from_env", "build_pool"]
 
@@ -48,7 +49,8 @@ async def build_pool(url: str, *, min_size: int = 0, max_size: int = 10, schema:
     when it is missing. Close the pool with `await pool.close()`, or use it as an asynchronous context manager.
 
     Raises:
-        InvalidDatabaseUrl: the URL is malformed, or asks for a protection that the driver cannot give.
+        InvalidDatabaseUrl: the URL is malformed, asks for a protection that the driver cannot give, or names a TLS
+            file that cannot be read.
         InvalidArgument: the schema's name or the sizes are impossible.
         UnsupportedServer: the server is older than PostgreSQL 15.
         MigrationError: the schema is newer than this library, or was changed.
@@ -58,6 +60,7 @@ async def build_pool(url: str, *, min_size: int = 0, max_size: int = 10, schema:
     if not 0 <= min_size <= max_size or max_size < 1:
         raise InvalidArgument("min_size", f"sizes must be 0 <= {min_size} <= {max_size} and 1 <= {max_size}")
     target = parse_database_url(url, os.environ)
+    check_tls_files(target.dsn)
     options = _connect_options(target, schema)
 
     async def open_pool() -> Pool:

@@ -29,9 +29,12 @@ ARTIFACT = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
 
 
 @pytest.fixture
-async def store(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[PgEventStore]:
+async def store(pool: "asyncpg.Pool[asyncpg.Record]", admin_url: str) -> AsyncIterator[PgEventStore]:
     """Give a store in a database that also holds the caller's own table."""
-    await pool.execute("CREATE TABLE outbox (event_id uuid PRIMARY KEY)")
+    administrator = await asyncpg.connect(admin_url)
+    await administrator.execute("CREATE TABLE outbox (event_id uuid PRIMARY KEY)")
+    await administrator.execute("GRANT SELECT, INSERT ON outbox TO PUBLIC")
+    await administrator.close()
     yield PgEventStore(PoolProvider(pool))
     assert pool.get_idle_size() == pool.get_size()
 

@@ -3,38 +3,53 @@
 CHEM_TEST_DATABASE says which: `embedded`, `container`, or the URL of a superuser's database. Unset, it is
 a container when a Docker engine answers and has, or can pull, the image CHEM_TEST_IMAGE (postgres:18);
 else the embedded server.
+
+CHEM_TEST_ROLE=application makes tests connect as a member of the application role, wherever they do not ask for
+more; CHEM_TEST_TLS=verify-full makes the embedded server one that can only be reached over TLS.
 """
 
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
 import docker
 import msgspec
+import pytest
 from anyio.from_thread import start_blocking_portal
 from docker.errors import DockerException, ImageNotFound
 from testcontainers.community.postgres import PostgresContainer
 
 from chem_persistence import build_pool, embedded_postgres
+from chem_persistence.postgres.roles import APPLICATION, create_roles
+from tests.support.roles import PASSWORD, as_user
+from tests.support.tls import tls_server
 
 PULL_SECONDS = 300
 TEMPLATE = "chem_persistence_template"
+LOGIN = "chem_persistence_test_login"
+TestRole = Literal["superuser", "application"]
 
 
 class TestServer(msgspec.Struct, frozen=True):
-    """A running server: `url` is an administrator's, `label` says what it is."""
+    """A running server: `url` is an administrator's, `label` says what it is; tests connect as a `role`."""
 
     __test__ = False
 
     url: str
     label: str
+    role: TestRole = "superuser"
 
     def database_url(self, database: str) -> str:
         """Give the URL of another database of this server."""
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
+
+    def as_tested(self, database_url: str) -> str:
+        """Give the URL of the same database for the role that the tests connect as."""
+        return database_url if self.role == "superuser" else as_user(database_url, LOGIN, PASSWORD)
 
     @asynccontextmanager
     async def database(self, template: str = TEMPLATE) -> AsyncIterator[str]:
@@ -59,16 +74,34 @@ class TestServer(msgspec.Struct, frozen=True):
 def running_server() -> Iterator[TestServer]:
     """Start the server that the environment asks for, with a migrated template database."""
     image = os.environ.get("CHEM_TEST_IMAGE", "postgres:18")
-    choice = os.environ.get("CHEM_TEST_DATABASE") or default_choice(image)
+    tls = chosen("CHEM_TEST_TLS", ["verify-full"])
+    choice = os.environ.get("CHEM_TEST_DATABASE") or ("embedded" if tls else default_choice(image))
+    if tls and choice != "embedded":
+        raise pytest.UsageError("CHEM_TEST_TLS needs the embedded server; a URL brings its own sslmode")
     with start_blocking_portal() as portal:
         if choice == "embedded":
-            with portal.wrap_async_context_manager(embedded_postgres()) as url:
-                yield portal.call(prepare, url, "embedded")
+            embedded = tls_server() if tls else embedded_postgres()
+            with portal.wrap_async_context_manager(embedded) as url:
+                yield portal.call(prepare, url, f"embedded, TLS {tls}" if tls else "embedded")
         elif choice == "container":
             with PostgresContainer(image, driver=None) as container:
                 yield portal.call(prepare, container.get_connection_url(), f"container {image}")
         else:
             yield portal.call(prepare, choice, "given URL")
+
+
+def chosen(variable: str, choices: list[str]) -> str | None:
+    """Read a variable that chooses, or is unset or empty."""
+    value = os.environ.get(variable) or None
+    if value not in {None, *choices}:
+        raise pytest.UsageError(f"{variable}={value}: it can be {' or '.join(choices)}")
+    return value
+
+
+def check_choices() -> None:
+    """Refuse what the variables cannot be."""
+    chosen("CHEM_TEST_ROLE", ["application"])
+    chosen("CHEM_TEST_TLS", ["verify-full"])
 
 
 def default_choice(image: str) -> str:
@@ -93,7 +126,17 @@ async def prepare(url: str, label: str) -> TestServer:
         version = connection.get_settings().server_version
     finally:
         await connection.close()
-    server = TestServer(url, f"PostgreSQL {version} ({label})")
-    pool = await build_pool(server.database_url(TEMPLATE), max_size=1)
-    await pool.close()
+    role: TestRole = "application" if chosen("CHEM_TEST_ROLE", ["application"]) else "superuser"
+    server = TestServer(url, f"PostgreSQL {version} ({label})", role)
+    async with await build_pool(server.database_url(TEMPLATE), max_size=1) as pool:
+        if role == "application":
+            await make_login(pool)
     return server
+
+
+async def make_login(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    """Divide the rights in the pool's database, and make a user who is in the application role and in no other."""
+    async with pool.acquire() as connection:
+        await create_roles(connection)
+        await connection.execute(f"DROP ROLE IF EXISTS {LOGIN}")
+        await connection.execute(f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{PASSWORD}' IN ROLE {APPLICATION}")
