@@ -5,9 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_DATA ?= data/demo
 PYTEST_ARGS ?=
+MINUTES ?= 1
+SEED ?=
+FAULT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-containers check format snapshot up down build clean
+.PHONY: help demo test test-long test-containers torture check format snapshot up down build clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +54,9 @@ test-long: $(VENV)/.dev ## run the long fault and property tests
 
 test-containers: $(VENV)/.dev ## run the tests on a PostgreSQL container (CHEM_TEST_IMAGE, postgres:18)
 	@CHEM_TEST_DATABASE=container $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+torture: $(VENV)/.dev ## inject faults for MINUTES (1) under load and check the log; SEED=... repeats a schedule
+	@$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(FAULT),--only "$(FAULT)")
 
 check: $(VENV)/.dev ## lint, format check, types, import arrows
 	@$(BIN)/ruff check .

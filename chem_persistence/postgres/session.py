@@ -6,8 +6,9 @@ from typing import TypeVar
 
 import asyncpg
 
+from chem_persistence.errors import StoreError, StoreUnavailable
 from chem_persistence.ports import Connection, ConnectionProvider
-from chem_persistence.postgres.failures import ConnectionLost
+from chem_persistence.postgres.failures import ConnectionLost, is_transient
 from chem_persistence.postgres.retrying import with_retries
 
 __all__ = ["call", "noticing_loss"]
@@ -19,16 +20,29 @@ async def call(provider: ConnectionProvider, work: Callable[[Connection], Awaita
     """Do work that may safely be done again on a connection of its own.
 
     Raises:
-        StoreUnavailable: it failed transiently, also at the last retry.
-        StoreError: the database refused.
+        StoreUnavailable: it failed transiently, also at the last retry; or the database refused a retry, so that the
+            outcome of the attempt before it is not known.
+        StoreError: the database refused the first attempt.
     """
+    lost = False
 
     async def attempt() -> Result:
-        async with provider.acquire() as connection:
-            with noticing_loss(connection):
-                return await work(connection)
+        nonlocal lost
+        try:
+            async with provider.acquire() as connection:
+                with noticing_loss(connection):
+                    return await work(connection)
+        except Exception as error:
+            lost = lost or is_transient(error)
+            raise
 
-    return await with_retries(attempt)
+    try:
+        return await with_retries(attempt)
+    except StoreError as error:
+        if lost and not isinstance(error, StoreUnavailable):
+            reason = f"an attempt was lost, and its retry refused: {error.reason}"
+            raise StoreUnavailable(reason, error.sqlstate) from error
+        raise
 
 
 @contextmanager

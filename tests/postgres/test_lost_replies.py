@@ -390,3 +390,20 @@ async def until_waiting_for_a_lock(pool: "asyncpg.Pool[asyncpg.Record]", session
     async with asyncio.timeout(60):
         while await pool.fetchval(query) < sessions:
             pass
+
+
+async def test_an_append_whose_retry_is_refused_is_not_said_to_be_refused(
+    proxy: Proxy, store: PgEventStore, witness: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    """Let new sessions be read-only: the one that is cut has stored the append, and its successor cannot tell."""
+    append = await begin(witness, with_an_artifact(1))
+    await warmed(store, with_an_artifact)
+    database = await pool.fetchval("SELECT quote_ident(current_database())")
+    await pool.execute(
+        f"ALTER ROLE CURRENT_USER IN DATABASE {database} SET default_transaction_read_only = on"
+    )
+    proxy.arm(Fault(Strike.CUT_BEFORE, completes(b"COMMIT")))
+    with pytest.raises(StoreUnavailable) as caught:
+        await append.run(store)
+    assert caught.value.sqlstate == "25006"
+    assert [event.event_id for event in (await witness.list(append.flow_id))[1:]] == append.event_ids

@@ -1,0 +1,167 @@
+"""One task that appends, again and again, and repeats with the same event ids what had no clear answer."""
+
+import asyncio
+import os
+from pathlib import Path
+from random import Random
+from uuid import UUID
+
+import anyio
+from uuid_utils.compat import uuid7
+
+from chem_persistence import (
+    ConcurrencyConflict,
+    FlowAlreadyCompleted,
+    FlowEvent,
+    PgFlowRepository,
+    PoolProvider,
+    RetryScheduled,
+    StepStatus,
+    StoreError,
+)
+from tests.support.flows import DEFINITION
+from tests.support.worker import Work, three_steps
+from tests.torture.load import Load, Plan
+from tests.torture.recording import TOKEN, RecordingStore
+from tests.torture.records import EngineFlow, RecordFile, Sent, Unexpected, now
+
+__all__ = ["TASKS", "Appending"]
+
+TASKS = 4
+"""Tasks of one writer: more than it has connections."""
+
+THINK_SECONDS = 0.05
+REPEATS = 12
+LONGEST_IMPATIENCE = 0.02
+
+
+class Appending:
+    """Appends what its load draws, runs flows through the engine, and schedules retries of failed steps."""
+
+    def __init__(
+        self, store: RecordingStore, provider: PoolProvider, records: RecordFile, load: Load, dice: Random
+    ) -> None:
+        self._store, self._records, self._load, self._dice = store, records, load, dice
+        self._repository = PgFlowRepository(provider)
+        self._engine = three_steps(store, self._repository, Work(Path(os.devnull)))
+        self._seen: dict[UUID, int] = {}
+        self._stopping = False
+        self._impatient_until = 0.0
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def be_impatient(self, seconds: float) -> None:
+        """Cancel appends at random moments, for so long."""
+        self._impatient_until = now() + seconds
+
+    async def run(self) -> None:
+        while not self._stopping:
+            await asyncio.sleep(self._dice.uniform(0, THINK_SECONDS))
+            turn = self._dice.random()
+            try:
+                if turn < 0.04:
+                    await self.run_engine(uuid7())
+                elif turn < 0.08:
+                    await self._schedule_retry(self._load.flow_id())
+                else:
+                    await self._append(self._load.draw())
+            except Exception as error:  # noqa: BLE001  # whatever it is, the checker shall say so
+                self._records.write(Unexpected(repr(error), now()))
+
+    async def run_engine(self, flow_id: UUID) -> None:
+        """Run a flow to its end, from wherever it stands."""
+        self._records.write(EngineFlow(flow_id, None, now()))
+        for _ in range(REPEATS):
+            try:
+                await self._engine.run_to_end(flow_id)
+            except FlowAlreadyCompleted:
+                break
+            except (StoreError, ConcurrencyConflict):  # its own append may be stored without its knowing
+                await self._pause()
+            else:
+                break
+        else:
+            return  # it stays as it is: the checker wants it whole as far as it goes
+        try:
+            fingerprint = await self._engine.flow_fingerprint(flow_id)
+        except StoreError:
+            return
+        self._records.write(EngineFlow(flow_id, fingerprint, now()))
+
+    async def repeat(self, sent: Sent) -> list[FlowEvent]:
+        """Append what another process sent, with its event ids, and see that they are the ones returned."""
+        again = Sent(
+            token=sent.token,
+            flow_id=sent.flow_id,
+            kinds=sent.kinds,
+            artifacts=sent.artifacts,
+            event_ids=sent.event_ids,
+            expected_version=sent.expected_version,
+            by_engine=sent.by_engine,
+            at=now(),
+        )
+        return await self._send(again)
+
+    async def _append(self, plan: Plan) -> None:
+        sent = Sent(
+            token=self._store.new_token(),
+            flow_id=plan.flow_id,
+            kinds=plan.kinds,
+            artifacts=plan.artifacts,
+            event_ids=[uuid7() for _ in plan.kinds] if plan.with_ids else None,
+            expected_version=None if plan.at_end else self._seen.get(plan.flow_id, 0),
+            by_engine=False,
+            at=now(),
+        )
+        for _ in range(REPEATS):
+            try:
+                await (self._impatiently(sent) if now() < self._impatient_until else self.repeat(sent))
+            except ConcurrencyConflict as conflict:
+                self._seen[plan.flow_id] = conflict.actual
+                return
+            except (StoreError, TimeoutError, asyncio.CancelledError):
+                await self._pause()
+            else:
+                return
+            if sent.event_ids is None or self._dice.random() < 0.1:
+                return  # never settled: it is in the log once, or not at all
+
+    async def _send(self, sent: Sent) -> list[FlowEvent]:
+        events = await self._store.send(sent, {TOKEN: sent.token})
+        ids = [event.event_id for event in events]
+        if sent.event_ids is not None and ids != sent.event_ids:
+            self._records.write(Unexpected(f"{sent.token}: asked for {sent.event_ids}, got {ids}", now()))
+        self._seen[sent.flow_id] = max(self._seen.get(sent.flow_id, 0), events[-1].version + 1)
+        return events
+
+    async def _impatiently(self, sent: Sent) -> None:
+        """Append, but wait only a moment, in one of the three ways to say so."""
+        moment = self._dice.uniform(0, LONGEST_IMPATIENCE)
+        match self._dice.randrange(3):
+            case 0:
+                async with asyncio.timeout(moment):
+                    await self.repeat(sent)
+            case 1:
+                with anyio.fail_after(moment):
+                    await self.repeat(sent)
+            case _:
+                sending = asyncio.create_task(self.repeat(sent))
+                await asyncio.wait([sending], timeout=moment)
+                sending.cancel()
+                await sending
+
+    async def _schedule_retry(self, flow_id: UUID) -> None:
+        """Read a flow's state and let a failed step of it run again, unless someone else is faster."""
+        try:
+            instance = await self._repository.load(flow_id, None, DEFINITION)
+            for slot in instance.steps:
+                if slot.status is StepStatus.FAILED:
+                    retry = RetryScheduled(slot.step_id, slot.retry_count + 1, "try again")
+                    await self._store.append_kind(flow_id, retry, expected_version=instance.version)
+                    return
+        except (StoreError, ConcurrencyConflict):
+            await self._pause()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._dice.uniform(0.02, 0.1))

@@ -1,0 +1,44 @@
+"""Everything that a fault can strike, and what a fault is."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
+
+import msgspec
+
+from tests.support.proxy import Proxy
+from tests.torture.server import Server
+from tests.torture.writers import Writers
+
+__all__ = ["Arena", "Fault", "NotStruck"]
+
+
+class Arena(msgspec.Struct, frozen=True):
+    """The server, the proxy that most writers go through, and the writers."""
+
+    server: Server
+    proxy: Proxy
+    writers: Writers
+
+
+class NotStruck(Exception):
+    """The fault found nothing to strike."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One kind of fault: what comes before the `yield` of `strike` injects it, what comes after heals it.
+
+    One that `lasts` is held for a while, and the recovery is counted from its end; else from its injection, so
+    that a restart is a part of the recovery. `felt` is the SQLSTATE by which the server says that an append met
+    the fault: it is held until the server has, and does not count as injected if it never does. `possible` says
+    whether this machine lets it be injected.
+    """
+
+    name: str
+    strike: Callable[[Arena, Random], AsyncIterator[None]]
+    lasts: bool = False
+    felt: str | None = None
+    possible: Callable[[], bool] = lambda: True
+
+    def struck(self, arena: Arena, dice: Random) -> AbstractAsyncContextManager[None]:
+        return asynccontextmanager(self.strike)(arena, dice)

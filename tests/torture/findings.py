@@ -1,0 +1,50 @@
+"""What can be wrong with a log, and where the checker found it."""
+
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+__all__ = ["COLUMNS", "Finding", "Flaw"]
+
+
+class Flaw(StrEnum):
+    """What is wrong, each by the promise that is broken."""
+
+    LOST = "acknowledged, and not in the log"
+    DOUBLED = "in the log more than once"
+    FORKED = "two events have one version"
+    TORN = "a part of the append is in the log"
+    ARTIFACT_MISSING = "an event names an artifact that is not there"
+    ARTIFACT_STRAY = "an artifact is there without its event"
+    PROJECTION = "the executions are not what the log says"
+    GAP = "a version is missing"
+    DISORDER = "seq does not ascend"
+    ALTERED = "in the log otherwise than sent or acknowledged"
+    UNSENT = "in the log, and nobody sent it"
+    REFUSED = "in the log although the writer was told that it is not"
+    REPLAY = "Postgres and memory replay differently"
+    CHAIN = "verify_log objects"
+    UNEXPECTED = "a writer was told what the contract excludes"
+
+
+COLUMNS = {
+    "lost": {Flaw.LOST, Flaw.GAP},
+    "doubled": {Flaw.DOUBLED, Flaw.FORKED},
+    "torn": {Flaw.TORN, Flaw.ARTIFACT_MISSING, Flaw.ARTIFACT_STRAY, Flaw.PROJECTION},
+}
+"""How the table counts them; all others are counted as `other`."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One flaw; `token` is the append's, where it belongs to one."""
+
+    flaw: Flaw
+    detail: str
+    flow_id: UUID | None = None
+    token: str | None = None
+
+    def __str__(self) -> str:
+        place = "" if self.flow_id is None else f" flow {self.flow_id}"
+        append = "" if self.token is None else f" append {self.token}"
+        return f"{self.flaw.name}: {self.flaw.value}:{place}{append}: {self.detail}"

@@ -1,0 +1,127 @@
+"""A store that notes down every append before it is sent and every answer before it is used."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from chem_persistence import (
+    Artifact,
+    ConcurrencyConflict,
+    EventStore,
+    FlowEvent,
+    FlowEventKind,
+    StoreError,
+    StoreUnavailable,
+)
+from tests.torture.records import Acknowledged, RecordFile, Refused, Sent, Unexpected, Unknown, now, told
+
+__all__ = ["TOKEN", "RecordingStore"]
+
+TOKEN = "append"
+"""The metadata key under which each event carries its append's token."""
+
+
+class RecordingStore:
+    """An `EventStore` around another; `name` begins the tokens of appends that bring none.
+
+    Appends of an engine, which bring neither ids nor a token, get both here.
+    """
+
+    def __init__(self, store: EventStore, records: RecordFile, name: str) -> None:
+        self._store = store
+        self._records = records
+        self._name = name
+        self._count = 0
+
+    def new_token(self) -> str:
+        self._count += 1
+        return f"{self._name}/{self._count}"
+
+    async def append_kind(
+        self,
+        flow_id: UUID,
+        kind: FlowEventKind,
+        *,
+        artifacts: Sequence[Artifact] = (),
+        expected_version: int | None = None,
+        event_id: UUID | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> FlowEvent:
+        events = await self.append_kinds(
+            flow_id,
+            [kind],
+            artifacts=artifacts,
+            expected_version=expected_version,
+            event_ids=None if event_id is None else [event_id],
+            metadata=metadata,
+        )
+        return events[0]
+
+    async def append_kinds(
+        self,
+        flow_id: UUID,
+        kinds: Sequence[FlowEventKind],
+        *,
+        artifacts: Sequence[Artifact] = (),
+        expected_version: int | None = None,
+        event_ids: Sequence[UUID] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> list[FlowEvent]:
+        by_engine = TOKEN not in (metadata or {})
+        if by_engine:
+            metadata = {**(metadata or {}), TOKEN: self.new_token()}
+            event_ids = [uuid7() for _ in kinds]
+        return await self.send(
+            Sent(
+                token=(metadata or {})[TOKEN],
+                flow_id=flow_id,
+                kinds=list(kinds),
+                artifacts=list(artifacts),
+                event_ids=None if event_ids is None else list(event_ids),
+                expected_version=expected_version,
+                by_engine=by_engine,
+                at=now(),
+            ),
+            metadata or {},
+        )
+
+    async def send(self, sent: Sent, metadata: Mapping[str, Any]) -> list[FlowEvent]:
+        """Make the call that `sent` describes."""
+        self._records.write(sent)
+        try:
+            events = await self._store.append_kinds(
+                sent.flow_id,
+                sent.kinds,
+                artifacts=sent.artifacts,
+                expected_version=sent.expected_version,
+                event_ids=sent.event_ids,
+                metadata=metadata,
+            )
+        except ConcurrencyConflict as error:
+            self._records.write(Refused(sent.token, type(error).__name__, now()))
+            raise
+        except (StoreError, asyncio.CancelledError) as error:
+            self._records.write(Unknown(sent.token, _named(error), now()))
+            raise
+        except BaseException as error:
+            self._records.write(Unknown(sent.token, _named(error), now()))
+            self._records.write(Unexpected(f"{sent.token}: {error!r}", now()))
+            raise
+        self._records.write(Acknowledged(sent.token, [told(event) for event in events], now()))
+        return events
+
+    async def list(
+        self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
+    ) -> list[FlowEvent]:
+        return await self._store.list(flow_id, after_version=after_version, limit=limit)
+
+    async def get_artifact(self, artifact_hash: str) -> Artifact:
+        return await self._store.get_artifact(artifact_hash)
+
+
+def _named(error: BaseException) -> str:
+    kind = "StoreUnavailable" if isinstance(error, StoreUnavailable) else type(error).__name__
+    return f"{kind} {getattr(error, 'sqlstate', None) or ''}".strip()

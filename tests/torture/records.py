@@ -1,0 +1,135 @@
+"""What each writer notes down: what it sent and what it was told, one JSON line each.
+
+A line is one write to a file opened for appending, made before the writer goes on: the kernel has it when the
+writer is killed. A line that a kill cut short was never acted upon, and is not read.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from chem_persistence import Artifact, FlowEvent, FlowEventKind, content_hash
+
+__all__ = [
+    "Acknowledged",
+    "EngineFlow",
+    "Record",
+    "RecordFile",
+    "Refused",
+    "Sent",
+    "Told",
+    "Unexpected",
+    "Unknown",
+    "now",
+    "read_records",
+    "told",
+]
+
+
+class Told(msgspec.Struct, frozen=True):
+    """One event as the store returned it; `hash` is of its kind."""
+
+    event_id: UUID
+    version: int
+    seq: int
+    ts: str
+    hash: str
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True, tag="sent"):
+    """A call is about to be made; calls with the same `token`, which is in the metadata, repeat one append."""
+
+    token: str
+    flow_id: UUID
+    kinds: list[FlowEventKind]
+    artifacts: list[Artifact]
+    event_ids: list[UUID] | None
+    expected_version: int | None
+    by_engine: bool
+    at: float
+
+
+class Acknowledged(msgspec.Struct, frozen=True, tag="acknowledged"):
+    token: str
+    events: list[Told]
+    at: float
+
+
+class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
+    """The call failed or was cancelled: the append is in the log once or not at all."""
+
+    token: str
+    error: str
+    at: float
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The call raised what says that nothing was stored."""
+
+    token: str
+    error: str
+    at: float
+
+
+class EngineFlow(msgspec.Struct, frozen=True, tag="engine"):
+    """The engine begins or ends a flow; `fingerprint` is there at the end."""
+
+    flow_id: UUID
+    fingerprint: str | None
+    at: float
+
+
+class Unexpected(msgspec.Struct, frozen=True, tag="unexpected"):
+    """Something was raised or returned that the contract excludes."""
+
+    error: str
+    at: float
+
+
+Record: TypeAlias = Sent | Acknowledged | Unknown | Refused | EngineFlow | Unexpected
+
+_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+
+
+def told(event: FlowEvent) -> Told:
+    """Note what the store said about an event."""
+    return Told(event.event_id, event.version, event.seq, event.ts.isoformat(), content_hash(event.kind))
+
+
+class RecordFile:
+    """Appends records, each whole and at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def write(self, record: Record) -> None:
+        line = msgspec.json.encode(record) + b"\n"
+        if os.write(self._file, line) != len(line):
+            raise OSError("a record was written in part")
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def read_records(path: Path, offset: int = 0) -> tuple[list[Record], int]:
+    """Read the whole records from `offset` on, and give where the next one will begin."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    end = data.rfind(b"\n") + 1
+    return list(_decoded(data[:end])), offset + end
+
+
+def _decoded(data: bytes) -> Iterator[Record]:
+    for line in data.splitlines():
+        yield _decoder.decode(line)
+
+
+def now() -> float:
+    """Tell the time that all processes of the machine share and nobody sets back."""
+    return time.monotonic()

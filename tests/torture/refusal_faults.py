@@ -1,0 +1,127 @@
+"""Faults by which the server refuses: conflicts, timeouts, limits, a full disk."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from random import Random
+from typing import Any
+
+import asyncpg
+
+from tests.torture.arena import Arena, Fault, NotStruck
+from tests.torture.server import WRITER
+from tests.torture.small_disk import may_mount
+
+__all__ = ["REFUSAL_FAULTS"]
+
+PATIENCE_SECONDS = 10.0
+SERIALIZABLE = {"default_transaction_isolation": "serializable"}
+TOUCH = """
+    BEGIN;
+    UPDATE workflow_step_executions SET status = status WHERE flow_id IN
+        (SELECT flow_id FROM event_log WHERE version = 0 AND ts > now() - interval '6 seconds')
+"""
+WAITERS = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{WRITER}' AND wait_event_type = 'Lock'"
+
+
+def _with_settings(
+    settings: Mapping[str, str], *, locked: bool = False
+) -> Callable[[Arena, Random], AsyncIterator[None]]:
+    """Change settings for all sessions, and let them wait for a lock, if that is what the setting is about."""
+
+    async def set_(arena: Arena, _dice: Random) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await arena.server.configure(settings)
+            stack.push_async_callback(arena.server.configure, dict.fromkeys(settings))
+            if locked:
+                session = await stack.enter_async_context(arena.server.session())
+                await session.execute("BEGIN; LOCK TABLE event_log IN SHARE MODE")
+            yield
+
+    return set_
+
+
+async def _deadlock(arena: Arena, _dice: Random) -> AsyncIterator[None]:
+    """Take a table that appends need last, wait until one waits for it, then want the table that it has."""
+    async with arena.server.session() as session:
+        await session.execute("BEGIN; LOCK TABLE workflow_step_executions IN SHARE MODE")
+        # from here on the writer looks for a circle after 0.2 s, and this session after 1 s: the writer is to find it
+        await _until_waiting(session)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await session.execute("LOCK TABLE event_log IN SHARE MODE")
+        await session.execute("ROLLBACK")
+    yield
+
+
+async def _serialization(arena: Arena, _dice: Random) -> AsyncIterator[None]:
+    """Let all transactions be serializable, and touch the rows of the flows under way again and again."""
+    async with arena.server.session() as session:
+        await arena.server.configure(SERIALIZABLE)
+        touching = asyncio.create_task(_touch_rows(session))
+        try:
+            yield
+        finally:
+            touching.cancel()
+            await asyncio.wait([touching])
+            await arena.server.configure(dict.fromkeys(SERIALIZABLE))
+    if not touching.cancelled():
+        raise NotStruck
+
+
+async def _touch_rows(session: Any) -> None:
+    """Change nothing in rows that appends are about to change: who waits for one gets a serialization failure."""
+    while True:
+        with suppress(asyncpg.DeadlockDetectedError):
+            await session.execute(TOUCH)
+            with suppress(NotStruck):
+                await _until_waiting(session, 0.1)
+        await session.execute("COMMIT")  # of a failed transaction it is a ROLLBACK
+        await asyncio.sleep(0.01)
+
+
+async def _until_waiting(session: Any, seconds: float = PATIENCE_SECONDS) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            while not await session.fetchval(WAITERS):
+                await asyncio.sleep(0.002)
+    except TimeoutError:
+        raise NotStruck from None
+
+
+async def _too_many_connections(arena: Arena, _dice: Random) -> AsyncIterator[None]:
+    async with arena.server.session() as session:
+        await session.execute(f"ALTER ROLE {WRITER} CONNECTION LIMIT 2")
+        try:
+            for pid in (await arena.server.backends())[2:]:
+                await session.execute("SELECT pg_terminate_backend($1)", pid)
+            yield
+        finally:
+            await session.execute(f"ALTER ROLE {WRITER} CONNECTION LIMIT -1")
+
+
+async def _disk_full(arena: Arena, _dice: Random) -> AsyncIterator[None]:
+    if not arena.server.disk.mounted:
+        raise NotStruck
+    arena.server.disk.fill()
+    try:
+        yield
+    finally:
+        arena.server.disk.empty()
+
+
+REFUSAL_FAULTS = [
+    Fault("serialization failures", _serialization, lasts=True, felt="40001"),
+    Fault("deadlock", _deadlock, felt="40P01"),
+    Fault("lock_timeout", _with_settings({"lock_timeout": "20ms"}, locked=True), lasts=True, felt="55P03"),
+    Fault(
+        "statement_timeout",
+        _with_settings({"statement_timeout": "20ms"}, locked=True),
+        lasts=True,
+        felt="57014",
+    ),
+    Fault(
+        "read-only server", _with_settings({"default_transaction_read_only": "on"}), lasts=True, felt="25006"
+    ),
+    Fault("too many connections", _too_many_connections, lasts=True, felt="53300"),
+    Fault("disk full", _disk_full, lasts=True, felt="53100", possible=may_mount),
+]

@@ -1,0 +1,143 @@
+"""The run: fault after fault under load, each followed by a wait until all writers are served again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import asyncpg
+import msgspec
+
+from chem_persistence import PoolProvider, build_pool
+from tests.support.proxy import proxied
+from tests.support.roles import as_user
+from tests.torture.arena import Arena, Fault, NotStruck
+from tests.torture.checker import Verdict, check
+from tests.torture.ledger import Ledger
+from tests.torture.records import now
+from tests.torture.schedule import schedule
+from tests.torture.server import WRITER, Server
+from tests.torture.writers import Writers
+
+__all__ = ["Outcome", "Window", "run"]
+
+SLOTS = 4
+GAP_SECONDS = (0.0, 0.1)
+HOLD_SECONDS = (0.1, 0.6)
+RECOVERY_SECONDS = 60.0
+FEELING_SECONDS = 10.0
+POLL_SECONDS = 0.02
+
+
+class Window(msgspec.Struct):
+    """One injection: `lifted` is when nothing kept the writers from recovering any more, `recovered` how long they took."""
+
+    fault: str
+    began: float
+    lifted: float
+    recovered: float | None = None
+
+
+class Outcome(msgspec.Struct):
+    """What a run was and what the checker says of it."""
+
+    windows: list[Window]
+    not_struck: list[str]
+    notes: list[str]
+    ledger: Ledger
+    verdict: Verdict
+    refusals: dict[str, int]
+    seconds: float
+
+
+async def run(
+    directory: Path, seed: int, minutes: float, only: str | None, say: Callable[[str], None]
+) -> Outcome:
+    """Torture for so many minutes, then check."""
+    ledger = Ledger()
+    windows: list[Window] = []
+    not_struck: list[str] = []
+    async with _arena(directory, seed, ledger) as arena:
+        began = now()
+        await _until_served(arena, Window("the start", began, began))
+        for fault, dice in schedule(seed, only):
+            if now() > began + 60 * minutes:
+                break
+            await asyncio.sleep(dice.uniform(*GAP_SECONDS))
+            if fault.possible():
+                await _inject(arena, fault, dice, windows, not_struck)
+            await _replace_dead(arena)
+            if len(windows) % 50 == 49:
+                say(f"{now() - began:6.0f} s: {len(windows)} faults, {len(ledger.appends)} appends")
+        await arena.writers.stop()
+        say(f"{now() - began:6.0f} s: {len(windows)} faults, {len(ledger.appends)} appends; checking")
+        refusals = dict(arena.server.refusals())
+        async with await build_pool(arena.server.url) as pool:
+            verdict = await check(PoolProvider(pool), ledger)
+        return Outcome(windows, not_struck, arena.writers.notes, ledger, verdict, refusals, now() - began)
+
+
+@asynccontextmanager
+async def _arena(directory: Path, seed: int, ledger: Ledger) -> AsyncIterator[Arena]:
+    server = Server(directory / "server")
+    try:
+        await server.start()
+        await (await build_pool(server.writer_url)).close()  # its schema
+        async with proxied(server.url) as proxy:
+            urls = (server.writer_url, as_user(proxy.url, WRITER, "unused"))
+            writers = Writers(urls, seed, SLOTS, directory, ledger)
+            try:
+                for slot in writers.slots:
+                    await writers.start(slot)
+                yield Arena(server, proxy, writers)
+            finally:
+                for slot in writers.dead_or_alive():
+                    await writers.kill(slot)
+    finally:
+        await server.stop()
+
+
+async def _inject(
+    arena: Arena, fault: Fault, dice: Random, windows: list[Window], not_struck: list[str]
+) -> None:
+    began = now()
+    before = arena.server.refusals()[fault.felt or ""]
+    try:
+        async with fault.struck(arena, dice):
+            struck = now()
+            await asyncio.sleep(dice.uniform(*HOLD_SECONDS) if fault.lasts else 0)
+            await _until_felt(arena, fault, before)
+    except (NotStruck, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        not_struck.append(fault.name)
+        arena.writers.note(f"{fault.name}: {error!r}")
+        await arena.server.calm()
+        return
+    window = Window(fault.name, began, now() if fault.lasts else struck)
+    await _until_served(arena, window)
+    windows.append(window)
+
+
+async def _until_felt(arena: Arena, fault: Fault, before: int) -> None:
+    """Hold the fault until the server has refused something because of it."""
+    deadline = now() + FEELING_SECONDS
+    while fault.felt is not None and arena.server.refusals()[fault.felt] == before:
+        if now() > deadline:
+            raise NotStruck
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _until_served(arena: Arena, window: Window) -> None:
+    """Wait until each writer had an append acknowledged that it began after the fault."""
+    deadline = now() + RECOVERY_SECONDS
+    while now() < deadline:
+        window.recovered = arena.writers.gather().recovered(window.lifted, arena.writers.slots)
+        if window.recovered is not None:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _replace_dead(arena: Arena) -> None:
+    for slot in arena.writers.dead():
+        arena.writers.gather().unexpected.append(f"the writer in slot {slot} ended by itself")
+        await arena.writers.start(slot)

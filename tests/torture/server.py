@@ -1,0 +1,167 @@
+"""The server under torture: one embedded PostgreSQL, its settings, its processes, its small disk."""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from chem_persistence import embedded_postgres
+from tests.support.roles import as_user
+from tests.torture.small_disk import SmallDisk
+
+__all__ = ["Server"]
+
+WRITER = "writer"
+DATABASE = "torture"
+PATIENCE_SECONDS = 60.0
+SETTINGS = {
+    "deadlock_timeout": "200ms",
+    "log_line_prefix": "%e ",
+    "log_min_error_statement": "panic",
+    "max_connections": "60",
+}
+UNTROUBLED = {
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "deadlock_timeout": "1s",
+}
+"""What the administrator's own sessions have, whatever fault is in force."""
+
+Connection = "asyncpg.Connection[asyncpg.Record]"
+
+
+class Server:
+    """Runs in `directory`; `url` is the administrator's, `writer_url` the one for writers, who own the database."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lease: AbstractAsyncContextManager[str] | None = None
+        self._ending: int | None = None
+        self._refusals: Counter[str] = Counter()
+        self._log_read = 0
+        self.disk = SmallDisk(directory / "disk")
+        self.url = ""
+
+    @property
+    def writer_url(self) -> str:
+        return as_user(self.url, WRITER, "unused")
+
+    @property
+    def postmaster(self) -> int:
+        return int((self._directory / "cluster" / "postmaster.pid").read_text().split()[0])
+
+    async def start(self) -> None:
+        """Start it for the first time, with the writers' role and database, on the small disk where there is one."""
+        self._lease = embedded_postgres(self._directory)
+        root = await self._lease.__aenter__()
+        await self.configure(SETTINGS, root)
+        self.url = urlunsplit(urlsplit(root)._replace(path=f"/{DATABASE}"))
+        if self.disk.mount(self._directory / "cluster"):
+            await self._execute(root, f"CREATE TABLESPACE small LOCATION '{self.disk.place}'")
+        await self._execute(root, f"CREATE ROLE {WRITER} LOGIN")
+        space = "TABLESPACE small" if self.disk.mounted else ""
+        await self._execute(root, f"CREATE DATABASE {DATABASE} OWNER {WRITER} {space}")
+        self.signal(signal.SIGINT)  # max_connections asks for a restart
+        await self.revive()
+
+    async def revive(self) -> None:
+        """Start it again once it is gone, or wait until it has recovered by itself, and answers."""
+        await self._until_gone_or_answering()
+        lease = embedded_postgres(self._directory)
+        await lease.__aenter__()
+        if self._lease is not None:
+            await self._lease.__aexit__(None, None, None)
+        self._lease = lease
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await self._answers():
+                await asyncio.sleep(0.02)
+
+    async def _until_gone_or_answering(self) -> None:
+        """A server that was told to end may answer for a last moment: only its process says that it is gone."""
+        ending = self._ending
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while ending is not None and _lives(ending):
+                await asyncio.sleep(0.01)
+        self._ending = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the postmaster a signal that ends it: KILL, QUIT (immediate), INT (fast)."""
+        self._ending = self.postmaster
+        os.kill(self._ending, number)
+
+    async def calm(self) -> None:
+        """Take back whatever a fault that failed half-way may have left."""
+        if self.disk.mounted:
+            self.disk.empty()
+        await self.revive()
+        await self.configure(dict.fromkeys(UNTROUBLED.keys() - SETTINGS.keys()))
+        await self._execute(self.url, f"ALTER ROLE {WRITER} CONNECTION LIMIT -1")
+
+    async def stop(self) -> None:
+        if self._lease is not None:
+            await self._lease.__aexit__(None, None, None)
+        self.disk.unmount()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Any]:
+        """Connect as the administrator."""
+        connection = await asyncpg.connect(self.url, server_settings=UNTROUBLED, timeout=PATIENCE_SECONDS)
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+    async def configure(self, settings: Mapping[str, str | None], url: str | None = None) -> None:
+        """Set what holds for all sessions; None takes a setting back."""
+        for name, value in settings.items():
+            what = f"RESET {name}" if value is None else f"SET {name} = '{value}'"
+            await self._execute(url or self.url, f"ALTER SYSTEM {what}")
+        await self._execute(url or self.url, "SELECT pg_reload_conf()")
+
+    async def backends(self, where: str = "true") -> list[int]:
+        """Give the process ids of the writers' sessions."""
+        async with self.session() as session:
+            query = f"SELECT pid FROM pg_stat_activity WHERE usename = '{WRITER}' AND {where} ORDER BY pid"
+            return [row["pid"] for row in await session.fetch(query)]
+
+    def refusals(self) -> Counter[str]:
+        """Count the SQLSTATEs of the errors that the server has logged so far."""
+        with (self._directory / "cluster" / "server.log").open("rb") as log:
+            log.seek(self._log_read)
+            data = log.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._log_read += len(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            state, _, rest = line.partition(" ")
+            if rest.lstrip().startswith(("ERROR:", "FATAL:", "PANIC:")):
+                self._refusals[state] += 1
+        return self._refusals
+
+    async def _execute(self, url: str, statement: str) -> None:
+        connection = await asyncpg.connect(url, server_settings=UNTROUBLED, timeout=PATIENCE_SECONDS)
+        try:
+            await connection.execute(statement)
+        finally:
+            connection.terminate()
+
+    async def _answers(self) -> bool:
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await self._execute(self.url, "SELECT 1")
+            return True
+        return False
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
