@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -36,9 +36,19 @@ class PoolProvider:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """Lend a connection for the length of a block."""
-        async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
+        """Lend a connection for the length of a block.
+
+        One that breaks as it is given back is thrown away: what was done on it stands, and what the block raised,
+        a cancellation above all, is not hidden by it.
+        """
+        connection = await self._pool.acquire(timeout=self._acquire_timeout)
+        try:
             yield connection
+        finally:
+            with suppress(
+                asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError
+            ):
+                await self._pool.release(connection)
 
 
 async def build_pool(url: str, *, min_size: int = 0, max_size: int = 10, schema: str = "public") -> Pool:

@@ -1,7 +1,10 @@
 """Appends that are cancelled at any of their awaits: stored whole or not at all, and the pool as good as before."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from itertools import count
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -22,6 +25,7 @@ from chem_persistence import (
     StepSignal,
     StepStarted,
     build_pool,
+    embedded_postgres,
 )
 from tests.support.flows import initialized, new_flow_id
 
@@ -248,3 +252,26 @@ async def test_many_appends_cancelled_together_leave_no_connection_behind(
             assert len(stored) <= 1
             if returned is not None:
                 assert stored == returned
+
+
+def end_session(pid: int) -> None:
+    """End a session's process and wait for its end, while the event loop stands still and cannot notice."""
+    os.kill(pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):
+        while True:
+            os.kill(pid, 0)
+
+
+async def test_a_connection_that_breaks_as_it_is_given_back_does_not_hide_a_cancellation() -> None:
+    async with embedded_postgres() as url, await build_pool(url, max_size=1) as pool:
+        provider = PoolProvider(pool)
+
+        async def work() -> None:
+            async with provider.acquire() as connection:
+                (row,) = await connection.fetch("SELECT pg_backend_pid() AS pid")
+                end_session(row["pid"])
+                raise asyncio.CancelledError
+
+        with pytest.raises(asyncio.CancelledError):
+            await work()
+        assert await pool.fetchval("SELECT 1") == 1
