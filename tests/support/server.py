@@ -8,9 +8,11 @@ CHEM_TEST_ROLE=application makes tests connect as a member of the application ro
 more; CHEM_TEST_TLS=verify-full makes the embedded server one that can only be reached over TLS.
 """
 
+import gc
 import os
+import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -106,15 +108,26 @@ def check_choices() -> None:
 
 def default_choice(image: str) -> str:
     """Prefer a container where one can be had."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # a client that gets no answer leaves its socket open
+        choice = "container" if can_be_had(image) else "embedded"
+        gc.collect()
+    return choice
+
+
+def can_be_had(image: str) -> bool:
+    """Say whether a Docker engine answers and has the image, after pulling it if need be."""
     try:
-        client = docker.from_env(timeout=PULL_SECONDS)
-        try:
-            client.images.get(image)
-        except ImageNotFound:
-            client.images.pull(image)
+        with closing(docker.from_env(timeout=PULL_SECONDS)) as client:
+            try:
+                client.images.get(image)
+            except ImageNotFound:
+                client.images.pull(image)
     except (DockerException, OSError):
-        return "embedded"
-    return "container"
+        return False
+    return True
 
 
 async def prepare(url: str, label: str) -> TestServer:
