@@ -22,13 +22,14 @@ class Attempt:
         step: Step[Any, Any],
         given: Artifact | None,
         *,
+        definition_hash: str,
         store: EventStore,
         flow_id: UUID,
         step_index: int,
         number: int,
     ) -> None:
         inputs = [] if given is None else [given.hash]
-        self.fingerprint = step_fingerprint(step.definition().definition_hash, inputs)
+        self.fingerprint = step_fingerprint(definition_hash, inputs)
         self.context = StepContext(
             store=store,
             flow_id=flow_id,

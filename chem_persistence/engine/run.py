@@ -87,6 +87,7 @@ class Run:
         attempt = Attempt(
             self._steps[index],
             given,
+            definition_hash=self._definition.steps[index].definition_hash,
             store=self._store,
             flow_id=self.instance.id,
             step_index=index,

@@ -71,12 +71,10 @@ async def read_head(connection: Connection, request: AppendRequest) -> Head:
 
 
 async def read_head_at(connection: Connection, request: AppendRequest, version: int) -> Head:
-    """Read where the request's flow ended when it had `version` events.
+    """Read where the request's flow ended when it had `version` events, of which there is one at least.
 
     A flow that has not so many yet gets a head that no event has: an append to it is a conflict.
     """
-    if version == 0:
-        return EMPTY_FLOW
     return await _read_head(connection, request, version) or Head(version, GENESIS)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
-from chem_persistence.append_request import AppendRequest, Head, append_request
+from chem_persistence.append_request import EMPTY_FLOW, AppendRequest, Head, append_request
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.errors import ConcurrencyConflict
@@ -97,6 +97,8 @@ class PgAppender(ABC):
     async def _head_to_append_to(self, request: AppendRequest, expected_version: int | None) -> Head:
         if expected_version is None:
             return await self._call(lambda connection: read_head(connection, request))
+        if expected_version == 0:
+            return EMPTY_FLOW  # the first append of a flow borrows no connection to learn where it begins
         known = self._heads.at(request.flow_id, expected_version)
         if known is not None:
             return known
