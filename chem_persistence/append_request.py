@@ -60,6 +60,14 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True):
     metadata: bytes
     artifacts: tuple[tuple[int, StoredArtifact], ...]
 
+    def size(self) -> int:
+        """Give the bytes of JSON and content that the append stores."""
+        bodies = sum(
+            len(stored.payload or stored.content or b"") + len(stored.metadata)
+            for _, stored in self.artifacts
+        )
+        return sum(map(len, self.payloads)) + len(self.payloads) * len(self.metadata) + bodies
+
     def links(self, head: Head) -> list[bytes]:
         """Give the events' links, when they are appended to the flow's `head`."""
         links = [head.link]

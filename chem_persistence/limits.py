@@ -1,6 +1,6 @@
 """How large what a store accepts may be."""
 
-__all__ = ["MAX_ARTIFACT_BYTES", "MAX_EVENT_BYTES", "MAX_VERSION"]
+__all__ = ["MAX_ARTIFACT_BYTES", "MAX_EVENT_BYTES", "MAX_VERSION", "MAX_WAITING", "MAX_WAITING_BYTES"]
 
 MAX_EVENT_BYTES = 16 * 2**20
 """An event's payload, and its metadata, may have this many bytes of canonical JSON (16 MiB)."""
@@ -13,3 +13,9 @@ MAX_ARTIFACT_BYTES = 64 * 2**20
 
 PostgreSQL itself ends at 1 GiB a field, and JSONB at 256 MiB a string.
 """
+
+MAX_WAITING = 10_000
+"""So many appends may wait in a store at once, unless it is given another limit."""
+
+MAX_WAITING_BYTES = 64 * 2**20
+"""They may have this many bytes of JSON and content together (64 MiB)."""

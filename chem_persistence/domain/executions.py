@@ -1,7 +1,7 @@
 """The step-execution projection: what a run of events changes in each step's row.
 
-The changes of one append are folded to one a step, so that a store can apply them in one statement; applied
-append by append they give the same rows as applied all at once, which is what makes a rebuild possible.
+The changes of one run are folded to one a step, so that a store can apply them in one statement; applied
+run by run they give the same rows as applied all at once, which is what makes a rebuild possible.
 """
 
 from collections.abc import Iterable
@@ -53,12 +53,12 @@ class RetryChange(msgspec.Struct, frozen=True):
 
 
 def execution_changes(
-    kinds: Iterable[FlowEventKind], ts: datetime
+    facts: Iterable[tuple[FlowEventKind, datetime]],
 ) -> tuple[list[RetryChange], list[StepChange]]:
-    """Fold the events of one append, made at `ts`, into row changes; retries are to be applied first."""
+    """Fold a run of one flow's facts, each with its time, into row changes; retries are to be applied first."""
     retries: dict[str, RetryChange] = {}
     steps: dict[int, StepChange] = {}
-    for kind in kinds:
+    for kind, ts in facts:
         if isinstance(kind, RetryScheduled):
             earlier = next((step for step in steps.values() if step.step_id == kind.step_id), None)
             if earlier is None:

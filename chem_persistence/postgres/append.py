@@ -1,131 +1,205 @@
-"""The write path: one append, one transaction."""
+"""The write path: a batch of appends, one statement, its own transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from itertools import groupby
+from uuid import UUID
 
 import asyncpg
-import msgspec
 
-from chem_persistence.append_request import EMPTY_FLOW, AppendRequest, Head, recognise
+from chem_persistence.append_request import AppendRequest, Head, recognise
+from chem_persistence.codec import StoredEvent
 from chem_persistence.domain.chain import GENESIS
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.domain.executions import execution_changes
+from chem_persistence.errors import ChemPersistenceError, ConcurrencyConflict
 from chem_persistence.ports import Connection
-from chem_persistence.postgres.rows import (
-    artifact_columns,
-    event_columns,
-    retry_columns,
-    step_columns,
-    stored_event,
-)
+from chem_persistence.postgres.columns import Write, append_columns
+from chem_persistence.postgres.flow_heads import FlowHeads
+from chem_persistence.postgres.rows import stored_event
 from chem_persistence.postgres.statements import (
     APPEND_EVENTS,
-    PROJECT_STEPS,
     READ_EVENTS_BY_ID,
     READ_FLOW_EVENTS,
-    READ_FLOW_HEAD,
-    SCHEDULE_RETRIES,
-    STORE_ARTIFACTS,
+    READ_FLOW_HEADS,
 )
 from chem_persistence.postgres.transaction import transaction
 
-__all__ = ["Appended", "Conflict", "append", "find_original", "read_head", "read_head_at"]
+__all__ = ["Append", "append_batch"]
 
 
-class Appended(msgspec.Struct, frozen=True):
-    """The events are in the log, and the flow then ended at `head`."""
+class Append:
+    """A request on its way into the log, and in the end its `answer`: the events, or what to raise.
 
-    events: list[FlowEvent]
-    head: Head
-
-
-class Conflict(msgspec.Struct, frozen=True):
-    """The flow has `actual` events, so that the append did not fit on its end."""
-
-    actual: int
-
-
-class _NotAtTheEnd(Exception):  # leaves the transaction; never leaves this module
-    """The flow does not reach up to the version that the append begins with."""
-
-
-async def append(connection: Connection, request: AppendRequest, head: Head) -> Appended | Conflict:
-    """Store the events after the flow's `head`, with their artifacts and step rows, or tell why not.
-
-    May be called again with the same request and head when the outcome of a call is unknown, also while that
-    call is still at work on the server: the key (flow_id, version) lets one of them through, and the other waits for
-    it and then finds the request's own event ids at those versions.
+    Once `head` is set the append is tried there and nowhere else, however often, until it is certain that another
+    writer holds that place: so an attempt whose outcome is not known can never be joined by a twin.
     """
-    links = request.links(head)
-    try:
-        seqs = await _write(connection, request, head, links)
-    except asyncpg.UniqueViolationError:
-        return await _settle(connection, request, head)
-    except _NotAtTheEnd:
-        return Conflict((await read_head(connection, request)).version)
-    return Appended(request.events(head.version, seqs), Head(head.version + len(links), links[-1]))
+
+    __slots__ = ("answer", "expected_version", "head", "looked_up", "request")
+
+    def __init__(self, request: AppendRequest, expected_version: int | None) -> None:
+        self.request = request
+        self.expected_version = expected_version
+        self.head: Head | None = None
+        self.looked_up = not request.ids_given
+        self.answer: list[FlowEvent] | Exception | None = None
+
+    def begin_again(self) -> None:
+        """Go back to where nothing is known about the flow."""
+        self.head = None
+        self.looked_up = not self.request.ids_given
 
 
-async def read_head(connection: Connection, request: AppendRequest) -> Head:
-    """Read where the request's flow ends."""
-    return await _read_head(connection, request, None) or EMPTY_FLOW
+async def append_batch(
+    connection: Connection, appends: Sequence[Append], heads: FlowHeads, patience: str | None = None
+) -> None:
+    """Answer appends, those of one flow side by side and in order; one without an answer has to be tried again.
 
-
-async def read_head_at(connection: Connection, request: AppendRequest, version: int) -> Head:
-    """Read where the request's flow ended when it had `version` events, of which there is one at least.
-
-    A flow that has not so many yet gets a head that no event has: an append to it is a conflict.
-    """
-    return await _read_head(connection, request, version) or Head(version, GENESIS)
-
-
-async def _read_head(connection: Connection, request: AppendRequest, version: int | None) -> Head | None:
-    rows = await connection.fetch(READ_FLOW_HEAD, request.flow_id, version)
-    return Head(rows[0]["version"], rows[0]["chain_hash"]) if rows else None
-
-
-async def find_original(connection: Connection, request: AppendRequest) -> list[FlowEvent] | None:
-    """Find the events of an earlier append with the same event ids.
+    What is stored is stored in one statement. It may be called again with the same appends when the outcome of a call is
+    unknown, also while that call is still at work on the server: the key (flow_id, version) lets one of them
+    through, and the other waits for it and then finds the appends' own event ids at those versions. `patience` bounds
+    the wait for other writers' locks, as in lock_timeout.
 
     Raises:
-        EventIdReused: an id names an event with other content.
+        asyncpg.UniqueViolationError: another writer was at the same time appending to one of several flows.
+        asyncpg.LockNotAvailableError: the patience is over.
+        asyncpg.PostgresError: one of the appends cannot be stored, or none at the moment.
     """
-    rows = await connection.fetch(READ_EVENTS_BY_ID, request.flow_id, request.event_ids)
-    return recognise(request, [stored_event(row) for row in rows])
+    await _find_heads(connection, appends, heads)
+    await _find_originals(connection, appends)
+    writes = _chain(appends)
+    if not writes:
+        return
+    collision = None
+    try:
+        stored = await _write(connection, [write for _, write in writes], patience)
+    except asyncpg.UniqueViolationError as error:
+        if writes[0][0].request.flow_id != writes[-1][0].request.flow_id:
+            raise
+        stored, collision = {}, error
+    for append, write in writes:
+        request = append.request
+        versions = range(write.head.version, write.head.version + len(write.links))
+        if (request.flow_id, write.head.version) in stored:
+            append.answer = request.events(
+                write.head.version, [stored[request.flow_id, version] for version in versions]
+            )
+            heads.keep(request.flow_id, Head(versions.stop, write.links[-1]))
+        else:
+            await _settle(connection, append, write, heads, collision)
+
+
+async def _find_heads(connection: Connection, appends: Sequence[Append], heads: FlowHeads) -> None:
+    """Find the head for the first append of each flow; the others follow it."""
+    unknown: list[Append] = []
+    for append in _first_of_each_flow(appends):
+        if append.head is None:
+            append.head = heads.at(append.request.flow_id, append.expected_version)
+            if append.head is None:
+                unknown.append(append)
+    if not unknown:
+        return
+    rows = await connection.fetch(
+        READ_FLOW_HEADS,
+        [append.request.flow_id for append in unknown],
+        [append.expected_version for append in unknown],
+    )
+    found = {row["flow_id"]: Head(row["version"], row["chain_hash"] or GENESIS) for row in rows}
+    for append in unknown:  # a flow that does not reach so far gets a head that no event has: a conflict
+        append.head = found[append.request.flow_id]
+
+
+def _first_of_each_flow(appends: Iterable[Append]) -> Iterable[Append]:
+    flow_id = None
+    for append in appends:
+        if append.answer is None and append.request.flow_id != flow_id:
+            flow_id = append.request.flow_id
+            yield append
+
+
+async def _find_originals(connection: Connection, appends: Sequence[Append]) -> None:
+    """Answer the appends whose given event ids are in the log.
+
+    It comes after the heads are known: what is appended in between makes the append conflict.
+    """
+    asked = [append for append in appends if append.answer is None and not append.looked_up]
+    if not asked:
+        return
+    rows = await connection.fetch(
+        READ_EVENTS_BY_ID,
+        list({append.request.flow_id for append in asked}),
+        [event_id for append in asked for event_id in append.request.event_ids],
+    )
+    stored = [stored_event(row) for row in rows]
+    for append in asked:
+        append.answer = _recognised(append.request, stored)
+        append.looked_up = True
+
+
+def _recognised(request: AppendRequest, stored: Iterable[StoredEvent]) -> list[FlowEvent] | Exception | None:
+    ids = set(request.event_ids)
+    own = [event for event in stored if event.flow_id == request.flow_id and event.event_id in ids]
+    try:
+        return recognise(request, own)
+    except ChemPersistenceError as error:
+        return error
+
+
+def _chain(appends: Iterable[Append]) -> list[tuple[Append, Write]]:
+    """Let the unanswered appends of a flow follow each other; one that does not fit there has to wait.
+
+    It does not fit if it expects another version, or has an event id that an append before it brings.
+    """
+    writes: list[tuple[Append, Write]] = []
+    for _, run in groupby(appends, key=lambda append: append.request.flow_id):
+        base = end = None
+        ids: set[UUID] = set()
+        for append in run:
+            if base is None or end is None:
+                base = end = append.head
+            if append.answer is not None or base is None or end is None:
+                continue
+            follows = append.head is None and append.expected_version in {None, end.version}
+            if not (follows or append.head == end) or not ids.isdisjoint(append.request.event_ids):
+                if append.head is None:
+                    append.begin_again()  # what is stored now may hold its event ids
+                continue
+            append.head = end
+            links = append.request.links(end)
+            writes.append((append, Write(append.request, end, base, links)))
+            end = Head(end.version + len(links), links[-1])
+            ids.update(append.request.event_ids)
+    return writes
 
 
 async def _write(
-    connection: Connection, request: AppendRequest, head: Head, links: Sequence[bytes]
-) -> list[int]:
-    retries, steps = execution_changes(request.kinds, request.ts)
-    if not (request.artifacts or retries or steps or connection.is_in_transaction()):
-        return await _write_events(connection, request, head, links)  # one statement is its own transaction
-    async with transaction(connection):
-        seqs = await _write_events(connection, request, head, links)
-        if request.artifacts:
-            await connection.execute(STORE_ARTIFACTS, *artifact_columns(request, seqs))
-        if retries:
-            await connection.execute(SCHEDULE_RETRIES, *retry_columns(request, retries))
-        if steps:
-            await connection.execute(PROJECT_STEPS, *step_columns(request, steps))
-    return seqs
+    connection: Connection, writes: Sequence[Write], patience: str | None
+) -> dict[tuple[UUID, int], int]:
+    """Give the numbers of the stored events by flow and version."""
+    async with AsyncExitStack() as stack:
+        if connection.is_in_transaction():  # a savepoint, so that a caller's transaction outlives a conflict
+            await stack.enter_async_context(transaction(connection))
+        rows = await connection.fetch(APPEND_EVENTS, *append_columns(writes), patience)
+    return {(row["flow_id"], row["version"]): row["seq"] for row in rows}
 
 
-async def _write_events(
-    connection: Connection, request: AppendRequest, head: Head, links: Sequence[bytes]
-) -> list[int]:
-    rows = await connection.fetch(APPEND_EVENTS, *event_columns(request, head, links))
-    if not rows:
-        raise _NotAtTheEnd
-    seqs = {row["version"]: row["seq"] for row in rows}
-    return [seqs[head.version + index] for index in range(len(request.kinds))]
-
-
-async def _settle(connection: Connection, request: AppendRequest, head: Head) -> Appended | Conflict:
+async def _settle(
+    connection: Connection, append: Append, write: Write, heads: FlowHeads, collision: Exception | None
+) -> None:
     """Find out who holds the versions: this append's own earlier attempt, or another writer."""
-    rows = await connection.fetch(READ_FLOW_EVENTS, request.flow_id, head.version - 1, len(request.kinds))
-    ids = set(request.event_ids)
-    own = [event for event in map(stored_event, rows) if event.event_id in ids]
-    originals = recognise(request, own)
-    if originals is not None:
-        return Appended(originals, Head(own[-1].version + 1, own[-1].link))
-    return Conflict((await read_head(connection, request)).version)
+    request, version = append.request, write.head.version
+    rows = await connection.fetch(READ_FLOW_EVENTS, request.flow_id, version - 1, len(write.links))
+    stored = [stored_event(row) for row in rows]
+    if collision is not None and not stored and write.head == write.base:
+        raise collision  # with something else than the flow's next version
+    append.answer = _recognised(request, stored)
+    if isinstance(append.answer, list):
+        heads.keep(request.flow_id, Head(stored[-1].version + 1, stored[-1].link))
+        return
+    heads.forget(request.flow_id)
+    if append.answer is not None:
+        return
+    (end,) = await connection.fetch(READ_FLOW_HEADS, [request.flow_id], [None])
+    if append.expected_version in {None, end["version"]} or write.head != write.base:
+        append.begin_again()
+    else:
+        append.answer = ConcurrencyConflict(request.flow_id, append.expected_version, end["version"])

@@ -1,32 +1,21 @@
-"""Appending on PostgreSQL: the one loop that finds a flow's end, appends there, and recognises a repeated append."""
+"""Appending on PostgreSQL: what the store and its transactions have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
-from chem_persistence.append_request import EMPTY_FLOW, AppendRequest, Head, append_request
+from chem_persistence.append_request import AppendRequest, append_request
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
-from chem_persistence.errors import ConcurrencyConflict
-from chem_persistence.ports import Clock, Connection
-from chem_persistence.postgres.append import (
-    Appended,
-    Conflict,
-    append,
-    find_original,
-    read_head,
-    read_head_at,
-)
+from chem_persistence.ports import Clock
 from chem_persistence.postgres.flow_heads import FlowHeads
 
 __all__ = ["PgAppender"]
 
-Result = TypeVar("Result")
-
 
 class PgAppender(ABC):
-    """Has `append_kind` and `append_kinds`; a subclass says on which connection, and in whose transaction."""
+    """Has `append_kind` and `append_kinds`; a subclass says in whose transaction."""
 
     def __init__(self, clock: Clock, max_artifact_bytes: int) -> None:
         self._clock = clock
@@ -34,8 +23,8 @@ class PgAppender(ABC):
         self._heads = FlowHeads()
 
     @abstractmethod
-    async def _call(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-        """Do work on a connection."""
+    async def _append(self, request: AppendRequest, expected_version: int | None) -> list[FlowEvent]:
+        """Store a request, and give its events."""
 
     async def append_kind(
         self,
@@ -79,31 +68,4 @@ class PgAppender(ABC):
             ts=self._clock.now(),
             max_artifact_bytes=self._max_artifact_bytes,
         )
-        while True:
-            head = await self._head_to_append_to(request, expected_version)
-            if request.ids_given:
-                # read after the head: what was appended in between makes the append conflict
-                originals = await self._call(lambda connection: find_original(connection, request))
-                if originals is not None:
-                    return originals
-            outcome = await self._call(_append_to(request, head))
-            if isinstance(outcome, Appended):
-                self._heads.keep(flow_id, outcome.head)
-                return outcome.events
-            self._heads.forget(flow_id)
-            if expected_version is not None:
-                raise ConcurrencyConflict(flow_id, expected_version, outcome.actual)
-
-    async def _head_to_append_to(self, request: AppendRequest, expected_version: int | None) -> Head:
-        if expected_version is None:
-            return await self._call(lambda connection: read_head(connection, request))
-        if expected_version == 0:
-            return EMPTY_FLOW  # the first append of a flow borrows no connection to learn where it begins
-        known = self._heads.at(request.flow_id, expected_version)
-        if known is not None:
-            return known
-        return await self._call(lambda connection: read_head_at(connection, request, expected_version))
-
-
-def _append_to(request: AppendRequest, head: Head) -> Callable[[Connection], Awaitable[Appended | Conflict]]:
-    return lambda connection: append(connection, request, head)
+        return await self._append(request, expected_version)

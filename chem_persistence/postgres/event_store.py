@@ -1,22 +1,25 @@
 """The event store on PostgreSQL."""
 
+import asyncio
 import builtins
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
-from chem_persistence.append_request import check_flow_id
+from chem_persistence.append_request import AppendRequest, check_flow_id
 from chem_persistence.clock import SystemClock
 from chem_persistence.codec import decode_artifact, decode_event
 from chem_persistence.domain.artifacts import Artifact, is_artifact_hash
-from chem_persistence.domain.events import FlowEvent, FlowEventKind
-from chem_persistence.errors import ArtifactNotFound, InvalidArgument, UnreadableEvent
-from chem_persistence.limits import MAX_ARTIFACT_BYTES, MAX_VERSION
+from chem_persistence.domain.events import FlowEvent
+from chem_persistence.errors import ArtifactNotFound, InvalidArgument, StoreUnavailable, UnreadableEvent
+from chem_persistence.limits import MAX_ARTIFACT_BYTES, MAX_VERSION, MAX_WAITING, MAX_WAITING_BYTES
 from chem_persistence.ports import Clock, Connection, ConnectionProvider
 from chem_persistence.postgres.appender import PgAppender
+from chem_persistence.postgres.group_commit import GroupCommit
 from chem_persistence.postgres.in_flight import InFlight
 from chem_persistence.postgres.pg_transaction import PgTransaction, pg_transaction
+from chem_persistence.postgres.room import Room
 from chem_persistence.postgres.rows import stored_artifact, stored_event
 from chem_persistence.postgres.session import call
 from chem_persistence.postgres.statements import READ_ARTIFACT, READ_FLOW_EVENTS
@@ -30,9 +33,11 @@ Result = TypeVar("Result")
 
 
 class PgEventStore(PgAppender):
-    """Appends and reads on connections that `provider` lends, one for the length of each call.
+    """Appends and reads on connections that `provider` lends.
 
-    Calls may run at the same time in any number of tasks and processes.
+    Calls may run at the same time in any number of tasks and processes. Appends that wait at the same time are committed
+    together, on at most two connections; at most `max_waiting` of them and `max_waiting_bytes` of JSON and content wait,
+    and who finds no room for `overload_timeout` seconds gets `StoreUnavailable`.
     """
 
     def __init__(
@@ -41,35 +46,25 @@ class PgEventStore(PgAppender):
         *,
         clock: Clock | None = None,
         max_artifact_bytes: int = MAX_ARTIFACT_BYTES,
+        max_waiting: int = MAX_WAITING,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+        overload_timeout: float = 30.0,
     ) -> None:
         super().__init__(clock or SystemClock(), max_artifact_bytes)
         self._provider = provider
         self._in_flight = InFlight()
+        self._room = Room(max_waiting, max_waiting_bytes)
+        self._overload_timeout = overload_timeout
+        self._commits = GroupCommit(provider, self._heads)
 
-    async def append_kinds(
-        self,
-        flow_id: UUID,
-        kinds: Sequence[FlowEventKind],
-        *,
-        artifacts: Sequence[Artifact] = (),
-        expected_version: int | None = None,
-        event_ids: Sequence[UUID] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> builtins.list[FlowEvent]:
-        """Append events, all or nothing; see `EventStore.append_kinds`.
-
-        Raises:
-            StoreClosed: after `aclose`.
-        """
+    async def _append(self, request: AppendRequest, expected_version: int | None) -> builtins.list[FlowEvent]:
+        size = request.size()
         with self._in_flight:
-            return await super().append_kinds(
-                flow_id,
-                kinds,
-                artifacts=artifacts,
-                expected_version=expected_version,
-                event_ids=event_ids,
-                metadata=metadata,
-            )
+            await self._room.enter(size, self._overload_timeout)
+            try:
+                return await self._commits.append(request, expected_version)
+            finally:
+                self._room.leave(size)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PgTransaction]:
@@ -95,7 +90,14 @@ class PgEventStore(PgAppender):
         Raises:
             StoreUnavailable: some were not done by the deadline; they may or may not be stored.
         """
-        await self._in_flight.close(timeout)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._in_flight.close()
+                await self._commits.drain()
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"{self._in_flight.count} appends were not done within {timeout} s"
+            ) from None
 
     async def list(
         self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None

@@ -1,9 +1,9 @@
-"""The heads of the flows that were appended to last, so that going on with one needs no read."""
+"""The heads of the flows that were appended to last, so that going on with one needs no read of its end."""
 
 from collections import OrderedDict
 from uuid import UUID
 
-from chem_persistence.append_request import Head
+from chem_persistence.append_request import EMPTY_FLOW, Head
 
 __all__ = ["FlowHeads"]
 
@@ -18,10 +18,12 @@ class FlowHeads:
         self._capacity = capacity
         self._heads: OrderedDict[UUID, Head] = OrderedDict()
 
-    def at(self, flow_id: UUID, version: int) -> Head | None:
-        """Give the flow's head if the one known is that of `version` events."""
+    def at(self, flow_id: UUID, version: int | None) -> Head | None:
+        """Give the flow's head if the one known is that of `version` events; with None, whichever is known."""
+        if version == 0:
+            return EMPTY_FLOW
         head = self._heads.get(flow_id)
-        return head if head is not None and head.version == version else None
+        return head if head is not None and version in {None, head.version} else None
 
     def forget(self, flow_id: UUID) -> None:
         """Drop what is known of the flow."""

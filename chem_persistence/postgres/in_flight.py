@@ -4,7 +4,7 @@ from types import TracebackType
 
 import anyio
 
-from chem_persistence.errors import StoreClosed, StoreUnavailable
+from chem_persistence.errors import StoreClosed
 
 __all__ = ["InFlight"]
 
@@ -13,32 +13,24 @@ class InFlight:
     """Counts the blocks it is entered for; once closed it lets nobody in."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self.count = 0
         self._closed = False
         self._idle = anyio.Event()
 
     def __enter__(self) -> None:
         if self._closed:
             raise StoreClosed("the store is closed")
-        self._count += 1
+        self.count += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._count -= 1
-        if self._closed and self._count == 0:
+        self.count -= 1
+        if self._closed and self.count == 0:
             self._idle.set()
 
-    async def close(self, timeout: float) -> None:  # noqa: ASYNC109  # a deadline, not a cancellation
-        """Let nobody in any more, and wait for those inside.
-
-        Raises:
-            StoreUnavailable: some are still inside after `timeout` seconds.
-        """
+    async def close(self) -> None:
+        """Let nobody in any more, and wait for those inside."""
         self._closed = True
-        if self._count == 0:
-            return
-        with anyio.move_on_after(timeout):
+        if self.count > 0:
             await self._idle.wait()
-        if self._count > 0:
-            raise StoreUnavailable(f"{self._count} appends were not done within {timeout} s")

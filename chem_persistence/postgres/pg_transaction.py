@@ -1,18 +1,18 @@
 """Appends and the caller's own rows in one transaction."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TypeVar
 
+from chem_persistence.append_request import AppendRequest
+from chem_persistence.domain.events import FlowEvent
 from chem_persistence.ports import Clock, Connection, ConnectionProvider
+from chem_persistence.postgres.append import Append, append_batch
 from chem_persistence.postgres.appender import PgAppender
 from chem_persistence.postgres.failures import library_errors
 from chem_persistence.postgres.session import noticing_loss
 from chem_persistence.postgres.transaction import transaction
 
 __all__ = ["PgTransaction", "pg_transaction"]
-
-Result = TypeVar("Result")
 
 
 class PgTransaction(PgAppender):
@@ -27,9 +27,14 @@ class PgTransaction(PgAppender):
         super().__init__(clock, max_artifact_bytes)
         self.connection = connection
 
-    async def _call(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+    async def _append(self, request: AppendRequest, expected_version: int | None) -> list[FlowEvent]:
+        append = Append(request, expected_version)
         with library_errors(), noticing_loss(self.connection):
-            return await work(self.connection)
+            while append.answer is None:
+                await append_batch(self.connection, [append], self._heads)
+        if isinstance(append.answer, Exception):
+            raise append.answer
+        return append.answer
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from chem_persistence.errors import InvalidArgument, InvalidDatabaseUrl
+from chem_persistence.errors import InvalidArgument, InvalidDatabaseUrl, StoreUnavailable
 from chem_persistence.ports import Connection
 from chem_persistence.postgres.database_url import DatabaseUrl, parse_database_url
 from chem_persistence.postgres.failures import ConnectionLost
@@ -27,7 +27,7 @@ _LONGEST_NAME = 63
 class PoolProvider:
     """Lends a pool's connections.
 
-    A caller waits at most `acquire_timeout` seconds for a free one, a few times over, before `StoreUnavailable`.
+    A caller waits at most `acquire_timeout` seconds for one before `StoreUnavailable`.
     """
 
     def __init__(self, pool: Pool, *, acquire_timeout: float = 30.0) -> None:
@@ -41,7 +41,10 @@ class PoolProvider:
         One that breaks as it is given back is thrown away: what was done on it stands, and what the block raised,
         a cancellation above all, is not hidden by it.
         """
-        connection = await self._pool.acquire(timeout=self._acquire_timeout)
+        try:
+            connection = await self._pool.acquire(timeout=self._acquire_timeout)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"no connection within {self._acquire_timeout} s") from error
         try:
             yield connection
         finally:

@@ -1,31 +1,23 @@
-"""Rows to values and values to columns: the one place that knows the tables' shapes."""
+"""Rows to values: the one place that knows the shapes of what is read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from chem_persistence.append_request import AppendRequest, Head
 from chem_persistence.codec import StoredArtifact, StoredEvent
-from chem_persistence.domain.canonical import canonical_json
 from chem_persistence.domain.events import StepError
-from chem_persistence.domain.executions import RetryChange, StepChange
 from chem_persistence.domain.instance import StepSlot, StepStatus
 from chem_persistence.domain.tampering import ChainedEvent
 
 __all__ = [
-    "artifact_columns",
     "chained_event",
-    "event_columns",
-    "retry_columns",
-    "step_columns",
     "stored_artifact",
     "stored_event",
     "stored_execution",
 ]
 
 Row = Mapping[str, Any]
-Columns = Sequence[Sequence[Any]]
 
 
 def stored_event(row: Row) -> StoredEvent:
@@ -81,63 +73,4 @@ def stored_execution(row: Row) -> StepSlot:
         attempts=row["attempts"],
         retry_count=row["retry_count"],
         error=None if row["error"] is None else msgspec.json.decode(row["error"], type=StepError),
-    )
-
-
-def event_columns(request: AppendRequest, head: Head, links: Sequence[bytes]) -> Columns:
-    """Give the parameters of `append_events` for a request that follows `head`."""
-    count, version = len(request.kinds), head.version
-    return (
-        [request.flow_id] * count,
-        list(range(version, version + count)),
-        request.event_ids,
-        [request.ts] * count,
-        request.event_types,
-        request.payloads,
-        [request.metadata] * count,
-        links,
-        [version] * count,
-        [head.link] * count,
-    )
-
-
-def artifact_columns(request: AppendRequest, seqs: Sequence[int]) -> Columns:
-    """Give the parameters of `store_artifacts`; `seqs` are the numbers that the request's events got."""
-    artifacts = [artifact for _, artifact in request.artifacts]
-    return (
-        [artifact.hash for artifact in artifacts],
-        [artifact.kind for artifact in artifacts],
-        [artifact.payload for artifact in artifacts],
-        [artifact.content for artifact in artifacts],
-        [artifact.media_type for artifact in artifacts],
-        [artifact.metadata for artifact in artifacts],
-        [request.flow_id] * len(artifacts),
-        [seqs[producer] for producer, _ in request.artifacts],
-    )
-
-
-def retry_columns(request: AppendRequest, retries: Iterable[RetryChange]) -> Columns:
-    """Give the parameters of `schedule_retries`."""
-    changes = list(retries)
-    return (
-        [request.flow_id] * len(changes),
-        [change.step_id for change in changes],
-        [change.retry_count for change in changes],
-    )
-
-
-def step_columns(request: AppendRequest, steps: Iterable[StepChange]) -> Columns:
-    """Give the parameters of `project_steps`."""
-    changes = list(steps)
-    return (
-        [request.flow_id] * len(changes),
-        [change.step_index for change in changes],
-        [change.step_id for change in changes],
-        [change.status.value for change in changes],
-        [change.attempts for change in changes],
-        [change.retry_count for change in changes],
-        [change.fingerprint for change in changes],
-        [change.started_at for change in changes],
-        [change.finished_at for change in changes],
-        [None if change.error is None else canonical_json(change.error) for change in changes],
     )

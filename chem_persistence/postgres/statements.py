@@ -21,14 +21,11 @@ def statement(name: str) -> str:
 APPEND_EVENTS = statement("events/append_events")
 READ_EVENTS_BY_ID = statement("events/read_events_by_id")
 READ_FLOW_EVENTS = statement("events/read_flow_events")
-READ_FLOW_HEAD = statement("events/read_flow_head")
+READ_FLOW_HEADS = statement("events/read_flow_heads")
 
 READ_ARTIFACT = statement("artifacts/read_artifact")
-STORE_ARTIFACTS = statement("artifacts/store_artifacts")
 
-PROJECT_STEPS = statement("executions/project_steps")
 READ_EXECUTIONS = statement("executions/read_executions")
-SCHEDULE_RETRIES = statement("executions/schedule_retries")
 
 FIND_MISSING_ARTIFACTS = statement("verification/find_missing_artifacts")
 READ_ARTIFACT_PRODUCERS = statement("verification/read_artifact_producers")

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -28,51 +30,80 @@ from chem_persistence import (
     embedded_postgres,
 )
 from tests.support.flows import initialized, new_flow_id
+from tests.torture.checker import check
+from tests.torture.ledger import Ledger
+from tests.torture.recording import RecordingStore
+from tests.torture.records import RecordFile, read_records
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Appending: TypeAlias = Callable[[PgEventStore, UUID], Coroutine[Any, Any, list[FlowEvent]]]
 
 
 class Suspensions:
-    """Awaits a coroutine and calls `strike` when it suspends for the nth time.
+    """Counts how often the tasks that write for a store are suspended, and calls `strike` at the nth time.
 
-    An early strike comes while the coroutine waits; a late one when what it waits for is there, but before it goes on.
+    An early strike comes while a writer waits; a late one when what it waits for is there, but before it goes on. With
+    number 0 it comes as soon as the caller itself waits.
     """
 
-    def __init__(
-        self, work: Coroutine[Any, Any, Any], nth: int, strike: Callable[[], object], *, late: bool
-    ) -> None:
-        self._work = work
-        self._nth = nth
+    def __init__(self, nth: int, strike: Callable[[], object], *, late: bool) -> None:
+        self._left = nth
         self._strike = strike
         self._late = late
         self.struck = False
 
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the suspensions of the writers that are started in the block."""
+        loop = asyncio.get_running_loop()
+        if self._left == 0:
+            self._arm(None)
+        loop.set_task_factory(self._task)
+        try:
+            yield
+        finally:
+            loop.set_task_factory(None)
+
+    def _task(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> "asyncio.Task[Any]":
+        writes = getattr(work, "__qualname__", "").startswith("GroupCommit.")
+        return asyncio.Task(self._watched(work) if writes else work, loop=loop, **options)
+
+    async def _watched(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return await _Watched(work, self._suspended)
+
+    def _suspended(self, future: "asyncio.Future[Any] | None") -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._arm(future)
+
+    def _arm(self, future: "asyncio.Future[Any] | None") -> None:
+        self.struck = True
+        if self._late and future is not None:
+            future.add_done_callback(lambda _: self._strike())
+        else:
+            asyncio.get_running_loop().call_soon(self._strike)
+
+
+class _Watched:
+    def __init__(self, work: Coroutine[Any, Any, Any], suspended: Callable[[Any], None]) -> None:
+        self._work = work
+        self._suspended = suspended
+
     def __await__(self) -> Generator[Any, Any, Any]:
         steps = self._work.__await__()
-        suspended = 0
         thrown: BaseException | None = None
         while True:
             try:
                 future = next(steps) if thrown is None else steps.throw(thrown)
             except StopIteration as end:
                 return end.value
-            suspended += 1
-            if suspended == self._nth:
-                self.struck = True
-                self._arm(future)
+            self._suspended(future)
             try:
                 yield future
             except BaseException as error:  # noqa: BLE001  # a cancellation goes into the coroutine
                 thrown = error
             else:
                 thrown = None
-
-    def _arm(self, future: "asyncio.Future[Any] | None") -> None:
-        if self._late and future is not None:
-            future.add_done_callback(lambda _: self._strike())
-        else:
-            asyncio.get_running_loop().call_soon(self._strike)
 
 
 async def append_with_an_artifact(store: PgEventStore, flow_id: UUID) -> list[FlowEvent]:
@@ -95,43 +126,42 @@ def artifact_of(flow_id: UUID) -> Artifact:
 
 async def cancelled_as_a_task(work: Coroutine[Any, Any, Any], nth: int, *, late: bool) -> tuple[bool, Any]:
     """Give whether the strike came, and what the work returned, None if it did not."""
-
-    def cancel() -> None:
-        task.cancel()
-
-    suspensions = Suspensions(work, nth, cancel, late=late)
-    task = asyncio.create_task(awaited(suspensions))
-    try:
-        returned = await task
-    except asyncio.CancelledError:
-        returned = None
+    suspensions = Suspensions(nth, lambda: task.cancel(), late=late)  # noqa: PLW0108  # the task comes later
+    with suspensions.counted():
+        task = asyncio.create_task(work)
+        try:
+            returned = await task
+        except asyncio.CancelledError:
+            returned = None
     return suspensions.struck, returned
 
 
 async def cancelled_by_asyncio(work: Coroutine[Any, Any, Any], nth: int, *, late: bool) -> tuple[bool, Any]:
     loop = asyncio.get_running_loop()
     scope = asyncio.timeout(None)
-    suspensions = Suspensions(work, nth, lambda: scope.reschedule(loop.time()), late=late)
+
+    def expire() -> None:
+        with suppress(RuntimeError):  # the append was done before
+            scope.reschedule(loop.time())
+
+    suspensions = Suspensions(nth, expire, late=late)
     try:
         async with scope:
-            returned = await suspensions
+            with suspensions.counted():
+                returned = await work
             return suspensions.struck, returned
     except TimeoutError:
         return suspensions.struck, None
 
 
 async def cancelled_by_anyio(work: Coroutine[Any, Any, Any], nth: int, *, late: bool) -> tuple[bool, Any]:
-    suspensions = Suspensions(work, nth, lambda: setattr(scope, "deadline", float("-inf")), late=late)
+    suspensions = Suspensions(nth, lambda: setattr(scope, "deadline", float("-inf")), late=late)
     try:
-        with anyio.fail_after(None) as scope:
-            returned = await suspensions
+        with anyio.fail_after(None) as scope, suspensions.counted():
+            returned = await work
             return suspensions.struck, returned
     except TimeoutError:
         return suspensions.struck, None
-
-
-async def awaited(work: Awaitable[Any]) -> Any:
-    return await work
 
 
 @pytest.fixture
@@ -169,15 +199,18 @@ async def test_an_append_cancelled_at_any_await_is_whole_or_nothing(
     late: bool,
 ) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    store, witness = PgEventStore(PoolProvider(narrow_pool)), PgEventStore(provider)
-    for nth in count(1):
+    witness = PgEventStore(provider)
+    for nth in count():
         flow_id = new_flow_id()
         await witness.append_kind(flow_id, initialized())
+        store = PgEventStore(PoolProvider(narrow_pool))
         if connected:
             await store.list(flow_id)
         else:
             await narrow_pool.expire_connections()
         struck, returned = await cancelled(appending(store, flow_id), nth, late=late)
+        await store.aclose()
+        assert narrow_pool.get_idle_size() == narrow_pool.get_size()
         await see_a_good_pool(narrow_pool)
         await see_all_or_nothing(witness, flow_id, returned)
         if not struck:
@@ -230,28 +263,56 @@ def store(narrow_pool: Pool) -> PgEventStore:
     return PgEventStore(PoolProvider(narrow_pool))
 
 
-async def test_many_appends_cancelled_together_leave_no_connection_behind(
-    pool: Pool, provider: PoolProvider
+@pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
+@pytest.mark.parametrize(
+    "strikes", [range(1, 201, 11), pytest.param(range(1, 201), marks=pytest.mark.slow)], ids=["some", "all"]
+)
+async def test_appends_cancelled_at_any_await_under_load_leave_all_connections_idle(
+    *,
+    pool: Pool,
+    provider: PoolProvider,
+    complaints: list[dict[str, Any]],
+    tmp_path: Path,
+    strikes: range,
+    late: bool,
 ) -> None:
-    store = PgEventStore(provider)
-    for nth in range(1, 12):
-        flow_ids = [new_flow_id() for _ in range(30)]
-        outcomes = await asyncio.gather(
-            *(
-                cancelled_as_a_task(store.append_kinds(flow_id, [initialized()]), nth, late=False)
-                for flow_id in flow_ids
-            )
-        )
-        async with asyncio.timeout(60):
-            connections = [await pool.acquire() for _ in range(pool.get_max_size())]
-            for connection in connections:
-                await pool.release(connection)
-        assert pool.get_idle_size() == pool.get_size() == pool.get_max_size()
-        for flow_id, (_, returned) in zip(flow_ids, outcomes, strict=True):
-            stored = await store.list(flow_id)
-            assert len(stored) <= 1
-            if returned is not None:
-                assert stored == returned
+    """Strike at awaits among the first 200 awaits of the writers: at one, at some, or at all of those that append."""
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    path = tmp_path / "cancelled.jsonl"
+    with closing(RecordFile(path)) as records:
+        for nth in strikes:
+            store = PgEventStore(provider)
+            recording = RecordingStore(store, records, f"strike {nth}")
+            tasks: list[asyncio.Task[None]] = []
+            suspensions = Suspensions(nth, partial(cancel_some, tasks, (1, 3, 8)[nth % 3]), late=late)
+            with suspensions.counted():
+                tasks += [asyncio.create_task(append_until(suspensions, recording)) for _ in range(8)]
+                await asyncio.wait(tasks)
+            await store.aclose()
+            assert all(task.cancelled() or task.exception() is None for task in tasks)
+            assert pool.get_idle_size() == pool.get_size()
+    verdict = await check(provider, Ledger(read_records(path)[0]))
+    assert verdict.findings == []
+    assert complaints == []
+
+
+def cancel_some(tasks: list["asyncio.Task[None]"], how_many: int) -> None:
+    for task in tasks[:how_many]:
+        task.cancel()
+
+
+async def append_until(suspensions: Suspensions, store: RecordingStore) -> None:
+    """Append to a flow of its own until the strike has come, and some more."""
+    flow_id = new_flow_id()
+    await store.append_kind(flow_id, initialized(), expected_version=0)
+    left = 3
+    for version in count(1):
+        artifact = artifact_of(new_flow_id())
+        finished = StepFinished(0, "acquire", (artifact.hash,), "f" * 64)
+        await store.append_kind(flow_id, finished, artifacts=[artifact], expected_version=version)
+        left -= suspensions.struck
+        if not left:
+            break
 
 
 def end_session(pid: int) -> None:

@@ -26,7 +26,8 @@ from chem_persistence import (
 )
 from chem_persistence.postgres.jsonb import pass_jsonb_as_bytes
 from tests.support.flows import initialized, new_flow_id
-from tests.support.proxy import Fault, Message, Proxy, Strike, proxied
+from tests.support.messages import answers_an_append, ends_a_statement, gives_a_stored_event, sends_an_append
+from tests.support.proxy import Fault, Proxy, Strike, proxied
 
 CUTS = [Strike.CUT_BEFORE, Strike.CUT_AFTER]
 
@@ -209,47 +210,24 @@ async def test_a_connection_cut_at_any_message_from_its_startup_on_leaves_the_ap
     assert await sweep(proxy, strike, attempt, witness) >= 30
 
 
-def completes(tag: bytes) -> Callable[[Message], bool]:
-    """Match the reply that a statement is done."""
-    return lambda message: (
-        message.type == "C" and not message.from_client and message.data[5:].startswith(tag)
-    )
-
-
-def commits(message: Message) -> bool:
-    return message.from_client and message.type == "Q" and message.data[5:].startswith(b"COMMIT")
-
-
-def executes(message: Message) -> bool:
-    return message.from_client and message.type == "B"
-
-
-def ends_a_statement(message: Message) -> bool:
-    return message.from_client and message.type == "S"
-
-
 async def warmed(store: PgEventStore, made_by: Callable[[int | None], Append]) -> None:
     """Have the connection made and the statements prepared."""
     await made_by(None).run(store)
 
 
 @pytest.mark.parametrize("ids_given", [True, False])
-@pytest.mark.parametrize(
-    ("made_by", "tag"),
-    [(with_an_artifact, b"COMMIT"), (with_a_batch, b"COMMIT"), (with_events_only, b"INSERT")],
-)
+@pytest.mark.parametrize("made_by", MADE_BY)
 async def test_an_append_whose_reply_is_lost_returns_the_original_events(
     *,
     proxy: Proxy,
     store: PgEventStore,
     witness: PgEventStore,
     made_by: Callable[[int | None], Append],
-    tag: bytes,
     ids_given: bool,
 ) -> None:
     append = await begin(witness, made_by(1))
     await warmed(store, made_by)
-    fault = proxy.arm(Fault(Strike.CUT_BEFORE, completes(tag)))
+    fault = proxy.arm(Fault(Strike.CUT_BEFORE, gives_a_stored_event))
     returned = await append.run(store, ids_given=ids_given)
     assert fault.struck.is_set()
     assert (await witness.list(append.flow_id))[1:] == returned
@@ -257,14 +235,7 @@ async def test_an_append_whose_reply_is_lost_returns_the_original_events(
 
 
 @pytest.mark.parametrize("expected_version", [1, None])
-@pytest.mark.parametrize(
-    ("made_by", "held"),
-    [
-        (with_an_artifact, commits),  # the server has the key, and the COMMIT arrives after the retry
-        (with_a_batch, commits),
-        (with_events_only, ends_a_statement),  # the server has the key, and commits when the message arrives
-    ],
-)
+@pytest.mark.parametrize("made_by", MADE_BY)
 async def test_a_retry_waits_for_the_first_attempt_that_is_still_in_flight(
     *,
     proxy: Proxy,
@@ -272,15 +243,13 @@ async def test_a_retry_waits_for_the_first_attempt_that_is_still_in_flight(
     witness: PgEventStore,
     pool: "asyncpg.Pool[asyncpg.Record]",
     made_by: Callable[[int | None], Append],
-    held: Callable[[Message], bool],
     expected_version: int | None,
 ) -> None:
+    """Hold back the end of the append's statement: the server has the key, and commits when it arrives."""
     append = await begin(witness, made_by(expected_version))
     await warmed(store, made_by)
-    nth = (
-        1 if held is commits else 3
-    )  # the flow's head is read, and the event ids are looked for, before the INSERT
-    fault = proxy.arm(Fault(Strike.SEVER, held, nth=nth))
+    # the flow's head is read, and the event ids are looked for, before the append
+    fault = proxy.arm(Fault(Strike.SEVER, ends_a_statement, nth=3))
     appending = asyncio.create_task(append.run(store))
     await fault.struck.wait()
     await until_waiting_for_a_lock(pool)
@@ -296,9 +265,7 @@ async def test_a_first_attempt_that_arrives_after_its_retry_stores_nothing(
 ) -> None:
     append = await begin(witness, made_by(1))
     await warmed(store, made_by)
-    fault = proxy.arm(
-        Fault(Strike.SEVER, executes, nth=3)
-    )  # after the head and the look for the event ids: the INSERT itself
+    fault = proxy.arm(Fault(Strike.SEVER, sends_an_append))
     returned = await append.run(store)
     assert fault.struck.is_set()
     fault.release()
@@ -309,7 +276,7 @@ async def test_a_first_attempt_that_arrives_after_its_retry_stores_nothing(
 async def test_a_first_attempt_that_the_server_still_works_on_is_not_repeated(
     proxy: Proxy, store: PgEventStore, witness: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
-    """Lock the table, so that the INSERT hangs in the server while its connection is cut and it is retried."""
+    """Lock the table, so that the append hangs in the server while its connection is cut and it is retried."""
     append = await begin(witness, with_events_only(1))
     await warmed(store, with_events_only)
     async with pool.acquire() as other:
@@ -329,7 +296,7 @@ async def test_another_writer_that_comes_between_an_attempt_and_its_retry_is_a_t
 ) -> None:
     append = await begin(witness, with_events_only(1))
     await warmed(store, with_events_only)
-    fault = proxy.arm(Fault(Strike.STALL, executes, nth=3))
+    fault = proxy.arm(Fault(Strike.STALL, sends_an_append))
     appending = asyncio.create_task(append.run(store))
     await fault.struck.wait()
     other = await witness.append_kind(append.flow_id, StepSignal(0, "acquire", "first"))
@@ -345,7 +312,7 @@ async def test_an_append_without_a_version_goes_behind_the_writer_that_came_betw
 ) -> None:
     append = await begin(witness, with_an_artifact(None))
     await warmed(store, with_an_artifact)
-    fault = proxy.arm(Fault(Strike.SEVER, executes, nth=3))  # after the head and the ids: the INSERT
+    fault = proxy.arm(Fault(Strike.SEVER, sends_an_append))
     appending = asyncio.create_task(append.run(store))
     await fault.struck.wait()
     other = await witness.append_kind(append.flow_id, StepSignal(0, "acquire", "first"))
@@ -364,15 +331,7 @@ async def test_an_append_that_loses_every_reply_is_unavailable_and_stored_once(
     append = await begin(witness, with_events_only(1))
     await warmed(store, with_events_only)
     before = proxy.connections
-    proxy.arm(
-        Fault(
-            Strike.CUT_BEFORE,
-            lambda message: (
-                completes(b"INSERT")(message) or (not message.from_client and message.type == "E")
-            ),
-            always=True,
-        )
-    )
+    proxy.arm(Fault(Strike.CUT_BEFORE, answers_an_append(), always=True))
     with pytest.raises(StoreUnavailable) as caught:
         await append.run(store)
     assert isinstance(caught.value.__cause__, asyncpg.PostgresConnectionError)
@@ -402,7 +361,7 @@ async def test_an_append_whose_retry_is_refused_is_not_said_to_be_refused(
     await pool.execute(
         f"ALTER ROLE CURRENT_USER IN DATABASE {database} SET default_transaction_read_only = on"
     )
-    proxy.arm(Fault(Strike.CUT_BEFORE, completes(b"COMMIT")))
+    proxy.arm(Fault(Strike.CUT_BEFORE, gives_a_stored_event))
     with pytest.raises(StoreUnavailable) as caught:
         await append.run(store)
     assert caught.value.sqlstate == "25006"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 
 from chem_persistence import ConcurrencyConflict, PgEventStore, PoolProvider, build_pool
 from chem_persistence.postgres import append as write_path
-from chem_persistence.postgres import appender
+from chem_persistence.postgres import store_batch
 from tests.support.flows import initialized
+from tests.support.gate import gate
+from tests.support.messages import gives_a_stored_event, sends_an_append
 from tests.support.proxy import Fault, Proxy, Strike, proxied
-from tests.torture.broken_stores import artifacts_afterwards, prepares_artifacts, with_new_ids
+from tests.torture.broken_stores import artifacts_afterwards, stores_artifacts, with_new_ids
 from tests.torture.checker import Verdict, check
-from tests.torture.connection_faults import committed
 from tests.torture.findings import Flaw
 from tests.torture.plants import PLANTS
 from tests.torture.recording import TOKEN, RecordingStore
@@ -91,6 +93,19 @@ async def test_an_append_that_nobody_answered_may_be_lost(
 
 # ---- broken variants of the store, each under one small fault
 
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+
+@asynccontextmanager
+async def connected(url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
 
 @pytest.fixture
 async def proxy(database_url: str) -> AsyncIterator[Proxy]:
@@ -122,8 +137,8 @@ async def test_a_store_without_idempotency_is_found_out_by_a_lost_reply(
     flaw: Flaw | None,
 ) -> None:
     if not sound:
-        monkeypatch.setattr(appender, "_append_to", with_new_ids)
-    fault = proxy.arm(Fault(Strike.CUT_BEFORE, committed))
+        monkeypatch.setattr(store_batch, "append_batch", with_new_ids)
+    fault = proxy.arm(Fault(Strike.CUT_BEFORE, gives_a_stored_event))
     try:
         await troubled.append(
             "victim", FLOW, [finished(OWN)], artifacts=[OWN], expected_version=expected_version
@@ -140,10 +155,6 @@ async def test_a_store_without_idempotency_is_found_out_by_a_lost_reply(
 async def test_a_log_without_the_version_key_is_found_out_by_two_writers(
     *, database_url: str, writer: Noted, provider: PoolProvider, sound: bool
 ) -> None:
-    if not sound:
-        owner = await asyncpg.connect(database_url)
-        await owner.execute("ALTER TABLE event_log DROP CONSTRAINT event_log_flow_version_key")
-        await owner.close()
     await writer.append("first", FLOW, [initialized()], expected_version=0)
     rival = RecordingStore(PgEventStore(provider), writer.records, "rival")
 
@@ -154,7 +165,14 @@ async def test_a_log_without_the_version_key_is_found_out_by_two_writers(
         except ConcurrencyConflict:
             assert sound
 
-    await asyncio.gather(race(writer.store, 1), race(rival, 2))
+    async with connected(database_url) as owner, connected(database_url) as witness:
+        if not sound:
+            await owner.execute("ALTER TABLE event_log DROP CONSTRAINT event_log_flow_version_key")
+        async with gate(owner, "event_log", "true"):
+            racing = asyncio.gather(race(writer.store, 1), race(rival, 2))
+            while await witness.fetchval(WAITING) < 2:
+                pass
+        await racing
     verdict = await check(provider, writer.ledger())
     assert verdict.flaws() >= (set() if sound else {Flaw.FORKED})
     assert bool(verdict.findings) is not sound
@@ -171,7 +189,7 @@ async def test_a_store_with_two_transactions_is_found_out_by_a_cut_between_them(
 ) -> None:
     if not sound:
         monkeypatch.setattr(write_path, "_write", artifacts_afterwards)
-    fault = proxy.arm(Fault(Strike.CUT_BEFORE, prepares_artifacts))
+    fault = proxy.arm(Fault(Strike.CUT_BEFORE, sends_an_append if sound else stores_artifacts))
     await troubled.append("victim", FLOW, [finished(OWN)], artifacts=[OWN])
     assert fault.struck.is_set()
     verdict = await check(provider, troubled.ledger())

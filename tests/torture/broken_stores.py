@@ -1,49 +1,61 @@
 """Variants of the write path with one guarantee taken out, to be put in its place by a test."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from uuid import UUID
 
 import msgspec
 from uuid_utils.compat import uuid7
 
-from chem_persistence.append_request import AppendRequest, Head
-from chem_persistence.domain.executions import execution_changes
 from chem_persistence.ports import Connection
 from chem_persistence.postgres import append as write_path
-from chem_persistence.postgres.rows import artifact_columns, step_columns
-from chem_persistence.postgres.statements import PROJECT_STEPS, STORE_ARTIFACTS
-from chem_persistence.postgres.transaction import transaction
+from chem_persistence.postgres.columns import Write
+from chem_persistence.postgres.flow_heads import FlowHeads
 from tests.support.proxy import Message
 
-__all__ = ["artifacts_afterwards", "prepares_artifacts", "with_new_ids"]
+__all__ = ["artifacts_afterwards", "stores_artifacts", "with_new_ids"]
 
-Attempt = Callable[[Connection], Awaitable[write_path.Appended | write_path.Conflict]]
+STORE_ARTIFACT = """
+    INSERT INTO workflow_step_artifacts (artifact_hash, kind, payload, media_type, metadata, flow_id, produced_in_seq)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+
+sound_append_batch = write_path.append_batch
+sound_write = write_path._write
 
 
-def with_new_ids(request: AppendRequest, head: Head) -> Attempt:
+async def with_new_ids(
+    connection: Connection,
+    appends: Sequence[write_path.Append],
+    heads: FlowHeads,
+    patience: str | None = None,
+) -> None:
     """Break the idempotency: each attempt has event ids of its own."""
-
-    async def attempt(connection: Connection) -> write_path.Appended | write_path.Conflict:
-        ids = tuple(uuid7() for _ in request.kinds)
-        renamed = msgspec.structs.replace(request, event_ids=ids)
-        return await write_path.append(connection, renamed, head)
-
-    return attempt
+    for append in appends:
+        ids = tuple(uuid7() for _ in append.request.kinds)
+        append.request = msgspec.structs.replace(append.request, event_ids=ids)
+    await sound_append_batch(connection, appends, heads, patience)
 
 
 async def artifacts_afterwards(
-    connection: Connection, request: AppendRequest, head: Head, links: Sequence[bytes]
-) -> list[int]:
+    connection: Connection, writes: Sequence[Write], patience: str | None
+) -> dict[tuple[UUID, int], int]:
     """Break the single transaction: the artifacts come when the events are committed."""
-    _, steps = execution_changes(request.kinds, request.ts)
-    async with transaction(connection):
-        seqs = await write_path._write_events(connection, request, head, links)
-        if steps:
-            await connection.execute(PROJECT_STEPS, *step_columns(request, steps))
-    if request.artifacts:
-        await connection.execute(STORE_ARTIFACTS, *artifact_columns(request, seqs))
-    return seqs
+    bare = [
+        msgspec.structs.replace(write, request=msgspec.structs.replace(write.request, artifacts=()))
+        for write in writes
+    ]
+    stored = await sound_write(connection, bare, patience)
+    for write in writes:
+        for producer, artifact in write.request.artifacts:
+            flow_id = write.request.flow_id
+            seq = stored.get((flow_id, write.head.version + producer))
+            if seq is None:
+                continue
+            columns = (artifact.hash, artifact.kind, artifact.payload, artifact.media_type, artifact.metadata)
+            await connection.execute(STORE_ARTIFACT, *columns, flow_id, seq)
+    return stored
 
 
-def prepares_artifacts(message: Message) -> bool:
-    """Match the statement that stores artifacts, when a connection sends it for the first time."""
+def stores_artifacts(message: Message) -> bool:
+    """Match the statement by which the broken variant stores an artifact."""
     return message.type == "P" and b"INSERT INTO workflow_step_artifacts" in message.data

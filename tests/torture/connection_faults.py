@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from random import Random
 
+from tests.support.messages import gives_a_stored_event, sends_an_append
 from tests.support.proxy import Fault as Break
 from tests.support.proxy import Message, Strike
 from tests.torture.arena import Arena, Fault, NotStruck
@@ -29,19 +30,6 @@ async def _struck(arena: Arena, fault: Break) -> Break:
 
 def _disarm(arena: Arena) -> None:
     arena.proxy.arm(Break(Strike.CUT_BEFORE, lambda _message: False))
-
-
-def commits(message: Message) -> bool:
-    return message.from_client and message.type == "Q" and message.data[5:].startswith(b"COMMIT")
-
-
-def committed(message: Message) -> bool:
-    return not message.from_client and message.type == "C" and message.data[5:].startswith(b"COMMIT")
-
-
-def inserted(message: Message) -> bool:
-    """Match the reply to the INSERT of events, which alone is a transaction when nothing goes with it."""
-    return not message.from_client and message.type == "C" and message.data[5:].startswith(b"INSERT")
 
 
 def _cut(
@@ -94,11 +82,11 @@ async def _delay(arena: Arena, dice: Random) -> AsyncIterator[None]:
 
 
 CONNECTION_FAULTS = [
-    Fault("cut before the reply to COMMIT", _cut(Strike.CUT_BEFORE, committed)),
-    Fault("cut before the reply to INSERT", _cut(Strike.CUT_BEFORE, inserted)),
+    Fault("cut before the reply to a commit", _cut(Strike.CUT_BEFORE, gives_a_stored_event)),
+    Fault("cut after an append is sent", _cut(Strike.CUT_AFTER, sends_an_append)),
     Fault("cut before any message", _cut(Strike.CUT_BEFORE, None)),
     Fault("cut after any message", _cut(Strike.CUT_AFTER, None)),
-    Fault("COMMIT arrives after its retry", _hold(Strike.SEVER, commits)),
+    Fault("append arrives after its retry", _hold(Strike.SEVER, sends_an_append)),
     Fault("connection stalls", _hold(Strike.STALL, None)),
     Fault("all messages delayed", _delay, lasts=True),
 ]

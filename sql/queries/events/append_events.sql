@@ -1,17 +1,7 @@
--- Append events to the end of one or more flows: all of them, or an error (unique_violation), or no row where a flow
--- does not reach up to the events yet. Gives (flow_id, version, seq), to be matched by key.
--- $1 uuid[] flow_id, $2 integer[] version, $3 uuid[] event_id, $4 timestamptz[] ts, $5 text[] event_type,
--- $6 jsonb[] payload, $7 jsonb[] metadata, $8 bytea[] chain_hash, $9 integer[] version of the flow's first event in this
--- batch, $10 bytea[] chain_hash of the event before that one
-INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
-SELECT e.flow_id, e.version, e.event_id, e.ts, e.event_type, e.payload, e.metadata, e.chain_hash
-FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::timestamptz[], $5::text[], $6::jsonb[], $7::jsonb[], $8::bytea[],
-    $9::integer[], $10::bytea[])
-    WITH ORDINALITY AS e
-    (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash, first_version, previous_hash, place)
-WHERE e.first_version = 0
-    OR EXISTS (SELECT 1 FROM event_log AS previous
-        WHERE previous.flow_id = e.flow_id AND previous.version = e.first_version - 1
-            AND previous.chain_hash = e.previous_hash)
-ORDER BY e.place
-RETURNING flow_id, version, seq
+-- Append events to the ends of one or more flows, with their artifacts and step rows: see the function in migration 0002.
+-- Gives (flow_id, version, seq), to be matched by key; none for a flow that is not where its writer believes.
+-- $1 to $10 the events, $11 to $18 the artifacts, $19 to $21 the retries, $22 to $31 the step changes,
+-- $32 text how long to wait for a lock, or null
+SELECT stored_flow_id AS flow_id, stored_version AS version, stored_seq AS seq
+FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+    $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32)

@@ -1,0 +1,50 @@
+"""A connection that is kept between calls, so that not each of them pays for borrowing it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from chem_persistence.ports import Connection, ConnectionProvider
+
+__all__ = ["HeldConnection"]
+
+LONGEST_SECONDS = 0.1
+"""A connection goes back after this time under constant use as well, for others may be waiting for one."""
+
+
+class HeldConnection:
+    """Lends one and the same connection of `provider`; one on which a call fails goes back at once."""
+
+    def __init__(self, provider: ConnectionProvider) -> None:
+        self._provider = provider
+        self._borrowed = AsyncExitStack()
+        self._connection: Connection | None = None
+        self._since = 0.0
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """Lend the connection for the length of a block."""
+        async with AsyncExitStack() as failed:
+            failed.push_async_callback(self.give_back)
+            if self._connection is None:
+                self._connection = await self._borrowed.enter_async_context(self._provider.acquire())
+                self._since = asyncio.get_running_loop().time()
+            yield self._connection
+            failed.pop_all()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether there is a connection."""
+        return self._connection is not None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the connection had better be given back: it is gone, or it has been kept for long."""
+        return self._connection is not None and (
+            self._connection.is_closed() or asyncio.get_running_loop().time() - self._since > LONGEST_SECONDS
+        )
+
+    async def give_back(self) -> None:
+        """Give the connection back, if there is one."""
+        self._connection = None
+        await self._borrowed.aclose()

@@ -1,0 +1,99 @@
+"""One batch of appends, all in one transaction if that goes; else taken apart, so that a bad one fails alone."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import asyncpg
+
+from chem_persistence.errors import StoreError, StoreUnavailable
+from chem_persistence.ports import Connection, ConnectionProvider
+from chem_persistence.postgres.append import Append, append_batch
+from chem_persistence.postgres.flow_heads import FlowHeads
+from chem_persistence.postgres.session import call
+
+__all__ = ["answer_all", "store_batch"]
+
+
+Queued = TypeVar("Queued", bound=Append)
+
+
+class _OutOfPatience(Exception):  # never leaves this module
+    """Another writer held a lock for too long."""
+
+
+async def store_batch(
+    provider: ConnectionProvider, batch: Sequence[Queued], heads: FlowHeads, patience: str | None
+) -> list[Sequence[Queued]]:
+    """Store appends, those of one flow side by side and in order, and answer them.
+
+    One without an answer has to be tried again. Gives, flow by flow, those that were out of `patience` because another
+    writer held a lock: unanswered, to be stored by themselves.
+    """
+
+    async def attempt(connection: Connection) -> None:
+        try:
+            await append_batch(connection, batch, heads, patience)
+        except asyncpg.LockNotAvailableError as error:
+            if patience is None:
+                raise
+            raise _OutOfPatience from error
+
+    try:
+        await call(provider, attempt)
+    except StoreUnavailable as error:
+        answer_all(batch, error)
+    except _OutOfPatience:
+        halves = _halves(batch)
+        if halves is None:
+            return [batch]
+        return [left for half in halves for left in await store_batch(provider, half, heads, patience)]
+    except Exception as error:  # noqa: BLE001  # it is the answer of one of them
+        if len(batch) > 1:
+            return await _store_in_parts(provider, batch, heads, patience)
+        answer_all(batch, error)
+    return []
+
+
+async def _store_in_parts(
+    provider: ConnectionProvider, batch: Sequence[Queued], heads: FlowHeads, patience: str | None
+) -> list[Sequence[Queued]]:
+    halves = _halves(batch)
+    if halves is not None:
+        return [left for half in halves for left in await store_batch(provider, half, heads, patience)]
+    first, rest = batch[:1], batch[1:]  # of one flow
+    if await store_batch(provider, first, heads, patience):
+        return [batch]
+    answer = first[0].answer
+    if isinstance(answer, StoreUnavailable):
+        answer_all(rest, answer)  # it may be stored, and they with it
+    elif isinstance(answer, Exception):
+        for append in rest:  # they were to follow what is never stored
+            append.begin_again()
+    elif answer is not None:
+        return await store_batch(provider, rest, heads, patience)
+    return []
+
+
+def answer_all(batch: Iterable[Append], error: Exception) -> None:
+    """Answer what has no answer yet, each with an error of its own."""
+    for append in batch:
+        if append.answer is None:
+            append.answer = _copied(error)
+
+
+def _halves(batch: Sequence[Queued]) -> tuple[Sequence[Queued], Sequence[Queued]] | None:
+    """Part a batch between two flows, near its middle; None if it has one flow only."""
+    flow_ids = [append.request.flow_id for append in batch]
+    borders = [index for index in range(1, len(batch)) if flow_ids[index] != flow_ids[index - 1]]
+    if not borders:
+        return None
+    border = borders[len(borders) // 2]
+    return batch[:border], batch[border:]
+
+
+def _copied(error: Exception) -> Exception:
+    if not isinstance(error, StoreError):
+        return error
+    copied = type(error)(error.reason, error.sqlstate)
+    copied.__cause__ = error.__cause__
+    return copied
