@@ -107,8 +107,11 @@ def read_anchors(file: Path, public_key: Path | None = None) -> Iterator[Anchor]
     flows = _checked(file, public_key)
     with file.open("rb") as lines:
         next(lines)
-        for _ in range(flows):
-            yield msgspec.json.decode(next(lines), type=Anchor)
+        for number in range(2, flows + 2):
+            try:
+                yield msgspec.json.decode(next(lines, b""), type=Anchor)
+            except (ValueError, RecursionError) as error:
+                raise InvalidArgument("anchors", f"line {number} of {file} is no anchor") from error
 
 
 def _checked(file: Path, public_key: Path | None) -> int:
@@ -121,7 +124,7 @@ def _checked(file: Path, public_key: Path | None) -> int:
         ending = msgspec.json.decode(last, type=_Ending)
         with file.open("rb") as lines:
             heading = msgspec.json.decode(next(lines), type=_Heading)
-    except (msgspec.DecodeError, StopIteration) as error:
+    except (ValueError, RecursionError, StopIteration) as error:
         raise InvalidArgument("anchors", f"{file} is not a whole anchor file") from error
     if heading.format != FORMAT:
         raise InvalidArgument("anchors", f"{file} has the format {heading.format!r}, not {FORMAT!r}")

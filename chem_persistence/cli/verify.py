@@ -10,9 +10,10 @@ import msgspec
 import typer
 
 from chem_persistence.anchors import read_anchors, writing_anchors
+from chem_persistence.cli.progress import ProgressLine
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.pool import PoolProvider, build_pool
-from chem_persistence.postgres.verification import Progress, Verification, verify_log
+from chem_persistence.postgres.verification import Verification, measure_log, verify_log
 
 __all__ = ["VerifyOptions", "run_verify"]
 
@@ -41,15 +42,16 @@ async def run_verify(options: VerifyOptions) -> int:
                 writing_anchors(options.write_anchors, datetime.now(UTC), options.sign_with)
             )
         async with await build_pool(options.database_url, schema=options.schema, max_size=2) as pool:
+            provider = PoolProvider(pool)
+            line = ProgressLine(await measure_log(provider, flow_ids=options.flow_ids), sys.stderr)
             verification = await verify_log(
-                PoolProvider(pool),
+                provider,
                 flow_ids=options.flow_ids,
                 anchors=anchors,
                 on_head=None if writer is None else writer.write,
-                on_progress=_show_progress if sys.stderr.isatty() else None,
+                on_progress=line.show,
             )
-    if sys.stderr.isatty():
-        typer.echo(err=True)
+            line.end()
     _print(verification, as_json=options.as_json)
     return 1 if verification.findings else 0
 
@@ -61,10 +63,6 @@ def _check(options: VerifyOptions) -> None:
         raise InvalidArgument("--sign-with", "needs --write-anchors")
     if options.public_key and not options.anchors:
         raise InvalidArgument("--public-key", "needs --anchors")
-
-
-def _show_progress(progress: Progress) -> None:
-    typer.echo(f"\r{progress.events:,} events, {progress.artifacts:,} artifacts", err=True, nl=False)
 
 
 def _print(verification: Verification, *, as_json: bool) -> None:

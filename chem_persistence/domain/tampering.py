@@ -55,20 +55,25 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 class ChainedEvent(msgspec.Struct, frozen=True):
-    """A stored event as the chain sees it; `payload` and `metadata` are JSON in any rendering."""
+    """A stored event as the chain sees it; `payload` and `metadata` are JSON in any rendering.
+
+    `ts` is None where the log has a time that no datetime can hold: no event was made with it.
+    """
 
     flow_id: UUID
     version: int
     seq: int
     event_id: UUID
-    ts: datetime
+    ts: datetime | None
     event_type: str
     payload: bytes
     metadata: bytes
     link: bytes
 
     def link_at(self, previous: bytes, version: int) -> bytes | None:
-        """Give the link that this event would have at a version after `previous`; None: it is not even JSON."""
+        """Give the link that this event would have at a version after `previous`; None: it never had one."""
+        if self.ts is None:
+            return None
         try:
             payload = canonical_json(read_json(self.payload))
             metadata = canonical_json(read_json(self.metadata))

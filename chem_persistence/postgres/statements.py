@@ -27,6 +27,8 @@ READ_ARTIFACT = statement("artifacts/read_artifact")
 
 READ_EXECUTIONS = statement("executions/read_executions")
 
+COUNT_ARTIFACTS = statement("verification/count_artifacts")
+COUNT_EVENTS = statement("verification/count_events")
 FIND_MISSING_ARTIFACTS = statement("verification/find_missing_artifacts")
 READ_ARTIFACT_PRODUCERS = statement("verification/read_artifact_producers")
 READ_CHAINED_EVENTS = statement("verification/read_chained_events")

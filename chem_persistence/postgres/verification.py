@@ -14,20 +14,24 @@ from chem_persistence.ports import ConnectionProvider
 from chem_persistence.postgres.rows import chained_event, stored_artifact
 from chem_persistence.postgres.session import call
 from chem_persistence.postgres.statements import (
+    COUNT_ARTIFACTS,
+    COUNT_EVENTS,
     FIND_MISSING_ARTIFACTS,
     READ_ARTIFACT_PRODUCERS,
     READ_CHAINED_EVENTS,
     READ_CHAINED_FLOW,
 )
 
-__all__ = ["Progress", "Verification", "verify_log"]
+__all__ = ["Extent", "Progress", "Verification", "measure_log", "verify_log"]
 
 PAGE_SIZE = 2_000
 ARTIFACT_PAGE_SIZE = 100
 LONGEST_DIAGNOSIS = 10_000
 """Events after a break that are looked at to say what was done."""
 
-_BEFORE_ALL = UUID(int=0)
+_LEAST_SEQ, _GREATEST_SEQ = -(2**63), 2**63 - 1
+_BEFORE_ALL = (-(2**31), _LEAST_SEQ)
+"""The least version and seq that there can be: whoever altered the log may have made them negative."""
 
 
 class Progress(msgspec.Struct):
@@ -38,11 +42,31 @@ class Progress(msgspec.Struct):
     artifacts: int = 0
 
 
+class Extent(msgspec.Struct, frozen=True):
+    """How much there is to walk."""
+
+    events: int
+    artifacts: int
+
+
 class Verification(msgspec.Struct):
     """What a verification found; clean when `findings` is empty."""
 
     progress: Progress
     findings: list[Finding]
+
+
+async def measure_log(provider: ConnectionProvider, *, flow_ids: Sequence[UUID] | None = None) -> Extent:
+    """Count what `verify_log` would walk now, so that its progress can be told.
+
+    Raises:
+        StoreUnavailable, StoreError: the log could not be read.
+    """
+    (row,) = await call(provider, lambda connection: connection.fetch(COUNT_EVENTS, flow_ids))
+    if flow_ids is not None:
+        return Extent(row["events"], 0)
+    (other,) = await call(provider, lambda connection: connection.fetch(COUNT_ARTIFACTS))
+    return Extent(row["events"], other["artifacts"])
 
 
 async def verify_log(
@@ -144,10 +168,10 @@ class _Walk:
             rest = await call(
                 self._provider,
                 lambda connection: connection.fetch(
-                    READ_CHAINED_FLOW, check.flow_id, event.version, event.seq - 1, LONGEST_DIAGNOSIS
+                    READ_CHAINED_FLOW, check.flow_id, *_just_before(event), LONGEST_DIAGNOSIS
                 ),
             )
-            self.findings.append(check.diagnose([chained_event(row) for row in rest]))
+            self.findings.append(check.diagnose([chained_event(row) for row in rest] or [event]))
             self._broken = True
         elif self._contradicts_anchor(check):
             self._find(check.flow_id, check.version - 1, Tampering.ALTERED, "the chain was computed anew")
@@ -185,7 +209,7 @@ class _Walk:
 
 
 async def _all_pages(provider: ConnectionProvider) -> AsyncIterator[list[ChainedEvent]]:
-    place = (_BEFORE_ALL, -1, -1)
+    place = (UUID(int=0), *_BEFORE_ALL)
     while page := await _read_page(provider, READ_CHAINED_EVENTS, place):
         yield page
         place = (page[-1].flow_id, page[-1].version, page[-1].seq)
@@ -195,10 +219,16 @@ async def _pages_of(
     provider: ConnectionProvider, flow_ids: Iterable[UUID]
 ) -> AsyncIterator[list[ChainedEvent]]:
     for flow_id in flow_ids:
-        place = (flow_id, -1, -1)
+        place = (flow_id, *_BEFORE_ALL)
         while page := await _read_page(provider, READ_CHAINED_FLOW, place):
             yield page
             place = (flow_id, page[-1].version, page[-1].seq)
+
+
+def _just_before(event: ChainedEvent) -> tuple[int, int]:
+    if event.seq == _LEAST_SEQ:
+        return (event.version - 1, _GREATEST_SEQ)
+    return (event.version, event.seq - 1)
 
 
 async def _read_artifacts(provider: ConnectionProvider, after: str) -> list[Any]:

@@ -144,6 +144,17 @@ async def test_a_number_beyond_every_float_is_unreadable(
     await assert_unreadable(store, flow_id, 8)
 
 
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "0044-03-15 BC", "10000-01-01", "294276-12-31"])
+async def test_a_time_that_no_datetime_can_hold_is_unreadable(
+    store: EventStore, vandal: Vandal, time: str
+) -> None:
+    flow_id = await stored_flow(store)
+    await vandal.change(
+        "UPDATE event_log SET ts = $2::text::timestamptz WHERE flow_id = $1 AND version = 2", flow_id, time
+    )
+    await assert_unreadable(store, flow_id, 2)
+
+
 @pytest.mark.parametrize("version", [0, 1, 6])
 async def test_a_row_that_is_missing_before_the_last_is_unreadable(
     store: EventStore, vandal: Vandal, version: int

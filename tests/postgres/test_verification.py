@@ -40,6 +40,14 @@ TAMPERINGS = {
         "UPDATE event_log SET ts = ts - interval '1 microsecond' WHERE flow_id = $1 AND version = 0",
         (Tampering.ALTERED, 0),
     ),
+    "a time is moved to where no datetime reaches": (
+        "UPDATE event_log SET ts = '10000-01-01' WHERE flow_id = $1 AND version = 3",
+        (Tampering.ALTERED, 3),
+    ),
+    "a time is made endless": (
+        "UPDATE event_log SET ts = '-infinity' WHERE flow_id = $1 AND version = 3",
+        (Tampering.ALTERED, 3),
+    ),
     "an event id is changed": (
         "UPDATE event_log SET event_id = gen_random_uuid() WHERE flow_id = $1 AND version = 8",
         (Tampering.ALTERED, 8),

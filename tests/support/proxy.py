@@ -100,6 +100,12 @@ class Proxy:
         self._fault = fault
         return fault
 
+    def lead_to(self, url: str) -> None:
+        """Pass connections on to another server from now on, and end those that there are."""
+        self._target = _address(url)
+        for link in self._links:
+            link.abort()
+
     async def serve(self) -> asyncio.Server:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
@@ -125,7 +131,11 @@ class Proxy:
             self._tasks.discard(task)
 
     async def _pass_on(self, reader: StreamReader, writer: StreamWriter) -> None:
-        link = _Link(self, reader, writer, *await _opened(self._target))
+        target = self._target
+        link = _Link(self, reader, writer, *await _opened(target))
+        if target != self._target:
+            link.abort()
+            return
         self._links.add(link)
         try:
             await link.run()

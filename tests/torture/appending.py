@@ -13,6 +13,7 @@ from chem_persistence import (
     ConcurrencyConflict,
     FlowAlreadyCompleted,
     FlowEvent,
+    FlowNotCompleted,
     PgFlowRepository,
     PoolProvider,
     RetryScheduled,
@@ -85,7 +86,7 @@ class Appending:
             return  # it stays as it is: the checker wants it whole as far as it goes
         try:
             fingerprint = await self._engine.flow_fingerprint(flow_id)
-        except StoreError:
+        except (StoreError, FlowNotCompleted):  # a standby may lag behind the flow's end
             return
         self._records.write(EngineFlow(flow_id, fingerprint, now()))
 

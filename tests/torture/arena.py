@@ -1,5 +1,6 @@
 """Everything that a fault can strike, and what a fault is."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
@@ -8,17 +9,23 @@ import msgspec
 
 from tests.support.proxy import Proxy
 from tests.torture.server import Server
+from tests.torture.standby import Standby
 from tests.torture.writers import Writers
 
 __all__ = ["Arena", "Fault", "NotStruck"]
 
 
 class Arena(msgspec.Struct, frozen=True):
-    """The server, the proxy that most writers go through, and the writers."""
+    """The server and its standby, the proxy that most writers go through, and the writers."""
 
     server: Server
+    standby: Standby
     proxy: Proxy
     writers: Writers
+
+    def refusals(self) -> Counter[str]:
+        """Count the SQLSTATEs of the errors that both servers have logged so far."""
+        return self.server.refusals() + self.standby.refusals()
 
 
 class NotStruck(Exception):

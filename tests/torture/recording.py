@@ -102,6 +102,8 @@ class RecordingStore:
             )
         except ConcurrencyConflict as error:
             self._records.write(Refused(sent.token, type(error).__name__, now()))
+            if error.actual == error.expected:
+                self._records.write(Unexpected(f"{sent.token}: {error!r}", now()))
             raise
         except (StoreError, asyncio.CancelledError) as error:
             self._records.write(Unknown(sent.token, _named(error), now()))

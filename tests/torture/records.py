@@ -1,7 +1,8 @@
 """What each writer notes down: what it sent and what it was told, one JSON line each.
 
-A line is one write to a file opened for appending, made before the writer goes on: the kernel has it when the
-writer is killed. A line that a kill cut short was never acted upon, and is not read.
+A line is one write to a file opened for appending, made before the writer goes on: the kernel has it when the writer is
+killed, and there is no fsync, because it is processes that die here and never the machine. A line that was cut short,
+by a kill or a full disk, lacks its end, is the last of its file, was never acted upon, and is not read.
 """
 
 import os
@@ -106,11 +107,13 @@ class RecordFile:
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._torn = False
 
     def write(self, record: Record) -> None:
         line = msgspec.json.encode(record) + b"\n"
-        if os.write(self._file, line) != len(line):
-            raise OSError("a record was written in part")
+        if self._torn or os.write(self._file, line) != len(line):
+            self._torn = True
+            raise OSError("a record was written in part, and is the last of its file")
 
     def close(self) -> None:
         os.close(self._file)

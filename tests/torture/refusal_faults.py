@@ -1,4 +1,4 @@
-"""Faults by which the server refuses: conflicts, timeouts, limits, a full disk."""
+"""Faults by which the server refuses: conflicts, timeouts, limits, full disks, being a standby."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,6 +22,8 @@ TOUCH = """
         (SELECT flow_id FROM event_log WHERE version = 0 AND ts > now() - interval '6 seconds')
 """
 WAITERS = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{WRITER}' AND wait_event_type = 'Lock'"
+NEXT_WAL_FILE = "SELECT pg_logical_emit_message(false, 'torture', 'full'); SELECT pg_switch_wal()"
+MOST_WAL_FILES = 20
 
 
 def _with_settings(
@@ -109,6 +111,38 @@ async def _disk_full(arena: Arena, _dice: Random) -> AsyncIterator[None]:
         arena.server.disk.empty()
 
 
+async def _wal_disk_full(arena: Arena, _dice: Random) -> AsyncIterator[None]:
+    """Leave no room for WAL until the server has stopped over it: it may or may not come up again with what it has."""
+    if not arena.server.wal_disk.mounted:
+        raise NotStruck
+    arena.server.wal_disk.fill()
+    try:
+        await _use_up_wal(arena)
+        yield
+    finally:
+        arena.server.wal_disk.empty()
+        await arena.server.revive()
+
+
+async def _use_up_wal(arena: Arena) -> None:
+    try:
+        async with arena.server.session() as session:
+            for _ in range(MOST_WAL_FILES):
+                await session.execute(NEXT_WAL_FILE)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return  # the server has ended all sessions
+    raise NotStruck
+
+
+async def _standby(arena: Arena, _dice: Random) -> AsyncIterator[None]:
+    """Lead the writers that come through the proxy to the standby, which may lag, and back again."""
+    arena.proxy.lead_to(arena.standby.url)
+    try:
+        yield
+    finally:
+        arena.proxy.lead_to(arena.server.url)
+
+
 REFUSAL_FAULTS = [
     Fault("serialization failures", _serialization, lasts=True, felt="40001"),
     Fault("deadlock", _deadlock, felt="40P01"),
@@ -122,6 +156,8 @@ REFUSAL_FAULTS = [
     Fault(
         "read-only server", _with_settings({"default_transaction_read_only": "on"}), lasts=True, felt="25006"
     ),
+    Fault("standby instead of the server", _standby, lasts=True, felt="25006"),
     Fault("too many connections", _too_many_connections, lasts=True, felt="53300"),
     Fault("disk full", _disk_full, lasts=True, felt="53100", possible=may_mount),
+    Fault("WAL disk full", _wal_disk_full, felt="53100", possible=may_mount),
 ]

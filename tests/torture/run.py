@@ -18,6 +18,7 @@ from tests.torture.ledger import Ledger
 from tests.torture.records import now
 from tests.torture.schedule import schedule
 from tests.torture.server import WRITER, Server
+from tests.torture.standby import Standby
 from tests.torture.writers import Writers
 
 __all__ = ["Outcome", "Window", "run"]
@@ -71,8 +72,10 @@ async def run(
             if len(windows) % 50 == 49:
                 say(f"{now() - began:6.0f} s: {len(windows)} faults, {len(ledger.appends)} appends")
         await arena.writers.stop()
+        if not await arena.standby.catches_up(arena.server):
+            ledger.unexpected.append("the standby did not get all that the server has")
         say(f"{now() - began:6.0f} s: {len(windows)} faults, {len(ledger.appends)} appends; checking")
-        refusals = dict(arena.server.refusals())
+        refusals = dict(arena.refusals())
         async with await build_pool(arena.server.url) as pool:
             verdict = await check(PoolProvider(pool), ledger)
         return Outcome(windows, not_struck, arena.writers.notes, ledger, verdict, refusals, now() - began)
@@ -80,9 +83,10 @@ async def run(
 
 @asynccontextmanager
 async def _arena(directory: Path, seed: int, ledger: Ledger) -> AsyncIterator[Arena]:
-    server = Server(directory / "server")
+    server, standby = Server(directory / "server"), Standby(directory / "standby")
     try:
         await server.start()
+        await standby.start(server)
         await (await build_pool(server.writer_url)).close()  # its schema
         async with proxied(server.url) as proxy:
             urls = (server.writer_url, as_user(proxy.url, WRITER, "unused"))
@@ -90,11 +94,12 @@ async def _arena(directory: Path, seed: int, ledger: Ledger) -> AsyncIterator[Ar
             try:
                 for slot in writers.slots:
                     await writers.start(slot)
-                yield Arena(server, proxy, writers)
+                yield Arena(server, standby, proxy, writers)
             finally:
                 for slot in writers.dead_or_alive():
                     await writers.kill(slot)
     finally:
+        await standby.stop()
         await server.stop()
 
 
@@ -102,7 +107,7 @@ async def _inject(
     arena: Arena, fault: Fault, dice: Random, windows: list[Window], not_struck: list[str]
 ) -> None:
     began = now()
-    before = arena.server.refusals()[fault.felt or ""]
+    before = arena.refusals()[fault.felt or ""]
     try:
         async with fault.struck(arena, dice):
             struck = now()
@@ -121,7 +126,7 @@ async def _inject(
 async def _until_felt(arena: Arena, fault: Fault, before: int) -> None:
     """Hold the fault until the server has refused something because of it."""
     deadline = now() + FEELING_SECONDS
-    while fault.felt is not None and arena.server.refusals()[fault.felt] == before:
+    while fault.felt is not None and arena.refusals()[fault.felt] == before:
         if now() > deadline:
             raise NotStruck
         await asyncio.sleep(POLL_SECONDS)

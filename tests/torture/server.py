@@ -1,8 +1,10 @@
-"""The server under torture: one embedded PostgreSQL, its settings, its processes, its small disk."""
+"""The server under torture: one embedded PostgreSQL, its settings, its processes, its small disks."""
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -14,6 +16,7 @@ import asyncpg
 
 from chem_persistence import embedded_postgres
 from tests.support.roles import as_user
+from tests.torture.server_log import ServerLog
 from tests.torture.small_disk import SmallDisk
 
 __all__ = ["Server"]
@@ -26,7 +29,11 @@ SETTINGS = {
     "log_line_prefix": "%e ",
     "log_min_error_statement": "panic",
     "max_connections": "60",
+    "max_slot_wal_keep_size": "1GB",
 }
+SMALL_WAL = {"wal_recycle": "off", "max_wal_size": "128MB", "min_wal_size": "32MB"}
+"""So that a new WAL file is wanted soon: none lies ready, and old ones leave their room."""
+
 UNTROUBLED = {
     "default_transaction_read_only": "off",
     "default_transaction_isolation": "read committed",
@@ -46,9 +53,9 @@ class Server:
         self._directory = directory
         self._lease: AbstractAsyncContextManager[str] | None = None
         self._ending: int | None = None
-        self._refusals: Counter[str] = Counter()
-        self._log_read = 0
+        self._log = ServerLog(directory)
         self.disk = SmallDisk(directory / "disk")
+        self.wal_disk = SmallDisk(directory / "wal")
         self.url = ""
 
     @property
@@ -56,22 +63,37 @@ class Server:
         return as_user(self.url, WRITER, "unused")
 
     @property
+    def data(self) -> Path:
+        return self._directory / "cluster"
+
+    @property
     def postmaster(self) -> int:
-        return int((self._directory / "cluster" / "postmaster.pid").read_text().split()[0])
+        return int((self.data / "postmaster.pid").read_text().split()[0])
 
     async def start(self) -> None:
-        """Start it for the first time, with the writers' role and database, on the small disk where there is one."""
+        """Start it for the first time, with the writers' role and database, on the small disks where there are any."""
         self._lease = embedded_postgres(self._directory)
         root = await self._lease.__aenter__()
         await self.configure(SETTINGS, root)
         self.url = urlunsplit(urlsplit(root)._replace(path=f"/{DATABASE}"))
-        if self.disk.mount(self._directory / "cluster"):
+        if self.disk.mount(self.data):
             await self._execute(root, f"CREATE TABLESPACE small LOCATION '{self.disk.place}'")
         await self._execute(root, f"CREATE ROLE {WRITER} LOGIN")
         space = "TABLESPACE small" if self.disk.mounted else ""
         await self._execute(root, f"CREATE DATABASE {DATABASE} OWNER {WRITER} {space}")
         self.signal(signal.SIGINT)  # max_connections asks for a restart
+        await self._until_gone_or_answering()
+        self._move_wal()
         await self.revive()
+        if self.wal_disk.mounted:
+            await self.configure(SMALL_WAL)
+
+    def _move_wal(self) -> None:
+        wal = self.data / "pg_wal"
+        if self.wal_disk.mount(self.data):
+            subprocess.run(["cp", "--archive", f"{wal}/.", str(self.wal_disk.place)], check=True)
+            shutil.rmtree(wal)
+            wal.symlink_to(self.wal_disk.place)
 
     async def revive(self) -> None:
         """Start it again once it is gone, or wait until it has recovered by itself, and answers."""
@@ -87,11 +109,16 @@ class Server:
 
     async def _until_gone_or_answering(self) -> None:
         """A server that was told to end may answer for a last moment: only its process says that it is gone."""
-        ending = self._ending
+        ending, self._ending = self._ending, None
+        pid = self._recorded_postmaster() if ending is None else ending
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while ending is not None and _lives(ending):
+            while pid is not None and _lives(pid) and (ending is not None or not await self._answers()):
                 await asyncio.sleep(0.01)
-        self._ending = None
+
+    def _recorded_postmaster(self) -> int | None:
+        with suppress(FileNotFoundError, IndexError, ValueError):
+            return self.postmaster
+        return None
 
     def signal(self, number: signal.Signals) -> None:
         """Send the postmaster a signal that ends it: KILL, QUIT (immediate), INT (fast)."""
@@ -100,8 +127,9 @@ class Server:
 
     async def calm(self) -> None:
         """Take back whatever a fault that failed half-way may have left."""
-        if self.disk.mounted:
-            self.disk.empty()
+        for disk in (self.disk, self.wal_disk):
+            if disk.mounted:
+                disk.empty()
         await self.revive()
         await self.configure(dict.fromkeys(UNTROUBLED.keys() - SETTINGS.keys()))
         await self._execute(self.url, f"ALTER ROLE {WRITER} CONNECTION LIMIT -1")
@@ -110,6 +138,7 @@ class Server:
         if self._lease is not None:
             await self._lease.__aexit__(None, None, None)
         self.disk.unmount()
+        self.wal_disk.unmount()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Any]:
@@ -135,16 +164,7 @@ class Server:
 
     def refusals(self) -> Counter[str]:
         """Count the SQLSTATEs of the errors that the server has logged so far."""
-        with (self._directory / "cluster" / "server.log").open("rb") as log:
-            log.seek(self._log_read)
-            data = log.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._log_read += len(whole)
-        for line in whole.decode(errors="replace").splitlines():
-            state, _, rest = line.partition(" ")
-            if rest.lstrip().startswith(("ERROR:", "FATAL:", "PANIC:")):
-                self._refusals[state] += 1
-        return self._refusals
+        return self._log.refusals()
 
     async def _execute(self, url: str, statement: str) -> None:
         connection = await asyncpg.connect(url, server_settings=UNTROUBLED, timeout=PATIENCE_SECONDS)

@@ -1,0 +1,3 @@
+-- Count the artifacts that there are to verify.
+SELECT count(*) AS artifacts
+FROM workflow_step_artifacts

@@ -1,0 +1,86 @@
+"""A streaming standby of the server under torture: a real read-only server, which lags behind as it pleases."""
+
+import asyncio
+import os
+from collections import Counter
+from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
+
+import asyncpg
+
+from chem_persistence import embedded_postgres
+from tests.torture.server import Server
+from tests.torture.server_log import ServerLog
+
+__all__ = ["Standby"]
+
+SLOT = "standby"
+PATIENCE_SECONDS = 60.0
+REPLAYED = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn"
+SETTINGS = "wal_retrieve_retry_interval = '100ms'\nrecovery_min_apply_delay = '200ms'\n"
+"""How soon it asks again for a server that was killed, and how far it lags behind at least."""
+
+
+class Standby:
+    """Runs in `directory`; a replication slot keeps what it has not got yet, whoever of the two is away."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lease: AbstractAsyncContextManager[str] | None = None
+        self._log = ServerLog(directory)
+        self.url = ""
+        """Where it is found; only its address counts."""
+
+    async def start(self, server: Server) -> None:
+        """Copy the server and follow it."""
+        await self._copy(server)
+        with (self._directory / "cluster" / "postgresql.auto.conf").open("a") as settings:
+            settings.write(SETTINGS)
+        lease = embedded_postgres(self._directory)
+        self.url = await lease.__aenter__()
+        self._lease = lease
+
+    async def stop(self) -> None:
+        if self._lease is not None:
+            await self._lease.__aexit__(None, None, None)
+
+    async def catches_up(self, server: Server) -> bool:
+        """Wait until it has all that the server has, and say whether it ever did."""
+        async with server.session() as session:
+            wanted = await session.fetchval("SELECT pg_current_wal_flush_lsn()::text")
+        with suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection = await asyncpg.connect(self.url)
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    while not await connection.fetchval(REPLAYED, wanted):
+                        await asyncio.sleep(0.05)
+                return True
+            finally:
+                connection.terminate()
+        return False
+
+    def refusals(self) -> Counter[str]:
+        """Count the SQLSTATEs of the errors that it has logged so far."""
+        return self._log.refusals()
+
+    async def _copy(self, server: Server) -> None:
+        """Make a base backup with the server's own program, as the user that the server runs as."""
+        self._directory.mkdir(mode=0o700)
+        owner = server.data.stat()
+        os.chown(self._directory, owner.st_uid, owner.st_gid)
+        async with server.session() as session:
+            programs = await session.fetchval("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
+        root = os.geteuid() == 0
+        backup = await asyncio.create_subprocess_exec(
+            f"{programs}/pg_basebackup",
+            f"--dbname={server.url}",
+            f"--pgdata={self._directory / 'cluster'}",
+            f"--tablespace-mapping={server.disk.place}={self._directory / 'disk'}",
+            *("--checkpoint=fast", "--no-sync", "--write-recovery-conf", "--create-slot", f"--slot={SLOT}"),
+            user=owner.st_uid if root else None,
+            group=owner.st_gid if root else None,
+            extra_groups=[] if root else None,
+            cwd=self._directory,
+        )
+        if await backup.wait() != 0:
+            raise OSError("pg_basebackup made no standby")
