@@ -155,18 +155,11 @@ async def sweep_statements(
     raise AssertionError
 
 
-async def test_a_worker_killed_before_any_commit_leaves_no_half_of_it(
-    pool: "asyncpg.Pool[asyncpg.Record]", database_url: str, tmp_path: Path, undisturbed: str
-) -> None:
-    assert await sweep_statements(pool, database_url, tmp_path, Place.BEFORE_COMMIT, undisturbed) == 4
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("place", [Place.BEFORE_STATEMENT, Place.AFTER_STATEMENT])
 async def test_a_worker_killed_at_any_statement_leaves_no_half_of_an_append(
     pool: "asyncpg.Pool[asyncpg.Record]", database_url: str, tmp_path: Path, undisturbed: str, place: Place
 ) -> None:
-    assert await sweep_statements(pool, database_url, tmp_path, place, undisturbed) >= 12
+    assert await sweep_statements(pool, database_url, tmp_path, place, undisturbed) >= 6
 
 
 async def test_the_slower_of_two_processes_on_one_flow_gets_a_conflict(

@@ -230,7 +230,8 @@ async def test_a_recorded_migration_that_is_newer_than_the_library_is_refused(da
 
 async def test_a_recorded_number_that_is_not_the_librarys_is_refused(database_url: str) -> None:
     async with connected(database_url) as connection:
-        await connection.execute("UPDATE schema_migrations SET version = version + 1")
+        await connection.execute("DELETE FROM schema_migrations WHERE version = 2")
+        await connection.execute("UPDATE schema_migrations SET version = 2 WHERE version = 1")
     with pytest.raises(MigrationError, match=r"migration 2 .*another file"):
         await make_pool(database_url)
 

@@ -52,7 +52,6 @@ class Place(StrEnum):
     IN_STEP = "in_step"
     BEFORE_STATEMENT = "before_statement"
     AFTER_STATEMENT = "after_statement"
-    BEFORE_COMMIT = "before_commit"
 
 
 class Death:
@@ -179,7 +178,7 @@ class MortalStore(PgEventStore):
 
 
 class MortalConnection:
-    """A connection that passes by a place of death before and after each statement, and before each COMMIT."""
+    """A connection that passes by a place of death before and after each statement."""
 
     def __init__(self, connection: Connection, death: Death) -> None:
         self._connection = connection
@@ -197,11 +196,8 @@ class MortalConnection:
         self._death.pass_by(Place.AFTER_STATEMENT)
         return rows
 
-    @asynccontextmanager
-    async def transaction(self, *, isolation: Any = None) -> AsyncIterator[None]:
-        async with self._connection.transaction(isolation=isolation):
-            yield
-            self._death.pass_by(Place.BEFORE_COMMIT)
+    def transaction(self, *, isolation: Any = None) -> AbstractAsyncContextManager[Any]:
+        return self._connection.transaction(isolation=isolation)
 
     def is_in_transaction(self) -> bool:
         return self._connection.is_in_transaction()
