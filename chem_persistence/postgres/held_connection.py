@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from chem_persistence.ports import Connection, ConnectionProvider
+from chem_persistence.postgres.session import is_gone
 
 __all__ = ["HeldConnection"]
 
@@ -41,7 +42,7 @@ class HeldConnection:
     def is_due(self) -> bool:
         """Whether the connection had better be given back: it is gone, or it has been kept for long."""
         return self._connection is not None and (
-            self._connection.is_closed() or asyncio.get_running_loop().time() - self._since > LONGEST_SECONDS
+            is_gone(self._connection) or asyncio.get_running_loop().time() - self._since > LONGEST_SECONDS
         )
 
     async def give_back(self) -> None:

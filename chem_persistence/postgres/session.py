@@ -11,7 +11,7 @@ from chem_persistence.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.failures import ConnectionLost, is_transient
 from chem_persistence.postgres.retrying import with_retries
 
-__all__ = ["call", "noticing_loss"]
+__all__ = ["call", "is_gone", "noticing_loss"]
 
 Result = TypeVar("Result")
 
@@ -55,12 +55,12 @@ def noticing_loss(connection: Connection) -> Iterator[None]:
     try:
         yield
     except asyncpg.InterfaceError as error:
-        if _is_gone(connection):
+        if is_gone(connection):
             raise ConnectionLost from error
         raise
 
 
-def _is_gone(connection: Connection) -> bool:
+def is_gone(connection: Connection) -> bool:
     """Say whether a lent connection has broken; the pool takes such a one back at once, and then refuses to say."""
     try:
         return connection.is_closed()

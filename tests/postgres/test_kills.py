@@ -6,7 +6,7 @@ import signal
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from itertools import count
 from pathlib import Path
 from uuid import UUID
@@ -286,6 +286,26 @@ async def see_all_of_it(store: PgEventStore, appender: Appender) -> None:
             assert await store.get_artifact(last_artifact.hash) == last_artifact
 
 
+async def sessions_of(url: str) -> list[int]:
+    """Give the process ids of all sessions but the one that asks."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+    finally:
+        await connection.close()
+    return [row["pid"] for row in rows]
+
+
+def until_gone(pids: list[int]) -> None:
+    """Wait until processes have ended: without their postmaster they do so when they next wait for something."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            while True:
+                os.kill(pid, 0)
+
+
 async def test_flows_go_on_after_a_kill_of_the_server(directory: Path, runs: Path, undisturbed: str) -> None:
     flow_ids = [new_flow_id() for _ in range(6)]
     async with embedded_postgres(directory) as url:
@@ -296,7 +316,9 @@ async def test_flows_go_on_after_a_kill_of_the_server(directory: Path, runs: Pat
             ]
             for each in workers:
                 assert await each.line() == "holding"
+            sessions = await sessions_of(url)
             os.kill(postmaster(directory), signal.SIGKILL)
+            until_gone(sessions)
             for each in workers:
                 await each.go_on()
             assert {await each.end() for each in workers} == {(0, "StoreUnavailable")}
