@@ -13,14 +13,11 @@ import msgspec
 from msgspec.structs import replace
 
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.canonical import canonical_json, read_json, restore_floats
+from chem_persistence.domain.canonical import canonical_json, may_hold_lost_floats, read_json, restore_floats
 from chem_persistence.domain.events import (
+    EVENT_KINDS,
     FlowEvent,
     FlowEventKind,
-    PropertyPreferenceAssigned,
-    StepSignal,
-    UserInteractionProvided,
-    UserInteractionRequested,
     event_type,
 )
 from chem_persistence.errors import ArtifactCorrupt, InvalidPayload, UnreadableEvent
@@ -63,6 +60,14 @@ class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True):
 
 _kinds: msgspec.json.Decoder[FlowEventKind] = msgspec.json.Decoder(FlowEventKind)
 
+_json_fields = {
+    kind: field.name
+    for kind in EVENT_KINDS.values()
+    for field in msgspec.structs.fields(kind)
+    if field.type is Any
+}
+"""The field that takes any JSON, of the kinds that have one."""
+
 
 def encode_kind(kind: FlowEventKind) -> tuple[bytes, FlowEventKind]:
     """Encode a fact, and give it as it will be read back (structs in `data` become objects).
@@ -91,30 +96,10 @@ def decode_kind(data: bytes, flow_id: UUID, version: int) -> FlowEventKind:
 
 def _decode(data: bytes) -> FlowEventKind:
     kind = _kinds.decode(data)
-    match kind:
-        case (
-            StepSignal()
-            | PropertyPreferenceAssigned()
-            | UserInteractionRequested()
-            | UserInteractionProvided()
-        ):
-            return _with_floats_restored(kind)
-        case _:
-            return kind
-
-
-def _with_floats_restored(
-    kind: StepSignal | PropertyPreferenceAssigned | UserInteractionRequested | UserInteractionProvided,
-) -> FlowEventKind:
-    match kind:
-        case StepSignal():
-            return replace(kind, data=restore_floats(kind.data))
-        case PropertyPreferenceAssigned():
-            return replace(kind, rationale=restore_floats(kind.rationale))
-        case UserInteractionRequested():
-            return replace(kind, schema=restore_floats(kind.schema))
-        case UserInteractionProvided():
-            return replace(kind, provided=restore_floats(kind.provided))
+    field = _json_fields.get(type(kind))
+    if field is not None and may_hold_lost_floats(data):
+        return replace(kind, **{field: restore_floats(getattr(kind, field))})
+    return kind
 
 
 def encode_metadata(metadata: Mapping[str, Any] | None) -> bytes:

@@ -10,10 +10,14 @@ import hashlib
 from datetime import UTC, datetime
 from uuid import UUID
 
+import msgspec
+
 __all__ = ["GENESIS", "link"]
 
 GENESIS = bytes(32)
 """What the first event of a flow follows."""
+
+_json = msgspec.json.Encoder().encode
 
 
 def link(
@@ -27,13 +31,19 @@ def link(
     metadata: bytes,
 ) -> bytes:
     """Give the 32 bytes of an event's link; `payload` and `metadata` are canonical JSON already."""
-    time = ts.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    content = b'{"event_id":"%b","flow_id":"%b","metadata":%b,"payload":%b,"ts":"%b","version":%d}' % (
-        str(event_id).encode(),
-        str(flow_id).encode(),
+    content = b'{"event_id":%b,"flow_id":%b,"metadata":%b,"payload":%b,"ts":%b,"version":%d}' % (
+        _json(event_id),
+        _json(flow_id),
         metadata,
         payload,
-        time.encode(),
+        _time(ts.astimezone(UTC)),
         version,
     )
     return hashlib.sha256(previous + content).digest()
+
+
+def _time(ts: datetime) -> bytes:
+    """Write a time in UTC with all six digits, of which msgspec leaves out those of a whole second."""
+    return (
+        _json(ts) if ts.microsecond else _json(ts.isoformat(timespec="microseconds").replace("+00:00", "Z"))
+    )

@@ -106,7 +106,7 @@ class BlockingStep(Step[Input_contra, Output_co]):
     stopped: a cancelled flow waits for the computation to end.
     """
 
-    limiter: anyio.CapacityLimiter | None = None
+    limiter: "anyio.CapacityLimiter | None" = None  # in quotes: anyio loads such names late
 
     @abstractmethod
     def compute(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002  # the contract's name

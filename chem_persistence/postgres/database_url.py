@@ -89,7 +89,6 @@ _SETTING_HINT: Final = "a server setting is written options=-c%20name%3Dvalue"
 
 _HOST: Final = re.compile(r"(?:\[([^\]]+)\]|((?!\[)[^:]*))(?::(.*))?", re.DOTALL)
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00|\0")
-_NOT_UTF8: Final = re.compile("[\ud800-\udfff]")
 _WHOLE_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,10}\s*", re.ASCII)
 
 
@@ -201,7 +200,7 @@ def _complete(given: dict[str, str], environ: Mapping[str, str]) -> dict[str, st
     for name, value in values.items():
         label = name if name in given else variables.get(name, name)
         keyword = _KEYWORDS[name]
-        if _NOT_UTF8.search(value):
+        if any("\ud800" <= character <= "\udfff" for character in value):
             raise InvalidDatabaseUrl(f"{label} is not UTF-8")
         if keyword.accepts == _INTEGER and not _WHOLE_NUMBER.fullmatch(value):
             raise InvalidDatabaseUrl(f"{label} must be an integer")

@@ -16,7 +16,7 @@ from chem_persistence.postgres.statements import (
     QUOTE_CREATE_SCHEMA,
     READ_APPLIED_MIGRATIONS,
     RECORD_MIGRATION,
-    sql_directory,
+    SQL_DIRECTORY,
 )
 
 __all__ = ["Migration", "known_migrations", "migrate"]
@@ -43,7 +43,7 @@ def known_migrations() -> list[Migration]:
     Raises:
         MigrationError: the files are not numbered 1, 2, 3, ...
     """
-    files = (sql_directory() / "migrations").iterdir()
+    files = (SQL_DIRECTORY / "migrations").iterdir()
     named = [(name, file) for file in files if (name := _FILE_NAME.fullmatch(file.name))]
     found = [_read_migration(int(name[1]), name[2], file.read_bytes()) for name, file in named]
     found.sort(key=lambda migration: migration.version)

@@ -1,21 +1,18 @@
 """The SQL: one statement a file under sql/queries, read once, named here once."""
 
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
-__all__ = ["sql_directory", "statement"]
+__all__ = ["SQL_DIRECTORY", "statement"]
 
+_PACKED = Path(__file__).parents[1] / "sql"
 
-def sql_directory() -> Traversable:
-    """Find the SQL files: inside the installed package, or beside it in a checkout."""
-    packed = files("chem_persistence") / "sql"
-    return packed if packed.is_dir() else Path(__file__).parents[2] / "sql"
+SQL_DIRECTORY = _PACKED if _PACKED.is_dir() else Path(__file__).parents[2] / "sql"
+"""The SQL files: inside the installed package, or beside it in a checkout."""
 
 
 def statement(name: str) -> str:
     """Read the statement in sql/queries/`name`.sql."""
-    return (sql_directory() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+    return (SQL_DIRECTORY / "queries" / f"{name}.sql").read_text(encoding="utf-8")
 
 
 APPEND_EVENTS = statement("events/append_events")

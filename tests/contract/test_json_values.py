@@ -19,7 +19,7 @@ from chem_persistence import (
     StepSignal,
     canonical_json,
 )
-from chem_persistence.domain.canonical import MAX_DEPTH
+from chem_persistence.domain.canonical_writer import MAX_DEPTH
 from tests.support.backends import Backend
 from tests.support.flows import initialized, new_flow_id
 from tests.support.json_values import I_JSON, MOLECULE, REFUSED, SURVIVING, Molecule, nested

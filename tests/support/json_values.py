@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from hypothesis import strategies as st
 
-from chem_persistence.domain.canonical import MAX_DEPTH, MAX_INTEGER
+from chem_persistence.domain.canonical_writer import MAX_DEPTH, MAX_INTEGER
 
 Point = namedtuple("Point", ["x", "y"])  # noqa: PYI024  # a plain tuple with names is what is tested
 

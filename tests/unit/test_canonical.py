@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chem_persistence import InvalidPayload, canonical_json, content_hash
-from chem_persistence.domain.canonical import MAX_DEPTH, MAX_INTEGER, read_json
+from chem_persistence.domain.canonical import read_json
+from chem_persistence.domain.canonical_writer import MAX_DEPTH, MAX_INTEGER
 from tests.support.json_values import (
     FLOATS,
     I_JSON,
@@ -236,6 +237,18 @@ def test_a_number_as_jsonb_writes_it_is_read_as_the_number_that_was_stored(
     stored: bytes, value: float
 ) -> None:
     assert (read_json(stored), type(read_json(stored))) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "text", [b"[%b]", b'{"a": %b}', b'[1, {"a": [[], {"b": [%b, 2]}]}]', b'{"a": {"b": %b}}']
+)
+def test_a_float_that_jsonb_made_an_integer_is_found_at_any_depth(text: bytes) -> None:
+    assert canonical_json(read_json(text % b"602214076000000000000000")) == canonical_json(
+        msgspec.json.decode(text % b"6.02214076e23")
+    )
+    assert canonical_json(read_json(text % b'"602214076000000000000000"')) == canonical_json(
+        msgspec.json.decode(text % b'"602214076000000000000000"')
+    )
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"nul", b"[1,]", b'"\xff"', b"1e999", b"1" * 5000, b"NaN"])

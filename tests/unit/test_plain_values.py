@@ -1,0 +1,356 @@
+"""The quick way to canonical JSON: it writes and refuses exactly what the careful writer does."""
+
+import enum
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Self
+from uuid import UUID
+
+import msgspec
+import pytest
+import rfc8785
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chem_persistence import (
+    FlowEventKind,
+    InvalidPayload,
+    StepError,
+    StepFailed,
+    StepFinished,
+    StepSignal,
+    canonical_json,
+)
+from chem_persistence.domain import canonical
+from chem_persistence.domain.canonical_writer import MAX_DEPTH, MAX_INTEGER, write_canonical
+from chem_persistence.domain.events import event_type
+from tests.golden.kinds import KINDS
+from tests.support.json_values import FLOATS, I_JSON, POISON, REFUSED, SURVIVING, TEXT, Holder, nested
+
+DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=400)
+AT_LENGTH = settings(deadline=None, max_examples=5_000)
+
+
+class Text(str):
+    """Looks like no other text, and shows another."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __hash__(self) -> int:
+        return 7
+
+    def __str__(self) -> str:
+        return "another"
+
+    def isascii(self) -> bool:
+        return True
+
+    def encode(self, *_: object) -> bytes:
+        return b"another"
+
+    def __contains__(self, _: object) -> bool:
+        return False
+
+
+class Whole(int):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 7
+
+
+class Members(dict[str, Any]):
+    """Shows other members than it holds."""
+
+    def items(self) -> Any:
+        return {"shown": 1}.items()
+
+    def values(self) -> Any:
+        return {"shown": 1}.values()
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["shown"])
+
+
+class Items(list[Any]):
+    """Shows other items than it holds, and says that it has none."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(["shown"])
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None
+
+
+class Letter(enum.StrEnum):
+    A = "a"
+
+
+class TwoFaced(enum.StrEnum):
+    """Its value is not its text."""
+
+    A = "a"
+
+    def __new__(cls, text: str) -> Self:
+        member = str.__new__(cls, text)
+        member._value_ = "value of " + text
+        return member
+
+
+class Digit(enum.IntEnum):
+    ONE = 1
+
+
+class Tagged(msgspec.Struct, tag="tagged", tag_field="a kind", rename="camel"):
+    first_held: Any
+    z: Any = None
+
+
+class TaggedByNumber(msgspec.Struct, tag=7):
+    held: Any
+
+
+class TaggedByTooLargeANumber(msgspec.Struct, tag=2**53):
+    held: Any
+
+
+class Row(msgspec.Struct, array_like=True):
+    held: Any
+
+
+class Omitting(msgspec.Struct, omit_defaults=True):
+    held: Any = 1_000_000
+
+
+class Optional(msgspec.Struct):
+    held: Any = msgspec.UNSET
+
+
+class Nothing(msgspec.Struct):
+    pass
+
+
+class Shadowed(Holder):
+    @property  # type: ignore[misc]  # a property before a field is what is tested
+    def held(self) -> str:
+        return "shown"
+
+
+class Watched(Holder):
+    def __getattribute__(self, name: str) -> Any:
+        return "shown" if name == "held" else super().__getattribute__(name)
+
+
+STRUCTS = [
+    Holder,
+    Tagged,
+    TaggedByNumber,
+    TaggedByTooLargeANumber,
+    Row,
+    Omitting,
+    Optional,
+    Shadowed,
+    Watched,
+]
+HOSTILE = [
+    Text("text"),
+    Text("\0"),
+    Text("\ud800"),
+    Whole(1),
+    Members(held=math.nan),
+    Items([math.nan]),
+    {Text("a"): 1, "a": 2},
+    {Text("a"): 1, Text("a"): 2},
+    {Letter.A: 1},
+    {TwoFaced.A: 1},
+    Letter.A,
+    TwoFaced.A,
+    Digit.ONE,
+    *(kind(held) for kind in STRUCTS for held in (1, 1.0, "x", math.nan, int("1000000"), msgspec.UNSET)),
+    Optional(),
+    Nothing(),
+    msgspec.Raw(b"NaN"),
+    {1, 2.5},
+]
+LEAVES = (
+    st.sampled_from(HOSTILE)
+    | POISON
+    | FLOATS
+    | TEXT
+    | st.sampled_from(list(SURVIVING)).map(SURVIVING.__getitem__)
+    | st.sampled_from(list(REFUSED)).map(lambda name: REFUSED[name][0])
+    | st.floats()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.sampled_from(["1.0,", ".0]", "-0.0}", "1e-6", "null", "\\u0000", "\U0001f600", "\uffff", "\ue000"])
+    | st.uuids()
+    | st.datetimes()
+    | st.datetimes(timezones=st.just(UTC))
+)
+KEYS = TEXT | st.text(max_size=3) | st.integers() | st.sampled_from(["\U0001f600", "\uffff", Text("a"), "a"])
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(KEYS, inner, max_size=4)
+        | st.builds(lambda kind, held: kind(held), st.sampled_from(STRUCTS), inner)
+        | st.builds(StepSignal, st.integers(), TEXT, TEXT, inner)
+        | st.builds(StepFinished, inner, inner, inner, inner)
+        | st.builds(StepFailed, inner, TEXT, st.builds(StepError, TEXT, inner), inner)
+    ),
+    max_leaves=8,
+)
+
+
+def json_fields(kind: FlowEventKind) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(kind) if field.type is Any]
+
+
+def outcome(write: Any, value: object) -> object:
+    try:
+        return write(value)
+    except InvalidPayload as refused:
+        return refused.path, refused.reason
+
+
+def assert_both_agree(value: object) -> None:
+    assert outcome(canonical_json, value) == outcome(write_canonical, value)
+
+
+@pytest.fixture
+def quick_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave nothing to the careful writer."""
+    monkeypatch.delattr(canonical, "write_canonical")
+
+
+@DETERMINISTIC
+@given(ANYTHING)
+def test_both_ways_write_and_refuse_the_same(value: object) -> None:
+    assert_both_agree(value)
+
+
+def test_both_ways_take_what_a_class_shows_for_what_it_holds_or_neither_does() -> None:
+    for value in HOSTILE:
+        assert_both_agree(value)
+        assert_both_agree([1.0, {"a": value}])
+        assert_both_agree(Holder((value,)))
+
+
+@pytest.mark.slow
+@AT_LENGTH
+@given(ANYTHING)
+def test_at_length_both_ways_write_and_refuse_the_same(value: object) -> None:
+    assert_both_agree(value)
+
+
+@DETERMINISTIC
+@given(st.lists(st.floats() | FLOATS))
+def test_both_ways_write_every_number_the_same(numbers: list[float]) -> None:
+    assert_both_agree(numbers)
+    for number in numbers:
+        assert_both_agree([number, {"n": number}])
+
+
+@pytest.mark.parametrize(
+    "number",
+    [1e-4, 1e-5, 1e-6, 1e-7, 1e15, 1e16, 1e17, 1e20, 1e21, 1e22, 2.0**52, 2.0**53, 2.0**63, 0.9999, 1.0, 5.0],
+)
+def test_both_ways_write_the_same_around_each_change_of_form(number: float) -> None:
+    for sign in (1, -1):
+        for beyond in (0, number, math.inf):
+            near = number
+            for _ in range(50):
+                assert_both_agree([sign * near])
+                near = math.nextafter(near, beyond)
+
+
+@pytest.mark.parametrize("plane", range(17))
+def test_both_ways_write_every_character_the_same(plane: int) -> None:
+    for code in range(plane << 16, (plane + 1) << 16, 1 if plane == 0 else 251):
+        assert_both_agree({"text": chr(code), "x" + chr(code): 1})
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1])
+@pytest.mark.parametrize("innermost", [1.0, "x", [], {}, UUID(int=1), datetime(2026, 1, 1, tzinfo=UTC)])
+def test_both_ways_nest_equally_deep(depth: int, innermost: object) -> None:
+    assert_both_agree(nested(depth, innermost))
+    assert_both_agree(Holder(nested(depth - 1, innermost)))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=event_type)
+@pytest.mark.usefixtures("quick_only")
+def test_every_event_goes_the_quick_way(kind: FlowEventKind) -> None:
+    plain = msgspec.structs.replace(kind, **{field: {"energy": -76.4, "n": 3} for field in json_fields(kind)})
+    assert canonical_json(plain) == rfc8785.dumps(msgspec.to_builtins(plain))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"smiles": "C/C=C\\C", "mass": 18.0, "charges": (-0.834, 0.417, 0.417), "xyz": [0.0, -1.0, 1e-5]},
+        {
+            "n": [MAX_INTEGER, -MAX_INTEGER],
+            "none": None,
+            "yes": True,
+            "\u00e9": "\u65e5\u672c",
+            "\U0001f600": 1,
+        },
+        {"trace": 'line\n\t"quoted" \x7f', "empty": [{}, [], ()]},
+        [[[1.5, 2.0], [3.0]], "a.0", "version 1.0"],
+    ],
+)
+@pytest.mark.usefixtures("quick_only")
+def test_what_scientists_store_goes_the_quick_way(value: Any) -> None:
+    assert canonical_json(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize("text", ["1.0,", "x.0]", "1.0}", ".0.0,,", "-0.0,"])
+@pytest.mark.parametrize("number", [1.0, 1e15, 1e16, 1e-6, 2.5])
+def test_text_that_looks_like_a_number_is_left_alone(text: str, number: float) -> None:
+    value: Any = {"n": number, "m": [2.0, 3.5], "text": text, text: 5.0}
+    assert canonical_json(value) == rfc8785.dumps(value)
+    assert canonical_json([number, text]) == rfc8785.dumps([number, text])
+    assert canonical_json([-number, text]) == rfc8785.dumps([-number, text])
+
+
+@pytest.mark.parametrize("key", ["\ud7ff", "\ue000", "\uf000", "\uffff"])
+def test_keys_at_the_end_of_the_plane_are_sorted_by_utf_16(key: str) -> None:
+    assert canonical_json({key: 1, "\U0001f600": 2}) == rfc8785.dumps({key: 1, "\U0001f600": 2})
+
+
+def test_a_key_twice_is_refused_whatever_its_class_says() -> None:
+    for value in ({Text("a"): 1, "a": 2}, {Text("a"): 1, Text("a"): 2}, [{Text("a"): 1, "a": 2}]):
+        with pytest.raises(InvalidPayload, match="has a key twice"):
+            canonical_json(value)
+
+
+def test_what_a_subclass_holds_as_text_is_what_is_checked() -> None:
+    assert canonical_json([Text("text")]) == b'["text"]'
+    for text in ("\0", "\ud800"):
+        with pytest.raises(InvalidPayload):
+            canonical_json([Text(text)])
+
+
+def test_a_list_that_denies_its_items_is_still_json() -> None:
+    assert canonical_json([Items([1, 2])]) == b'[["shown"]]'
+
+
+@DETERMINISTIC
+@given(I_JSON)
+def test_a_struct_is_written_as_its_members_are(value: object) -> None:
+    members: Any = {"a kind": "tagged", "firstHeld": value, "z": [value]}
+    assert canonical_json(Tagged(value, (value,))) == rfc8785.dumps(members)
