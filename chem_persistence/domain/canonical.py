@@ -43,7 +43,7 @@ def _plain_json(value: Any) -> bytes | None:
         if not encoded.isascii() or _BACKSLASH in encoded:
             check_text(encoded)
         return without_fractions(encoded, fractions) if fractions else encoded
-    except (NotPlain, TypeError, ValueError, AttributeError, RecursionError):
+    except (NotPlain, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
         return None
 
 

@@ -127,7 +127,7 @@ def _as_builtin(value: Any) -> Any:
     """Turn a UUID, enum, set, dataclass, ... into what JSON has; datetimes stay, to be looked at."""
     try:
         builtin = msgspec.to_builtins(value, order="deterministic", builtin_types=(datetime,))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise _Refused(f"cannot be JSON: {error}") from None
     except RecursionError:
         raise _Refused(f"is nested deeper than {MAX_DEPTH}") from None
