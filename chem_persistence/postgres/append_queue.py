@@ -32,12 +32,14 @@ class AppendQueue:
     """First come, first served, but for flows whose turn has to wait for a batch under way: one flow, one history.
 
     A batch has at most `max_events` events and `max_bytes` bytes, unless its only append has more: a huge one goes
-    alone, and those that came after it go with another batch.
+    alone, and those that came after it go with another batch. With `one_flow_each` a batch keeps to one flow, because a
+    transaction over several would be one over several servers.
     """
 
     def __init__(self, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self.one_flow_each = False
         self._waiting: dict[UUID, deque[QueuedAppend]] = {}
         self._ready: dict[
             UUID, None
@@ -71,6 +73,8 @@ class AppendQueue:
             if line:
                 break
             del self._waiting[flow_id]
+            if self.one_flow_each:
+                break
         return batch
 
     def give_back(self, appends: Iterable[QueuedAppend], flow_ids: Iterable[UUID]) -> None:

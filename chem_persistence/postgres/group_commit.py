@@ -19,6 +19,7 @@ from chem_persistence.postgres.append_queue import AppendQueue, QueuedAppend
 from chem_persistence.postgres.flow_heads import FlowHeads
 from chem_persistence.postgres.held_connection import HeldConnection
 from chem_persistence.postgres.session import call
+from chem_persistence.postgres.statements import FIND_DISTRIBUTION
 from chem_persistence.postgres.store_batch import answer_all, store_batch
 
 __all__ = ["GroupCommit"]
@@ -43,6 +44,7 @@ class GroupCommit:
         self._provider = provider
         self._heads = heads
         self._queue = AppendQueue()
+        self._learned = False
         self._max_writers = writers
         self._writers: dict[Task, HeldConnection] = {}
         self._idle: list[asyncio.Future[bool]] = []
@@ -132,7 +134,7 @@ class GroupCommit:
         task = _current()
         self._connecting.add(task)
         try:
-            await call(held, _nothing)
+            await call(held, self._learn)
         except Exception as error:  # noqa: BLE001  # each caller gets it
             if not any(other.is_held for other in self._writers.values()):
                 while batch := self._queue.take():
@@ -141,6 +143,13 @@ class GroupCommit:
         finally:
             self._connecting.discard(task)
         return held.is_held
+
+    async def _learn(self, connection: Connection) -> None:
+        """Find out, once, whether a transaction had better keep to one flow."""
+        if not self._learned:
+            (row,) = await connection.fetch(FIND_DISTRIBUTION)
+            self._queue.one_flow_each = row["distributed"]
+            self._learned = True
 
     async def _carry_out(
         self, batch: Sequence[QueuedAppend], provider: ConnectionProvider, patience: str | None
@@ -153,6 +162,7 @@ class GroupCommit:
                 batch = self._batches[task] = [append for append in batch if append not in alone]
                 waiting = _start(self._carry_out(alone, self._provider, None))
                 self._batches[waiting] = alone
+                waiting.add_done_callback(self._never_begun)
         except asyncio.CancelledError:
             if any(not append.answered.done() for append in batch):
                 answer_all(batch, StoreUnavailable("the writer was cancelled"))
@@ -162,6 +172,11 @@ class GroupCommit:
         finally:
             del self._batches[task]
             self._hand_out(batch)
+
+    def _never_begun(self, waiting: Task) -> None:
+        """Put away what a task that was cancelled before its first step had under way."""
+        if waiting in self._batches:
+            self._hand_out(self._batches.pop(waiting))
 
     def _hand_out(self, batch: Sequence[QueuedAppend]) -> None:
         """Give the callers their answers; what has none has to be tried again, unless nobody waits for it."""
@@ -178,10 +193,6 @@ class GroupCommit:
         self._queue.give_back(again, {append.request.flow_id for append in batch})
         if self._queue:
             self._rouse()
-
-
-async def _nothing(_: Connection) -> None:
-    """Do nothing with a connection but have it."""
 
 
 def _start(work: Coroutine[Any, Any, None]) -> Task:

@@ -16,6 +16,7 @@ def statement(name: str) -> str:
 
 
 APPEND_EVENTS = statement("events/append_events")
+FIND_DISTRIBUTION = statement("events/find_distribution")
 READ_EVENTS_BY_ID = statement("events/read_events_by_id")
 READ_FLOW_EVENTS = statement("events/read_flow_events")
 READ_FLOW_HEADS = statement("events/read_flow_heads")

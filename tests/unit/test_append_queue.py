@@ -1,0 +1,126 @@
+"""The order in which waiting appends go, and how many go together."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from chem_persistence import StepSignal
+from chem_persistence.append_request import append_request
+from chem_persistence.postgres.append_queue import AppendQueue, QueuedAppend
+
+A, B, C = (UUID(int=number) for number in (1, 2, 3))
+
+
+def append(flow_id: UUID, *, events: int = 1, data: Any = None) -> QueuedAppend:
+    request = append_request(
+        flow_id,
+        [StepSignal(0, "acquire", "said", data)] * events,
+        artifacts=(),
+        expected_version=None,
+        event_ids=None,
+        metadata=None,
+        ts=datetime(2026, 1, 1, tzinfo=UTC),
+        max_artifact_bytes=1,
+    )
+    return QueuedAppend(request, None, asyncio.get_running_loop().create_future())
+
+
+def queue_of(*appends: QueuedAppend, max_events: int = 10, max_bytes: int = 10_000) -> AppendQueue:
+    queue = AppendQueue(max_events, max_bytes)
+    for each in appends:
+        queue.put(each)
+    return queue
+
+
+def flows(batch: list[QueuedAppend]) -> list[UUID]:
+    return [each.request.flow_id for each in batch]
+
+
+async def test_appends_of_one_flow_go_side_by_side_and_in_order() -> None:
+    first, second, third = append(A), append(B), append(A)
+    assert queue_of(first, second, third).take() == [first, third, second]
+
+
+async def test_a_flow_whose_batch_is_under_way_waits() -> None:
+    first, second, other = append(A), append(A), append(B)
+    queue = queue_of(first)
+    assert queue.take() == [first]
+    queue.put(second)
+    queue.put(other)
+    assert queue.take() == [other]
+    assert not queue
+    queue.give_back([], [A])
+    assert queue.take() == [second]
+
+
+async def test_what_has_to_be_tried_again_goes_before_what_came_later() -> None:
+    first, second, third = append(A), append(A), append(A)
+    queue = queue_of(first, second)
+    queue.take()
+    queue.put(third)
+    queue.give_back([first, second], [A])
+    assert queue.take() == [first, second, third]
+
+
+async def test_a_batch_ends_where_it_would_have_too_many_events() -> None:
+    queue = queue_of(append(A, events=6), append(B, events=4), append(C, events=1))
+    assert flows(queue.take()) == [A, B]
+    assert flows(queue.take()) == [C]
+
+
+async def test_a_batch_ends_where_it_would_have_too_many_bytes() -> None:
+    queue = queue_of(append(A, data="x" * 4_000), append(B, data="x" * 4_000), append(C, data="x" * 4_000))
+    assert flows(queue.take()) == [A, B]
+    assert flows(queue.take()) == [C]
+
+
+async def test_a_huge_append_goes_alone_and_holds_up_nobody_behind_it() -> None:
+    queue = queue_of(append(A, events=100), append(B), append(C))
+    assert flows(queue.take()) == [A]
+    assert flows(queue.take()) == [B, C]
+
+
+async def test_a_huge_append_is_not_held_up_by_small_ones_for_ever() -> None:
+    queue = queue_of(append(A), append(B, events=100), append(C))
+    assert flows(queue.take()) == [A]
+    queue.give_back([], [A])
+    queue.put(append(A))
+    assert flows(queue.take()) == [B]
+    assert flows(queue.take()) == [C, A]
+
+
+async def test_the_rest_of_a_long_line_goes_after_the_other_flows() -> None:
+    line = [append(A, events=6) for _ in range(2)]
+    queue = queue_of(*line, append(B, events=6))
+    assert queue.take() == line[:1]
+    assert flows(queue.take()) == [B]
+    queue.give_back([], [A, B])
+    assert queue.take() == line[1:]
+
+
+async def test_an_append_that_nobody_waits_for_is_forgotten() -> None:
+    first, second = append(A), append(A)
+    queue = queue_of(first, second)
+    queue.remove(first)
+    assert queue.take() == [second]
+    queue.remove(second)  # under way: not the queue's any more
+    queue.give_back([], [A])
+    assert not queue
+    assert queue.take() == []
+
+
+async def test_a_flow_that_is_forgotten_whole_leaves_nothing_behind() -> None:
+    only = append(A)
+    queue = queue_of(only)
+    queue.remove(only)
+    assert not queue
+    queue.put(append(A))
+    assert flows(queue.take()) == [A]
+
+
+async def test_a_batch_may_keep_to_one_flow() -> None:
+    queue = queue_of(append(A), append(B), append(A))
+    queue.one_flow_each = True
+    assert flows(queue.take()) == [A, A]
+    assert flows(queue.take()) == [B]
