@@ -2,6 +2,8 @@
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV ?= .venv
+BENCH_VENV ?= .venv-bench
+BENCH_ARGS ?=
 BIN := $(VENV)/bin
 DEMO_DATA ?= data/demo
 PYTEST_ARGS ?=
@@ -10,7 +12,7 @@ SEED ?=
 FAULT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-containers torture check format snapshot up down build clean
+.PHONY: help demo test test-long test-containers torture bench bench-quick check format snapshot up down build clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +32,13 @@ $(VENV)/.dev: pyproject.toml
 	@echo "installing into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(BENCH_VENV)/.bench: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: name one with make PYTHON=..." >&2; exit 1; }
+	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	@echo "installing into $(BENCH_VENV) ..."
+	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
 
 # ---- what a person types
 
@@ -58,6 +67,13 @@ test-containers: $(VENV)/.dev ## run the tests on a PostgreSQL container (CHEM_T
 torture: $(VENV)/.dev ## inject faults for MINUTES (1) under load and check the log; SEED=... repeats a schedule
 	@$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(FAULT),--only "$(FAULT)")
 
+bench: $(BENCH_VENV)/.bench ## measure against pgbench, plain INSERT, COPY and peers; draw the plots (30 minutes, 8 GB of disk)
+	@$(BENCH_VENV)/bin/python -m benchmarks $(BENCH_ARGS)
+	@$(BENCH_VENV)/bin/python -m benchmarks.plots
+
+bench-quick: $(BENCH_VENV)/.bench ## the same in 3 minutes, roughly, and without plots
+	@$(BENCH_VENV)/bin/python -m benchmarks --quick $(BENCH_ARGS)
+
 check: $(VENV)/.dev ## lint, format check, types, import arrows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -83,4 +99,4 @@ build: $(VENV)/.dev ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --outdir dist .
 
 clean: ## remove what the targets made, but not data/
-	@rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) $(BENCH_VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

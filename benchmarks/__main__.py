@@ -1,0 +1,77 @@
+"""Measure the library against its floors and its peers, and print every goal with its measured value.
+
+python -m benchmarks [--quick] [--only append peers reads growth imports] [--rounds N] [--results DIRECTORY]
+"""
+
+import argparse
+import asyncio
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.plan import FULL, PARTS, QUICK, Plan
+from benchmarks.report import Report
+from benchmarks.run import Run
+from benchmarks.summary import summary
+
+_RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument(
+        "--quick", action="store_true", help="short slices and few rounds: under three minutes"
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to run")
+    parser.add_argument("--rounds", type=int, help="rounds of every part")
+    parser.add_argument("--seconds", type=float, help="length of a slice")
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="where results.json is written")
+    arguments = parser.parse_args()
+    plan = _plan(arguments)
+    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
+    begun = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - begun:5.0f} s  {line}", file=sys.stderr, flush=True)
+
+    directory = Path(tempfile.mkdtemp(prefix="chem-benchmarks-"))
+    try:
+        report = asyncio.run(_measured(Run(plan, command, directory, say)))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit("stopped: nothing is written")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    (arguments.results / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    text = summary(report)
+    (arguments.results / "summary.txt").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+async def _measured(run: Run) -> Report:
+    """Measure; whoever ends this process ends its server and competitors too."""
+    this = asyncio.current_task()
+    assert this is not None  # noqa: S101  # a coroutine runs in one
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
+    return await run.report()
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    plan = msgspec.structs.replace(QUICK if arguments.quick else FULL, parts=arguments.only)
+    if arguments.rounds is not None:
+        rounds = dict.fromkeys(("rounds", "growth_rounds", "read_rounds", "import_rounds"), arguments.rounds)
+        plan = msgspec.structs.replace(plan, **rounds)
+    if arguments.seconds is not None:
+        plan = msgspec.structs.replace(plan, seconds=arguments.seconds, growth_seconds=arguments.seconds)
+    return plan
+
+
+if __name__ == "__main__":
+    main()

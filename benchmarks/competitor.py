@@ -1,0 +1,20 @@
+"""What takes part in a run: one small module each, run in a process of its own."""
+
+from typing import Protocol
+
+from benchmarks.load import Load, Slice
+
+__all__ = ["Competitor"]
+
+
+class Competitor(Protocol):
+    """Something that makes events durable, or reads them."""
+
+    async def open(self, url: str) -> None:
+        """Connect to a database of its own, and make its tables."""
+
+    async def run(self, load: Load) -> Slice:
+        """Do a slice; called once a round."""
+
+    async def close(self) -> None:
+        """Disconnect."""

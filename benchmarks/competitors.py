@@ -1,0 +1,117 @@
+"""Who takes part, by name: the module and the class, imported only in the process that runs it."""
+
+import importlib
+
+import msgspec
+
+from benchmarks.competitor import Competitor
+from benchmarks.growth_database import growth_database
+
+__all__ = ["COMPETITORS", "GROWTH_SIZES", "PEERS", "load_competitor"]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """Where a competitor is, the database it works in, and what counts as one of its events."""
+
+    place: str
+    database: str
+    event: str
+
+
+GROWTH_SIZES = {
+    "10 thousand": 10_000,
+    "100 thousand": 100_000,
+    "1 million": 1_000_000,
+    "10 million": 10_000_000,
+}
+
+COMPETITORS = {
+    "ours": Entry("benchmarks.ours:Events", "ours", "one event of a flow of ten, version known"),
+    "ours, version unknown": Entry("benchmarks.ours:UnknownVersion", "ours", "the same, appended at the end"),
+    "ours, signals": Entry("benchmarks.ours:Signals", "ours", "one StepSignal, which touches no step row"),
+    "ours, batches": Entry("benchmarks.ours:Batches", "ours", "one of 500 StepSignals of one append_kinds"),
+    "ours, artifact": Entry("benchmarks.ours:Artifacts", "ours_artifacts", "a StepFinished and 4 KB of JSON"),
+    "plain INSERT": Entry("benchmarks.reference:PlainInsert", "plain", "one row, held connection"),
+    "COPY": Entry("benchmarks.reference:Copy", "plain", "one of 500 rows of one COPY"),
+    "ours, replay": Entry(
+        "benchmarks.reads:Replay", "reads", "one of 100,000 that `load` replays to an instance"
+    ),
+    "row floor": Entry("benchmarks.reads:RowFloor", "reads", "one of the same rows, undecoded"),
+    "ours, list of ten": Entry(
+        "benchmarks.reads:FlowsOfTen", "reads", "one of a flow of ten that `list` gives"
+    ),
+    "row floor of ten": Entry("benchmarks.reads:RowFloorOfTen", "reads", "one of the same rows, undecoded"),
+    "eventsourcing replay": Entry(
+        "benchmarks.peers.eventsourcing_application:Replay", "es_replay", "one of 100,000 that `get` replays"
+    ),
+    "eventsourcing recorder": Entry(
+        "benchmarks.peers.eventsourcing_recorder:Single", "es_recorder", "one stored event, a thread a flow"
+    ),
+    "eventsourcing recorder, batched": Entry(
+        "benchmarks.peers.eventsourcing_recorder:Batched", "es_recorder", "the same, one insert for all flows"
+    ),
+    "eventsourcing application": Entry(
+        "benchmarks.peers.eventsourcing_application:Single", "es_application", "one event, a thread a flow"
+    ),
+    "eventsourcing application, functions": Entry(
+        "benchmarks.peers.eventsourcing_application:Functions",
+        "es_functions",
+        "the same, by a function in the database",
+    ),
+    "eventsourcing application, batched": Entry(
+        "benchmarks.peers.eventsourcing_application:Batched",
+        "es_functions",
+        "the same, one save for all flows",
+    ),
+    "LangGraph saver": Entry(
+        "benchmarks.peers.langgraph_saver:SharedSaver", "langgraph", "one aput with its aput_writes"
+    ),
+    "LangGraph saver, one a flow": Entry(
+        "benchmarks.peers.langgraph_saver:SaverAFlow", "langgraph", "the same, a saver for each flow"
+    ),
+    "DBOS": Entry(
+        "benchmarks.peers.dbos_steps:AsyncSteps",
+        "dbos",
+        "one async step; start and end of its workflow count too",
+    ),
+    "DBOS, threads": Entry(
+        "benchmarks.peers.dbos_steps:ThreadSteps", "dbos_threads", "the same, a thread a flow"
+    ),
+    "pgqueuer": Entry("benchmarks.peers.pgqueuer_jobs:Single", "pgqueuer", "one job enqueued"),
+    "pgqueuer, batched": Entry(
+        "benchmarks.peers.pgqueuer_jobs:Batched", "pgqueuer_batched", "the same, one enqueue for all flows"
+    ),
+    "procrastinate": Entry("benchmarks.peers.procrastinate_jobs:Single", "procrastinate", "one job deferred"),
+    "procrastinate, batched": Entry(
+        "benchmarks.peers.procrastinate_jobs:Batched",
+        "procrastinate_batched",
+        "the same, one batch_defer for all flows",
+    ),
+}
+
+COMPETITORS |= {
+    f"growth {operation}, {size}": Entry(f"benchmarks.{place}", growth_database(events), event)
+    for size, events in GROWTH_SIZES.items()
+    for operation, place, event in (
+        ("append", "ours:Events", "one event of a new flow of ten, version known"),
+        ("list", "growth:List", "one of a flow of ten that `list` gives"),
+        ("last event", "growth:LastEvent", "one last event"),
+    )
+}
+
+PEERS = (
+    "eventsourcing recorder",
+    "eventsourcing application",
+    "LangGraph saver",
+    "DBOS",
+    "pgqueuer",
+    "procrastinate",
+)
+"""A peer's modes are the competitors whose names begin with the peer's."""
+
+
+def load_competitor(name: str) -> Competitor:
+    """Import and make a competitor."""
+    module, _, factory = COMPETITORS[name].place.partition(":")
+    competitor: Competitor = getattr(importlib.import_module(module), factory)()
+    return competitor

@@ -1,0 +1,122 @@
+"""The goals of the project, each judged by what a run measured."""
+
+from collections.abc import Iterator
+
+from benchmarks.competitors import GROWTH_SIZES, PEERS
+from benchmarks.missing import unbuilt
+from benchmarks.report import P50, RATE, Report
+from benchmarks.spread import Spread
+from benchmarks.verdicts import Line, at_least, at_most, unmeasured
+
+__all__ = ["judge"]
+
+
+def judge(report: Report) -> list[Line]:
+    """Give a line for every goal, in the order of the project's list."""
+    return [
+        *_against_pgbench(report),
+        *_against_peers(report),
+        _cpu(report),
+        *_replay(report),
+        unbuilt("open a flow of 100,000 events with a snapshot", "at most 5 ms", "snapshot"),
+        *_growth(report),
+        unbuilt("growth: p50 of a feed page", "at most 1.3 x", "feed", "subscri"),
+        *_imports(report),
+    ]
+
+
+def _against_pgbench(report: Report) -> Iterator[Line]:
+    best = report.best_of("pgbench")
+    note = _missing(report, "pgbench") if best is None else f"best with {best.rpartition('/')[2]} clients"
+    for flows, target in ((32, 2), (128, 3), (1000, 5)):
+        found = report.ratio(f"ours/{flows}", best or "", RATE)
+        yield at_least(f"append, {flows} concurrent flows", target, "x pgbench's best", found, note)
+    yield at_most(
+        "append, one at a time, p50",
+        1.25,
+        "x one prepared INSERT",
+        report.ratio("ours/1", "plain INSERT/1", P50),
+        _missing(report, "plain INSERT"),
+    )
+    best = report.best_of("pgbench, artifact")
+    note = (
+        _missing(report, "pgbench, artifact") if best is None else f"with {best.rpartition('/')[2]} clients"
+    )
+    found = report.ratio("ours, artifact/32", best or "", RATE)
+    yield at_least("event + 4 KB artifact, 32 concurrent", 2, "x pgbench's best", found, note)
+
+
+def _against_peers(report: Report) -> Iterator[Line]:
+    for peer in PEERS:
+        for flows, target in ((32, 5.0), (1, 1.5)):
+            modes = [key for key in report.slices if key.startswith(peer) and key.endswith(f"/{flows}")]
+            best = report.best(modes)
+            found = report.ratio(f"ours/{flows}", best or "", RATE)
+            note = _missing(report, peer) if best is None else _mode(report, peer, best)
+            load = "32 concurrent, best mode" if flows > 1 else "one at a time"
+            yield at_least(f"{peer}, {load}", target, "x", found, note)
+
+
+def _mode(report: Report, peer: str, best: str) -> str:
+    """Name the mode that was best, and where one caller acted for all flows, the figure when none does."""
+    mode = best.rpartition("/")[0].removeprefix(peer).removeprefix(", ")
+    if mode != "batched":
+        return mode
+    single = report.ratio("ours/32", f"{peer}/32", RATE)
+    return f"batched by one caller; {single.median:.1f} x when each flow calls" if single else "batched"
+
+
+def _cpu(report: Report) -> Line:
+    def microseconds(client: bool, server: bool) -> Spread | None:  # noqa: FBT001  # two switches, named at each call
+        return report.spread_of(
+            "ours/128",
+            lambda done: (client * done.client_cpu + server * done.server_cpu) / max(done.events, 1) * 1e6,
+        )
+
+    client, server = microseconds(client=True, server=False), microseconds(client=False, server=True)
+    note = f"= {client.median:.1f} + {server.median:.1f}" if client and server else ""
+    total = microseconds(client=True, server=True)
+    return at_most("CPU an event, client + server, at 128", 45, "us", total, note)
+
+
+def _replay(report: Report) -> Iterator[Line]:
+    ours = "ours, replay/1"
+    goal = "replay of 100,000 events to an instance"
+    yield at_least(goal, 0.75, "of the row floor", report.ratio(ours, "row floor/1", RATE))
+    peak = report.spread_of(ours, lambda done: done.peak_bytes / 2**20)
+    highest = Spread(peak.high, peak.low, peak.high) if peak else None
+    yield at_most(f"{goal}, peak memory", 32, "MiB", highest, "the highest round counts" if peak else "")
+    other = "eventsourcing replay"
+    found = report.ratio(ours, f"{other}/1", RATE)
+    yield at_least(goal, 2, "x eventsourcing", found, _missing(report, other))
+
+
+def _growth(report: Report) -> Iterator[Line]:
+    measured = [
+        name
+        for name in GROWTH_SIZES
+        if any(key.startswith(f"growth append, {name}") for key in report.slices)
+    ]
+    largest = measured[-1] if measured else ""
+    for operation in ("append", "list", "last event"):
+        keys = [f"growth {operation}, {name}/1" for name in ("10 thousand", largest)]
+        found = report.ratio(keys[1], keys[0], P50) if len(measured) > 1 else None
+        goal, note = f"growth: p50 of {operation}", f"10 thousand to {largest} events" if found else ""
+        if largest == "10 million" or found is None:
+            yield at_most(goal, 1.3, "x", found, note)
+        else:
+            yield unmeasured(goal, "at most 1.3 x", f"{found.text()} only from {note}")
+
+
+def _imports(report: Report) -> Iterator[Line]:
+    whole = beyond = None
+    if report.imports is not None:
+        whole, beyond = report.imports.whole.scaled(1000), report.imports.beyond.scaled(1000)
+    yield at_most("import chem_persistence", 150, "ms", whole)
+    yield at_most("import chem_persistence, beyond asyncpg and msgspec", 40, "ms", beyond)
+
+
+def _missing(report: Report, competitor: str) -> str:
+    """Say why a competitor, or the last of its modes, has no figures."""
+    reasons = [why for name, why in report.failures.items() if name.startswith(competitor)]
+    return reasons[-1] if reasons else ""

@@ -1,0 +1,34 @@
+"""How long `import chem_persistence` takes, in processes of their own."""
+
+import subprocess
+import sys
+
+__all__ = ["ImportTimes", "time_imports"]
+
+import msgspec
+
+from benchmarks.spread import Spread, spread
+
+_ALONE = (
+    "import time; begun = time.perf_counter(); import chem_persistence; print(time.perf_counter() - begun)"
+)
+_BEYOND = f"import asyncpg, msgspec; {_ALONE}"
+
+
+class ImportTimes(msgspec.Struct, frozen=True):
+    """Seconds of the whole import, and of what it adds to asyncpg and msgspec."""
+
+    whole: Spread
+    beyond: Spread
+
+
+def time_imports(rounds: int) -> ImportTimes:
+    """Time both, taking turns, after a first run that fills the caches of bytecode."""
+    _time(_ALONE)
+    pairs = [(_time(_ALONE), _time(_BEYOND)) for _ in range(rounds)]
+    return ImportTimes(spread(whole for whole, _ in pairs), spread(beyond for _, beyond in pairs))
+
+
+def _time(program: str) -> float:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return float(done.stdout)

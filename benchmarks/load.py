@@ -1,0 +1,154 @@
+"""What a competitor is asked to do for a slice of a round, what came of it, and the clock around it."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from benchmarks.cpu import read_memory, reset_peak_memory, server_cpu_seconds
+from benchmarks.spread import percentile
+
+__all__ = ["Append", "Load", "Slice", "ThreadAppend", "drive", "drive_threads"]
+
+Append = Callable[[], Awaitable[int]]
+"""Does one call and says how many events became durable by it (or were read)."""
+
+ThreadAppend = Callable[[], int]
+
+
+class Load(msgspec.Struct, frozen=True):
+    """`flows` at once, each one call after another: for `seconds` after `warmup`, or `calls` times each, no warm-up.
+
+    `server` is the process id of the postmaster, whose CPU is counted.
+    """
+
+    server: int
+    flows: int = 1
+    seconds: float = 1.0
+    warmup: float = 0.3
+    calls: int = 0
+
+
+class Slice(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done in `seconds`; latencies are of calls; `peak_bytes` is above what the process had before."""
+
+    events: float
+    seconds: float
+    client_cpu: float
+    server_cpu: float
+    p50: float
+    p99: float | None
+    peak_bytes: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Events a second."""
+        return self.events / self.seconds
+
+
+class _Window:
+    """The part of a slice that counts, and the CPU that was used in it.
+
+    A call that overlaps with an end of the window counts in part, so that long calls do not make it coarse.
+    """
+
+    def __init__(self, load: Load) -> None:
+        self._server = load.server
+        self._calls: list[tuple[float, float, int]] = []
+        self._begin = self._end = (0.0, 0.0, 0.0)
+        self.over = False
+        reset_peak_memory()
+        self._memory = read_memory("VmRSS")
+
+    def open(self) -> None:
+        self._begin = self._read_clocks()
+
+    def close(self) -> None:
+        self._end = self._read_clocks()
+        self.over = True
+
+    def call_ended(self, begun: float, events: int) -> None:
+        now = time.perf_counter()
+        self._calls.append((begun, now, events))
+
+    def result(self) -> Slice:
+        opened, closed = self._begin[0], self._end[0]
+        inside = [
+            (ended - begun, events * (min(ended, closed) - max(begun, opened)) / (ended - begun))
+            for begun, ended, events in self._calls
+            if ended > opened and begun < closed
+        ]
+        latencies = sorted(latency for latency, _ in inside)
+        return Slice(
+            events=sum(events for _, events in inside),
+            seconds=closed - opened,
+            client_cpu=self._end[1] - self._begin[1],
+            server_cpu=self._end[2] - self._begin[2],
+            p50=percentile(latencies, 0.5),
+            p99=percentile(latencies, 0.99),
+            peak_bytes=read_memory("VmHWM") - self._memory,
+        )
+
+    def _read_clocks(self) -> tuple[float, float, float]:
+        return time.perf_counter(), time.process_time(), server_cpu_seconds(self._server)
+
+
+async def drive(appends: Sequence[Append], load: Load) -> Slice:
+    """Run each of `appends` in a task of its own."""
+    window = _Window(load)
+
+    async def flow(append: Append) -> None:
+        left = load.calls or -1
+        while left and not window.over:
+            begun = time.perf_counter()
+            window.call_ended(begun, await append())
+            left -= 1
+
+    async with asyncio.TaskGroup() as tasks:
+        if load.calls:
+            window.open()
+        flows = [tasks.create_task(flow(append)) for append in appends]
+        if load.calls:
+            await asyncio.wait(flows)
+        else:
+            await asyncio.sleep(load.warmup)
+            window.open()
+            await asyncio.sleep(load.seconds)
+        window.close()
+    return window.result()
+
+
+async def drive_threads(appends: Sequence[ThreadAppend], load: Load) -> Slice:
+    """Run each of `appends` in a thread of its own, while the event loop goes on."""
+    window = _Window(load)
+    failures: list[Exception] = []
+
+    def flow(append: ThreadAppend) -> None:
+        left = load.calls or -1
+        try:
+            while left and not window.over:
+                begun = time.perf_counter()
+                window.call_ended(begun, append())
+                left -= 1
+        except Exception as error:  # noqa: BLE001  # raised below, by the thread that everybody waits for
+            failures.append(error)
+
+    threads = [threading.Thread(target=flow, args=(append,), daemon=True) for append in appends]
+    if load.calls:
+        window.open()
+    for thread in threads:
+        thread.start()
+    if not load.calls:
+        await asyncio.sleep(load.warmup)
+        window.open()
+        await asyncio.sleep(load.seconds)
+        window.close()
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    if load.calls:
+        window.close()
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} of {len(threads)} threads failed", failures)
+    return window.result()

@@ -1,0 +1,119 @@
+"""chem_persistence itself, through its public names."""
+
+import itertools
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from benchmarks.history import FLOW_OF_TEN, conformer
+from benchmarks.load import Append, Load, Slice, drive
+from chem_persistence import (
+    Artifact,
+    FlowEventKind,
+    PgEventStore,
+    PoolProvider,
+    StepFinished,
+    StepSignal,
+    build_pool,
+)
+
+__all__ = ["Artifacts", "Batches", "Events", "Signals", "UnknownVersion"]
+
+
+class _Appending:
+    """Appends with a pool and a store as they come: no option is set."""
+
+    _pool: "asyncpg.Pool[asyncpg.Record]"
+    _store: PgEventStore
+
+    async def open(self, url: str) -> None:
+        self._pool = await build_pool(url)
+        self._store = PgEventStore(PoolProvider(self._pool))
+
+    async def run(self, load: Load) -> Slice:
+        return await drive([self._flow() for _ in range(load.flows)], load)
+
+    async def close(self) -> None:
+        await self._store.aclose()
+        await self._pool.close()
+
+    def _flow(self) -> Append:
+        raise NotImplementedError
+
+
+class Events(_Appending):
+    """One event a call, as an engine appends it: a flow of ten, then the next one, `expected_version` known."""
+
+    expects_version = True
+
+    def _flow(self) -> Append:
+        events = self._events()
+
+        async def append() -> int:
+            flow_id, version, kind = next(events)
+            expected = version if self.expects_version else None
+            await self._store.append_kind(flow_id, kind, expected_version=expected)
+            return 1
+
+        return append
+
+    def _events(self) -> "itertools.chain[tuple[UUID, int, FlowEventKind]]":
+        return itertools.chain.from_iterable(
+            ((flow_id, version, kind) for version, kind in enumerate(FLOW_OF_TEN))
+            for flow_id in iter(uuid4, None)
+        )
+
+
+class UnknownVersion(Events):
+    """The same, appended at the end of the flow, wherever that is: `expected_version=None`."""
+
+    expects_version = False
+
+
+class Signals(_Appending):
+    """One StepSignal a call, which changes no row of `workflow_step_executions`."""
+
+    def _flow(self) -> Append:
+        flow_id, versions = uuid4(), itertools.count()
+
+        async def append() -> int:
+            version = next(versions)
+            kind = StepSignal(0, "embed_conformers", "progress", {"iteration": version})
+            await self._store.append_kind(flow_id, kind, expected_version=version)
+            return 1
+
+        return append
+
+
+class Batches(_Appending):
+    """500 StepSignals a call, by `append_kinds`: the way to bring in a history."""
+
+    size = 500
+
+    def _flow(self) -> Append:
+        flow_id, versions = uuid4(), itertools.count(step=self.size)
+        kinds = [StepSignal(0, "embed_conformers", "progress", {"iteration": i}) for i in range(self.size)]
+
+        async def append() -> int:
+            await self._store.append_kinds(flow_id, kinds, expected_version=next(versions))
+            return self.size
+
+        return append
+
+
+class Artifacts(_Appending):
+    """A StepFinished with a new JSON artifact of 4 KB a call; making the artifact counts, as every user has to."""
+
+    _numbers = itertools.count()
+
+    def _flow(self) -> Append:
+        flow_id, versions = uuid4(), itertools.count()
+
+        async def append() -> int:
+            version = next(versions)
+            artifact = Artifact.from_payload(kind="Conformer", payload=conformer(next(self._numbers)))
+            kind = StepFinished(0, "embed_conformers", (artifact.hash,), artifact.hash)
+            await self._store.append_kind(flow_id, kind, artifacts=[artifact], expected_version=version)
+            return 1
+
+        return append

@@ -1,0 +1,73 @@
+"""DBOS: workflows of steps, each step's output checkpointed before the next one runs."""
+
+from dbos import DBOS
+
+from benchmarks.history import ROWS_OF_TEN
+from benchmarks.load import Load, Slice, drive, drive_threads
+
+__all__ = ["AsyncSteps", "ThreadSteps"]
+
+_STEPS = 8
+_EVENTS = _STEPS + 2
+"""The start and the end of the workflow are recorded too, as our first and last event are."""
+
+
+@DBOS.step()
+async def async_step(index: int) -> str:
+    """Do nothing but give an output."""
+    return ROWS_OF_TEN[index + 1][1]
+
+
+@DBOS.workflow()
+async def async_flow() -> None:
+    """Run the steps one after another."""
+    for index in range(_STEPS):
+        await async_step(index)
+
+
+@DBOS.step()
+def thread_step(index: int) -> str:
+    """Do nothing but give an output."""
+    return ROWS_OF_TEN[index + 1][1]
+
+
+@DBOS.workflow()
+def thread_flow() -> None:
+    """Run the steps one after another."""
+    for index in range(_STEPS):
+        thread_step(index)
+
+
+class AsyncSteps:
+    """A workflow of async steps a call."""
+
+    async def open(self, url: str) -> None:
+        """Launch DBOS, which makes its tables."""
+        DBOS(config={"name": "benchmark", "system_database_url": url})
+        DBOS.launch()
+
+    async def run(self, load: Load) -> Slice:
+        """Run a slice, a task a flow."""
+
+        async def append() -> int:
+            await async_flow()
+            return _EVENTS
+
+        return await drive([append] * load.flows, load)
+
+    async def close(self) -> None:
+        """Stop its threads."""
+        DBOS.destroy()
+
+
+class ThreadSteps(AsyncSteps):
+    """A workflow of ordinary steps a call, a thread a flow."""
+
+    async def run(self, load: Load) -> Slice:
+        """Run a slice in threads."""
+
+        def append() -> int:
+            thread_flow()
+            return _EVENTS
+
+        return await drive_threads([append] * load.flows, load)

@@ -1,0 +1,102 @@
+"""What a run does: which competitors, under which loads, for how long."""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from benchmarks.competitors import COMPETITORS, PEERS
+from benchmarks.load import Load
+from benchmarks.rounds import Task
+
+__all__ = ["FULL", "PARTS", "QUICK", "Plan", "appending", "growing", "reading"]
+
+PARTS = ("append", "peers", "reads", "growth", "imports")
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Rounds and seconds of each part; pgbench's seconds are whole."""
+
+    parts: Sequence[str] = PARTS
+    rounds: int = 7
+    seconds: float = 1.5
+    warmup: float = 0.5
+    pgbench_seconds: int = 2
+    pgbench_clients: Sequence[int] = (8, 16, 32, 64, 128)
+    growth_sizes: Sequence[str] = ("10 thousand", "1 million", "10 million")
+    growth_rounds: int = 9
+    growth_seconds: float = 1.0
+    read_rounds: int = 5
+    small_flows: int = 10_000
+    import_rounds: int = 15
+
+
+FULL = Plan()
+
+QUICK = Plan(
+    rounds=3,
+    seconds=0.4,
+    warmup=0.15,
+    pgbench_seconds=1,
+    pgbench_clients=(16, 32, 128),
+    growth_sizes=("10 thousand", "100 thousand"),
+    growth_rounds=3,
+    growth_seconds=0.3,
+    read_rounds=2,
+    small_flows=1_000,
+    import_rounds=5,
+)
+
+
+def appending(plan: Plan, server: int) -> Iterator[Task]:
+    """Give the tasks that append, those of the peers among them, so that all take turns."""
+    load = Load(server=server, seconds=plan.seconds, warmup=plan.warmup)
+    if "append" in plan.parts:
+        yield from _by_pgbench(plan, msgspec.structs.replace(load, seconds=float(plan.pgbench_seconds)))
+        for flows in (1, 8, 32, 128, 1000):
+            yield _task("ours", load, flows)
+        for name in ("ours, version unknown", "ours, signals", "ours, artifact", "plain INSERT"):
+            yield _task(name, load, 32)
+        for name in ("ours, batches", "COPY", "plain INSERT"):
+            yield _task(name, load, 1)
+    elif "peers" in plan.parts:
+        yield from (_task("ours", load, flows) for flows in (1, 32))
+    if "peers" in plan.parts:
+        yield from _by_peers(load)
+
+
+def _by_pgbench(plan: Plan, load: Load) -> Iterator[Task]:
+    for clients in plan.pgbench_clients:
+        yield _task("pgbench", load, clients)
+    for clients in plan.pgbench_clients[::2]:
+        yield _task("pgbench, artifact", load, clients)
+
+
+def _by_peers(load: Load) -> Iterator[Task]:
+    for name in [name for name in COMPETITORS if name.startswith(PEERS)]:
+        yield _task(name, load, 32)
+        if not name.endswith("batched"):
+            yield _task(name, load, 1)
+
+
+def reading(plan: Plan, server: int) -> Iterator[Task]:
+    """Give the tasks that read: whole flows of 100,000 by calls, flows of ten by time."""
+    whole = Load(server=server, calls=1)
+    yield _task("ours, replay", whole, 1)
+    yield _task("row floor", whole, 1)
+    if "peers" in plan.parts:
+        yield _task("eventsourcing replay", whole, 1)
+    small = Load(server=server, seconds=plan.seconds, warmup=plan.warmup)
+    yield _task("ours, list of ten", small, 32)
+    yield _task("row floor of ten", small, 32)
+
+
+def growing(plan: Plan, server: int) -> Iterator[Task]:
+    """Give the tasks on databases that have grown; the sizes take turns."""
+    load = Load(server=server, seconds=plan.growth_seconds, warmup=plan.warmup)
+    for operation in ("append", "list", "last event"):
+        for size in plan.growth_sizes:
+            yield _task(f"growth {operation}, {size}", load, 1)
+
+
+def _task(competitor: str, load: Load, flows: int) -> Task:
+    return Task(competitor, msgspec.structs.replace(load, flows=flows))

@@ -1,0 +1,101 @@
+"""The floors: a plain prepared INSERT on held connections, and COPY, into tables without what makes ours safe."""
+
+import itertools
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import asyncpg
+
+from benchmarks.history import ROWS_OF_TEN
+from benchmarks.load import Append, Load, Slice, drive
+from benchmarks.statements import read_sql
+from chem_persistence import build_pool
+
+__all__ = ["Copy", "PlainInsert", "make_plain_tables"]
+
+_LINK = bytes(32)
+
+
+async def make_plain_tables(url: str) -> None:
+    """Make the plain tables, with our columns and our storage, unless they are there."""
+    async with await build_pool(url) as pool:
+        if await pool.fetchval("SELECT to_regclass('plain_log')") is None:
+            await pool.execute(read_sql("plain_tables"))
+
+
+class PlainInsert:
+    """One row a call, each flow on a connection that it holds, autocommit."""
+
+    async def open(self, url: str) -> None:
+        """Make the tables."""
+        await make_plain_tables(url)
+        self._url = url
+        self._held: list[asyncpg.Connection[asyncpg.Record]] = []
+
+    async def run(self, load: Load) -> Slice:
+        """Run a slice on as many connections as flows."""
+        while len(self._held) < load.flows:
+            self._held.append(await asyncpg.connect(self._url))
+        return await drive([await _inserting(connection) for connection in self._held[: load.flows]], load)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for connection in self._held:
+            await connection.close()
+
+
+async def _inserting(connection: "asyncpg.Connection[asyncpg.Record]") -> Append:
+    insert = await connection.prepare(read_sql("plain_insert"))
+    flow_id, versions = uuid4(), itertools.count()
+
+    async def append() -> int:
+        version = next(versions)
+        event_type, payload = ROWS_OF_TEN[version % 10]
+        now = datetime.now(UTC)
+        await insert.fetchval(flow_id, version, uuid4(), now, event_type, payload, "{}", _LINK)
+        return 1
+
+    return append
+
+
+class Copy:
+    """500 rows a call by COPY on one connection."""
+
+    size = 500
+
+    async def open(self, url: str) -> None:
+        """Make the tables."""
+        await make_plain_tables(url)
+        self._connection = await asyncpg.connect(url)
+
+    async def run(self, load: Load) -> Slice:
+        """Run a slice."""
+        flow_id, versions, now = uuid4(), itertools.count(), datetime.now(UTC)
+        event_id = uuid4()
+
+        async def append() -> int:
+            rows = [
+                (flow_id, next(versions), event_id, now, *ROWS_OF_TEN[index % 10], "{}", _LINK)
+                for index in range(self.size)
+            ]
+            await self._connection.copy_records_to_table(
+                "plain_log",
+                records=rows,
+                columns=(
+                    "flow_id",
+                    "version",
+                    "event_id",
+                    "ts",
+                    "event_type",
+                    "payload",
+                    "metadata",
+                    "chain_hash",
+                ),
+            )
+            return self.size
+
+        return await drive([append], load)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._connection.close()

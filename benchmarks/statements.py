@@ -1,0 +1,15 @@
+"""The SQL of the benchmarks, a file each."""
+
+from pathlib import Path
+
+__all__ = ["read_sql", "sql_path"]
+
+
+def sql_path(name: str) -> Path:
+    """Give the path of `sql/<name>.sql`."""
+    return Path(__file__).parent / "sql" / f"{name}.sql"
+
+
+def read_sql(name: str) -> str:
+    """Read `sql/<name>.sql`."""
+    return sql_path(name).read_text(encoding="utf-8")

@@ -1,0 +1,37 @@
+"""The process of one competitor: reads loads from standard input, one JSON object a line, and answers with slices."""
+
+import asyncio
+import os
+import sys
+from typing import TextIO
+
+import msgspec
+
+from benchmarks.competitors import load_competitor
+from benchmarks.load import Load
+
+__all__ = ["READY"]
+
+READY = "ready"
+
+
+async def _serve(name: str, url: str, answers: TextIO) -> None:
+    competitor = load_competitor(name)
+    await competitor.open(url)
+    print(READY, file=answers, flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        done = await competitor.run(msgspec.json.decode(line, type=Load))
+        print(msgspec.json.encode(done).decode(), file=answers, flush=True)
+    await competitor.close()
+
+
+def main() -> None:
+    """Serve until standard input ends; what anybody prints goes to standard error."""
+    name, url = sys.argv[1:]
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        asyncio.run(_serve(name, url, answers))
+
+
+if __name__ == "__main__":
+    main()
