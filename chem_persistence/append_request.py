@@ -32,7 +32,7 @@ __all__ = ["EMPTY_FLOW", "AppendRequest", "Head", "append_request", "check_flow_
 _NIL = UUID(int=0)
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """Where a flow ends: how many events it has, and the last one's link of the hash chain."""
 
     version: int
@@ -42,7 +42,7 @@ class Head(msgspec.Struct, frozen=True):
 EMPTY_FLOW = Head(0, GENESIS)
 
 
-class AppendRequest(msgspec.Struct, frozen=True, kw_only=True):
+class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Events for the end of one flow, with artifacts; the lists run in step.
 
     `kinds` are the facts as they will be read back; `ids_given` says that the caller chose the event ids and may
@@ -62,11 +62,12 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def size(self) -> int:
         """Give the bytes of JSON and content that the append stores."""
-        bodies = sum(
-            len(stored.payload or stored.content or b"") + len(stored.metadata)
-            for _, stored in self.artifacts
-        )
-        return sum(map(len, self.payloads)) + len(self.payloads) * len(self.metadata) + bodies
+        size = len(self.payloads) * len(self.metadata)
+        for payload in self.payloads:
+            size += len(payload)
+        for _, stored in self.artifacts:
+            size += len(stored.payload or stored.content or b"") + len(stored.metadata)
+        return size
 
     def links(self, head: Head) -> list[bytes]:
         """Give the events' links, when they are appended to the flow's `head`."""
@@ -104,7 +105,7 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def events(self, version: int, seqs: Sequence[int]) -> list[FlowEvent]:
         """Give the events as a reader will read them, without decoding them again."""
-        metadata = read_json(self.metadata)
+        metadata = {} if self.metadata == b"{}" else read_json(self.metadata)
         return [
             FlowEvent(
                 seq=seqs[index],
@@ -154,7 +155,7 @@ def append_request(
     read_back = tuple(kind for _, kind in encoded)
     return AppendRequest(
         flow_id=flow_id,
-        ts=ts.astimezone(UTC),
+        ts=ts if ts.tzinfo is UTC else ts.astimezone(UTC),
         event_ids=_checked_ids(event_ids, len(kinds)),
         ids_given=event_ids is not None,
         kinds=read_back,

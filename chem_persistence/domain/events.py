@@ -47,7 +47,7 @@ class _Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     variant: ClassVar[str]
 
 
-class FlowInitialized(_Kind, frozen=True):
+class FlowInitialized(_Kind, frozen=True, gc=False):
     """I: the flow began, with this definition; `input` is the hash of the input's artifact, or null."""
 
     variant: ClassVar[str] = "I"
@@ -56,7 +56,7 @@ class FlowInitialized(_Kind, frozen=True):
     input: str | None = None
 
 
-class StepStarted(_Kind, frozen=True):
+class StepStarted(_Kind, frozen=True, gc=False):
     """S: an attempt at the step began."""
 
     variant: ClassVar[str] = "S"
@@ -64,7 +64,7 @@ class StepStarted(_Kind, frozen=True):
     step_id: str
 
 
-class StepFinished(_Kind, frozen=True):
+class StepFinished(_Kind, frozen=True, gc=False):
     """F: the step succeeded; `outputs` are the hashes of its artifacts, the step's own output first."""
 
     variant: ClassVar[str] = "F"
@@ -104,7 +104,7 @@ class PropertyPreferenceAssigned(_Kind, frozen=True):
     rationale: Any = None
 
 
-class RetryScheduled(_Kind, frozen=True):
+class RetryScheduled(_Kind, frozen=True, gc=False):
     """R: a failed step may run again; `retry_index` counts from 1."""
 
     variant: ClassVar[str] = "R"
@@ -113,7 +113,7 @@ class RetryScheduled(_Kind, frozen=True):
     reason: str
 
 
-class BranchCreated(_Kind, frozen=True):
+class BranchCreated(_Kind, frozen=True, gc=False):
     """B: the flow `branch_id` branched off `parent_flow_id` after one of its steps."""
 
     variant: ClassVar[str] = "B"
@@ -144,7 +144,7 @@ class UserInteractionProvided(_Kind, frozen=True):
     decision_hash: str
 
 
-class FlowCompleted(_Kind, frozen=True):
+class FlowCompleted(_Kind, frozen=True, gc=False):
     """C: every step finished."""
 
     variant: ClassVar[str] = "C"
@@ -190,7 +190,7 @@ EVENT_KINDS: Mapping[str, type[FlowEventKind]] = {
 """Every kind by its event type."""
 
 
-class FlowEvent(msgspec.Struct, frozen=True, kw_only=True):
+class FlowEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry of a flow's log.
 
     `seq` ascends over the whole store and has gaps; `version` is the 0-based place in the flow and has none;

@@ -31,7 +31,7 @@ from chem_persistence.domain.instance import StepStatus
 __all__ = ["RetryChange", "StepChange", "execution_changes"]
 
 
-class StepChange(msgspec.Struct, frozen=True, kw_only=True):
+class StepChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a run of events does to one step's row: `attempts` is added, None leaves a column as it was."""
 
     step_index: int

@@ -77,15 +77,14 @@ async def append_batch(
             raise
         stored, collision = {}, error
     for append, write in writes:
-        request = append.request
-        versions = range(write.head.version, write.head.version + len(write.links))
-        if (request.flow_id, write.head.version) in stored:
-            append.answer = request.events(
-                write.head.version, [stored[request.flow_id, version] for version in versions]
-            )
-            heads.keep(request.flow_id, Head(versions.stop, write.links[-1]))
-        else:
+        request, first = append.request, write.head.version
+        seqs = stored.get(request.flow_id)
+        if seqs is None:
             await _settle(connection, append, write, heads, collision)
+        else:
+            end = first + len(write.links)
+            append.answer = request.events(first, [seqs[version] for version in range(first, end)])
+            heads.keep(request.flow_id, Head(end, write.links[-1]))
 
 
 async def _find_heads(connection: Connection, appends: Sequence[Append], heads: FlowHeads) -> None:
@@ -109,10 +108,10 @@ async def _find_heads(connection: Connection, appends: Sequence[Append], heads: 
 
 
 def _first_of_each_flow(appends: Iterable[Append]) -> Iterable[Append]:
-    flow_id = None
+    last = None
     for append in appends:
-        if append.answer is None and append.request.flow_id != flow_id:
-            flow_id = append.request.flow_id
+        if append.answer is None and append.request.flow_id.int != last:
+            last = append.request.flow_id.int
             yield append
 
 
@@ -150,16 +149,17 @@ def _chain(appends: Iterable[Append]) -> list[tuple[Append, Write]]:
     It does not fit if it expects another version, or has an event id that an append before it brings.
     """
     writes: list[tuple[Append, Write]] = []
-    for _, run in groupby(appends, key=lambda append: append.request.flow_id):
+    for _, run in groupby(appends, key=lambda append: append.request.flow_id.int):
         base = end = None
-        ids: set[UUID] = set()
+        given: set[UUID] = set()
         for append in run:
             if base is None or end is None:
                 base = end = append.head
             if append.answer is not None or base is None or end is None:
                 continue
             follows = append.head is None and append.expected_version in {None, end.version}
-            if not (follows or append.head == end) or not ids.isdisjoint(append.request.event_ids):
+            repeated = append.request.ids_given and not given.isdisjoint(append.request.event_ids)
+            if repeated or not (follows or append.head == end):
                 if append.head is None:
                     append.begin_again()  # what is stored now may hold its event ids
                 continue
@@ -167,19 +167,23 @@ def _chain(appends: Iterable[Append]) -> list[tuple[Append, Write]]:
             links = append.request.links(end)
             writes.append((append, Write(append.request, end, base, links)))
             end = Head(end.version + len(links), links[-1])
-            ids.update(append.request.event_ids)
+            if append.request.ids_given:
+                given.update(append.request.event_ids)
     return writes
 
 
 async def _write(
     connection: Connection, writes: Sequence[Write], patience: str | None
-) -> dict[tuple[UUID, int], int]:
-    """Give the numbers of the stored events by flow and version."""
+) -> dict[UUID, dict[int, int]]:
+    """Give the numbers of the stored events, by flow and by version."""
     async with AsyncExitStack() as stack:
         if connection.is_in_transaction():  # a savepoint, so that a caller's transaction outlives a conflict
             await stack.enter_async_context(transaction(connection))
         rows = await connection.fetch(APPEND_EVENTS, *append_columns(writes), patience)
-    return {(row["flow_id"], row["version"]): row["seq"] for row in rows}
+    stored: dict[UUID, dict[int, int]] = {}
+    for flow_id, version, seq in rows:
+        stored.setdefault(flow_id, {})[version] = seq
+    return stored
 
 
 async def _settle(

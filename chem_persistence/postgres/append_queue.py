@@ -2,8 +2,7 @@
 
 from asyncio import Future
 from collections import deque
-from collections.abc import Iterable
-from uuid import UUID
+from collections.abc import Iterable, Sequence
 
 from chem_persistence.append_request import AppendRequest
 from chem_persistence.domain.events import FlowEvent
@@ -18,13 +17,14 @@ MAX_BYTES = 4 * 2**20
 class QueuedAppend(Append):
     """An append for whose `answered` its caller waits; `size` is what it sends, in bytes."""
 
-    __slots__ = ("answered", "size")
+    __slots__ = ("answered", "key", "size")
 
     def __init__(
         self, request: AppendRequest, expected_version: int | None, answered: "Future[list[FlowEvent]]"
     ) -> None:
         super().__init__(request, expected_version)
         self.answered = answered
+        self.key = request.flow_id.int  # hashes faster than the UUID
         self.size = request.size()
 
 
@@ -40,61 +40,62 @@ class AppendQueue:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self.one_flow_each = False
-        self._waiting: dict[UUID, deque[QueuedAppend]] = {}
+        self._waiting: dict[int, deque[QueuedAppend]] = {}
         self._ready: dict[
-            UUID, None
+            int, None
         ] = {}  # flows that wait and are not under way, in the order of their turns
-        self._under_way: set[UUID] = set()
+        self._under_way: set[int] = set()
 
     def put(self, append: QueuedAppend) -> None:
         """Let an append wait at the end of its flow's line."""
-        flow_id = append.request.flow_id
-        self._waiting.setdefault(flow_id, deque()).append(append)
-        if flow_id not in self._under_way:
-            self._ready.setdefault(flow_id)
+        line = self._waiting.get(append.key)
+        if line is None:
+            line = self._waiting[append.key] = deque()
+        line.append(append)
+        if append.key not in self._under_way:
+            self._ready.setdefault(append.key)
 
     def take(self) -> list[QueuedAppend]:
         """Take the next batch, the appends of one flow side by side and in order; its flows are then under way."""
         batch: list[QueuedAppend] = []
         events = size = 0
         while self._ready:
-            flow_id = next(iter(self._ready))
-            line = self._waiting[flow_id]
+            key = next(iter(self._ready))
+            line = self._waiting[key]
             while line:
                 events += len(line[0].request.kinds)
                 size += line[0].size
                 if batch and (events > self._max_events or size > self._max_bytes):
                     break
                 batch.append(line.popleft())
-            if not batch or batch[-1].request.flow_id != flow_id:
+            if not batch or batch[-1].key != key:
                 break
-            del self._ready[flow_id]
-            self._under_way.add(flow_id)
+            del self._ready[key]
+            self._under_way.add(key)
             if line:
                 break
-            del self._waiting[flow_id]
+            del self._waiting[key]
             if self.one_flow_each:
                 break
         return batch
 
-    def give_back(self, appends: Iterable[QueuedAppend], flow_ids: Iterable[UUID]) -> None:
-        """End the turn of flows, of which `appends`, in order, have to be tried again before those that came later."""
-        for append in reversed([*appends]):
-            self._waiting.setdefault(append.request.flow_id, deque()).appendleft(append)
-        for flow_id in flow_ids:
-            self._under_way.discard(flow_id)
-            if flow_id in self._waiting:
-                self._ready.setdefault(flow_id)
+    def give_back(self, batch: Iterable[QueuedAppend], again: Sequence[QueuedAppend] = ()) -> None:
+        """End the turn of a batch's flows; `again`, in order, are to be tried again before what came later."""
+        for append in reversed(again):
+            self._waiting.setdefault(append.key, deque()).appendleft(append)
+        for append in batch:
+            self._under_way.discard(append.key)
+            if append.key in self._waiting:
+                self._ready.setdefault(append.key)
 
     def remove(self, append: QueuedAppend) -> None:
         """Forget an append for whose answer nobody waits any more, if it is not under way."""
-        flow_id = append.request.flow_id
-        line = self._waiting.get(flow_id, deque())
+        line = self._waiting.get(append.key, deque())
         if append in line:
             line.remove(append)
             if not line:
-                del self._waiting[flow_id]
-                self._ready.pop(flow_id, None)
+                del self._waiting[append.key]
+                self._ready.pop(append.key, None)
 
     def __bool__(self) -> bool:
         return bool(self._ready)

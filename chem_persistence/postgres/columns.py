@@ -15,7 +15,7 @@ __all__ = ["Write", "append_columns"]
 Columns = Sequence[Sequence[Any]]
 
 
-class Write(msgspec.Struct, frozen=True):
+class Write(msgspec.Struct, frozen=True, gc=False):
     """A request that is to follow `head`, with its events' links; `base` is where the flow ended before the batch."""
 
     request: AppendRequest
@@ -27,9 +27,11 @@ class Write(msgspec.Struct, frozen=True):
 def append_columns(writes: Sequence[Write]) -> list[Sequence[Any]]:
     """Give the parameters of `append_events`, but for the last; one flow's writes stand side by side and in order."""
     retries, steps = [], []
-    for flow_id, run in groupby(writes, key=lambda write: write.request.flow_id):
-        facts = ((kind, write.request.ts) for write in run for kind in write.request.kinds)
+    for _, run in groupby(writes, key=lambda write: write.request.flow_id.int):
+        requests = [write.request for write in run]
+        facts = [(kind, request.ts) for request in requests for kind in request.kinds]
         pending, changed = execution_changes(facts)
+        flow_id = requests[0].flow_id
         retries += [(flow_id, change) for change in pending]
         steps += [(flow_id, change) for change in changed]
     return [

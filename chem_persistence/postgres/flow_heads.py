@@ -16,22 +16,22 @@ class FlowHeads:
 
     def __init__(self, capacity: int = 10_000) -> None:
         self._capacity = capacity
-        self._heads: OrderedDict[UUID, Head] = OrderedDict()
+        self._heads: OrderedDict[int, Head] = OrderedDict()  # by the flow id's integer, which hashes faster
 
     def at(self, flow_id: UUID, version: int | None) -> Head | None:
         """Give the flow's head if the one known is that of `version` events; with None, whichever is known."""
         if version == 0:
             return EMPTY_FLOW
-        head = self._heads.get(flow_id)
+        head = self._heads.get(flow_id.int)
         return head if head is not None and version in {None, head.version} else None
 
     def forget(self, flow_id: UUID) -> None:
         """Drop what is known of the flow."""
-        self._heads.pop(flow_id, None)
+        self._heads.pop(flow_id.int, None)
 
     def keep(self, flow_id: UUID, head: Head) -> None:
         """Remember a head that was read or acknowledged."""
-        self._heads[flow_id] = head
-        self._heads.move_to_end(flow_id)
+        self._heads[flow_id.int] = head
+        self._heads.move_to_end(flow_id.int)
         if len(self._heads) > self._capacity:
             self._heads.popitem(last=False)

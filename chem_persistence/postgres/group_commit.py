@@ -44,6 +44,9 @@ class GroupCommit:
         self._provider = provider
         self._heads = heads
         self._queue = AppendQueue()
+        self._loop: asyncio.AbstractEventLoop | None = (
+            None  # the pool's, which it takes a system call to ask for
+        )
         self._learned = False
         self._max_writers = writers
         self._writers: dict[Task, HeldConnection] = {}
@@ -56,7 +59,9 @@ class GroupCommit:
 
         Cancelled, it leaves the whole append in the log, or nothing.
         """
-        append = QueuedAppend(request, expected_version, asyncio.get_running_loop().create_future())
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        append = QueuedAppend(request, expected_version, self._loop.create_future())
         self._queue.put(append)
         self._rouse()
         try:
@@ -190,7 +195,7 @@ class GroupCommit:
                 append.answered.set_exception(append.answer)
             else:
                 append.answered.set_result(append.answer)
-        self._queue.give_back(again, {append.request.flow_id for append in batch})
+        self._queue.give_back(batch, again)
         if self._queue:
             self._rouse()
 
