@@ -140,7 +140,8 @@ async def test_a_conflict_fails_its_own_caller_only(
         await conflicting
     assert (caught.value.expected, caught.value.actual) == (0, 1)
     assert [event.version for event in await asyncio.gather(*tasks)] == [0] * 10
-    assert await store.list(stale) == [first, await next_one]
+    second = await next_one
+    assert await store.list(stale) == [first, second]
 
 
 async def test_an_append_behind_one_that_conflicts_is_judged_by_itself(
