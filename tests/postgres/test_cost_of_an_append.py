@@ -121,8 +121,8 @@ async def test_one_append_at_a_time_is_one_statement_each(counted: Pool) -> None
 
 async def test_a_signal_costs_so_many_buffers_and_bytes_of_wal(counted: Pool) -> None:
     cost = await cost_of(counted, 1, signals(200))
-    assert cost.buffers <= 14.5
-    assert cost.wal_bytes <= 540
+    assert cost.buffers <= 13.9
+    assert cost.wal_bytes <= 530
 
 
 async def test_a_step_costs_its_row_besides(counted: Pool) -> None:
@@ -148,10 +148,11 @@ async def test_flows_at_once_share_statements_and_commits(counted: Pool) -> None
 
 async def test_an_index_more_is_seen(counting_url: str) -> None:
     async with await build_pool(counting_url, max_size=1, schema="indexed") as pool:
+        before = await cost_of(pool, 1, signals(200))
         await pool.execute("CREATE UNIQUE INDEX ON event_log (event_id)")
-        cost = await cost_of(pool, 1, signals(200))
-    assert cost.buffers > 14.5
-    assert cost.wal_bytes > 540
+        after = await cost_of(pool, 1, signals(200))
+    assert after.buffers >= before.buffers + 1
+    assert after.wal_bytes >= before.wal_bytes + 40
 
 
 async def test_an_append_is_one_round_trip(counting_url: str) -> None:
