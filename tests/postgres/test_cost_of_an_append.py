@@ -122,14 +122,14 @@ async def test_one_append_at_a_time_is_one_statement_each(counted: Pool) -> None
 async def test_a_signal_costs_so_many_buffers_and_bytes_of_wal(counted: Pool) -> None:
     cost = await cost_of(counted, 1, signals(200))
     assert cost.buffers <= 13.9
-    assert cost.wal_bytes <= 530
+    assert cost.wal_bytes <= 600
 
 
 async def test_a_step_costs_its_row_besides(counted: Pool) -> None:
     cost = await cost_of(counted, 1, steps(200))
     assert cost.calls == 1
     assert cost.buffers <= 19
-    assert cost.wal_bytes <= 880
+    assert cost.wal_bytes <= 950
 
 
 async def test_an_artifact_costs_its_bytes_and_little_more(counted: Pool) -> None:
@@ -143,7 +143,7 @@ async def test_flows_at_once_share_statements_and_commits(counted: Pool) -> None
     cost = await cost_of(counted, 100, signals(20))
     assert cost.calls <= 1 / 10
     assert cost.buffers <= 12.5
-    assert cost.wal_bytes <= 550
+    assert cost.wal_bytes <= 600
 
 
 async def test_an_index_more_is_seen(counting_url: str) -> None:
@@ -152,7 +152,6 @@ async def test_an_index_more_is_seen(counting_url: str) -> None:
         await pool.execute("CREATE UNIQUE INDEX ON event_log (event_id)")
         after = await cost_of(pool, 1, signals(200))
     assert after.buffers >= before.buffers + 1
-    assert after.wal_bytes >= before.wal_bytes + 40
 
 
 async def test_an_append_is_one_round_trip(counting_url: str) -> None:
