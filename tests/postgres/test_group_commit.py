@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+import uvloop
 from uuid_utils.compat import uuid7
 
 from chem_persistence import (
@@ -361,3 +362,19 @@ async def test_a_pool_that_is_lost_while_a_writer_lingers_is_no_accident(
     )
     second = await store.append_kind(flow_id, said())
     assert await store.list(flow_id) == [first, second]
+
+
+def test_a_store_works_on_uvloop_as_it_does_on_asyncio(database_url: str) -> None:
+    async def main() -> None:
+        async with await build_pool(database_url) as pool:
+            store = PgEventStore(PoolProvider(pool))
+            flow_ids = [new_flow_id() for _ in range(50)]
+            for version in range(3):
+                await asyncio.gather(
+                    *(store.append_kind(flow_id, said(), expected_version=version) for flow_id in flow_ids)
+                )
+            assert [len(await store.list(flow_id)) for flow_id in flow_ids] == [3] * 50
+            await store.aclose()
+            assert pool.get_idle_size() == pool.get_size()
+
+    uvloop.run(main())
