@@ -3,16 +3,22 @@
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from chem_persistence.append_request import AppendRequest, Head
+from chem_persistence.codec import StoredArtifact
 from chem_persistence.domain.canonical import canonical_json
 from chem_persistence.domain.executions import RetryChange, StepChange, execution_changes
 
 __all__ = ["Write", "append_columns"]
 
-Columns = Sequence[Sequence[Any]]
+Columns = Sequence[Sequence[Any] | None]
+
+NO_ARTIFACTS: Columns = (None,) * 8
+NO_RETRIES: Columns = (None,) * 3
+NO_STEPS: Columns = (None,) * 10
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):
@@ -24,7 +30,7 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     links: Sequence[bytes]
 
 
-def append_columns(writes: Sequence[Write]) -> list[Sequence[Any]]:
+def append_columns(writes: Sequence[Write]) -> list[Sequence[Any] | None]:
     """Give the parameters of `append_events`, but for the last; one flow's writes stand side by side and in order."""
     retries, steps = [], []
     for _, run in groupby(writes, key=lambda write: write.request.flow_id.int):
@@ -34,11 +40,16 @@ def append_columns(writes: Sequence[Write]) -> list[Sequence[Any]]:
         flow_id = requests[0].flow_id
         retries += [(flow_id, change) for change in pending]
         steps += [(flow_id, change) for change in changed]
+    artifacts = [
+        (artifact, write.request.flow_id, write.head.version + producer)
+        for write in writes
+        for producer, artifact in write.request.artifacts
+    ]
     return [
         *_event_columns(writes),
-        *_artifact_columns(writes),
-        *_retry_columns(retries),
-        *_step_columns(steps),
+        *(_artifact_columns(artifacts) if artifacts else NO_ARTIFACTS),
+        *(_retry_columns(retries) if retries else NO_RETRIES),
+        *(_step_columns(steps) if steps else NO_STEPS),
     ]
 
 
@@ -58,13 +69,8 @@ def _event_columns(writes: Sequence[Write]) -> Columns:
     )
 
 
-def _artifact_columns(writes: Sequence[Write]) -> Columns:
-    rows = [
-        (artifact, write.request.flow_id, write.head.version + producer)
-        for write in writes
-        for producer, artifact in write.request.artifacts
-    ]
-    rows.sort(key=lambda row: row[0].hash)
+def _artifact_columns(artifacts: Iterable[tuple[StoredArtifact, UUID, int]]) -> Columns:
+    rows = sorted(artifacts, key=lambda row: row[0].hash)
     return (
         [artifact.hash for artifact, _, _ in rows],
         [artifact.kind for artifact, _, _ in rows],
@@ -77,7 +83,7 @@ def _artifact_columns(writes: Sequence[Write]) -> Columns:
     )
 
 
-def _retry_columns(retries: Iterable[tuple[Any, RetryChange]]) -> Columns:
+def _retry_columns(retries: Iterable[tuple[UUID, RetryChange]]) -> Columns:
     return (
         [flow_id for flow_id, _ in retries],
         [change.step_id for _, change in retries],
@@ -85,7 +91,7 @@ def _retry_columns(retries: Iterable[tuple[Any, RetryChange]]) -> Columns:
     )
 
 
-def _step_columns(steps: Iterable[tuple[Any, StepChange]]) -> Columns:
+def _step_columns(steps: Iterable[tuple[UUID, StepChange]]) -> Columns:
     return (
         [flow_id for flow_id, _ in steps],
         [change.step_index for _, change in steps],

@@ -108,7 +108,7 @@ CREATE OR REPLACE FUNCTION append_events(flow_ids uuid[], versions integer[], ev
  LANGUAGE plpgsql
 AS $function$
 DECLARE
-    with_more boolean := cardinality(artifact_hashes) + cardinality(retry_flow_ids) + cardinality(step_flow_ids) > 0;
+    with_more boolean := artifact_hashes IS NOT NULL OR retry_flow_ids IS NOT NULL OR step_flow_ids IS NOT NULL;
     stored_flow_ids uuid[] := '{}';
     stored_versions integer[] := '{}';
     stored_seqs bigint[] := '{}';
@@ -139,7 +139,7 @@ BEGIN
         END IF;
     END LOOP;
 
-    IF cardinality(artifact_hashes) > 0 THEN  -- one that is already stored stays as it is
+    IF artifact_hashes IS NOT NULL THEN  -- one that is already stored stays as it is
         INSERT INTO workflow_step_artifacts
             (artifact_hash, kind, payload, content, media_type, metadata, flow_id, produced_in_seq)
         SELECT a.artifact_hash, a.kind, a.payload::jsonb, a.content, a.media_type, a.metadata::jsonb, a.flow_id, stored.seq
@@ -152,7 +152,7 @@ BEGIN
         ON CONFLICT DO NOTHING;
     END IF;
 
-    IF cardinality(retry_flow_ids) > 0 THEN
+    IF retry_flow_ids IS NOT NULL THEN
         UPDATE workflow_step_executions AS step
         SET status = 'pending', retry_count = retry.retry_count
         FROM unnest(retry_flow_ids, retry_step_ids, retry_counts) AS retry (flow_id, step_id, retry_count)
@@ -160,7 +160,7 @@ BEGIN
             AND retry.flow_id IN (SELECT unnest(stored_flow_ids));
     END IF;
 
-    IF cardinality(step_flow_ids) > 0 THEN
+    IF step_flow_ids IS NOT NULL THEN
         INSERT INTO workflow_step_executions AS step
             (flow_id, step_index, step_id, status, attempts, retry_count, fingerprint, started_at, finished_at, error)
         SELECT c.flow_id, c.step_index, c.step_id, c.status, c.attempts, coalesce(c.retry_count, 0),

@@ -8,12 +8,12 @@ CREATE FUNCTION append_events(
     event_metadata text[], chain_hashes bytea[],
     -- for each event, where its flow ended before this batch: the version to begin with, and the link of the event before
     first_versions integer[], previous_hashes bytea[],
-    -- the artifacts, in hash order so that batches which share some cannot deadlock, and the event that each came with
+    -- the artifacts (null: there are none), in hash order so that batches which share some cannot deadlock, and the event that each came with
     artifact_hashes text[], artifact_kinds text[], artifact_payloads text[], artifact_contents bytea[],
     artifact_media_types text[], artifact_metadata text[], artifact_flow_ids uuid[], artifact_versions integer[],
-    -- steps that become pending again, whose failure is in their row already
+    -- steps (or null) that become pending again, whose failure is in their row already
     retry_flow_ids uuid[], retry_step_ids text[], retry_counts bigint[],
-    -- changes of step rows: attempts are added, null leaves a column as it was
+    -- changes of step rows (or null): attempts are added, null leaves a column as it was
     step_flow_ids uuid[], step_indexes bigint[], step_ids text[], step_statuses text[], step_attempts integer[],
     step_retry_counts bigint[], step_fingerprints text[], step_started_at timestamptz[], step_finished_at timestamptz[],
     step_errors text[],
@@ -21,7 +21,7 @@ CREATE FUNCTION append_events(
     patience text
 ) RETURNS TABLE (stored_flow_id uuid, stored_version integer, stored_seq bigint) LANGUAGE plpgsql AS $$
 DECLARE
-    with_more boolean := cardinality(artifact_hashes) + cardinality(retry_flow_ids) + cardinality(step_flow_ids) > 0;
+    with_more boolean := artifact_hashes IS NOT NULL OR retry_flow_ids IS NOT NULL OR step_flow_ids IS NOT NULL;
     stored_flow_ids uuid[] := '{}';
     stored_versions integer[] := '{}';
     stored_seqs bigint[] := '{}';
@@ -52,7 +52,7 @@ BEGIN
         END IF;
     END LOOP;
 
-    IF cardinality(artifact_hashes) > 0 THEN  -- one that is already stored stays as it is
+    IF artifact_hashes IS NOT NULL THEN  -- one that is already stored stays as it is
         INSERT INTO workflow_step_artifacts
             (artifact_hash, kind, payload, content, media_type, metadata, flow_id, produced_in_seq)
         SELECT a.artifact_hash, a.kind, a.payload::jsonb, a.content, a.media_type, a.metadata::jsonb, a.flow_id, stored.seq
@@ -65,7 +65,7 @@ BEGIN
         ON CONFLICT DO NOTHING;
     END IF;
 
-    IF cardinality(retry_flow_ids) > 0 THEN
+    IF retry_flow_ids IS NOT NULL THEN
         UPDATE workflow_step_executions AS step
         SET status = 'pending', retry_count = retry.retry_count
         FROM unnest(retry_flow_ids, retry_step_ids, retry_counts) AS retry (flow_id, step_id, retry_count)
@@ -73,7 +73,7 @@ BEGIN
             AND retry.flow_id IN (SELECT unnest(stored_flow_ids));
     END IF;
 
-    IF cardinality(step_flow_ids) > 0 THEN
+    IF step_flow_ids IS NOT NULL THEN
         INSERT INTO workflow_step_executions AS step
             (flow_id, step_index, step_id, status, attempts, retry_count, fingerprint, started_at, finished_at, error)
         SELECT c.flow_id, c.step_index, c.step_id, c.status, c.attempts, coalesce(c.retry_count, 0),

@@ -9,6 +9,7 @@
 -- The changes of step rows: $22 uuid[] flow_id, $23 bigint[] step_index, $24 text[] step_id, $25 text[] status,
 -- $26 integer[] attempts, $27 bigint[] retry_count, $28 text[] fingerprint, $29 timestamptz[] started_at,
 -- $30 timestamptz[] finished_at, $31 text[] error
+-- The parameters of a group of which there are none are all null.
 -- $32 text how long to wait for another writer's lock at most, or null
 SELECT stored_flow_id AS flow_id, stored_version AS version, stored_seq AS seq
 FROM append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
