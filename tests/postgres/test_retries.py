@@ -35,6 +35,7 @@ from tests.support.proxy import Fault, Strike, proxied
 from tests.support.server import TestServer
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 TRANSIENT = ["40001", "40P01", "53300", "57P01", "57P02", "57P03", "08006"]
 PERMANENT = ["23514", "42501", "53100", "XX000", "P0001"]
@@ -56,6 +57,13 @@ class Retries:
 def retries(caplog: pytest.LogCaptureFixture) -> Iterator[Retries]:
     with caplog.at_level(logging.INFO, "chem_persistence.retries"):
         yield Retries(caplog)
+
+
+@pytest.fixture
+async def owner(admin_url: str) -> "AsyncIterator[Connection]":
+    connection = await asyncpg.connect(admin_url)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture
@@ -234,18 +242,15 @@ def finished(artifact: Artifact) -> StepFinished:
 
 
 async def test_a_serialization_failure_is_tried_again(
-    database_url: str, pool: Pool, store: PgEventStore, retries: Retries
+    database_url: str, pool: Pool, owner: Connection, store: PgEventStore, retries: Retries
 ) -> None:
     """Have another writer commit the same artifact between the snapshot of a serializable append and its artifact."""
     flow_id, artifact = new_flow_id(), molecule()
     settings = {"default_transaction_isolation": "serializable"}
-    async with (
-        await asyncpg.create_pool(
-            database_url, min_size=0, init=pass_jsonb_as_bytes, server_settings=settings
-        ) as serializable,
-        pool.acquire() as owner,
-    ):
-        async with gate(owner, "event_log", f"NEW.flow_id = '{flow_id}'"):  # type: ignore[arg-type]
+    async with await asyncpg.create_pool(
+        database_url, min_size=0, init=pass_jsonb_as_bytes, server_settings=settings
+    ) as serializable:
+        async with gate(owner, "event_log", f"NEW.flow_id = '{flow_id}'"):
             appending = asyncio.create_task(
                 PgEventStore(PoolProvider(serializable)).append_kind(
                     flow_id, finished(artifact), artifacts=[artifact], expected_version=0
@@ -260,7 +265,7 @@ async def test_a_serialization_failure_is_tried_again(
 
 
 async def test_a_deadlock_is_tried_again(
-    database_url: str, pool: Pool, store: PgEventStore, retries: Retries
+    database_url: str, pool: Pool, owner: Connection, store: PgEventStore, retries: Retries
 ) -> None:
     """Take the artifact first and the event second, where the append takes the event first."""
     flow_id, artifact = new_flow_id(), molecule()
@@ -268,10 +273,9 @@ async def test_a_deadlock_is_tried_again(
         await asyncpg.create_pool(
             database_url, min_size=0, init=pass_jsonb_as_bytes, server_settings={"deadlock_timeout": "10ms"}
         ) as hasty,
-        pool.acquire() as owner,
         pool.acquire() as other,
     ):
-        async with gate(owner, "workflow_step_artifacts", f"NEW.flow_id = '{flow_id}'"):  # type: ignore[arg-type]
+        async with gate(owner, "workflow_step_artifacts", f"NEW.flow_id = '{flow_id}'"):
             transaction = other.transaction()
             await transaction.start()
             await other.execute("SET LOCAL deadlock_timeout = '10min'")
