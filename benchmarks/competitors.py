@@ -36,6 +36,9 @@ COMPETITORS = {
     "ours, replay": Entry(
         "benchmarks.reads:Replay", "reads", "one of 100,000 that `load` replays to an instance"
     ),
+    "ours, opening": Entry(
+        "benchmarks.reads:Opening", "reads", "one of 100,000 that `load` takes from a snapshot"
+    ),
     "row floor": Entry("benchmarks.reads:RowFloor", "reads", "one of the same rows, undecoded"),
     "ours, list of ten": Entry(
         "benchmarks.reads:FlowsOfTen", "reads", "one of a flow of ten that `list` gives"

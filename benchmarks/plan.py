@@ -86,6 +86,7 @@ def reading(plan: Plan, server: int) -> Iterator[Task]:
     if "peers" in plan.parts:
         yield _task("eventsourcing replay", whole, 1)
     small = Load(server=server, seconds=plan.seconds, warmup=plan.warmup)
+    yield _task("ours, opening", small, 1)
     yield _task("ours, list of ten", small, 32)
     yield _task("row floor of ten", small, 32)
 

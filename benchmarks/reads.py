@@ -20,7 +20,7 @@ from benchmarks.load import Append, Load, Slice, drive
 from benchmarks.statements import read_sql
 from chem_persistence import PgEventStore, PgFlowRepository, PoolProvider, build_pool
 
-__all__ = ["FlowsOfTen", "Replay", "RowFloor", "RowFloorOfTen", "write_flows"]
+__all__ = ["FlowsOfTen", "Opening", "Replay", "RowFloor", "RowFloorOfTen", "write_flows"]
 
 SMALL_FLOWS = 1_000
 """So many flows of ten are read; there may be more."""
@@ -61,12 +61,14 @@ async def write_flows(url: str, flows: int) -> dict[str, float]:
 
 
 class Replay:
-    """One `load` of the long flow a call."""
+    """One `load` of the long flow a call, from its first event on."""
+
+    snapshot_after: int | None = None
 
     async def open(self, url: str) -> None:
         """Connect."""
         self._pool = await build_pool(url)
-        self._repository = PgFlowRepository(PoolProvider(self._pool))
+        self._repository = PgFlowRepository(PoolProvider(self._pool), snapshot_after=self.snapshot_after)
         self._definition = long_definition()
 
     async def run(self, load: Load) -> Slice:
@@ -80,6 +82,17 @@ class Replay:
     async def close(self) -> None:
         """Disconnect."""
         await self._pool.close()
+
+
+class Opening(Replay):
+    """One `load` of the long flow a call, as it comes: from the snapshot that the first load keeps."""
+
+    snapshot_after = 1_000
+
+    async def open(self, url: str) -> None:
+        """Connect, and load it once."""
+        await super().open(url)
+        await self._repository.load(LONG_FLOW, None, self._definition)
 
 
 class RowFloor:

@@ -8,6 +8,7 @@ _FLOORS = {
     "ours, batches": "COPY/1",
     "COPY": "COPY/1",
     "ours, replay": "row floor/1",
+    "ours, opening": "row floor/1",
     "eventsourcing replay": "row floor/1",
     "row floor": "row floor/1",
     "ours, list of ten": "row floor of ten/32",

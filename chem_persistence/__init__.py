@@ -53,7 +53,7 @@ from chem_persistence.errors import (
 )
 from chem_persistence.memory.event_store import InMemoryEventStore
 from chem_persistence.memory.flow_repository import InMemoryFlowRepository
-from chem_persistence.ports import Clock, ConnectionProvider, EventStore, FlowRepository
+from chem_persistence.ports import Clock, ConnectionProvider, EventReader, EventStore, FlowRepository
 from chem_persistence.postgres.embedded import embedded_postgres
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.flow_repository import PgFlowRepository
@@ -73,6 +73,7 @@ __all__ = [
     "ConnectionProvider",
     "DefinitionMismatch",
     "EventIdReused",
+    "EventReader",
     "EventStore",
     "FlowAlreadyCompleted",
     "FlowAwaitsUser",

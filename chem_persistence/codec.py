@@ -28,6 +28,8 @@ __all__ = [
     "decode_artifact",
     "decode_event",
     "decode_kind",
+    "decode_metadata",
+    "decode_typed_kind",
     "encode_kind",
     "encode_metadata",
 ]
@@ -96,8 +98,8 @@ def decode_kind(data: bytes, flow_id: UUID, version: int) -> FlowEventKind:
 
 def _decode(data: bytes) -> FlowEventKind:
     kind = _kinds.decode(data)
-    field = _json_fields.get(type(kind))
-    if field is not None and may_hold_lost_floats(data):
+    if type(kind) in _json_fields and may_hold_lost_floats(data):
+        field = _json_fields[type(kind)]
         return replace(kind, **{field: restore_floats(getattr(kind, field))})
     return kind
 
@@ -122,23 +124,40 @@ def decode_event(stored: StoredEvent) -> FlowEvent:
     Raises:
         UnreadableEvent: its kind is unknown or not what `event_type` says, or a field or its metadata is bad.
     """
-    kind = decode_kind(stored.payload, stored.flow_id, stored.version)
-    if event_type(kind) != stored.event_type:
-        reason = f"is stored as {stored.event_type!r} but its payload is {event_type(kind)!r}"
-        raise UnreadableEvent(stored.flow_id, stored.version, reason)
-    try:
-        metadata = _decode_object(stored.metadata)
-    except (ValueError, OverflowError, RecursionError) as error:
-        raise UnreadableEvent(stored.flow_id, stored.version, f"metadata: {error}") from error
     return FlowEvent(
         seq=stored.seq,
         flow_id=stored.flow_id,
         version=stored.version,
         event_id=stored.event_id,
         ts=stored.ts,
-        kind=kind,
-        metadata=metadata,
+        kind=decode_typed_kind(stored.event_type, stored.payload, stored.flow_id, stored.version),
+        metadata=decode_metadata(stored.metadata, stored.flow_id, stored.version),
     )
+
+
+def decode_typed_kind(stored_type: str, payload: bytes, flow_id: UUID, version: int) -> FlowEventKind:
+    """Decode a stored fact whose event type is stored beside it.
+
+    Raises:
+        UnreadableEvent: the kind is unknown or not what `stored_type` says, or a field is bad.
+    """
+    kind = decode_kind(payload, flow_id, version)
+    if EVENT_KINDS.get(stored_type) is not type(kind):
+        reason = f"is stored as {stored_type!r} but its payload is {event_type(kind)!r}"
+        raise UnreadableEvent(flow_id, version, reason)
+    return kind
+
+
+def decode_metadata(data: bytes, flow_id: UUID, version: int) -> Mapping[str, Any]:
+    """Decode an event's metadata.
+
+    Raises:
+        UnreadableEvent: it is not an object.
+    """
+    try:
+        return _decode_object(data)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise UnreadableEvent(flow_id, version, f"metadata: {error}") from error
 
 
 def decode_artifact(stored: StoredArtifact) -> Artifact:

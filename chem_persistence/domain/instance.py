@@ -1,5 +1,6 @@
 """The state of a flow, as replay computes it."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -8,8 +9,17 @@ import msgspec
 
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import StepError
+from chem_persistence.errors import InvalidArgument
 
-__all__ = ["FlowInstance", "StepSlot", "StepStatus", "initial_instance"]
+__all__ = [
+    "FlowInstance",
+    "StepSlot",
+    "StepStatus",
+    "check_steps",
+    "empty_instance",
+    "has_steps_of",
+    "initial_instance",
+]
 
 
 class StepStatus(StrEnum):
@@ -63,5 +73,24 @@ class FlowInstance(msgspec.Struct, frozen=True, kw_only=True):
 
 def initial_instance(flow_id: UUID, definition: FlowDefinition) -> FlowInstance:
     """Give the state before the first event: every step pending."""
-    slots = tuple(StepSlot(step_id=step.id) for step in definition.steps)
-    return FlowInstance(id=flow_id, version=0, steps=slots)
+    return empty_instance(flow_id, (step.id for step in definition.steps))
+
+
+def empty_instance(flow_id: UUID, step_ids: Iterable[str]) -> FlowInstance:
+    """Give the state before the first event of a flow with such steps."""
+    return FlowInstance(id=flow_id, version=0, steps=tuple(StepSlot(step_id=step_id) for step_id in step_ids))
+
+
+def has_steps_of(instance: FlowInstance, definition: FlowDefinition) -> bool:
+    """Say whether the instance has a slot for each step of the definition, in order."""
+    return [slot.step_id for slot in instance.steps] == [step.id for step in definition.steps]
+
+
+def check_steps(instance: FlowInstance, definition: FlowDefinition) -> None:
+    """Refuse an instance that is of another definition.
+
+    Raises:
+        InvalidArgument: it has other steps.
+    """
+    if not has_steps_of(instance, definition):
+        raise InvalidArgument("instance", "has other steps than the definition")

@@ -1,7 +1,9 @@
 """Replay: a flow's state is nothing but the fold of its events."""
 
-from collections.abc import Iterable
-from typing import assert_never
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TypeAlias, assert_never
+from uuid import UUID
 
 from msgspec.structs import replace
 
@@ -10,6 +12,7 @@ from chem_persistence.domain.events import (
     BranchCreated,
     FlowCompleted,
     FlowEvent,
+    FlowEventKind,
     FlowInitialized,
     PropertyPreferenceAssigned,
     RetryScheduled,
@@ -23,45 +26,69 @@ from chem_persistence.domain.events import (
 from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
 from chem_persistence.errors import DefinitionMismatch, UnreplayableEvent
 
-__all__ = ["replay"]
+__all__ = ["replay", "replay_facts"]
+
+_StepFact: TypeAlias = (
+    StepStarted | StepFinished | StepFailed | StepSignal | UserInteractionRequested | UserInteractionProvided
+)
 
 
 def replay(instance: FlowInstance, events: Iterable[FlowEvent], definition: FlowDefinition) -> FlowInstance:
     """Give the state after `events`, which follow the ones that `instance` has already seen.
+
+    In how many parts the events of a flow come does not matter: each part goes on where the last one ended.
 
     Raises:
         DefinitionMismatch: the flow was started with another definition.
         UnreplayableEvent: an event of another flow or out of its place, one that names a step which the definition
             lacks, or a retry of a step that has not failed or is not the next one.
     """
-    slots = list(instance.steps)
-    version, completed, flow_input = instance.version, instance.completed, instance.input
-    for event in events:
-        if event.flow_id != instance.id or event.version != version:
+    return replay_facts(instance, _facts_in_place(instance, events), definition.definition_hash)
+
+
+def _facts_in_place(
+    instance: FlowInstance, events: Iterable[FlowEvent]
+) -> Iterator[tuple[FlowEventKind, datetime]]:
+    for version, event in enumerate(events, start=instance.version):
+        if event.version != version or event.flow_id != instance.id:
             raise UnreplayableEvent(
                 instance.id, version, f"expected here, got {event.flow_id} {event.version}"
             )
-        match event.kind:
-            case FlowInitialized() as kind:
-                if kind.definition_hash != definition.definition_hash:
-                    raise DefinitionMismatch(instance.id, definition.definition_hash, kind.definition_hash)
-                flow_input = kind.input
-            case StepStarted() | StepFinished() | StepFailed() as kind:
-                index = _index_of(event, kind.step_index, kind.step_id, slots)
-                slots[index] = _after_attempt(slots[index], kind, event)
-            case UserInteractionRequested() as kind:
-                index = _index_of(event, kind.step_index, kind.step_id, slots)
+        yield event.kind, event.ts
+
+
+def replay_facts(
+    instance: FlowInstance, facts: Iterable[tuple[FlowEventKind, datetime]], definition_hash: str
+) -> FlowInstance:
+    """Give the state after the flow's next facts, each with its time: what `replay` is of events.
+
+    Raises:
+        DefinitionMismatch, UnreplayableEvent: as `replay`.
+    """
+    slots = list(instance.steps)
+    version, completed, flow_input = instance.version, instance.completed, instance.input
+    for kind, ts in facts:
+        match kind:  # the most frequent first
+            case StepSignal():
+                _index_of(kind, slots, instance.id, version)
+            case StepStarted() | StepFinished() | StepFailed():
+                index = _index_of(kind, slots, instance.id, version)
+                slots[index] = _after_attempt(slots[index], kind, ts)
+            case UserInteractionRequested():
+                index = _index_of(kind, slots, instance.id, version)
                 slots[index] = replace(slots[index], status=StepStatus.AWAITING_USER_INPUT)
-            case UserInteractionProvided() as kind:
-                index = _index_of(event, kind.step_index, kind.step_id, slots)
+            case UserInteractionProvided():
+                index = _index_of(kind, slots, instance.id, version)
                 slots[index] = replace(slots[index], status=StepStatus.PENDING)
-            case RetryScheduled() as kind:
-                index = _retried_index(event, kind, slots)
+            case RetryScheduled():
+                index = _retried_index(kind, slots, instance.id, version)
                 slots[index] = replace(slots[index], status=StepStatus.PENDING, retry_count=kind.retry_index)
+            case FlowInitialized():
+                if kind.definition_hash != definition_hash:
+                    raise DefinitionMismatch(instance.id, definition_hash, kind.definition_hash)
+                flow_input = kind.input
             case FlowCompleted():
                 completed = True
-            case StepSignal() as kind:
-                _index_of(event, kind.step_index, kind.step_id, slots)
             case PropertyPreferenceAssigned() | BranchCreated():
                 pass
             case _ as never:
@@ -70,19 +97,17 @@ def replay(instance: FlowInstance, events: Iterable[FlowEvent], definition: Flow
     return replace(instance, version=version, steps=tuple(slots), completed=completed, input=flow_input)
 
 
-def _after_attempt(
-    slot: StepSlot, kind: StepStarted | StepFinished | StepFailed, event: FlowEvent
-) -> StepSlot:
+def _after_attempt(slot: StepSlot, kind: StepStarted | StepFinished | StepFailed, ts: datetime) -> StepSlot:
     match kind:
         case StepStarted():
-            return replace(slot, status=StepStatus.RUNNING, attempts=slot.attempts + 1, started_at=event.ts)
+            return replace(slot, status=StepStatus.RUNNING, attempts=slot.attempts + 1, started_at=ts)
         case StepFinished():
             return replace(
                 slot,
                 status=StepStatus.FINISHED,
                 fingerprint=kind.fingerprint,
                 outputs=kind.outputs,
-                finished_at=event.ts,
+                finished_at=ts,
             )
         case StepFailed():
             return replace(slot, status=StepStatus.FAILED, error=kind.error)
@@ -90,23 +115,24 @@ def _after_attempt(
             assert_never(never)
 
 
-def _index_of(event: FlowEvent, step_index: int, step_id: str, slots: list[StepSlot]) -> int:
-    if step_index >= len(slots) or slots[step_index].step_id != step_id:
+def _index_of(kind: _StepFact, slots: list[StepSlot], flow_id: UUID, version: int) -> int:
+    index = kind.step_index
+    if index >= len(slots) or slots[index].step_id != kind.step_id:
         raise UnreplayableEvent(
-            event.flow_id, event.version, f"the definition has no step {step_index} with the id {step_id!r}"
+            flow_id, version, f"the definition has no step {index} with the id {kind.step_id!r}"
         )
-    return step_index
+    return index
 
 
-def _retried_index(event: FlowEvent, kind: RetryScheduled, slots: list[StepSlot]) -> int:
+def _retried_index(kind: RetryScheduled, slots: list[StepSlot], flow_id: UUID, version: int) -> int:
     for index, slot in enumerate(slots):
         if slot.step_id != kind.step_id:
             continue
         if slot.status is not StepStatus.FAILED:
-            raise UnreplayableEvent(event.flow_id, event.version, f"step {kind.step_id!r} has not failed")
+            raise UnreplayableEvent(flow_id, version, f"step {kind.step_id!r} has not failed")
         if kind.retry_index != slot.retry_count + 1:
             raise UnreplayableEvent(
-                event.flow_id, event.version, f"retry {kind.retry_index} follows retry {slot.retry_count}"
+                flow_id, version, f"retry {kind.retry_index} follows retry {slot.retry_count}"
             )
         return index
-    raise UnreplayableEvent(event.flow_id, event.version, f"the definition has no step {kind.step_id!r}")
+    raise UnreplayableEvent(flow_id, version, f"the definition has no step {kind.step_id!r}")

@@ -22,7 +22,7 @@ LONGEST_RENUMBERING = 1_000
 
 
 class Tampering(StrEnum):
-    """What was done to the log or to an artifact."""
+    """What was done to the log, to an artifact or to a snapshot."""
 
     ALTERED = "altered"
     MISSING = "missing"
@@ -31,10 +31,11 @@ class Tampering(StrEnum):
     TRUNCATED = "truncated"
     ARTIFACT_ALTERED = "artifact altered"
     ARTIFACT_MISSING = "artifact missing"
+    SNAPSHOT_FALSE = "snapshot false"
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """The first thing wrong with a flow, at `version`; or with an artifact, whose hash is in `detail`."""
+    """The first thing wrong with a flow, at `version`; or with its snapshot, or an artifact, whose hash is in `detail`."""
 
     flow_id: UUID
     version: int

@@ -1,11 +1,17 @@
 """An event store in the process's own memory."""
 
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from chem_persistence.append_request import EMPTY_FLOW, Head, append_request, check_flow_id, recognise
+from chem_persistence.append_request import (
+    EMPTY_FLOW,
+    Head,
+    append_request,
+    check_flow_id,
+    recognise,
+)
 from chem_persistence.clock import SystemClock
 from chem_persistence.codec import StoredArtifact, StoredEvent, decode_artifact, decode_event
 from chem_persistence.domain.artifacts import Artifact
@@ -100,6 +106,20 @@ class InMemoryEventStore:
         stream = self._streams.get(flow_id, [])
         stop = len(stream) if limit is None else start + limit
         return [decode_event(event) for event in stream[start:stop]]
+
+    def iterate(self, flow_id: UUID, *, after_version: int = -1) -> AsyncIterator[FlowEvent]:
+        """Read a flow's events one after another; see `EventReader.iterate`."""
+        check_flow_id(flow_id)
+        return self._iterate(flow_id, max(after_version + 1, 0))
+
+    async def _iterate(self, flow_id: UUID, version: int) -> AsyncIterator[FlowEvent]:
+        while version < len(self._streams.get(flow_id, [])):
+            yield decode_event(self._streams[flow_id][version])
+            version += 1
+
+    async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, builtins.list[FlowEvent]]:
+        """Read whole flows; see `EventReader.list_many`."""
+        return {flow_id: await self.list(flow_id) for flow_id in flow_ids}
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Read an artifact; see `EventStore.get_artifact`."""

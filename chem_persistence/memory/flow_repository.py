@@ -6,7 +6,7 @@ from uuid import UUID
 from chem_persistence.append_request import check_flow_id
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.domain.instance import FlowInstance, initial_instance
+from chem_persistence.domain.instance import FlowInstance, check_steps, initial_instance
 from chem_persistence.domain.replay import replay
 from chem_persistence.ports import EventStore
 
@@ -26,3 +26,16 @@ class InMemoryFlowRepository:
         check_flow_id(flow_id)
         history = await self._store.list(flow_id) if events is None else events
         return replay(initial_instance(flow_id, definition), history, definition)
+
+    async def catch_up(
+        self, instance: FlowInstance, events: Sequence[FlowEvent] | None, definition: FlowDefinition
+    ) -> FlowInstance:
+        """Replay the events given, or with None those in the store, that follow what `instance` has seen.
+
+        Raises what `FlowRepository.load` raises, and:
+            InvalidArgument: the instance has other steps than the definition.
+        """
+        check_steps(instance, definition)
+        if events is None:
+            events = await self._store.list(instance.id, after_version=instance.version - 1)
+        return replay(instance, events, definition)

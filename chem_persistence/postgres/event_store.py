@@ -2,32 +2,30 @@
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 from uuid import UUID
 
 from chem_persistence.append_request import AppendRequest, check_flow_id
 from chem_persistence.clock import SystemClock
-from chem_persistence.codec import decode_artifact, decode_event
+from chem_persistence.codec import decode_artifact
 from chem_persistence.domain.artifacts import Artifact, is_artifact_hash
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.errors import ArtifactNotFound, InvalidArgument, StoreUnavailable, UnreadableEvent
-from chem_persistence.limits import MAX_ARTIFACT_BYTES, MAX_VERSION, MAX_WAITING, MAX_WAITING_BYTES
+from chem_persistence.errors import ArtifactNotFound, InvalidArgument, StoreUnavailable
+from chem_persistence.limits import MAX_ARTIFACT_BYTES, MAX_WAITING, MAX_WAITING_BYTES
 from chem_persistence.ports import Clock, Connection, ConnectionProvider
 from chem_persistence.postgres.appender import PgAppender
+from chem_persistence.postgres.event_pages import event_pages, iterate_events, list_flows
 from chem_persistence.postgres.group_commit import GroupCommit
 from chem_persistence.postgres.in_flight import InFlight
 from chem_persistence.postgres.pg_transaction import PgTransaction, pg_transaction
 from chem_persistence.postgres.room import Room
-from chem_persistence.postgres.rows import stored_artifact, stored_event
+from chem_persistence.postgres.rows import flow_events, stored_artifact
 from chem_persistence.postgres.session import call
-from chem_persistence.postgres.statements import READ_ARTIFACT, READ_FLOW_EVENTS
+from chem_persistence.postgres.statements import READ_ARTIFACT, READ_EVENT_PAGE
 
 __all__ = ["PgEventStore"]
-
-PAGE_SIZE = 5_000
-"""Events read at a time: as fast as one big read, in a bounded part of the memory."""
 
 Result = TypeVar("Result")
 
@@ -106,25 +104,20 @@ class PgEventStore(PgAppender):
         check_flow_id(flow_id)
         if limit is not None and limit < 0:
             raise InvalidArgument("limit", "must not be negative")
-        first = min(max(after_version + 1, 0), MAX_VERSION)
-        events: builtins.list[FlowEvent] = []
-        while limit is None or len(events) < limit:
-            size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit - len(events))
-            page = await self._read_page(flow_id, first + len(events), size)
-            events += page
-            if len(page) < size:
-                break
-        return events
+        pages = event_pages(self._provider, READ_EVENT_PAGE, flow_id, after_version, limit)
+        return [event async for first, rows in pages for event in flow_events(rows, flow_id, first)]
 
-    async def _read_page(self, flow_id: UUID, first: int, size: int) -> builtins.list[FlowEvent]:
-        rows = await self._call(
-            lambda connection: connection.fetch(READ_FLOW_EVENTS, flow_id, first - 1, size)
-        )
-        events = [decode_event(stored_event(row)) for row in rows]
-        for version, event in enumerate(events, start=first):
-            if event.version != version:
-                raise UnreadableEvent(flow_id, version, "is missing from the log")
-        return events
+    def iterate(self, flow_id: UUID, *, after_version: int = -1) -> AsyncIterator[FlowEvent]:
+        """Read a long flow's events one after another; see `EventReader.iterate`.
+
+        They are read 5,000 at a time, and no connection is held in between.
+        """
+        check_flow_id(flow_id)
+        return iterate_events(self._provider, flow_id, after_version)
+
+    async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, builtins.list[FlowEvent]]:
+        """Read whole flows in one query; see `EventReader.list_many`."""
+        return await list_flows(self._provider, flow_ids)
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Read an artifact; see `EventStore.get_artifact`."""

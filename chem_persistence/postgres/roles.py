@@ -42,8 +42,8 @@ async def create_roles(
     """Divide the rights on a migrated schema among three roles, which are created where they are missing.
 
     The owner owns the schema and the library's tables in it, and is the only one that may migrate. The application
-    may do what `PgEventStore` does: SELECT and INSERT on the log and the artifacts, also UPDATE on the step rows, which
-    are a projection. The reader may SELECT. Whatever other rights the two and PUBLIC had on the tables are taken away.
+    may do what `PgEventStore` does: SELECT and INSERT on the log and the artifacts, also UPDATE on the step rows and
+    the snapshots, which only repeat what the log says. The reader may SELECT. Whatever other rights the two and PUBLIC had on the tables are taken away.
 
     The roles cannot log in and have no password: grant them to those who do (`GRANT chem_application TO lab`). The
     connection is a superuser's. Run it again after each migration: it leaves alone what is as it should be.

@@ -1,25 +1,35 @@
 """Rows to values: the one place that knows the shapes of what is read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
-from chem_persistence.codec import StoredArtifact, StoredEvent
-from chem_persistence.domain.events import StepError
+from chem_persistence.codec import StoredArtifact, StoredEvent, decode_metadata, decode_typed_kind
+from chem_persistence.domain.events import FlowEvent, FlowEventKind, StepError
 from chem_persistence.domain.instance import StepSlot, StepStatus
+from chem_persistence.domain.snapshot import Snapshot
 from chem_persistence.domain.tampering import ChainedEvent
 from chem_persistence.errors import UnreadableEvent
 from chem_persistence.limits import MAX_VERSION
 
 __all__ = [
     "chained_event",
+    "flow_events",
+    "flow_facts",
     "stored_artifact",
     "stored_event",
     "stored_execution",
+    "stored_snapshot",
 ]
 
 Row = Mapping[str, Any]
+
+_MISSING = "is missing from the log"
+_NO_EVENT_ID = "has no event id"
+_NO_TIME = "has no time, or one that is out of range"
 
 
 def stored_event(row: Row) -> StoredEvent:
@@ -29,7 +39,7 @@ def stored_event(row: Row) -> StoredEvent:
         UnreadableEvent: the row has no event id, or no time that a datetime can hold.
     """
     if row["ts"] is None or row["event_id"] is None:
-        reason = "has no event id" if row["event_id"] is None else "has no time, or one that is out of range"
+        reason = _NO_TIME if row["event_id"] else _NO_EVENT_ID
         raise UnreadableEvent(row["flow_id"], row["version"], reason)
     return StoredEvent(
         seq=row["seq"],
@@ -42,6 +52,44 @@ def stored_event(row: Row) -> StoredEvent:
         metadata=row["metadata"] or b"",
         link=row["chain_hash"],
     )
+
+
+def flow_events(rows: Iterable[Row], flow_id: UUID, first: int) -> Iterator[FlowEvent]:
+    """Map rows to the events of a flow, from version `first` on, each when it is asked for.
+
+    Raises:
+        UnreadableEvent: an event does not decode, or is missing.
+    """
+    for version, row in enumerate(rows, start=first):
+        if row["version"] != version:
+            raise UnreadableEvent(flow_id, version, _MISSING)
+        if row["ts"] is None or row["event_id"] is None:
+            raise UnreadableEvent(flow_id, version, _NO_TIME if row["event_id"] else _NO_EVENT_ID)
+        yield FlowEvent(
+            seq=row["seq"],
+            flow_id=flow_id,
+            version=version,
+            event_id=row["event_id"],
+            ts=row["ts"],
+            kind=decode_typed_kind(row["event_type"], row["payload"] or b"", flow_id, version),
+            metadata=decode_metadata(row["metadata"] or b"", flow_id, version),
+        )
+
+
+def flow_facts(
+    rows: Iterable[Sequence[Any]], flow_id: UUID, first: int
+) -> Iterator[tuple[FlowEventKind, datetime]]:
+    """Map rows of (version, ts, event_type, payload) to what a replay needs of the events: each fact with its time.
+
+    Raises:
+        UnreadableEvent: a fact does not decode, or an event is missing.
+    """
+    for version, (stored_version, ts, event_type, payload) in enumerate(rows, start=first):
+        if stored_version != version:
+            raise UnreadableEvent(flow_id, version, _MISSING)
+        if ts is None:
+            raise UnreadableEvent(flow_id, version, _NO_TIME)
+        yield decode_typed_kind(event_type, payload or b"", flow_id, version), ts
 
 
 def chained_event(row: Row) -> ChainedEvent:
@@ -82,4 +130,16 @@ def stored_execution(row: Row) -> StepSlot:
         attempts=row["attempts"],
         retry_count=row["retry_count"],
         error=None if row["error"] is None else msgspec.json.decode(row["error"], type=StepError),
+    )
+
+
+def stored_snapshot(row: Row) -> Snapshot:
+    """Map a row of `flow_snapshots`; what is NULL becomes what does not verify."""
+    return Snapshot(
+        flow_id=row["flow_id"],
+        version=row["version"],
+        definition_hash=row["definition_hash"],
+        format=row["format"],
+        state=row["state"] or b"",
+        state_hash=row["state_hash"] or b"",
     )

@@ -18,6 +18,9 @@ def statement(name: str) -> str:
 APPEND_EVENTS = statement("events/append_events")
 FIND_DISTRIBUTION = statement("events/find_distribution")
 READ_EVENTS_BY_ID = statement("events/read_events_by_id")
+READ_EVENTS_OF_FLOWS = statement("events/read_events_of_flows")
+READ_EVENT_PAGE = statement("events/read_event_page")
+READ_FACT_PAGE = statement("events/read_fact_page")
 READ_FLOW_EVENTS = statement("events/read_flow_events")
 READ_FLOW_HEADS = statement("events/read_flow_heads")
 
@@ -25,12 +28,16 @@ READ_ARTIFACT = statement("artifacts/read_artifact")
 
 READ_EXECUTIONS = statement("executions/read_executions")
 
+KEEP_SNAPSHOT = statement("snapshots/keep_snapshot")
+READ_SNAPSHOT = statement("snapshots/read_snapshot")
+
 COUNT_ARTIFACTS = statement("verification/count_artifacts")
 COUNT_EVENTS = statement("verification/count_events")
 FIND_MISSING_ARTIFACTS = statement("verification/find_missing_artifacts")
 READ_ARTIFACT_PRODUCERS = statement("verification/read_artifact_producers")
 READ_CHAINED_EVENTS = statement("verification/read_chained_events")
 READ_CHAINED_FLOW = statement("verification/read_chained_flow")
+READ_SNAPSHOTS = statement("verification/read_snapshots")
 
 CREATE_MIGRATIONS_TABLE = statement("migrations/create_migrations_table")
 DESCRIBE_SCHEMA_COLUMNS = statement("migrations/describe_schema_columns")

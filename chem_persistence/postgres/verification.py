@@ -13,6 +13,7 @@ from chem_persistence.errors import ArtifactCorrupt
 from chem_persistence.ports import ConnectionProvider
 from chem_persistence.postgres.rows import chained_event, stored_artifact
 from chem_persistence.postgres.session import call
+from chem_persistence.postgres.snapshot_check import false_snapshots
 from chem_persistence.postgres.statements import (
     COUNT_ARTIFACTS,
     COUNT_EVENTS,
@@ -77,7 +78,7 @@ async def verify_log(
     on_head: Callable[[Anchor], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Verification:
-    """Check the chains of all flows, or of those named, and every artifact (only without `flow_ids`).
+    """Check the chains of all flows, or of those named, their snapshots, and every artifact (only without `flow_ids`).
 
     `anchors` come ordered by flow id; `on_head` is told every sound flow's head, in that order. Memory does
     not grow with the log: pages of events are read in the order of the key, and one finding is kept a flow.
@@ -92,6 +93,7 @@ async def verify_log(
         if on_progress is not None:
             on_progress(walk.progress)
     walk.end()
+    walk.findings += [finding async for finding in false_snapshots(provider, flow_ids)]
     if flow_ids is None:
         await walk.check_artifacts(on_progress)
     return Verification(walk.progress, walk.findings)

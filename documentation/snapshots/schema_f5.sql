@@ -24,6 +24,22 @@ CREATE TABLE event_log (
     CONSTRAINT event_log_version_check CHECK (version >= 0)
 );
 
+CREATE TABLE flow_snapshots (
+    flow_id uuid NOT NULL,
+    version integer NOT NULL,
+    chain_hash bytea NOT NULL,
+    definition_hash text NOT NULL,
+    format integer NOT NULL,
+    state bytea NOT NULL,
+    state_hash bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT flow_snapshots_pkey PRIMARY KEY (flow_id),
+    CONSTRAINT flow_snapshots_chain_hash_check CHECK (octet_length(chain_hash) = 32),
+    CONSTRAINT flow_snapshots_definition_hash_check CHECK (definition_hash ~ '^[0-9a-f]{64}$'::text),
+    CONSTRAINT flow_snapshots_state_hash_check CHECK (octet_length(state_hash) = 32),
+    CONSTRAINT flow_snapshots_version_check CHECK (version >= 1)
+);
+
 CREATE TABLE schema_migrations (
     version integer NOT NULL,
     name text NOT NULL,
@@ -64,6 +80,8 @@ CREATE TABLE workflow_step_executions (
 );
 
 ALTER SEQUENCE event_log_seq_seq OWNED BY event_log.seq;
+
+ALTER TABLE flow_snapshots ALTER COLUMN state SET STORAGE EXTERNAL;
 
 ALTER TABLE workflow_step_artifacts ADD CONSTRAINT workflow_step_artifacts_producer_fkey
     FOREIGN KEY (flow_id, produced_in_seq) REFERENCES event_log(flow_id, seq);

@@ -18,7 +18,6 @@ LONGEST_FILE = 250
 LONGEST_FUNCTION = 40
 LONGER_FILES: dict[str, str] = {}
 LONGER_FUNCTIONS = {
-    "domain/replay.py replay": "one match over all events is one idea",
     "append_request.py append_request": "a third of it is the signature that the contract gives it",
 }
 

@@ -26,7 +26,7 @@ from chem_persistence import (
 from chem_persistence.postgres.migrations import Migration, known_migrations, migrate
 from chem_persistence.postgres.roles import create_roles
 from chem_persistence.postgres.statements import LIST_RIGHTS
-from tests.support.flows import new_flow_id, whole_history
+from tests.support.flows import DEFINITION, new_flow_id, whole_history
 from tests.support.roles import PASSWORD, as_user
 from tests.support.server import TestServer
 
@@ -85,9 +85,9 @@ async def lab(server: TestServer) -> AsyncIterator[Lab]:
 async def store_history(url: str) -> None:
     artifact = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
     async with await build_pool(url, max_size=1) as pool:
-        await PgEventStore(PoolProvider(pool)).append_kinds(
-            new_flow_id(), whole_history(artifact), artifacts=[artifact]
-        )
+        provider, flow_id = PoolProvider(pool), new_flow_id()
+        await PgEventStore(provider).append_kinds(flow_id, whole_history(artifact), artifacts=[artifact])
+        await PgFlowRepository(provider, snapshot_after=1).load(flow_id, None, DEFINITION)
 
 
 class Size(msgspec.Struct):
@@ -119,10 +119,38 @@ async def test_the_application_appends_reads_and_runs_flows(lab: Lab) -> None:
         assert [row["state"] for row in states] == ["completed", "completed"]
 
 
+@pytest.mark.parametrize(("part", "kept"), [("application", 1), ("reader", 0)])
+async def test_who_may_load_a_flow_may_do_so_without_the_right_to_keep_a_snapshot(
+    lab: Lab, part: str, kept: int
+) -> None:
+    artifact, flow_id = Artifact.from_payload(kind="Molecule", payload=part), new_flow_id()
+    async with await build_pool(lab.urls["application"], max_size=1) as pool:
+        await PgEventStore(PoolProvider(pool)).append_kinds(
+            flow_id, whole_history(artifact), artifacts=[artifact]
+        )
+    async with await build_pool(lab.urls[part], max_size=1) as pool:
+        repository = PgFlowRepository(PoolProvider(pool), snapshot_after=1)
+        assert (await repository.load(flow_id, None, DEFINITION)).completed
+        query = "SELECT count(*) FROM flow_snapshots WHERE flow_id = $1"
+        assert await pool.fetchval(query, flow_id) == kept
+
+
+async def test_a_role_that_may_not_read_snapshots_loads_without(lab: Lab) -> None:
+    """As one does whose rights were divided before there were any."""
+    async with administrating(lab.admin_url) as administrator:
+        flow_id = await administrator.fetchval("SELECT flow_id FROM flow_snapshots LIMIT 1")
+        await administrator.execute(f"REVOKE ALL ON flow_snapshots FROM {lab.names['reader']}")
+        async with await build_pool(lab.urls["reader"], max_size=1) as pool:
+            instance = await PgFlowRepository(PoolProvider(pool)).load(flow_id, None, DEFINITION)
+        await create_roles(administrator, **lab.names)
+    assert instance.completed
+
+
 READING = [
     "SELECT count(*) FROM event_log",
     "SELECT count(*) FROM workflow_step_artifacts",
     "SELECT count(*) FROM workflow_step_executions",
+    "SELECT count(*) FROM flow_snapshots",
     "SELECT count(*) FROM flows",
     "SELECT count(*) FROM schema_migrations",
 ]
@@ -149,6 +177,8 @@ FORBIDDEN = [
     "TRUNCATE workflow_step_artifacts",
     "DELETE FROM workflow_step_executions",
     "TRUNCATE workflow_step_executions",
+    "DELETE FROM flow_snapshots",
+    "TRUNCATE flow_snapshots",
     "INSERT INTO schema_migrations SELECT * FROM schema_migrations",
     "UPDATE schema_migrations SET checksum = checksum",
     "DELETE FROM schema_migrations",
@@ -186,6 +216,8 @@ ONLY_THE_READER = [
     "INSERT INTO workflow_step_artifacts SELECT * FROM workflow_step_artifacts",
     "INSERT INTO workflow_step_executions SELECT * FROM workflow_step_executions",
     "UPDATE workflow_step_executions SET attempts = 99",
+    "INSERT INTO flow_snapshots SELECT * FROM flow_snapshots",
+    "UPDATE flow_snapshots SET version = version",
     "SELECT nextval('event_log_seq_seq')",
 ]
 ATTEMPTS = [(part, attempt) for part in ("application", "reader") for attempt in FORBIDDEN]

@@ -226,12 +226,35 @@ async def test_a_step_row_has_a_known_status(connection: Connection) -> None:
         await insert(connection, "workflow_step_executions", {**row, "status": "asleep"}, "step_index")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"version": 0}, {"chain_hash": b"short"}, {"definition_hash": "A" * 64}, {"state_hash": bytes(31)}],
+)
+async def test_a_snapshot_that_makes_no_sense_is_refused(
+    connection: Connection, change: dict[str, Any]
+) -> None:
+    row = {
+        "flow_id": uuid4(),
+        "version": 1,
+        "chain_hash": bytes(32),
+        "definition_hash": HASH,
+        "format": 1,
+        "state": b"{}",
+        "state_hash": bytes(32),
+        "created_at": NOW,
+    }
+    await insert(connection, "flow_snapshots", row, "version")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await insert(connection, "flow_snapshots", {**row, "flow_id": uuid4(), **change}, "version")
+
+
 async def test_the_columns_have_the_types_of_the_contract(connection: Connection) -> None:
     rows = await connection.fetch("""
         SELECT attrelid::regclass::text || '.' || attname AS name, format_type(atttypid, atttypmod) AS type
         FROM pg_attribute
         WHERE attnum > 0 AND attrelid IN (
-            'event_log'::regclass, 'workflow_step_artifacts'::regclass, 'workflow_step_executions'::regclass
+            'event_log'::regclass, 'workflow_step_artifacts'::regclass, 'workflow_step_executions'::regclass,
+            'flow_snapshots'::regclass
         )
     """)
     types = {row["name"]: row["type"] for row in rows}
@@ -263,6 +286,14 @@ async def test_the_columns_have_the_types_of_the_contract(connection: Connection
         "workflow_step_executions.started_at": "timestamp with time zone",
         "workflow_step_executions.finished_at": "timestamp with time zone",
         "workflow_step_executions.error": "jsonb",
+        "flow_snapshots.flow_id": "uuid",
+        "flow_snapshots.version": "integer",
+        "flow_snapshots.chain_hash": "bytea",
+        "flow_snapshots.definition_hash": "text",
+        "flow_snapshots.format": "integer",
+        "flow_snapshots.state": "bytea",
+        "flow_snapshots.state_hash": "bytea",
+        "flow_snapshots.created_at": "timestamp with time zone",
     }
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 
 import msgspec
 
 from chem_persistence import (
     Clock,
+    EventReader,
     EventStore,
-    FlowRepository,
     InMemoryEventStore,
     InMemoryFlowRepository,
     PgEventStore,
@@ -20,12 +21,16 @@ from chem_persistence import (
 SMALL_ARTIFACT_LIMIT = 2 * 2**20
 
 
+class Store(EventStore, EventReader, Protocol):
+    """What the library's own stores can do."""
+
+
 class Backend(msgspec.Struct, frozen=True):
     """A store and its repository; `reconnected` opens the same data anew, as another process would."""
 
     name: str
-    store: EventStore
-    repository: FlowRepository
+    store: Store
+    repository: InMemoryFlowRepository | PgFlowRepository
     reconnected: "Callable[[], AbstractAsyncContextManager[Backend]]"
 
 

@@ -26,6 +26,8 @@ SUPERUSERS = {
     "postgres/test_verification.py::test_a_chain_that_was_computed_anew_is_found_by_anchors": "alters stored rows",
     "postgres/test_verification.py::test_altered_artifacts_are_found": "alters stored rows",
     "postgres/test_verification.py::test_a_missing_artifact_is_found": "deletes stored rows",
+    "postgres/test_event_pages.py::test_a_missing_event_is_found": "deletes stored rows",
+    "postgres/test_snapshots.py::test_a_snapshot_of_another_history": "deletes stored rows",
     "postgres/test_torture_checker.py::test_what_was_planted_is_found": "alters stored rows",
     "postgres/test_torture_checker.py::test_an_append_that_nobody_answered": "deletes stored rows",
     "postgres/test_torture_checker.py::test_a_log_without_the_version_key": "drops a constraint",

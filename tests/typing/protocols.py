@@ -7,6 +7,7 @@ from uuid import UUID
 from chem_persistence import (
     Clock,
     ConnectionProvider,
+    EventReader,
     EventStore,
     FlowRepository,
     InMemoryEventStore,
@@ -33,6 +34,10 @@ class StoppedClock:
 
 def stores(provider: ConnectionProvider) -> list[EventStore]:
     return [InMemoryEventStore(), PgEventStore(provider), PgEventStore(provider, clock=FixedClock())]
+
+
+def readers(provider: ConnectionProvider) -> list[EventReader]:
+    return [InMemoryEventStore(), PgEventStore(provider)]
 
 
 def repositories(provider: ConnectionProvider) -> list[FlowRepository]:

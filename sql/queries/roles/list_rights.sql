@@ -5,11 +5,13 @@ FROM (VALUES
     ('event_log_seq_seq', 'application', ARRAY['USAGE']),
     ('workflow_step_artifacts', 'application', ARRAY['SELECT', 'INSERT']),
     ('workflow_step_executions', 'application', ARRAY['SELECT', 'INSERT', 'UPDATE']),
+    ('flow_snapshots', 'application', ARRAY['SELECT', 'INSERT', 'UPDATE']),
     ('flows', 'application', ARRAY['SELECT']),
     ('schema_migrations', 'application', ARRAY['SELECT']),
     ('event_log', 'reader', ARRAY['SELECT']),
     ('workflow_step_artifacts', 'reader', ARRAY['SELECT']),
     ('workflow_step_executions', 'reader', ARRAY['SELECT']),
+    ('flow_snapshots', 'reader', ARRAY['SELECT']),
     ('flows', 'reader', ARRAY['SELECT']),
     ('schema_migrations', 'reader', ARRAY['SELECT'])
 ) AS rights (relation, role, privileges)
