@@ -24,6 +24,7 @@ from chem_persistence.domain.events import (
     UserInteractionRequested,
 )
 from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
+from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
 from chem_persistence.engine.step import BlockingStep, Step, StepContext
 from chem_persistence.errors import (
@@ -53,7 +54,16 @@ from chem_persistence.errors import (
 )
 from chem_persistence.memory.event_store import InMemoryEventStore
 from chem_persistence.memory.flow_repository import InMemoryFlowRepository
-from chem_persistence.ports import Clock, ConnectionProvider, EventReader, EventStore, FlowRepository
+from chem_persistence.memory.transaction import InMemoryTransaction
+from chem_persistence.ports import (
+    Clock,
+    ConnectionProvider,
+    EventReader,
+    EventStore,
+    EventTransaction,
+    FlowRepository,
+    StreamingEventStore,
+)
 from chem_persistence.postgres.embedded import embedded_postgres
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.flow_repository import PgFlowRepository
@@ -75,6 +85,7 @@ __all__ = [
     "EventIdReused",
     "EventReader",
     "EventStore",
+    "EventTransaction",
     "FlowAlreadyCompleted",
     "FlowAwaitsUser",
     "FlowBuilder",
@@ -91,6 +102,7 @@ __all__ = [
     "FlowRepository",
     "InMemoryEventStore",
     "InMemoryFlowRepository",
+    "InMemoryTransaction",
     "InvalidArgument",
     "InvalidDatabaseUrl",
     "InvalidDefinition",
@@ -117,6 +129,8 @@ __all__ = [
     "StoreClosed",
     "StoreError",
     "StoreUnavailable",
+    "StreamedArtifact",
+    "StreamingEventStore",
     "SystemClock",
     "UnreadableEvent",
     "UnreplayableEvent",

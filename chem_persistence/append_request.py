@@ -23,9 +23,11 @@ from chem_persistence.codec import (
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical import read_json
 from chem_persistence.domain.chain import GENESIS, link
-from chem_persistence.domain.events import FlowEvent, FlowEventKind, FlowInitialized, StepFinished, event_type
-from chem_persistence.errors import ArtifactTooLarge, EventIdReused, InvalidArgument, InvalidPayload
+from chem_persistence.domain.events import FlowEvent, FlowEventKind, event_type
+from chem_persistence.domain.streams import StreamedArtifact
+from chem_persistence.errors import EventIdReused, InvalidArgument, InvalidPayload
 from chem_persistence.limits import MAX_EVENT_BYTES, MAX_VERSION
+from chem_persistence.produced_artifacts import encoded_artifacts, streamed_artifacts
 
 __all__ = ["EMPTY_FLOW", "AppendRequest", "Head", "append_request", "check_flow_id", "recognise"]
 
@@ -47,7 +49,8 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `kinds` are the facts as they will be read back; `ids_given` says that the caller chose the event ids and may
     be repeating an append; `artifacts` pairs each artifact with the index of the event that produced it, in hash order,
-    so that two appends which share artifacts lock them in the same order.
+    so that two appends which share artifacts lock them in the same order; `streamed` does so for artifacts whose content
+    is in the store already.
     """
 
     flow_id: UUID
@@ -59,6 +62,7 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     payloads: tuple[bytes, ...]
     metadata: bytes
     artifacts: tuple[tuple[int, StoredArtifact], ...]
+    streamed: tuple[tuple[int, StreamedArtifact], ...] = ()
 
     def size(self) -> int:
         """Give the bytes of JSON and content that the append stores."""
@@ -124,7 +128,7 @@ def append_request(
     flow_id: UUID,
     kinds: Sequence[FlowEventKind],
     *,
-    artifacts: Sequence[Artifact],
+    artifacts: Sequence[Artifact | StreamedArtifact],
     expected_version: int | None,
     event_ids: Sequence[UUID] | None,
     metadata: Mapping[str, Any] | None,
@@ -162,7 +166,8 @@ def append_request(
         event_types=tuple(event_type(kind) for kind in read_back),
         payloads=tuple(payload for payload, _ in encoded),
         metadata=encoded_metadata,
-        artifacts=_encoded_artifacts(artifacts, read_back, max_artifact_bytes),
+        artifacts=encoded_artifacts(artifacts, read_back, max_artifact_bytes),
+        streamed=streamed_artifacts(artifacts, read_back),
     )
 
 
@@ -211,36 +216,3 @@ def _checked_ids(event_ids: Sequence[UUID] | None, count: int) -> tuple[UUID, ..
     if len(set(event_ids)) != count or not all(isinstance(event_id, UUID) for event_id in event_ids):
         raise InvalidArgument("event_ids", "must be distinct UUIDs")
     return tuple(event_ids)
-
-
-def _encoded_artifacts(
-    artifacts: Sequence[Artifact], kinds: Sequence[FlowEventKind], limit: int
-) -> tuple[tuple[int, StoredArtifact], ...]:
-    encoded: dict[str, tuple[int, StoredArtifact]] = {}
-    for artifact in sorted(artifacts, key=lambda artifact: artifact.hash):
-        body = artifact.verified()
-        if len(body) > limit:
-            raise ArtifactTooLarge(artifact.hash, len(body), limit)
-        stored = StoredArtifact(
-            hash=artifact.hash,
-            kind=artifact.kind,
-            payload=body if artifact.content is None else None,
-            content=artifact.content,
-            media_type=artifact.media_type,
-            metadata=encode_metadata(artifact.metadata),
-        )
-        encoded.setdefault(artifact.hash, (_producer(artifact.hash, kinds), stored))
-    return tuple(encoded.values())
-
-
-def _producer(artifact_hash: str, kinds: Sequence[FlowEventKind]) -> int:
-    """Find the event that names the artifact; one that no event names belongs to the last."""
-    for index, kind in enumerate(kinds):
-        match kind:
-            case StepFinished(outputs=outputs) if artifact_hash in outputs:
-                return index
-            case FlowInitialized(input=flow_input) if flow_input == artifact_hash:
-                return index
-            case _:
-                pass
-    return len(kinds) - 1

@@ -20,12 +20,14 @@ from chem_persistence.domain.events import (
     FlowEventKind,
     event_type,
 )
-from chem_persistence.errors import ArtifactCorrupt, InvalidPayload, UnreadableEvent
+from chem_persistence.errors import ArtifactCorrupt, ArtifactTooLarge, InvalidPayload, UnreadableEvent
 
 __all__ = [
     "StoredArtifact",
     "StoredEvent",
+    "check_readable_whole",
     "decode_artifact",
+    "decode_description",
     "decode_event",
     "decode_kind",
     "decode_metadata",
@@ -50,7 +52,10 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact as a store keeps it: one of `payload` (JSON bytes) and `content` is there."""
+    """An artifact as a store keeps it: `payload` (JSON bytes), `content`, or the `upload_id` of its content's chunks.
+
+    `content_size` is what the chunks have together.
+    """
 
     hash: str
     kind: str
@@ -58,6 +63,8 @@ class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True):
     content: bytes | None
     media_type: str
     metadata: bytes
+    upload_id: UUID | None = None
+    content_size: int | None = None
 
 
 _kinds: msgspec.json.Decoder[FlowEventKind] = msgspec.json.Decoder(FlowEventKind)
@@ -179,6 +186,30 @@ def decode_artifact(stored: StoredArtifact) -> Artifact:
     except (ValueError, OverflowError, RecursionError) as error:
         raise ArtifactCorrupt(stored.hash, str(error)) from error
     return artifact
+
+
+def decode_description(stored: StoredArtifact) -> None:
+    """Decode what describes a stored artifact, without its body.
+
+    Raises:
+        ArtifactCorrupt: the metadata is no JSON object.
+    """
+    try:
+        _decode_object(stored.metadata)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ArtifactCorrupt(stored.hash, str(error)) from error
+
+
+def check_readable_whole(stored: StoredArtifact, limit: int) -> None:
+    """Refuse to put together what was streamed because it is large.
+
+    Raises:
+        ArtifactTooLarge: its chunks have more than `limit` bytes together.
+    """
+    if stored.content_size is not None and stored.content_size > limit:
+        raise ArtifactTooLarge(
+            stored.hash, stored.content_size, limit, "; read_artifact gives it chunk by chunk"
+        )
 
 
 def _decode_object(data: bytes) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """The ports: what the engine asks of a store, and what the stores ask of the world."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol
@@ -10,8 +10,18 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.domain.instance import FlowInstance
+from chem_persistence.domain.streams import StreamedArtifact
 
-__all__ = ["Clock", "Connection", "ConnectionProvider", "EventReader", "EventStore", "FlowRepository"]
+__all__ = [
+    "Clock",
+    "Connection",
+    "ConnectionProvider",
+    "EventReader",
+    "EventStore",
+    "EventTransaction",
+    "FlowRepository",
+    "StreamingEventStore",
+]
 
 
 class EventStore(Protocol):
@@ -73,6 +83,79 @@ class EventStore(Protocol):
         Raises:
             ArtifactNotFound: the store has none with this hash.
             ArtifactCorrupt: its content no longer has this hash.
+            ArtifactTooLarge: it was streamed, and is above the store's limit: `read_artifact` gives it.
+            StoreUnavailable: the store cannot be reached.
+        """
+        ...
+
+
+class EventTransaction(Protocol):
+    """Appends and streamed contents that are stored together at the end of a block, or not at all."""
+
+    async def append_kind(
+        self,
+        flow_id: UUID,
+        kind: FlowEventKind,
+        *,
+        artifacts: Sequence[Artifact | StreamedArtifact] = (),
+        expected_version: int | None = None,
+        event_id: UUID | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> FlowEvent:
+        """Append one event; see `EventStore.append_kind`."""
+        ...
+
+    async def append_kinds(
+        self,
+        flow_id: UUID,
+        kinds: Sequence[FlowEventKind],
+        *,
+        artifacts: Sequence[Artifact | StreamedArtifact] = (),
+        expected_version: int | None = None,
+        event_ids: Sequence[UUID] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> list[FlowEvent]:
+        """Append events; see `EventStore.append_kinds`."""
+        ...
+
+    async def put_stream(
+        self,
+        *,
+        kind: str,
+        chunks: AsyncIterable[bytes],
+        media_type: str,
+        metadata: Mapping[str, Any] | None = None,
+        max_stream_bytes: int | None = None,
+    ) -> StreamedArtifact:
+        """Write a binary content of any length, that comes in pieces of any size, and give the artifact that it makes.
+
+        Hand it to an append of the same block in `artifacts`: the block fails at its end with `InvalidArgument` when there
+        is an upload that no append brought. A content that the store has already is not kept twice. Whatever is raised, by
+        `chunks` too, leaves nothing of the upload, and the transaction usable.
+
+        Raises:
+            InvalidPayload: a piece is no bytes, there are more than `max_stream_bytes`, or the description is not I-JSON.
+            InvalidArgument: another upload or append of this transaction is under way.
+            StoreUnavailable: the store cannot be reached, or lost the connection.
+        """
+        ...
+
+
+class StreamingEventStore(EventStore, Protocol):
+    """An event store whose artifacts may be larger than the memory."""
+
+    def transaction(self) -> AbstractAsyncContextManager[EventTransaction]:
+        """Open a transaction that is stored at the end of the block, and forgotten when the block raises."""
+        ...
+
+    def read_artifact(self, artifact_hash: str) -> AsyncIterator[bytes]:
+        """Read an artifact's bytes, chunk by chunk (JSON as canonical JSON), in bounded memory if it was streamed.
+
+        The hash is compared when all is read: whoever acts on chunks before the end has to undo it on `ArtifactCorrupt`.
+
+        Raises:
+            ArtifactNotFound: the store has none with this hash.
+            ArtifactCorrupt: bytes are missing, or, known after the last chunk, have another hash.
             StoreUnavailable: the store cannot be reached.
         """
         ...

@@ -10,7 +10,7 @@ import msgspec
 from chem_persistence.domain.canonical import canonical_json, read_json
 from chem_persistence.errors import ArtifactCorrupt, InvalidPayload
 
-__all__ = ["JSON_MEDIA_TYPE", "Artifact", "is_artifact_hash"]
+__all__ = ["JSON_MEDIA_TYPE", "Artifact", "check_text", "description_as_read_back", "is_artifact_hash"]
 
 JSON_MEDIA_TYPE = "application/json"
 
@@ -48,7 +48,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
             hash=hashlib.sha256(encoded).hexdigest(),
             kind=kind,
             payload=read_json(encoded),
-            metadata=_as_read_back(metadata),
+            metadata=description_as_read_back(metadata),
         )
 
     @classmethod
@@ -65,7 +65,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
             kind=kind,
             content=bytes(content),
             media_type=media_type,
-            metadata=_as_read_back(metadata),
+            metadata=description_as_read_back(metadata),
         )
 
     def encoded(self) -> bytes:
@@ -83,8 +83,8 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
             ArtifactCorrupt: they differ, or there is a payload beside the content.
             InvalidPayload: the payload is not I-JSON, or the kind or the media type is not text that JSON has.
         """
-        _check_text("kind", self.kind)
-        _check_text("media_type", self.media_type)
+        check_text("kind", self.kind)
+        check_text("media_type", self.media_type)
         if self.content is not None and self.payload is not None:
             raise ArtifactCorrupt(self.hash, "has both a payload and content")
         encoded = self.encoded()
@@ -94,13 +94,23 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         return encoded
 
 
-def _check_text(field: str, value: Any) -> None:
+def check_text(field: str, value: Any) -> None:
+    """Refuse what is no text that JSON has.
+
+    Raises:
+        InvalidPayload: it is not a string, or has a lone surrogate or U+0000.
+    """
     if not isinstance(value, str):
         raise InvalidPayload(f"$.{field}", f"must be a string, not {type(value).__qualname__}")
     canonical_json({field: value})
 
 
-def _as_read_back(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def description_as_read_back(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Give an artifact's metadata as a store will give it.
+
+    Raises:
+        InvalidPayload: it is not an object of I-JSON values.
+    """
     if metadata is None:
         return {}
     value = read_json(canonical_json(metadata))

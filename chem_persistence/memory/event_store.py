@@ -1,99 +1,55 @@
 """An event store in the process's own memory."""
 
 import builtins
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from uuid import UUID
 
-from chem_persistence.append_request import (
-    EMPTY_FLOW,
-    Head,
-    append_request,
-    check_flow_id,
-    recognise,
-)
+from msgspec.structs import replace
+
+from chem_persistence.append_request import AppendRequest, check_flow_id
+from chem_persistence.appender import Appender, refuse_streamed
 from chem_persistence.clock import SystemClock
-from chem_persistence.codec import StoredArtifact, StoredEvent, decode_artifact, decode_event
+from chem_persistence.codec import StoredArtifact, check_readable_whole, decode_artifact, decode_event
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.events import FlowEvent, FlowEventKind
-from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict, InvalidArgument
+from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.streams import ContentCheck, cut
+from chem_persistence.errors import ArtifactNotFound, InvalidArgument
 from chem_persistence.limits import MAX_ARTIFACT_BYTES
+from chem_persistence.memory.log import MemoryLog
+from chem_persistence.memory.transaction import InMemoryTransaction
 from chem_persistence.ports import Clock
 
 __all__ = ["InMemoryEventStore"]
 
 
-class InMemoryEventStore:
+class InMemoryEventStore(Appender[Artifact]):
     """Keeps the encoded bytes that PostgreSQL would keep, so that both lose the same and refuse the same.
 
     Safe for the tasks of one event loop, not for threads.
     """
 
     def __init__(self, *, clock: Clock | None = None, max_artifact_bytes: int = MAX_ARTIFACT_BYTES) -> None:
-        self._clock = clock or SystemClock()
-        self._max_artifact_bytes = max_artifact_bytes
-        self._streams: dict[UUID, list[StoredEvent]] = {}
-        self._artifacts: dict[str, StoredArtifact] = {}
-        self._last_seq = 0
+        super().__init__(clock or SystemClock(), max_artifact_bytes)
+        self._log = MemoryLog()
 
-    async def append_kind(
-        self,
-        flow_id: UUID,
-        kind: FlowEventKind,
-        *,
-        artifacts: Sequence[Artifact] = (),
-        expected_version: int | None = None,
-        event_id: UUID | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> FlowEvent:
-        """Append one event; see `EventStore.append_kind`."""
-        events = await self.append_kinds(
-            flow_id,
-            [kind],
-            artifacts=artifacts,
-            expected_version=expected_version,
-            event_ids=None if event_id is None else [event_id],
-            metadata=metadata,
-        )
-        return events[0]
+    async def _append(self, request: AppendRequest, expected_version: int | None) -> builtins.list[FlowEvent]:
+        refuse_streamed(request)
+        return self._log.append(request, expected_version)
 
-    async def append_kinds(
-        self,
-        flow_id: UUID,
-        kinds: Sequence[FlowEventKind],
-        *,
-        artifacts: Sequence[Artifact] = (),
-        expected_version: int | None = None,
-        event_ids: Sequence[UUID] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> builtins.list[FlowEvent]:
-        """Append events, all or nothing; see `EventStore.append_kinds`."""
-        request = append_request(
-            flow_id,
-            kinds,
-            artifacts=artifacts,
-            expected_version=expected_version,
-            event_ids=event_ids,
-            metadata=metadata,
-            ts=self._clock.now(),
-            max_artifact_bytes=self._max_artifact_bytes,
-        )
-        stream = self._streams.get(flow_id, [])
-        if request.ids_given:
-            ids = set(request.event_ids)
-            originals = recognise(request, [event for event in stream if event.event_id in ids])
-            if originals is not None:
-                return originals
-        if expected_version is not None and expected_version != len(stream):
-            raise ConcurrencyConflict(flow_id, expected_version, len(stream))
-        seqs = range(self._last_seq + 1, self._last_seq + 1 + len(kinds))
-        head = Head(len(stream), stream[-1].link) if stream else EMPTY_FLOW
-        appended = request.stored_events(head, seqs)
-        self._streams.setdefault(flow_id, []).extend(appended)
-        self._last_seq += len(appended)
-        for _, artifact in request.artifacts:
-            self._artifacts.setdefault(artifact.hash, artifact)
-        return [decode_event(event) for event in appended]
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[InMemoryTransaction]:
+        """Open a transaction for appends and streamed contents; what the block raises forgets them.
+
+        Nobody waits for it: who appends to one of its flows meanwhile comes first.
+
+        Raises:
+            ConcurrencyConflict: at the end of the block, when that has happened.
+            InvalidArgument: at the end of the block, when an upload was brought by no append.
+        """
+        opened = InMemoryTransaction(self._log, self._clock, self._max_artifact_bytes)
+        yield opened
+        opened.finish()
 
     async def list(
         self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
@@ -103,7 +59,7 @@ class InMemoryEventStore:
         if limit is not None and limit < 0:
             raise InvalidArgument("limit", "must not be negative")
         start = max(after_version + 1, 0)
-        stream = self._streams.get(flow_id, [])
+        stream = self._log.stream(flow_id)
         stop = len(stream) if limit is None else start + limit
         return [decode_event(event) for event in stream[start:stop]]
 
@@ -113,8 +69,8 @@ class InMemoryEventStore:
         return self._iterate(flow_id, max(after_version + 1, 0))
 
     async def _iterate(self, flow_id: UUID, version: int) -> AsyncIterator[FlowEvent]:
-        while version < len(self._streams.get(flow_id, [])):
-            yield decode_event(self._streams[flow_id][version])
+        while version < len(stream := self._log.stream(flow_id)):
+            yield decode_event(stream[version])
             version += 1
 
     async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, builtins.list[FlowEvent]]:
@@ -123,7 +79,27 @@ class InMemoryEventStore:
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Read an artifact; see `EventStore.get_artifact`."""
-        stored = self._artifacts.get(artifact_hash)
+        stored = self._stored(artifact_hash)
+        if stored.upload_id is None:
+            return decode_artifact(stored)
+        check_readable_whole(stored, self._max_artifact_bytes)
+        content = b"".join(self._log.chunks(stored.upload_id))
+        return decode_artifact(replace(stored, content=content))
+
+    async def read_artifact(self, artifact_hash: str) -> AsyncIterator[bytes]:
+        """Read an artifact's bytes chunk by chunk; see `StreamingEventStore.read_artifact`."""
+        stored = self._stored(artifact_hash)
+        if stored.upload_id is None or stored.content_size is None:
+            for chunk in cut(decode_artifact(stored).encoded()):
+                yield chunk
+            return
+        check = ContentCheck(stored.hash, stored.content_size)
+        for chunk in self._log.chunks(stored.upload_id):
+            yield check.take(chunk)
+        check.end()
+
+    def _stored(self, artifact_hash: str) -> StoredArtifact:
+        stored = self._log.artifact(artifact_hash)
         if stored is None:
             raise ArtifactNotFound(artifact_hash)
-        return decode_artifact(stored)
+        return stored

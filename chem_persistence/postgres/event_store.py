@@ -2,35 +2,32 @@
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import TypeVar
 from uuid import UUID
 
 from chem_persistence.append_request import AppendRequest, check_flow_id
+from chem_persistence.appender import Appender, refuse_streamed
 from chem_persistence.clock import SystemClock
-from chem_persistence.codec import decode_artifact
-from chem_persistence.domain.artifacts import Artifact, is_artifact_hash
+from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.errors import ArtifactNotFound, InvalidArgument, StoreUnavailable
+from chem_persistence.errors import InvalidArgument, StoreUnavailable
 from chem_persistence.limits import MAX_ARTIFACT_BYTES, MAX_WAITING, MAX_WAITING_BYTES
-from chem_persistence.ports import Clock, Connection, ConnectionProvider
-from chem_persistence.postgres.appender import PgAppender
+from chem_persistence.ports import Clock, ConnectionProvider
+from chem_persistence.postgres.artifact_reader import read_artifact_in_chunks, read_whole_artifact
 from chem_persistence.postgres.event_pages import event_pages, iterate_events, list_flows
+from chem_persistence.postgres.flow_heads import FlowHeads
 from chem_persistence.postgres.group_commit import GroupCommit
 from chem_persistence.postgres.in_flight import InFlight
 from chem_persistence.postgres.pg_transaction import PgTransaction, pg_transaction
 from chem_persistence.postgres.room import Room
-from chem_persistence.postgres.rows import flow_events, stored_artifact
-from chem_persistence.postgres.session import call
-from chem_persistence.postgres.statements import READ_ARTIFACT, READ_EVENT_PAGE
+from chem_persistence.postgres.rows import flow_events
+from chem_persistence.postgres.statements import READ_EVENT_PAGE
 
 __all__ = ["PgEventStore"]
 
-Result = TypeVar("Result")
 
-
-class PgEventStore(PgAppender):
+class PgEventStore(Appender[Artifact]):
     """Appends and reads on connections that `provider` lends.
 
     Calls may run at the same time in any number of tasks and processes. Appends that wait at the same time are committed
@@ -53,9 +50,11 @@ class PgEventStore(PgAppender):
         self._in_flight = InFlight()
         self._room = Room(max_waiting, max_waiting_bytes)
         self._overload_timeout = overload_timeout
+        self._heads = FlowHeads()
         self._commits = GroupCommit(provider, self._heads)
 
     async def _append(self, request: AppendRequest, expected_version: int | None) -> builtins.list[FlowEvent]:
+        refuse_streamed(request)
         size = request.size()
         with self._in_flight:
             await self._room.enter(size, self._overload_timeout)
@@ -66,7 +65,7 @@ class PgEventStore(PgAppender):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PgTransaction]:
-        """Open a transaction for appends together with the caller's own rows, such as an outbox.
+        """Open a transaction for appends together with streamed contents, and with the caller's own rows, such as an outbox.
 
         It commits at the end of the block, and rolls back when the block raises. It is not retried, as only the
         caller knows his part: after `StoreUnavailable` do the whole block again with the same event ids.
@@ -121,12 +120,11 @@ class PgEventStore(PgAppender):
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Read an artifact; see `EventStore.get_artifact`."""
-        if not is_artifact_hash(artifact_hash):
-            raise ArtifactNotFound(artifact_hash)
-        rows = await self._call(lambda connection: connection.fetch(READ_ARTIFACT, artifact_hash))
-        if not rows:
-            raise ArtifactNotFound(artifact_hash)
-        return decode_artifact(stored_artifact(rows[0]))
+        return await read_whole_artifact(self._provider, artifact_hash, self._max_artifact_bytes)
 
-    async def _call(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-        return await call(self._provider, work)
+    def read_artifact(self, artifact_hash: str) -> AsyncIterator[bytes]:
+        """Read an artifact's bytes chunk by chunk; see `StreamingEventStore.read_artifact`.
+
+        No connection is held between chunks, so a reader may take its time, or stop.
+        """
+        return read_artifact_in_chunks(self._provider, artifact_hash)

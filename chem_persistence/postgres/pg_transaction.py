@@ -1,22 +1,27 @@
-"""Appends and the caller's own rows in one transaction."""
+"""Appends, streamed contents and the caller's own rows in one transaction."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from chem_persistence.append_request import AppendRequest
+from chem_persistence.appender import Appender
+from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.streams import StreamedArtifact, described_stream
 from chem_persistence.ports import Clock, Connection, ConnectionProvider
 from chem_persistence.postgres.append import Append, append_batch
-from chem_persistence.postgres.appender import PgAppender
 from chem_persistence.postgres.failures import library_errors
+from chem_persistence.postgres.flow_heads import FlowHeads
+from chem_persistence.postgres.own_transaction import own_transaction
 from chem_persistence.postgres.session import noticing_loss
-from chem_persistence.postgres.transaction import transaction
+from chem_persistence.postgres.uploads import Uploads
 
 __all__ = ["PgTransaction", "pg_transaction"]
 
 
-class PgTransaction(PgAppender):
-    """An open transaction: `append_kind` and `append_kinds` as the store has them, and its `connection`.
+class PgTransaction(Appender[Artifact | StreamedArtifact]):
+    """An open transaction: `append_kind` and `append_kinds` as the store has them, `put_stream`, and its `connection`.
 
     Each append stands in a savepoint, so that a `ConcurrencyConflict` leaves the transaction usable. An append with
     event ids that are stored already returns the original events: then what the caller wrote beside them is
@@ -26,15 +31,40 @@ class PgTransaction(PgAppender):
     def __init__(self, connection: Connection, clock: Clock, max_artifact_bytes: int) -> None:
         super().__init__(clock, max_artifact_bytes)
         self.connection = connection
+        self._heads = FlowHeads()
+        self._uploads = Uploads(connection)
 
     async def _append(self, request: AppendRequest, expected_version: int | None) -> list[FlowEvent]:
+        self._uploads.check(request.streamed)
         append = Append(request, expected_version)
-        with library_errors(), noticing_loss(self.connection):
-            while append.answer is None:
-                await append_batch(self.connection, [append], self._heads)
-        if isinstance(append.answer, Exception):
-            raise append.answer
+        with self._uploads.alone():
+            with library_errors(), noticing_loss(self.connection):
+                while append.answer is None:
+                    await append_batch(self.connection, [append], self._heads)
+            if isinstance(append.answer, Exception):
+                raise append.answer
+            await self._uploads.store(request.streamed, append.answer)
         return append.answer
+
+    async def put_stream(
+        self,
+        *,
+        kind: str,
+        chunks: AsyncIterable[bytes],
+        media_type: str,
+        metadata: Mapping[str, Any] | None = None,
+        max_stream_bytes: int | None = None,
+    ) -> StreamedArtifact:
+        """Write a content of any length; see `EventTransaction.put_stream`.
+
+        What `chunks` does meanwhile on `connection` is undone when the content turns out to be stored already.
+        """
+        described = described_stream(kind, media_type, metadata)
+        return await self._uploads.put(described, chunks, max_stream_bytes)
+
+    async def finish(self) -> None:
+        """Check, before the commit, that no upload is left over; see `EventTransaction.put_stream`."""
+        await self._uploads.finish()
 
 
 @asynccontextmanager
@@ -48,13 +78,8 @@ async def pg_transaction(
     async with AsyncExitStack() as lent:
         with library_errors():
             connection = await lent.enter_async_context(provider.acquire())
-            # under READ COMMITTED an append sees the writer that it lost the version to
-            opened = transaction(connection, isolation="read_committed")
-            await opened.__aenter__()
-        try:
-            yield PgTransaction(connection, clock, max_artifact_bytes)
-        except BaseException as error:
-            await opened.__aexit__(type(error), error, error.__traceback__)
-            raise
-        with library_errors(), noticing_loss(connection):
-            await opened.__aexit__(None, None, None)
+        # under READ COMMITTED an append sees the writer that it lost the version to
+        async with own_transaction(connection, isolation="read_committed"):
+            opened = PgTransaction(connection, clock, max_artifact_bytes)
+            yield opened
+            await opened.finish()

@@ -16,6 +16,7 @@ from chem_persistence.errors import UnreadableEvent
 from chem_persistence.limits import MAX_VERSION
 
 __all__ = [
+    "Row",
     "chained_event",
     "flow_events",
     "flow_facts",
@@ -116,6 +117,8 @@ def stored_artifact(row: Row) -> StoredArtifact:
         content=row["content"],
         media_type=row["media_type"],
         metadata=row["metadata"] or b"",
+        upload_id=row["upload_id"],
+        content_size=row["content_size"],
     )
 
 

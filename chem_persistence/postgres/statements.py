@@ -25,6 +25,12 @@ READ_FLOW_EVENTS = statement("events/read_flow_events")
 READ_FLOW_HEADS = statement("events/read_flow_heads")
 
 READ_ARTIFACT = statement("artifacts/read_artifact")
+READ_CHUNKS = statement("artifacts/read_chunks")
+
+INSERT_CHUNK = statement("uploads/insert_chunk")
+INSERT_UPLOADED_ARTIFACT = statement("uploads/insert_uploaded_artifact")
+LOCK_ARTIFACT = statement("uploads/lock_artifact")
+READ_UPLOAD = statement("uploads/read_upload")
 
 READ_EXECUTIONS = statement("executions/read_executions")
 

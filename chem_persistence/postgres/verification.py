@@ -7,10 +7,10 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence.anchors import Anchor
-from chem_persistence.codec import decode_artifact
 from chem_persistence.domain.tampering import ChainedEvent, Finding, FlowCheck, Tampering
 from chem_persistence.errors import ArtifactCorrupt
 from chem_persistence.ports import ConnectionProvider
+from chem_persistence.postgres.artifact_reader import check_artifact
 from chem_persistence.postgres.rows import chained_event, stored_artifact
 from chem_persistence.postgres.session import call
 from chem_persistence.postgres.snapshot_check import false_snapshots
@@ -148,7 +148,7 @@ class _Walk:
         while rows := await _read_artifacts(self._provider, after):
             for row in rows:
                 try:
-                    decode_artifact(stored_artifact(row))
+                    await check_artifact(self._provider, stored_artifact(row))
                 except ArtifactCorrupt as error:
                     self._find(row["flow_id"], row["version"], Tampering.ARTIFACT_ALTERED, str(error))
             self.progress.artifacts += len(rows)

@@ -49,6 +49,15 @@ CREATE TABLE schema_migrations (
     CONSTRAINT schema_migrations_checksum_check CHECK (checksum ~ '^[0-9a-f]{64}$'::text)
 );
 
+CREATE TABLE workflow_step_artifact_chunks (
+    upload_id uuid NOT NULL,
+    chunk_no integer NOT NULL,
+    content bytea NOT NULL,
+    CONSTRAINT workflow_step_artifact_chunks_pkey PRIMARY KEY (upload_id, chunk_no),
+    CONSTRAINT workflow_step_artifact_chunks_chunk_no_check CHECK (chunk_no >= 0),
+    CONSTRAINT workflow_step_artifact_chunks_content_check CHECK (octet_length(content) >= 1 AND octet_length(content) <= 1048576)
+);
+
 CREATE TABLE workflow_step_artifacts (
     artifact_hash text NOT NULL,
     kind text NOT NULL,
@@ -58,8 +67,11 @@ CREATE TABLE workflow_step_artifacts (
     metadata jsonb NOT NULL,
     flow_id uuid NOT NULL,
     produced_in_seq bigint NOT NULL,
+    upload_id uuid,
+    content_size bigint,
     CONSTRAINT workflow_step_artifacts_pkey PRIMARY KEY (artifact_hash),
-    CONSTRAINT workflow_step_artifacts_body_check CHECK (num_nonnulls(payload, content) = 1),
+    CONSTRAINT workflow_step_artifacts_body_check CHECK (num_nonnulls(payload, content, upload_id) = 1),
+    CONSTRAINT workflow_step_artifacts_content_size_check CHECK (num_nonnulls(upload_id, content_size) <> 1 AND content_size >= 0),
     CONSTRAINT workflow_step_artifacts_hash_check CHECK (artifact_hash ~ '^[0-9a-f]{64}$'::text),
     CONSTRAINT workflow_step_artifacts_metadata_check CHECK (jsonb_typeof(metadata) = 'object'::text)
 );
@@ -211,6 +223,10 @@ $function$;
 CREATE TRIGGER event_log_append_only BEFORE DELETE OR UPDATE ON event_log FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 
 CREATE TRIGGER event_log_no_truncate BEFORE TRUNCATE ON event_log FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+
+CREATE TRIGGER workflow_step_artifact_chunks_append_only BEFORE DELETE OR UPDATE ON workflow_step_artifact_chunks FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+
+CREATE TRIGGER workflow_step_artifact_chunks_no_truncate BEFORE TRUNCATE ON workflow_step_artifact_chunks FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 
 CREATE TRIGGER workflow_step_artifacts_append_only BEFORE DELETE OR UPDATE ON workflow_step_artifacts FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 

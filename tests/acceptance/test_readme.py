@@ -3,7 +3,13 @@
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from textwrap import indent
+from typing import Any
+from uuid import uuid4
+
+from chem_persistence import InMemoryEventStore, StepFinished
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,6 +35,20 @@ def test_the_program_in_the_readme_prints_what_the_readme_says(tmp_path: Path) -
     )
     assert run.stderr == ""
     assert run.stdout == fenced("text", "<!-- readme program output -->")
+
+
+async def test_the_streaming_in_the_readme_streams(tmp_path: Path) -> None:
+    async def frames() -> AsyncIterator[bytes]:
+        for number in range(3):
+            yield bytes([number]) * 2**20
+
+    names: dict[str, Any] = {"store": InMemoryEventStore(), "frames": frames(), "StepFinished": StepFinished}
+    names |= {"flow_id": uuid4(), "fingerprint": "f" * 64}
+    snippet = indent(fenced("python", "## Large artifacts"), "    ")
+    with (tmp_path / "copy").open("wb") as names["file"]:
+        exec(f"async def run():\n{snippet}", names)
+        await names["run"]()
+    assert (tmp_path / "copy").stat().st_size == 3 * 2**20
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:

@@ -8,14 +8,14 @@ import pytest
 import pytest_asyncio
 
 from chem_persistence import Artifact, PgEventStore, PoolProvider, build_pool
-from tests.support.flows import new_flow_id, whole_history
+from tests.support.flows import initialized, new_flow_id, whole_history
 from tests.support.roles import new_role
 from tests.support.server import TestServer
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 RESTRICT_VIOLATION = "23001"
-TABLES = ("event_log", "workflow_step_artifacts")
+TABLES = ("event_log", "workflow_step_artifacts", "workflow_step_artifact_chunks")
 
 ATTEMPTS = {
     "event_log": [
@@ -59,8 +59,23 @@ ATTEMPTS = {
         """,
         "MERGE INTO workflow_step_artifacts AS a USING event_log AS e ON false WHEN MATCHED THEN DELETE",
     ],
+    "workflow_step_artifact_chunks": [
+        "UPDATE workflow_step_artifact_chunks SET content = 'forgery'",
+        "UPDATE workflow_step_artifact_chunks SET chunk_no = 1 WHERE false",
+        "DELETE FROM workflow_step_artifact_chunks",
+        "TRUNCATE workflow_step_artifact_chunks",
+        """
+        INSERT INTO workflow_step_artifact_chunks SELECT * FROM workflow_step_artifact_chunks
+        ON CONFLICT (upload_id, chunk_no) DO UPDATE SET content = 'forgery'
+        """,
+        "MERGE INTO workflow_step_artifact_chunks AS c USING event_log AS e ON false WHEN MATCHED THEN DELETE",
+    ],
 }
 PAIRS = [(table, attempt) for table, attempts in ATTEMPTS.items() for attempt in attempts]
+
+
+async def one_chunk() -> AsyncIterator[bytes]:
+    yield b"content"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -74,6 +89,9 @@ async def urls(server: TestServer) -> AsyncIterator[dict[str, str]]:
             artifact = Artifact.from_payload(kind="Molecule", payload={"smiles": "c1ccccc1"})
             store = PgEventStore(PoolProvider(pool))
             await store.append_kinds(new_flow_id(), whole_history(artifact), artifacts=[artifact])
+            async with store.transaction() as tx:
+                streamed = await tx.put_stream(kind="Trajectory", chunks=one_chunk(), media_type="x")
+                await tx.append_kind(new_flow_id(), initialized(), artifacts=[streamed])
         yield {"owner": owner.url, "superuser": url}
 
 
@@ -99,7 +117,7 @@ async def test_a_change_of_history_is_refused(connection: Connection, table: str
         await connection.execute(attempt)
     assert caught.value.sqlstate == RESTRICT_VIOLATION
     assert await history(connection) == before
-    assert len(before) == 9
+    assert len(before) == 12
 
 
 @pytest.mark.parametrize("table", TABLES)

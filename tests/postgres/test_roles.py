@@ -20,6 +20,7 @@ from chem_persistence import (
     PoolProvider,
     Step,
     StepContext,
+    StepSignal,
     StoreError,
     build_pool,
 )
@@ -101,6 +102,10 @@ class Measure(Step[None, Size]):
         return Size(3)
 
 
+async def one_chunk() -> AsyncIterator[bytes]:
+    yield b"content"
+
+
 async def test_the_application_appends_reads_and_runs_flows(lab: Lab) -> None:
     async with await build_pool(lab.urls["application"], max_size=2) as pool:
         provider, artifact = (
@@ -110,6 +115,10 @@ async def test_the_application_appends_reads_and_runs_flows(lab: Lab) -> None:
         store = PgEventStore(provider)
         flow_id = new_flow_id()
         events = await store.append_kinds(flow_id, whole_history(artifact), artifacts=[artifact])
+        async with store.transaction() as tx:
+            streamed = await tx.put_stream(kind="Trajectory", chunks=one_chunk(), media_type="x")
+            events.append(await tx.append_kind(flow_id, StepSignal(0, "acquire", "s"), artifacts=[streamed]))
+        assert [chunk async for chunk in store.read_artifact(streamed.hash)] == [b"content"]
         assert await store.list(flow_id) == events
         assert await store.get_artifact(artifact.hash) == artifact
         engine = FlowEngine.builder(store, PgFlowRepository(provider)).first_step(Measure()).build()
@@ -149,6 +158,7 @@ async def test_a_role_that_may_not_read_snapshots_loads_without(lab: Lab) -> Non
 READING = [
     "SELECT count(*) FROM event_log",
     "SELECT count(*) FROM workflow_step_artifacts",
+    "SELECT 1 + count(*) FROM workflow_step_artifact_chunks",
     "SELECT count(*) FROM workflow_step_executions",
     "SELECT count(*) FROM flow_snapshots",
     "SELECT count(*) FROM flows",
@@ -175,6 +185,9 @@ FORBIDDEN = [
     "UPDATE workflow_step_artifacts SET kind = 'Forgery'",
     "DELETE FROM workflow_step_artifacts",
     "TRUNCATE workflow_step_artifacts",
+    "UPDATE workflow_step_artifact_chunks SET content = 'forgery'",
+    "DELETE FROM workflow_step_artifact_chunks",
+    "TRUNCATE workflow_step_artifact_chunks",
     "DELETE FROM workflow_step_executions",
     "TRUNCATE workflow_step_executions",
     "DELETE FROM flow_snapshots",
@@ -214,6 +227,7 @@ FORBIDDEN = [
 ONLY_THE_READER = [
     "INSERT INTO event_log SELECT * FROM event_log",
     "INSERT INTO workflow_step_artifacts SELECT * FROM workflow_step_artifacts",
+    "INSERT INTO workflow_step_artifact_chunks SELECT * FROM workflow_step_artifact_chunks",
     "INSERT INTO workflow_step_executions SELECT * FROM workflow_step_executions",
     "UPDATE workflow_step_executions SET attempts = 99",
     "INSERT INTO flow_snapshots SELECT * FROM flow_snapshots",

@@ -178,6 +178,10 @@ async def test_an_artifact_has_a_payload_or_content(connection: Connection, body
         ({"payload": None, "content": None}, "body"),
         ({"payload": "{}", "content": b""}, "body"),
         ({"payload": "null", "content": b"x"}, "body"),
+        ({"upload_id": uuid4(), "content_size": 1}, "body"),
+        ({"content_size": 1}, "content_size"),
+        ({"payload": None, "upload_id": uuid4()}, "content_size"),
+        ({"payload": None, "upload_id": uuid4(), "content_size": -1}, "content_size"),
         ({"artifact_hash": ""}, "hash"),
         ({"artifact_hash": "a" * 63}, "hash"),
         ({"artifact_hash": "a" * 65}, "hash"),
@@ -211,6 +215,41 @@ async def test_an_artifact_is_stored_once_by_its_hash(connection: Connection) ->
     with pytest.raises(asyncpg.UniqueViolationError) as caught:
         await insert_artifact(connection)
     assert caught.value.constraint_name == "workflow_step_artifacts_pkey"
+
+
+async def test_an_artifact_may_have_its_content_in_chunks(connection: Connection) -> None:
+    await insert_artifact(connection, payload=None, upload_id=uuid4(), content_size=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "constraint"),
+    [
+        ({"chunk_no": -1}, "chunk_no"),
+        ({"content": b""}, "content"),
+        ({"content": bytes(2**20 + 1)}, "content"),
+    ],
+    ids=["before the first", "empty", "too large"],
+)
+async def test_a_chunk_that_makes_no_sense_is_refused(
+    connection: Connection, changes: dict[str, Any], constraint: str
+) -> None:
+    row = {"upload_id": uuid4(), "chunk_no": 0, "content": bytes(2**20)}
+    with pytest.raises(asyncpg.CheckViolationError) as caught:
+        await insert(connection, "workflow_step_artifact_chunks", {**row, **changes}, "chunk_no")
+    assert caught.value.constraint_name == f"workflow_step_artifact_chunks_{constraint}_check"
+
+
+async def test_the_server_may_compress_every_body_by_its_own_method(connection: Connection) -> None:
+    rows = await connection.fetch("""
+        SELECT attrelid::regclass::text || '.' || attname AS name, attstorage::text AS storage FROM pg_attribute
+        WHERE attrelid IN ('workflow_step_artifacts'::regclass, 'workflow_step_artifact_chunks'::regclass)
+            AND attname IN ('payload', 'content')
+    """)
+    assert {row["name"]: row["storage"] for row in rows} == {
+        "workflow_step_artifacts.payload": "x",
+        "workflow_step_artifacts.content": "x",
+        "workflow_step_artifact_chunks.content": "x",
+    }
 
 
 async def test_a_step_row_has_a_known_status(connection: Connection) -> None:
@@ -254,7 +293,8 @@ async def test_the_columns_have_the_types_of_the_contract(connection: Connection
         FROM pg_attribute
         WHERE attnum > 0 AND attrelid IN (
             'event_log'::regclass, 'workflow_step_artifacts'::regclass, 'workflow_step_executions'::regclass,
-            'flow_snapshots'::regclass
+            'flow_snapshots'::regclass,
+            'workflow_step_artifact_chunks'::regclass
         )
     """)
     types = {row["name"]: row["type"] for row in rows}
@@ -276,6 +316,11 @@ async def test_the_columns_have_the_types_of_the_contract(connection: Connection
         "workflow_step_artifacts.metadata": "jsonb",
         "workflow_step_artifacts.flow_id": "uuid",
         "workflow_step_artifacts.produced_in_seq": "bigint",
+        "workflow_step_artifacts.upload_id": "uuid",
+        "workflow_step_artifacts.content_size": "bigint",
+        "workflow_step_artifact_chunks.upload_id": "uuid",
+        "workflow_step_artifact_chunks.chunk_no": "integer",
+        "workflow_step_artifact_chunks.content": "bytea",
         "workflow_step_executions.flow_id": "uuid",
         "workflow_step_executions.step_index": "bigint",
         "workflow_step_executions.step_id": "text",
@@ -297,8 +342,8 @@ async def test_the_columns_have_the_types_of_the_contract(connection: Connection
     }
 
 
-async def test_every_key_but_that_of_artifacts_contains_the_flow_id(connection: Connection) -> None:
-    """So that Citus can distribute the tables by it."""
+async def test_every_key_but_those_of_artifacts_contains_the_flow_id(connection: Connection) -> None:
+    """So that Citus can distribute the tables by it, and chunks by the upload id that theirs contains."""
     rows = await connection.fetch("""
         SELECT conrelid::regclass::text AS relation, conname, array_agg(attname::text ORDER BY attnum) AS columns
         FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY (conkey)
@@ -307,7 +352,8 @@ async def test_every_key_but_that_of_artifacts_contains_the_flow_id(connection: 
     """)
     keys = {row["conname"]: row["columns"] for row in rows if row["relation"] != "schema_migrations"}
     assert {name for name, columns in keys.items() if "flow_id" not in columns} == {
-        "workflow_step_artifacts_pkey"
+        "workflow_step_artifacts_pkey",
+        "workflow_step_artifact_chunks_pkey",
     }
     assert keys["event_log_pkey"] == ["seq", "flow_id"]
     unique_indexes = await connection.fetch("""

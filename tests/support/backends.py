@@ -9,19 +9,19 @@ import msgspec
 from chem_persistence import (
     Clock,
     EventReader,
-    EventStore,
     InMemoryEventStore,
     InMemoryFlowRepository,
     PgEventStore,
     PgFlowRepository,
     PoolProvider,
+    StreamingEventStore,
     build_pool,
 )
 
 SMALL_ARTIFACT_LIMIT = 2 * 2**20
 
 
-class Store(EventStore, EventReader, Protocol):
+class Store(StreamingEventStore, EventReader, Protocol):
     """What the library's own stores can do."""
 
 

@@ -9,12 +9,16 @@ from chem_persistence import (
     ConnectionProvider,
     EventReader,
     EventStore,
+    EventTransaction,
     FlowRepository,
     InMemoryEventStore,
     InMemoryFlowRepository,
+    InMemoryTransaction,
     PgEventStore,
     PgFlowRepository,
+    PgTransaction,
     PoolProvider,
+    StreamingEventStore,
     SystemClock,
 )
 from chem_persistence.ports import Connection
@@ -38,6 +42,14 @@ def stores(provider: ConnectionProvider) -> list[EventStore]:
 
 def readers(provider: ConnectionProvider) -> list[EventReader]:
     return [InMemoryEventStore(), PgEventStore(provider)]
+
+
+def streaming_stores(provider: ConnectionProvider) -> list[StreamingEventStore]:
+    return [InMemoryEventStore(), PgEventStore(provider)]
+
+
+def transactions(memory: InMemoryTransaction, postgres: PgTransaction) -> list[EventTransaction]:
+    return [memory, postgres]
 
 
 def repositories(provider: ConnectionProvider) -> list[FlowRepository]:

@@ -1,26 +1,29 @@
-"""Appending on PostgreSQL: what the store and its transactions have in common."""
+"""Appending: what stores and their transactions have in common."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from chem_persistence.append_request import AppendRequest, append_request
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
+from chem_persistence.domain.streams import StreamedArtifact
+from chem_persistence.errors import InvalidArgument
 from chem_persistence.ports import Clock
-from chem_persistence.postgres.flow_heads import FlowHeads
 
-__all__ = ["PgAppender"]
+__all__ = ["Appender", "refuse_streamed"]
 
 
-class PgAppender(ABC):
-    """Has `append_kind` and `append_kinds`; a subclass says in whose transaction."""
+Given = TypeVar("Given", bound=Artifact | StreamedArtifact)
+
+
+class Appender(ABC, Generic[Given]):
+    """Has `append_kind` and `append_kinds`; a subclass says where to, in whose transaction, and of what artifacts."""
 
     def __init__(self, clock: Clock, max_artifact_bytes: int) -> None:
         self._clock = clock
         self._max_artifact_bytes = max_artifact_bytes
-        self._heads = FlowHeads()
 
     @abstractmethod
     async def _append(self, request: AppendRequest, expected_version: int | None) -> list[FlowEvent]:
@@ -31,7 +34,7 @@ class PgAppender(ABC):
         flow_id: UUID,
         kind: FlowEventKind,
         *,
-        artifacts: Sequence[Artifact] = (),
+        artifacts: Sequence[Given] = (),
         expected_version: int | None = None,
         event_id: UUID | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -52,7 +55,7 @@ class PgAppender(ABC):
         flow_id: UUID,
         kinds: Sequence[FlowEventKind],
         *,
-        artifacts: Sequence[Artifact] = (),
+        artifacts: Sequence[Given] = (),
         expected_version: int | None = None,
         event_ids: Sequence[UUID] | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -69,3 +72,13 @@ class PgAppender(ABC):
             max_artifact_bytes=self._max_artifact_bytes,
         )
         return await self._append(request, expected_version)
+
+
+def refuse_streamed(request: AppendRequest) -> None:
+    """Refuse an append outside the transaction that its streamed artifacts were uploaded in.
+
+    Raises:
+        InvalidArgument: it has one.
+    """
+    if request.streamed:
+        raise InvalidArgument("artifacts", "a streamed artifact is appended in the transaction of its upload")

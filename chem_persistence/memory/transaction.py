@@ -1,0 +1,104 @@
+"""Appends and streamed contents that an in-memory store keeps together, or not at all."""
+
+from collections.abc import AsyncIterable, Mapping
+from typing import Any
+
+import msgspec
+from uuid_utils.compat import uuid7
+
+from chem_persistence.append_request import AppendRequest
+from chem_persistence.appender import Appender
+from chem_persistence.codec import StoredArtifact, encode_metadata
+from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.streams import Chunking, StreamedArtifact, described_stream
+from chem_persistence.errors import InvalidArgument
+from chem_persistence.memory.log import MemoryLog
+from chem_persistence.ports import Clock
+
+__all__ = ["InMemoryTransaction"]
+
+
+class _Upload(msgspec.Struct):
+    """Chunks that this transaction holds; `appended` once they are an artifact."""
+
+    chunks: list[bytes]
+    appended: bool = False
+
+
+class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
+    """Writes into a log that stands on the store's, until `finish` hands that over."""
+
+    def __init__(self, below: MemoryLog, clock: Clock, max_artifact_bytes: int) -> None:
+        super().__init__(clock, max_artifact_bytes)
+        self._log = MemoryLog(below)
+        self._uploads: dict[str, _Upload | None] = {}
+        self._uploading = False
+
+    async def _append(self, request: AppendRequest, expected_version: int | None) -> list[FlowEvent]:
+        self._refuse_during_upload()
+        for _, artifact in request.streamed:
+            if artifact.hash not in self._uploads:
+                raise InvalidArgument("artifacts", f"{artifact.hash} was not uploaded in this transaction")
+        events = self._log.append(request, expected_version)
+        for _, artifact in request.streamed:
+            upload = self._uploads[artifact.hash]
+            if upload is not None:
+                self._log.keep(_stored(artifact), upload.chunks)
+                upload.appended = True
+        return events
+
+    async def put_stream(
+        self,
+        *,
+        kind: str,
+        chunks: AsyncIterable[bytes],
+        media_type: str,
+        metadata: Mapping[str, Any] | None = None,
+        max_stream_bytes: int | None = None,
+    ) -> StreamedArtifact:
+        """Take a content of any length that fits into the memory; see `EventTransaction.put_stream`."""
+        described = described_stream(kind, media_type, metadata)
+        self._refuse_during_upload()
+        self._uploading = True
+        try:
+            chunking, taken = Chunking(max_stream_bytes), list[bytes]()
+            async for data in chunks:
+                taken.extend(chunking.feed(data))
+        finally:
+            self._uploading = False
+        if rest := chunking.rest():
+            taken.append(rest)
+        artifact = chunking.described(described)
+        is_new = self._log.artifact(artifact.hash) is None
+        self._uploads.setdefault(artifact.hash, _Upload(taken) if is_new else None)
+        return artifact
+
+    def finish(self) -> None:
+        """Hand everything to the store.
+
+        Raises:
+            InvalidArgument: an upload was brought by no append.
+            ConcurrencyConflict: another writer appended to one of the flows meanwhile.
+        """
+        for artifact_hash, upload in self._uploads.items():
+            if upload is not None and not upload.appended:
+                raise InvalidArgument("artifacts", f"no append brought the upload {artifact_hash}")
+        self._log.commit()
+
+    def _refuse_during_upload(self) -> None:
+        if self._uploading:
+            raise InvalidArgument("transaction", "another upload or append is under way in it")
+
+
+def _stored(artifact: StreamedArtifact) -> StoredArtifact:
+    return StoredArtifact(
+        hash=artifact.hash,
+        kind=artifact.kind,
+        payload=None,
+        content=None,
+        media_type=artifact.media_type,
+        metadata=encode_metadata(artifact.metadata),
+        upload_id=uuid7(),
+        content_size=artifact.size,
+    )
