@@ -17,7 +17,7 @@ def server_cpu_seconds(postmaster: int) -> float:
         before = _ended_and_living(postmaster)
         try:
             ticks = sum(sum(_times(pid)[:2]) for pid in (postmaster, *before[1]))
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # it ended before the open, or before the read
             continue
         if _ended_and_living(postmaster) == before:
             return (ticks + before[0]) / _TICKS
