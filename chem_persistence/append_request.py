@@ -22,7 +22,7 @@ from chem_persistence.codec import (
 )
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical import read_json
-from chem_persistence.domain.chain import GENESIS, link
+from chem_persistence.domain.chain import GENESIS, ChainLink, chain_link
 from chem_persistence.domain.events import FlowEvent, FlowEventKind, event_type
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import EventIdReused, InvalidArgument, InvalidPayload
@@ -73,22 +73,23 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             size += len(stored.payload or stored.content or b"") + len(stored.metadata)
         return size
 
-    def links(self, head: Head) -> list[bytes]:
-        """Give the events' links, when they are appended to the flow's `head`."""
-        links = [head.link]
+    def links(self, head: Head) -> list[ChainLink]:
+        """Chain the events, when they are appended to the flow's `head`."""
+        links = []
+        previous = head.link
         for index, payload in enumerate(self.payloads):
-            links.append(
-                link(
-                    links[-1],
-                    flow_id=self.flow_id,
-                    version=head.version + index,
-                    event_id=self.event_ids[index],
-                    ts=self.ts,
-                    payload=payload,
-                    metadata=self.metadata,
-                )
+            own = chain_link(
+                previous,
+                flow_id=self.flow_id,
+                version=head.version + index,
+                event_id=self.event_ids[index],
+                ts=self.ts,
+                payload=payload,
+                metadata=self.metadata,
             )
-        return links[1:]
+            links.append(own)
+            previous = own.hash
+        return links
 
     def stored_events(self, head: Head, seqs: Sequence[int]) -> list[StoredEvent]:
         """Give the events as they are stored after the flow's `head`, under the store-wide numbers `seqs`."""
@@ -102,7 +103,7 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 event_type=self.event_types[index],
                 payload=self.payloads[index],
                 metadata=self.metadata,
-                link=own,
+                link=own.hash,
             )
             for index, own in enumerate(self.links(head))
         ]

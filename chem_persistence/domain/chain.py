@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-__all__ = ["GENESIS", "link"]
+__all__ = ["GENESIS", "ChainLink", "chain_link"]
 
 GENESIS = bytes(32)
 """What the first event of a flow follows."""
@@ -20,7 +20,14 @@ GENESIS = bytes(32)
 _json = msgspec.json.Encoder().encode
 
 
-def link(
+class ChainLink(msgspec.Struct, frozen=True, gc=False):
+    """What is hashed of an event, canonical JSON, and its link, 32 bytes."""
+
+    content: bytes
+    hash: bytes
+
+
+def chain_link(
     previous: bytes,
     *,
     flow_id: UUID,
@@ -29,17 +36,17 @@ def link(
     ts: datetime,
     payload: bytes,
     metadata: bytes,
-) -> bytes:
-    """Give the 32 bytes of an event's link; `payload` and `metadata` are canonical JSON already."""
+) -> ChainLink:
+    """Chain an event to the link before it; `payload` and `metadata` are canonical JSON already."""
     content = b'{"event_id":%b,"flow_id":%b,"metadata":%b,"payload":%b,"ts":%b,"version":%d}' % (
         _json(event_id),
         _json(flow_id),
         metadata,
         payload,
-        _time(ts.astimezone(UTC)),
+        _time(ts if ts.tzinfo is UTC else ts.astimezone(UTC)),
         version,
     )
-    return hashlib.sha256(previous + content).digest()
+    return ChainLink(content, hashlib.sha256(previous + content).digest())
 
 
 def _time(ts: datetime) -> bytes:

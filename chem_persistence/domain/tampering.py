@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence.domain.canonical import canonical_json, read_json
-from chem_persistence.domain.chain import GENESIS, link
+from chem_persistence.domain.chain import GENESIS, chain_link
 from chem_persistence.errors import InvalidPayload
 
 __all__ = ["ChainedEvent", "Finding", "FlowCheck", "Tampering"]
@@ -80,7 +80,7 @@ class ChainedEvent(msgspec.Struct, frozen=True):
             metadata = canonical_json(read_json(self.metadata))
         except (msgspec.DecodeError, InvalidPayload, OverflowError, RecursionError):
             return None
-        return link(
+        return chain_link(
             previous,
             flow_id=self.flow_id,
             version=version,
@@ -88,7 +88,7 @@ class ChainedEvent(msgspec.Struct, frozen=True):
             ts=self.ts,
             payload=payload,
             metadata=metadata,
-        )
+        ).hash
 
     def type_matches(self) -> bool:
         """Say whether the event type beside the payload is the payload's own."""

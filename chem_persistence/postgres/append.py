@@ -13,7 +13,7 @@ from chem_persistence.domain.chain import GENESIS
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import ChemPersistenceError, ConcurrencyConflict
 from chem_persistence.ports import Connection
-from chem_persistence.postgres.columns import Write, append_columns
+from chem_persistence.postgres.append_documents import Write, append_documents
 from chem_persistence.postgres.flow_heads import FlowHeads
 from chem_persistence.postgres.rows import stored_event
 from chem_persistence.postgres.statements import (
@@ -84,7 +84,7 @@ async def append_batch(
         else:
             end = first + len(write.links)
             append.answer = request.events(first, [seqs[version] for version in range(first, end)])
-            heads.keep(request.flow_id, Head(end, write.links[-1]))
+            heads.keep(request.flow_id, Head(end, write.links[-1].hash))
 
 
 async def _find_heads(connection: Connection, appends: Sequence[Append], heads: FlowHeads) -> None:
@@ -166,7 +166,7 @@ def _chain(appends: Iterable[Append]) -> list[tuple[Append, Write]]:
             append.head = end
             links = append.request.links(end)
             writes.append((append, Write(append.request, end, base, links)))
-            end = Head(end.version + len(links), links[-1])
+            end = Head(end.version + len(links), links[-1].hash)
             if append.request.ids_given:
                 given.update(append.request.event_ids)
     return writes
@@ -179,7 +179,7 @@ async def _write(
     async with AsyncExitStack() as stack:
         if connection.is_in_transaction():  # a savepoint, so that a caller's transaction outlives a conflict
             await stack.enter_async_context(transaction(connection))
-        rows = await connection.fetch(APPEND_EVENTS, *append_columns(writes), patience)
+        rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), patience)
     stored: dict[UUID, dict[int, int]] = {}
     for flow_id, version, seq in rows:
         stored.setdefault(flow_id, {})[version] = seq

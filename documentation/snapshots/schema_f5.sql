@@ -133,27 +133,27 @@ CREATE VIEW flows AS
           WHERE step.flow_id = first_event.flow_id) steps
   WHERE first_event.version = 0;
 
-CREATE OR REPLACE FUNCTION append_events(flow_ids uuid[], versions integer[], event_ids uuid[], times timestamp with time zone[], event_types text[], payloads text[], event_metadata text[], chain_hashes bytea[], first_versions integer[], previous_hashes bytea[], artifact_hashes text[], artifact_kinds text[], artifact_payloads text[], artifact_contents bytea[], artifact_media_types text[], artifact_metadata text[], artifact_flow_ids uuid[], artifact_versions integer[], retry_flow_ids uuid[], retry_step_ids text[], retry_counts bigint[], step_flow_ids uuid[], step_indexes bigint[], step_ids text[], step_statuses text[], step_attempts integer[], step_retry_counts bigint[], step_fingerprints text[], step_started_at timestamp with time zone[], step_finished_at timestamp with time zone[], step_errors text[], patience text)
+CREATE OR REPLACE FUNCTION append_events(events text, artifacts text, artifact_payloads text[], artifact_contents bytea[], retries text, steps text, patience text)
  RETURNS TABLE(stored_flow_id uuid, stored_version integer, stored_seq bigint)
  LANGUAGE plpgsql
 AS $function$
 DECLARE
-    with_more boolean := artifact_hashes IS NOT NULL OR retry_flow_ids IS NOT NULL OR step_flow_ids IS NOT NULL;
+    with_more boolean := artifacts IS NOT NULL OR retries IS NOT NULL OR steps IS NOT NULL;
     stored_flow_ids uuid[] := '{}';
-    stored_versions integer[] := '{}';
-    stored_seqs bigint[] := '{}';
 BEGIN
-    IF patience::interval < coalesce(nullif(current_setting('lock_timeout')::interval, '0'), '25 days') THEN
+    IF patience IS NOT NULL AND (current_setting('lock_timeout') = '0'
+            OR patience::interval < current_setting('lock_timeout')::interval) THEN
         PERFORM set_config('lock_timeout', patience, true);
     END IF;
     -- a flow that is not where its writer believes is left out: its next version is taken, or the one before is missing
     -- or another's; the scalar subqueries make the plan look each up in the key, however few rows the planner expects
     FOR stored_flow_id, stored_version, stored_seq IN
         INSERT INTO event_log AS log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
-        SELECT e.flow_id, e.version, e.event_id, e.ts, e.event_type, e.payload::jsonb, e.metadata::jsonb, e.chain_hash
-        FROM unnest(flow_ids, versions, event_ids, times, event_types, payloads, event_metadata, chain_hashes,
-                first_versions, previous_hashes) WITH ORDINALITY AS e
-            (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash, first_version, previous_hash, place)
+        SELECT e.flow_id, e.version, e.event_id, e.ts, e.payload ->> 'type', e.payload, e.metadata, e.chain_hash
+        FROM ROWS FROM (json_to_recordset(events::json) AS (flow_id uuid, version integer, event_id uuid, ts timestamptz,
+                payload jsonb, metadata jsonb, chain_hash bytea, first_version integer, previous_hash bytea))
+            WITH ORDINALITY AS e
+            (flow_id, version, event_id, ts, payload, metadata, chain_hash, first_version, previous_hash, place)
         WHERE (SELECT count(*) FROM event_log AS taken
                 WHERE taken.flow_id = e.flow_id AND taken.version = e.first_version) = 0
             AND (e.first_version = 0 OR (SELECT previous.chain_hash FROM event_log AS previous
@@ -164,40 +164,38 @@ BEGIN
         RETURN NEXT;
         IF with_more THEN
             stored_flow_ids := array_append(stored_flow_ids, stored_flow_id);
-            stored_versions := array_append(stored_versions, stored_version);
-            stored_seqs := array_append(stored_seqs, stored_seq);
         END IF;
     END LOOP;
 
-    IF artifact_hashes IS NOT NULL THEN  -- one that is already stored stays as it is
+    IF artifacts IS NOT NULL THEN  -- one that is already stored stays as it is
         INSERT INTO workflow_step_artifacts
             (artifact_hash, kind, payload, content, media_type, metadata, flow_id, produced_in_seq)
-        SELECT a.artifact_hash, a.kind, a.payload::jsonb, a.content, a.media_type, a.metadata::jsonb, a.flow_id, stored.seq
-        FROM unnest(artifact_hashes, artifact_kinds, artifact_payloads, artifact_contents, artifact_media_types,
-                artifact_metadata, artifact_flow_ids, artifact_versions) WITH ORDINALITY AS a
-            (artifact_hash, kind, payload, content, media_type, metadata, flow_id, version, place)
-        JOIN unnest(stored_flow_ids, stored_versions, stored_seqs) AS stored (flow_id, version, seq)
-            ON stored.flow_id = a.flow_id AND stored.version = a.version
+        SELECT a.artifact_hash, a.kind, artifact_payloads[a.place]::jsonb, artifact_contents[a.place], a.media_type,
+            a.metadata, a.flow_id,
+            (SELECT stored.seq FROM event_log AS stored WHERE stored.flow_id = a.flow_id AND stored.version = a.version)
+        FROM ROWS FROM (json_to_recordset(artifacts::json) AS (artifact_hash text, kind text, media_type text,
+                metadata jsonb, flow_id uuid, version integer))
+            WITH ORDINALITY AS a (artifact_hash, kind, media_type, metadata, flow_id, version, place)
+        WHERE a.flow_id IN (SELECT unnest(stored_flow_ids))
         ORDER BY a.place
         ON CONFLICT DO NOTHING;
     END IF;
 
-    IF retry_flow_ids IS NOT NULL THEN
+    IF retries IS NOT NULL THEN
         UPDATE workflow_step_executions AS step
         SET status = 'pending', retry_count = retry.retry_count
-        FROM unnest(retry_flow_ids, retry_step_ids, retry_counts) AS retry (flow_id, step_id, retry_count)
+        FROM json_to_recordset(retries::json) AS retry (flow_id uuid, step_id text, retry_count bigint)
         WHERE step.flow_id = retry.flow_id AND step.step_id = retry.step_id
             AND retry.flow_id IN (SELECT unnest(stored_flow_ids));
     END IF;
 
-    IF step_flow_ids IS NOT NULL THEN
+    IF steps IS NOT NULL THEN
         INSERT INTO workflow_step_executions AS step
             (flow_id, step_index, step_id, status, attempts, retry_count, fingerprint, started_at, finished_at, error)
         SELECT c.flow_id, c.step_index, c.step_id, c.status, c.attempts, coalesce(c.retry_count, 0),
-            c.fingerprint, c.started_at, c.finished_at, c.error::jsonb
-        FROM unnest(step_flow_ids, step_indexes, step_ids, step_statuses, step_attempts, step_retry_counts,
-                step_fingerprints, step_started_at, step_finished_at, step_errors) AS c
-            (flow_id, step_index, step_id, status, attempts, retry_count, fingerprint, started_at, finished_at, error)
+            c.fingerprint, c.started_at, c.finished_at, c.error
+        FROM json_to_recordset(steps::json) AS c (flow_id uuid, step_index bigint, step_id text, status text,
+            attempts integer, retry_count bigint, fingerprint text, started_at timestamptz, finished_at timestamptz, error jsonb)
         WHERE c.flow_id IN (SELECT unnest(stored_flow_ids))
         ON CONFLICT (flow_id, step_index) DO UPDATE SET
             status = excluded.status,

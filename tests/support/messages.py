@@ -7,8 +7,8 @@ from tests.support.proxy import Message
 
 __all__ = ["answers_an_append", "ends_a_statement", "executes", "gives_a_stored_event", "sends_an_append"]
 
-PARAMETERS = 32
-"""Nothing but `append_events` has so many."""
+EVENTS = b'[{"event_id":'
+"""How the document begins that is the first parameter of `append_events`."""
 
 STORED_EVENT = (16, 4, 8)
 """The sizes of a flow id, a version and a seq: nothing but `append_events` gives rows of these."""
@@ -30,8 +30,8 @@ def sends_an_append(message: Message) -> bool:
         return False
     after_names = message.data.index(b"\0", message.data.index(b"\0", 5) + 1) + 1
     (formats,) = struct.unpack_from("!h", message.data, after_names)
-    (parameters,) = struct.unpack_from("!h", message.data, after_names + 2 + 2 * formats)
-    return bool(parameters == PARAMETERS)
+    first = after_names + 2 + 2 * formats + 2 + 4
+    return message.data[first : first + len(EVENTS)] == EVENTS
 
 
 def gives_a_stored_event(message: Message) -> bool:

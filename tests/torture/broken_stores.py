@@ -8,7 +8,7 @@ from uuid_utils.compat import uuid7
 
 from chem_persistence.ports import Connection
 from chem_persistence.postgres import append as write_path
-from chem_persistence.postgres.columns import Write
+from chem_persistence.postgres.append_documents import Write
 from chem_persistence.postgres.flow_heads import FlowHeads
 from tests.support.proxy import Message
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chem_persistence.domain.canonical import canonical_json
-from chem_persistence.domain.chain import GENESIS, link
+from chem_persistence.domain.chain import GENESIS, chain_link
 from tests.support.json_values import I_JSON, TEXT
 
 TIMES = st.datetimes(min_value=datetime(1001, 1, 1), timezones=st.timezones())  # noqa: DTZ001  # the zone is drawn
@@ -34,11 +34,11 @@ def test_a_link_is_the_hash_of_the_link_before_it_and_the_canonical_event(
     time = event["ts"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     expected = hashlib.sha256(previous + canonical_json({**event, "ts": time})).digest()
     encoded = {name: canonical_json(event[name]) for name in ("payload", "metadata")}
-    assert link(previous, **{**event, **encoded}) == expected
+    assert chain_link(previous, **{**event, **encoded}).hash == expected
 
 
 def test_a_link_stays_what_it_was_when_the_first_logs_were_written() -> None:
-    first = link(
+    first = chain_link(
         GENESIS,
         flow_id=UUID(int=1),
         version=0,
@@ -47,4 +47,4 @@ def test_a_link_stays_what_it_was_when_the_first_logs_were_written() -> None:
         payload=b'{"type":"flowcompleted"}',
         metadata=b"{}",
     )
-    assert first.hex() == "28320977e91b2bc2365f07a3d60bb3362205f4d20efade749ccf7a449136bdc0"
+    assert first.hash.hex() == "28320977e91b2bc2365f07a3d60bb3362205f4d20efade749ccf7a449136bdc0"
