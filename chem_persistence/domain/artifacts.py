@@ -15,6 +15,8 @@ __all__ = ["JSON_MEDIA_TYPE", "Artifact", "check_text", "description_as_read_bac
 JSON_MEDIA_TYPE = "application/json"
 
 _HASH = re.compile("[0-9a-f]{64}")
+_KEPT = "kept"  # in an artifact's own __dict__, which no copy and no comparison sees
+_MOST_KEPT = 2**18
 
 
 def is_artifact_hash(text: Any) -> bool:
@@ -22,11 +24,13 @@ def is_artifact_hash(text: Any) -> bool:
     return isinstance(text, str) and _HASH.fullmatch(text) is not None
 
 
-class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A JSON `payload`, or binary `content` with its media type, under the SHA-256 of its bytes.
 
     `content` is None exactly for a JSON artifact. `kind` and `metadata` describe it and are not hashed: a
     store keeps the description that came first.
+
+    The bytes from which the hash was made are kept beside it, unless they are many, so that a store need not make them again.
     """
 
     hash: str
@@ -44,12 +48,15 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
             InvalidPayload: the payload or the metadata is not I-JSON.
         """
         encoded = canonical_json(payload)
-        return cls(
+        artifact = cls(
             hash=hashlib.sha256(encoded).hexdigest(),
             kind=kind,
             payload=read_json(encoded),
             metadata=description_as_read_back(metadata),
         )
+        if len(encoded) <= _MOST_KEPT:
+            artifact.__dict__[_KEPT] = encoded
+        return artifact
 
     @classmethod
     def from_content(
@@ -60,13 +67,15 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             InvalidPayload: the metadata is not I-JSON.
         """
-        return cls(
+        artifact = cls(
             hash=hashlib.sha256(content).hexdigest(),
             kind=kind,
             content=bytes(content),
             media_type=media_type,
             metadata=description_as_read_back(metadata),
         )
+        artifact.__dict__[_KEPT] = artifact.content
+        return artifact
 
     def encoded(self) -> bytes:
         """Give the bytes that are hashed: the content, or the payload's canonical JSON.
@@ -87,7 +96,10 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         check_text("media_type", self.media_type)
         if self.content is not None and self.payload is not None:
             raise ArtifactCorrupt(self.hash, "has both a payload and content")
-        encoded = self.encoded()
+        kept: bytes | None = self.__dict__.get(_KEPT)
+        if kept is not None and (self.content is not None or read_json(kept) == self.payload):
+            return kept
+        encoded = self.encoded()  # made by hand, read, large, or changed inside since
         actual = hashlib.sha256(encoded).hexdigest()
         if actual != self.hash:
             raise ArtifactCorrupt(self.hash, f"its content has the hash {actual}")

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 import rfc8785
+from hypothesis import given
 from msgspec.structs import replace
 
-from chem_persistence import Artifact, ArtifactCorrupt, InvalidPayload
-from tests.support.json_values import MOLECULE, REFUSED, SURVIVING, Molecule
+from chem_persistence import Artifact, ArtifactCorrupt, InvalidPayload, canonical_json
+from tests.support.json_values import I_JSON, MOLECULE, REFUSED, SURVIVING, Molecule
 
 
 def sha256(data: bytes) -> str:
@@ -97,6 +98,26 @@ def test_an_altered_artifact_is_corrupt(change: dict[str, Any]) -> None:
     with pytest.raises(ArtifactCorrupt) as caught:
         altered.verified()
     assert caught.value.artifact_hash == altered.hash
+
+
+def test_a_payload_that_was_changed_inside_is_corrupt() -> None:
+    artifact = Artifact.from_payload(kind="Value", payload={"energies": [1.5, 2.5]})
+    artifact.payload["energies"][0] = 0.5
+    with pytest.raises(ArtifactCorrupt):
+        artifact.verified()
+
+
+@given(I_JSON)
+def test_the_bytes_that_are_kept_are_those_that_would_be_made_again(payload: Any) -> None:
+    artifact = Artifact.from_payload(kind="Value", payload=payload)
+    assert artifact.verified() == replace(artifact).verified() == canonical_json(payload)
+    assert artifact == replace(artifact)
+
+
+@pytest.mark.parametrize("size", [10, 2**18 + 1])
+def test_a_payload_of_any_size_verifies(size: int) -> None:
+    artifact = Artifact.from_payload(kind="Value", payload="x" * size)
+    assert len(artifact.verified()) == size + 2
 
 
 @pytest.mark.parametrize("field", ["kind", "media_type"])
