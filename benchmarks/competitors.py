@@ -99,6 +99,7 @@ COMPETITORS |= {
         ("append", "ours:Events", "one event of a new flow of ten, version known"),
         ("list", "growth:List", "one of a flow of ten that `list` gives"),
         ("last event", "growth:LastEvent", "one last event"),
+        ("feed page", "growth:FeedPage", "one of a page of a hundred of the feed"),
     )
 }
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from benchmarks.competitors import GROWTH_SIZES, PEERS
-from benchmarks.missing import unbuilt
 from benchmarks.report import P50, RATE, Report
 from benchmarks.spread import Spread
 from benchmarks.verdicts import Line, at_least, at_most, unmeasured
@@ -20,7 +19,6 @@ def judge(report: Report) -> list[Line]:
         *_replay(report),
         _opening(report),
         *_growth(report),
-        unbuilt("growth: p50 of a feed page", "at most 1.3 x", "feed", "subscri"),
         *_imports(report),
     ]
 
@@ -103,7 +101,7 @@ def _growth(report: Report) -> Iterator[Line]:
         if any(key.startswith(f"growth append, {name}") for key in report.slices)
     ]
     largest = measured[-1] if measured else ""
-    for operation in ("append", "list", "last event"):
+    for operation in ("append", "list", "last event", "feed page"):
         keys = [f"growth {operation}, {name}/1" for name in ("10 thousand", largest)]
         found = report.ratio(keys[1], keys[0], P50) if len(measured) > 1 else None
         goal, note = f"growth: p50 of {operation}", f"10 thousand to {largest} events" if found else ""

@@ -1,4 +1,4 @@
-"""Reading from a log that has grown: one flow listed, one last event, at random flows of ten."""
+"""Reading from a log that has grown: one flow listed, one last event, one page of the feed, at random places."""
 
 import random
 from urllib.parse import urlsplit
@@ -9,9 +9,10 @@ from benchmarks.growth_database import events_of
 from benchmarks.load import Load, Slice, drive
 from chem_persistence import PgEventStore, PoolProvider, build_pool
 
-__all__ = ["LastEvent", "List"]
+__all__ = ["FeedPage", "LastEvent", "List"]
 
 _EVENTS = 10
+_PAGE = 100
 
 
 class _Grown:
@@ -48,3 +49,11 @@ class LastEvent(_Grown):
 
     async def _call(self) -> int:
         return len(await self._store.list(self._any_flow(), after_version=_EVENTS - 2, limit=1))
+
+
+class FeedPage(_Grown):
+    """A page of a hundred events of all flows, from anywhere in the log."""
+
+    async def _call(self) -> int:
+        after = random.randrange(self._flows * _EVENTS - _PAGE)  # noqa: S311  # places, not secrets
+        return len(await self._store.read_feed(after_seq=after, limit=_PAGE))

@@ -94,7 +94,7 @@ def reading(plan: Plan, server: int) -> Iterator[Task]:
 def growing(plan: Plan, server: int) -> Iterator[Task]:
     """Give the tasks on databases that have grown; the sizes take turns."""
     load = Load(server=server, seconds=plan.growth_seconds, warmup=plan.warmup)
-    for operation in ("append", "list", "last event"):
+    for operation in ("append", "list", "last event", "feed page"):
         for size in plan.growth_sizes:
             yield _task(f"growth {operation}, {size}", load, 1)
 

@@ -37,7 +37,7 @@ def _goals(report: Report) -> Iterator[str]:
     yield from _table(rows)
     counts = {verdict: sum(line.verdict == verdict for line in lines) for verdict in ("met", "not met")}
     rest = len(lines) - sum(counts.values())
-    yield f"{counts['met']} met, {counts['not met']} not met, {rest} not built or not measured"
+    yield f"{counts['met']} met, {counts['not met']} not met, {rest} not measured"
 
 
 def _figures(report: Report) -> Iterator[str]:

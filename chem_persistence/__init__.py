@@ -58,7 +58,6 @@ from chem_persistence.memory.transaction import InMemoryTransaction
 from chem_persistence.ports import (
     Clock,
     ConnectionProvider,
-    EventReader,
     EventStore,
     EventTransaction,
     FlowRepository,
@@ -69,6 +68,7 @@ from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.flow_repository import PgFlowRepository
 from chem_persistence.postgres.pg_transaction import PgTransaction
 from chem_persistence.postgres.pool import PoolProvider, build_dev_pool_from_env, build_pool
+from chem_persistence.reader_ports import EventFeed, EventReader
 
 __all__ = [
     "Artifact",
@@ -82,6 +82,7 @@ __all__ = [
     "ConcurrencyConflict",
     "ConnectionProvider",
     "DefinitionMismatch",
+    "EventFeed",
     "EventIdReused",
     "EventReader",
     "EventStore",

@@ -29,7 +29,16 @@ from chem_persistence.errors import EventIdReused, InvalidArgument, InvalidPaylo
 from chem_persistence.limits import MAX_EVENT_BYTES, MAX_VERSION
 from chem_persistence.produced_artifacts import encoded_artifacts, streamed_artifacts
 
-__all__ = ["EMPTY_FLOW", "AppendRequest", "Head", "append_request", "check_flow_id", "recognise"]
+__all__ = [
+    "EMPTY_FLOW",
+    "AppendRequest",
+    "Head",
+    "append_request",
+    "check_flow_id",
+    "check_not_negative",
+    "check_poll_interval",
+    "recognise",
+]
 
 _NIL = UUID(int=0)
 
@@ -182,6 +191,27 @@ def check_flow_id(flow_id: UUID) -> None:
         raise InvalidArgument("flow_id", f"must be a UUID, not {type(flow_id).__qualname__}")
     if flow_id == _NIL:
         raise InvalidArgument("flow_id", "must not be the nil UUID")
+
+
+def check_not_negative(**arguments: float | None) -> None:
+    """Refuse numbers below 0; None is none.
+
+    Raises:
+        InvalidArgument: one is.
+    """
+    for name, number in arguments.items():
+        if number is not None and number < 0:
+            raise InvalidArgument(name, "must not be negative")
+
+
+def check_poll_interval(seconds: float) -> None:
+    """Refuse to look for news without a pause.
+
+    Raises:
+        InvalidArgument: it is not above 0, or NaN.
+    """
+    if not seconds > 0:
+        raise InvalidArgument("poll_interval", "must be above 0")
 
 
 def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[FlowEvent] | None:

@@ -1,6 +1,6 @@
 """The ports: what the engine asks of a store, and what the stores ask of the world."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol
@@ -16,7 +16,6 @@ __all__ = [
     "Clock",
     "Connection",
     "ConnectionProvider",
-    "EventReader",
     "EventStore",
     "EventTransaction",
     "FlowRepository",
@@ -156,31 +155,6 @@ class StreamingEventStore(EventStore, Protocol):
         Raises:
             ArtifactNotFound: the store has none with this hash.
             ArtifactCorrupt: bytes are missing, or, known after the last chunk, have another hash.
-            StoreUnavailable: the store cannot be reached.
-        """
-        ...
-
-
-class EventReader(Protocol):
-    """Other ways to read a log: one long flow without holding it, or many flows at once."""
-
-    def iterate(self, flow_id: UUID, *, after_version: int = -1) -> AsyncIterator[FlowEvent]:
-        """Read a flow's events one after another, from the one after `after_version` on, in bounded memory.
-
-        What is appended meanwhile comes too; it ends where the flow ends when the end is reached. It may be abandoned
-        anywhere: it keeps nothing but the events that it has read ahead.
-
-        Raises:
-            UnreadableEvent: the next event does not decode, or is missing; those before it were given.
-            StoreUnavailable: the store cannot be reached.
-        """
-        ...
-
-    async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, list[FlowEvent]]:
-        """Read all events of some flows, each flow's in order; a flow without events has an empty list.
-
-        Raises:
-            UnreadableEvent: an event does not decode, or one is missing.
             StoreUnavailable: the store cannot be reached.
         """
         ...

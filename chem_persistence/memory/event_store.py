@@ -1,5 +1,6 @@
 """An event store in the process's own memory."""
 
+import asyncio
 import builtins
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -7,14 +8,19 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from chem_persistence.append_request import AppendRequest, check_flow_id
+from chem_persistence.append_request import (
+    AppendRequest,
+    check_flow_id,
+    check_not_negative,
+    check_poll_interval,
+)
 from chem_persistence.appender import Appender, refuse_streamed
 from chem_persistence.clock import SystemClock
 from chem_persistence.codec import StoredArtifact, check_readable_whole, decode_artifact, decode_event
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import ContentCheck, cut
-from chem_persistence.errors import ArtifactNotFound, InvalidArgument
+from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.limits import MAX_ARTIFACT_BYTES
 from chem_persistence.memory.log import MemoryLog
 from chem_persistence.memory.transaction import InMemoryTransaction
@@ -48,16 +54,18 @@ class InMemoryEventStore(Appender[Artifact]):
             InvalidArgument: at the end of the block, when an upload was brought by no append.
         """
         opened = InMemoryTransaction(self._log, self._clock, self._max_artifact_bytes)
-        yield opened
-        opened.finish()
+        try:
+            yield opened
+            opened.finish()
+        finally:
+            opened.end()
 
     async def list(
         self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
     ) -> builtins.list[FlowEvent]:
         """Read a flow's events in order; see `EventStore.list`."""
         check_flow_id(flow_id)
-        if limit is not None and limit < 0:
-            raise InvalidArgument("limit", "must not be negative")
+        check_not_negative(limit=limit)
         start = max(after_version + 1, 0)
         stream = self._log.stream(flow_id)
         stop = len(stream) if limit is None else start + limit
@@ -76,6 +84,26 @@ class InMemoryEventStore(Appender[Artifact]):
     async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, builtins.list[FlowEvent]]:
         """Read whole flows; see `EventReader.list_many`."""
         return {flow_id: await self.list(flow_id) for flow_id in flow_ids}
+
+    async def read_feed(self, *, after_seq: int = 0, limit: int = 1_000) -> builtins.list[FlowEvent]:
+        """Read the next events of the whole log; see `EventFeed.read_feed`."""
+        check_not_negative(after_seq=after_seq, limit=limit)
+        return [decode_event(event) for event in self._log.feed(after_seq, limit)]
+
+    def follow(self, *, after_seq: int = 0, poll_interval: float = 0.25) -> AsyncIterator[FlowEvent]:
+        """Read the events of the whole log one after another, and wait for more; see `EventFeed.follow`."""
+        check_not_negative(after_seq=after_seq)
+        check_poll_interval(poll_interval)
+        return self._follow(after_seq, poll_interval)
+
+    async def _follow(self, after_seq: int, poll_interval: float) -> AsyncIterator[FlowEvent]:
+        while True:
+            for event in await self.read_feed(after_seq=after_seq, limit=1):
+                after_seq = event.seq
+                yield event
+                break
+            else:
+                await asyncio.sleep(poll_interval)
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Read an artifact; see `EventStore.get_artifact`."""

@@ -1,7 +1,8 @@
 """What a store in memory holds, and what a transaction is about to add to it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from uuid import UUID
 
 from chem_persistence.append_request import EMPTY_FLOW, AppendRequest, Head, recognise
@@ -12,12 +13,28 @@ from chem_persistence.errors import ConcurrencyConflict
 __all__ = ["MemoryLog"]
 
 
+_seq = attrgetter("seq")
+
+
+class _Numbers:
+    """The store-wide numbers: ascending, each given once."""
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def take(self, count: int) -> range:
+        first, self.last = self.last + 1, self.last + count
+        return range(first, self.last + 1)
+
+
 class MemoryLog:
     """Streams and artifacts as encoded bytes; one that stands on another shows that one's too, and changes only itself."""
 
     def __init__(self, below: "MemoryLog | None" = None) -> None:
         self._below = below
-        self.seqs: Iterator[int] = count(1) if below is None else below.seqs
+        self.numbers: _Numbers = _Numbers() if below is None else below.numbers
+        self._appended: list[StoredEvent] = []  # here, in the order of seq
+        self.open: dict[MemoryLog, int] = {}  # who may still hand over events, all beyond a number
         self._streams: dict[UUID, list[StoredEvent]] = {}
         self._lengths: dict[UUID, int] = {}
         self._artifacts: dict[str, StoredArtifact] = {}
@@ -50,7 +67,10 @@ class MemoryLog:
         if expected_version is not None and expected_version != len(stream):
             raise ConcurrencyConflict(request.flow_id, expected_version, len(stream))
         head = Head(len(stream), stream[-1].link) if stream else EMPTY_FLOW
-        appended = request.stored_events(head, [next(self.seqs) for _ in request.kinds])
+        if self._below is not None:
+            self._below.open.setdefault(self, self.numbers.last)
+        appended = request.stored_events(head, self.numbers.take(len(request.kinds)))
+        self._appended += appended
         if request.flow_id not in self._streams:
             self._lengths[request.flow_id] = len(stream)
             self._streams[request.flow_id] = list(stream)
@@ -59,6 +79,12 @@ class MemoryLog:
             self.keep(artifact)
         return [decode_event(event) for event in appended]
 
+    def feed(self, after_seq: int, limit: int) -> Sequence[StoredEvent]:
+        """Give the next events of all streams, but none beyond a number that may still be handed over."""
+        first = bisect_right(self._appended, after_seq, key=_seq)
+        end = bisect_right(self._appended, min(self.open.values(), default=self.numbers.last), key=_seq)
+        return self._appended[first : min(first + limit, end)]
+
     def keep(self, artifact: StoredArtifact, chunks: Sequence[bytes] = ()) -> None:
         """Keep an artifact, unless there is one with its hash."""
         if self.artifact(artifact.hash) is None:
@@ -66,9 +92,11 @@ class MemoryLog:
             if artifact.upload_id is not None:
                 self._chunks[artifact.upload_id] = chunks
 
-    def take(self, streams: Mapping[UUID, list[StoredEvent]]) -> None:
-        """Let flows go on as they do in a log that stands on this one."""
+    def take(self, streams: Mapping[UUID, list[StoredEvent]], appended: Sequence[StoredEvent]) -> None:
+        """Let flows go on as they do in a log that stands on this one, where events were appended."""
         self._streams.update(streams)
+        self._appended += appended
+        self._appended.sort(key=_seq)
 
     def commit(self) -> None:
         """Hand everything to the log below.
@@ -82,6 +110,11 @@ class MemoryLog:
         for flow_id, length in self._lengths.items():
             if len(below.stream(flow_id)) != length:
                 raise ConcurrencyConflict(flow_id, length, len(below.stream(flow_id)))
-        below.take(self._streams)
+        below.take(self._streams, self._appended)
         for artifact in self._artifacts.values():
             below.keep(artifact, self._chunks.get(artifact.upload_id, ()) if artifact.upload_id else ())
+
+    def end(self) -> None:
+        """Hand over nothing more to the log below."""
+        if self._below is not None:
+            self._below.open.pop(self, None)

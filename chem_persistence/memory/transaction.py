@@ -86,6 +86,10 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
                 raise InvalidArgument("artifacts", f"no append brought the upload {artifact_hash}")
         self._log.commit()
 
+    def end(self) -> None:
+        """Say that nothing more comes of it, also if nothing was handed over."""
+        self._log.end()
+
     def _refuse_during_upload(self) -> None:
         if self._uploading:
             raise InvalidArgument("transaction", "another upload or append is under way in it")

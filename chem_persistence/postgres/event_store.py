@@ -6,15 +6,21 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from chem_persistence.append_request import AppendRequest, check_flow_id
+from chem_persistence.append_request import (
+    AppendRequest,
+    check_flow_id,
+    check_not_negative,
+    check_poll_interval,
+)
 from chem_persistence.appender import Appender, refuse_streamed
 from chem_persistence.clock import SystemClock
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.errors import InvalidArgument, StoreUnavailable
+from chem_persistence.errors import StoreUnavailable
 from chem_persistence.limits import MAX_ARTIFACT_BYTES, MAX_WAITING, MAX_WAITING_BYTES
 from chem_persistence.ports import Clock, ConnectionProvider
 from chem_persistence.postgres.artifact_reader import read_artifact_in_chunks, read_whole_artifact
+from chem_persistence.postgres.event_feed import follow_feed, read_feed_page
 from chem_persistence.postgres.event_pages import event_pages, iterate_events, list_flows
 from chem_persistence.postgres.flow_heads import FlowHeads
 from chem_persistence.postgres.group_commit import GroupCommit
@@ -101,8 +107,7 @@ class PgEventStore(Appender[Artifact]):
     ) -> builtins.list[FlowEvent]:
         """Read a flow's events in order, page by page; see `EventStore.list`."""
         check_flow_id(flow_id)
-        if limit is not None and limit < 0:
-            raise InvalidArgument("limit", "must not be negative")
+        check_not_negative(limit=limit)
         pages = event_pages(self._provider, READ_EVENT_PAGE, flow_id, after_version, limit)
         return [event async for first, rows in pages for event in flow_events(rows, flow_id, first)]
 
@@ -121,6 +126,17 @@ class PgEventStore(Appender[Artifact]):
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Read an artifact; see `EventStore.get_artifact`."""
         return await read_whole_artifact(self._provider, artifact_hash, self._max_artifact_bytes)
+
+    async def read_feed(self, *, after_seq: int = 0, limit: int = 1_000) -> builtins.list[FlowEvent]:
+        """Read the next events of the whole log; see `EventFeed.read_feed`."""
+        check_not_negative(after_seq=after_seq, limit=limit)
+        return await read_feed_page(self._provider, after_seq, limit)
+
+    def follow(self, *, after_seq: int = 0, poll_interval: float = 0.25) -> AsyncIterator[FlowEvent]:
+        """Read the events of the whole log one after another, and wait for more; see `EventFeed.follow`."""
+        check_not_negative(after_seq=after_seq)
+        check_poll_interval(poll_interval)
+        return follow_feed(self._provider, after_seq, poll_interval)
 
     def read_artifact(self, artifact_hash: str) -> AsyncIterator[bytes]:
         """Read an artifact's bytes chunk by chunk; see `StreamingEventStore.read_artifact`.

@@ -24,7 +24,7 @@ OWNER = "chem_owner"
 APPLICATION = "chem_application"
 READER = "chem_reader"
 
-_FUNCTIONS = ["append_events", "refuse_change_of_history"]
+_FUNCTIONS = ["append_events", "feed_end", "refuse_change_of_history"]
 _LONGEST_NAME = 63
 """Bytes of a name that PostgreSQL keeps (manual, section 4.1.1)."""
 

@@ -17,10 +17,12 @@ def statement(name: str) -> str:
 
 APPEND_EVENTS = statement("events/append_events")
 FIND_DISTRIBUTION = statement("events/find_distribution")
+FIND_FEED_END = statement("events/find_feed_end")
 READ_EVENTS_BY_ID = statement("events/read_events_by_id")
 READ_EVENTS_OF_FLOWS = statement("events/read_events_of_flows")
 READ_EVENT_PAGE = statement("events/read_event_page")
 READ_FACT_PAGE = statement("events/read_fact_page")
+READ_FEED_PAGE = statement("events/read_feed_page")
 READ_FLOW_EVENTS = statement("events/read_flow_events")
 READ_FLOW_HEADS = statement("events/read_flow_heads")
 

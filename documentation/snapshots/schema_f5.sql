@@ -102,6 +102,8 @@ CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE ev
 
 CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts) WHERE version = 0;
 
+CREATE INDEX event_log_seq_idx ON event_log USING btree (seq);
+
 CREATE VIEW flows AS
  SELECT first_event.flow_id,
     first_event.ts AS started_at,
@@ -140,10 +142,17 @@ AS $function$
 DECLARE
     with_more boolean := artifacts IS NOT NULL OR retries IS NOT NULL OR steps IS NOT NULL;
     stored_flow_ids uuid[] := '{}';
+    sequence oid := 'event_log_seq_seq'::regclass;
 BEGIN
     IF patience IS NOT NULL AND (current_setting('lock_timeout') = '0'
             OR patience::interval < current_setting('lock_timeout')::interval) THEN
         PERFORM set_config('lock_timeout', patience, true);
+    END IF;
+    -- who reads the feed has to know of a seq that is taken and not yet committed: it is beyond the number that is locked here
+    IF coalesce(current_setting('chem_persistence.feed_lock', true), '') <> sequence::text THEN  -- once a transaction
+        PERFORM pg_advisory_xact_lock_shared(
+            sequence::integer, (coalesce(pg_sequence_last_value(sequence), 0) & 2147483647)::integer);
+        PERFORM set_config('chem_persistence.feed_lock', sequence::text, true);
     END IF;
     -- a flow that is not where its writer believes is left out: its next version is taken, or the one before is missing
     -- or another's; the scalar subqueries make the plan look each up in the key, however few rows the planner expects
@@ -206,6 +215,32 @@ BEGIN
             finished_at = coalesce(excluded.finished_at, step.finished_at),
             error = coalesce(excluded.error, step.error);
     END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION feed_end()
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    sequence oid := 'event_log_seq_seq'::regclass;
+    last_seq bigint;
+    first_locked bigint;
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'a standby does not know who is writing: read the feed from the primary'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    -- in this order: whoever has a number up to this one took his lock before it, and still holds it or has ended
+    last_seq := coalesce(pg_sequence_last_value(sequence), 0);
+    -- a lock has 31 bits of the number; one that seems to be far behind is of who came after the line above
+    SELECT min(last_seq - held.behind) INTO first_locked
+    FROM (SELECT (last_seq - locks.objid::bigint) & 2147483647 AS behind
+            FROM pg_locks AS locks
+            WHERE locks.locktype = 'advisory' AND locks.objsubid = 2 AND locks.classid = sequence
+                AND locks.database = (SELECT own.oid FROM pg_database AS own WHERE own.datname = current_database())) AS held
+    WHERE held.behind < 1073741824;
+    RETURN coalesce(first_locked, last_seq);
 END
 $function$;
 

@@ -11,7 +11,6 @@ import pytest
 
 from benchmarks.goals import judge
 from benchmarks.load import Load, Slice, drive
-from benchmarks.missing import unbuilt
 from benchmarks.plots import draw
 from benchmarks.report import RATE, Report
 from benchmarks.rounds import Results, Task, run_rounds
@@ -95,12 +94,6 @@ def test_a_goal_is_judged_by_the_median() -> None:
     assert at_most("goal", 2, "x", found).verdict == "met"
     assert at_most("goal", 1.9, "x", found).verdict == "not met"
     assert at_most("goal", 1.9, "x", None).verdict == "not measured"
-
-
-def test_what_the_library_lacks_is_not_given_a_figure() -> None:
-    line = unbuilt("goal", "target", "teleport")
-    assert (line.measured, line.verdict) == ("the library has no such public name", "not built")
-    assert unbuilt("goal", "target", "append_kinds").verdict == "not measured"
 
 
 async def test_a_competitor_that_fails_once_has_no_figures_and_stops_nobody() -> None:

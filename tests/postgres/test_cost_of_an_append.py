@@ -121,29 +121,29 @@ async def test_one_append_at_a_time_is_one_statement_each(counted: Pool) -> None
 
 async def test_a_signal_costs_so_many_buffers_and_bytes_of_wal(counted: Pool) -> None:
     cost = await cost_of(counted, 1, signals(200))
-    assert cost.buffers <= 13.9
-    assert cost.wal_bytes <= 600
+    assert cost.buffers <= 14.8
+    assert cost.wal_bytes <= 632
 
 
 async def test_a_step_costs_its_row_besides(counted: Pool) -> None:
     cost = await cost_of(counted, 1, steps(200))
     assert cost.calls == 1
     assert cost.buffers <= 19
-    assert cost.wal_bytes <= 950
+    assert cost.wal_bytes <= 857
 
 
 async def test_an_artifact_costs_its_bytes_and_little_more(counted: Pool) -> None:
     cost = await cost_of(counted, 1, signals(100), size=1_000)
     assert cost.calls == 1
-    assert cost.buffers <= 27
-    assert cost.wal_bytes <= 2_150
+    assert cost.buffers <= 31
+    assert cost.wal_bytes <= 2_255
 
 
 async def test_flows_at_once_share_statements_and_commits(counted: Pool) -> None:
     cost = await cost_of(counted, 100, signals(20))
     assert cost.calls <= 1 / 10
-    assert cost.buffers <= 12.5
-    assert cost.wal_bytes <= 600
+    assert cost.buffers <= 13.7
+    assert cost.wal_bytes <= 616
 
 
 async def test_an_index_more_is_seen(counting_url: str) -> None:

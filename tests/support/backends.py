@@ -8,6 +8,7 @@ import msgspec
 
 from chem_persistence import (
     Clock,
+    EventFeed,
     EventReader,
     InMemoryEventStore,
     InMemoryFlowRepository,
@@ -21,7 +22,7 @@ from chem_persistence import (
 SMALL_ARTIFACT_LIMIT = 2 * 2**20
 
 
-class Store(StreamingEventStore, EventReader, Protocol):
+class Store(StreamingEventStore, EventReader, EventFeed, Protocol):
     """What the library's own stores can do."""
 
 

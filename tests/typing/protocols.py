@@ -7,6 +7,7 @@ from uuid import UUID
 from chem_persistence import (
     Clock,
     ConnectionProvider,
+    EventFeed,
     EventReader,
     EventStore,
     EventTransaction,
@@ -41,6 +42,10 @@ def stores(provider: ConnectionProvider) -> list[EventStore]:
 
 
 def readers(provider: ConnectionProvider) -> list[EventReader]:
+    return [InMemoryEventStore(), PgEventStore(provider)]
+
+
+def feeds(provider: ConnectionProvider) -> list[EventFeed]:
     return [InMemoryEventStore(), PgEventStore(provider)]
 
 

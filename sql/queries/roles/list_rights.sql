@@ -10,6 +10,7 @@ FROM (VALUES
     ('flows', 'application', ARRAY['SELECT']),
     ('schema_migrations', 'application', ARRAY['SELECT']),
     ('event_log', 'reader', ARRAY['SELECT']),
+    ('event_log_seq_seq', 'reader', ARRAY['SELECT']),
     ('workflow_step_artifacts', 'reader', ARRAY['SELECT']),
     ('workflow_step_artifact_chunks', 'reader', ARRAY['SELECT']),
     ('workflow_step_executions', 'reader', ARRAY['SELECT']),
