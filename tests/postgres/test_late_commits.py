@@ -147,6 +147,19 @@ async def test_a_writer_that_is_gone_stalls_nobody(
     assert event.kind == signal(0)
 
 
+@pytest.mark.superuser
+async def test_without_its_lock_an_append_that_commits_late_is_missed(
+    store: PgEventStore, administrator: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    sound = await administrator.fetchval("SELECT pg_get_functiondef('append_events'::regproc)")
+    await administrator.execute(sound.replace("pg_advisory_xact_lock_shared(", "("))
+    async with store.transaction() as tx:
+        early = await tx.append_kind(new_flow_id(), initialized())
+        late = await store.append_kind(new_flow_id(), initialized())
+        assert await store.read_feed() == [late]
+    assert early.seq < late.seq
+
+
 async def test_locks_of_others_stall_nobody(store: PgEventStore, pool: Pool) -> None:
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(0), pg_advisory_xact_lock_shared(0, 0)")

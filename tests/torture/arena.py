@@ -10,18 +10,20 @@ import msgspec
 from tests.support.proxy import Proxy
 from tests.torture.server import Server
 from tests.torture.standby import Standby
+from tests.torture.subscriber import Subscriber
 from tests.torture.writers import Writers
 
 __all__ = ["Arena", "Fault", "NotStruck"]
 
 
 class Arena(msgspec.Struct, frozen=True):
-    """The server and its standby, the proxy that most writers go through, and the writers."""
+    """The server and its standby, the proxy that most writers go through, the writers, and who follows the feed."""
 
     server: Server
     standby: Standby
     proxy: Proxy
     writers: Writers
+    subscriber: Subscriber
 
     def refusals(self) -> Counter[str]:
         """Count the SQLSTATEs of the errors that both servers have logged so far."""

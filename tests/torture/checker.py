@@ -43,6 +43,8 @@ class Verdict(msgspec.Struct):
     events: int = 0
     artifacts: int = 0
     engine_flows: int = 0
+    followed: int = 0
+    """Events that the subscriber saw."""
     stored_unanswered: int = 0
     """Appends that are in the log though no call of theirs was ever answered."""
 

@@ -25,6 +25,7 @@ class Flaw(StrEnum):
     REFUSED = "in the log although the writer was told that it is not"
     REPLAY = "Postgres and memory replay differently"
     CHAIN = "verify_log objects"
+    FEED = "a follower of the feed did not see the log"
     UNEXPECTED = "a writer was told what the contract excludes"
 
 

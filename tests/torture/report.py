@@ -87,7 +87,7 @@ def report(outcome: Outcome, wanted: Iterable[str], impossible: Iterable[str]) -
 def _sizes(outcome: Outcome) -> Iterable[str]:
     verdict, appends = outcome.verdict, outcome.ledger.appends.values()
     yield f"The log: {verdict.events} events in {verdict.flows} flows, {verdict.artifacts} artifacts."
-    yield f"{verdict.engine_flows} flows were ended by engines."
+    yield f"{verdict.engine_flows} flows were ended by engines. The subscriber of the feed saw {verdict.followed} events."
     answered = sum(1 for append in appends if append.told)
     conflicts = sum(1 for append in appends if append.refused and not append.told)
     again = sum(1 for append in appends if len(append.calls) > 1)

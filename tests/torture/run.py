@@ -19,6 +19,7 @@ from tests.torture.records import now
 from tests.torture.schedule import schedule
 from tests.torture.server import WRITER, Server
 from tests.torture.standby import Standby
+from tests.torture.subscriber import Subscriber
 from tests.torture.writers import Writers
 
 __all__ = ["Outcome", "Window", "run"]
@@ -78,6 +79,8 @@ async def run(
         refusals = dict(arena.refusals())
         async with await build_pool(arena.server.url) as pool:
             verdict = await check(PoolProvider(pool), ledger)
+        verdict.findings += await arena.subscriber.compare()
+        verdict.followed = arena.subscriber.seen
         return Outcome(windows, not_struck, arena.writers.notes, ledger, verdict, refusals, now() - began)
 
 
@@ -94,7 +97,12 @@ async def _arena(directory: Path, seed: int, ledger: Ledger) -> AsyncIterator[Ar
             try:
                 for slot in writers.slots:
                     await writers.start(slot)
-                yield Arena(server, standby, proxy, writers)
+                subscriber = Subscriber(server.url)
+                following = asyncio.create_task(subscriber.follow())
+                try:
+                    yield Arena(server, standby, proxy, writers, subscriber)
+                finally:
+                    following.cancel()
             finally:
                 for slot in writers.dead_or_alive():
                     await writers.kill(slot)
