@@ -28,6 +28,7 @@ from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import EventIdReused, InvalidArgument, InvalidPayload
 from chem_persistence.limits import MAX_EVENT_BYTES, MAX_VERSION
 from chem_persistence.produced_artifacts import encoded_artifacts, streamed_artifacts
+from chem_persistence.telemetry.trace_context import untraced
 
 __all__ = ["EMPTY_FLOW", "AppendRequest", "Head", "append_request", "check_flow_id", "recognise"]
 
@@ -189,7 +190,7 @@ def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[Flo
     Gives the original events, or None when the flow has none of them.
 
     Raises:
-        EventIdReused: an id names an event with another fact, other metadata, or in another place.
+        EventIdReused: an id names an event with another fact, other metadata (but for the trace), or in another place.
         UnreadableEvent: a stored event does not decode.
     """
     if not stored:
@@ -202,10 +203,17 @@ def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[Flo
             or original.event_id != event_id
             or original.version != originals[0].version + index
             or encode_kind(original.kind)[0] != request.payloads[index]  # in Python 1 == True, in JSON not
-            or encode_metadata(original.metadata) != request.metadata
+            or not _says_the_same(original.metadata, request.metadata)
         ):
             raise EventIdReused(request.flow_id, originals[0].event_id if original is None else event_id)
     return originals
+
+
+def _says_the_same(stored: Mapping[str, Any], given: bytes) -> bool:
+    """Compare metadata but for the trace, for a repeated append may come from another one."""
+    if encode_metadata(stored) == given:
+        return True
+    return encode_metadata(untraced(stored)) == encode_metadata(untraced(read_json(given)))
 
 
 def _checked_ids(event_ids: Sequence[UUID] | None, count: int) -> tuple[UUID, ...]:

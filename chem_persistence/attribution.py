@@ -1,13 +1,15 @@
 """Who and why: metadata that every append of a scope carries.
 
 The names are those an auditor asks for (21 CFR 11.10(e); ALCOA+: attributable); any other key may be added. What
-is said here goes into the event and its chain, and never into a fingerprint.
+is said here goes into the event and its chain, and never into a fingerprint. Inside a trace the W3C `traceparent` is added.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+
+from chem_persistence.telemetry.watched import current_trace
 
 __all__ = ["attributed", "event_metadata"]
 
@@ -45,6 +47,6 @@ def event_metadata(
 
 
 def attributed(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Complete an append's metadata with those of the scope it is in."""
-    scope = _scope.get({})
-    return {**scope, **(metadata or {})} if scope else metadata
+    """Complete an append's metadata with those of the scope and of the trace it is in."""
+    scope, trace = _scope.get({}), current_trace()
+    return {**trace, **scope, **(metadata or {})} if scope or trace else metadata

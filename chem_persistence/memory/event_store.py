@@ -19,6 +19,7 @@ from chem_persistence.limits import MAX_ARTIFACT_BYTES
 from chem_persistence.memory.log import MemoryLog
 from chem_persistence.memory.transaction import InMemoryTransaction
 from chem_persistence.ports import Clock
+from chem_persistence.telemetry.watched import watched_read
 
 __all__ = ["InMemoryEventStore"]
 
@@ -58,6 +59,9 @@ class InMemoryEventStore(Appender[Artifact]):
         check_flow_id(flow_id)
         if limit is not None and limit < 0:
             raise InvalidArgument("limit", "must not be negative")
+        return await watched_read(self._list(flow_id, after_version, limit), flow_id, postgresql=False)
+
+    async def _list(self, flow_id: UUID, after_version: int, limit: int | None) -> builtins.list[FlowEvent]:
         start = max(after_version + 1, 0)
         stream = self._log.stream(flow_id)
         stop = len(stream) if limit is None else start + limit
