@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
-from chem_persistence.attribution import attributed
+from chem_persistence.attribution import attributed, untraced
 from chem_persistence.codec import (
     StoredArtifact,
     StoredEvent,
@@ -28,7 +28,6 @@ from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import EventIdReused, InvalidArgument, InvalidPayload
 from chem_persistence.limits import MAX_EVENT_BYTES, MAX_VERSION
 from chem_persistence.produced_artifacts import encoded_artifacts, streamed_artifacts
-from chem_persistence.telemetry.trace_context import untraced
 
 __all__ = ["EMPTY_FLOW", "AppendRequest", "Head", "append_request", "check_flow_id", "recognise"]
 

@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from chem_persistence.telemetry.watched import current_trace
+from chem_persistence.telemetry.watched import current_traceparent
 
-__all__ = ["attributed", "event_metadata"]
+__all__ = ["attributed", "event_metadata", "trace_of", "untraced"]
+
+_TRACE = "traceparent"
+"""W3C Trace Context, section 3.2. It says from where an event came, and never what it is."""
 
 _scope: ContextVar[Mapping[str, Any]] = ContextVar("chem_persistence_attribution")
 
@@ -48,5 +51,18 @@ def event_metadata(
 
 def attributed(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Complete an append's metadata with those of the scope and of the trace it is in."""
-    scope, trace = _scope.get({}), current_trace()
-    return {**trace, **scope, **(metadata or {})} if scope or trace else metadata
+    scope, trace = _scope.get({}), current_traceparent()
+    if trace is not None:
+        scope = {_TRACE: trace, **scope}
+    return {**scope, **(metadata or {})} if scope else metadata
+
+
+def untraced(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give metadata without the trace, in which an append that is repeated differs from the first."""
+    return {key: value for key, value in metadata.items() if key != _TRACE}
+
+
+def trace_of(metadata: Mapping[str, Any]) -> str | None:
+    """Give the trace in which an event was appended, if there was one."""
+    trace = metadata.get(_TRACE)
+    return trace if isinstance(trace, str) else None

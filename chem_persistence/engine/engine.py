@@ -6,6 +6,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from chem_persistence.attribution import trace_of
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import RetryScheduled
@@ -13,7 +14,7 @@ from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
 from chem_persistence.engine.chain import Steps, extended
 from chem_persistence.engine.run import Run
-from chem_persistence.engine.run_log import log_goes_on, log_step_retry
+from chem_persistence.engine.run_log import log_completed, log_goes_on, log_step_retry
 from chem_persistence.engine.step import Step
 from chem_persistence.engine.step_types import members, step_types
 from chem_persistence.errors import ChemPersistenceError, FlowAlreadyCompleted, InvalidArgument
@@ -21,7 +22,7 @@ from chem_persistence.ports import EventStore, FlowRepository
 from chem_persistence.telemetry.watched import (
     count_step_retry,
     describe_flow,
-    link_to_first_trace,
+    link_to_trace,
     watched_flow,
     watched_schedule_retry,
 )
@@ -119,6 +120,8 @@ class FlowEngine(Generic[Input]):
         await run.advance(go_on=to_end)
         while to_end and not run.instance.completed:
             await run.advance(go_on=True)
+        if run.instance.completed:
+            log_completed(run.instance.id)
         return run.instance
 
     async def _introduce(self, instance: FlowInstance) -> None:
@@ -126,7 +129,7 @@ class FlowEngine(Generic[Input]):
         if describe_flow(instance.id, self.definition.definition_hash, instance.version) and instance.version:
             with suppress(ChemPersistenceError):  # whoever watches must not stop the flow
                 for first in await self._store.list(instance.id, limit=1):
-                    link_to_first_trace(first.metadata)
+                    link_to_trace(trace_of(first.metadata) or "")
 
     async def _schedule_retry(self, flow_id: UUID, reason: str) -> FlowInstance:
         instance = await self.load(flow_id)

@@ -24,7 +24,7 @@ from chem_persistence.domain.replay import replay
 from chem_persistence.engine.attempt import Attempt
 from chem_persistence.engine.chain import Steps
 from chem_persistence.engine.failure import describe_failure
-from chem_persistence.engine.run_log import log_completed, log_step_failed, log_step_finished
+from chem_persistence.engine.run_log import log_step_failed, log_step_finished
 from chem_persistence.errors import (
     ArtifactCorrupt,
     FlowAwaitsUser,
@@ -169,5 +169,3 @@ class Run:
         self.instance = replay(self.instance, events, self._definition)
         last = kinds[-1]
         self._started = last.step_index if isinstance(last, StepStarted) else None
-        if self.instance.completed:
-            log_completed(self.instance.id)

@@ -4,17 +4,43 @@ Durations are in seconds. No attribute has more values than a program has steps,
 """
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
-from chem_persistence.telemetry.gauges import pools, queued
+from chem_persistence.telemetry.gauges import pools, queues
 from chem_persistence.telemetry.names import POOL_NAME, POOL_STATE, QUEUE_STATE
 
-__all__ = ["Instruments"]
+__all__ = ["Instruments", "Pool", "Queue"]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LONG_SECONDS = (0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 21600.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Pool(Protocol):
+    """What a pool says of its connections."""
+
+    def get_size(self) -> int:
+        """Count those that are open."""
+
+    def get_idle_size(self) -> int:
+        """Count those that nobody has."""
+
+    def get_max_size(self) -> int:
+        """Say how many there may be."""
+
+
+class Queue(Protocol):
+    """What a queue says of the appends that are not done yet."""
+
+    @property
+    def inside(self) -> int:
+        """Those that were let in."""
+
+    @property
+    def outside(self) -> int:
+        """Those that wait for room."""
 
 
 class Instruments:
@@ -78,17 +104,18 @@ def _observe(meter: Meter) -> None:
 
 
 def _depth(_: CallbackOptions) -> Iterable[Observation]:
-    inside, outside = queued()
-    yield Observation(inside, {QUEUE_STATE: "accepted"})
-    yield Observation(outside, {QUEUE_STATE: "held_back"})
+    known = queues()
+    yield Observation(sum(queue.inside for queue in known), {QUEUE_STATE: "accepted"})
+    yield Observation(sum(queue.outside for queue in known), {QUEUE_STATE: "held_back"})
 
 
 def _connections(_: CallbackOptions) -> Iterable[Observation]:
-    for pool in pools():
-        yield Observation(pool.used, {POOL_NAME: pool.name, POOL_STATE: "used"})
-        yield Observation(pool.idle, {POOL_NAME: pool.name, POOL_STATE: "idle"})
+    for name, pool in pools().items():
+        size, idle = pool.get_size(), pool.get_idle_size()
+        yield Observation(max(size - idle, 0), {POOL_NAME: name, POOL_STATE: "used"})
+        yield Observation(idle, {POOL_NAME: name, POOL_STATE: "idle"})
 
 
 def _most_connections(_: CallbackOptions) -> Iterable[Observation]:
-    for pool in pools():
-        yield Observation(pool.most, {POOL_NAME: pool.name})
+    for name, pool in pools().items():
+        yield Observation(pool.get_max_size(), {POOL_NAME: name})

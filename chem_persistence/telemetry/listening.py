@@ -3,11 +3,13 @@
 A program that sets a provider has imported the API of OpenTelemetry; until then it is not imported here either.
 """
 
+from __future__ import annotations
+
+import logging
 import sys
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
-
-import msgspec
 
 if TYPE_CHECKING:
     from chem_persistence.telemetry.observer import Observer
@@ -20,15 +22,16 @@ SECONDS_BETWEEN_LOOKS = 0.1
 """Asking the API whether a provider is set takes 3 us, which an append had better not pay each time."""
 
 
-class _Found(msgspec.Struct):
-    observer: "Observer | None" = None
-    look_again: float = 0.0
+class _Found:
+    observer: Observer | None = None
+    look_again = 0.0
 
 
 _found = _Found()
+_logger = logging.getLogger("chem_persistence.telemetry")
 
 
-def observer() -> "Observer | None":
+def observer() -> Observer | None:
     """Give whom to tell; None when nobody listens.
 
     A provider that is set late is noticed at once by a flow that begins, and by all else within 0.1 s.
@@ -38,12 +41,16 @@ def observer() -> "Observer | None":
     return look()
 
 
-def look() -> "Observer | None":
+def look() -> Observer | None:
     """Give whom to tell, after a look whether the program has set a provider."""
-    if _found.observer is None and API in sys.modules:
-        from chem_persistence.telemetry.observer import Observer, is_heard  # noqa: PLC0415  # the API takes 70 ms
-
-        if is_heard():
-            _found.observer = Observer()
+    if _found.observer is None and API in sys.modules and _found.look_again < inf:
         _found.look_again = monotonic() + SECONDS_BETWEEN_LOOKS
+        try:
+            from chem_persistence.telemetry.observer import Observer, is_heard  # noqa: PLC0415  # it takes 70 ms
+
+            if is_heard():
+                _found.observer = Observer()
+        except (ImportError, TypeError) as error:  # not worth the failure of an append
+            _found.look_again = inf
+            _logger.warning("no telemetry: opentelemetry-api is older than 1.30 (%s)", error)
     return _found.observer

@@ -8,10 +8,12 @@ from typing import Final
 __all__ = [
     "APPENDS",
     "ATTEMPT",
+    "COLLECTION",
     "DEFINITION_HASH",
     "ERROR_TYPE",
     "EVENTS",
     "FLOW_ID",
+    "OPERATION",
     "OPERATION_BATCH_SIZE",
     "POOL_NAME",
     "POOL_STATE",
@@ -48,6 +50,8 @@ QUEUE_STATE: Final = "chem_persistence.append.queue.state"
 ERROR_TYPE: Final = "error.type"
 SYSTEM: Final = "db.system.name"
 STORED_PROCEDURE: Final = "db.stored_procedure.name"
+OPERATION: Final = "db.operation.name"
+COLLECTION: Final = "db.collection.name"
 OPERATION_BATCH_SIZE: Final = "db.operation.batch.size"
 RESPONSE_STATUS_CODE: Final = "db.response.status_code"
 RETURNED_ROWS: Final = "db.response.returned_rows"

@@ -1,35 +1,41 @@
-"""Who is told: spans and metrics of the work that the library does.
+"""Who is told: spans and metrics of each piece of `work` that the library awaits.
 
-Only the API of OpenTelemetry is used; where they go is the program's to say. No payload goes in, and of an error only its class.
+Only the API of OpenTelemetry is used; where the spans and metrics go is the program's to say.
 """
 
-from collections.abc import Awaitable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Awaitable, Sequence, Sized
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from opentelemetry import metrics, trace
-from opentelemetry.context import Context
-from opentelemetry.metrics import Histogram
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.trace import SpanContext, SpanKind
 
 from chem_persistence.errors import ConcurrencyConflict, StoreError
 from chem_persistence.telemetry import names
-from chem_persistence.telemetry.failures import failure_attributes, is_expected
+from chem_persistence.telemetry.failures import failure_cause
 from chem_persistence.telemetry.instruments import Instruments
-from chem_persistence.telemetry.trace_context import TRACEPARENT
+from chem_persistence.telemetry.spans import (
+    Attributes,
+    describe_span,
+    fail_span,
+    link_span,
+    opened_span,
+    span_context,
+    traceparent,
+)
 
 __all__ = ["Observer", "QueuedAppend", "is_heard"]
 
 Result = TypeVar("Result")
 Rows = TypeVar("Rows", bound=Sized)
-Attributes = Mapping[str, AttributeValue]
 
-_POSTGRESQL: Attributes = {names.SYSTEM: "postgresql"}
-_propagator = TraceContextTextMapPropagator()
+_APPEND: Attributes = {names.SYSTEM: "postgresql", names.STORED_PROCEDURE: "append_events"}
+_READ: Attributes = {
+    names.SYSTEM: "postgresql",
+    names.OPERATION: "SELECT",
+    names.COLLECTION: "event_log",
+}
 
 
 def is_heard() -> bool:
@@ -53,7 +59,7 @@ class QueuedAppend(Protocol):
 
 
 class Observer:
-    """Tells the providers given, or else those that the program has set, of each piece of `work` that it awaits."""
+    """Tells the providers given, or else those that the program has set."""
 
     def __init__(
         self,
@@ -61,54 +67,61 @@ class Observer:
         meter_provider: metrics.MeterProvider | None = None,
     ) -> None:
         self._tracer = trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider)
-        self.instruments = Instruments(metrics.get_meter(names.SCOPE, meter_provider=meter_provider))
+        self._instruments = Instruments(metrics.get_meter(names.SCOPE, meter_provider=meter_provider))
 
-    @staticmethod
-    def span_context() -> SpanContext | None:
-        """Give what names the present span; None if there is none."""
-        context = trace.get_current_span().get_span_context()
-        return context if context.is_valid else None
+    span_context = staticmethod(span_context)
+    traceparent = staticmethod(traceparent)
+    link = staticmethod(link_span)
 
-    @staticmethod
-    def traceparent() -> Mapping[str, str]:
-        """Give the metadata that say in which trace an event was appended; none outside a trace."""
-        carrier: dict[str, str] = {}
-        _propagator.inject(carrier)
-        return {TRACEPARENT: carrier[TRACEPARENT]} if carrier else carrier
+    # ---- the engine
 
-    @staticmethod
-    def describe(attributes: Attributes) -> None:
-        """Say more of the present span."""
-        trace.get_current_span().set_attributes(attributes)
-
-    @staticmethod
-    def link(metadata: Mapping[str, Any]) -> None:
-        """Link the present span to the trace of the event that has these metadata."""
-        carrier = {TRACEPARENT: str(metadata.get(TRACEPARENT, ""))}
-        origin = trace.get_current_span(_propagator.extract(carrier, Context())).get_span_context()
-        if origin.is_valid:
-            trace.get_current_span().add_link(origin)
-
-    async def watch(
-        self,
-        work: Awaitable[Result],
-        name: str,
-        attributes: Attributes,
-        duration: Histogram | None = None,
-        labels: Attributes | None = None,
-    ) -> Result:
-        """Await work in a span of its own; `labels` go with its duration."""
-        with self._span(name, attributes, duration, labels):
+    async def flow(self, work: Awaitable[Result], name: str, flow_id: UUID | None) -> Result:
+        """Await what is done with a flow, whose id may not be known yet."""
+        attributes = {} if flow_id is None else {names.FLOW_ID: str(flow_id)}
+        with opened_span(self._tracer, name, attributes):
             return await work
 
+    @staticmethod
+    def describe_flow(flow_id: UUID, definition_hash: str, version: int) -> None:
+        """Say which flow the present span is about."""
+        described = {names.FLOW_ID: str(flow_id), names.DEFINITION_HASH: definition_hash}
+        describe_span({**described, names.VERSION: version})
+
+    async def step(
+        self, work: Awaitable[Result], flow_id: UUID, index: int, step_id: str, attempt: int
+    ) -> Result:
+        """Await an attempt at a step."""
+        attributes: Attributes = {
+            names.FLOW_ID: str(flow_id),
+            names.STEP_INDEX: index,
+            names.STEP_ID: step_id,
+            names.ATTEMPT: attempt,
+        }
+        with opened_span(
+            self._tracer,
+            "chem_persistence.step",
+            attributes,
+            duration=self._instruments.step_duration,
+            labels={names.STEP_ID: step_id},
+        ):
+            return await work
+
+    def count_step_retry(self, step_id: str, number: int, error_class: str) -> None:
+        """Count a retry of a step, which failed with an error of the class that its event names."""
+        labels = {names.STEP_ID: step_id, names.ERROR_TYPE: error_class.removeprefix("builtins.")}
+        self._instruments.step_retries.add(1, {**labels, names.RETRY_NUMBER: number})
+
+    # ---- the store
+
     async def append(self, work: Awaitable[Result], flow_id: UUID, events: int) -> Result:
-        """Await an append."""
+        """Await an append, as its caller does."""
         attributes: Attributes = {names.FLOW_ID: str(flow_id), names.EVENTS: events}
-        with self._span("chem_persistence.append", attributes, self.instruments.append_duration):
+        duration = self._instruments.append_duration
+        with opened_span(self._tracer, "chem_persistence.append", attributes, duration=duration):
             try:
                 return await work
             except ConcurrencyConflict:
-                self.instruments.conflicts.add(1)
+                self._instruments.conflicts.add(1)
                 raise
 
     async def batch(self, work: Awaitable[Result], appends: Sequence[QueuedAppend]) -> Result:
@@ -116,90 +129,62 @@ class Observer:
 
         It is in the trace of a lone caller, and in one of its own when there are several; it is linked to all of them.
         """
-        self.instruments.batch_size.record(len(appends))
-        attributes: dict[str, AttributeValue] = {
-            **_POSTGRESQL,
-            names.STORED_PROCEDURE: "append_events",
-            names.APPENDS: len(appends),
-            names.EVENTS: sum(append.event_count for append in appends),
-        }
-        if len(appends) > 1:
-            attributes[names.OPERATION_BATCH_SIZE] = len(appends)
+        self._instruments.batch_size.record(len(appends))
+        events = sum(append.event_count for append in appends)
+        attributes: Attributes = {**_APPEND, names.APPENDS: len(appends), names.EVENTS: events}
+        if len(appends) > 1:  # the convention has no batch of one
+            attributes = {**attributes, names.OPERATION_BATCH_SIZE: len(appends)}
         origins = [append.origin for append in appends if append.origin is not None]
-        parent = (
-            trace.set_span_in_context(NonRecordingSpan(origins[0]))
-            if len(appends) == len(origins) == 1
-            else None
-        )
-        with self._span(
+        with opened_span(
+            self._tracer,
             "chem_persistence.append_batch",
             attributes,
             kind=SpanKind.CLIENT,
-            context=parent,
-            links=[Link(origin) for origin in origins],
+            parent=origins[0] if len(appends) == len(origins) == 1 else None,
+            origins=origins,
         ) as span:
             result = await work
-            refused = next(
-                (append.answer for append in appends if isinstance(append.answer, StoreError)), None
-            )
-            if refused is not None:
-                _fail(span, refused)
+            for append in appends:
+                if isinstance(append.answer, StoreError):
+                    fail_span(span, append.answer)
+                    break
             return result
+
+    async def retry(self, work: Awaitable[Result], number: int, failed: Exception) -> Result:
+        """Await an attempt that follows one that `failed`."""
+        attributes: Attributes = {names.RETRY_NUMBER: number, names.RETRY_CAUSE: failure_cause(failed)}
+        with opened_span(self._tracer, "chem_persistence.retry", attributes):
+            return await work
+
+    def count_retry(self, number: int, failed: Exception) -> None:
+        """Count a retry by what `failed`."""
+        labels: Attributes = {names.ERROR_TYPE: failure_cause(failed), names.RETRY_NUMBER: number}
+        self._instruments.retries.add(1, labels)
 
     async def read(self, work: Awaitable[Rows], flow_id: UUID | None, *, postgresql: bool) -> Rows:
         """Await a page of events, of one flow or (None) of several."""
-        attributes = dict(_POSTGRESQL) if postgresql else {}
-        if flow_id is not None:
-            attributes[names.FLOW_ID] = str(flow_id)
-        kind = SpanKind.CLIENT if postgresql else SpanKind.INTERNAL
-        with self._span("chem_persistence.list", attributes, kind=kind) as span:
+        attributes = {} if flow_id is None else {names.FLOW_ID: str(flow_id)}
+        with opened_span(
+            self._tracer,
+            "chem_persistence.list",
+            {**_READ, **attributes} if postgresql else attributes,
+            kind=SpanKind.CLIENT if postgresql else SpanKind.INTERNAL,
+        ) as span:
             rows = await work
             span.set_attribute(names.RETURNED_ROWS, len(rows))
             return rows
 
+    async def replay(self, work: Awaitable[Result], flow_id: UUID) -> Result:
+        """Await the reading and replaying of a flow."""
+        attributes = {names.FLOW_ID: str(flow_id)}
+        duration = self._instruments.replay_duration
+        with opened_span(self._tracer, "chem_persistence.replay", attributes, duration=duration):
+            return await work
+
     async def borrow(self, work: Awaitable[Result], pool: str) -> Result:
-        """Await a connection."""
+        """Await a connection of a pool."""
         begun = perf_counter()
         try:
             return await work
         finally:
-            self.instruments.wait_time.record(perf_counter() - begun, {names.POOL_NAME: pool})
-
-    @contextmanager
-    def _span(
-        self,
-        name: str,
-        attributes: Attributes,
-        duration: Histogram | None = None,
-        labels: Attributes | None = None,
-        *,
-        kind: SpanKind = SpanKind.INTERNAL,
-        context: Context | None = None,
-        links: Sequence[Link] = (),
-    ) -> Iterator[Span]:
-        begun = perf_counter()
-        told = dict(labels or {})
-        with self._tracer.start_as_current_span(
-            name,
-            context,
-            kind,
-            attributes,
-            links,
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                yield span
-            except BaseException as error:
-                _fail(span, error)
-                told[names.ERROR_TYPE] = failure_attributes(error)[names.ERROR_TYPE]
-                raise
-            finally:
-                if duration is not None:
-                    duration.record(perf_counter() - begun, told)
-
-
-def _fail(span: Span, error: BaseException) -> None:
-    span.set_attributes(failure_attributes(error))
-    if not is_expected(error):
-        span.set_status(Status(StatusCode.ERROR))
+            self._instruments.wait_time.record(perf_counter() - begun, {names.POOL_NAME: pool})

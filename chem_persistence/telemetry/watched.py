@@ -1,22 +1,12 @@
 """What the rest of the library calls: work goes in, and comes out to be awaited, with an observer or as it was."""
 
-from collections.abc import Awaitable, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from __future__ import annotations  # each that is evaluated would cost every program 20 us of its start
+
+from collections.abc import Awaitable, Sequence, Sized
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
-from chem_persistence.telemetry.failures import failure_cause
 from chem_persistence.telemetry.listening import look, observer
-from chem_persistence.telemetry.names import (
-    ATTEMPT,
-    DEFINITION_HASH,
-    ERROR_TYPE,
-    FLOW_ID,
-    RETRY_CAUSE,
-    RETRY_NUMBER,
-    STEP_ID,
-    STEP_INDEX,
-    VERSION,
-)
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -27,9 +17,9 @@ __all__ = [
     "count_retry",
     "count_step_retry",
     "current_span",
-    "current_trace",
+    "current_traceparent",
     "describe_flow",
-    "link_to_first_trace",
+    "link_to_trace",
     "watched_append",
     "watched_batch",
     "watched_borrow",
@@ -44,21 +34,17 @@ __all__ = [
 Result = TypeVar("Result")
 Rows = TypeVar("Rows", bound=Sized)
 
-Told: TypeAlias = Mapping[str, str | int]
-
-_NO_TRACE: Mapping[str, str] = {}
-
 
 # ---- the store
 
 
-def current_trace() -> Mapping[str, str]:
-    """Give the metadata that say in which trace an event is appended; empty outside a trace."""
+def current_traceparent() -> str | None:
+    """Give the trace in which an event is appended (W3C Trace Context, section 3.2); None outside a trace."""
     seen = observer()
-    return _NO_TRACE if seen is None else seen.traceparent()
+    return None if seen is None else seen.traceparent()
 
 
-def current_span() -> "SpanContext | None":
+def current_span() -> SpanContext | None:
     """Give what names the present span, for a batch that is stored on its behalf."""
     seen = observer()
     return None if seen is None else seen.span_context()
@@ -70,10 +56,10 @@ def watched_append(work: Awaitable[Result], flow_id: UUID, events: int) -> Await
     return work if seen is None else seen.append(work, flow_id, events)
 
 
-def watched_batch(work: Awaitable[Result], appends: "Sequence[QueuedAppend]") -> Awaitable[Result]:
+def watched_batch(work: Awaitable[Result], appends: Sequence[QueuedAppend]) -> Awaitable[Result]:
     """Watch the transaction that appends share."""
     seen = observer()
-    return work if seen is None else seen.batch(work, appends)
+    return work if seen is None or not appends else seen.batch(work, appends)
 
 
 def watched_borrow(work: Awaitable[Result], pool: str) -> Awaitable[Result]:
@@ -85,7 +71,7 @@ def watched_borrow(work: Awaitable[Result], pool: str) -> Awaitable[Result]:
 def watched_read(
     work: Awaitable[Rows], flow_id: UUID | None = None, *, postgresql: bool = True
 ) -> Awaitable[Rows]:
-    """Watch the reading of a page of events."""
+    """Watch the reading of a page of events, of one flow or (None) of several."""
     seen = observer()
     return work if seen is None else seen.read(work, flow_id, postgresql=postgresql)
 
@@ -93,46 +79,35 @@ def watched_read(
 def watched_replay(work: Awaitable[Result], flow_id: UUID) -> Awaitable[Result]:
     """Watch the reading and replaying of a flow."""
     seen = observer()
-    if seen is None:
-        return work
-    attributes = {FLOW_ID: str(flow_id)}
-    return seen.watch(work, "chem_persistence.replay", attributes, seen.instruments.replay_duration)
+    return work if seen is None else seen.replay(work, flow_id)
 
 
 def watched_retry(work: Awaitable[Result], number: int, failed: Exception) -> Awaitable[Result]:
     """Watch an attempt that follows one that `failed`; the first retry has the number 1."""
     seen = observer()
-    if seen is None:
-        return work
-    attributes: Told = {RETRY_NUMBER: number, RETRY_CAUSE: failure_cause(failed)}
-    return seen.watch(work, "chem_persistence.retry", attributes)
+    return work if seen is None else seen.retry(work, number, failed)
 
 
 def count_retry(number: int, failed: Exception) -> None:
     """Count a retry by what `failed`, before it is tried."""
     seen = observer()
     if seen is not None:
-        seen.instruments.retries.add(1, {ERROR_TYPE: failure_cause(failed), RETRY_NUMBER: number})
+        seen.count_retry(number, failed)
 
 
 # ---- the engine
 
 
 def watched_flow(work: Awaitable[Result], flow_id: UUID | None) -> Awaitable[Result]:
-    """Watch a flow that begins or goes on."""
+    """Watch a flow that begins or goes on; its id may not be known yet."""
     seen = look()
-    if seen is None:
-        return work
-    attributes = {} if flow_id is None else {FLOW_ID: str(flow_id)}
-    return seen.watch(work, "chem_persistence.flow", attributes)
+    return work if seen is None else seen.flow(work, "chem_persistence.flow", flow_id)
 
 
 def watched_schedule_retry(work: Awaitable[Result], flow_id: UUID) -> Awaitable[Result]:
     """Watch the scheduling of a failed step's retry."""
     seen = look()
-    if seen is None:
-        return work
-    return seen.watch(work, "chem_persistence.schedule_retry", {FLOW_ID: str(flow_id)})
+    return work if seen is None else seen.flow(work, "chem_persistence.schedule_retry", flow_id)
 
 
 def describe_flow(flow_id: UUID, definition_hash: str, version: int) -> bool:
@@ -140,15 +115,15 @@ def describe_flow(flow_id: UUID, definition_hash: str, version: int) -> bool:
     seen = observer()
     if seen is None:
         return False
-    seen.describe({FLOW_ID: str(flow_id), DEFINITION_HASH: definition_hash, VERSION: version})
+    seen.describe_flow(flow_id, definition_hash, version)
     return True
 
 
-def link_to_first_trace(metadata: Mapping[str, Any]) -> None:
-    """Link a flow that goes on to the trace that its first event's metadata name."""
+def link_to_trace(traceparent: str) -> None:
+    """Link the present span to the trace of an earlier event."""
     seen = observer()
     if seen is not None:
-        seen.link(metadata)
+        seen.link(traceparent)
 
 
 def watched_step(
@@ -156,16 +131,11 @@ def watched_step(
 ) -> Awaitable[Result]:
     """Watch one attempt at a step, with its appends."""
     seen = observer()
-    if seen is None:
-        return work
-    attributes: Told = {FLOW_ID: str(flow_id), STEP_INDEX: index, STEP_ID: step_id, ATTEMPT: attempt}
-    duration = seen.instruments.step_duration
-    return seen.watch(work, "chem_persistence.step", attributes, duration, {STEP_ID: step_id})
+    return work if seen is None else seen.step(work, flow_id, index, step_id, attempt)
 
 
-def count_step_retry(step_id: str, number: int, failed: str) -> None:
-    """Count a retry of a step, by the class of the error that it `failed` with."""
+def count_step_retry(step_id: str, number: int, error_class: str) -> None:
+    """Count a retry of a step, by the class of the error that it failed with."""
     seen = observer()
     if seen is not None:
-        labels: Told = {STEP_ID: step_id, ERROR_TYPE: failed, RETRY_NUMBER: number}
-        seen.instruments.step_retries.add(1, labels)
+        seen.count_step_retry(step_id, number, error_class)
