@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from chem_persistence.telemetry.observer import Observer
 
-__all__ = ["look", "observer"]
+__all__ = ["Found", "found", "look", "observer"]
 
 API = "opentelemetry.trace"
 
@@ -22,35 +22,37 @@ SECONDS_BETWEEN_LOOKS = 0.1
 """Asking the API whether a provider is set takes 3 us, which an append had better not pay each time."""
 
 
-class _Found:
+class Found:
+    """Whom to tell, as far as is known, and when it is worth another look."""
+
     observer: Observer | None = None
     look_again = 0.0
 
 
-_found = _Found()
+found = Found()
 _logger = logging.getLogger("chem_persistence.telemetry")
 
 
 def observer() -> Observer | None:
     """Give whom to tell; None when nobody listens.
 
-    A provider that is set late is noticed at once by a flow that begins, and by all else within 0.1 s.
+    A provider that is set late is noticed at once by a flow that begins, and by an append or a read within 0.1 s.
     """
-    if _found.observer is not None or API not in sys.modules or monotonic() < _found.look_again:
-        return _found.observer
+    if found.observer is not None or API not in sys.modules or monotonic() < found.look_again:
+        return found.observer
     return look()
 
 
 def look() -> Observer | None:
     """Give whom to tell, after a look whether the program has set a provider."""
-    if _found.observer is None and API in sys.modules and _found.look_again < inf:
-        _found.look_again = monotonic() + SECONDS_BETWEEN_LOOKS
+    if found.observer is None and API in sys.modules and found.look_again < inf:
+        found.look_again = monotonic() + SECONDS_BETWEEN_LOOKS
         try:
             from chem_persistence.telemetry.observer import Observer, is_heard  # noqa: PLC0415  # it takes 70 ms
 
             if is_heard():
-                _found.observer = Observer()
+                found.observer = Observer()
         except (ImportError, TypeError) as error:  # not worth the failure of an append
-            _found.look_again = inf
+            found.look_again = inf
             _logger.warning("no telemetry: opentelemetry-api is older than 1.30 (%s)", error)
-    return _found.observer
+    return found.observer

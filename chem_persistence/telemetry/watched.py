@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence, Sized
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
-from chem_persistence.telemetry.listening import look, observer
+from chem_persistence.telemetry.listening import found, look, observer
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 Rows = TypeVar("Rows", bound=Sized)
 
 
-# ---- the store
+# ---- the store: an append and a read look whether anybody listens, what they are made of goes by that
 
 
 def current_traceparent() -> str | None:
@@ -46,25 +46,25 @@ def current_traceparent() -> str | None:
 
 def current_span() -> SpanContext | None:
     """Give what names the present span, for a batch that is stored on its behalf."""
-    seen = observer()
+    seen = found.observer
     return None if seen is None else seen.span_context()
 
 
 def watched_append(work: Awaitable[Result], flow_id: UUID, events: int) -> Awaitable[Result]:
     """Watch an append, as its caller sees it."""
-    seen = observer()
+    seen = found.observer
     return work if seen is None else seen.append(work, flow_id, events)
 
 
 def watched_batch(work: Awaitable[Result], appends: Sequence[QueuedAppend]) -> Awaitable[Result]:
     """Watch the transaction that appends share."""
-    seen = observer()
+    seen = found.observer
     return work if seen is None or not appends else seen.batch(work, appends)
 
 
 def watched_borrow(work: Awaitable[Result], pool: str) -> Awaitable[Result]:
     """Watch how long it takes to get a connection of a pool."""
-    seen = observer()
+    seen = found.observer
     return work if seen is None else seen.borrow(work, pool)
 
 
@@ -78,19 +78,19 @@ def watched_read(
 
 def watched_replay(work: Awaitable[Result], flow_id: UUID) -> Awaitable[Result]:
     """Watch the reading and replaying of a flow."""
-    seen = observer()
+    seen = found.observer
     return work if seen is None else seen.replay(work, flow_id)
 
 
 def watched_retry(work: Awaitable[Result], number: int, failed: Exception) -> Awaitable[Result]:
     """Watch an attempt that follows one that `failed`; the first retry has the number 1."""
-    seen = observer()
+    seen = found.observer
     return work if seen is None else seen.retry(work, number, failed)
 
 
 def count_retry(number: int, failed: Exception) -> None:
     """Count a retry by what `failed`, before it is tried."""
-    seen = observer()
+    seen = found.observer
     if seen is not None:
         seen.count_retry(number, failed)
 
@@ -112,7 +112,7 @@ def watched_schedule_retry(work: Awaitable[Result], flow_id: UUID) -> Awaitable[
 
 def describe_flow(flow_id: UUID, definition_hash: str, version: int) -> bool:
     """Say which flow it is that is watched, and how many events it had; False if nobody watches."""
-    seen = observer()
+    seen = found.observer
     if seen is None:
         return False
     seen.describe_flow(flow_id, definition_hash, version)
@@ -121,7 +121,7 @@ def describe_flow(flow_id: UUID, definition_hash: str, version: int) -> bool:
 
 def link_to_trace(traceparent: str) -> None:
     """Link the present span to the trace of an earlier event."""
-    seen = observer()
+    seen = found.observer
     if seen is not None:
         seen.link(traceparent)
 
@@ -130,12 +130,12 @@ def watched_step(
     work: Awaitable[Result], flow_id: UUID, index: int, step_id: str, attempt: int
 ) -> Awaitable[Result]:
     """Watch one attempt at a step, with its appends."""
-    seen = observer()
+    seen = found.observer
     return work if seen is None else seen.step(work, flow_id, index, step_id, attempt)
 
 
 def count_step_retry(step_id: str, number: int, error_class: str) -> None:
     """Count a retry of a step, by the class of the error that it failed with."""
-    seen = observer()
+    seen = found.observer
     if seen is not None:
         seen.count_step_retry(step_id, number, error_class)

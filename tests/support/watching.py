@@ -90,11 +90,11 @@ def attributes_of(span: ReadableSpan) -> Mapping[str, Any]:
 @contextmanager
 def watching() -> Iterator[Heard]:
     """Listen for the length of a block."""
-    heard, before = Heard(), listening._found.observer
-    listening._found.observer = heard.observer
+    heard, before = Heard(), listening.found.observer
+    listening.found.observer = heard.observer
     try:
         yield heard
     finally:
-        listening._found.observer = before
+        listening.found.observer = before
         heard.tracer_provider.shutdown()
         heard.meter_provider.shutdown()
