@@ -11,10 +11,12 @@ from opentelemetry.trace import StatusCode
 from uuid_utils.compat import uuid7
 
 from chem_persistence import (
+    BlockingStep,
     ConcurrencyConflict,
     EventIdReused,
     FlowAlreadyCompleted,
     FlowAwaitsUser,
+    FlowEngine,
     StepContext,
     StepRaised,
     StepSignal,
@@ -76,6 +78,20 @@ async def test_spans_of_the_steps_own_code_are_in_its_step(backend: Backend, hea
     await engine_of(backend, act).run_to_end(input=ETHANOL_AND_WATER)
     (own,) = (span for span in heard.spans() if span.name == "embed")
     assert heard.ancestry(own) == ["embed", "step", "flow"]
+
+
+async def test_spans_of_a_worker_thread_are_in_its_step(backend: Backend, heard: Heard) -> None:
+    class Embed(BlockingStep[Mixture, Mixture]):
+        id = "embed"
+
+        def compute(self, mixture: Mixture, _context: StepContext) -> Mixture:
+            with heard.tracer.start_as_current_span("force field"):
+                return mixture
+
+    engine = FlowEngine.builder(backend.store, backend.repository).first_step(Embed()).build()
+    await engine.run_to_end(input=ETHANOL_AND_WATER)
+    (own,) = (span for span in heard.spans() if span.name == "force field")
+    assert heard.ancestry(own) == ["force field", "step", "flow"]
 
 
 async def test_a_flow_that_was_begun_inside_a_span_is_in_it(backend: Backend, heard: Heard) -> None:
