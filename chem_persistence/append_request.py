@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
-from chem_persistence.attribution import attributed
+from chem_persistence.attribution import attributed, untraced
 from chem_persistence.codec import (
     StoredArtifact,
     StoredEvent,
@@ -220,7 +220,7 @@ def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[Flo
     Gives the original events, or None when the flow has none of them.
 
     Raises:
-        EventIdReused: an id names an event with another fact, other metadata, or in another place.
+        EventIdReused: an id names an event with another fact, other metadata (but for the trace), or in another place.
         UnreadableEvent: a stored event does not decode.
     """
     if not stored:
@@ -233,10 +233,17 @@ def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[Flo
             or original.event_id != event_id
             or original.version != originals[0].version + index
             or encode_kind(original.kind)[0] != request.payloads[index]  # in Python 1 == True, in JSON not
-            or encode_metadata(original.metadata) != request.metadata
+            or not _says_the_same(original.metadata, request.metadata)
         ):
             raise EventIdReused(request.flow_id, originals[0].event_id if original is None else event_id)
     return originals
+
+
+def _says_the_same(stored: Mapping[str, Any], given: bytes) -> bool:
+    """Compare metadata but for the trace, for a repeated append may come from another one."""
+    if encode_metadata(stored) == given:
+        return True
+    return encode_metadata(untraced(stored)) == encode_metadata(untraced(read_json(given)))
 
 
 def _checked_ids(event_ids: Sequence[UUID] | None, count: int) -> tuple[UUID, ...]:

@@ -11,6 +11,7 @@ from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.ports import Clock
+from chem_persistence.telemetry.watched import watched_append
 
 __all__ = ["Appender", "refuse_streamed"]
 
@@ -71,7 +72,7 @@ class Appender(ABC, Generic[Given]):
             ts=self._clock.now(),
             max_artifact_bytes=self._max_artifact_bytes,
         )
-        return await self._append(request, expected_version)
+        return await watched_append(self._append(request, expected_version), flow_id, len(kinds))
 
 
 def refuse_streamed(request: AppendRequest) -> None:

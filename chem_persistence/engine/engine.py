@@ -1,10 +1,12 @@
 """The engine: it goes on from wherever the log ends, one append at a time."""
 
+from contextlib import suppress
 from typing import Generic, TypeVar
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from chem_persistence.attribution import trace_of
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import RetryScheduled
@@ -12,10 +14,18 @@ from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
 from chem_persistence.engine.chain import Steps, extended
 from chem_persistence.engine.run import Run
+from chem_persistence.engine.run_log import log_completed, log_goes_on, log_step_retry
 from chem_persistence.engine.step import Step
 from chem_persistence.engine.step_types import members, step_types
-from chem_persistence.errors import FlowAlreadyCompleted, InvalidArgument
+from chem_persistence.errors import ChemPersistenceError, FlowAlreadyCompleted, InvalidArgument
 from chem_persistence.ports import EventStore, FlowRepository
+from chem_persistence.telemetry.watched import (
+    count_step_retry,
+    describe_flow,
+    link_to_trace,
+    watched_flow,
+    watched_schedule_retry,
+)
 
 __all__ = ["FlowBuilder", "FlowChain", "FlowEngine"]
 
@@ -65,19 +75,14 @@ class FlowEngine(Generic[Input]):
             InvalidArgument: the input is missing, of another type, or not the one the flow was started with.
             StoreUnavailable: the store cannot be reached; run the same flow again later.
         """
-        run = await self._begin(flow_id, input)
-        while not run.instance.completed:
-            await run.advance(go_on=True)
-        return run.instance.id
+        return (await watched_flow(self._run(flow_id, input, to_end=True), flow_id)).id
 
     async def run_step(self, flow_id: UUID | None = None, input: Input | None = None) -> FlowInstance:  # noqa: A002
         """Run one step of a flow, which is started if need be, and give the state after it.
 
         The last step also completes the flow. Raises what `run_to_end` raises.
         """
-        run = await self._begin(flow_id, input)
-        await run.advance(go_on=False)
-        return run.instance
+        return await watched_flow(self._run(flow_id, input, to_end=False), flow_id)
 
     async def schedule_retry(self, flow_id: UUID, *, reason: str) -> FlowInstance:
         """Let a failed flow go on: its failed step is pending again, and `run_to_end` will run it.
@@ -86,13 +91,7 @@ class FlowEngine(Generic[Input]):
             InvalidArgument: no step of the flow has failed.
             ConcurrencyConflict: someone else went on with the flow.
         """
-        instance = await self.load(flow_id)
-        slot = next((slot for slot in instance.steps if slot.status is StepStatus.FAILED), None)
-        if slot is None:
-            raise InvalidArgument("flow_id", f"no step of flow {flow_id} has failed")
-        retry = RetryScheduled(slot.step_id, slot.retry_count + 1, reason)
-        await self._store.append_kind(flow_id, retry, expected_version=instance.version)
-        return await self.load(flow_id)
+        return await watched_schedule_retry(self._schedule_retry(flow_id, reason), flow_id)
 
     async def load(self, flow_id: UUID | None = None) -> FlowInstance:
         """Replay a flow from the store; the default is the one this engine ran last."""
@@ -113,6 +112,38 @@ class FlowEngine(Generic[Input]):
             FlowNotCompleted: a step is not finished.
         """
         return flow_fingerprint(self.definition.definition_hash, await self.load(flow_id))
+
+    async def _run(self, flow_id: UUID | None, value: Input | None, *, to_end: bool) -> FlowInstance:
+        run = await self._begin(flow_id, value)
+        log_goes_on(run.instance.id, run.instance.version)
+        await self._introduce(run.instance)
+        await run.advance(go_on=to_end)
+        while to_end and not run.instance.completed:
+            await run.advance(go_on=True)
+        if run.instance.completed:
+            log_completed(run.instance.id)
+        return run.instance
+
+    async def _introduce(self, instance: FlowInstance) -> None:
+        """Say which flow goes on, and link what watches it to the trace in which it began."""
+        if describe_flow(instance.id, self.definition.definition_hash, instance.version) and instance.version:
+            with suppress(ChemPersistenceError):  # whoever watches must not stop the flow
+                for first in await self._store.list(instance.id, limit=1):
+                    link_to_trace(trace_of(first.metadata) or "")
+
+    async def _schedule_retry(self, flow_id: UUID, reason: str) -> FlowInstance:
+        instance = await self.load(flow_id)
+        await self._introduce(instance)
+        slot = next((slot for slot in instance.steps if slot.status is StepStatus.FAILED), None)
+        if slot is None:
+            raise InvalidArgument("flow_id", f"no step of flow {flow_id} has failed")
+        retry = RetryScheduled(slot.step_id, slot.retry_count + 1, reason)
+        await self._store.append_kind(flow_id, retry, expected_version=instance.version)
+        count_step_retry(
+            slot.step_id, retry.retry_index, "" if slot.error is None else slot.error.error_class
+        )
+        log_step_retry(flow_id, slot.step_id, retry.retry_index)
+        return await self.load(flow_id)
 
     async def _begin(self, flow_id: UUID | None, value: Input | None) -> Run:
         if value is not None:

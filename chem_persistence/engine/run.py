@@ -24,6 +24,7 @@ from chem_persistence.domain.replay import replay
 from chem_persistence.engine.attempt import Attempt
 from chem_persistence.engine.chain import Steps
 from chem_persistence.engine.failure import describe_failure
+from chem_persistence.engine.run_log import log_step_failed, log_step_finished
 from chem_persistence.errors import (
     ArtifactCorrupt,
     FlowAwaitsUser,
@@ -32,6 +33,7 @@ from chem_persistence.errors import (
     StepRaised,
 )
 from chem_persistence.ports import EventStore
+from chem_persistence.telemetry.watched import watched_step
 
 __all__ = ["Run"]
 
@@ -78,12 +80,14 @@ class Run:
             raise FlowHasFailed(self.instance.id, slot.step_id)
         if slot.status is StepStatus.AWAITING_USER_INPUT:
             raise FlowAwaitsUser(self.instance.id, slot.step_id)
+        number = slot.attempts + (self._started != index)
+        work = self._attempt(index, go_on=go_on)
+        await watched_step(work, self.instance.id, index, slot.step_id, number)
+
+    async def _attempt(self, index: int, *, go_on: bool) -> None:
         given = await self._input_of(index)
         if self._started != index:
-            await self._append([StepStarted(index, slot.step_id)], [])
-        await self._attempt(index, given, go_on=go_on)
-
-    async def _attempt(self, index: int, given: Artifact | None, *, go_on: bool) -> None:
+            await self._append([StepStarted(index, self._steps[index].id)], [])
         attempt = Attempt(
             self._steps[index],
             given,
@@ -119,10 +123,13 @@ class Run:
             kinds.append(StepStarted(following, self._steps[following].id))
         await self._append(kinds, artifacts)
         self._known = {artifact.hash: artifact for artifact in artifacts[:1]}
+        log_step_finished(self.instance.id, step_id, attempt.context.attempt)
 
     async def _fail(self, index: int, attempt: Attempt, error: Exception) -> None:
-        failed = StepFailed(index, self._steps[index].id, describe_failure(error), attempt.fingerprint)
+        described = describe_failure(error)
+        failed = StepFailed(index, self._steps[index].id, described, attempt.fingerprint)
         await self._append([*attempt.context.signals, failed], [])
+        log_step_failed(self.instance.id, failed.step_id, attempt.context.attempt, described.error_class)
 
     def _preview(self, index: int, finished: StepFinished) -> FlowInstance:
         """Give the state that the step's success leads to, as far as fingerprints and the cursor go."""

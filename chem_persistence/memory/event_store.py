@@ -25,6 +25,7 @@ from chem_persistence.limits import MAX_ARTIFACT_BYTES
 from chem_persistence.memory.log import MemoryLog
 from chem_persistence.memory.transaction import InMemoryTransaction
 from chem_persistence.ports import Clock
+from chem_persistence.telemetry.watched import watched_read
 
 __all__ = ["InMemoryEventStore"]
 
@@ -66,6 +67,9 @@ class InMemoryEventStore(Appender[Artifact]):
         """Read a flow's events in order; see `EventStore.list`."""
         check_flow_id(flow_id)
         check_not_negative(limit=limit)
+        return await watched_read(self._list(flow_id, after_version, limit), flow_id, postgresql=False)
+
+    async def _list(self, flow_id: UUID, after_version: int, limit: int | None) -> builtins.list[FlowEvent]:
         start = max(after_version + 1, 0)
         stream = self._log.stream(flow_id)
         stop = len(stream) if limit is None else start + limit

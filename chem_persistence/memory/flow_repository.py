@@ -9,6 +9,7 @@ from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.instance import FlowInstance, check_steps, initial_instance
 from chem_persistence.domain.replay import replay
 from chem_persistence.ports import EventStore
+from chem_persistence.telemetry.watched import watched_replay
 
 __all__ = ["InMemoryFlowRepository"]
 
@@ -24,8 +25,8 @@ class InMemoryFlowRepository:
     ) -> FlowInstance:
         """Replay a flow; see `FlowRepository.load`."""
         check_flow_id(flow_id)
-        history = await self._store.list(flow_id) if events is None else events
-        return replay(initial_instance(flow_id, definition), history, definition)
+        begin = initial_instance(flow_id, definition)
+        return await watched_replay(self._follow(begin, events, definition), flow_id)
 
     async def catch_up(
         self, instance: FlowInstance, events: Sequence[FlowEvent] | None, definition: FlowDefinition
@@ -36,6 +37,11 @@ class InMemoryFlowRepository:
             InvalidArgument: the instance has other steps than the definition.
         """
         check_steps(instance, definition)
+        return await watched_replay(self._follow(instance, events, definition), instance.id)
+
+    async def _follow(
+        self, instance: FlowInstance, events: Sequence[FlowEvent] | None, definition: FlowDefinition
+    ) -> FlowInstance:
         if events is None:
             events = await self._store.list(instance.id, after_version=instance.version - 1)
         return replay(instance, events, definition)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from chem_persistence.append_request import AppendRequest
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.postgres.append import Append
+from chem_persistence.telemetry.watched import current_span
 
 __all__ = ["AppendQueue", "QueuedAppend"]
 
@@ -15,9 +16,9 @@ MAX_BYTES = 4 * 2**20
 
 
 class QueuedAppend(Append):
-    """An append for whose `answered` its caller waits; `size` is what it sends, in bytes."""
+    """An append for whose `answered` its caller waits; `size` is what it sends, in bytes, `origin` its caller's span."""
 
-    __slots__ = ("answered", "key", "size")
+    __slots__ = ("answered", "key", "origin", "size")
 
     def __init__(
         self, request: AppendRequest, expected_version: int | None, answered: "Future[list[FlowEvent]]"
@@ -26,6 +27,12 @@ class QueuedAppend(Append):
         self.answered = answered
         self.key = request.flow_id.int  # hashes faster than the UUID
         self.size = request.size()
+        self.origin = current_span()
+
+    @property
+    def event_count(self) -> int:
+        """How many events it has."""
+        return len(self.request.kinds)
 
 
 class AppendQueue:

@@ -13,6 +13,7 @@ from chem_persistence.ports import ConnectionProvider
 from chem_persistence.postgres.rows import flow_events
 from chem_persistence.postgres.session import call
 from chem_persistence.postgres.statements import READ_EVENT_PAGE, READ_EVENTS_OF_FLOWS
+from chem_persistence.telemetry.watched import watched_read
 
 __all__ = ["event_pages", "iterate_events", "list_flows"]
 
@@ -33,7 +34,7 @@ async def event_pages(
     first = min(max(after_version + 1, 0), MAX_VERSION)
     while limit is None or limit > 0:
         size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit)
-        rows = await _fetch(provider, statement, flow_id, first - 1, size)
+        rows = await watched_read(_fetch(provider, statement, flow_id, first - 1, size), flow_id)
         yield first, rows
         if len(rows) < size:
             return
@@ -58,7 +59,7 @@ async def list_flows(provider: ConnectionProvider, flow_ids: Iterable[UUID]) -> 
         check_flow_id(flow_id)
         events[flow_id] = []
     if events:
-        rows = await _fetch(provider, READ_EVENTS_OF_FLOWS, list(events))
+        rows = await watched_read(_fetch(provider, READ_EVENTS_OF_FLOWS, list(events)))
         for flow_id, own in groupby(rows, key=lambda row: row["flow_id"]):
             events[flow_id] = list(flow_events(own, flow_id, 0))
     return events

@@ -17,6 +17,7 @@ from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.rows import flow_facts
 from chem_persistence.postgres.snapshots import find_snapshot, keep_snapshot
 from chem_persistence.postgres.statements import READ_FACT_PAGE
+from chem_persistence.telemetry.watched import watched_replay
 
 __all__ = ["PgFlowRepository"]
 
@@ -48,14 +49,16 @@ class PgFlowRepository:
         if events is not None:
             return await self._replay.load(flow_id, events, definition)
         check_flow_id(flow_id)
-        begin = initial_instance(flow_id, definition)
+        return await watched_replay(self._load(initial_instance(flow_id, definition), definition), flow_id)
+
+    async def _load(self, begin: FlowInstance, definition: FlowDefinition) -> FlowInstance:
         if self._snapshot_after is None:
             return await self._follow(begin, definition)
         short = min(SHORT_FLOW, self._snapshot_after)
         begun = await self._follow(begin, definition, short)
         if begun.version < short:
             return begun
-        snapshot = await find_snapshot(self._provider, flow_id, definition)
+        snapshot = await find_snapshot(self._provider, begin.id, definition)
         instance = await self._follow(snapshot or begun, definition)
         if instance.version - (snapshot or begin).version >= self._snapshot_after:
             await keep_snapshot(self._provider, instance, definition)
@@ -72,7 +75,7 @@ class PgFlowRepository:
         if events is not None:
             return await self._replay.catch_up(instance, events, definition)
         check_steps(instance, definition)
-        return await self._follow(instance, definition)
+        return await watched_replay(self._follow(instance, definition), instance.id)
 
     async def _follow(
         self, instance: FlowInstance, definition: FlowDefinition, limit: int | None = None

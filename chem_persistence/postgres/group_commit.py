@@ -21,6 +21,7 @@ from chem_persistence.postgres.held_connection import HeldConnection
 from chem_persistence.postgres.session import call
 from chem_persistence.postgres.statements import FIND_DISTRIBUTION
 from chem_persistence.postgres.store_batch import answer_all, store_batch
+from chem_persistence.telemetry.watched import watched_batch
 
 __all__ = ["GroupCommit"]
 
@@ -163,7 +164,8 @@ class GroupCommit:
         task = _current()
         self._batches[task] = batch
         try:
-            for alone in await store_batch(provider, batch, self._heads, patience):
+            storing = store_batch(provider, batch, self._heads, patience)
+            for alone in await watched_batch(storing, batch):
                 batch = self._batches[task] = [append for append in batch if append not in alone]
                 waiting = _start(self._carry_out(alone, self._provider, None))
                 self._batches[waiting] = alone

@@ -15,6 +15,8 @@ from chem_persistence.postgres.jsonb import pass_jsonb_as_bytes
 from chem_persistence.postgres.migrations import migrate
 from chem_persistence.postgres.retrying import with_retries
 from chem_persistence.postgres.tls_files import check_tls_files
+from chem_persistence.telemetry.gauges import watch_pool
+from chem_persistence.telemetry.watched import watched_borrow
 
 __all__ = ["PoolProvider", "build_dev_pool_from_env", "build_pool"]
 
@@ -33,6 +35,7 @@ class PoolProvider:
     def __init__(self, pool: Pool, *, acquire_timeout: float = 30.0) -> None:
         self._pool = pool
         self._acquire_timeout = acquire_timeout
+        self._name = watch_pool(self, pool)
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
@@ -42,7 +45,7 @@ class PoolProvider:
         a cancellation above all, is not hidden by it.
         """
         try:
-            connection = await self._pool.acquire(timeout=self._acquire_timeout)
+            connection = await watched_borrow(self._pool.acquire(timeout=self._acquire_timeout), self._name)
         except TimeoutError as error:
             raise StoreUnavailable(f"no connection within {self._acquire_timeout} s") from error
         try:

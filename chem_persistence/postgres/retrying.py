@@ -4,12 +4,15 @@ Only calls that recognise their own first attempt may be retried: reads, and app
 ids are fixed before the first attempt.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 import backoff
 
 from chem_persistence.postgres.failures import is_transient, library_errors
+from chem_persistence.telemetry.failures import failure_cause
+from chem_persistence.telemetry.watched import count_retry, watched_retry
 
 __all__ = ["RETRY_DELAYS", "with_retries"]
 
@@ -17,6 +20,42 @@ RETRY_DELAYS = (0.015, 0.030, 0.045)
 """Seconds before the first, second and third retry."""
 
 Result = TypeVar("Result")
+
+_logger = logging.getLogger("chem_persistence.retries")
+
+
+class _Call(Generic[Result]):
+    """A call, how often it was tried again, and what failed last."""
+
+    __slots__ = ("failed", "make", "retries")
+
+    def __init__(self, make: Callable[[], Awaitable[Result]]) -> None:
+        self.make = make
+        self.retries = 0
+        self.failed: Exception | None = None
+
+
+def _announce(details: Any) -> None:
+    """Tell of a retry; an error's text stays out, for it may quote a payload."""
+    call, failed = details["args"][0], details["exception"]
+    call.retries, call.failed = details["tries"], failed
+    count_retry(call.retries, failed)
+    cause = failure_cause(failed)
+    _logger.info(
+        "retry %d follows in %.3f s: %s",
+        call.retries,
+        details["wait"],
+        cause,
+        extra={"retry": call.retries, "wait_seconds": details["wait"], "error_type": cause},
+    )
+
+
+def _give_up(details: Any) -> None:
+    """Tell of what did not pass; an error of another kind is its caller's answer, and no news."""
+    if is_transient(details["exception"]):
+        cause = failure_cause(details["exception"])
+        fields = {"attempts": details["tries"], "error_type": cause}
+        _logger.warning("given up after %d attempts: %s", details["tries"], cause, extra=fields)
 
 
 @backoff.on_exception(
@@ -26,10 +65,14 @@ Result = TypeVar("Result")
     max_tries=len(RETRY_DELAYS) + 1,
     jitter=None,
     giveup=lambda error: not is_transient(error),
-    logger="chem_persistence.retries",
+    on_backoff=_announce,
+    on_giveup=_give_up,
+    logger=None,
 )
-async def _attempt(call: Callable[[], Awaitable[Result]]) -> Result:
-    return await call()
+async def _attempt(call: _Call[Result]) -> Result:
+    if call.failed is None:
+        return await call.make()
+    return await watched_retry(call.make(), call.retries, call.failed)
 
 
 async def with_retries(call: Callable[[], Awaitable[Result]]) -> Result:
@@ -40,4 +83,4 @@ async def with_retries(call: Callable[[], Awaitable[Result]]) -> Result:
         StoreError: the database refused in a way that does not pass; the driver's error is the cause.
     """
     with library_errors():
-        return await _attempt(call)
+        return await _attempt(_Call(call))

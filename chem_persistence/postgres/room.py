@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 
 from chem_persistence.errors import StoreUnavailable
+from chem_persistence.telemetry.gauges import watch_queue
 
 __all__ = ["Room"]
 
@@ -20,6 +21,17 @@ class Room:
         self._appends_inside = 0
         self._size_inside = 0
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        watch_queue(self)
+
+    @property
+    def inside(self) -> int:
+        """How many appends have room."""
+        return self._appends_inside
+
+    @property
+    def outside(self) -> int:
+        """How many wait for it."""
+        return len(self._waiting)
 
     async def enter(self, size: int, seconds: float) -> None:
         """Take room for an append of `size` bytes; give it back with `leave`.

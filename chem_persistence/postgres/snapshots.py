@@ -32,14 +32,14 @@ async def find_snapshot(
     except StoreUnavailable:
         raise
     except StoreError as error:  # such as a role that was granted its rights before there were snapshots
-        _logger.info("the snapshot of flow %s cannot be read: %s", flow_id, error)
+        _tell(logging.INFO, "the snapshot of flow %s cannot be read (SQLSTATE %s)", flow_id, error.sqlstate)
         return None
     if not rows:
         return None
     snapshot = stored_snapshot(rows[0])
     instance = restore_snapshot(snapshot, definition)
     if instance is None:
-        _logger.warning("the snapshot of flow %s does not verify: it is ignored", flow_id)
+        _tell(logging.WARNING, "the snapshot of flow %s does not verify: it is ignored", flow_id)
     return instance
 
 
@@ -60,4 +60,8 @@ async def keep_snapshot(
     try:
         await call(provider, lambda connection: connection.execute(KEEP_SNAPSHOT, *arguments))
     except StoreError as error:
-        _logger.info("no snapshot of flow %s was kept: %s", instance.id, error)
+        _tell(logging.INFO, "no snapshot of flow %s was kept (SQLSTATE %s)", instance.id, error.sqlstate)
+
+
+def _tell(level: int, message: str, flow_id: UUID, *more: object) -> None:
+    _logger.log(level, message, flow_id, *more, extra={"flow_id": str(flow_id)})

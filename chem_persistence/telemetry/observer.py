@@ -1,0 +1,190 @@
+"""Who is told: spans and metrics of each piece of `work` that the library awaits.
+
+Only the API of OpenTelemetry is used; where the spans and metrics go is the program's to say.
+"""
+
+from collections.abc import Awaitable, Sequence, Sized
+from time import perf_counter
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from opentelemetry import metrics, trace
+from opentelemetry.trace import SpanContext, SpanKind
+
+from chem_persistence.errors import ConcurrencyConflict, StoreError
+from chem_persistence.telemetry import names
+from chem_persistence.telemetry.failures import failure_cause
+from chem_persistence.telemetry.instruments import Instruments
+from chem_persistence.telemetry.spans import (
+    Attributes,
+    describe_span,
+    fail_span,
+    link_span,
+    opened_span,
+    span_context,
+    traceparent,
+)
+
+__all__ = ["Observer", "QueuedAppend", "is_heard"]
+
+Result = TypeVar("Result")
+Rows = TypeVar("Rows", bound=Sized)
+
+_APPEND: Attributes = {names.SYSTEM: "postgresql", names.STORED_PROCEDURE: "append_events"}
+_READ: Attributes = {
+    names.SYSTEM: "postgresql",
+    names.OPERATION: "SELECT",
+    names.COLLECTION: "event_log",
+}
+
+
+def is_heard() -> bool:
+    """Say whether the program has set a provider: those that the API itself brings listen to nothing."""
+    return _is_set(trace.get_tracer_provider()) or _is_set(metrics.get_meter_provider())
+
+
+def _is_set(provider: object) -> bool:
+    return not type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
+
+
+class QueuedAppend(Protocol):
+    """An append that shares a transaction with others; `origin` is the span of its caller."""
+
+    origin: SpanContext | None
+    answer: Any
+
+    @property
+    def event_count(self) -> int:
+        """How many events it has."""
+
+
+class Observer:
+    """Tells the providers given, or else those that the program has set."""
+
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+    ) -> None:
+        self._tracer = trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider)
+        self._instruments = Instruments(metrics.get_meter(names.SCOPE, meter_provider=meter_provider))
+
+    span_context = staticmethod(span_context)
+    traceparent = staticmethod(traceparent)
+    link = staticmethod(link_span)
+
+    # ---- the engine
+
+    async def flow(self, work: Awaitable[Result], name: str, flow_id: UUID | None) -> Result:
+        """Await what is done with a flow, whose id may not be known yet."""
+        attributes = {} if flow_id is None else {names.FLOW_ID: str(flow_id)}
+        with opened_span(self._tracer, name, attributes):
+            return await work
+
+    @staticmethod
+    def describe_flow(flow_id: UUID, definition_hash: str, version: int) -> None:
+        """Say which flow the present span is about."""
+        described = {names.FLOW_ID: str(flow_id), names.DEFINITION_HASH: definition_hash}
+        describe_span({**described, names.VERSION: version})
+
+    async def step(
+        self, work: Awaitable[Result], flow_id: UUID, index: int, step_id: str, attempt: int
+    ) -> Result:
+        """Await an attempt at a step."""
+        attributes: Attributes = {
+            names.FLOW_ID: str(flow_id),
+            names.STEP_INDEX: index,
+            names.STEP_ID: step_id,
+            names.ATTEMPT: attempt,
+        }
+        with opened_span(
+            self._tracer,
+            "chem_persistence.step",
+            attributes,
+            duration=self._instruments.step_duration,
+            labels={names.STEP_ID: step_id},
+        ):
+            return await work
+
+    def count_step_retry(self, step_id: str, number: int, error_class: str) -> None:
+        """Count a retry of a step, which failed with an error of the class that its event names."""
+        labels = {names.STEP_ID: step_id, names.ERROR_TYPE: error_class.removeprefix("builtins.")}
+        self._instruments.step_retries.add(1, {**labels, names.RETRY_NUMBER: number})
+
+    # ---- the store
+
+    async def append(self, work: Awaitable[Result], flow_id: UUID, events: int) -> Result:
+        """Await an append, as its caller does."""
+        attributes: Attributes = {names.FLOW_ID: str(flow_id), names.EVENTS: events}
+        duration = self._instruments.append_duration
+        with opened_span(self._tracer, "chem_persistence.append", attributes, duration=duration):
+            try:
+                return await work
+            except ConcurrencyConflict:
+                self._instruments.conflicts.add(1)
+                raise
+
+    async def batch(self, work: Awaitable[Result], appends: Sequence[QueuedAppend]) -> Result:
+        """Await the transaction that stores appends.
+
+        It is in the trace of a lone caller, and in one of its own when there are several; it is linked to all of them.
+        """
+        self._instruments.batch_size.record(len(appends))
+        events = sum(append.event_count for append in appends)
+        attributes: Attributes = {**_APPEND, names.APPENDS: len(appends), names.EVENTS: events}
+        if len(appends) > 1:  # the convention has no batch of one
+            attributes = {**attributes, names.OPERATION_BATCH_SIZE: len(appends)}
+        origins = [append.origin for append in appends if append.origin is not None]
+        with opened_span(
+            self._tracer,
+            "chem_persistence.append_batch",
+            attributes,
+            kind=SpanKind.CLIENT,
+            parent=origins[0] if len(appends) == len(origins) == 1 else None,
+            origins=origins,
+        ) as span:
+            result = await work
+            for append in appends:
+                if isinstance(append.answer, StoreError):
+                    fail_span(span, append.answer)
+                    break
+            return result
+
+    async def retry(self, work: Awaitable[Result], number: int, failed: Exception) -> Result:
+        """Await an attempt that follows one that `failed`."""
+        attributes: Attributes = {names.RETRY_NUMBER: number, names.RETRY_CAUSE: failure_cause(failed)}
+        with opened_span(self._tracer, "chem_persistence.retry", attributes):
+            return await work
+
+    def count_retry(self, number: int, failed: Exception) -> None:
+        """Count a retry by what `failed`."""
+        labels: Attributes = {names.ERROR_TYPE: failure_cause(failed), names.RETRY_NUMBER: number}
+        self._instruments.retries.add(1, labels)
+
+    async def read(self, work: Awaitable[Rows], flow_id: UUID | None, *, postgresql: bool) -> Rows:
+        """Await a page of events, of one flow or (None) of several."""
+        attributes = {} if flow_id is None else {names.FLOW_ID: str(flow_id)}
+        with opened_span(
+            self._tracer,
+            "chem_persistence.list",
+            {**_READ, **attributes} if postgresql else attributes,
+            kind=SpanKind.CLIENT if postgresql else SpanKind.INTERNAL,
+        ) as span:
+            rows = await work
+            span.set_attribute(names.RETURNED_ROWS, len(rows))
+            return rows
+
+    async def replay(self, work: Awaitable[Result], flow_id: UUID) -> Result:
+        """Await the reading and replaying of a flow."""
+        attributes = {names.FLOW_ID: str(flow_id)}
+        duration = self._instruments.replay_duration
+        with opened_span(self._tracer, "chem_persistence.replay", attributes, duration=duration):
+            return await work
+
+    async def borrow(self, work: Awaitable[Result], pool: str) -> Result:
+        """Await a connection of a pool."""
+        begun = perf_counter()
+        try:
+            return await work
+        finally:
+            self._instruments.wait_time.record(perf_counter() - begun, {names.POOL_NAME: pool})
