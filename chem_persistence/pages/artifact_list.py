@@ -18,7 +18,7 @@ from chem_persistence.pages.wording import counted, short_hash, size_of
 
 __all__ = ["artifact_link", "artifact_section"]
 
-MOST_LINES = 14
+MOST_LINES = 24
 """A text with more lines is shown when it is asked for."""
 
 MOST_CHARACTERS = 1_200
@@ -44,9 +44,8 @@ def artifact_link(artifact_hash: str) -> Html:
 
 def _card(artifact: ArtifactView) -> Html:
     named = {"id": f"artifact-{artifact.hash}"} if is_artifact_hash(artifact.hash) else {}
-    kind = " ".join(
-        part for part in (artifact.media_type, size_of(artifact.size) if artifact.size else "") if part
-    )
+    size = "" if artifact.size is None else size_of(artifact.size)
+    kind = ", ".join(part for part in (artifact.media_type, size) if part)
     return element(
         "article",
         {"class": "card", **named},

@@ -59,7 +59,7 @@ def draw_molfile(molfile: str, label: str) -> MoleculeView | None:
     molecule = Chem.MolFromMolBlock(molfile)
     if molecule is not None:
         rdDepictor.Compute2DCoords(molecule)
-    return _drawn(molecule, label)
+    return _drawn(molecule, label or molfile.partition("\n")[0].strip())
 
 
 def _drawn(molecule: Chem.Mol | None, label: str) -> MoleculeView | None:

@@ -1,20 +1,21 @@
 """The section of events: a line each, which opens to the event's payload, metadata and link of the chain."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from chem_persistence.domain.events import EVENT_KINDS
 from chem_persistence.pages.artifact_list import artifact_link
+from chem_persistence.pages.event_runs import event_runs
 from chem_persistence.pages.flow_view import EventView, FlowView
-from chem_persistence.pages.markup import Child, Html, element, group
-from chem_persistence.pages.section import facts, left_out, section, text_block
-from chem_persistence.pages.wording import counted, duration, iso, short_hash
+from chem_persistence.pages.markup import Child, Html, element
+from chem_persistence.pages.section import facts, section, text_block
+from chem_persistence.pages.wording import counted, iso, short_hash, stopwatch
 
 __all__ = ["event_section"]
 
 
 def event_section(view: FlowView) -> Html:
-    """List the events; where some are left out, say so between those before and those after."""
+    """List the events; many signals in a row open as one, and where events are left out it is said."""
     shown = {artifact.hash for artifact in view.artifacts}
     return section(
         "events",
@@ -24,15 +25,31 @@ def event_section(view: FlowView) -> Html:
     )
 
 
-def _rows(view: FlowView, shown: set[str]) -> Iterator[Html]:
+def _rows(view: FlowView, shown: set[str]) -> Iterator[Child]:
     expected = 0
-    for event in view.events:
-        if event.version != expected:
-            gap = f"{counted(event.version - expected, 'event')} left out: above the page's limit."
+    for run in event_runs(view.events):
+        if run[0].version != expected:
+            gap = f"{counted(run[0].version - expected, 'event')} left out: above the page's limit."
             yield element("li", {"class": "gap note"}, gap)
-        yield _row(event, view.began, shown)
-        expected = event.version + 1
-    yield group([left_out(view.event_count, expected, "event")])
+        rows = [_row(event, view.began, shown) for event in run]
+        yield rows[0] if len(rows) == 1 else _run(run, rows, view.began)
+        expected = run[-1].version + 1
+
+
+def _run(run: Sequence[EventView], rows: Sequence[Html], began: datetime) -> Html:
+    first, last = run[0], run[-1]
+    line = element(
+        "summary",
+        {"class": "event"},
+        element("span", {"class": "version"}, f"{first.version} to {last.version}"),
+        element("span", {"class": f"letter {first.event_type}", "aria-hidden": "true"}, first.variant),
+        element(
+            "span", {"class": "what"}, f"{len(run):,} signals ", element("strong", None, first.step or "")
+        ),
+        element("span", {"class": "who"}, first.who if first.who == last.who else ""),
+        element("span", {"class": "when"}, stopwatch(first.ts - began)),
+    )
+    return element("li", {"class": "run"}, element("details", None, line, element("ol", None, *rows)))
 
 
 def _controls(view: FlowView) -> Html:
@@ -42,10 +59,13 @@ def _controls(view: FlowView) -> Html:
     return element(
         "div",
         {"class": "controls", "id": "event-controls", "hidden": True},
-        element("label", {"for": "event-filter"}, "Find"),
-        element("input", {"id": "event-filter", "type": "search"}),
-        element("label", {"for": "event-kind"}, "Kind"),
-        element("select", {"id": "event-kind"}, element("option", {"value": ""}, "all"), *options),
+        element("label", None, "Find", element("input", {"id": "event-filter", "type": "search"})),
+        element(
+            "label",
+            None,
+            "Kind",
+            element("select", {"id": "event-kind"}, element("option", {"value": ""}, "all"), *options),
+        ),
         element("button", {"id": "event-open", "type": "button"}, "Open all"),
         element("button", {"id": "event-close", "type": "button"}, "Close all"),
         element("span", {"id": "event-count", "class": "note", "role": "status"}),
@@ -55,12 +75,12 @@ def _controls(view: FlowView) -> Html:
 def _row(event: EventView, began: datetime, shown: set[str]) -> Html:
     line = element(
         "summary",
-        None,
+        {"class": "event"},
         element("span", {"class": "version"}, f"{event.version}"),
         element("span", {"class": f"letter {event.event_type}", "aria-hidden": "true"}, event.variant),
         element("span", {"class": "what"}, _name(event.event_type), *_subject(event)),
         element("span", {"class": "who"}, event.who),
-        element("time", {"class": "when", "datetime": iso(event.ts)}, f"+{duration(event.ts - began)}"),
+        element("time", {"class": "when", "datetime": iso(event.ts)}, stopwatch(event.ts - began)),
     )
     body = element("div", {"class": "event-body"}, _facts(event, shown), *_payloads(event))
     return element("li", {"data-kind": event.event_type}, element("details", None, line, body))

@@ -67,10 +67,8 @@ def named_artifacts(kind: FlowEventKind) -> list[tuple[str, str]]:
             return [(artifact_hash, "input of the flow")]
         case StepFinished():
             step = short(kind.step_id)
-            roles = ["output", *("added" for _ in kind.outputs[1:])]
-            return [
-                (output, f"{role} of step {step}") for output, role in zip(kind.outputs, roles, strict=False)
-            ]
+            roles = (f"output of step {step}", f"added by step {step}")
+            return [(output, roles[min(place, 1)]) for place, output in enumerate(kind.outputs)]
         case _:
             return []
 

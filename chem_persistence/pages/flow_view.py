@@ -49,13 +49,14 @@ class AttemptOutcome(StrEnum):
 class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt: `number` counts from 1; without `ended` it is open.
 
-    An interrupted one ended, at the latest, when the next began. `question` is what it asked a person, who `answered` then.
+    An interrupted one ended, at the latest, when the next began; `last_sign` is its last signal. `question` is what it asked a person, who `answered` then.
     """
 
     number: int
     began: datetime
     ended: datetime | None
     outcome: AttemptOutcome
+    last_sign: datetime | None = None
     error: StepError | None = None
     question: str | None = None
     answered: datetime | None = None

@@ -1,9 +1,15 @@
 """The section of molecules: each drawn once, with the artifacts that hold it."""
 
+import re
+
 from chem_persistence.pages.artifact_list import artifact_link
 from chem_persistence.pages.flow_view import FlowView, Ink, MoleculeView
 from chem_persistence.pages.markup import Html, element
 from chem_persistence.pages.section import section
+from chem_persistence.pages.wording import short
+
+_COUNT = re.compile(r"(?<=[A-Za-z)])\d+")
+_SUBSCRIPTS = str.maketrans("0123456789", "\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089")
 
 __all__ = ["molecule_section"]
 
@@ -33,12 +39,16 @@ def _molecule(molecule: MoleculeView) -> Html:
     caption = element(
         "figcaption",
         None,
-        element("strong", None, molecule.label or molecule.formula),
-        element("span", {"class": "formula"}, molecule.formula) if molecule.label else "",
+        element("strong", None, short(molecule.label) or _subscripted(molecule.formula)),
+        element("span", {"class": "formula"}, _subscripted(molecule.formula)) if molecule.label else "",
         element("code", {"class": "smiles"}, molecule.smiles),
         element("span", {"class": "note"}, "in ", *_sources(molecule)),
     )
     return element("figure", {"class": "card"}, drawing, caption)
+
+
+def _subscripted(formula: str) -> str:
+    return _COUNT.sub(lambda match: match[0].translate(_SUBSCRIPTS), formula)
 
 
 def _sources(molecule: MoleculeView) -> list[Html]:

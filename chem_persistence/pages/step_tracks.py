@@ -146,6 +146,8 @@ class _Track:
         """Count a signal."""
         self._signal_count += 1
         self._signals.append(ts)
+        if self._is_open():
+            self._change(last_sign=ts)
 
     def _is_open(self) -> bool:
         return bool(self._attempts) and self._attempts[-1].ended is None

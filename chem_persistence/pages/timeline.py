@@ -47,10 +47,12 @@ def _end(view: FlowView) -> datetime:
 
 
 def _running(view: FlowView) -> Iterator[Interval]:
+    """Give the times in which attempts are known to have run: one that was interrupted, until its last signal."""
     for step in view.steps:
         for attempt in step.attempts:
-            if attempt.ended and attempt.outcome in _RUNS:
-                yield Interval(attempt.began, attempt.ended)
+            known = attempt.ended if attempt.outcome in _RUNS else attempt.last_sign
+            if known:
+                yield Interval(attempt.began, known)
 
 
 def _legend(view: FlowView, scale: TimeScale) -> Html:
@@ -100,7 +102,10 @@ def _lane(step: StepView, scale: TimeScale, end: datetime) -> Html:
 
 
 def _facts(step: StepView, outcome: AttemptOutcome) -> str:
-    spans = [attempt.ended - attempt.began for attempt in step.attempts if attempt.ended]
+    ended = (
+        attempt for attempt in step.attempts if attempt.outcome in _RUNS
+    )  # when an interrupted one ended is unknown
+    spans = [attempt.ended - attempt.began for attempt in ended if attempt.ended]
     facts = [outcome.value]
     if spans:
         facts.append(duration(sum(spans, timedelta())))

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["counted", "duration", "iso", "moment", "short", "short_hash", "size_of"]
+__all__ = ["counted", "duration", "iso", "moment", "short", "short_hash", "size_of", "stopwatch"]
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1.0, 60.0, 3_600.0, 86_400.0
 
@@ -27,6 +27,17 @@ def duration(span: timedelta) -> str:
 def _two(seconds: int, large: int, large_name: str, small: int, small_name: str) -> str:
     rest = seconds % large // small
     return f"{seconds // large:,} {large_name}" + (f" {rest} {small_name}" if rest else "")
+
+
+def stopwatch(span: timedelta) -> str:
+    """Write the time since a beginning so that rows can be compared: `00:00:02.780`, `3 d 01:30:42.120`."""
+    milliseconds = round(span.total_seconds() * 1_000)
+    sign, rest = "\u2212" if milliseconds < 0 else "", abs(milliseconds)
+    days, rest = divmod(rest, 86_400_000)
+    hours, rest = divmod(rest, 3_600_000)
+    minutes, rest = divmod(rest, 60_000)
+    before = f"{days:,} d " if days else ""
+    return f"{sign}{before}{hours:02}:{minutes:02}:{rest / 1_000:06.3f}"
 
 
 def moment(ts: datetime) -> str:
