@@ -21,7 +21,15 @@ from chem_persistence import (
 )
 from tests.support.sample_flow import SetClock, chart
 
-__all__ = ["CANARY", "HOSTILE_FLOW_ID", "PLANTED", "hostile_kinds", "hostile_store", "planted"]
+__all__ = [
+    "CANARY",
+    "HOSTILE_FLOW_ID",
+    "PLANTED",
+    "hostile_artifacts",
+    "hostile_kinds",
+    "hostile_store",
+    "planted",
+]
 
 HOSTILE_FLOW_ID = UUID(int=0xBAD)
 CANARY = "zq9canary"
