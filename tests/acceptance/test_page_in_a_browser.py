@@ -119,6 +119,7 @@ async def test_it_fits_into_its_window(page: Browser, sample: Path, tmp_path: Pa
         await page.open(path, width=width)
         await page.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         assert await page.run("document.documentElement.scrollWidth") <= width
+        assert await page.run("document.querySelector('.axis').getBoundingClientRect().width") > width * 0.4
 
 
 async def test_it_is_walked_by_keyboard_with_the_focus_in_sight(page: Browser, sample: Path) -> None:
@@ -209,9 +210,11 @@ async def test_it_is_light_or_dark_as_the_reader_likes(page: Browser, sample: Pa
     assert (light, await page.run(ground)) == ("rgb(245, 246, 248)", "rgb(14, 18, 23)")
 
 
-async def test_every_text_can_be_read_in_light_and_in_dark(page: Browser, sample: Path) -> None:
+@pytest.mark.parametrize("until", ["end", "failed", "asks"])
+async def test_every_text_can_be_read_in_light_and_in_dark(page: Browser, tmp_path: Path, until: str) -> None:
+    path = written(tmp_path, await flow_page(await sample_store(until=until), FLOW_ID, clock=SetClock(SEEN_AT)))
     for scheme in ("light", "dark"):
-        await page.open(sample, scheme=scheme)
+        await page.open(path, scheme=scheme)
         await page.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         assert await page.run(CONTRAST) == []
 

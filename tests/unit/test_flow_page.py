@@ -73,7 +73,7 @@ async def test_the_same_flow_gives_the_same_page() -> None:
             [
                 "completed",
                 "6 of 6",
-                "interrupted after 33 s",
+                "interrupted within 33 s",
                 "Answered after 3 d.",
                 "Two of four molecules go on.",
             ],
