@@ -98,6 +98,16 @@ async def test_who_and_why_are_told_by_ranges_of_events() -> None:
     )
 
 
+async def test_people_above_the_limit_are_counted_by_ranges() -> None:
+    store = InMemoryEventStore()
+    for number in range(60):
+        kinds: list[FlowEventKind] = [StepStarted(0, "a"), StepSignal(0, "a", "s")]
+        await store.append_kinds(FLOW_ID, kinds, metadata={"actor": f"person {number}"})
+    text = (await page_of(store)).text()
+    assert "98 to 99person 49" in text
+    assert "10 lines of 60 left out" in text
+
+
 async def test_links_lead_to_what_is_on_the_page() -> None:
     page = await page_of(await sample_store())
     links = [str(attributes["href"]) for tag, attributes in page.elements if tag == "a"]
