@@ -55,6 +55,8 @@ from chem_persistence.errors import (
 from chem_persistence.memory.event_store import InMemoryEventStore
 from chem_persistence.memory.flow_repository import InMemoryFlowRepository
 from chem_persistence.memory.transaction import InMemoryTransaction
+from chem_persistence.pages.flow_page import flow_page
+from chem_persistence.pages.page_limits import PageLimits
 from chem_persistence.ports import (
     Clock,
     ConnectionProvider,
@@ -109,6 +111,7 @@ __all__ = [
     "InvalidDefinition",
     "InvalidPayload",
     "MigrationError",
+    "PageLimits",
     "PgEventStore",
     "PgFlowRepository",
     "PgTransaction",
@@ -144,6 +147,7 @@ __all__ = [
     "content_hash",
     "embedded_postgres",
     "event_metadata",
+    "flow_page",
 ]
 
 logging.getLogger(__name__).addHandler(
