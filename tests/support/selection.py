@@ -1,19 +1,21 @@
-"""Which tests need more than a run has: a superuser's rights, or a server with TLS."""
+"""Which tests need more than a run has: a superuser's rights, a server with TLS, or PgBouncer."""
 
 import os
 from collections.abc import Sequence
 
 import pytest
 
+from tests.support.pgbouncer import pgbouncer_program
 from tests.support.tls import tls_programs
 
-__all__ = ["SUPERUSER_HELP", "TLS_HELP", "mark_superusers", "reasons_to_leave_out"]
+__all__ = ["PGBOUNCER_HELP", "SUPERUSER_HELP", "TLS_HELP", "mark_superusers", "reasons_to_leave_out"]
 
 SUPERUSER_HELP = (
     "changes or inspects what the application role is kept from: the schema, stored rows, other sessions; "
     "left out when CHEM_TEST_ROLE=application"
 )
 TLS_HELP = "starts a server with TLS; left out where no PostgreSQL with OpenSSL is (CHEM_TEST_TLS_PROGRAMS)"
+PGBOUNCER_HELP = "starts PgBouncer; left out where it is not installed"
 
 SUPERUSERS = {
     "postgres/test_migrations.py": "migrates",
@@ -63,4 +65,6 @@ def reasons_to_leave_out() -> dict[str, str]:
         reasons["superuser"] = "they need a superuser"
     if tls_programs() is None and not os.environ.get("CHEM_TEST_TLS"):
         reasons["tls"] = "no PostgreSQL with OpenSSL is here"
+    if pgbouncer_program() is None:
+        reasons["pgbouncer"] = "no PgBouncer is here"
     return reasons
