@@ -2,7 +2,7 @@
 
 A fenced block with a title (`python title="steps.py"`) is a file that the reader writes. In a `console` block the lines
 that begin with `$ ` are commands, `> ` goes on with one, and what follows is their output, in which a line `...` stands
-for any number of lines. A block after the comment `<!-- not run: why -->` is left alone.
+for any number of lines; a command fails if and only if its output shows an `error:`. A block after the comment `<!-- not run: why -->` is left alone.
 """
 
 import os
@@ -110,7 +110,10 @@ def _run(command: Command, folder: Path, environment: Mapping[str, str], place: 
     )
     said = run.stdout.splitlines()
     assert is_output(said, command.output), f"{place}: $ {command.text}\nprints\n{run.stdout}"
-    assert run.returncode == 0, f"{place}: $ {command.text}\nends with {run.returncode}\n{run.stdout}"
+    fails = any(line.lower().startswith("error:") for line in command.output)
+    assert (run.returncode != 0) is fails, (
+        f"{place}: $ {command.text}\nends with {run.returncode}\n{run.stdout}"
+    )
 
 
 def is_output(said: list[str], shown: list[str]) -> bool:
