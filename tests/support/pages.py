@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from markdown_it import MarkdownIt
 
-__all__ = ["DOCUMENTATION", "Block", "Command", "blocks", "commands", "follow", "is_output"]
+__all__ = ["DOCUMENTATION", "REPOSITORY", "Block", "Command", "blocks", "commands", "follow", "is_output"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENTATION = REPOSITORY / "documentation"
