@@ -76,7 +76,7 @@ async def build_pool(
             file that cannot be read.
         InvalidArgument: the schema's name or the sizes are impossible.
         UnsupportedServer: the server is older than PostgreSQL 15.
-        MigrationError: the schema is newer than this library, or was changed.
+        MigrationError: the schema is newer than this library, or was changed, or is not where the search path leads.
         StoreUnavailable: there is no server, or it does not take connections.
         StoreError: the server refuses: the password, the database, a right.
     """
@@ -95,7 +95,9 @@ async def build_pool(
     return await with_retries(open_pool)
 
 
-async def build_dev_pool_from_env(*, min_size: int = 0, max_size: int = 10, schema: str = "public") -> Pool:
+async def build_dev_pool_from_env(
+    *, min_size: int = 0, max_size: int = 10, schema: str = "public", transaction_pooling: bool = False
+) -> Pool:
     """Make a pool on the database that the environment variable DATABASE_URL names; see `build_pool`.
 
     Raises:
@@ -104,7 +106,9 @@ async def build_dev_pool_from_env(*, min_size: int = 0, max_size: int = 10, sche
     url = os.environ.get("DATABASE_URL")
     if not url:
         raise InvalidDatabaseUrl("DATABASE_URL is not set; embedded_postgres() gives a URL without a server")
-    return await build_pool(url, min_size=min_size, max_size=max_size, schema=schema)
+    return await build_pool(
+        url, min_size=min_size, max_size=max_size, schema=schema, transaction_pooling=transaction_pooling
+    )
 
 
 async def _bring_up_to_date(target: DatabaseUrl, options: Mapping[str, Any], schema: str) -> None:

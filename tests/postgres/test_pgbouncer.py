@@ -18,6 +18,7 @@ from chem_persistence import (
     StepSignal,
     StepStarted,
     StoreUnavailable,
+    build_dev_pool_from_env,
     build_pool,
 )
 from chem_persistence.postgres.verification import verify_log
@@ -108,6 +109,17 @@ async def test_a_transaction_streams_and_appends_on_one_connection(pooled_url: s
             await tx.append_kind(flow_id, StepSignal(0, "acquire", "s"), artifacts=[artifact])
         read = b"".join([chunk async for chunk in store.read_artifact(artifact.hash)])
         assert read == b"".join([chunk async for chunk in chunks()])
+
+
+async def test_an_empty_database_is_migrated(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow_id = new_flow_id()
+    async with pgbouncer_before(empty_database_url) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        pools = [build_dev_pool_from_env(max_size=2, transaction_pooling=True) for _ in range(4)]
+        opened = await asyncio.gather(*pools)
+        event = await PgEventStore(PoolProvider(opened[0])).append_kind(flow_id, initialized())
+        assert await PgEventStore(PoolProvider(opened[3])).list(flow_id) == [event]
+        await asyncio.gather(*(pool.close() for pool in opened))
 
 
 async def test_another_schema_needs_the_roles_own_search_path(pooled_url: str) -> None:
