@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import pytest
+import pytest_asyncio
 
 from chem_persistence import (
     Artifact,
@@ -29,7 +30,8 @@ from chem_persistence.anchors import Anchor
 from chem_persistence.domain.tampering import Tampering
 from chem_persistence.postgres.verification import verify_log
 from tests.support.client_programs import client_programs
-from tests.support.pages import DOCUMENTATION, follow
+from tests.support.pages import follow_page
+from tests.support.server import TestServer
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -92,39 +94,59 @@ async def states(pool: Pool) -> tuple[list[FlowInstance], str, dict[UUID, list[F
     return instances, await engine.flow_fingerprint(DONE), events
 
 
-async def test_a_restored_log_is_the_same_and_goes_on(tmp_path: Path, admin_url: str) -> None:
-    page = DOCUMENTATION / "how-to" / "back-up-and-restore.md"
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fresh_server() -> AsyncIterator[TestServer]:
+    async with embedded_postgres() as url:
+        yield TestServer(url, "fresh")
+
+
+@pytest.fixture
+async def fresh(fresh_server: TestServer) -> AsyncIterator[str]:
+    """Give the URL of an empty database on another server than the one that is dumped."""
+    async with fresh_server.database(template="template0") as url:
+        yield url
+
+
+async def test_a_restored_log_is_the_same_and_goes_on(tmp_path: Path, admin_url: str, fresh: str) -> None:
+    page = "how-to/back-up-and-restore.md"
     async with await build_pool(admin_url, max_size=3) as pool:
         await fill(pool)
         before = await states(pool)
-    async with embedded_postgres() as fresh:
-        urls = {"DATABASE_URL": admin_url, "NEW_DATABASE_URL": fresh}
-        programs = {"PATH": str(client_programs(admin_url))}
-        assert await asyncio.to_thread(follow, page, tmp_path, {**urls, **programs}) == 5
-        async with await build_pool(fresh, max_size=3) as pool:
-            assert await states(pool) == before
-            engine, store = engine_on(pool, can_judge=True), PgEventStore(PoolProvider(pool))
-            await engine.schedule_retry(HALF_DONE, reason="the spectrometer is on")
-            await engine.run_to_end(HALF_DONE)
-            completed = await store.list(DONE)
-            continued = await store.list(HALF_DONE)
-            assert "".join(await engine.event_trace(HALF_DONE)) == "ISGFSXRSFC"
-            assert min(event.seq for event in continued[6:]) > max(event.seq for event in completed)
+    urls = {"DATABASE_URL": admin_url, "NEW_DATABASE_URL": fresh}
+    programs = str(client_programs(admin_url))
+    assert await follow_page(page, tmp_path, **urls, PATH=programs) == 5
+    async with await build_pool(fresh, max_size=3) as pool:
+        assert await states(pool) == before
+        engine, store = engine_on(pool, can_judge=True), PgEventStore(PoolProvider(pool))
+        await engine.schedule_retry(HALF_DONE, reason="the spectrometer is on")
+        await engine.run_to_end(HALF_DONE)
+        completed = await store.list(DONE)
+        continued = await store.list(HALF_DONE)
+        assert "".join(await engine.event_trace(HALF_DONE)) == "ISGFSXRSFC"
+        assert min(event.seq for event in continued[6:]) > max(event.seq for event in completed)
 
 
-async def test_a_dump_that_is_older_than_the_anchors_is_found_out(tmp_path: Path, admin_url: str) -> None:
+async def test_a_dump_that_is_older_than_the_anchors_is_found_out(
+    tmp_path: Path, admin_url: str, fresh: str
+) -> None:
     dump, programs, heads = tmp_path / "chem.dump", client_programs(admin_url), list[Anchor]()
     async with await build_pool(admin_url, max_size=3) as pool:
         provider = PoolProvider(pool)
         store = PgEventStore(provider)
         await store.append_kind(DONE, StepSignal(0, "parse", "first"))
-        await run(programs / "pg_dump", "--format=custom", "--no-owner", f"--file={dump}", admin_url)
+        await run(
+            programs / "pg_dump",
+            "--format=custom",
+            "--no-owner",
+            "--no-privileges",
+            f"--file={dump}",
+            admin_url,
+        )
         await store.append_kind(DONE, StepSignal(0, "parse", "second"))
         await verify_log(provider, on_head=heads.append)
-    async with embedded_postgres() as fresh:
-        await run(programs / "pg_restore", "--no-owner", f"--dbname={fresh}", dump)
-        async with await build_pool(fresh, max_size=3) as pool:
-            verification = await verify_log(PoolProvider(pool), anchors=heads)
+    await run(programs / "pg_restore", "--no-owner", f"--dbname={fresh}", dump)
+    async with await build_pool(fresh, max_size=3) as pool:
+        verification = await verify_log(PoolProvider(pool), anchors=heads)
     assert [finding.tampering for finding in verification.findings] == [Tampering.TRUNCATED]
 
 

@@ -30,7 +30,9 @@ def test_an_error_says_when_it_comes_and_what_to_do(name: str) -> None:
     (entry,) = re.findall(
         rf"^::: chem_persistence\.{name}\n(.*?)(?=^:::|\Z)", CATALOGUE, re.MULTILINE | re.DOTALL
     )
-    assert re.fullmatch(r"    options:\n      members: false\n\n\*\*When\.\*\* \S.{15,}\n\n\*\*Do\.\*\* \S.{15,}\n*", entry)
+    assert re.fullmatch(
+        r"    options:\n      members: false\n\n\*\*When\.\*\* \S.{15,}\n\n\*\*Do\.\*\* \S.{15,}\n*", entry
+    )
 
 
 def test_the_catalogue_shows_the_tree() -> None:

@@ -111,7 +111,9 @@ async def test_a_transaction_streams_and_appends_on_one_connection(pooled_url: s
         assert read == b"".join([chunk async for chunk in chunks()])
 
 
-async def test_an_empty_database_is_migrated(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_empty_database_is_migrated(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flow_id = new_flow_id()
     async with pgbouncer_before(empty_database_url) as url:
         monkeypatch.setenv("DATABASE_URL", url)

@@ -37,8 +37,3 @@ def whole_history(artifact: Artifact, definition: FlowDefinition = DEFINITION) -
     for index, step in enumerate(definition.steps):
         kinds += [StepStarted(index, step.id), StepFinished(index, step.id, (artifact.hash,), "f" * 64)]
     return [*kinds, FlowCompleted("e" * 64)]
-
-
-def one_step_history(artifact: Artifact) -> list[FlowEventKind]:
-    """Give the events of a flow of one step."""
-    return whole_history(artifact, FlowDefinition((StepDefinition("acquire", StepKind.SOURCE),)))

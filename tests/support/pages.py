@@ -5,6 +5,7 @@ that begin with `$ ` are commands, `> ` goes on with one, and what follows is th
 for any number of lines; a command fails if and only if its output shows an `error:`. A block after the comment `<!-- not run: why -->` is left alone.
 """
 
+import asyncio
 import os
 import re
 import subprocess
@@ -15,7 +16,17 @@ from pathlib import Path
 import msgspec
 from markdown_it import MarkdownIt
 
-__all__ = ["DOCUMENTATION", "REPOSITORY", "Block", "Command", "blocks", "commands", "follow", "is_output"]
+__all__ = [
+    "DOCUMENTATION",
+    "REPOSITORY",
+    "Block",
+    "Command",
+    "blocks",
+    "commands",
+    "follow",
+    "follow_page",
+    "is_output",
+]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENTATION = REPOSITORY / "documentation"
@@ -92,6 +103,11 @@ def follow(page: Path, folder: Path, environment: Mapping[str, str]) -> int:
                     _run(command, folder, environment, f"{page.name}, line {block.line}")
                     done += 1
     return done
+
+
+async def follow_page(page: str, folder: Path, **environment: str) -> int:
+    """Follow a page of the documentation in a thread, so that what the loop serves goes on."""
+    return await asyncio.to_thread(follow, DOCUMENTATION / page, folder, environment)
 
 
 def _run(command: Command, folder: Path, environment: Mapping[str, str], place: str) -> None:

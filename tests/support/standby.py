@@ -12,7 +12,7 @@ import asyncpg
 
 from chem_persistence import embedded_postgres
 
-__all__ = ["standby_of"]
+__all__ = ["base_backup", "standby_of"]
 
 PATIENCE_SECONDS = 60.0
 REPLAYED = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn"
@@ -23,14 +23,14 @@ async def standby_of(url: str) -> AsyncIterator[str]:
     """Copy an embedded server, follow it, and give the standby's URL once it has all that the server has now."""
     with tempfile.TemporaryDirectory(prefix="chem-persistence-standby-") as name:
         directory = Path(name)
-        await _copy(url, directory)
+        await base_backup(url, directory)
         async with embedded_postgres(directory) as standby:
             await _caught_up(url, standby)
             yield standby
 
 
-async def _copy(url: str, directory: Path) -> None:
-    """Make a base backup with the server's own program, as the user that the server runs as."""
+async def base_backup(url: str, directory: Path, *options: str) -> None:
+    """Copy a server that listens on a socket to `directory`/cluster, with its own program, as the user that it runs as."""
     (socket,) = parse_qs(urlsplit(url).query)["host"]
     owner = Path(socket).stat()
     directory.chmod(0o700)
@@ -43,13 +43,14 @@ async def _copy(url: str, directory: Path) -> None:
         f"{programs}/pg_basebackup",
         f"--dbname={url}",
         f"--pgdata={directory / 'cluster'}",
-        *("--checkpoint=fast", "--no-sync", "--write-recovery-conf"),
+        *("--checkpoint=fast", "--no-sync", "--write-recovery-conf", *options),
         user=owner.st_uid if root else None,
         group=owner.st_gid if root else None,
         extra_groups=[] if root else None,
         cwd=directory,
     )
-    assert await backup.wait() == 0
+    if await backup.wait() != 0:
+        raise OSError("pg_basebackup made no standby")
 
 
 async def _caught_up(url: str, standby_url: str) -> None:

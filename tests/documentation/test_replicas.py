@@ -1,6 +1,7 @@
-"""A streaming standby gives what the primary gives, and takes nothing."""
+"""A streaming standby gives what the primary gives, and takes nothing; the page about it goes as it says."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import msgspec
@@ -9,19 +10,25 @@ import pytest_asyncio
 
 from chem_persistence import (
     Artifact,
+    FlowDefinition,
     PgEventStore,
     PgFlowRepository,
     PoolProvider,
+    StepDefinition,
+    StepKind,
     StepSignal,
     StoreError,
     build_pool,
     embedded_postgres,
 )
 from chem_persistence.postgres.verification import verify_log
-from tests.support.flows import DEFINITION, new_flow_id, whole_history
+from tests.support.flows import new_flow_id, whole_history
+from tests.support.pages import follow_page
+from tests.support.pgbouncer import pgbouncer_before
 from tests.support.standby import standby_of
 
 FLOW_ID = new_flow_id()
+DEFINITION = FlowDefinition((StepDefinition("acquire", StepKind.SOURCE),))
 READ_ONLY = "25006"
 
 
@@ -35,10 +42,11 @@ class Pair(msgspec.Struct, frozen=True):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pair() -> AsyncIterator[Pair]:
     async with embedded_postgres() as primary:
-        artifact = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
+        molecule = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
+        spectrum = Artifact.from_content(kind="Spectrum", content=b"1 2 3", media_type="text/plain")
         async with await build_pool(primary, max_size=1) as pool:
             await PgEventStore(PoolProvider(pool)).append_kinds(
-                FLOW_ID, whole_history(artifact), artifacts=[artifact]
+                FLOW_ID, whole_history(molecule, DEFINITION), artifacts=[molecule, spectrum]
             )
         async with standby_of(primary) as standby:
             yield Pair(primary, standby)
@@ -74,3 +82,10 @@ async def test_a_standby_that_is_behind_the_library_is_not_migrated(pair: Pair) 
         assert await connection.fetchval("SELECT to_regnamespace('lab')") is None
     finally:
         await connection.close()
+
+
+@pytest.mark.pgbouncer
+async def test_replicas_and_pgbouncer(tmp_path: Path, pair: Pair) -> None:
+    async with pgbouncer_before(pair.primary) as pooled:
+        urls = {"REPLICA_URL": pair.standby, "PGBOUNCER_URL": pooled}
+        assert await follow_page("how-to/replicas-and-pgbouncer.md", tmp_path, **urls) == 3
