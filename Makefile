@@ -3,6 +3,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
+DOCS_VENV ?= .venv-docs
 BENCH_ARGS ?=
 BIN := $(VENV)/bin
 DEMO_DATA ?= data/demo
@@ -12,7 +13,7 @@ SEED ?=
 FAULT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-containers torture bench bench-quick check format snapshot pictures up down build clean
+.PHONY: help demo test test-long test-containers torture bench bench-quick docs docs-serve check format snapshot pictures up down build clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,13 @@ $(BENCH_VENV)/.bench: pyproject.toml
 	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	@echo "installing into $(BENCH_VENV) ..."
 	@$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+$(DOCS_VENV)/.docs: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: name one with make PYTHON=..." >&2; exit 1; }
+	@test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	@echo "installing into $(DOCS_VENV) ..."
+	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
 # ---- what a person types
@@ -74,6 +82,14 @@ bench: $(BENCH_VENV)/.bench ## measure against pgbench, plain INSERT, COPY and p
 bench-quick: $(BENCH_VENV)/.bench ## the same in 3 minutes, roughly, and without plots
 	@$(BENCH_VENV)/bin/python -m benchmarks --quick $(BENCH_ARGS)
 
+docs: $(DOCS_VENV)/.docs ## build the documentation site into build/site; a broken link fails
+	@$(DOCS_VENV)/bin/cffconvert --validate
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+docs-serve: $(DOCS_VENV)/.docs ## show the documentation site while you write it, on http://127.0.0.1:8000
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs serve --strict
+
 check: $(VENV)/.dev ## lint, format check, types, import arrows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -102,4 +118,4 @@ build: $(VENV)/.dev ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --outdir dist .
 
 clean: ## remove what the targets made, but not data/
-	@rm -rf $(VENV) $(BENCH_VENV) dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) $(BENCH_VENV) $(DOCS_VENV) dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

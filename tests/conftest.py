@@ -10,6 +10,7 @@ from chem_persistence import PoolProvider, build_pool
 from tests.support.backends import Backend, memory_backend, postgres_backend
 from tests.support.selection import (
     BROWSER_HELP,
+    PGBOUNCER_HELP,
     SUPERUSER_HELP,
     TLS_HELP,
     mark_superusers,
@@ -39,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"superuser: {SUPERUSER_HELP}")
     config.addinivalue_line("markers", f"browser: {BROWSER_HELP}")
     config.addinivalue_line("markers", f"tls: {TLS_HELP}")
+    config.addinivalue_line("markers", f"pgbouncer: {PGBOUNCER_HELP}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -7,13 +7,14 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from chem_persistence.errors import InvalidArgument, InvalidDatabaseUrl, StoreUnavailable
+from chem_persistence.errors import InvalidArgument, InvalidDatabaseUrl, MigrationError, StoreUnavailable
 from chem_persistence.ports import Connection
 from chem_persistence.postgres.database_url import DatabaseUrl, parse_database_url
 from chem_persistence.postgres.failures import ConnectionLost
 from chem_persistence.postgres.jsonb import pass_jsonb_as_bytes
 from chem_persistence.postgres.migrations import migrate
 from chem_persistence.postgres.retrying import with_retries
+from chem_persistence.postgres.statements import READ_CURRENT_SCHEMA
 from chem_persistence.postgres.tls_files import check_tls_files
 from chem_persistence.telemetry.gauges import watch_pool
 from chem_persistence.telemetry.watched import watched_borrow
@@ -57,19 +58,28 @@ class PoolProvider:
                 await self._pool.release(connection)
 
 
-async def build_pool(url: str, *, min_size: int = 0, max_size: int = 10, schema: str = "public") -> Pool:
+async def build_pool(
+    url: str,
+    *,
+    min_size: int = 0,
+    max_size: int = 10,
+    schema: str = "public",
+    transaction_pooling: bool = False,
+) -> Pool:
     """Make a pool on a database, after bringing its schema up to date.
 
     `min_size` connections are kept open, though unused; up to `max_size` are opened as they are needed.
     `url` is what libpq accepts (PostgreSQL manual, section 34.1.1.2); the tables live in `schema`, which is created
     when it is missing. Close the pool with `await pool.close()`, or use it as an asynchronous context manager.
+    `transaction_pooling` is for a URL that leads to PgBouncer: no statement is prepared beyond a transaction, and the
+    search path is the role's own, which must begin with `schema`.
 
     Raises:
         InvalidDatabaseUrl: the URL is malformed, asks for a protection that the driver cannot give, or names a TLS
             file that cannot be read.
         InvalidArgument: the schema's name or the sizes are impossible.
         UnsupportedServer: the server is older than PostgreSQL 15.
-        MigrationError: the schema is newer than this library, or was changed.
+        MigrationError: the schema is newer than this library, or was changed, or is not where the search path leads.
         StoreUnavailable: there is no server, or it does not take connections.
         StoreError: the server refuses: the password, the database, a right.
     """
@@ -77,7 +87,7 @@ async def build_pool(url: str, *, min_size: int = 0, max_size: int = 10, schema:
         raise InvalidArgument("min_size", f"sizes must be 0 <= {min_size} <= {max_size} and 1 <= {max_size}")
     target = parse_database_url(url, os.environ)
     check_tls_files(target.dsn)
-    options = _connect_options(target, schema)
+    options = _connect_options(target, schema, transaction_pooling=transaction_pooling)
 
     async def open_pool() -> Pool:
         return await asyncpg.create_pool(
@@ -88,7 +98,9 @@ async def build_pool(url: str, *, min_size: int = 0, max_size: int = 10, schema:
     return await with_retries(open_pool)
 
 
-async def build_dev_pool_from_env(*, min_size: int = 0, max_size: int = 10, schema: str = "public") -> Pool:
+async def build_dev_pool_from_env(
+    *, min_size: int = 0, max_size: int = 10, schema: str = "public", transaction_pooling: bool = False
+) -> Pool:
     """Make a pool on the database that the environment variable DATABASE_URL names; see `build_pool`.
 
     Raises:
@@ -97,7 +109,9 @@ async def build_dev_pool_from_env(*, min_size: int = 0, max_size: int = 10, sche
     url = os.environ.get("DATABASE_URL")
     if not url:
         raise InvalidDatabaseUrl("DATABASE_URL is not set; embedded_postgres() gives a URL without a server")
-    return await build_pool(url, min_size=min_size, max_size=max_size, schema=schema)
+    return await build_pool(
+        url, min_size=min_size, max_size=max_size, schema=schema, transaction_pooling=transaction_pooling
+    )
 
 
 async def _bring_up_to_date(target: DatabaseUrl, options: Mapping[str, Any], schema: str) -> None:
@@ -106,6 +120,8 @@ async def _bring_up_to_date(target: DatabaseUrl, options: Mapping[str, Any], sch
     except UnicodeError as error:
         raise InvalidDatabaseUrl("has a host that no host can be called (RFC 1035, section 2.3.4)") from error
     try:
+        if "search_path" not in options["server_settings"]:
+            await _check_search_path(connection, schema)
         await migrate(connection, schema)
     except asyncpg.InterfaceError as error:
         if connection.is_closed():
@@ -115,10 +131,24 @@ async def _bring_up_to_date(target: DatabaseUrl, options: Mapping[str, Any], sch
         await connection.close()
 
 
-def _connect_options(target: DatabaseUrl, schema: str) -> Mapping[str, Any]:
-    options: dict[str, Any] = {
-        "server_settings": {**target.server_settings, "search_path": _quoted_name(schema)}
-    }
+async def _check_search_path(connection: "asyncpg.Connection[asyncpg.Record]", schema: str) -> None:
+    current = await connection.fetchval(READ_CURRENT_SCHEMA)
+    if current != schema:
+        raise MigrationError(
+            f"the search path begins with schema {current!r}, not with {schema!r}: "
+            "migrate without the pooler, then ALTER ROLE ... SET search_path for whoever logs in"
+        )
+
+
+def _connect_options(target: DatabaseUrl, schema: str, *, transaction_pooling: bool) -> Mapping[str, Any]:
+    search_path = _quoted_name(schema)
+    options: dict[str, Any] = {"server_settings": dict(target.server_settings)}
+    if (
+        transaction_pooling
+    ):  # a pooler refuses to set a session's search path, and mixes up prepared statements
+        options["statement_cache_size"] = 0
+    else:
+        options["server_settings"]["search_path"] = search_path
     if target.connect_timeout is not None:
         options["timeout"] = target.connect_timeout
     return options

@@ -61,6 +61,7 @@ FIND_MIGRATIONS_TABLE = statement("migrations/find_migrations_table")
 LOCK_MIGRATIONS = statement("migrations/lock_migrations")
 QUOTE_CREATE_SCHEMA = statement("migrations/quote_create_schema")
 READ_APPLIED_MIGRATIONS = statement("migrations/read_applied_migrations")
+READ_CURRENT_SCHEMA = statement("migrations/read_current_schema")
 RECORD_MIGRATION = statement("migrations/record_migration")
 
 FIND_EXCESS = statement("roles/find_excess")

@@ -1,4 +1,4 @@
-"""Which tests need more than a run has: a superuser's rights, a server with TLS, or a browser."""
+"""Which tests need more than a run has: a superuser's rights, a server with TLS, a browser, or PgBouncer."""
 
 import os
 from collections.abc import Sequence
@@ -6,9 +6,17 @@ from collections.abc import Sequence
 import pytest
 
 from tests.support.browser import chromium
+from tests.support.pgbouncer import pgbouncer_program
 from tests.support.tls import tls_programs
 
-__all__ = ["BROWSER_HELP", "SUPERUSER_HELP", "TLS_HELP", "mark_superusers", "reasons_to_leave_out"]
+__all__ = [
+    "BROWSER_HELP",
+    "PGBOUNCER_HELP",
+    "SUPERUSER_HELP",
+    "TLS_HELP",
+    "mark_superusers",
+    "reasons_to_leave_out",
+]
 
 SUPERUSER_HELP = (
     "changes or inspects what the application role is kept from: the schema, stored rows, other sessions; "
@@ -19,6 +27,7 @@ BROWSER_HELP = (
     "CHEM_TEST_BROWSER=chromium (a name or a path) demands it"
 )
 TLS_HELP = "starts a server with TLS; left out where no PostgreSQL with OpenSSL is (CHEM_TEST_TLS_PROGRAMS)"
+PGBOUNCER_HELP = "starts PgBouncer; left out where it is not installed"
 
 SUPERUSERS = {
     "postgres/test_migrations.py": "migrates",
@@ -70,4 +79,6 @@ def reasons_to_leave_out() -> dict[str, str]:
         reasons["tls"] = "no PostgreSQL with OpenSSL is here"
     if chromium() is None:
         reasons["browser"] = "no Chromium is here, or CHEM_TEST_BROWSER=none"
+    if pgbouncer_program() is None:
+        reasons["pgbouncer"] = "no PgBouncer is here"
     return reasons

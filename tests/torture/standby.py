@@ -1,7 +1,6 @@
 """A streaming standby of the server under torture: a real read-only server, which lags behind as it pleases."""
 
 import asyncio
-import os
 from collections import Counter
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import asyncpg
 
 from chem_persistence import embedded_postgres
+from tests.support.standby import base_backup
 from tests.torture.server import Server
 from tests.torture.server_log import ServerLog
 
@@ -64,23 +64,6 @@ class Standby:
         return self._log.refusals()
 
     async def _copy(self, server: Server) -> None:
-        """Make a base backup with the server's own program, as the user that the server runs as."""
         self._directory.mkdir(mode=0o700)
-        owner = server.data.stat()
-        os.chown(self._directory, owner.st_uid, owner.st_gid)
-        async with server.session() as session:
-            programs = await session.fetchval("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
-        root = os.geteuid() == 0
-        backup = await asyncio.create_subprocess_exec(
-            f"{programs}/pg_basebackup",
-            f"--dbname={server.url}",
-            f"--pgdata={self._directory / 'cluster'}",
-            f"--tablespace-mapping={server.disk.place}={self._directory / 'disk'}",
-            *("--checkpoint=fast", "--no-sync", "--write-recovery-conf", "--create-slot", f"--slot={SLOT}"),
-            user=owner.st_uid if root else None,
-            group=owner.st_gid if root else None,
-            extra_groups=[] if root else None,
-            cwd=self._directory,
-        )
-        if await backup.wait() != 0:
-            raise OSError("pg_basebackup made no standby")
+        disk = f"--tablespace-mapping={server.disk.place}={self._directory / 'disk'}"
+        await base_backup(server.url, self._directory, disk, "--create-slot", f"--slot={SLOT}")
