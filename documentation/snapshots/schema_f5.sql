@@ -138,8 +138,12 @@ CREATE VIEW flows AS
             ELSE 'running'::text
         END AS state,
     steps.cursor,
-    current_step.step_id AS current_step,
-    failed_step.error AS failure
+    ( SELECT step.step_id
+           FROM workflow_step_executions step
+          WHERE step.flow_id = first_event.flow_id AND step.step_index = steps.cursor) AS current_step,
+    ( SELECT step.error
+           FROM workflow_step_executions step
+          WHERE step.flow_id = first_event.flow_id AND step.step_index = steps.failed_index) AS failure
    FROM event_log first_event
      CROSS JOIN LATERAL ( SELECT event.ts,
             event.version
@@ -160,8 +164,6 @@ CREATE VIEW flows AS
                     count(*) FILTER (WHERE execution.status = 'finished'::text) OVER (ORDER BY execution.step_index) AS finished_so_far
                    FROM workflow_step_executions execution
                   WHERE execution.flow_id = first_event.flow_id) step) steps
-     LEFT JOIN workflow_step_executions current_step ON current_step.flow_id = first_event.flow_id AND current_step.step_index = steps.cursor
-     LEFT JOIN workflow_step_executions failed_step ON failed_step.flow_id = first_event.flow_id AND failed_step.step_index = steps.failed_index
   WHERE first_event.version = 0;
 
 CREATE MATERIALIZED VIEW hourly_throughput AS
@@ -215,7 +217,7 @@ CREATE MATERIALIZED VIEW step_statistics AS
             count(timed.seconds) AS finished,
             sum(timed.attempts) AS attempts,
             avg(timed.seconds) AS mean,
-            percentile_cont(ARRAY[0.5, 0.9, 0.99]::double precision[]) WITHIN GROUP (ORDER BY timed.seconds) AS percentiles,
+            percentile_cont('{0.5,0.9,0.99}'::double precision[]) WITHIN GROUP (ORDER BY timed.seconds) AS percentiles,
             max(timed.seconds) AS longest
            FROM ( SELECT execution.step_id,
                     execution.attempts,

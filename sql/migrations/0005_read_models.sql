@@ -19,8 +19,10 @@ SELECT
         ELSE 'running'
     END AS state,
     steps.cursor AS cursor,
-    current_step.step_id AS current_step,
-    failed_step.error AS failure
+    (SELECT step.step_id FROM workflow_step_executions AS step
+        WHERE step.flow_id = first_event.flow_id AND step.step_index = steps.cursor) AS current_step,
+    (SELECT step.error FROM workflow_step_executions AS step
+        WHERE step.flow_id = first_event.flow_id AND step.step_index = steps.failed_index) AS failure
 FROM event_log AS first_event
 CROSS JOIN LATERAL (
     SELECT event.ts AS ts, event.version AS version
@@ -48,10 +50,6 @@ CROSS JOIN LATERAL (
         WHERE execution.flow_id = first_event.flow_id
     ) AS step
 ) AS steps
-LEFT JOIN workflow_step_executions AS current_step
-    ON current_step.flow_id = first_event.flow_id AND current_step.step_index = steps.cursor
-LEFT JOIN workflow_step_executions AS failed_step
-    ON failed_step.flow_id = first_event.flow_id AND failed_step.step_index = steps.failed_index
 WHERE first_event.version = 0
 
 -- statement: every failure of a step; its attempt is the number of starts of the step before it
@@ -98,7 +96,7 @@ FROM (
         count(timed.seconds) AS finished,
         sum(timed.attempts) AS attempts,
         avg(timed.seconds) AS mean,
-        percentile_cont(ARRAY[0.5, 0.9, 0.99]) WITHIN GROUP (ORDER BY timed.seconds) AS percentiles,
+        percentile_cont('{0.5,0.9,0.99}'::double precision[]) WITHIN GROUP (ORDER BY timed.seconds) AS percentiles,
         max(timed.seconds) AS longest
     FROM (
         SELECT execution.step_id AS step_id, execution.attempts AS attempts, CASE execution.status WHEN 'finished'

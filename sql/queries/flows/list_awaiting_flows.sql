@@ -7,9 +7,9 @@ SELECT flow_id,
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
 FROM flows
-WHERE (started_at, flow_id) < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+WHERE (flows.started_at, flows.flow_id) < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     AND state = 'awaiting_user_input' AND flow_id IN (SELECT event.flow_id FROM event_log AS event
         WHERE event.event_type = 'userinteractionrequested')
     AND ($3::text IS NULL OR definition_hash = $3)
-ORDER BY started_at DESC, flow_id DESC
+ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
