@@ -21,7 +21,7 @@ FROM (
                     ORDER BY event.version DESC LIMIT 1)
             END AS artifact_hash
         FROM event_log AS finished
-        WHERE finished.event_type = 'stepfinished' AND finished.payload -> 'outputs' @> ANY (
+        WHERE finished.event_type = 'stepfinished' AND coalesce(finished.payload -> 'outputs', finished.payload -> 'input') @> ANY (
             ARRAY(SELECT to_jsonb(wanted.hash) FROM unnest($1::text[]) AS wanted (hash)))
     ) AS source
     WHERE source.artifact_hash <> ALL ($2::text[])
