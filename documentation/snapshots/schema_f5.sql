@@ -244,11 +244,13 @@ CREATE MATERIALIZED VIEW step_statistics AS
 
 CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (key);
 
-CREATE INDEX event_log_artifact_idx ON event_log USING gin (COALESCE(payload -> 'outputs'::text, payload -> 'input'::text) jsonb_path_ops) WITH (gin_pending_list_limit='256') WHERE event_type = ANY (ARRAY['stepfinished'::text, 'flowinitialized'::text]);
-
 CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
 
 CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts, flow_id) WHERE version = 0;
+
+CREATE INDEX event_log_input_idx ON event_log USING btree (hashtextextended(COALESCE(payload #>> '{outputs,0}'::text[], payload ->> 'input'::text), 0::bigint)) WHERE event_type = ANY (ARRAY['stepfinished'::text, 'flowinitialized'::text]);
+
+CREATE INDEX event_log_outputs_idx ON event_log USING gin ((payload -> 'outputs'::text) jsonb_path_ops) WHERE event_type = 'stepfinished'::text AND (payload #> '{outputs,1}'::text[]) IS NOT NULL;
 
 CREATE INDEX event_log_setback_idx ON event_log USING btree (event_type, seq, flow_id) WHERE event_type = ANY (ARRAY['stepfailed'::text, 'retryscheduled'::text, 'userinteractionrequested'::text]);
 

@@ -94,7 +94,7 @@ async def test_what_is_sound_is_only_read(pool: "Pool", provider: PoolProvider) 
     assert await pool.fetch(written) == before
 
 
-async def test_progress_is_told_page_by_page(pool: "Pool", provider: PoolProvider) -> None:
+async def test_progress_is_told_page_by_page(provider: PoolProvider) -> None:
     store = PgEventStore(provider)
     await write_long_log(store, 12_000)
     await store.aclose()
@@ -139,7 +139,9 @@ async def test_appends_go_on_while_rows_are_rebuilt(pool: "Pool", provider: Pool
     writing = asyncio.gather(*map(go_on, flow_ids))
     rebuilt = 0
     while not writing.done():
-        await pool.execute("UPDATE workflow_step_executions SET attempts = attempts + 100 WHERE step_index % 3 = 1")
+        await pool.execute(
+            "UPDATE workflow_step_executions SET attempts = attempts + 100 WHERE step_index % 3 = 1"
+        )
         await pool.execute("DELETE FROM workflow_step_executions WHERE step_index % 3 = 2")
         rebuilt += (await models.rebuild()).rebuilt
     await writing
@@ -150,7 +152,10 @@ async def test_appends_go_on_while_rows_are_rebuilt(pool: "Pool", provider: Pool
     await models.rebuild()
     assert rebuilt > 0
     assert online == await rows(pool)
-    assert (len(online), {row["attempts"] for row in online if row["step_index"] > 1}) == (8 * (steps + 1), {1, 2})
+    assert (len(online), {row["attempts"] for row in online if row["step_index"] > 1}) == (
+        8 * (steps + 1),
+        {1, 2},
+    )
 
 
 BOUNDED = settings(
@@ -177,7 +182,7 @@ COLUMNS = [
 async def test_rebuilt_rows_are_those_that_appends_kept(
     postgres: Backend,
     pool: "Pool",
-    provider: PoolProvider,
+    *,
     flows: list[list[tuple[FlowEventKind, ...]]],
     damage: str | None,
     lost: int,
@@ -190,7 +195,7 @@ async def test_rebuilt_rows_are_those_that_appends_kept(
     if damage is not None:
         await pool.execute(f"UPDATE workflow_step_executions SET {damage}")
     await pool.execute("DELETE FROM workflow_step_executions WHERE step_index >= $1", lost)
-    await PgReadModels(provider).rebuild()
+    await PgReadModels(PoolProvider(pool)).rebuild()
     assert await rows(pool) == kept
 
 

@@ -1,5 +1,5 @@
 -- A table of flows, kept by a trigger in the append's own transaction.
-DROP INDEX event_log_artifact_idx;
+DROP INDEX event_log_input_idx; DROP INDEX event_log_outputs_idx;
 CREATE TABLE flow_list (
     flow_id uuid PRIMARY KEY, state text NOT NULL, started_at timestamptz NOT NULL, last_event_at timestamptz NOT NULL,
     version integer NOT NULL, definition_hash text, step_count bigint
