@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from chem_persistence.codec import encode_metadata
 from chem_persistence.domain.canonical import canonical_json
-from chem_persistence.domain.chain import GENESIS, link
+from chem_persistence.domain.chain import GENESIS, chain_link
 from chem_persistence.domain.events import FlowCompleted, FlowEvent, FlowInitialized
 from chem_persistence.pages.event_summary import event_step, event_summary, named_artifacts
 from chem_persistence.pages.flow_view import Attribution, EventView, NoPreview
@@ -53,7 +53,7 @@ class FlowWalk:
         self.first = self.first or event
         self.last = event
         payload, metadata = canonical_json(event.kind), encode_metadata(event.metadata)
-        self.link = link(
+        self.link = chain_link(
             self.link,
             flow_id=event.flow_id,
             version=event.version,
@@ -61,7 +61,7 @@ class FlowWalk:
             ts=event.ts,
             payload=payload,
             metadata=metadata,
-        )
+        ).hash
         self.tracks.take(event)
         self._note(event)
         self._attribute(event)

@@ -98,42 +98,171 @@ ALTER TABLE flow_snapshots ALTER COLUMN state SET STORAGE EXTERNAL;
 ALTER TABLE workflow_step_artifacts ADD CONSTRAINT workflow_step_artifacts_producer_fkey
     FOREIGN KEY (flow_id, produced_in_seq) REFERENCES event_log(flow_id, seq);
 
-CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
+CREATE MATERIALIZED VIEW artifact_statistics AS
+ SELECT sha256(convert_to(artifact.kind, 'UTF8'::name)) AS key,
+    artifact.kind,
+    count(*) AS artifacts,
+    sum(COALESCE(pg_column_size(artifact.payload)::bigint, pg_column_size(artifact.content)::bigint, chunks.bytes, 0::bigint))::bigint AS stored_bytes
+   FROM workflow_step_artifacts artifact
+     LEFT JOIN ( SELECT chunk.upload_id,
+            sum(pg_column_size(chunk.content)) AS bytes
+           FROM workflow_step_artifact_chunks chunk
+          GROUP BY chunk.upload_id) chunks ON chunks.upload_id = artifact.upload_id
+  GROUP BY artifact.kind;
 
-CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts) WHERE version = 0;
-
-CREATE INDEX event_log_seq_idx ON event_log USING btree (seq);
+CREATE MATERIALIZED VIEW failure_statistics AS
+ SELECT sha256(convert_to(jsonb_build_array(failure.step_id, failure.error_class)::text, 'UTF8'::name)) AS key,
+    failure.step_id,
+    failure.error_class,
+    count(*) AS failures,
+    count(DISTINCT event.flow_id) AS flows,
+    max(event.ts) AS last_failed_at
+   FROM event_log event
+     CROSS JOIN LATERAL ( SELECT event.payload ->> 'step_id'::text AS step_id,
+            event.payload #>> '{error,error_class}'::text[] AS error_class) failure
+  WHERE event.event_type = 'stepfailed'::text
+  GROUP BY failure.step_id, failure.error_class;
 
 CREATE VIEW flows AS
  SELECT first_event.flow_id,
     first_event.ts AS started_at,
-    last_event.ts AS last_event_at,
-    last_event.version + 1 AS version,
-    first_event.payload ->> 'definition_hash'::text AS definition_hash,
-    (first_event.payload ->> 'step_count'::text)::bigint AS step_count,
-    steps.finished AS finished_steps,
-        CASE
-            WHEN completion.events > 0 THEN 'completed'::text
-            WHEN steps.failed > 0 THEN 'failed'::text
-            WHEN steps.awaiting_user_input > 0 THEN 'awaiting_user_input'::text
-            ELSE 'running'::text
-        END AS state
-   FROM event_log first_event
-     CROSS JOIN LATERAL ( SELECT event.ts,
-            event.version
+    ( SELECT event.ts
            FROM event_log event
           WHERE event.flow_id = first_event.flow_id
           ORDER BY event.version DESC
-         LIMIT 1) last_event
-     CROSS JOIN LATERAL ( SELECT count(*) AS events
+         LIMIT 1) AS last_event_at,
+    ( SELECT max(event.version) + 1
            FROM event_log event
-          WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcompleted'::text) completion
-     CROSS JOIN LATERAL ( SELECT count(*) FILTER (WHERE step.status = 'finished'::text) AS finished,
-            count(*) FILTER (WHERE step.status = 'failed'::text) AS failed,
-            count(*) FILTER (WHERE step.status = 'awaiting_user_input'::text) AS awaiting_user_input
+          WHERE event.flow_id = first_event.flow_id) AS version,
+    beginning.definition_hash,
+    beginning.step_count,
+    ( SELECT count(*) FILTER (WHERE step.status = 'finished'::text) AS count
            FROM workflow_step_executions step
-          WHERE step.flow_id = first_event.flow_id) steps
+          WHERE step.flow_id = first_event.flow_id) AS finished_steps,
+        CASE
+            WHEN (( SELECT count(*) AS count
+               FROM event_log event
+              WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcompleted'::text)) > 0 THEN 'completed'::text
+            ELSE ( SELECT
+                    CASE
+                        WHEN count(*) FILTER (WHERE step.status = 'failed'::text) > 0 THEN 'failed'::text
+                        WHEN count(*) FILTER (WHERE step.status = 'awaiting_user_input'::text) > 0 THEN 'awaiting_user_input'::text
+                        ELSE 'running'::text
+                    END AS "case"
+               FROM workflow_step_executions step
+              WHERE step.flow_id = first_event.flow_id)
+        END AS state,
+    ( SELECT count(*) FILTER (WHERE step.finished_so_far = (step.step_index + 1)) AS count
+           FROM ( SELECT execution.step_index,
+                    count(*) FILTER (WHERE execution.status = 'finished'::text) OVER (ORDER BY execution.step_index) AS finished_so_far
+                   FROM workflow_step_executions execution
+                  WHERE execution.flow_id = first_event.flow_id) step) AS cursor,
+    ( SELECT max(step.step_id) FILTER (WHERE step.status <> 'finished'::text AND step.finished_so_far = step.step_index) AS max
+           FROM ( SELECT execution.step_index,
+                    execution.step_id,
+                    execution.status,
+                    count(*) FILTER (WHERE execution.status = 'finished'::text) OVER (ORDER BY execution.step_index) AS finished_so_far
+                   FROM workflow_step_executions execution
+                  WHERE execution.flow_id = first_event.flow_id) step) AS current_step,
+    ( SELECT step.error
+           FROM workflow_step_executions step
+          WHERE step.flow_id = first_event.flow_id AND step.status = 'failed'::text
+          ORDER BY step.step_index DESC
+         LIMIT 1) AS failure
+   FROM event_log first_event
+     CROSS JOIN LATERAL ( SELECT first_event.payload ->> 'definition_hash'::text AS definition_hash,
+            (first_event.payload ->> 'step_count'::text)::bigint AS step_count) beginning
   WHERE first_event.version = 0;
+
+CREATE MATERIALIZED VIEW hourly_throughput AS
+ SELECT bucket.hour,
+    count(*) AS events,
+    count(*) FILTER (WHERE event.version = 0) AS flows_started,
+    count(*) FILTER (WHERE event.event_type = 'flowcompleted'::text) AS flows_completed,
+    count(*) FILTER (WHERE event.event_type = 'stepfinished'::text) AS steps_finished,
+    count(*) FILTER (WHERE event.event_type = 'stepfailed'::text) AS steps_failed,
+    count(*) FILTER (WHERE event.event_type = 'retryscheduled'::text) AS retries
+   FROM event_log event
+     CROSS JOIN LATERAL ( SELECT date_trunc('hour'::text, event.ts, 'UTC'::text) AS hour) bucket
+  GROUP BY bucket.hour;
+
+CREATE MATERIALIZED VIEW statistics_refresh AS
+ SELECT true AS refreshed,
+    now() AS refreshed_at;
+
+CREATE VIEW step_execution_errors AS
+ SELECT failure.flow_id,
+    failure.version,
+    failure.seq,
+    (failure.payload ->> 'step_index'::text)::bigint AS step_index,
+    failure.payload ->> 'step_id'::text AS step_id,
+    attempts.started AS attempt,
+    failure.ts AS failed_at,
+    failure.payload ->> 'fingerprint'::text AS fingerprint,
+    failure.payload -> 'error'::text AS error
+   FROM event_log failure
+     CROSS JOIN LATERAL ( SELECT count(*) AS started
+           FROM event_log event
+          WHERE event.flow_id = failure.flow_id AND event.version < failure.version AND event.event_type = 'stepstarted'::text AND (event.payload -> 'step_index'::text) = (failure.payload -> 'step_index'::text)) attempts
+  WHERE failure.event_type = 'stepfailed'::text;
+
+CREATE MATERIALIZED VIEW step_statistics AS
+ SELECT sha256(convert_to(step.step_id, 'UTF8'::name)) AS key,
+    step.step_id,
+    step.executions,
+    step.finished,
+    step.attempts,
+    COALESCE(setback.failures, 0::bigint) AS failures,
+    COALESCE(setback.retries, 0::bigint) AS retries,
+    COALESCE(setback.failures, 0::bigint)::double precision / NULLIF(step.attempts, 0)::double precision AS failure_rate,
+    step.mean AS mean_seconds,
+    step.percentiles[1] AS p50_seconds,
+    step.percentiles[2] AS p90_seconds,
+    step.percentiles[3] AS p99_seconds,
+    step.longest AS longest_seconds
+   FROM ( SELECT timed.step_id,
+            count(*) AS executions,
+            count(timed.seconds) AS finished,
+            sum(timed.attempts) AS attempts,
+            avg(timed.seconds) AS mean,
+            percentile_cont('{0.5,0.9,0.99}'::double precision[]) WITHIN GROUP (ORDER BY timed.seconds) AS percentiles,
+            max(timed.seconds) AS longest
+           FROM ( SELECT execution.step_id,
+                    execution.attempts,
+                        CASE execution.status
+                            WHEN 'finished'::text THEN EXTRACT(epoch FROM execution.finished_at - execution.started_at)::double precision
+                            ELSE NULL::double precision
+                        END AS seconds
+                   FROM workflow_step_executions execution) timed
+          GROUP BY timed.step_id) step
+     LEFT JOIN ( SELECT event.payload ->> 'step_id'::text AS step_id,
+            count(*) FILTER (WHERE event.event_type = 'stepfailed'::text) AS failures,
+            count(*) FILTER (WHERE event.event_type = 'retryscheduled'::text) AS retries
+           FROM event_log event
+          WHERE event.event_type = ANY (ARRAY['stepfailed'::text, 'retryscheduled'::text])
+          GROUP BY (event.payload ->> 'step_id'::text)) setback ON setback.step_id = step.step_id;
+
+CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (key);
+
+CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
+
+CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts, flow_id) WHERE version = 0;
+
+CREATE INDEX event_log_input_idx ON event_log USING btree (hashtextextended(COALESCE(payload #>> '{outputs,0}'::text[], payload ->> 'input'::text), 0::bigint)) WHERE event_type = ANY (ARRAY['stepfinished'::text, 'flowinitialized'::text]);
+
+CREATE INDEX event_log_outputs_idx ON event_log USING gin ((payload -> 'outputs'::text) jsonb_path_ops) WHERE event_type = 'stepfinished'::text AND (payload #> '{outputs,1}'::text[]) IS NOT NULL;
+
+CREATE INDEX event_log_seq_idx ON event_log USING btree (seq);
+
+CREATE INDEX event_log_setback_idx ON event_log USING btree (event_type, seq, flow_id) WHERE event_type = ANY (ARRAY['stepfailed'::text, 'retryscheduled'::text, 'userinteractionrequested'::text]);
+
+CREATE UNIQUE INDEX failure_statistics_key ON failure_statistics USING btree (key);
+
+CREATE UNIQUE INDEX hourly_throughput_key ON hourly_throughput USING btree (hour);
+
+CREATE UNIQUE INDEX statistics_refresh_key ON statistics_refresh USING btree (refreshed);
+
+CREATE UNIQUE INDEX step_statistics_key ON step_statistics USING btree (key);
 
 CREATE OR REPLACE FUNCTION append_events(events text, artifacts text, artifact_payloads text[], artifact_contents bytea[], retries text, steps text, patience text)
  RETURNS TABLE(stored_flow_id uuid, stored_version integer, stored_seq bigint)
