@@ -1,0 +1,134 @@
+"""What commands print: tables and lines that fit a terminal, whole and plain lines elsewhere, or JSON."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+__all__ = [
+    "Cell",
+    "column",
+    "cut",
+    "print_json",
+    "print_line",
+    "print_table",
+    "shown",
+    "shown_bytes",
+    "shown_duration",
+    "shown_state",
+    "shown_time",
+]
+
+Cell = str | Text
+
+ENDLESS = 10_000
+"""The width of what is no terminal: nothing is cut or wrapped there."""
+
+_STATE_STYLES = {
+    "completed": "green",
+    "finished": "green",
+    "ok": "green",
+    "running": "yellow",
+    "warning": "yellow",
+    "failed": "red",
+    "error": "red",
+    "awaiting_user_input": "cyan",
+    "note": "cyan",
+}
+
+
+def shown(text: object) -> str:
+    """Show a text so that it cannot write on the terminal what it likes: control and format characters are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def shown_time(moment: datetime | None) -> str:
+    """Show a moment in UTC to the second."""
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def shown_duration(length: timedelta | None) -> str:
+    """Show how long something took, in the unit that it is read in."""
+    if length is None:
+        return ""
+    seconds = length.total_seconds()
+    if abs(seconds) < 1:
+        return f"{seconds * 1000:.1f} ms"
+    if abs(seconds) < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def shown_bytes(size: int) -> str:
+    """Show a size in the binary unit that it is read in."""
+    amount, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount, units = amount / 1024, units[1:]
+    return f"{size} B" if units[0] == "B" else f"{amount:.1f} {units[0]}"
+
+
+def shown_state(state: str) -> Text:
+    """Show a state in its colour."""
+    return Text(shown(state), style=_STATE_STYLES.get(state, ""))
+
+
+def cut(text: str, length: int) -> str:
+    """Cut a text that is only there to be recognised."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def column(name: str, *, right: bool = False, fold: bool = False) -> Column:
+    """Describe a column; its cells stay on one line unless they may fold."""
+    return Column(
+        name, justify="right" if right else "left", no_wrap=not fold, overflow="fold" if fold else "ellipsis"
+    )
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, heading: bool = True) -> None:
+    """Print a table, cut to a terminal's width; elsewhere whole, unless COLUMNS says how wide that is."""
+    table = Table(*columns, box=None, pad_edge=False, show_header=heading, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    _print(table)
+
+
+def print_line(*parts: Cell, error: bool = False) -> None:
+    """Print a line of texts, each in its style; a terminal wraps it between words."""
+    _print(Text.assemble(*(Text(part) if isinstance(part, str) else part for part in parts)), error=error)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def _print(what: Table | Text, *, error: bool = False) -> None:
+    output = sys.stderr if error else sys.stdout
+    width = None if output.isatty() or os.environ.get("COLUMNS") else ENDLESS
+    drawn = StringIO()
+    like = Console(file=output)  # asks the terminal what it can do
+    console = Console(
+        file=drawn,
+        width=width or like.width,
+        force_terminal=like.is_terminal,
+        color_system=like.color_system,  # type: ignore[arg-type]  # what it found is what it takes
+        legacy_windows=False,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    console.print(what)
+    encoding = output.encoding or "utf-8"
+    text = "\n".join(line.rstrip(" ") for line in drawn.getvalue().split("\n"))
+    output.write(text.encode(encoding, "replace").decode(encoding))
+    output.flush()
