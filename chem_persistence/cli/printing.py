@@ -114,12 +114,12 @@ def print_json(value: Any) -> None:
 
 def _print(what: Table | Text, *, error: bool = False) -> None:
     output = sys.stderr if error else sys.stdout
-    width = None if output.isatty() or os.environ.get("COLUMNS") else ENDLESS
+    is_cut = output.isatty() or (isinstance(what, Table) and os.environ.get("COLUMNS"))
     drawn = StringIO()
     like = Console(file=output)  # asks the terminal what it can do
     console = Console(
         file=drawn,
-        width=width or like.width,
+        width=like.width if is_cut else ENDLESS,
         force_terminal=like.is_terminal,
         color_system=like.color_system,  # type: ignore[arg-type]  # what it found is what it takes
         legacy_windows=False,

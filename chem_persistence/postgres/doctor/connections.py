@@ -14,7 +14,7 @@ async def check_connections(connection: Connection, *, pool_size: int, processes
     limits = {
         "server": (
             row["server_limit"],
-            f"ALTER SYSTEM SET max_connections = {needed + 20}; (and restart it)",
+            f"ALTER SYSTEM SET max_connections = {needed + 20}; -- and restart the server",
         ),
         "database": (
             row["database_limit"],

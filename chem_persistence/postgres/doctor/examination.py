@@ -9,7 +9,7 @@ from chem_persistence.ports import Clock, Connection, ConnectionProvider
 from chem_persistence.postgres.doctor.clock import check_clock, check_newest_flow
 from chem_persistence.postgres.doctor.connections import check_connections
 from chem_persistence.postgres.doctor.result import CheckResult, Severity
-from chem_persistence.postgres.doctor.rights import check_rights
+from chem_persistence.postgres.doctor.rights import RoleNames, check_rights
 from chem_persistence.postgres.doctor.schema import check_migrations, check_objects
 from chem_persistence.postgres.doctor.server import check_server
 from chem_persistence.postgres.doctor.storage import check_bloat, check_old_transactions, check_wraparound
@@ -26,6 +26,7 @@ async def examine(
     *,
     pool_size: int = 10,
     processes: int = 1,
+    role_names: RoleNames | None = None,
     clock: Clock | None = None,
 ) -> list[CheckResult]:
     """Check a database, its server and `schema`, which is its connections' search path.
@@ -47,7 +48,7 @@ async def examine(
     }
     migrated: dict[str, Check] = {
         "objects": lambda connection: check_objects(connection, schema),
-        "rights": lambda connection: check_rights(connection, schema),
+        "rights": lambda connection: check_rights(connection, schema, role_names or RoleNames()),
         "clock": check_newest_flow,
         "bloat": lambda connection: check_bloat(connection, schema),
     }

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from itertools import groupby
 
+import msgspec
+from msgspec.structs import replace
+
 from chem_persistence.ports import Connection
 from chem_persistence.postgres.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.roles import APPLICATION, OWNER, READER
@@ -14,65 +17,84 @@ from chem_persistence.postgres.statements import (
     LIST_RIGHTS,
 )
 
-__all__ = ["check_rights"]
-
-_DIVIDE = "chem-persistence roles --database-url SUPERUSER_URL"
+__all__ = ["RoleNames", "check_rights"]
 
 
-async def check_rights(connection: Connection, schema: str) -> list[CheckResult]:
-    """Look at the role that is connected, and at those that `roles` makes, if they are there."""
-    (role,) = await connection.fetch(DESCRIBE_ROLE, schema, [OWNER, APPLICATION, READER])
+class RoleNames(msgspec.Struct, frozen=True):
+    """What the three roles of `create_roles` are called."""
+
+    owner: str = OWNER
+    application: str = APPLICATION
+    reader: str = READER
+
+    def divide(self) -> str:
+        """Give the command that divides the rights among them."""
+        named = {"owner": (self.owner, OWNER), "application": (self.application, APPLICATION)}
+        named["reader"] = (self.reader, READER)
+        options = [f" --{part} {name}" for part, (name, usual) in named.items() if name != usual]
+        return f"chem-persistence roles --database-url SUPERUSER_URL{''.join(options)}"
+
+
+async def check_rights(connection: Connection, schema: str, names: RoleNames) -> list[CheckResult]:
+    """Look at the role that is connected, and at those that `create_roles` makes, if they are there."""
+    (role,) = await connection.fetch(DESCRIBE_ROLE, schema, [names.owner, names.application, names.reader])
     rights = await connection.fetch(LIST_RIGHTS)
-    results = await _check_own(connection, schema, role, rights)
-    if {OWNER, APPLICATION, READER} <= set(role["existing"]):
-        results += await _check_divided(connection, schema, rights)
+    results = await _check_own(connection, schema, role, rights, names)
+    if len(role["existing"]) == 3:
+        results += await _check_divided(connection, schema, rights, names)
     return results
 
 
 async def _check_own(
-    connection: Connection, schema: str, role: Row, rights: Sequence[Row]
+    connection: Connection, schema: str, role: Row, rights: Sequence[Row], names: RoleNames
 ) -> list[CheckResult]:
     name = role["name"]
+
+    def membership(group: str) -> str:
+        first = "" if group in role["existing"] else f"{names.divide()} # then, as a superuser: "
+        return f"{first}GRANT {group} TO {role['quoted_name']};"
+
     if role["is_superuser"] or role["is_owner"]:
-        finding = f"role {name} is {'a superuser' if role['is_superuser'] else 'the owner'}: it could disable the triggers"
-        remedy = f"{_DIVIDE} (then connect programs as a member of {APPLICATION})"
-        return [CheckResult("rights", Severity.NOTE, finding, remedy)]
-    if not role["may_use_schema"]:
-        finding, remedy = (
-            f"role {name} may not use schema {schema}",
-            f"GRANT {APPLICATION} TO {role['quoted_name']};",
-        )
-        return [CheckResult("rights", Severity.ERROR, finding, remedy)]
-    unread = await _missing(connection, schema, name, rights, "reader")
-    if unread:
-        remedy = f"GRANT {READER} TO {role['quoted_name']};"
-        return [CheckResult("rights", Severity.ERROR, f"role {name} may not {_listed(unread)}", remedy)]
-    excess = [row["excess"] for row in await _excess(connection, schema, name, rights) if row["name"] == name]
-    if excess:
+        what = "a superuser" if role["is_superuser"] else "the owner"
+        remedy = f"{names.divide()} # then let programs be members of {names.application}"
         return [
             CheckResult(
-                "rights", Severity.WARNING, f"role {name} {_joined(excess)}: it could do more", _DIVIDE
+                "rights", Severity.NOTE, f"role {name} is {what}: it could disable the triggers", remedy
             )
         ]
+    if not role["may_use_schema"]:
+        finding = f"role {name} may not use schema {schema}"
+        return [CheckResult("rights", Severity.ERROR, finding, membership(names.application))]
+    unread = await _missing(connection, schema, name, rights, "reader")
+    if unread:
+        finding = f"role {name} may not {_listed(unread)}"
+        return [CheckResult("rights", Severity.ERROR, finding, membership(names.reader))]
+    excess = await _excess(connection, schema, rights, replace(names, application=name))
+    own = [row["excess"] for row in excess if row["name"] == name and name != names.reader]
+    if own:
+        finding = f"role {name} {_joined(own)}: it could do more than append"
+        return [CheckResult("rights", Severity.WARNING, finding, names.divide())]
     unwritten = await _missing(connection, schema, name, rights, "application")
     if unwritten:
-        remedy = f"GRANT {APPLICATION} TO {role['quoted_name']}; (if it is to append)"
-        return [CheckResult("rights", Severity.NOTE, f"role {name} may read, and not append", remedy)]
+        finding = f"role {name} may read, and not append"
+        return [CheckResult("rights", Severity.NOTE, finding, membership(names.application))]
     return [CheckResult("rights", Severity.OK, f"role {name} may read and append")]
 
 
-async def _check_divided(connection: Connection, schema: str, rights: Sequence[Row]) -> list[CheckResult]:
-    """Look at the roles of `roles`, which has to be run again after a migration that adds tables."""
+async def _check_divided(
+    connection: Connection, schema: str, rights: Sequence[Row], names: RoleNames
+) -> list[CheckResult]:
+    """Look at the three roles, whose rights have to be divided again after a migration that adds tables."""
     results = []
-    for name, part in ((APPLICATION, "application"), (READER, "reader")):
+    for name, part in ((names.application, "application"), (names.reader, "reader")):
         missing = await _missing(connection, schema, name, rights, part)
         if missing:
             finding = f"role {name} may not {_listed(missing)}"
-            results.append(CheckResult("rights", Severity.ERROR, finding, _DIVIDE))
-    excess = await _excess(connection, schema, APPLICATION, rights)
-    for name, rows in groupby(sorted(excess, key=lambda row: row["name"]), key=lambda row: row["name"]):
+            results.append(CheckResult("rights", Severity.ERROR, finding, names.divide()))
+    excess = await _excess(connection, schema, rights, names)
+    for name, rows in groupby(sorted(excess, key=lambda row: str(row["name"])), key=lambda row: row["name"]):
         finding = f"role {name} {_joined([row['excess'] for row in rows])}: it could do more than its part"
-        results.append(CheckResult("rights", Severity.WARNING, finding, _DIVIDE))
+        results.append(CheckResult("rights", Severity.WARNING, finding, names.divide()))
     return results
 
 
@@ -84,11 +106,10 @@ async def _missing(
     return await connection.fetch(FIND_MISSING_RIGHTS, schema, name, *listed)
 
 
-async def _excess(connection: Connection, schema: str, application: str, rights: Sequence[Row]) -> list[Row]:
-    """Find what the owner, `application` and the reader may do beyond their parts."""
+async def _excess(connection: Connection, schema: str, rights: Sequence[Row], names: RoleNames) -> list[Row]:
     relations = [row["relation"] for row in rights]
     listed = (relations, [row["role"] for row in rights], [", ".join(row["privileges"]) for row in rights])
-    return await connection.fetch(FIND_EXCESS, schema, OWNER, application, READER, *listed)
+    return await connection.fetch(FIND_EXCESS, schema, names.owner, names.application, names.reader, *listed)
 
 
 def _listed(missing: Sequence[Row]) -> str:

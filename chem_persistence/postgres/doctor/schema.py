@@ -31,7 +31,7 @@ async def check_migrations(connection: Connection, schema: str) -> list[CheckRes
     try:
         pending = await pending_migrations(connection, schema, known)
     except MigrationError as error:
-        remedy = "pip install --upgrade chem-persistence (or name the right schema: --schema)"
+        remedy = "pip install --upgrade chem-persistence # or name the right schema: --schema"
         return [CheckResult("schema", Severity.ERROR, str(error), remedy)]
     if len(pending) == len(known):
         finding = f"schema {schema} has no tables of this library"
@@ -109,7 +109,7 @@ def _judge_table(name: str, expected: str, found: str, schema: str) -> list[Chec
             finding = (
                 f"table {name}: column {line.partition(' ')[0]} is not as the migrations made it ({line})"
             )
-            results.append(CheckResult("objects", Severity.ERROR, finding, f"see {SCHEMA_SNAPSHOT.name}"))
+            results.append(CheckResult("objects", Severity.ERROR, finding, f"less {SCHEMA_SNAPSHOT}"))
             continue
         is_there = any(other.startswith(constraint[0]) for other in there)
         finding = f"table {name}: constraint {constraint[1]} is {'another' if is_there else 'missing'}"
@@ -136,8 +136,8 @@ def _lines(table: str) -> list[str]:
 
 
 def _remedy(statement: str, schema: str) -> str:
-    if len(statement) > _LONGEST_REMEDY:
-        return f"run its statement in {SCHEMA_SNAPSHOT}"
+    if len(statement) > _LONGEST_REMEDY or statement.startswith("CREATE OR REPLACE"):  # its lines are its own
+        return f"less {SCHEMA_SNAPSHOT} # run its statement"
     path = "" if schema == "public" else f"SET search_path = {_quoted(schema)}; "
     return f"{path}{' '.join(statement.split())};"
 

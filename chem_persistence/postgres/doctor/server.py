@@ -28,13 +28,13 @@ def judge_server(row: Row) -> list[CheckResult]:
     version = row["server_version"]
     if row["major_version"] < OLDEST_SERVER:
         finding = f"PostgreSQL {version} is too old: the library needs {OLDEST_SERVER} or newer"
-        remedy = f"pg_upgrade to PostgreSQL {OLDEST_SERVER} or newer (pg_dump and restore works too)"
+        remedy = f"pg_upgrade --help # to {OLDEST_SERVER} or newer; or pg_dump, and psql on a new server"
         return [CheckResult("server", Severity.ERROR, finding, remedy)]
     database = '"' + row["database"].replace('"', '""') + '"'
     results = []
     if row["encoding"] != "UTF8":
         finding = f"database {row['database']} is encoded in {row['encoding']}: it cannot hold every text"
-        remedy = "CREATE DATABASE chem ENCODING 'UTF8' TEMPLATE template0; (then pg_dump and restore)"
+        remedy = "CREATE DATABASE chem ENCODING 'UTF8' TEMPLATE template0; -- then pg_dump and restore"
         results.append(CheckResult("server", Severity.ERROR, finding, remedy))
     if row["is_standby"]:
         finding = "this is a standby: it can be read, and appends fail"
@@ -46,7 +46,7 @@ def judge_server(row: Row) -> list[CheckResult]:
         finding = "transactions are read-only: appends fail"
         results.append(CheckResult("server", Severity.ERROR, finding, remedy))
     if row["replication_role"] == "replica":
-        remedy = f"ALTER DATABASE {database} RESET session_replication_role; (or the same of the role)"
+        remedy = f"ALTER DATABASE {database} RESET session_replication_role; -- or of the role"
         finding = "session_replication_role is replica: the triggers that guard history do not fire"
         results.append(CheckResult("triggers", Severity.ERROR, finding, remedy))
     for setting, harm in _HARMFUL.items():

@@ -26,10 +26,10 @@ async def check_wraparound(connection: Connection) -> list[CheckResult]:
         if row["age"] > 2 * row["forced_at"]:  # autovacuum was due at half of that, and has not done it
             severity = Severity.ERROR if row["age"] > LAST_ID / 2 else Severity.WARNING
             finding = (
-                f"the oldest transaction ids of database {row['database']} are {row['age']:,} old; "
+                f"the oldest {row['kind']} ids of database {row['database']} are {row['age']:,} old; "
                 f"at {LAST_ID:,} the server takes no more appends"
             )
-            remedy = f"vacuumdb --all --freeze (as a superuser; database {row['database']} first)"
+            remedy = "vacuumdb --all --freeze # as a superuser"
             results.append(CheckResult("wraparound", severity, finding, remedy))
     used = max((row["age"] for row in rows), default=0) / LAST_ID
     return results or [

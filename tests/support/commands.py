@@ -1,0 +1,36 @@
+"""The command line, as a person types it: in a process of its own."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["COMMAND", "command", "command_environment"]
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-W", "error", "-m", "chem_persistence"]
+
+
+def command_environment(**variables: str) -> dict[str, str]:
+    """Give an environment in which no database is named and nothing says what a terminal is like."""
+    left_out = {"DATABASE_URL", "COLUMNS", "NO_COLOR", "FORCE_COLOR"}
+    kept = {key: value for key, value in os.environ.items() if key not in left_out}
+    return kept | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])} | variables
+
+
+async def command(
+    *arguments: object, cwd: Path | None = None, variables: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run it to its end."""
+    return await asyncio.to_thread(
+        subprocess.run,
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        env=command_environment(**(variables or {})),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
