@@ -23,7 +23,17 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
+from chem_persistence.domain.flow_summary import FlowState, FlowSummary
 from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
+from chem_persistence.domain.provenance import ArtifactConsumer, ArtifactProducer, Lineage, RelatedArtifact
+from chem_persistence.domain.statistics import (
+    ArtifactStatistics,
+    FailureStatistics,
+    HourlyThroughput,
+    Statistics,
+    StepStatistics,
+)
+from chem_persistence.domain.step_execution import StepExecution, StepExecutionError
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
 from chem_persistence.engine.step import BlockingStep, Step, StepContext
@@ -69,11 +79,16 @@ from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.flow_repository import PgFlowRepository
 from chem_persistence.postgres.pg_transaction import PgTransaction
 from chem_persistence.postgres.pool import PoolProvider, build_dev_pool_from_env, build_pool
+from chem_persistence.postgres.read_models import PgReadModels
+from chem_persistence.postgres.rebuild import Projection, Rebuild
 
 __all__ = [
     "Artifact",
+    "ArtifactConsumer",
     "ArtifactCorrupt",
     "ArtifactNotFound",
+    "ArtifactProducer",
+    "ArtifactStatistics",
     "ArtifactTooLarge",
     "BlockingStep",
     "BranchCreated",
@@ -86,6 +101,7 @@ __all__ = [
     "EventReader",
     "EventStore",
     "EventTransaction",
+    "FailureStatistics",
     "FlowAlreadyCompleted",
     "FlowAwaitsUser",
     "FlowBuilder",
@@ -100,6 +116,9 @@ __all__ = [
     "FlowInstance",
     "FlowNotCompleted",
     "FlowRepository",
+    "FlowState",
+    "FlowSummary",
+    "HourlyThroughput",
     "InMemoryEventStore",
     "InMemoryFlowRepository",
     "InMemoryTransaction",
@@ -107,17 +126,25 @@ __all__ = [
     "InvalidDatabaseUrl",
     "InvalidDefinition",
     "InvalidPayload",
+    "Lineage",
     "MigrationError",
     "PgEventStore",
     "PgFlowRepository",
+    "PgReadModels",
     "PgTransaction",
     "PoolProvider",
+    "Projection",
     "PropertyPreferenceAssigned",
+    "Rebuild",
+    "RelatedArtifact",
     "RetryScheduled",
+    "Statistics",
     "Step",
     "StepContext",
     "StepDefinition",
     "StepError",
+    "StepExecution",
+    "StepExecutionError",
     "StepFailed",
     "StepFinished",
     "StepKind",
@@ -125,6 +152,7 @@ __all__ = [
     "StepSignal",
     "StepSlot",
     "StepStarted",
+    "StepStatistics",
     "StepStatus",
     "StoreClosed",
     "StoreError",

@@ -26,8 +26,8 @@ _PARTS = (  # each may name what the parts before it create
     DESCRIBE_SCHEMA_TABLES,
     DESCRIBE_SCHEMA_COLUMNS,
     DESCRIBE_SCHEMA_CONSTRAINTS,
-    DESCRIBE_SCHEMA_INDEXES,
     DESCRIBE_SCHEMA_VIEWS,
+    DESCRIBE_SCHEMA_INDEXES,
     DESCRIBE_SCHEMA_FUNCTIONS,
     DESCRIBE_SCHEMA_TRIGGERS,
 )
@@ -37,7 +37,7 @@ async def describe_schema(connection: Connection, schema: str) -> str:
     """Write the statements that make an empty schema like this one; a schema that is not there has none.
 
     The text is the same on PostgreSQL 15 to 18, in a schema of any name, and in whatever order the parts were made.
-    It holds tables, sequences, constraints, indexes, views, functions and triggers, without those of extensions;
+    It holds tables, sequences, constraints, views, indexes, functions and triggers, without those of extensions;
     owners, rights, comments and rows are left out.
     """
     return "\n".join(f"{statement};\n" for statement in await describe_statements(connection, schema))

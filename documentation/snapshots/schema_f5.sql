@@ -98,9 +98,30 @@ ALTER TABLE flow_snapshots ALTER COLUMN state SET STORAGE EXTERNAL;
 ALTER TABLE workflow_step_artifacts ADD CONSTRAINT workflow_step_artifacts_producer_fkey
     FOREIGN KEY (flow_id, produced_in_seq) REFERENCES event_log(flow_id, seq);
 
-CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
+CREATE MATERIALIZED VIEW artifact_statistics AS
+ SELECT sha256(convert_to(artifact.kind, 'UTF8'::name)) AS key,
+    artifact.kind,
+    count(*) AS artifacts,
+    sum(COALESCE(pg_column_size(artifact.payload)::bigint, pg_column_size(artifact.content)::bigint, chunks.bytes, 0::bigint))::bigint AS stored_bytes
+   FROM workflow_step_artifacts artifact
+     LEFT JOIN ( SELECT chunk.upload_id,
+            sum(pg_column_size(chunk.content)) AS bytes
+           FROM workflow_step_artifact_chunks chunk
+          GROUP BY chunk.upload_id) chunks ON chunks.upload_id = artifact.upload_id
+  GROUP BY artifact.kind;
 
-CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts) WHERE version = 0;
+CREATE MATERIALIZED VIEW failure_statistics AS
+ SELECT sha256(convert_to(jsonb_build_array(failure.step_id, failure.error_class)::text, 'UTF8'::name)) AS key,
+    failure.step_id,
+    failure.error_class,
+    count(*) AS failures,
+    count(DISTINCT event.flow_id) AS flows,
+    max(event.ts) AS last_failed_at
+   FROM event_log event
+     CROSS JOIN LATERAL ( SELECT event.payload ->> 'step_id'::text AS step_id,
+            event.payload #>> '{error,error_class}'::text[] AS error_class) failure
+  WHERE event.event_type = 'stepfailed'::text
+  GROUP BY failure.step_id, failure.error_class;
 
 CREATE VIEW flows AS
  SELECT first_event.flow_id,
@@ -115,7 +136,14 @@ CREATE VIEW flows AS
             WHEN steps.failed > 0 THEN 'failed'::text
             WHEN steps.awaiting_user_input > 0 THEN 'awaiting_user_input'::text
             ELSE 'running'::text
-        END AS state
+        END AS state,
+    steps.cursor,
+    ( SELECT step.step_id
+           FROM workflow_step_executions step
+          WHERE step.flow_id = first_event.flow_id AND step.step_index = steps.cursor) AS current_step,
+    ( SELECT step.error
+           FROM workflow_step_executions step
+          WHERE step.flow_id = first_event.flow_id AND step.step_index = steps.failed_index) AS failure
    FROM event_log first_event
      CROSS JOIN LATERAL ( SELECT event.ts,
             event.version
@@ -128,10 +156,99 @@ CREATE VIEW flows AS
           WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcompleted'::text) completion
      CROSS JOIN LATERAL ( SELECT count(*) FILTER (WHERE step.status = 'finished'::text) AS finished,
             count(*) FILTER (WHERE step.status = 'failed'::text) AS failed,
-            count(*) FILTER (WHERE step.status = 'awaiting_user_input'::text) AS awaiting_user_input
-           FROM workflow_step_executions step
-          WHERE step.flow_id = first_event.flow_id) steps
+            count(*) FILTER (WHERE step.status = 'awaiting_user_input'::text) AS awaiting_user_input,
+            count(*) FILTER (WHERE step.finished_so_far = (step.step_index + 1)) AS cursor,
+            max(step.step_index) FILTER (WHERE step.status = 'failed'::text) AS failed_index
+           FROM ( SELECT execution.step_index,
+                    execution.status,
+                    count(*) FILTER (WHERE execution.status = 'finished'::text) OVER (ORDER BY execution.step_index) AS finished_so_far
+                   FROM workflow_step_executions execution
+                  WHERE execution.flow_id = first_event.flow_id) step) steps
   WHERE first_event.version = 0;
+
+CREATE MATERIALIZED VIEW hourly_throughput AS
+ SELECT bucket.hour,
+    count(*) AS events,
+    count(*) FILTER (WHERE event.version = 0) AS flows_started,
+    count(*) FILTER (WHERE event.event_type = 'flowcompleted'::text) AS flows_completed,
+    count(*) FILTER (WHERE event.event_type = 'stepfinished'::text) AS steps_finished,
+    count(*) FILTER (WHERE event.event_type = 'stepfailed'::text) AS steps_failed,
+    count(*) FILTER (WHERE event.event_type = 'retryscheduled'::text) AS retries
+   FROM event_log event
+     CROSS JOIN LATERAL ( SELECT date_trunc('hour'::text, event.ts, 'UTC'::text) AS hour) bucket
+  GROUP BY bucket.hour;
+
+CREATE MATERIALIZED VIEW statistics_refresh AS
+ SELECT true AS refreshed,
+    now() AS refreshed_at;
+
+CREATE VIEW step_execution_errors AS
+ SELECT failure.flow_id,
+    failure.version,
+    failure.seq,
+    (failure.payload ->> 'step_index'::text)::bigint AS step_index,
+    failure.payload ->> 'step_id'::text AS step_id,
+    attempts.started AS attempt,
+    failure.ts AS failed_at,
+    failure.payload ->> 'fingerprint'::text AS fingerprint,
+    failure.payload -> 'error'::text AS error
+   FROM event_log failure
+     CROSS JOIN LATERAL ( SELECT count(*) AS started
+           FROM event_log event
+          WHERE event.flow_id = failure.flow_id AND event.version < failure.version AND event.event_type = 'stepstarted'::text AND (event.payload -> 'step_index'::text) = (failure.payload -> 'step_index'::text)) attempts
+  WHERE failure.event_type = 'stepfailed'::text;
+
+CREATE MATERIALIZED VIEW step_statistics AS
+ SELECT sha256(convert_to(step.step_id, 'UTF8'::name)) AS key,
+    step.step_id,
+    step.executions,
+    step.finished,
+    step.attempts,
+    COALESCE(setback.failures, 0::bigint) AS failures,
+    COALESCE(setback.retries, 0::bigint) AS retries,
+    COALESCE(setback.failures, 0::bigint)::double precision / NULLIF(step.attempts, 0)::double precision AS failure_rate,
+    step.mean AS mean_seconds,
+    step.percentiles[1] AS p50_seconds,
+    step.percentiles[2] AS p90_seconds,
+    step.percentiles[3] AS p99_seconds,
+    step.longest AS longest_seconds
+   FROM ( SELECT timed.step_id,
+            count(*) AS executions,
+            count(timed.seconds) AS finished,
+            sum(timed.attempts) AS attempts,
+            avg(timed.seconds) AS mean,
+            percentile_cont('{0.5,0.9,0.99}'::double precision[]) WITHIN GROUP (ORDER BY timed.seconds) AS percentiles,
+            max(timed.seconds) AS longest
+           FROM ( SELECT execution.step_id,
+                    execution.attempts,
+                        CASE execution.status
+                            WHEN 'finished'::text THEN EXTRACT(epoch FROM execution.finished_at - execution.started_at)::double precision
+                            ELSE NULL::double precision
+                        END AS seconds
+                   FROM workflow_step_executions execution) timed
+          GROUP BY timed.step_id) step
+     LEFT JOIN ( SELECT event.payload ->> 'step_id'::text AS step_id,
+            count(*) FILTER (WHERE event.event_type = 'stepfailed'::text) AS failures,
+            count(*) FILTER (WHERE event.event_type = 'retryscheduled'::text) AS retries
+           FROM event_log event
+          WHERE event.event_type = ANY (ARRAY['stepfailed'::text, 'retryscheduled'::text])
+          GROUP BY (event.payload ->> 'step_id'::text)) setback ON setback.step_id = step.step_id;
+
+CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (key);
+
+CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
+
+CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts) WHERE version = 0;
+
+CREATE INDEX event_log_setback_idx ON event_log USING btree (event_type, seq, flow_id) WHERE event_type = ANY (ARRAY['stepfailed'::text, 'retryscheduled'::text, 'userinteractionrequested'::text]);
+
+CREATE UNIQUE INDEX failure_statistics_key ON failure_statistics USING btree (key);
+
+CREATE UNIQUE INDEX hourly_throughput_key ON hourly_throughput USING btree (hour);
+
+CREATE UNIQUE INDEX statistics_refresh_key ON statistics_refresh USING btree (refreshed);
+
+CREATE UNIQUE INDEX step_statistics_key ON step_statistics USING btree (key);
 
 CREATE OR REPLACE FUNCTION append_events(flow_ids uuid[], versions integer[], event_ids uuid[], times timestamp with time zone[], event_types text[], payloads text[], event_metadata text[], chain_hashes bytea[], first_versions integer[], previous_hashes bytea[], artifact_hashes text[], artifact_kinds text[], artifact_payloads text[], artifact_contents bytea[], artifact_media_types text[], artifact_metadata text[], artifact_flow_ids uuid[], artifact_versions integer[], retry_flow_ids uuid[], retry_step_ids text[], retry_counts bigint[], step_flow_ids uuid[], step_indexes bigint[], step_ids text[], step_statuses text[], step_attempts integer[], step_retry_counts bigint[], step_fingerprints text[], step_started_at timestamp with time zone[], step_finished_at timestamp with time zone[], step_errors text[], patience text)
  RETURNS TABLE(stored_flow_id uuid, stored_version integer, stored_seq bigint)

@@ -49,6 +49,9 @@ $$;
 CREATE PROCEDURE nothing() LANGUAGE plpgsql AS $$ BEGIN NULL; END $$;
 CREATE VIEW parents WITH (security_barrier = true) AS
     SELECT odd.id AS id, child.born AS born FROM "Odd name" AS odd JOIN child ON child.parent = odd.id;
+CREATE MATERIALIZED VIEW kept WITH (fillfactor = 90) AS
+    SELECT odd.id AS id, child.born AS born FROM "Odd name" AS odd JOIN child ON child.parent = odd.id;
+CREATE UNIQUE INDEX kept_key ON kept (id);
 CREATE TRIGGER always_note BEFORE INSERT ON child FOR EACH ROW WHEN (NEW.parent > 1) EXECUTE FUNCTION note();
 CREATE TRIGGER never_note AFTER UPDATE OF born ON child FOR EACH ROW EXECUTE FUNCTION note();
 CREATE TRIGGER replica_note AFTER DELETE ON child FOR EACH ROW EXECUTE FUNCTION note();
@@ -112,6 +115,8 @@ async def test_a_schema_with_one_of_everything_is_described_so_that_it_can_be_ma
         "NULLS NOT DISTINCT",
         "EXCLUDE USING gist",
         "security_barrier=true",
+        "CREATE MATERIALIZED VIEW kept WITH (fillfactor=90)",
+        "CREATE UNIQUE INDEX kept_key",
         "SECURITY DEFINER",
         "PROCEDURE nothing()",
         "ENABLE ALWAYS TRIGGER always_note",
@@ -134,6 +139,8 @@ async def test_a_schema_with_one_of_everything_is_described_so_that_it_can_be_ma
         "ALTER SEQUENCE event_log_seq_seq CACHE 32",
         "DROP INDEX event_log_first_event_idx",
         "DROP VIEW flows",
+        "DROP MATERIALIZED VIEW hourly_throughput",
+        "DROP INDEX hourly_throughput_key",
         "CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'",
     ],
 )
@@ -141,7 +148,7 @@ async def test_a_change_by_hand_shows(migrated: Connection, change: str) -> None
     before = await describe_schema(migrated, "public")
     async with migrated.transaction():
         if "UNLOGGED" in change:  # a logged table may not refer to an unlogged one
-            await migrated.execute("DROP TABLE workflow_step_artifacts")
+            await migrated.execute("DROP TABLE workflow_step_artifacts CASCADE")
             before = await describe_schema(migrated, "public")
         await migrated.execute(change)
         assert await describe_schema(migrated, "public") != before

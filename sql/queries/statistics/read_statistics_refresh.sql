@@ -1,0 +1,3 @@
+-- Read when the figures were refreshed.
+SELECT refreshed_at
+FROM statistics_refresh

@@ -1,0 +1,2 @@
+-- Refresh artifact_statistics, blocking no reader.
+REFRESH MATERIALIZED VIEW CONCURRENTLY artifact_statistics

@@ -1,0 +1,2 @@
+-- Refresh hourly_throughput, blocking no reader.
+REFRESH MATERIALIZED VIEW CONCURRENTLY hourly_throughput
