@@ -65,6 +65,8 @@ from chem_persistence.errors import (
 from chem_persistence.memory.event_store import InMemoryEventStore
 from chem_persistence.memory.flow_repository import InMemoryFlowRepository
 from chem_persistence.memory.transaction import InMemoryTransaction
+from chem_persistence.pages.flow_page import flow_page
+from chem_persistence.pages.page_limits import PageLimits
 from chem_persistence.ports import (
     Clock,
     ConnectionProvider,
@@ -128,6 +130,7 @@ __all__ = [
     "InvalidPayload",
     "Lineage",
     "MigrationError",
+    "PageLimits",
     "PgEventStore",
     "PgFlowRepository",
     "PgReadModels",
@@ -171,6 +174,7 @@ __all__ = [
     "content_hash",
     "embedded_postgres",
     "event_metadata",
+    "flow_page",
 ]
 
 logging.getLogger(__name__).addHandler(

@@ -1,0 +1,30 @@
+"""One flow as one page: HTML that holds all it needs, runs nothing of what it shows, and asks nobody for anything."""
+
+from uuid import UUID
+
+from chem_persistence.clock import SystemClock
+from chem_persistence.pages.gathering import gather_flow
+from chem_persistence.pages.page import render_page
+from chem_persistence.pages.page_limits import PageLimits
+from chem_persistence.ports import Clock, EventStore
+
+__all__ = ["flow_page"]
+
+
+async def flow_page(
+    store: EventStore, flow_id: UUID, *, limits: PageLimits | None = None, clock: Clock | None = None
+) -> str:
+    """Give a flow's page: its timeline, events, artifacts and molecules, as UTF-8 text to write into an `.html` file.
+
+    The page is what the store held when it was read; `clock` says when that was. Molecules are drawn where RDKit is
+    installed (extra `chem`). An artifact that is missing, corrupt or above a limit is shown as such.
+
+    Raises:
+        InvalidArgument: the store has no event of such a flow.
+        UnreadableEvent: an event does not decode, or is missing.
+        StoreUnavailable: the store cannot be reached.
+    """
+    view = await gather_flow(
+        store, flow_id, seen_at=(clock or SystemClock()).now(), limits=limits or PageLimits()
+    )
+    return render_page(view)

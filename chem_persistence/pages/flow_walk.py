@@ -1,0 +1,123 @@
+"""What a page keeps of a flow's events while it reads them one after another."""
+
+from collections import deque
+
+from msgspec.structs import replace
+
+from chem_persistence.codec import encode_kind, encode_metadata
+from chem_persistence.domain.canonical import canonical_json
+from chem_persistence.domain.chain import GENESIS, link
+from chem_persistence.domain.events import FlowCompleted, FlowEvent, FlowInitialized
+from chem_persistence.pages.event_summary import event_step, event_summary, named_artifacts
+from chem_persistence.pages.flow_view import Attribution, EventView, NoPreview
+from chem_persistence.pages.json_text import json_text
+from chem_persistence.pages.page_limits import PageLimits
+from chem_persistence.pages.step_tracks import StepTracks
+from chem_persistence.pages.wording import short
+
+__all__ = ["FlowWalk"]
+
+MOST_ATTRIBUTIONS = 50
+
+
+class FlowWalk:
+    """Takes a flow's events in order; its memory is bounded by the limits, not by the flow's length.
+
+    Only the hashes that the events name, 64 characters each, are all kept.
+    """
+
+    def __init__(self, limits: PageLimits) -> None:
+        self.first: FlowEvent | None = None
+        self.last: FlowEvent | None = None
+        self.definition_hash: str | None = None
+        self.step_count: int | None = None
+        self.flow_fingerprint: str | None = None
+        self.link = GENESIS
+        self.tracks = StepTracks(limits)
+        self.named: dict[str, tuple[int, str]] = {}
+        self.attributions: list[Attribution] = []
+        self.attribution_count = 0
+        self._limits = limits
+        self._begin: list[EventView] = []
+        self._end: deque[EventView] = deque(maxlen=limits.events // 2)
+
+    def take(self, event: FlowEvent) -> None:
+        """Go on with the next event."""
+        self.first = self.first or event
+        self.last = event
+        payload, metadata = encode_kind(event.kind)[0], encode_metadata(event.metadata)
+        self.link = link(
+            self.link,
+            flow_id=event.flow_id,
+            version=event.version,
+            event_id=event.event_id,
+            ts=event.ts,
+            payload=payload,
+            metadata=metadata,
+        )
+        self.tracks.take(event)
+        self._note(event)
+        self._attribute(event)
+        is_of_the_begin = len(self._begin) < self._limits.events - self._limits.events // 2
+        (self._begin if is_of_the_begin else self._end).append(self._view(event, payload, metadata))
+
+    def events(self) -> tuple[EventView, ...]:
+        """Give the events that are listed; payloads above what all may have together are left out."""
+        left = self._limits.embedded
+        listed = []
+        for event in (*self._begin, *self._end):
+            left -= sum(len(getattr(part, "text", "")) for part in (event.payload, event.metadata))
+            if left >= 0:
+                listed.append(event)
+                continue
+            left_out = NoPreview("left out: the page's limit for all events is used up")
+            listed.append(replace(event, payload=left_out, metadata=None))
+        return tuple(listed)
+
+    def _view(self, event: FlowEvent, payload: bytes, metadata: bytes) -> EventView:
+        return EventView(
+            version=event.version,
+            seq=event.seq,
+            event_id=event.event_id,
+            ts=event.ts,
+            event_type=event.event_type,
+            variant=event.variant,
+            step=event_step(event.kind),
+            summary=event_summary(event.kind),
+            who=_who(event),
+            payload=json_text(payload, self._limits.text),
+            metadata=json_text(metadata, self._limits.text) if event.metadata else None,
+            artifacts=tuple(artifact_hash for artifact_hash, _ in named_artifacts(event.kind)),
+            link=self.link.hex(),
+        )
+
+    def _note(self, event: FlowEvent) -> None:
+        for artifact_hash, role in named_artifacts(event.kind):
+            self.named.setdefault(artifact_hash, (event.version, role))
+        if isinstance(event.kind, FlowInitialized):
+            self.definition_hash, self.step_count = event.kind.definition_hash, event.kind.step_count
+        elif isinstance(event.kind, FlowCompleted):
+            self.flow_fingerprint = event.kind.flow_fingerprint
+
+    def _attribute(self, event: FlowEvent) -> None:
+        """Join the event to those before it that the same person caused for the same reason."""
+        who, why = _who(event), _text(event, "reason")
+        if not who and not why:
+            return
+        last = self.attributions[-1] if self.attributions else None
+        if last and (last.who, last.why, last.last) == (who, why, event.version - 1):
+            self.attributions[-1] = replace(last, last=event.version)
+            return
+        self.attribution_count += 1
+        if len(self.attributions) < MOST_ATTRIBUTIONS:
+            self.attributions.append(Attribution(who, why, event.version, event.version))
+
+
+def _who(event: FlowEvent) -> str:
+    given = [_text(event, key) for key in ("actor", "on_behalf_of")]
+    return ", on behalf of ".join(name for name in given if name)
+
+
+def _text(event: FlowEvent, key: str) -> str:
+    value = event.metadata.get(key, "")
+    return short(value if isinstance(value, str) else canonical_json(value).decode())

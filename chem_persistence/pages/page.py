@@ -1,0 +1,67 @@
+"""The whole page, from its first letter to its last."""
+
+from collections.abc import Iterator
+
+from chem_persistence.pages.artifact_list import artifact_section
+from chem_persistence.pages.assets import read_asset
+from chem_persistence.pages.event_list import event_section
+from chem_persistence.pages.flow_view import FlowView
+from chem_persistence.pages.heading import page_heading
+from chem_persistence.pages.identity import identity_section
+from chem_persistence.pages.markup import Html, element
+from chem_persistence.pages.molecule_list import molecule_section
+from chem_persistence.pages.timeline import timeline_section
+from chem_persistence.pages.wording import moment
+
+__all__ = ["render_page"]
+
+
+def render_page(view: FlowView) -> str:
+    """Write the page of a flow.
+
+    Its Content-Security-Policy lets a browser load nothing from anywhere, and run and apply nothing but this package's own
+    script and style sheet, known by their hashes: even what had escaped the escaping would not run.
+    """
+    style, script = read_asset("style", "page.css"), read_asset("script", "page.js")
+    policy = (
+        f"default-src 'none'; style-src {style.source}; script-src {script.source}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    head = element(
+        "head",
+        None,
+        element("meta", {"charset": "utf-8"}),
+        element("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
+        element("meta", {"name": "referrer", "content": "no-referrer"}),
+        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+        element("meta", {"name": "color-scheme", "content": "light dark"}),
+        element("link", {"rel": "icon", "href": "data:,"}),  # or a browser asks the server for one
+        element("title", None, f"Flow {view.flow_id}: {view.state.value}"),
+        style.element,
+    )
+    return f"<!doctype html>\n{element('html', {'lang': 'en'}, head, _body(view), script.element)}\n"
+
+
+def _body(view: FlowView) -> Html:
+    sections = list(_sections(view))
+    links = (element("a", {"href": f"#{name}"}, title) for name, title, _ in sections)
+    seen = f"Seen {moment(view.seen_at)}, after event {view.event_count - 1}. Made by chem_persistence."
+    return element(
+        "body",
+        None,
+        element("a", {"class": "skip", "href": "#timeline"}, "Skip to the timeline"),
+        page_heading(view),
+        element("nav", {"aria-label": "Sections"}, *links),
+        element("main", None, *(section for _, _, section in sections)),
+        element("footer", None, element("p", None, seen)),
+    )
+
+
+def _sections(view: FlowView) -> Iterator[tuple[str, str, Html]]:
+    yield "timeline", "Timeline", timeline_section(view)
+    if view.molecules or view.molecule_note:
+        yield "molecules", "Molecules", molecule_section(view)
+    yield "events", "Events", event_section(view)
+    if view.artifact_count:
+        yield "artifacts", "Artifacts", artifact_section(view)
+    yield "identity", "Who, why, and hashes", identity_section(view)

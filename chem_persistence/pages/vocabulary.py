@@ -1,0 +1,35 @@
+"""The elements and attributes that a page is made of: nothing that loads, runs, frames, submits or leads elsewhere."""
+
+import re
+from typing import Final
+
+__all__ = ["ATTRIBUTES", "ELEMENTS", "EMPTY_ELEMENTS", "PATTERNS"]
+
+ELEMENTS: Final = frozenset(
+    re.findall(
+        r"\S+",
+        """a article body button code dd details div dl dt figcaption figure footer h1 h2 h3 h4 head header html img input
+        label li link main meta nav ol option p pre section select span strong summary table tbody td th thead time title tr
+        ul circle line path rect svg text""",
+    )
+)
+
+EMPTY_ELEMENTS: Final = frozenset({"img", "input", "link", "meta"})
+
+ATTRIBUTES: Final = frozenset(
+    re.findall(
+        r"\S+",
+        """alt aria-hidden aria-label aria-labelledby charset class content cx cy d data-kind datetime focusable for height
+        hidden href http-equiv id lang name r rel role rx scope src type value viewBox width x x1 x2 y y1 y2""",
+    )
+)
+
+PATTERNS: Final = {
+    "href": re.compile(r"#[a-z][a-z0-9-]*|data:,"),
+    "src": re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}"),
+    "id": re.compile(r"[a-z][a-z0-9-]*"),
+    "for": re.compile(r"[a-z][a-z0-9-]*"),
+    "class": re.compile(r"[a-z][a-z -]*"),
+    "type": re.compile(r"search|button"),
+}
+"""What an attribute may hold, of those where a browser would act on more than text."""
