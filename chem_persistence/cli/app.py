@@ -11,10 +11,14 @@ import typer
 from chem_persistence.cli.artifact import artifact
 from chem_persistence.cli.diff import diff
 from chem_persistence.cli.doctor import doctor
+from chem_persistence.cli.flows import flows
 from chem_persistence.cli.migrate import migrate
+from chem_persistence.cli.rebuild import rebuild
 from chem_persistence.cli.replay import replay
 from chem_persistence.cli.roles import roles
 from chem_persistence.cli.running import BROKEN_PIPE, ExitCode, close_output, say_error
+from chem_persistence.cli.show import show
+from chem_persistence.cli.stats import refresh, stats
 from chem_persistence.cli.status import status
 from chem_persistence.cli.tail import tail
 from chem_persistence.cli.verify import verify
@@ -31,9 +35,9 @@ app = typer.Typer(
 LOOK, CHECK, OPERATE = "Look", "Check", "Operate"
 
 _COMMANDS: dict[str, list[Callable[..., None]]] = {
-    LOOK: [tail, replay, diff],
+    LOOK: [flows, show, tail, replay, diff, stats],
     CHECK: [doctor, status, verify],
-    OPERATE: [migrate, roles],
+    OPERATE: [migrate, refresh, rebuild, roles],
 }
 for _panel, _commands in _COMMANDS.items():
     for _command in _commands:

@@ -12,7 +12,7 @@ import typer
 
 from chem_persistence.cli.named_flow import find_artifact
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.place import DEFAULT_DATA, Place, open_database
+from chem_persistence.cli.place import Place, open_database
 from chem_persistence.cli.printing import print_json, print_line, shown_bytes
 from chem_persistence.cli.progress import Work
 from chem_persistence.cli.running import ExitCode, run
@@ -43,7 +43,7 @@ def get(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write here, all or nothing.")
     ] = None,
     database_url: DatabaseUrl = None,
-    data: Data = DEFAULT_DATA,
+    data: Data = None,
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:

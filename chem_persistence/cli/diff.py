@@ -10,7 +10,7 @@ import typer
 from chem_persistence.cli.named_flow import find_flow
 from chem_persistence.cli.observed_steps import replay_observed
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.place import DEFAULT_DATA, Place, open_database
+from chem_persistence.cli.place import Place, open_database
 from chem_persistence.cli.printing import column, print_json, print_line, print_table, shown
 from chem_persistence.cli.replay import state_of
 from chem_persistence.cli.running import ExitCode, run
@@ -36,7 +36,7 @@ def diff(
     left: Annotated[str, typer.Argument(metavar="FLOW", help="A flow's id, or its beginning.")],
     right: Annotated[str, typer.Argument(metavar="FLOW", help="The flow to compare it with.")],
     database_url: DatabaseUrl = None,
-    data: Data = DEFAULT_DATA,
+    data: Data = None,
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.place import DEFAULT_DATA, Place, server_url
+from chem_persistence.cli.place import Place, server_url
 from chem_persistence.cli.printing import (
     Cell,
     column,
@@ -27,7 +27,7 @@ __all__ = ["doctor"]
 
 def doctor(
     database_url: DatabaseUrl = None,
-    data: Data = DEFAULT_DATA,
+    data: Data = None,
     schema: Schema = "public",
     pool_size: Annotated[int, typer.Option(min=1, help="Connections in each program's pool.")] = 10,
     processes: Annotated[int, typer.Option(min=1, help="Programs that have a pool.")] = 1,

@@ -1,7 +1,7 @@
 """The command `migrate`."""
 
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.place import DEFAULT_DATA, Place, server_url
+from chem_persistence.cli.place import Place, server_url
 from chem_persistence.cli.printing import print_json, print_line, shown
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.errors import MigrationError
@@ -14,7 +14,7 @@ __all__ = ["migrate"]
 
 def migrate(
     database_url: DatabaseUrl = None,
-    data: Data = DEFAULT_DATA,
+    data: Data = None,
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:

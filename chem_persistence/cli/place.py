@@ -1,5 +1,6 @@
 """Which database a command works on, and a pool on it."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,33 +21,36 @@ DEFAULT_DATA = Path("data", "demo")
 
 
 class Place(msgspec.Struct, frozen=True):
-    """What the options say: a URL, or None; the embedded server's data; the schema of the tables."""
+    """What the options say: a URL, an embedded server's data, neither or one of them; the schema of the tables."""
 
     database_url: str | None
-    data: Path
+    data: Path | None
     schema: str
 
 
 @asynccontextmanager
 async def server_url(place: Place, *, create: bool = False) -> AsyncIterator[str]:
-    """Give the URL of the options, of DATABASE_URL (which is one of them) or of .env, else run the embedded server.
+    """Give the URL of the options, of DATABASE_URL or of .env, else that of the embedded server, which it runs.
 
     Raises:
-        InvalidArgument: no URL is named, and there is no embedded server's data, unless it may be created.
+        InvalidArgument: a URL and data are named; or the data are not there, unless they may be created.
     """
+    if place.database_url is not None and place.data is not None:
+        raise InvalidArgument("--data", "does not go with --database-url")
     url = place.database_url
-    if url is None:
-        url = dotenv_values(Path(".env")).get("DATABASE_URL")
+    if url is None and place.data is None:
+        url = os.environ.get("DATABASE_URL") or dotenv_values(Path(".env")).get("DATABASE_URL")
     if url is not None:
         yield url
         return
-    if not create and not (place.data / "cluster").is_dir():
+    data = place.data or DEFAULT_DATA
+    if not create and not (data / "cluster").is_dir():
         reason = (
-            f"no URL is given, and {place.data} has no embedded server's data: give --database-url, set DATABASE_URL, "
+            f"no URL is given, and {data} has no embedded server's data: give --database-url, set DATABASE_URL, "
             "or make some: chem-persistence demo"
         )
         raise InvalidArgument("database", reason)
-    async with embedded_postgres(place.data) as own:
+    async with embedded_postgres(data) as own:
         yield own
 
 

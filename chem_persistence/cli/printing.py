@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from io import StringIO
 from typing import Any
 
@@ -14,14 +14,14 @@ from rich.text import Text
 
 __all__ = [
     "Cell",
+    "bar",
     "column",
-    "cut",
+    "output_width",
     "print_json",
     "print_line",
     "print_table",
     "shown",
     "shown_bytes",
-    "shown_duration",
     "shown_state",
     "shown_time",
 ]
@@ -54,20 +54,6 @@ def shown_time(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
-def shown_duration(length: timedelta | None) -> str:
-    """Show how long something took, in the unit that it is read in."""
-    if length is None:
-        return ""
-    seconds = length.total_seconds()
-    if abs(seconds) < 1:
-        return f"{seconds * 1000:.1f} ms"
-    if abs(seconds) < 120:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
 def shown_bytes(size: int) -> str:
     """Show a size in the binary unit that it is read in."""
     amount, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
@@ -81,15 +67,27 @@ def shown_state(state: str) -> Text:
     return Text(shown(state), style=_STATE_STYLES.get(state, ""))
 
 
-def cut(text: str, length: int) -> str:
-    """Cut a text that is only there to be recognised."""
-    return text if len(text) <= length else text[: length - 1] + "…"
+def bar(length: float) -> str:
+    """Draw a bar of about so many characters, in characters that the output has."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    return ("━" if encoding.startswith("utf") else "=") * round(length)
 
 
-def column(name: str, *, right: bool = False, fold: bool = False) -> Column:
-    """Describe a column; its cells stay on one line unless they may fold."""
+def output_width(most: int = ENDLESS) -> int:
+    """Give how many characters a line of standard output has, where it is no terminal at most so many."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        return Console(file=sys.stdout).width
+    return most
+
+
+def column(name: str, *, right: bool = False, fold: bool = False, least: int | None = None) -> Column:
+    """Describe a column; its cells stay on one line unless they may fold, and `least` characters of them are kept."""
     return Column(
-        name, justify="right" if right else "left", no_wrap=not fold, overflow="fold" if fold else "ellipsis"
+        name,
+        justify="right" if right else "left",
+        no_wrap=not fold,
+        overflow="fold" if fold else "ellipsis",
+        min_width=least,
     )
 
 

@@ -8,7 +8,7 @@ import typer
 from chem_persistence.cli.named_flow import find_flow
 from chem_persistence.cli.observed_steps import UNNAMED, ObservedFlow, replay_observed
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, FlowName, Schema
-from chem_persistence.cli.place import DEFAULT_DATA, Place, open_database
+from chem_persistence.cli.place import Place, open_database
 from chem_persistence.cli.printing import (
     column,
     print_json,
@@ -32,7 +32,7 @@ def replay(
         typer.Option("--at", metavar="VERSION", help="The state after this event; the first is 0."),
     ] = None,
     database_url: DatabaseUrl = None,
-    data: Data = DEFAULT_DATA,
+    data: Data = None,
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.place import DEFAULT_DATA, Place, server_url
+from chem_persistence.cli.place import Place, server_url
 from chem_persistence.cli.printing import print_json, print_line
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.postgres.pool import PoolProvider, build_pool
@@ -19,7 +19,7 @@ def roles(
     application: Annotated[str, typer.Option(help="The role that reads and appends.")] = APPLICATION,
     reader: Annotated[str, typer.Option(help="The role that reads.")] = READER,
     database_url: DatabaseUrl = None,
-    data: Data = DEFAULT_DATA,
+    data: Data = None,
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:

@@ -1,7 +1,7 @@
 """The command `status`."""
 
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.place import DEFAULT_DATA, Place, server_url
+from chem_persistence.cli.place import Place, server_url
 from chem_persistence.cli.printing import (
     Cell,
     column,
@@ -21,7 +21,7 @@ __all__ = ["status"]
 
 def status(
     database_url: DatabaseUrl = None,
-    data: Data = DEFAULT_DATA,
+    data: Data = None,
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:

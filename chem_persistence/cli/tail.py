@@ -8,7 +8,7 @@ from rich.text import Text
 
 from chem_persistence.cli.named_flow import find_flow
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.place import DEFAULT_DATA, Place, open_database
+from chem_persistence.cli.place import Place, open_database
 from chem_persistence.cli.printing import print_json, print_line, shown, shown_time
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.cli.said import said
@@ -28,7 +28,7 @@ def tail(
         float, typer.Option(min=0.05, help="Seconds between two looks, when it follows.")
     ] = 1.0,
     database_url: DatabaseUrl = None,
-    data: Data = DEFAULT_DATA,
+    data: Data = None,
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from chem_persistence.anchors import read_anchors, writing_anchors
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.place import DEFAULT_DATA, Place, open_database
+from chem_persistence.cli.place import Place, open_database
 from chem_persistence.cli.printing import print_json, print_line, shown
 from chem_persistence.cli.progress import Work
 from chem_persistence.cli.running import ExitCode, run
@@ -39,7 +39,7 @@ def verify(
     write_anchors: Annotated[Path | None, typer.Option(help="Write the heads of all sound flows.")] = None,
     sign_with: Annotated[Path | None, typer.Option(help="Sign them: PEM, Ed25519.")] = None,
     database_url: DatabaseUrl = None,
-    data: Data = DEFAULT_DATA,
+    data: Data = None,
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:

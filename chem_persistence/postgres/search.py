@@ -7,12 +7,13 @@ from uuid import UUID
 
 import msgspec
 
-from chem_persistence.errors import ArtifactNotFound
+from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound
 from chem_persistence.ports import ConnectionProvider
+from chem_persistence.postgres.rows import Row
 from chem_persistence.postgres.session import call
-from chem_persistence.postgres.statements import DESCRIBE_ARTIFACT, FIND_ARTIFACTS, FIND_FLOWS
+from chem_persistence.postgres.statements import DESCRIBE_ARTIFACTS, FIND_ARTIFACTS, FIND_FLOWS
 
-__all__ = ["ArtifactDescription", "describe_artifact", "find_artifacts", "find_flows"]
+__all__ = ["ArtifactDescription", "describe_artifact", "describe_artifacts", "find_artifacts", "find_flows"]
 
 
 class ArtifactDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,9 +56,29 @@ async def describe_artifact(provider: ConnectionProvider, artifact_hash: str) ->
         ArtifactNotFound: the store has none with this hash.
         StoreUnavailable, StoreError: the artifacts could not be read.
     """
-    rows = await call(provider, lambda connection: connection.fetch(DESCRIBE_ARTIFACT, artifact_hash))
-    if not rows:
+    found = await describe_artifacts(provider, [artifact_hash])
+    if artifact_hash not in found:
         raise ArtifactNotFound(artifact_hash)
-    (row,) = rows
-    values = dict(row) | {"metadata": msgspec.json.decode(row["metadata"])}
-    return ArtifactDescription(**values)
+    return found[artifact_hash]
+
+
+async def describe_artifacts(
+    provider: ConnectionProvider, artifact_hashes: Sequence[str]
+) -> Mapping[str, ArtifactDescription]:
+    """Describe those of the artifacts that are stored, by their hashes.
+
+    Raises:
+        StoreUnavailable, StoreError: the artifacts could not be read.
+    """
+    rows = await call(
+        provider, lambda connection: connection.fetch(DESCRIBE_ARTIFACTS, list(artifact_hashes))
+    )
+    return {row["hash"]: _description(row) for row in rows}
+
+
+def _description(row: Row) -> ArtifactDescription:
+    try:
+        metadata = msgspec.json.decode(row["metadata"] or b"")
+    except msgspec.DecodeError as error:
+        raise ArtifactCorrupt(row["hash"], f"its metadata are no JSON: {error}") from error
+    return ArtifactDescription(**dict(row) | {"metadata": metadata})

@@ -115,7 +115,7 @@ DESCRIBE_DATABASE = statement("status/describe_database")
 FIND_NEWEST_FLOW = statement("status/find_newest_flow")
 MEASURE_RELATIONS = statement("status/measure_relations")
 
-DESCRIBE_ARTIFACT = statement("search/describe_artifact")
+DESCRIBE_ARTIFACTS = statement("search/describe_artifacts")
 FIND_ARTIFACTS = statement("search/find_artifacts")
 FIND_FLOWS = statement("search/find_flows")
 
