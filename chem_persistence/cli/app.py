@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from chem_persistence.cli.artifact import artifact
+from chem_persistence.cli.demo import demo
 from chem_persistence.cli.diff import diff
 from chem_persistence.cli.doctor import doctor
 from chem_persistence.cli.flows import flows
@@ -32,9 +33,10 @@ app = typer.Typer(
     help="The durable, replayable, auditable memory of scientific workflows.",
 )
 
-LOOK, CHECK, OPERATE = "Look", "Check", "Operate"
+BEGIN, LOOK, CHECK, OPERATE = "Begin", "Look", "Check", "Operate"
 
 _COMMANDS: dict[str, list[Callable[..., None]]] = {
+    BEGIN: [demo],
     LOOK: [flows, show, tail, replay, diff, stats],
     CHECK: [doctor, status, verify],
     OPERATE: [migrate, refresh, rebuild, roles],
