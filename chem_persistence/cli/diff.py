@@ -112,8 +112,10 @@ def _print(ids: Sequence[UUID], differences: Sequence[Difference]) -> None:
         )
         for difference in differences
     ]
-    columns = [column(""), column("")]
-    print_table([*columns, column(str(ids[0]), fold=True), column(str(ids[1]), fold=True)], rows)
+    print_line(f"left   {ids[0]}")
+    print_line(f"right  {ids[1]}")
+    print_line("")
+    print_table([column(""), column(""), column("left", fold=True), column("right", fold=True)], rows)
     print_line(f"{len(differences):,} differences")
 
 

@@ -17,6 +17,7 @@ from chem_persistence.cli.printing import (
     print_line,
     print_table,
     shown,
+    shown_ago,
     shown_state,
     shown_time,
 )
@@ -88,9 +89,9 @@ def _print(listed: Sequence[FlowSummary]) -> None:
     if not listed:
         return
     now, is_wide = datetime.now(UTC), output_width() >= WIDE
-    columns = [column("flow", least=36), column("state"), column("steps", right=True), column("began")]
+    columns = [column("flow"), column("state", cut=True), column("steps", right=True), column("began")]
     if is_wide:
-        columns += [column("events", right=True), column("took", right=True), column("failure")]
+        columns += [column("events", right=True), column("took", right=True), column("failure", cut=True)]
     rows: list[list[Cell]] = []
     for flow in listed:
         steps = "?" if flow.step_count is None else str(flow.step_count)
@@ -100,6 +101,6 @@ def _print(listed: Sequence[FlowSummary]) -> None:
             took = duration(flow.last_event_at - flow.started_at)
             row += [shown_time(flow.started_at), str(flow.version), took, shown(failure)]
         else:
-            row.append(f"{duration(now - flow.started_at)} ago")
+            row.append(shown_ago(now - flow.started_at))
         rows.append(row)
     print_table(columns, rows)

@@ -14,7 +14,7 @@ from chem_persistence.postgres.migrations import known_migrations, pending_migra
 from chem_persistence.postgres.pool import PoolProvider, open_pool
 from chem_persistence.postgres.session import call
 
-__all__ = ["DEFAULT_DATA", "Place", "open_database", "server_url"]
+__all__ = ["DEFAULT_DATA", "Place", "environment_url", "open_database", "server_url"]
 
 DEFAULT_DATA = Path("data", "demo")
 """Where `make demo` keeps its embedded server."""
@@ -28,6 +28,11 @@ class Place(msgspec.Struct, frozen=True):
     schema: str
 
 
+def environment_url() -> str | None:
+    """Give the URL that DATABASE_URL or else .env names."""
+    return os.environ.get("DATABASE_URL") or dotenv_values(Path(".env")).get("DATABASE_URL")
+
+
 @asynccontextmanager
 async def server_url(place: Place, *, create: bool = False) -> AsyncIterator[str]:
     """Give the URL of the options, of DATABASE_URL or of .env, else that of the embedded server, which it runs.
@@ -39,7 +44,7 @@ async def server_url(place: Place, *, create: bool = False) -> AsyncIterator[str
         raise InvalidArgument("--data", "does not go with --database-url")
     url = place.database_url
     if url is None and place.data is None:
-        url = os.environ.get("DATABASE_URL") or dotenv_values(Path(".env")).get("DATABASE_URL")
+        url = environment_url()
     if url is not None:
         yield url
         return

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = [
     "print_line",
     "print_table",
     "shown",
+    "shown_ago",
     "shown_bytes",
     "shown_state",
     "shown_time",
@@ -30,6 +31,12 @@ Cell = str | Text
 
 ENDLESS = 10_000
 """The width of what is no terminal: nothing is cut or wrapped there."""
+
+GAP = 2
+"""Between two columns."""
+
+LEAST = 8
+"""A column is not cut to less."""
 
 _STATE_STYLES = {
     "completed": "green",
@@ -67,6 +74,15 @@ def shown_state(state: str) -> Text:
     return Text(shown(state), style=_STATE_STYLES.get(state, ""))
 
 
+def shown_ago(length: timedelta) -> str:
+    """Show how long ago something was, in one unit."""
+    seconds = max(0, round(length.total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
 def bar(length: float) -> str:
     """Draw a bar of about so many characters, in characters that the output has."""
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
@@ -80,28 +96,49 @@ def output_width(most: int = ENDLESS) -> int:
     return most
 
 
-def column(name: str, *, right: bool = False, fold: bool = False, least: int | None = None) -> Column:
-    """Describe a column; its cells stay on one line unless they may fold, and `least` characters of them are kept."""
+def column(name: str, *, right: bool = False, fold: bool = False, cut: bool = False) -> Column:
+    """Describe a column: its cells stay whole and on one line, unless they may fold, or be cut where there is no room."""
     return Column(
         name,
         justify="right" if right else "left",
         no_wrap=not fold,
         overflow="fold" if fold else "ellipsis",
-        min_width=least,
+        min_width=1 if cut or fold else None,
     )
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, heading: bool = True) -> None:
-    """Print a table, cut to a terminal's width; elsewhere whole, unless COLUMNS says how wide that is."""
-    table = Table(*columns, box=None, pad_edge=False, show_header=heading, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    """Print a table, as wide as a terminal at most; elsewhere whole, unless COLUMNS says how wide that is."""
+    table = Table(*columns, box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=heading)
+    table.header_style = "bold"
+    drawn = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    for row in drawn:
+        table.add_row(*row)
+    _fit(table, drawn, output_width())
     _print(table)
 
 
-def print_line(*parts: Cell, error: bool = False) -> None:
-    """Print a line of texts, each in its style; a terminal wraps it between words."""
-    _print(Text.assemble(*(Text(part) if isinstance(part, str) else part for part in parts)), error=error)
+def _fit(table: Table, rows: Sequence[Sequence[Text]], width: int) -> None:
+    """Give each column its width: of those that may fold or be cut, the widest gives way first."""
+    names = [len(str(column.header)) if table.show_header else 0 for column in table.columns]
+    widths = [max([name, *(row[place].cell_len for row in rows)]) for place, name in enumerate(names)]
+    yielding = [place for place, column in enumerate(table.columns) if column.min_width is not None]
+    room = width - GAP * (len(widths) - 1)
+    while yielding and sum(widths) > room:
+        widest = max(yielding, key=lambda place: widths[place])
+        if widths[widest] <= LEAST:
+            break
+        widths[widest] -= 1
+    for column_, own in zip(table.columns, widths, strict=True):
+        column_.width = own
+
+
+def print_line(*parts: Cell, error: bool = False, cut: bool = False) -> None:
+    """Print a line of texts, each in its style; a terminal wraps it between words, or cuts it."""
+    line = Text.assemble(*(Text(part) if isinstance(part, str) else part for part in parts))
+    if cut and sys.stdout.isatty():
+        line.truncate(output_width(), overflow="ellipsis")
+    _print(line, error=error)
 
 
 def print_json(value: Any) -> None:

@@ -114,6 +114,6 @@ def _print(observed: ObservedFlow) -> None:
         )
         for index, slot in enumerate(instance.steps)
     ]
-    columns = [column(" #"), column("step"), column("status"), column("attempts", right=True)]
-    columns += [column("retries", right=True), column("outputs"), column("last error")]
+    columns = [column(" #"), column("step", cut=True), column("status"), column("attempts", right=True)]
+    columns += [column("retries", right=True), column("outputs", cut=True), column("last error", cut=True)]
     print_table(columns, rows)

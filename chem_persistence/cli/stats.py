@@ -1,5 +1,7 @@
 """The commands `stats` and `refresh`."""
 
+from datetime import timedelta
+
 from rich.text import Text
 
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
@@ -16,6 +18,7 @@ from chem_persistence.cli.printing import (
 )
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.domain.statistics import Statistics
+from chem_persistence.pages.wording import duration
 from chem_persistence.postgres.read_models import PgReadModels
 
 __all__ = ["refresh", "stats"]
@@ -87,8 +90,8 @@ def _steps(figures: Statistics) -> None:
         )
         for step in figures.steps
     ]
-    names = ("runs", "finished", "failed", "retried", "median", "90 %", "99 %", "longest")
-    print_table([column("step"), *(column(name, right=True) for name in names)], rows)
+    names = ("runs", "done", "failed", "retried", "median", "90 %", "99 %", "longest")
+    print_table([column("step", cut=True), *(column(name, right=True) for name in names)], rows)
 
 
 def _failures(figures: Statistics) -> None:
@@ -104,7 +107,12 @@ def _failures(figures: Statistics) -> None:
         )
         for failure in figures.failures
     ]
-    columns = [column("failure"), column("times", right=True), column("flows", right=True), column("last")]
+    columns = [
+        column("failure", cut=True),
+        column("times", right=True),
+        column("flows", right=True),
+        column("last"),
+    ]
     print_table(columns, rows)
 
 
@@ -138,6 +146,4 @@ def _artifacts(figures: Statistics) -> None:
 
 
 def _seconds(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return f"{seconds * 1_000:.1f} ms" if seconds < 1 else f"{seconds:,.1f} s"
+    return "" if seconds is None else duration(timedelta(seconds=seconds))

@@ -61,4 +61,5 @@ def _print(events: Iterable[FlowEvent], *, as_json: bool) -> None:
             Text(f"{str(event.flow_id)[:13]} {event.version:>4}  ", style="dim"),
             Text(f"{event.variant} ", style=_STYLES.get(event.variant, "")),
             shown(said(event.kind)),
+            cut=True,
         )

@@ -90,7 +90,7 @@ def _print_attempts(story: FlowStory) -> None:
                 )
             )
     print_line("")
-    columns = [column("#", right=True), column("step"), column("try", right=True), column("", least=width)]
+    columns = [column("#", right=True), column("step", cut=True), column("try", right=True), column("")]
     print_table([*columns, column("took", right=True), column("")], rows)
 
 
@@ -123,7 +123,8 @@ def _print_artifacts(story: FlowStory) -> None:
         rows.append((artifact.hash[:12], shown(what), size, shown(artifact.role)))
     print_line("")
     print_table(
-        [column("artifact", least=12), column("kind"), column("size", right=True), column("is")], rows
+        [column("artifact"), column("kind", cut=True), column("size", right=True), column("is", cut=True)],
+        rows,
     )
 
 
