@@ -44,6 +44,7 @@ def demo(
 
 
 async def _demo(place: Place, html: Path, *, as_json: bool) -> int:
+    html.touch()  # now, and not after the flow, is when to hear that it cannot be written
     if not as_json and place.data is not None:
         print_line(f"an embedded PostgreSQL keeps its data in {place.data}")
     async with (

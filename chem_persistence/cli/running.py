@@ -1,12 +1,13 @@
 """How a command ends: with a documented exit code, and never with a traceback for what is no bug."""
 
+import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from enum import IntEnum
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import anyio
 import typer
@@ -77,6 +78,7 @@ async def _until_signalled(work: Callable[[], Awaitable[int]]) -> int:
         nonlocal code
         async for number in signals:
             code = STOPPED + number
+            asyncio.get_running_loop().set_exception_handler(_say_nothing)
             scope.cancel()
 
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -91,6 +93,10 @@ async def _until_signalled(work: Callable[[], Awaitable[int]]) -> int:
     if failure is not None:
         raise failure
     return code
+
+
+def _say_nothing(_loop: asyncio.AbstractEventLoop, _context: Mapping[str, Any]) -> None:
+    """Leave out what becomes of the driver's own tasks when it is stopped in the middle of one."""
 
 
 def say_error(error: Exception | str) -> None:

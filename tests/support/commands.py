@@ -6,8 +6,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-__all__ = ["COMMAND", "command", "command_environment"]
+import typer
+import typer.main
+from typer.testing import CliRunner
+
+__all__ = ["COMMAND", "command", "command_environment", "command_names", "help_of"]
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-W", "error", "-m", "chem_persistence"]
@@ -34,3 +39,24 @@ async def command(
         timeout=60,
         check=False,
     )
+
+
+def command_names(app: typer.Typer) -> list[str]:
+    """Give the names of all commands, those of groups with the group's."""
+    commands: dict[str, Any] = getattr(typer.main.get_command(app), "commands")  # noqa: B009 - a group's
+    names: list[str] = []
+    for name, found in commands.items():
+        names += [f"{name} {inner}" for inner in getattr(found, "commands", {})] or [name]
+    return names
+
+
+def help_of(app: typer.Typer, name: str) -> str:
+    """Give a command's help, as it is on a wide terminal without colours."""
+    done = CliRunner().invoke(
+        app,
+        [*name.split(), "--help"],
+        prog_name="chem-persistence",
+        env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
+    )
+    assert done.exit_code == 0
+    return done.output.strip()
