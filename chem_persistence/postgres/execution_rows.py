@@ -92,7 +92,8 @@ async def _rebuild(connection: Connection, flow_id: UUID) -> bool:
     if rebuilt == stored:
         return changed
     await connection.execute(WRITE_EXECUTIONS, flow_id, *_columns(list(rebuilt.values())))
-    await connection.execute(DELETE_EXECUTIONS, flow_id, list(stored.keys() - rebuilt.keys()))
+    if strays := list(stored.keys() - rebuilt.keys()):
+        await connection.execute(DELETE_EXECUTIONS, flow_id, strays)
     return True
 
 

@@ -126,44 +126,52 @@ CREATE MATERIALIZED VIEW failure_statistics AS
 CREATE VIEW flows AS
  SELECT first_event.flow_id,
     first_event.ts AS started_at,
-    last_event.ts AS last_event_at,
-    last_event.version + 1 AS version,
-    first_event.payload ->> 'definition_hash'::text AS definition_hash,
-    (first_event.payload ->> 'step_count'::text)::bigint AS step_count,
-    steps.finished AS finished_steps,
-        CASE
-            WHEN completion.events > 0 THEN 'completed'::text
-            WHEN steps.failed > 0 THEN 'failed'::text
-            WHEN steps.awaiting_user_input > 0 THEN 'awaiting_user_input'::text
-            ELSE 'running'::text
-        END AS state,
-    steps.cursor,
-    ( SELECT step.step_id
-           FROM workflow_step_executions step
-          WHERE step.flow_id = first_event.flow_id AND step.step_index = steps.cursor) AS current_step,
-    ( SELECT step.error
-           FROM workflow_step_executions step
-          WHERE step.flow_id = first_event.flow_id AND step.step_index = steps.failed_index) AS failure
-   FROM event_log first_event
-     CROSS JOIN LATERAL ( SELECT event.ts,
-            event.version
+    ( SELECT event.ts
            FROM event_log event
           WHERE event.flow_id = first_event.flow_id
           ORDER BY event.version DESC
-         LIMIT 1) last_event
-     CROSS JOIN LATERAL ( SELECT count(*) AS events
+         LIMIT 1) AS last_event_at,
+    ( SELECT max(event.version) + 1
            FROM event_log event
-          WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcompleted'::text) completion
-     CROSS JOIN LATERAL ( SELECT count(*) FILTER (WHERE step.status = 'finished'::text) AS finished,
-            count(*) FILTER (WHERE step.status = 'failed'::text) AS failed,
-            count(*) FILTER (WHERE step.status = 'awaiting_user_input'::text) AS awaiting_user_input,
-            count(*) FILTER (WHERE step.finished_so_far = (step.step_index + 1)) AS cursor,
-            max(step.step_index) FILTER (WHERE step.status = 'failed'::text) AS failed_index
+          WHERE event.flow_id = first_event.flow_id) AS version,
+    beginning.definition_hash,
+    beginning.step_count,
+    ( SELECT count(*) FILTER (WHERE step.status = 'finished'::text) AS count
+           FROM workflow_step_executions step
+          WHERE step.flow_id = first_event.flow_id) AS finished_steps,
+        CASE
+            WHEN (( SELECT count(*) AS count
+               FROM event_log event
+              WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcompleted'::text)) > 0 THEN 'completed'::text
+            ELSE ( SELECT
+                    CASE
+                        WHEN count(*) FILTER (WHERE step.status = 'failed'::text) > 0 THEN 'failed'::text
+                        WHEN count(*) FILTER (WHERE step.status = 'awaiting_user_input'::text) > 0 THEN 'awaiting_user_input'::text
+                        ELSE 'running'::text
+                    END AS "case"
+               FROM workflow_step_executions step
+              WHERE step.flow_id = first_event.flow_id)
+        END AS state,
+    ( SELECT count(*) FILTER (WHERE step.finished_so_far = (step.step_index + 1)) AS count
            FROM ( SELECT execution.step_index,
+                    count(*) FILTER (WHERE execution.status = 'finished'::text) OVER (ORDER BY execution.step_index) AS finished_so_far
+                   FROM workflow_step_executions execution
+                  WHERE execution.flow_id = first_event.flow_id) step) AS cursor,
+    ( SELECT max(step.step_id) FILTER (WHERE step.status <> 'finished'::text AND step.finished_so_far = step.step_index) AS max
+           FROM ( SELECT execution.step_index,
+                    execution.step_id,
                     execution.status,
                     count(*) FILTER (WHERE execution.status = 'finished'::text) OVER (ORDER BY execution.step_index) AS finished_so_far
                    FROM workflow_step_executions execution
-                  WHERE execution.flow_id = first_event.flow_id) step) steps
+                  WHERE execution.flow_id = first_event.flow_id) step) AS current_step,
+    ( SELECT step.error
+           FROM workflow_step_executions step
+          WHERE step.flow_id = first_event.flow_id AND step.status = 'failed'::text
+          ORDER BY step.step_index DESC
+         LIMIT 1) AS failure
+   FROM event_log first_event
+     CROSS JOIN LATERAL ( SELECT first_event.payload ->> 'definition_hash'::text AS definition_hash,
+            (first_event.payload ->> 'step_count'::text)::bigint AS step_count) beginning
   WHERE first_event.version = 0;
 
 CREATE MATERIALIZED VIEW hourly_throughput AS
@@ -238,7 +246,11 @@ CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (
 
 CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
 
-CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts) WHERE version = 0;
+CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts, flow_id) WHERE version = 0;
+
+CREATE INDEX event_log_input_idx ON event_log USING btree (hashtextextended(COALESCE(payload #>> '{outputs,0}'::text[], payload ->> 'input'::text), 0::bigint)) WHERE event_type = ANY (ARRAY['stepfinished'::text, 'flowinitialized'::text]);
+
+CREATE INDEX event_log_outputs_idx ON event_log USING gin ((payload -> 'outputs'::text) jsonb_path_ops) WHERE event_type = 'stepfinished'::text AND (payload #> '{outputs,1}'::text[]) IS NOT NULL;
 
 CREATE INDEX event_log_setback_idx ON event_log USING btree (event_type, seq, flow_id) WHERE event_type = ANY (ARRAY['stepfailed'::text, 'retryscheduled'::text, 'userinteractionrequested'::text]);
 

@@ -17,6 +17,7 @@ from chem_persistence import (
     MigrationError,
     PgEventStore,
     PgFlowRepository,
+    PgReadModels,
     PoolProvider,
     Step,
     StepContext,
@@ -89,6 +90,7 @@ async def store_history(url: str) -> None:
         provider, flow_id = PoolProvider(pool), new_flow_id()
         await PgEventStore(provider).append_kinds(flow_id, whole_history(artifact), artifacts=[artifact])
         await PgFlowRepository(provider, snapshot_after=1).load(flow_id, None, DEFINITION)
+        await PgReadModels(provider).refresh()
 
 
 class Size(msgspec.Struct):
@@ -162,6 +164,12 @@ READING = [
     "SELECT count(*) FROM workflow_step_executions",
     "SELECT count(*) FROM flow_snapshots",
     "SELECT count(*) FROM flows",
+    "SELECT 1 + count(*) FROM step_execution_errors",
+    "SELECT count(*) FROM step_statistics",
+    "SELECT 1 + count(*) FROM failure_statistics",
+    "SELECT count(*) FROM hourly_throughput",
+    "SELECT count(*) FROM artifact_statistics",
+    "SELECT count(*) FROM statistics_refresh",
     "SELECT count(*) FROM schema_migrations",
 ]
 
@@ -171,6 +179,57 @@ READING = [
 async def test_everybody_reads(lab: Lab, part: str, query: str) -> None:
     async with administrating(lab.urls[part]) as connection:
         assert await connection.fetchval(query) > 0
+
+
+@pytest.mark.parametrize("part", ["application", "reader", "owner"])
+async def test_everybody_asks_the_read_models(lab: Lab, part: str) -> None:
+    async with await build_pool(lab.urls[part], max_size=1) as pool:
+        models = PgReadModels(PoolProvider(pool))
+        (flow,) = await models.flows(limit=1)
+        (output,) = {event.output for event in await models.producers(await an_output(pool))}
+        assert (output, await models.flow(flow.flow_id)) == (0, flow)
+        assert await models.step_executions(flow.flow_id)
+        assert await models.step_errors() == []
+        assert (await models.ancestors(await an_output(pool))).complete
+        assert (await models.statistics()).steps
+        assert (await models.rebuild()).rebuilt == 0
+
+
+async def an_output(pool: "asyncpg.Pool[asyncpg.Record]") -> str:
+    output: str = await pool.fetchval(
+        "SELECT artifact_hash FROM workflow_step_artifacts WHERE kind = 'Molecule' LIMIT 1"
+    )
+    return output
+
+
+async def test_only_the_owner_and_who_is_in_it_refresh(lab: Lab) -> None:
+    for part in ("application", "reader"):
+        async with await build_pool(lab.urls[part], max_size=1) as pool:
+            with pytest.raises(StoreError, match="only the owner") as caught:
+                await PgReadModels(PoolProvider(pool)).refresh()
+            assert caught.value.sqlstate == NOT_PERMITTED
+    async with await build_pool(lab.urls["owner"], max_size=1) as pool:
+        models = PgReadModels(PoolProvider(pool))
+        before = (await models.statistics()).refreshed_at
+        await models.refresh()
+        assert (await models.statistics()).refreshed_at > before
+
+
+async def test_the_application_rebuilds_what_needs_no_delete(lab: Lab) -> None:
+    async with administrating(lab.admin_url) as administrator:
+        await administrator.execute("DELETE FROM workflow_step_executions WHERE step_index = 1")
+    async with await build_pool(lab.urls["application"], max_size=1) as pool:
+        assert (await PgReadModels(PoolProvider(pool)).rebuild()).rebuilt > 0
+    async with administrating(lab.admin_url) as administrator:
+        await administrator.execute(
+            "INSERT INTO workflow_step_executions VALUES (gen_random_uuid(), 0, 'x', 'pending', 0, 0)"
+        )
+    async with await build_pool(lab.urls["application"], max_size=1) as pool:
+        with pytest.raises(StoreError) as caught:
+            await PgReadModels(PoolProvider(pool)).rebuild()
+        assert caught.value.sqlstate == NOT_PERMITTED
+    async with await build_pool(lab.urls["owner"], max_size=1) as pool:
+        assert (await PgReadModels(PoolProvider(pool)).rebuild()).rebuilt == 1
 
 
 FORBIDDEN = [
@@ -208,6 +267,9 @@ FORBIDDEN = [
     "CREATE POLICY mine ON event_log",
     "DROP TABLE event_log CASCADE",
     "DROP VIEW flows",
+    "DROP MATERIALIZED VIEW step_statistics",
+    "REFRESH MATERIALIZED VIEW step_statistics",
+    "REFRESH MATERIALIZED VIEW CONCURRENTLY statistics_refresh",
     "CREATE OR REPLACE VIEW flows AS SELECT 1",
     "CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
     "ALTER FUNCTION refuse_change_of_history() RENAME TO nothing",
@@ -391,7 +453,7 @@ async def test_a_role_that_could_do_more_is_refused_and_nothing_changes(
 
 async def test_roles_for_a_schema_that_was_not_migrated_are_refused(lab: Lab) -> None:
     async with administrating(lab.admin_url) as connection:
-        with pytest.raises(MigrationError, match=r"'elsewhere' lacks event_log, .*migrate it first"):
+        with pytest.raises(MigrationError, match=r"'elsewhere' lacks .*event_log, .*migrate it first"):
             await create_roles(connection, schema="elsewhere", owner="a", application="b", reader="c")
         assert not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'a')")
 

@@ -8,8 +8,9 @@ SELECT flow_id,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
 FROM flows
 WHERE (flows.started_at, flows.flow_id) < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    AND state = 'running' AND NOT EXISTS (SELECT 1 FROM event_log AS event
-        WHERE event.flow_id = flows.flow_id AND event.event_type = 'flowcompleted')
+    AND state = 'running' AND flow_id IN (SELECT first_event.flow_id FROM event_log AS first_event
+        WHERE first_event.version = 0 AND NOT EXISTS (SELECT 1 FROM event_log AS event
+            WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcompleted'))
     AND ($3::text IS NULL OR definition_hash = $3)
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4

@@ -10,12 +10,14 @@ FROM (
         SELECT finished.flow_id, finished.version, finished.event_type,
             (finished.payload ->> 'step_index')::bigint + 1 AS step_index
         FROM event_log AS finished
-        WHERE finished.event_type = 'stepfinished' AND finished.payload -> 'outputs' @> to_jsonb($1::text)
-            AND finished.payload #>> '{outputs,0}' = $1
+        WHERE finished.event_type = 'stepfinished' AND finished.payload #>> '{outputs,0}' = $1
+            AND hashtextextended(coalesce(finished.payload #>> '{outputs,0}', finished.payload ->> 'input'), 0) = hashtextextended($1, 0)
         UNION ALL
         SELECT initialized.flow_id, initialized.version, initialized.event_type, 0
         FROM event_log AS initialized
         WHERE initialized.event_type = 'flowinitialized' AND initialized.payload ->> 'input' = $1
+            AND hashtextextended(coalesce(initialized.payload #>> '{outputs,0}', initialized.payload ->> 'input'), 0)
+                = hashtextextended($1, 0)
     ) AS source
     JOIN event_log AS started ON started.flow_id = source.flow_id AND started.version > source.version
         AND started.event_type = 'stepstarted' AND (started.payload ->> 'step_index')::bigint = source.step_index

@@ -9,7 +9,13 @@ SELECT producer.flow_id, producer.version, producer.seq, producer.event_type,
 FROM (
     SELECT event.flow_id, event.version, event.seq, event.event_type, event.payload, event.ts
     FROM event_log AS event
-    WHERE event.event_type = 'stepfinished' AND event.payload -> 'outputs' @> to_jsonb($1::text)
+    WHERE event.event_type = 'stepfinished' AND event.payload #>> '{outputs,0}' = $1
+        AND hashtextextended(coalesce(event.payload #>> '{outputs,0}', event.payload ->> 'input'), 0) = hashtextextended($1, 0)
+    UNION ALL
+    SELECT event.flow_id, event.version, event.seq, event.event_type, event.payload, event.ts
+    FROM event_log AS event
+    WHERE event.event_type = 'stepfinished' AND event.payload #> '{outputs,1}' IS NOT NULL
+        AND event.payload -> 'outputs' @> to_jsonb($1::text) AND event.payload #>> '{outputs,0}' <> $1
     UNION ALL
     SELECT event.flow_id, event.version, event.seq, event.event_type, event.payload, event.ts
     FROM workflow_step_artifacts AS artifact

@@ -8,13 +8,15 @@ FROM (
     FROM (
         SELECT event.flow_id, event.version, event.event_type, (event.payload ->> 'step_index')::bigint + 1 AS step_index
         FROM event_log AS event
-        WHERE event.event_type = 'stepfinished' AND event.payload -> 'outputs' @> ANY (
-                ARRAY(SELECT to_jsonb(wanted.hash) FROM unnest($1::text[]) AS wanted (hash)))
-            AND event.payload #>> '{outputs,0}' = ANY ($1::text[])
+        WHERE event.event_type = 'stepfinished' AND event.payload #>> '{outputs,0}' = ANY ($1::text[])
+            AND hashtextextended(coalesce(event.payload #>> '{outputs,0}', event.payload ->> 'input'), 0)
+                = ANY (ARRAY(SELECT hashtextextended(wanted.hash, 0) FROM unnest($1::text[]) AS wanted (hash)))
         UNION ALL
         SELECT event.flow_id, event.version, event.event_type, 0
         FROM event_log AS event
         WHERE event.event_type = 'flowinitialized' AND event.payload ->> 'input' = ANY ($1::text[])
+            AND hashtextextended(coalesce(event.payload #>> '{outputs,0}', event.payload ->> 'input'), 0)
+                = ANY (ARRAY(SELECT hashtextextended(wanted.hash, 0) FROM unnest($1::text[]) AS wanted (hash)))
     ) AS source
     JOIN event_log AS finished ON finished.flow_id = source.flow_id AND finished.version > source.version
         AND finished.event_type = 'stepfinished' AND (finished.payload ->> 'step_index')::bigint = source.step_index

@@ -20,9 +20,19 @@ FROM (
                         AND (event.payload ->> 'step_index')::bigint = (finished.payload ->> 'step_index')::bigint - 1
                     ORDER BY event.version DESC LIMIT 1)
             END AS artifact_hash
-        FROM event_log AS finished
-        WHERE finished.event_type = 'stepfinished' AND finished.payload -> 'outputs' @> ANY (
-            ARRAY(SELECT to_jsonb(wanted.hash) FROM unnest($1::text[]) AS wanted (hash)))
+        FROM (
+            SELECT event.flow_id, event.version, event.seq, event.payload
+            FROM event_log AS event
+            WHERE event.event_type = 'stepfinished' AND event.payload #>> '{outputs,0}' = ANY ($1::text[])
+                AND hashtextextended(coalesce(event.payload #>> '{outputs,0}', event.payload ->> 'input'), 0)
+                    = ANY (ARRAY(SELECT hashtextextended(wanted.hash, 0) FROM unnest($1::text[]) AS wanted (hash)))
+            UNION ALL
+            SELECT event.flow_id, event.version, event.seq, event.payload
+            FROM event_log AS event
+            WHERE event.event_type = 'stepfinished' AND event.payload #> '{outputs,1}' IS NOT NULL
+                AND event.payload -> 'outputs'
+                    @> ANY (ARRAY(SELECT to_jsonb(wanted.hash) FROM unnest($1::text[]) AS wanted (hash)))
+        ) AS finished
     ) AS source
     WHERE source.artifact_hash <> ALL ($2::text[])
     ORDER BY source.artifact_hash, source.seq
