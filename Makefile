@@ -12,7 +12,7 @@ SEED ?=
 FAULT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-containers torture bench bench-quick check format snapshot up down build clean
+.PHONY: help demo test test-long test-containers torture bench bench-quick check format snapshot pictures up down build clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ format: $(VENV)/.dev ## format the code
 
 snapshot: $(VENV)/.dev ## write documentation/snapshots/schema_f5.sql from a live database
 	@$(BIN)/python -m tests.support.write_snapshot
+
+pictures: $(VENV)/.dev ## take documentation/pictures/flow_*.png with Chromium
+	@$(BIN)/python -m tests.support.write_pictures
 
 up: ## start PostgreSQL 18 with docker compose, and wait until it is healthy
 	@docker compose up --detach --wait

@@ -8,7 +8,13 @@ import pytest
 
 from chem_persistence import PoolProvider, build_pool
 from tests.support.backends import Backend, memory_backend, postgres_backend
-from tests.support.selection import SUPERUSER_HELP, TLS_HELP, mark_superusers, reasons_to_leave_out
+from tests.support.selection import (
+    BROWSER_HELP,
+    SUPERUSER_HELP,
+    TLS_HELP,
+    mark_superusers,
+    reasons_to_leave_out,
+)
 from tests.support.server import TestServer, check_choices, running_server
 
 if TYPE_CHECKING:
@@ -31,6 +37,7 @@ def started(config: pytest.Config) -> TestServer:
 def pytest_configure(config: pytest.Config) -> None:
     check_choices()
     config.addinivalue_line("markers", f"superuser: {SUPERUSER_HELP}")
+    config.addinivalue_line("markers", f"browser: {BROWSER_HELP}")
     config.addinivalue_line("markers", f"tls: {TLS_HELP}")
 
 

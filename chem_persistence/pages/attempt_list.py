@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from chem_persistence.pages.bars import OUTCOME_CLASSES
-from chem_persistence.pages.flow_view import AttemptView, StepView
+from chem_persistence.pages.flow_view import AttemptOutcome, AttemptView, StepView
 from chem_persistence.pages.markup import Child, Html, element
 from chem_persistence.pages.section import left_out
 from chem_persistence.pages.wording import duration, iso, moment
@@ -23,7 +23,8 @@ def attempt_list(step: StepView) -> Html:
 
 
 def _attempt(attempt: AttemptView) -> Html:
-    took = f" after {duration(attempt.ended - attempt.began)}" if attempt.ended else ""
+    after = "within" if attempt.outcome is AttemptOutcome.INTERRUPTED else "after"
+    took = f" {after} {duration(attempt.ended - attempt.began)}" if attempt.ended else ""
     outcome = element("strong", {"class": OUTCOME_CLASSES[attempt.outcome]}, f"{attempt.outcome.value}{took}")
     began = element("time", {"datetime": iso(attempt.began)}, moment(attempt.began))
     line = element("p", None, f"Attempt {attempt.number}, begun ", began, ": ", outcome)

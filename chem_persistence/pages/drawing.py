@@ -18,7 +18,7 @@ from chem_persistence.pages.flow_view import Ink, MoleculeView
 __all__ = ["draw_molfile", "draw_smiles", "quiet"]
 
 WIDTH, HEIGHT = 300, 200
-LONGEST_TEXT = 100_000
+LONGEST_SMILES, LONGEST_MOLFILE = 2_000, 100_000
 MOST_ATOMS = 150
 
 _COLOURS = {
@@ -47,14 +47,14 @@ def quiet() -> AbstractContextManager[object]:
 
 def draw_smiles(smiles: str, label: str) -> MoleculeView | None:
     """Draw a molecule given as SMILES; None when it is none, or too large to be seen."""
-    if len(smiles) > LONGEST_TEXT:
+    if len(smiles) > LONGEST_SMILES:
         return None
     return _drawn(Chem.MolFromSmiles(smiles), label)
 
 
 def draw_molfile(molfile: str, label: str) -> MoleculeView | None:
     """Draw the first molecule of a molfile or SD file, flat and without the hydrogens that go without saying."""
-    if len(molfile) > LONGEST_TEXT:
+    if len(molfile) > LONGEST_MOLFILE:
         return None
     molecule = Chem.MolFromMolBlock(molfile)
     if molecule is not None:

@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+from anyio import to_thread
+
 from chem_persistence.clock import SystemClock
 from chem_persistence.pages.gathering import gather_flow
 from chem_persistence.pages.page import render_page
@@ -17,7 +19,7 @@ async def flow_page(
     """Give a flow's page: its timeline, events, artifacts and molecules, as UTF-8 text to write into an `.html` file.
 
     The page is what the store held when it was read; `clock` says when that was. Molecules are drawn where RDKit is
-    installed (extra `chem`). An artifact that is missing, corrupt or above a limit is shown as such.
+    installed (extra `chem`). An artifact that is missing, corrupt or above a limit is shown as such. Drawing and writing are done in a worker thread.
 
     Raises:
         InvalidArgument: the store has no event of such a flow.
@@ -27,4 +29,4 @@ async def flow_page(
     view = await gather_flow(
         store, flow_id, seen_at=(clock or SystemClock()).now(), limits=limits or PageLimits()
     )
-    return render_page(view)
+    return await to_thread.run_sync(render_page, view)

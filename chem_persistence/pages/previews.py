@@ -1,5 +1,7 @@
 """The artifacts of a flow, each with as much of it as is safe and small enough to show."""
 
+from anyio import to_thread
+
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical import canonical_json
 from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactTooLarge
@@ -49,7 +51,7 @@ class Previews:
             reason = "was streamed into the store, and is too large to be read whole"
             self._add_unread(artifact_hash, version, role, NoPreview(reason), error.size)
         else:
-            self._molecules.look_into(artifact)
+            await to_thread.run_sync(self._molecules.look_into, artifact)
             self._add_read(artifact, version, role)
 
     def molecules(self) -> tuple[MoleculeView, ...]:

@@ -7,9 +7,10 @@ import os
 import re
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ import msgspec
 __all__ = ["Browser", "browser", "chromium"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+LONGEST_WAIT = 30
+"""Seconds that an answer may take, on a machine with much else to do."""
+
 SWITCHES = re.findall(
     r"\S+",
     """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
@@ -36,6 +40,16 @@ def chromium() -> str | None:
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+ON_3_AND_4 = """
+import fcntl, os, sys
+to, back = (fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3])
+os.dup2(to, 3)
+os.dup2(back, 4)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
+"""Chromium reads commands on descriptor 3 and writes on 4."""
+
+
 class Browser:
     """One page; `requests` are the URLs that it asked for, `complaints` what its console said as a warning or error."""
 
@@ -51,12 +65,21 @@ class Browser:
 
     async def listen(self) -> None:
         """Take what Chromium says, until it ends."""
-        while True:
-            message = msgspec.json.decode((await self._back.readuntil(b"\0"))[:-1])
+        while data := await self._next():
+            message = msgspec.json.decode(data)
             if "id" in message:
                 self._replies.pop(message["id"]).set_result(message)
-            else:
+            elif message.get("sessionId") == self._session:
                 self._note(message["method"], message.get("params", {}))
+
+        for reply in self._replies.values():
+            reply.set_exception(EOFError("Chromium ended"))
+
+    async def _next(self) -> bytes:
+        try:
+            return (await self._back.readuntil(b"\0"))[:-1]
+        except asyncio.IncompleteReadError:
+            return b""
 
     def _note(self, method: str, params: dict[str, Any]) -> None:
         match method:
@@ -81,13 +104,15 @@ class Browser:
             message["sessionId"] = self._session
         reply = self._replies[number] = asyncio.get_running_loop().create_future()
         self._to.write(msgspec.json.encode(message) + b"\0")
-        done = await reply
+        async with asyncio.timeout(LONGEST_WAIT):
+            done = await reply
         assert "error" not in done, done
         result: dict[str, Any] = done["result"]
         return result
 
     async def attach(self) -> None:
-        """Open the page that all else is about."""
+        """Open an empty page; all else is about it from now on."""
+        self.requests, self.complaints, self._session = [], [], None
         target = await self.send("Target.createTarget", url="about:blank")
         attached = await self.send("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
@@ -108,7 +133,8 @@ class Browser:
         await self.send("Emulation.setEmulatedMedia", features=features)
         self._loaded.clear()
         await self.send("Page.navigate", url=page.as_uri())
-        await self._loaded.wait()
+        async with asyncio.timeout(LONGEST_WAIT):
+            await self._loaded.wait()
 
     async def run(self, expression: str) -> Any:
         """Evaluate JavaScript in the page and give its JSON value."""
@@ -135,7 +161,7 @@ class Browser:
 
 @asynccontextmanager
 async def browser() -> AsyncIterator[Browser]:
-    """Start Chromium with a new profile, and end it.
+    """Start Chromium with a new profile, and end it; `attach` opens a page in it.
 
     Raises:
         FileNotFoundError: there is none.
@@ -146,18 +172,9 @@ async def browser() -> AsyncIterator[Browser]:
     in_read, in_write = os.pipe()
     out_read, out_write = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        # Chromium reads commands on descriptor 3 and writes on 4, which the shell puts there
-        command = [
-            "/bin/sh",
-            "-c",
-            f'exec "$@" 3<&{in_read} 4>&{out_write}',
-            "sh",
-            program,
-            *SWITCHES,
-            f"--user-data-dir={profile}",
-        ]
+        command = [sys.executable, "-c", ON_3_AND_4, str(in_read), str(out_write), program]
         process = await asyncio.create_subprocess_exec(
-            *command, pass_fds=(in_read, out_write), stdout=asyncio.subprocess.DEVNULL,
+            *command, *SWITCHES, f"--user-data-dir={profile}", pass_fds=(in_read, out_write), stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         os.close(in_read)
@@ -173,11 +190,11 @@ async def browser() -> AsyncIterator[Browser]:
         page = Browser(asyncio.StreamWriter(writing, protocol, None, loop), reader)
         listening = asyncio.create_task(page.listen())
         try:
-            await page.attach()
             yield page
         finally:
             listening.cancel()
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
             reading.close()
             writing.close()

@@ -1,17 +1,22 @@
-"""Which tests need more than a run has: a superuser's rights, or a server with TLS."""
+"""Which tests need more than a run has: a superuser's rights, a server with TLS, or a browser."""
 
 import os
 from collections.abc import Sequence
 
 import pytest
 
+from tests.support.browser import chromium
 from tests.support.tls import tls_programs
 
-__all__ = ["SUPERUSER_HELP", "TLS_HELP", "mark_superusers", "reasons_to_leave_out"]
+__all__ = ["BROWSER_HELP", "SUPERUSER_HELP", "TLS_HELP", "mark_superusers", "reasons_to_leave_out"]
 
 SUPERUSER_HELP = (
     "changes or inspects what the application role is kept from: the schema, stored rows, other sessions; "
     "left out when CHEM_TEST_ROLE=application"
+)
+BROWSER_HELP = (
+    "looks at a page in Chromium without a window; left out where none is found, or when CHEM_TEST_BROWSER=none; "
+    "CHEM_TEST_BROWSER=chromium (a name or a path) demands it"
 )
 TLS_HELP = "starts a server with TLS; left out where no PostgreSQL with OpenSSL is (CHEM_TEST_TLS_PROGRAMS)"
 
@@ -63,4 +68,6 @@ def reasons_to_leave_out() -> dict[str, str]:
         reasons["superuser"] = "they need a superuser"
     if tls_programs() is None and not os.environ.get("CHEM_TEST_TLS"):
         reasons["tls"] = "no PostgreSQL with OpenSSL is here"
+    if chromium() is None:
+        reasons["browser"] = "no Chromium is here, or CHEM_TEST_BROWSER=none"
     return reasons

@@ -1,0 +1,96 @@
+"""The attempts at steps, as a flow's events tell them."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from chem_persistence import (
+    FlowCompleted,
+    FlowEvent,
+    FlowEventKind,
+    RetryScheduled,
+    StepError,
+    StepFailed,
+    StepFinished,
+    StepSignal,
+    StepStarted,
+    UserInteractionProvided,
+    UserInteractionRequested,
+)
+from chem_persistence.pages.flow_view import AttemptOutcome, FlowState
+from chem_persistence.pages.page_limits import PageLimits
+from chem_persistence.pages.step_tracks import StepTracks
+
+BEGAN = datetime(2026, 11, 23, tzinfo=UTC)
+ERROR = StepError("ValueError", "no")
+START, FINISH = StepStarted(0, "embed"), StepFinished(0, "embed", (), "f")
+FAIL, RETRY = StepFailed(0, "embed", ERROR, "f"), RetryScheduled("embed", 1, "again")
+ASK, ANSWER = (
+    UserInteractionRequested(0, "embed", None, "which?"),
+    UserInteractionProvided(0, "embed", 1, "h"),
+)
+SIGNAL = StepSignal(0, "embed", "progress")
+
+
+def tracks(*kinds: FlowEventKind, limits: PageLimits | None = None) -> StepTracks:
+    """Take events a second apart."""
+    taken = StepTracks(limits or PageLimits())
+    for version, kind in enumerate(kinds):
+        ts = BEGAN + timedelta(seconds=version)
+        taken.take(
+            FlowEvent(
+                seq=version, flow_id=UUID(int=1), version=version, event_id=UUID(int=2), ts=ts, kind=kind
+            )
+        )
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("kinds", "state", "outcomes"),
+    [
+        ((START,), FlowState.RUNNING, [AttemptOutcome.OPEN]),
+        ((START, FINISH), FlowState.READY, [AttemptOutcome.FINISHED]),
+        ((START, FINISH, FlowCompleted("f")), FlowState.COMPLETED, [AttemptOutcome.FINISHED]),
+        ((START, FAIL), FlowState.FAILED, [AttemptOutcome.FAILED]),
+        ((START, FAIL, RETRY), FlowState.READY, [AttemptOutcome.FAILED]),
+        (
+            (START, FAIL, RETRY, START, FINISH),
+            FlowState.READY,
+            [AttemptOutcome.FAILED, AttemptOutcome.FINISHED],
+        ),
+        ((START, START), FlowState.RUNNING, [AttemptOutcome.INTERRUPTED, AttemptOutcome.OPEN]),
+        ((START, ASK), FlowState.WAITING, [AttemptOutcome.ASKED]),
+        ((START, ASK, ANSWER), FlowState.READY, [AttemptOutcome.ASKED]),
+        ((FINISH,), FlowState.READY, [AttemptOutcome.FINISHED]),
+    ],
+)
+def test_events_make_attempts(
+    kinds: tuple[FlowEventKind, ...], state: FlowState, outcomes: list[AttemptOutcome]
+) -> None:
+    taken = tracks(*kinds)
+    assert taken.state is state
+    (step,) = taken.steps()
+    assert [attempt.outcome for attempt in step.attempts] == outcomes
+    assert [attempt.number for attempt in step.attempts] == list(range(1, len(outcomes) + 1))
+
+
+def test_an_attempt_knows_its_times_its_error_and_its_answer() -> None:
+    (step,) = tracks(START, SIGNAL, ASK, ANSWER, START, FAIL, RETRY).steps()
+    asked, failed = step.attempts
+    assert (asked.began, asked.last_sign, asked.ended, asked.answered) == tuple(
+        BEGAN + timedelta(seconds=second) for second in range(4)
+    )
+    assert (asked.question, failed.error, step.retry_count) == ("which?", ERROR, 1)
+
+
+def test_of_many_attempts_the_latest_are_kept_and_all_are_counted() -> None:
+    kinds: list[FlowEventKind] = [START, SIGNAL]
+    (step,) = tracks(*kinds * 9, limits=PageLimits(attempts=2, signals=3)).steps()
+    assert (step.attempt_count, [attempt.number for attempt in step.attempts]) == (9, [8, 9])
+    assert (step.signal_count, len(step.signals)) == (9, 3)
+
+
+def test_steps_stand_in_the_order_of_the_definition() -> None:
+    taken = tracks(StepStarted(1, "b"), StepStarted(0, "z"), StepStarted(0, "a"))
+    assert [(step.index, step.id) for step in taken.steps()] == [(0, "a"), (0, "z"), (1, "b")]

@@ -1,0 +1,69 @@
+"""The timeline is to scale while steps run, and shortens what is between."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chem_persistence.pages.time_scale import Interval, TimeScale
+
+BEGAN = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return BEGAN + timedelta(seconds=seconds)
+
+
+def scale(end: float, *running: tuple[float, float]) -> TimeScale:
+    return TimeScale(BEGAN, at(end), [Interval(at(begin), at(last)) for begin, last in running])
+
+
+def test_without_pauses_it_is_linear() -> None:
+    drawn = scale(10, (0, 4), (4, 10))
+    assert [drawn.place(at(seconds)) for seconds in (0, 1, 5, 10)] == pytest.approx([0, 10, 50, 100])
+    assert drawn.pauses == ()
+
+
+def test_a_long_pause_is_drawn_as_a_tenth_of_the_running_time() -> None:
+    drawn = scale(1_000, (0, 5), (995, 1_000))
+    assert drawn.place(at(5)) == pytest.approx(100 * 5 / 11)
+    assert drawn.place(at(995)) == pytest.approx(100 * 6 / 11)
+    assert [pause.length for pause in drawn.pauses] == [timedelta(seconds=990)]
+
+
+def test_a_short_pause_is_to_scale() -> None:
+    drawn = scale(10.5, (0, 5), (5.5, 10.5))
+    assert drawn.place(at(5.5)) == pytest.approx(100 * 5.5 / 10.5)
+    assert drawn.pauses == ()
+
+
+def test_attempts_that_overlap_count_once() -> None:
+    assert scale(10, (0, 8), (2, 10)).place(at(5)) == pytest.approx(50)
+
+
+def test_a_flow_in_which_nothing_ran_is_linear() -> None:
+    assert scale(10).place(at(5)) == pytest.approx(50)
+
+
+def test_a_flow_of_one_moment_has_a_place() -> None:
+    drawn = scale(0)
+    assert drawn.place(BEGAN) == pytest.approx(0)
+    assert drawn.elapsed(50) == timedelta()
+
+
+def test_what_is_outside_stands_at_the_edge() -> None:
+    drawn = scale(10, (0, 10))
+    assert [drawn.place(at(-5)), drawn.place(at(50))] == pytest.approx([0, 100])
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=8), st.integers(0, 10**6))
+def test_later_stands_further_right_and_the_axis_says_when(runs: list[tuple[int, int]], end: int) -> None:
+    drawn = scale(end, *runs)
+    moments = sorted({0, end, *(moment for run in runs for moment in run if moment <= end)})
+    places = [drawn.place(at(moment)) for moment in moments]
+    assert places == sorted(places)
+    assert all(0 <= place <= 100.001 for place in places)
+    for moment, place in zip(moments, places, strict=True):
+        if end:
+            assert drawn.elapsed(place).total_seconds() == pytest.approx(moment, abs=end / 10**6)
