@@ -1,89 +1,89 @@
-"""The commands. Exit codes: 0 all is well, 1 something was found, 2 wrong use, 3 the database is the trouble."""
+"""The command line: each command is in the file of its name."""
 
-from collections.abc import Coroutine
-from pathlib import Path
-from typing import Annotated, Any
-from uuid import UUID
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Annotated
 
-import anyio
 import typer
 
-from chem_persistence.cli.roles import RolesOptions, run_roles
-from chem_persistence.cli.verify import VerifyOptions, run_verify
-from chem_persistence.errors import ChemPersistenceError, InvalidArgument
-from chem_persistence.postgres.roles import APPLICATION, OWNER, READER
+from chem_persistence.cli.artifact import artifact
+from chem_persistence.cli.demo import demo
+from chem_persistence.cli.diff import diff
+from chem_persistence.cli.doctor import doctor
+from chem_persistence.cli.flows import flows
+from chem_persistence.cli.migrate import migrate
+from chem_persistence.cli.rebuild import rebuild
+from chem_persistence.cli.replay import replay
+from chem_persistence.cli.roles import roles
+from chem_persistence.cli.running import BROKEN_PIPE, ExitCode, close_output, say_error
+from chem_persistence.cli.show import show
+from chem_persistence.cli.stats import refresh, stats
+from chem_persistence.cli.status import status
+from chem_persistence.cli.tail import tail
+from chem_persistence.cli.verify import verify
 
-__all__ = ["app", "roles", "verify"]
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="The memory of scientific workflows.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="The durable, replayable, auditable memory of scientific workflows.",
 )
 
-_DatabaseUrl = Annotated[
-    str, typer.Option(envvar="DATABASE_URL", show_envvar=True, help="a URL as libpq takes it")
-]
+BEGIN, LOOK, CHECK, OPERATE = "Begin", "Look", "Check", "Operate"
+
+_COMMANDS: dict[str, list[Callable[..., None]]] = {
+    BEGIN: [demo],
+    LOOK: [flows, show, tail, replay, diff, stats],
+    CHECK: [doctor, status, verify],
+    OPERATE: [migrate, refresh, rebuild, roles],
+}
+for _panel, _commands in _COMMANDS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+app.add_typer(artifact, name="artifact", rich_help_panel=LOOK)
+
+_WrongUse: type[Exception] = typer.BadParameter.__mro__[1]
 
 
-@app.command()
-def verify(
-    database_url: _DatabaseUrl,
-    schema: Annotated[str, typer.Option(help="the schema that holds the tables")] = "public",
-    flow: Annotated[list[UUID] | None, typer.Option(help="only this flow; may be repeated")] = None,
-    anchors: Annotated[Path | None, typer.Option(help="compare with the heads in this file")] = None,
-    public_key: Annotated[Path | None, typer.Option(help="the anchors must be signed: PEM, Ed25519")] = None,
-    write_anchors: Annotated[Path | None, typer.Option(help="write the heads of all sound flows")] = None,
-    sign_with: Annotated[Path | None, typer.Option(help="sign them: PEM, Ed25519")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,  # noqa: FBT002
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        typer.echo(f"chem-persistence {version('chem-persistence')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
 ) -> None:
-    """Check every flow's hash chain and every artifact, and say what was tampered with."""
-    options = VerifyOptions(
-        database_url=database_url,
-        schema=schema,
-        flow_ids=flow or None,
-        anchors=anchors,
-        public_key=public_key,
-        write_anchors=write_anchors,
-        sign_with=sign_with,
-        as_json=as_json,
-    )
-    raise typer.Exit(_run(run_verify(options)))
+    """Take the options that stand before a command."""
 
 
-@app.command()
-def roles(
-    database_url: _DatabaseUrl,
-    schema: Annotated[str, typer.Option(help="the schema that holds the tables")] = "public",
-    owner: Annotated[str, typer.Option(help="the role that owns the tables and migrates")] = OWNER,
-    application: Annotated[str, typer.Option(help="the role that reads and appends")] = APPLICATION,
-    reader: Annotated[str, typer.Option(help="the role that reads")] = READER,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,  # noqa: FBT002
-) -> None:
-    """Divide the rights on the log among three roles; the URL is a superuser's. Run it after each migration."""
-    options = RolesOptions(
-        database_url=database_url,
-        schema=schema,
-        owner=owner,
-        application=application,
-        reader=reader,
-        as_json=as_json,
-    )
-    raise typer.Exit(_run(run_roles(options)))
-
-
-def _run(work: Coroutine[Any, Any, int]) -> int:
-    """Run a command to its exit code; a user's mistake and a database's trouble are one line."""
-
-    async def awaited() -> int:
-        return await work
-
+def main() -> int:
+    """Run the command line and give its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        return anyio.run(awaited)
-    except InvalidArgument as error:
-        typer.echo(f"error: {error}", err=True)
-        return 2
-    except (ChemPersistenceError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        return 3
+        return app(prog_name="chem-persistence", standalone_mode=False) or ExitCode.WELL
+    except BrokenPipeError:
+        close_output()
+        return BROKEN_PIPE
+    except _WrongUse as error:
+        return _say_wrong_use(error)
+
+
+def _say_wrong_use(error: Exception) -> int:
+    """Say what a usage error says; without a command, its help has been printed already."""
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    if message:
+        context = getattr(error, "ctx", None)
+        path = "chem-persistence" if context is None else context.command_path
+        say_error(f"{message} (try: {path} --help)")
+    return ExitCode.WRONG_USE

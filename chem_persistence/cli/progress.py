@@ -1,42 +1,66 @@
-"""How far a verification is, on standard error: the output stays what a program can read."""
+"""How far long work is, on standard error: the output stays what a program can read."""
 
-from typing import TextIO
+import sys
+from types import TracebackType
+from typing import Self, TextIO
 
-from chem_persistence.postgres.verification import Extent, Progress
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["ProgressLine"]
+__all__ = ["Work"]
 
 ROWS_A_LINE = 100_000
 
 
-class ProgressLine:
-    """One line that is written anew on a terminal; elsewhere, as in a log file, a line for every 100,000 rows."""
+class Work:
+    """A bar with the time that is left, on a terminal; elsewhere, as in a log file, a line for every so many done.
 
-    def __init__(self, extent: Extent, output: TextIO) -> None:
-        self._extent = extent
-        self._output = output
-        self._anew = output.isatty()
+    `total` of the `nouns` are there when it begins; more may come meanwhile. `participle` is what was done to them.
+    """
+
+    def __init__(
+        self,
+        participle: str,
+        nouns: str,
+        total: int,
+        *,
+        a_line: int = ROWS_A_LINE,
+        output: TextIO | None = None,
+    ) -> None:
+        self._participle = participle
+        self._nouns = nouns
+        self._total = total
+        self._a_line = a_line
+        self._output = sys.stderr if output is None else output
         self._lines = 0
+        self._bar: Progress | None = None
+        if self._output.isatty():
+            said, left = TextColumn("{task.description}"), TextColumn("left", style="dim")
+            columns = (BarColumn(bar_width=24), said, TimeRemainingColumn(), left)
+            self._bar = Progress(*columns, console=Console(file=self._output), transient=True)
+            self._task = self._bar.add_task("", total=total)
 
-    def show(self, progress: Progress) -> None:
-        """Say what is done and how much is left."""
-        done = progress.events + progress.artifacts
-        if self._anew:
-            self._output.write(
-                f"\r{self._described(progress)}\x1b[K"
-            )  # ECMA-48: erase to the end of the line
-        elif done // ROWS_A_LINE > self._lines:
-            self._output.write(f"{self._described(progress)}\n")
-        self._lines = done // ROWS_A_LINE
-        self._output.flush()
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
 
-    def end(self) -> None:
-        """Leave the line."""
-        if self._anew:
-            self._output.write("\n")
+    def __exit__(
+        self,
+        _class: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
 
-    def _described(self, progress: Progress) -> str:
-        total, artifacts = self._extent.events, self._extent.artifacts
-        left = max(0, total - progress.events) + max(0, artifacts - progress.artifacts)
-        named = f", {progress.artifacts:,} of {artifacts:,} artifacts" if artifacts else ""
-        return f"{progress.events:,} of {total:,} events{named} verified, {left:,} left"
+    def show(self, done: int) -> None:
+        """Say what is done."""
+        total = max(self._total, done)
+        said = f"{done:,} of {total:,} {self._nouns} {self._participle}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, description=said)
+        elif done // self._a_line > self._lines:
+            self._output.write(f"{said}, {total - done:,} left\n")
+            self._output.flush()
+        self._lines = done // self._a_line

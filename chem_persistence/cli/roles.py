@@ -1,41 +1,51 @@
 """The command `roles`."""
 
-import msgspec
+from typing import Annotated
+
 import typer
 
+from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
+from chem_persistence.cli.place import Place, server_url
+from chem_persistence.cli.printing import print_json, print_line
+from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.postgres.pool import PoolProvider, build_pool
-from chem_persistence.postgres.roles import create_roles
+from chem_persistence.postgres.roles import APPLICATION, OWNER, READER, create_roles
 
-__all__ = ["RolesOptions", "run_roles"]
-
-
-class RolesOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command was told."""
-
-    database_url: str
-    schema: str
-    owner: str
-    application: str
-    reader: str
-    as_json: bool
+__all__ = ["roles"]
 
 
-async def run_roles(options: RolesOptions) -> int:
-    """Migrate the schema, divide the rights on it, and say who may do what."""
-    names = {"owner": options.owner, "application": options.application, "reader": options.reader}
+def roles(
+    owner: Annotated[str, typer.Option(help="The role that owns the tables and migrates.")] = OWNER,
+    application: Annotated[str, typer.Option(help="The role that reads and appends.")] = APPLICATION,
+    reader: Annotated[str, typer.Option(help="The role that reads.")] = READER,
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Migrate the schema and divide the rights on it among three roles; the URL is a superuser's.
+
+    Run it after each migration. What is as it should be is left alone.
+    """
+    names = {"owner": owner, "application": application, "reader": reader}
+    run(lambda: _roles(Place(database_url, data, schema), names, as_json=as_json))
+
+
+async def _roles(place: Place, names: dict[str, str], *, as_json: bool) -> int:
     async with (
-        await build_pool(options.database_url, schema=options.schema, max_size=1) as pool,
+        server_url(place) as url,
+        await build_pool(url, schema=place.schema, max_size=1) as pool,
         PoolProvider(pool).acquire() as connection,
     ):
-        await create_roles(connection, schema=options.schema, **names)
-    if options.as_json:
-        typer.echo(msgspec.json.encode({"schema": options.schema, **names}))
-        return 0
-    typer.echo(f"owner        {_shown(options.owner)}: owns schema {_shown(options.schema)}, and migrates it")
-    typer.echo(f"application  {_shown(options.application)}: reads and appends")
-    typer.echo(f"reader       {_shown(options.reader)}: reads")
-    typer.echo("Nobody can log in as these: grant them to roles that can.")
-    return 0
+        await create_roles(connection, schema=place.schema, **names)
+    if as_json:
+        print_json({"schema": place.schema, **names})
+        return ExitCode.WELL
+    print_line(f"owner        {_shown(names['owner'])}: owns schema {_shown(place.schema)}, and migrates it")
+    print_line(f"application  {_shown(names['application'])}: reads and appends")
+    print_line(f"reader       {_shown(names['reader'])}: reads")
+    print_line("Nobody can log in as these: grant them to roles that can.")
+    return ExitCode.WELL
 
 
 def _shown(name: str) -> str:

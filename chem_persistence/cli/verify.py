@@ -4,25 +4,26 @@ import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 import typer
 
 from chem_persistence.anchors import read_anchors, writing_anchors
-from chem_persistence.cli.progress import ProgressLine
+from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
+from chem_persistence.cli.place import Place, open_database
+from chem_persistence.cli.printing import print_json, print_line, shown
+from chem_persistence.cli.progress import Work
+from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.errors import InvalidArgument
-from chem_persistence.postgres.pool import PoolProvider, build_pool
-from chem_persistence.postgres.verification import Verification, measure_log, verify_log
+from chem_persistence.postgres.verification import Progress, Verification, measure_log, verify_log
 
-__all__ = ["VerifyOptions", "run_verify"]
+__all__ = ["verify"]
 
 
-class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command was told."""
-
-    database_url: str
-    schema: str
+class _Options(msgspec.Struct, frozen=True, kw_only=True):
+    place: Place
     flow_ids: list[UUID] | None
     anchors: Path | None
     public_key: Path | None
@@ -31,8 +32,34 @@ class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     as_json: bool
 
 
-async def run_verify(options: VerifyOptions) -> int:
-    """Verify, print what was found, and give the exit code: 0 clean, 1 not."""
+def verify(
+    flow: Annotated[list[UUID] | None, typer.Option(help="Only this flow; may be repeated.")] = None,
+    anchors: Annotated[Path | None, typer.Option(help="Compare with the heads in this file.")] = None,
+    public_key: Annotated[Path | None, typer.Option(help="The anchors must be signed: PEM, Ed25519.")] = None,
+    write_anchors: Annotated[Path | None, typer.Option(help="Write the heads of all sound flows.")] = None,
+    sign_with: Annotated[Path | None, typer.Option(help="Sign them: PEM, Ed25519.")] = None,
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Check every flow's hash chain and every artifact, and say what was tampered with.
+
+    Exit code 1: something was.
+    """
+    options = _Options(
+        place=Place(database_url, data, schema),
+        flow_ids=flow or None,
+        anchors=anchors,
+        public_key=public_key,
+        write_anchors=write_anchors,
+        sign_with=sign_with,
+        as_json=as_json,
+    )
+    run(lambda: _verify(options))
+
+
+async def _verify(options: _Options) -> int:
     _check(options)
     with ExitStack() as stack:
         anchors = () if options.anchors is None else read_anchors(options.anchors, options.public_key)
@@ -41,22 +68,27 @@ async def run_verify(options: VerifyOptions) -> int:
             writer = stack.enter_context(
                 writing_anchors(options.write_anchors, datetime.now(UTC), options.sign_with)
             )
-        async with await build_pool(options.database_url, schema=options.schema, max_size=2) as pool:
-            provider = PoolProvider(pool)
-            line = ProgressLine(await measure_log(provider, flow_ids=options.flow_ids), sys.stderr)
+        async with open_database(options.place) as provider:
+            extent = await measure_log(provider, flow_ids=options.flow_ids)
+            work = stack.enter_context(
+                Work("verified", "events and artifacts", extent.events + extent.artifacts, output=sys.stderr)
+            )
+
+            def show(progress: Progress) -> None:
+                work.show(progress.events + progress.artifacts)
+
             verification = await verify_log(
                 provider,
                 flow_ids=options.flow_ids,
                 anchors=anchors,
                 on_head=None if writer is None else writer.write,
-                on_progress=line.show,
+                on_progress=show,
             )
-            line.end()
     _print(verification, as_json=options.as_json)
-    return 1 if verification.findings else 0
+    return ExitCode.FOUND if verification.findings else ExitCode.WELL
 
 
-def _check(options: VerifyOptions) -> None:
+def _check(options: _Options) -> None:
     if options.flow_ids and (options.anchors or options.write_anchors):
         raise InvalidArgument("--flow", "does not go with anchors, which are about all flows")
     if options.sign_with and not options.write_anchors:
@@ -67,12 +99,12 @@ def _check(options: VerifyOptions) -> None:
 
 def _print(verification: Verification, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(msgspec.json.encode(verification))
+        print_json(verification)
         return
     for finding in verification.findings:
-        typer.echo(
-            f"flow {finding.flow_id}, version {finding.version}: {finding.tampering}: {finding.detail}"
+        print_line(
+            shown(f"flow {finding.flow_id}, version {finding.version}: {finding.tampering}: {finding.detail}")
         )
     walked = verification.progress
-    typer.echo(f"{walked.flows:,} flows, {walked.events:,} events, {walked.artifacts:,} artifacts verified")
-    typer.echo(f"{len(verification.findings):,} findings" if verification.findings else "clean")
+    print_line(f"{walked.flows:,} flows, {walked.events:,} events, {walked.artifacts:,} artifacts verified")
+    print_line(f"{len(verification.findings):,} findings" if verification.findings else "clean")

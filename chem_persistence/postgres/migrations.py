@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 
 from chem_persistence.errors import MigrationError, UnsupportedServer
+from chem_persistence.ports import Connection
 from chem_persistence.postgres.statements import (
     CREATE_MIGRATIONS_TABLE,
     FIND_MIGRATIONS_TABLE,
@@ -19,7 +20,7 @@ from chem_persistence.postgres.statements import (
     SQL_DIRECTORY,
 )
 
-__all__ = ["Migration", "known_migrations", "migrate"]
+__all__ = ["OLDEST_SERVER", "Migration", "known_migrations", "migrate", "pending_migrations"]
 
 OLDEST_SERVER = 15
 """The oldest major version of PostgreSQL that the schema is valid on."""
@@ -79,7 +80,7 @@ async def migrate(
     if connection.get_server_version().major < OLDEST_SERVER:
         raise UnsupportedServer(connection.get_settings().server_version, OLDEST_SERVER)
     known = known_migrations() if migrations is None else migrations
-    if not await _pending(connection, schema, known):
+    if not await pending_migrations(connection, schema, known):
         return
     # A database may default to another isolation, under which what a waiter then reads is older than its wait.
     async with connection.transaction(isolation="read_committed"):
@@ -89,7 +90,7 @@ async def migrate(
             await connection.execute(create_schema)
         if not await connection.fetchval(FIND_MIGRATIONS_TABLE, schema):
             await connection.execute(CREATE_MIGRATIONS_TABLE)
-        for migration in await _pending(connection, schema, known):
+        for migration in await pending_migrations(connection, schema, known):
             for statement in migration.statements:
                 await connection.execute(statement)
             await connection.execute(
@@ -97,11 +98,17 @@ async def migrate(
             )
 
 
-async def _pending(
-    connection: "asyncpg.Connection[asyncpg.Record]", schema: str, known: Sequence[Migration]
+async def pending_migrations(
+    connection: Connection, schema: str, known: Sequence[Migration]
 ) -> Sequence[Migration]:
-    """Compare what was applied with what is known, and give what is left to apply."""
-    if not await connection.fetchval(FIND_MIGRATIONS_TABLE, schema):
+    """Compare what was applied with what is known, and give what is left to apply.
+
+    Raises:
+        MigrationError: a recorded migration is not the one in the file, or is newer than this library; or the table
+            `schema_migrations` is another program's.
+    """
+    ((found,),) = await connection.fetch(FIND_MIGRATIONS_TABLE, schema)
+    if not found:
         return known
     try:
         applied = await connection.fetch(READ_APPLIED_MIGRATIONS)

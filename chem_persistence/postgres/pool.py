@@ -19,7 +19,7 @@ from chem_persistence.postgres.tls_files import check_tls_files
 from chem_persistence.telemetry.gauges import watch_pool
 from chem_persistence.telemetry.watched import watched_borrow
 
-__all__ = ["PoolProvider", "build_dev_pool_from_env", "build_pool"]
+__all__ = ["PoolProvider", "build_dev_pool_from_env", "build_pool", "open_pool"]
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -83,19 +83,24 @@ async def build_pool(
         StoreUnavailable: there is no server, or it does not take connections.
         StoreError: the server refuses: the password, the database, a right.
     """
-    if not 0 <= min_size <= max_size or max_size < 1:
-        raise InvalidArgument("min_size", f"sizes must be 0 <= {min_size} <= {max_size} and 1 <= {max_size}")
-    target = parse_database_url(url, os.environ)
-    check_tls_files(target.dsn)
+    _check_sizes(min_size, max_size)
+    target = _checked_target(url)
     options = _connect_options(target, schema, transaction_pooling=transaction_pooling)
-
-    async def open_pool() -> Pool:
-        return await asyncpg.create_pool(
-            target.dsn, min_size=min_size, max_size=max_size, init=pass_jsonb_as_bytes, **options
-        )
-
     await with_retries(lambda: _bring_up_to_date(target, options, schema))
-    return await with_retries(open_pool)
+    return await _open(target, options, min_size, max_size)
+
+
+async def open_pool(url: str, *, min_size: int = 0, max_size: int = 10, schema: str = "public") -> Pool:
+    """Make a pool on a database as it is: `build_pool` without the migrations, for who must not change the schema.
+
+    Raises:
+        InvalidDatabaseUrl, InvalidArgument: as `build_pool`.
+        StoreUnavailable, StoreError: as `build_pool`, but without connections (`min_size` 0) only when one is used.
+    """
+    _check_sizes(min_size, max_size)
+    target = _checked_target(url)
+    options = _connect_options(target, schema, transaction_pooling=False)
+    return await _open(target, options, min_size, max_size)
 
 
 async def build_dev_pool_from_env(
@@ -114,11 +119,40 @@ async def build_dev_pool_from_env(
     )
 
 
-async def _bring_up_to_date(target: DatabaseUrl, options: Mapping[str, Any], schema: str) -> None:
+def _check_sizes(min_size: int, max_size: int) -> None:
+    if not 0 <= min_size <= max_size or max_size < 1:
+        raise InvalidArgument("min_size", f"sizes must be 0 <= {min_size} <= {max_size} and 1 <= {max_size}")
+
+
+def _checked_target(url: str) -> DatabaseUrl:
+    target = parse_database_url(url, os.environ)
+    check_tls_files(target.dsn)
+    return target
+
+
+async def _open(target: DatabaseUrl, options: Mapping[str, Any], min_size: int, max_size: int) -> Pool:
+    async def opened() -> Pool:
+        return await asyncpg.create_pool(
+            target.dsn,
+            min_size=min_size,
+            max_size=max_size,
+            connect=_connect,
+            init=pass_jsonb_as_bytes,
+            **options,
+        )
+
+    return await with_retries(opened)
+
+
+async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
     try:
-        connection = await asyncpg.connect(target.dsn, **options)
+        return await asyncpg.connect(*arguments, **options)
     except UnicodeError as error:
         raise InvalidDatabaseUrl("has a host that no host can be called (RFC 1035, section 2.3.4)") from error
+
+
+async def _bring_up_to_date(target: DatabaseUrl, options: Mapping[str, Any], schema: str) -> None:
+    connection = await _connect(target.dsn, **options)
     try:
         if "search_path" not in options["server_settings"]:
             await _check_search_path(connection, schema)

@@ -17,7 +17,7 @@ from chem_persistence.postgres.statements import (
     DESCRIBE_SCHEMA_VIEWS,
 )
 
-__all__ = ["describe_schema"]
+__all__ = ["describe_schema", "describe_statements"]
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
@@ -40,6 +40,11 @@ async def describe_schema(connection: Connection, schema: str) -> str:
     It holds tables, sequences, constraints, views, indexes, functions and triggers, without those of extensions;
     owners, rights, comments and rows are left out.
     """
+    return "\n".join(f"{statement};\n" for statement in await describe_statements(connection, schema))
+
+
+async def describe_statements(connection: Connection, schema: str) -> list[str]:
+    """Give the statements of `describe_schema` one by one, without what ends them."""
     transaction = connection.transaction()
     await transaction.start()
     try:
@@ -47,4 +52,4 @@ async def describe_schema(connection: Connection, schema: str) -> str:
         rows = [row for part in _PARTS for row in await connection.fetch(part, schema)]
     finally:
         await transaction.rollback()  # inside a caller's transaction, this gives the search path back
-    return "\n".join(f"{row['statement']};\n" for row in rows)
+    return [row["statement"] for row in rows]

@@ -2,12 +2,21 @@
 
 from pathlib import Path
 
-__all__ = ["SQL_DIRECTORY", "statement"]
+__all__ = ["SCHEMA_SNAPSHOT", "SQL_DIRECTORY", "statement"]
 
 _PACKED = Path(__file__).parents[1] / "sql"
 
-SQL_DIRECTORY = _PACKED if _PACKED.is_dir() else Path(__file__).parents[2] / "sql"
+_CHECKOUT = Path(__file__).parents[2]
+
+SQL_DIRECTORY = _PACKED if _PACKED.is_dir() else _CHECKOUT / "sql"
 """The SQL files: inside the installed package, or beside it in a checkout."""
+
+SCHEMA_SNAPSHOT = (
+    _PACKED / "schema_f5.sql"
+    if _PACKED.is_dir()
+    else _CHECKOUT / "documentation" / "snapshots" / "schema_f5.sql"
+)
+"""The schema that the migrations make together, as `describe_schema` writes it."""
 
 
 def statement(name: str) -> str:
@@ -104,3 +113,26 @@ QUOTE_CREATE_ROLES = statement("roles/quote_create_roles")
 QUOTE_GRANTS = statement("roles/quote_grants")
 QUOTE_OWNERSHIP = statement("roles/quote_ownership")
 QUOTE_REVOKES = statement("roles/quote_revokes")
+
+DESCRIBE_DATABASE = statement("status/describe_database")
+FIND_NEWEST_FLOW = statement("status/find_newest_flow")
+MEASURE_RELATIONS = statement("status/measure_relations")
+
+DESCRIBE_ARTIFACTS = statement("search/describe_artifacts")
+FIND_ARTIFACTS = statement("search/find_artifacts")
+FIND_FLOWS = statement("search/find_flows")
+
+DESCRIBE_ROLE = statement("doctor/describe_role")
+DESCRIBE_SERVER = statement("doctor/describe_server")
+FIND_FUTURE_FLOW = statement("doctor/find_future_flow")
+FIND_MISSING_RIGHTS = statement("doctor/find_missing_rights")
+FIND_OLD_TRANSACTIONS = statement("doctor/find_old_transactions")
+MEASURE_BLOAT = statement("doctor/measure_bloat")
+MEASURE_CONNECTIONS = statement("doctor/measure_connections")
+MEASURE_WRAPAROUND = statement("doctor/measure_wraparound")
+READ_CLOCK = statement("doctor/read_clock")
+
+FIND_FLOW_END = statement("tail/find_flow_end")
+READ_EVENTS_AFTER = statement("tail/read_events_after")
+READ_HORIZON = statement("tail/read_horizon")
+READ_LAST_EVENTS = statement("tail/read_last_events")

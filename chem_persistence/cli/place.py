@@ -1,0 +1,86 @@
+"""Which database a command works on, and a pool on it."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+from dotenv import dotenv_values
+
+from chem_persistence.errors import InvalidArgument, MigrationError
+from chem_persistence.postgres.embedded import embedded_postgres
+from chem_persistence.postgres.migrations import known_migrations, pending_migrations
+from chem_persistence.postgres.pool import PoolProvider, open_pool
+from chem_persistence.postgres.session import call
+
+__all__ = ["DEFAULT_DATA", "Place", "environment_url", "open_database", "server_url"]
+
+DEFAULT_DATA = Path("data", "demo")
+"""Where `make demo` keeps its embedded server."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What the options say: a URL, an embedded server's data, neither or one of them; the schema of the tables."""
+
+    database_url: str | None
+    data: Path | None
+    schema: str
+
+
+def environment_url() -> str | None:
+    """Give the URL that DATABASE_URL or else .env names."""
+    return os.environ.get("DATABASE_URL") or dotenv_values(Path(".env")).get("DATABASE_URL")
+
+
+@asynccontextmanager
+async def server_url(place: Place, *, create: bool = False) -> AsyncIterator[str]:
+    """Give the URL of the options, of DATABASE_URL or of .env, else that of the embedded server, which it runs.
+
+    Raises:
+        InvalidArgument: a URL and data are named; or the data are not there, unless they may be created.
+    """
+    if place.database_url is not None and place.data is not None:
+        raise InvalidArgument("--data", "does not go with --database-url")
+    url = place.database_url
+    if url is None and place.data is None:
+        url = environment_url()
+    if url is not None:
+        yield url
+        return
+    data = place.data or DEFAULT_DATA
+    if not create and not (data / "cluster").is_dir():
+        reason = (
+            f"no URL is given, and {data} has no embedded server's data: give --database-url, set DATABASE_URL, "
+            "or make some: chem-persistence demo"
+        )
+        raise InvalidArgument("database", reason)
+    async with embedded_postgres(data) as own:
+        yield own
+
+
+@asynccontextmanager
+async def open_database(place: Place, *, connections: int = 2) -> AsyncIterator[PoolProvider]:
+    """Give connections to a database whose schema is this library's, without changing it.
+
+    Raises:
+        MigrationError: the schema is behind the library or ahead of it.
+        InvalidArgument: as `server_url`.
+    """
+    async with (
+        server_url(place) as url,
+        await open_pool(url, max_size=connections, schema=place.schema) as pool,
+    ):
+        provider = PoolProvider(pool)
+        await _check_schema(provider, place.schema)
+        yield provider
+
+
+async def _check_schema(provider: PoolProvider, schema: str) -> None:
+    known = known_migrations()
+    pending = await call(provider, lambda connection: pending_migrations(connection, schema, known))
+    if pending:
+        at = len(known) - len(pending)
+        raise MigrationError(
+            f"schema {schema!r} is at migration {at}, this library needs {len(known)}: chem-persistence migrate"
+        )

@@ -1,0 +1,54 @@
+"""The command `rebuild`."""
+
+from typing import Annotated
+
+import typer
+
+from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
+from chem_persistence.cli.place import Place, open_database
+from chem_persistence.cli.printing import print_json, print_line
+from chem_persistence.cli.progress import Work
+from chem_persistence.cli.running import ExitCode, run
+from chem_persistence.postgres.read_models import PgReadModels
+from chem_persistence.postgres.rebuild import Projection, Rebuild
+from chem_persistence.postgres.verification import measure_log
+
+__all__ = ["rebuild"]
+
+
+def rebuild(
+    projection: Annotated[
+        Projection,
+        typer.Argument(metavar="[PROJECTION]", help="The one that there is: workflow_step_executions."),
+    ] = Projection.STEP_EXECUTIONS,
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Compare the step rows of every flow with its events, and write anew those that differ, while appends go on.
+
+    It may be stopped and begun again: each flow is a transaction of its own.
+    """
+    run(lambda: _rebuild(Place(database_url, data, schema), projection, as_json=as_json))
+
+
+async def _rebuild(place: Place, projection: Projection, *, as_json: bool) -> int:
+    async with open_database(place) as provider:
+        extent = await measure_log(provider)
+        with Work("looked at", "events", extent.events) as work:
+
+            def show(progress: Rebuild) -> None:
+                work.show(progress.events)
+
+            done = await PgReadModels(provider).rebuild(projection, on_progress=show)
+    if as_json:
+        print_json(
+            {"projection": projection, "flows": done.flows, "events": done.events, "rebuilt": done.rebuilt}
+        )
+    else:
+        print_line(f"{projection}: {done.flows:,} flows, {done.events:,} events looked at")
+        print_line(
+            f"{done.rebuilt:,} flows' rows were rebuilt" if done.rebuilt else "nothing had to be rebuilt"
+        )
+    return ExitCode.WELL

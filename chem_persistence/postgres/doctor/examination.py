@@ -1,0 +1,79 @@
+"""All checks, one after another, on one connection, changing nothing."""
+
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+
+from chem_persistence.clock import SystemClock
+from chem_persistence.ports import Clock, Connection, ConnectionProvider
+from chem_persistence.postgres.doctor.clock import check_clock, check_newest_flow
+from chem_persistence.postgres.doctor.connections import check_connections
+from chem_persistence.postgres.doctor.result import CheckResult, Severity
+from chem_persistence.postgres.doctor.rights import RoleNames, check_rights
+from chem_persistence.postgres.doctor.schema import check_migrations, check_objects
+from chem_persistence.postgres.doctor.server import check_server
+from chem_persistence.postgres.doctor.storage import check_bloat, check_old_transactions, check_wraparound
+from chem_persistence.postgres.session import call
+
+__all__ = ["examine"]
+
+Check = Callable[[Connection], Awaitable[list[CheckResult]]]
+
+
+async def examine(
+    provider: ConnectionProvider,
+    schema: str,
+    *,
+    pool_size: int = 10,
+    processes: int = 1,
+    role_names: RoleNames | None = None,
+    clock: Clock | None = None,
+) -> list[CheckResult]:
+    """Check a database, its server and `schema`, which is its connections' search path.
+
+    `processes` programs with a pool of `pool_size` each are to be served. What the role may not look at is a warning.
+
+    Raises:
+        StoreUnavailable, StoreError: the database could not be reached.
+    """
+    timed = clock or SystemClock()
+    always: dict[str, Check] = {
+        "server": check_server,
+        "clock": lambda connection: check_clock(connection, timed),
+        "wraparound": check_wraparound,
+        "transactions": check_old_transactions,
+        "connections": lambda connection: check_connections(
+            connection, pool_size=pool_size, processes=processes
+        ),
+    }
+    migrated: dict[str, Check] = {
+        "objects": lambda connection: check_objects(connection, schema),
+        "rights": lambda connection: check_rights(connection, schema, role_names or RoleNames()),
+        "clock": check_newest_flow,
+        "bloat": lambda connection: check_bloat(connection, schema),
+    }
+
+    async def run(connection: Connection) -> list[CheckResult]:
+        results = await _run(connection, always)
+        schema_results = await _run(
+            connection, {"schema": lambda connection: check_migrations(connection, schema)}
+        )
+        results += schema_results
+        if all(result.severity is Severity.OK for result in schema_results):
+            results += await _run(connection, migrated)
+        else:
+            results += await _run(connection, {"rights": migrated["rights"]})
+        return results
+
+    return await call(provider, run)
+
+
+async def _run(connection: Connection, checks: dict[str, Check]) -> list[CheckResult]:
+    results = []
+    for name, check in checks.items():
+        try:
+            results += await check(connection)
+        except asyncpg.InsufficientPrivilegeError as error:
+            finding = f"cannot be looked at: {error}"
+            results.append(CheckResult(name, Severity.WARNING, finding, "ask a superuser to run doctor"))
+    return results

@@ -1,0 +1,306 @@
+"""The commands, each as a person types it, on a log of two flows."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from chem_persistence.cli.app import app
+from chem_persistence.postgres.migrations import known_migrations
+from tests.support.commands import command, command_names, help_of
+from tests.support.logged_flows import BINARY, COMPLETED, FAILED, JSON_ARTIFACT, logged_flows
+
+LAST = len(known_migrations())
+NOWHERE = "postgresql://nobody@localhost:1/none"
+
+
+@pytest.fixture
+async def url(database_url: str) -> str:
+    return (await logged_flows(database_url)).url
+
+
+async def output(*arguments: object, code: int = 0) -> str:
+    done = await command(*arguments)
+    assert (done.returncode, done.stderr) == (code, "")
+    return done.stdout
+
+
+async def parsed(*arguments: object, code: int = 0) -> Any:
+    return json.loads(await output(*arguments, "--json", code=code))
+
+
+async def complaint(*arguments: object, code: int = 2) -> str:
+    done = await command(*arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("name", command_names(app))
+def test_help_says_what_a_command_does_and_takes(name: str) -> None:
+    said = help_of(app, name)
+    assert said.startswith(f"Usage: chem-persistence {name} ")
+    assert "--json" in said
+    assert "--database-url" in said
+
+
+async def test_flows_lists_the_newest_first_and_says_why_one_failed(url: str) -> None:
+    heading, failed, completed = (await output("flows", "--database-url", url)).splitlines()
+    assert heading.split() == ["flow", "state", "steps", "began", "events", "took", "failure"]
+    assert failed.startswith(f"{FAILED}  failed ")
+    assert "laboratory.Spilled" in failed
+    assert completed.startswith(f"{COMPLETED}  completed    3/3  ") or "completed" in completed
+
+
+async def test_flows_gives_pages(url: str) -> None:
+    first = await parsed("flows", "--database-url", url, "-n", 1)
+    assert [flow["flow_id"] for flow in first["flows"]] == [str(FAILED)]
+    assert first["next"] == str(FAILED)
+    second = await parsed("flows", "--database-url", url, "-n", 1, "--before", first["next"])
+    assert [flow["flow_id"] for flow in second["flows"]] == [str(COMPLETED)]
+    assert second["next"] is None
+    assert second["flows"][0]["state"] == "completed"
+
+
+async def test_flows_chooses_by_state_and_definition(url: str) -> None:
+    listed = await parsed("flows", "--database-url", url, "--state", "failed")
+    assert [flow["flow_id"] for flow in listed["flows"]] == [str(FAILED)]
+    assert await output("flows", "--database-url", url, "--definition", "f" * 64) == "no flows\n"
+
+
+async def test_show_draws_every_attempt_and_tells_artifacts_and_errors(url: str) -> None:
+    said = await output("show", "bbbb", "--database-url", url)
+    attempts = [line for line in said.splitlines() if "━" in line]
+    assert [line.split()[-1] for line in attempts] == ["failed", "finished", "failed"]
+    assert (
+        f"{BINARY.hash[:12]}  spectrum (application/octet-stream)  10.0 KiB  output of step acquire" in said
+    )
+    assert "error in acquire, try 1: laboratory.Spilled: " in said
+
+
+async def test_show_as_json_has_every_attempt(url: str) -> None:
+    told = await parsed("show", FAILED, "--database-url", url)
+    outcomes = [[attempt["outcome"] for attempt in step["attempts"]] for step in told["steps"]]
+    assert outcomes == [["failed", "finished"], ["failed"]]
+    assert told["steps"][0]["retry_count"] == 1
+    assert told["artifacts"][0]["hash"] == BINARY.hash
+    assert told["artifacts"][0]["content_bytes"] == 10_240
+
+
+async def test_show_writes_a_page(url: str, tmp_path: Path) -> None:
+    done = await command("show", "aaaa", "--html", tmp_path / "page.html", "--database-url", url)
+    assert (done.returncode, done.stderr) == (0, f"page written to {tmp_path / 'page.html'}\n")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert str(COMPLETED) in page
+
+
+async def test_tail_prints_the_last_events_in_order(url: str) -> None:
+    lines = (await output("tail", "--database-url", url, "-n", 3)).splitlines()
+    assert [line[36:40].strip() for line in lines] == ["5", "6", "7"]
+    assert lines[0].endswith(f"F acquire finished: {BINARY.hash[:12]}")
+
+
+async def test_tail_of_a_flow_has_only_its_events_and_json_is_a_line_each(url: str) -> None:
+    lines = (await output("tail", "aaaa", "-n", 2, "--database-url", url, "--json")).splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [(event["flow_id"], event["version"]) for event in events] == [
+        (str(COMPLETED), 6),
+        (str(COMPLETED), 7),
+    ]
+    assert events[-1]["kind"]["type"] == "flowcompleted"
+
+
+async def test_replay_gives_the_state_after_a_version(url: str) -> None:
+    at = {
+        version: await parsed("replay", FAILED, "--at", version, "--database-url", url)
+        for version in (2, 3, 5)
+    }
+    assert [at[version]["steps"][0]["status"] for version in at] == ["failed", "pending", "finished"]
+    assert [at[version]["version"] for version in at] == [3, 4, 6]
+    assert at[5]["steps"][0]["outputs"] == [BINARY.hash]
+    assert at[5]["cursor"] == 1
+
+
+async def test_replay_shows_a_step_that_no_event_names_as_unknown(url: str) -> None:
+    last = (await output("replay", "bbbb", "--database-url", url)).splitlines()[-1]
+    assert last.split() == ["2", "?", "pending", "0", "0"]
+    told = await parsed("replay", "bbbb", "--database-url", url)
+    assert told["steps"][2]["step_id"] is None
+
+
+async def test_replay_of_events_that_contradict_each_other_finds_that(url: str, admin_url: str) -> None:
+    connection = await asyncpg.connect(admin_url)
+    await connection.execute("SET session_replication_role = replica")
+    await connection.execute(
+        "UPDATE event_log SET payload = jsonb_set(payload, '{retry_index}', '7') WHERE event_type = 'retryscheduled'"
+    )
+    await connection.close()
+    said = await complaint("replay", FAILED, "--database-url", url, code=1)
+    assert said == f"error: flow {FAILED}, version 3: retry 7 follows retry 0\n"
+
+
+async def test_diff_of_a_flow_with_itself_finds_nothing(url: str) -> None:
+    said = await output("diff", COMPLETED, COMPLETED, "--database-url", url)
+    assert said == "the same: definition, input, steps, outputs and fingerprints\n"
+
+
+async def test_diff_names_what_differs_and_the_exit_code_is_1(url: str) -> None:
+    told = await parsed("diff", COMPLETED, FAILED, "--database-url", url, code=1)
+    assert told["same"] is False
+    assert {"step": None, "what": "state", "left": "completed", "right": "failed"} in told["differences"]
+    outputs = [part for part in told["differences"] if (part["step"], part["what"]) == (0, "outputs")]
+    assert [(part["left"], part["right"]) for part in outputs] == [([JSON_ARTIFACT.hash], [BINARY.hash])]
+
+
+async def test_an_artifact_goes_into_a_file_byte_for_byte(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "spectrum"
+    done = await command("artifact", "get", BINARY.hash[:8], "-o", path, "--database-url", url)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert path.read_bytes() == BINARY.content
+    assert [file.name for file in tmp_path.iterdir()] == ["spectrum"]
+
+
+async def test_an_artifact_on_standard_output_has_its_hash(url: str) -> None:
+    said = await output("artifact", "get", JSON_ARTIFACT.hash, "--database-url", url)
+    assert hashlib.sha256(said.encode()).hexdigest() == JSON_ARTIFACT.hash
+
+
+async def test_an_artifact_is_described_as_json(url: str) -> None:
+    told = await parsed("artifact", "get", BINARY.hash, "--database-url", url)
+    assert (told["kind"], told["content_bytes"], told["flow_id"]) == ("spectrum", 10_240, str(FAILED))
+    assert told["version"] == 5
+
+
+async def test_of_a_corrupt_artifact_no_file_is_left(url: str, admin_url: str, tmp_path: Path) -> None:
+    connection = await asyncpg.connect(admin_url)
+    await connection.execute("SET session_replication_role = replica")
+    await connection.execute("UPDATE workflow_step_artifacts SET content = '\\x00' WHERE kind = 'spectrum'")
+    await connection.close()
+    said = await complaint(
+        "artifact", "get", BINARY.hash, "-o", tmp_path / "copy", "--database-url", url, code=1
+    )
+    assert BINARY.hash in said
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_stats_are_those_of_the_last_refresh(url: str, admin_url: str) -> None:
+    before = await parsed("stats", "--database-url", url)
+    assert before["steps"] == []
+    refreshed = await parsed("refresh", "--database-url", admin_url)
+    after = await parsed("stats", "--database-url", url)
+    assert after["refreshed_at"] == refreshed["refreshed_at"]
+    acquire = next(step for step in after["steps"] if step["step_id"] == "acquire")
+    assert (acquire["executions"], acquire["failures"], acquire["retries"]) == (2, 1, 1)
+    said = await output("stats", "--database-url", url)
+    assert "acquire: laboratory.Spilled" in said
+    assert "━" in said
+
+
+async def test_rebuild_repairs_the_step_rows_and_says_how_many(url: str, admin_url: str) -> None:
+    assert "nothing had to be rebuilt" in await output("rebuild", "--database-url", url)
+    connection = await asyncpg.connect(admin_url)
+    await connection.execute("UPDATE workflow_step_executions SET attempts = 99")
+    await connection.close()
+    told = await parsed("rebuild", "--database-url", admin_url)
+    assert told == {"projection": "workflow_step_executions", "flows": 2, "events": 16, "rebuilt": 2}
+
+
+async def test_status_counts_what_there_is(url: str) -> None:
+    told = await parsed("status", "--database-url", url)
+    assert (told["schema_state"], told["schema_version"], told["library_version"]) == ("current", LAST, LAST)
+    rows = {table["name"]: table["rows"] for table in told["tables"] if table["exact"]}
+    assert rows == {"event_log": 16, "workflow_step_artifacts": 2}
+    assert "which is this library's" in await output("status", "--database-url", url)
+
+
+async def test_doctor_finds_a_sound_database_sound(url: str) -> None:
+    told = await parsed("doctor", "--database-url", url)
+    assert told["sound"] is True
+    assert {check["check"] for check in told["checks"]} >= {"server", "schema", "objects", "rights", "clock"}
+    assert (await output("doctor", "--database-url", url)).splitlines()[-1] == "all is well"
+
+
+async def test_doctor_says_what_to_type_and_the_exit_code_is_1(url: str, admin_url: str) -> None:
+    connection = await asyncpg.connect(admin_url)
+    await connection.execute("DROP INDEX event_log_completed_idx")
+    await connection.close()
+    said = await output("doctor", "--database-url", url, code=1)
+    assert "error  indexes       index event_log_completed_idx is missing" in said
+    assert "CREATE INDEX event_log_completed_idx ON event_log" in said
+    assert said.splitlines()[-1] == "1 to look after"
+
+
+async def test_migrate_says_what_it_applied(empty_database_url: str) -> None:
+    before = await parsed("status", "--database-url", empty_database_url, code=1)
+    assert (before["schema_state"], before["schema_version"]) == ("missing", 0)
+    told = await parsed("migrate", "--database-url", empty_database_url)
+    assert told["version"] == LAST
+    assert [migration["version"] for migration in told["applied"]] == list(range(1, LAST + 1))
+    assert await output("migrate", "--database-url", empty_database_url) == (
+        f"schema public is at migration {LAST}, which is this library's\n"
+    )
+
+
+async def test_a_command_that_looks_does_not_migrate(empty_database_url: str) -> None:
+    said = await complaint("flows", "--database-url", empty_database_url, code=3)
+    assert said.endswith(f"is at migration 0, this library needs {LAST}: chem-persistence migrate\n")
+    after = await parsed("status", "--database-url", empty_database_url, code=1)
+    assert after["schema_state"] == "missing"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["flows", "--nope"], "No such option: --nope (try: chem-persistence flows --help)"),
+        (["flows", "--state", "asleep"], "'asleep' is not one of"),
+        (["flows", "--limit", "0"], "Invalid value for '--limit'"),
+        (["show"], "Missing argument 'FLOW'"),
+        (["tail", "-n", "-1"], "Invalid value for '--lines'"),
+        (["diff", "aaaa"], "Missing argument 'FLOW'"),
+        (["rebuild", "flows"], "'flows' is not"),
+        (["verify", "--flow", "benzene"], "Invalid value for '--flow'"),
+        (["stats", "--schema", "pg_x"], "schema: names that begin with pg_"),
+        (["refresh", "--data", "d"], "--data: does not go with --database-url"),
+        (["status", "now"], "unexpected extra argument"),
+        (["doctor", "--pool-size", "many"], "Invalid value for '--pool-size'"),
+        (["migrate", "--schema", ""], "schema: must have 1 to 63 bytes"),
+        (["demo", "--html", "/nowhere/page.html"], "No such file or directory"),
+        (["artifact", "put"], "No such command 'put'"),
+        (["molecules"], "No such command 'molecules'"),
+    ],
+)
+async def test_a_mistake_is_one_line_and_the_exit_code_is_2(arguments: list[str], said: str) -> None:
+    assert said in await complaint(*arguments, "--database-url", NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "benzene"], "'benzene' is no flow's id, nor 4 digits or more of one's beginning"),
+        (["show", "abc"], "'abc' is no flow's id"),
+        (["show", "cccc"], "there is no flow whose id begins with cccc"),
+        (["show", str(COMPLETED).replace("1", "3")], "there is no flow aaaa"),
+        (["show", "aaaa", "--html", "/nowhere/page.html"], "No such file or directory"),
+        (["replay", "aaaa", "--at", "8"], f"--at: flow {COMPLETED} has the versions 0 to 7"),
+        (["artifact", "get", "xyz"], "'xyz' is no artifact's hash"),
+        (["artifact", "get", "0" * 64], f"no artifact has the hash {'0' * 64}"),
+        (["artifact", "get", "0" * 10], "there is no artifact whose hash begins with 0000000000"),
+        (["roles", "--owner", "public"], "owner: names that begin with pg_"),
+    ],
+)
+async def test_what_is_not_there_is_one_line_and_the_exit_code_is_2(
+    url: str, arguments: list[str], said: str
+) -> None:
+    assert said in await complaint(*arguments, "--database-url", url)
+
+
+@pytest.mark.parametrize("name", [name for name in command_names(app) if name != "artifact get"])
+async def test_a_server_that_is_not_there_is_one_line_and_the_exit_code_is_3(name: str) -> None:
+    flows = {"show": ["aaaa"], "replay": ["aaaa"], "diff": ["aaaa", "bbbb"]}
+    said = await complaint(*name.split(), *flows.get(name, []), "--database-url", NOWHERE, code=3)
+    assert said.startswith("error: the database is unavailable")

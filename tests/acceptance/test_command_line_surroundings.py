@@ -1,0 +1,260 @@
+"""The command line in the world around it: URLs, terminals, pipes, signals, shells, hostile texts."""
+
+import asyncio
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from fcntl import ioctl
+from pathlib import Path
+
+import pytest
+
+from chem_persistence import PgEventStore, PoolProvider, build_pool
+from tests.support.commands import COMMAND, command, command_environment
+from tests.support.flows import initialized, new_flow_id
+from tests.support.logged_flows import COMPLETED, FAILED, logged_flows
+
+NOWHERE = "postgresql://nobody@localhost:1/none"
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.fixture
+async def url(database_url: str) -> str:
+    return (await logged_flows(database_url)).url
+
+
+def on_a_terminal(*arguments: str, columns: int, **variables: str) -> tuple[int, str]:
+    """Run a command on a terminal of so many columns; give its exit code and what it wrote there."""
+    controller, terminal = pty.openpty()
+    ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=command_environment(TERM="xterm-256color", **variables),
+    )
+    os.close(terminal)
+    written = b""
+    while True:
+        try:
+            part = os.read(controller, 65_536)
+        except OSError:  # so Linux says that the other side is closed
+            part = b""
+        if not part:
+            break
+        written += part
+    os.close(controller)
+    return process.wait(), written.decode()
+
+
+@asynccontextmanager
+async def running(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        env=command_environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_the_url_is_that_of_database_url(url: str, tmp_path: Path) -> None:
+    done = await command("flows", cwd=tmp_path, variables={"DATABASE_URL": url})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(COMPLETED) in done.stdout
+
+
+async def test_without_one_it_is_that_of_a_dotenv_file(url: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"# the laboratory's\nexport DATABASE_URL='{url}'\n", encoding="utf-8")
+    done = await command("flows", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(COMPLETED) in done.stdout
+
+
+async def test_the_option_goes_before_the_variable_and_that_before_the_file(url: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"DATABASE_URL={NOWHERE}\n", encoding="utf-8")
+    assert (await command("flows", cwd=tmp_path, variables={"DATABASE_URL": url})).returncode == 0
+    done = await command("flows", "--database-url", url, cwd=tmp_path, variables={"DATABASE_URL": NOWHERE})
+    assert done.returncode == 0
+    assert (await command("flows", cwd=tmp_path)).returncode == 3
+
+
+async def test_without_any_nothing_is_created_and_it_says_what_to_do(tmp_path: Path) -> None:
+    done = await command("flows", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: database: no URL is given, and data/demo has no embedded server's data: give --database-url, "
+        "set DATABASE_URL, or make some: chem-persistence demo\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_demo_shows_a_run_leaves_a_page_and_is_found_again(tmp_path: Path) -> None:
+    done = await command("demo", cwd=tmp_path, variables={"DATABASE_URL": NOWHERE})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "step 'measure' raised" in done.stdout
+    assert "try next:" in done.stdout
+    page = (tmp_path / "chem-persistence-demo.html").read_text(encoding="utf-8")
+    assert "the melting point apparatus is in use" in page
+    (flow_line,) = [line for line in done.stdout.splitlines() if line.startswith("flow         ")]
+    listed = await command("flows", cwd=tmp_path)
+    assert flow_line.split()[1] in listed.stdout
+    assert "completed" in listed.stdout
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize(
+    "arguments",
+    [["flows"], ["show", "bbbb"], ["replay", "bbbb"], ["tail"], ["diff", "aaaa", "bbbb"], ["doctor"]],
+)
+async def test_nothing_is_wider_than_the_terminal(url: str, arguments: list[str], columns: int) -> None:
+    _, written = await asyncio.to_thread(on_a_terminal, *arguments, "--database-url", url, columns=columns)
+    lines = ESCAPE.sub("", written).splitlines()
+    assert lines
+    assert [line for line in lines if len(line) > columns] == []
+    whole_ids = [line for line in lines if str(FAILED) in line]
+    assert whole_ids or arguments[0] in {"tail", "doctor"}
+
+
+async def test_a_terminal_has_colours_unless_told_otherwise(url: str) -> None:
+    code, coloured = await asyncio.to_thread(on_a_terminal, "flows", "--database-url", url, columns=100)
+    assert code == 0
+    assert "\x1b[31mfailed" in coloured
+    _, plain = await asyncio.to_thread(
+        on_a_terminal, "flows", "--database-url", url, columns=100, NO_COLOR="1"
+    )
+    assert "\x1b[31m" not in plain
+
+
+async def test_long_work_has_a_bar_on_a_terminal_and_is_silent_elsewhere(url: str) -> None:
+    code, written = await asyncio.to_thread(on_a_terminal, "verify", "--database-url", url, columns=100)
+    assert code == 0
+    assert "events and artifacts verified" in written
+    assert written.rstrip().endswith("clean")
+    done = await command("verify", "--database-url", url)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["show", "bbbb"], ["replay", "bbbb"], ["tail"], ["flows"], ["diff", "aaaa", "bbbb"], ["stats"]],
+)
+async def test_a_hostile_text_cannot_write_on_the_terminal(
+    url: str, admin_url: str, arguments: list[str]
+) -> None:
+    await command("refresh", "--database-url", admin_url)
+    done = await command(*arguments, "--database-url", url)
+    assert "[bold]x[/bold]" in done.stdout
+    assert [character for character in done.stdout if not character.isprintable() and character != "\n"] == []
+
+
+async def test_what_cannot_be_written_in_the_encoding_is_replaced(url: str) -> None:
+    done = await command("show", "bbbb", "--database-url", url, variables={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "━" not in done.stdout
+    assert "  =" in done.stdout
+
+
+async def test_a_closed_pipe_ends_it_silently(url: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "tail",
+        "--database-url",
+        url,
+        env=command_environment(),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writing)
+    _, error = await process.communicate()
+    assert (process.returncode, error) == (141, b"")
+
+
+async def test_a_full_disk_is_one_line(url: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            "flows",
+            "--database-url",
+            url,
+            env=command_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+        _, error = await process.communicate()
+    assert process.returncode == 2
+    assert error == b"error: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_a_tail_that_follows_without_a_word(url: str, number: signal.Signals) -> None:
+    async with running("tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", url) as process:
+        assert process.stdout is not None
+        assert await process.stdout.readline()
+        process.send_signal(number)
+        rest, error = await process.communicate()
+    assert (process.returncode, rest, error) == (128 + number, b"", b"")
+
+
+async def test_a_tail_that_follows_prints_what_is_appended(url: str) -> None:
+    arguments = ["tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", url]
+    async with running(*arguments) as process, await build_pool(url, max_size=1) as pool:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        event = await PgEventStore(PoolProvider(pool)).append_kind(new_flow_id(), initialized())
+        line = (await process.stdout.readline()).decode()
+    assert str(event.flow_id)[:13] in line
+    assert "initialized: 3 steps" in line
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_a_shell_completes_the_commands(shell: str) -> None:
+    done = await command(
+        variables={
+            "_CHEM_PERSISTENCE_COMPLETE": f"complete_{shell}",
+            "COMP_WORDS": "chem-persistence st",
+            "COMP_CWORD": "1",
+            "_TYPER_COMPLETE_ARGS": "chem-persistence st",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        }
+    )
+    assert done.stderr == ""
+    assert {"stats", "status"} <= set(re.findall(r"\w+", done.stdout))
+    assert "verify" not in done.stdout
+
+
+async def test_the_version_is_that_of_the_package() -> None:
+    done = await command("--version")
+    assert re.fullmatch(r"chem-persistence \d+\.\d+\.\d+\n", done.stdout)
+
+
+async def test_without_its_packages_it_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(name='typer')", encoding="utf-8")
+    environment = command_environment()
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "chem_persistence", "flows"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "the command line needs typer: pip install chem-persistence[cli]\n"
