@@ -43,7 +43,7 @@ def tail(
 async def _tail(place: Place, flow: str | None, lines: int, interval: float | None, *, as_json: bool) -> int:
     async with open_database(place) as provider:
         flow_id = None if flow is None else await find_flow(provider, flow)
-        last = await read_log_tail(provider, lines, flow_id)
+        last = await read_log_tail(provider, lines, flow_id, to_follow=interval is not None)
         _print(last.events, as_json=as_json)
         if interval is not None:
             async for events in follow_log(provider, last, interval, flow_id):

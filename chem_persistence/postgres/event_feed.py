@@ -17,9 +17,21 @@ from chem_persistence.postgres.rows import stored_event
 from chem_persistence.postgres.session import call
 from chem_persistence.postgres.statements import FIND_FEED_END, READ_FEED_PAGE
 
-__all__ = ["follow_feed", "read_feed_page"]
+__all__ = ["find_feed_end", "follow_feed", "read_feed_page"]
 
 PAGE_SIZE = 1_000
+
+
+async def find_feed_end(provider: ConnectionProvider) -> int:
+    """Find the seq up to which the log is complete, for good.
+
+    Raises:
+        StoreUnavailable: the store cannot be reached.
+        StoreError: the server is a standby.
+    """
+    (end,) = await call(provider, lambda connection: connection.fetch(FIND_FEED_END))
+    seq: int = end["seq"]
+    return seq
 
 
 async def read_feed_page(provider: ConnectionProvider, after_seq: int, limit: int) -> list[FlowEvent]:

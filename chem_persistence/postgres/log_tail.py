@@ -1,8 +1,4 @@
-"""The end of the log, for a person who watches it: each event once, in the order in which they can be seen.
-
-A transaction that took its numbers early may commit late. So what comes after a place is read again until every
-transaction that was under way when the place was reached has ended, and what was given before is left out.
-"""
+"""The end of the log, for a person who watches it: the last events, and then each that comes, once."""
 
 from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
@@ -13,35 +9,30 @@ import msgspec
 from chem_persistence.codec import decode_event
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.ports import ConnectionProvider
+from chem_persistence.postgres.event_feed import find_feed_end, read_feed_page
 from chem_persistence.postgres.event_pages import iterate_events
-from chem_persistence.postgres.rows import Row, stored_event
+from chem_persistence.postgres.rows import stored_event
 from chem_persistence.postgres.session import call
-from chem_persistence.postgres.statements import (
-    FIND_FLOW_END,
-    READ_EVENTS_AFTER,
-    READ_HORIZON,
-    READ_LAST_EVENTS,
-)
+from chem_persistence.postgres.statements import FIND_FLOW_END, READ_LAST_EVENTS
 
 __all__ = ["LogTail", "follow_log", "read_log_tail"]
 
-PAGE_SIZE = 5_000
-LOOKED_BACK = 1_000
-"""Events before the end whose neighbours may still be under way when a tail begins."""
+PAGE_SIZE = 1_000
 
 
 class LogTail(msgspec.Struct, frozen=True):
-    """The last events, and where the next ones begin: after `place` (a seq, or a flow's version), without those in `seen`."""
+    """The last events, and where the next ones begin: after `place`, a seq, or a flow's version."""
 
     events: Sequence[FlowEvent]
     place: int
-    seen: frozenset[int] = frozenset()
 
 
-async def read_log_tail(provider: ConnectionProvider, count: int, flow_id: UUID | None = None) -> LogTail:
+async def read_log_tail(
+    provider: ConnectionProvider, count: int, flow_id: UUID | None = None, *, to_follow: bool = False
+) -> LogTail:
     """Read the last `count` events of the log, or of a flow, the oldest of them first.
 
-    Without a flow the whole log is looked at, as no index has its order.
+    With `to_follow` they end where the feed ends, so that an event which commits late comes when it is followed.
 
     Raises:
         UnreadableEvent: one of them does not decode.
@@ -52,11 +43,9 @@ async def read_log_tail(provider: ConnectionProvider, count: int, flow_id: UUID 
         begin = max(0, end - count)
         events = [event async for event in iterate_events(provider, flow_id, begin - 1)] if count else []
         return LogTail(events, events[-1].version if events else end - 1)
-    most = max(count, LOOKED_BACK)
-    rows = await call(provider, lambda connection: connection.fetch(READ_LAST_EVENTS, most))
-    place = rows[-1]["seq"] - 1 if len(rows) == most else 0
-    shown = [decode_event(stored_event(row)) for row in reversed(rows[:count])]
-    return LogTail(shown, place, frozenset(row["seq"] for row in rows))
+    last = await find_feed_end(provider) if to_follow else None
+    rows = await call(provider, lambda connection: connection.fetch(READ_LAST_EVENTS, count, last))
+    return LogTail([decode_event(stored_event(row)) for row in reversed(rows)], last or 0)
 
 
 async def follow_log(
@@ -68,61 +57,14 @@ async def follow_log(
         UnreadableEvent: an event does not decode.
         StoreUnavailable, StoreError: the log could not be read.
     """
-    if flow_id is None:
-        watch = _Watch(provider, tail)
-        while True:
-            yield await watch.look()
-            await anyio.sleep(interval)
-    version = tail.place
+    place = tail.place
     while True:
-        events = [event async for event in iterate_events(provider, flow_id, version)]
+        if flow_id is None:
+            events = await read_feed_page(provider, place, PAGE_SIZE)
+            place = events[-1].seq if events else place
+        else:
+            events = [event async for event in iterate_events(provider, flow_id, place)]
+            place = events[-1].version if events else place
         yield events
-        version = events[-1].version if events else version
-        await anyio.sleep(interval)
-
-
-class _Watch:
-    """Knows up to which place nothing can be missing, and what was given beyond it."""
-
-    def __init__(self, provider: ConnectionProvider, tail: LogTail) -> None:
-        self._provider = provider
-        self._settled = tail.place
-        self._seen = set(tail.seen)
-        self._checkpoint: tuple[int, int] | None = (
-            None  # a place, and the first transaction that began after it
-        )
-        self._last_seq: int | None = None
-
-    async def look(self) -> list[FlowEvent]:
-        """Read what is new."""
-        (horizon,) = await call(self._provider, lambda connection: connection.fetch(READ_HORIZON))
-        last_seq = horizon["last_seq"]
-        if last_seq is not None and last_seq == self._last_seq and not self._seen:
-            return []  # no number was given since all before had ended
-        self._last_seq = last_seq
-        rows = await self._rows()
-        self._seen.update(row["seq"] for row in rows)
-        self._settle(horizon)
-        return [decode_event(stored_event(row)) for row in rows]
-
-    async def _rows(self) -> list[Row]:
-        new: list[Row] = []
-        place = self._settled
-        while page := await self._page(place):
-            new += [row for row in page if row["seq"] not in self._seen]
-            place = page[-1]["seq"]
-        return new
-
-    async def _page(self, place: int) -> list[Row]:
-        return await call(
-            self._provider, lambda connection: connection.fetch(READ_EVENTS_AFTER, place, PAGE_SIZE)
-        )
-
-    def _settle(self, horizon: Row) -> None:
-        """Move on to a place when whatever was under way as it was reached has ended, and was read since."""
-        if self._checkpoint is not None and horizon["oldest"] >= self._checkpoint[1]:
-            self._settled = self._checkpoint[0]
-            self._seen = {seq for seq in self._seen if seq > self._settled}
-            self._checkpoint = None
-        if self._checkpoint is None and self._seen:
-            self._checkpoint = (max(self._seen), horizon["next"])
+        if not events:
+            await anyio.sleep(interval)

@@ -133,6 +133,4 @@ MEASURE_WRAPAROUND = statement("doctor/measure_wraparound")
 READ_CLOCK = statement("doctor/read_clock")
 
 FIND_FLOW_END = statement("tail/find_flow_end")
-READ_EVENTS_AFTER = statement("tail/read_events_after")
-READ_HORIZON = statement("tail/read_horizon")
 READ_LAST_EVENTS = statement("tail/read_last_events")
