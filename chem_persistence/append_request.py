@@ -1,7 +1,6 @@
 """What one append asks for, checked and encoded before any store is touched.
 
-Every check that needs no store is made here, once, for all stores; so is the recognition of an append that
-is already stored, which makes a repeated append harmless.
+Every check that needs no store is made here, once, for all stores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,11 @@ from uuid import UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
-from chem_persistence.attribution import attributed, untraced
+from chem_persistence.argument_checks import check_flow_id
+from chem_persistence.attribution import attributed
 from chem_persistence.codec import (
     StoredArtifact,
     StoredEvent,
-    decode_event,
     encode_kind,
     encode_metadata,
 )
@@ -25,7 +24,7 @@ from chem_persistence.domain.canonical import read_json
 from chem_persistence.domain.chain import GENESIS, ChainLink, chain_link
 from chem_persistence.domain.events import FlowEvent, FlowEventKind, event_type
 from chem_persistence.domain.streams import StreamedArtifact
-from chem_persistence.errors import EventIdReused, InvalidArgument, InvalidPayload
+from chem_persistence.errors import InvalidArgument, InvalidPayload
 from chem_persistence.limits import MAX_EVENT_BYTES, MAX_VERSION
 from chem_persistence.produced_artifacts import encoded_artifacts, streamed_artifacts
 
@@ -34,13 +33,7 @@ __all__ = [
     "AppendRequest",
     "Head",
     "append_request",
-    "check_flow_id",
-    "check_not_negative",
-    "check_poll_interval",
-    "recognise",
 ]
-
-_NIL = UUID(int=0)
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -179,71 +172,6 @@ def append_request(
         artifacts=encoded_artifacts(artifacts, read_back, max_artifact_bytes),
         streamed=streamed_artifacts(artifacts, read_back),
     )
-
-
-def check_flow_id(flow_id: UUID) -> None:
-    """Refuse what cannot name a flow.
-
-    Raises:
-        InvalidArgument: it is no UUID, or the nil UUID (RFC 9562, section 5.9).
-    """
-    if not isinstance(flow_id, UUID):
-        raise InvalidArgument("flow_id", f"must be a UUID, not {type(flow_id).__qualname__}")
-    if flow_id == _NIL:
-        raise InvalidArgument("flow_id", "must not be the nil UUID")
-
-
-def check_not_negative(**arguments: float | None) -> None:
-    """Refuse numbers below 0; None is none.
-
-    Raises:
-        InvalidArgument: one is.
-    """
-    for name, number in arguments.items():
-        if number is not None and number < 0:
-            raise InvalidArgument(name, "must not be negative")
-
-
-def check_poll_interval(seconds: float) -> None:
-    """Refuse to look for news without a pause.
-
-    Raises:
-        InvalidArgument: it is not above 0, or NaN.
-    """
-    if not seconds > 0:
-        raise InvalidArgument("poll_interval", "must be above 0")
-
-
-def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[FlowEvent] | None:
-    """Say whether the flow already holds this append, given its events that have one of the request's ids.
-
-    Gives the original events, or None when the flow has none of them.
-
-    Raises:
-        EventIdReused: an id names an event with another fact, other metadata (but for the trace), or in another place.
-        UnreadableEvent: a stored event does not decode.
-    """
-    if not stored:
-        return None
-    originals = [decode_event(event) for event in sorted(stored, key=lambda event: event.version)]
-    for index, event_id in enumerate(request.event_ids):
-        original = originals[index] if index < len(originals) else None
-        if (
-            original is None
-            or original.event_id != event_id
-            or original.version != originals[0].version + index
-            or encode_kind(original.kind)[0] != request.payloads[index]  # in Python 1 == True, in JSON not
-            or not _says_the_same(original.metadata, request.metadata)
-        ):
-            raise EventIdReused(request.flow_id, originals[0].event_id if original is None else event_id)
-    return originals
-
-
-def _says_the_same(stored: Mapping[str, Any], given: bytes) -> bool:
-    """Compare metadata but for the trace, for a repeated append may come from another one."""
-    if encode_metadata(stored) == given:
-        return True
-    return encode_metadata(untraced(stored)) == encode_metadata(untraced(read_json(given)))
 
 
 def _checked_ids(event_ids: Sequence[UUID] | None, count: int) -> tuple[UUID, ...]:

@@ -8,13 +8,9 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from chem_persistence.append_request import (
-    AppendRequest,
-    check_flow_id,
-    check_not_negative,
-    check_poll_interval,
-)
+from chem_persistence.append_request import AppendRequest
 from chem_persistence.appender import Appender, refuse_streamed
+from chem_persistence.argument_checks import check_flow_id, check_not_negative, check_poll_interval
 from chem_persistence.clock import SystemClock
 from chem_persistence.codec import StoredArtifact, check_readable_whole, decode_artifact, decode_event
 from chem_persistence.domain.artifacts import Artifact

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from uuid import UUID
 
-from chem_persistence.append_request import EMPTY_FLOW, AppendRequest, Head, recognise
+from chem_persistence.append_request import EMPTY_FLOW, AppendRequest, Head
 from chem_persistence.codec import StoredArtifact, StoredEvent, decode_event
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import ConcurrencyConflict
+from chem_persistence.recognition import recognise
 
 __all__ = ["MemoryLog"]
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chem_persistence.append_request import AppendRequest, Head, recognise
+from chem_persistence.append_request import AppendRequest, Head
 from chem_persistence.codec import StoredEvent
 from chem_persistence.domain.chain import GENESIS
 from chem_persistence.domain.events import FlowEvent
@@ -23,6 +23,7 @@ from chem_persistence.postgres.statements import (
     READ_FLOW_HEADS,
 )
 from chem_persistence.postgres.transaction import transaction
+from chem_persistence.recognition import recognise
 
 __all__ = ["Append", "append_batch"]
 

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from chem_persistence.append_request import check_flow_id
+from chem_persistence.argument_checks import check_flow_id
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.limits import MAX_VERSION
 from chem_persistence.ports import ConnectionProvider

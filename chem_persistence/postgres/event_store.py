@@ -6,13 +6,9 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from chem_persistence.append_request import (
-    AppendRequest,
-    check_flow_id,
-    check_not_negative,
-    check_poll_interval,
-)
+from chem_persistence.append_request import AppendRequest
 from chem_persistence.appender import Appender, refuse_streamed
+from chem_persistence.argument_checks import check_flow_id, check_not_negative, check_poll_interval
 from chem_persistence.clock import SystemClock
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent

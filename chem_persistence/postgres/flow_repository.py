@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from uuid import UUID
 
-from chem_persistence.append_request import check_flow_id
+from chem_persistence.argument_checks import check_flow_id
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.instance import FlowInstance, check_steps, initial_instance

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from chem_persistence.append_request import check_flow_id
+from chem_persistence.argument_checks import check_flow_id
 from chem_persistence.domain.artifacts import is_artifact_hash
 from chem_persistence.domain.flow_summary import FlowState, FlowSummary
 from chem_persistence.domain.provenance import ArtifactConsumer, ArtifactProducer, Lineage
