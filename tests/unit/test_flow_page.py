@@ -24,6 +24,7 @@ from chem_persistence import (
 from chem_persistence.errors import ArtifactCorrupt
 from chem_persistence.pages.drawing import draw_molfile, draw_smiles, quiet
 from chem_persistence.pages.images import image_size
+from chem_persistence.pages.vocabulary import ATTRIBUTES, ELEMENTS
 from chem_persistence.pages.wording import duration, short, size_of, stopwatch
 from tests.support.read_page import ReadPage, read_page
 from tests.support.sample_flow import FLOW_ID, MOLFILE, SEEN_AT, SetClock, chart, sample_store
@@ -88,6 +89,14 @@ async def test_the_same_flow_gives_the_same_page() -> None:
 async def test_a_page_says_how_its_flow_stands(until: str, said: list[str]) -> None:
     text = (await page_of(await sample_store(until=until))).text()
     assert [words for words in said if words not in text] == []
+
+
+async def test_pages_use_each_element_and_attribute_that_they_may() -> None:
+    elements = (await page_of(await sample_store())).elements
+    assert {tag for tag, _ in elements} == {*ELEMENTS, "style", "script"}
+    assert {name for _, attributes in elements for name in attributes} == {
+        name.lower() for name in ATTRIBUTES
+    }
 
 
 async def test_who_and_why_are_told_by_ranges_of_events() -> None:
