@@ -117,31 +117,32 @@ async def test_a_flow_with_two_disconnects_and_a_retry_is_told_with_each_counted
 
 
 async def test_retries_are_told_by_cause_and_number_until_they_are_used_up(
-    proxy: Proxy, heard: Heard, caplog: pytest.LogCaptureFixture
+    provider: PoolProvider, owner: Connection, heard: Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with await build_pool(proxy.url, max_size=1) as pool:
-        store = PgEventStore(PoolProvider(pool))
+    store = PgEventStore(provider)
+    await store.append_kind(new_flow_id(), initialized())
+    await owner.execute("""
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '40001'; END $$;
+        CREATE TRIGGER fail BEFORE INSERT ON event_log FOR EACH ROW EXECUTE FUNCTION fail()
+    """)
+    with caplog.at_level(logging.INFO, "chem_persistence.retries"), pytest.raises(StoreUnavailable):
         await store.append_kind(new_flow_id(), initialized())
-        proxy.arm(Fault(Strike.CUT_BEFORE, sends_an_append, always=True))
-        with caplog.at_level(logging.INFO, "chem_persistence.retries"), pytest.raises(StoreUnavailable):
-            await store.append_kind(new_flow_id(), initialized())
-    numbers = {
-        point.attributes["chem_persistence.retry.number"]: point.value
-        for point in heard.points("chem_persistence.retries")
-    }
-    assert numbers == {1: 1, 2: 1, 3: 1}
-    assert {attributes_of(span)["chem_persistence.retry.cause"] for span in heard.spans("retry")} == {"08003"}
+    await store.aclose()
+    assert heard.values("chem_persistence.retries") == {(number, "40001"): 1 for number in (1, 2, 3)}
+    told = [attributes_of(span) for span in heard.spans("retry")]
+    assert [attributes["chem_persistence.retry.number"] for attributes in told] == [1, 2, 3]
+    assert {attributes["chem_persistence.retry.cause"] for attributes in told} == {"40001"}
     stored, failed = heard.spans("append_batch")
     assert stored.status.status_code is StatusCode.UNSET
     assert failed.status.status_code is StatusCode.ERROR
     assert attributes_of(failed)["error.type"] == "StoreUnavailable"
-    assert attributes_of(failed)["db.response.status_code"] == "08003"
+    assert attributes_of(failed)["db.response.status_code"] == "40001"
     assert heard.values("chem_persistence.append.duration") == {(): 1, ("StoreUnavailable",): 1}
-    assert [(record.levelname, getattr(record, "error_type", None)) for record in caplog.records] == [
-        ("INFO", "08003"),
-        ("INFO", "08003"),
-        ("INFO", "08003"),
-        ("WARNING", "08003"),
+    records = [record for record in caplog.records if record.name == "chem_persistence.retries"]
+    assert [(record.levelname, getattr(record, "error_type", None)) for record in records] == [
+        *[("INFO", "40001")] * 3,
+        ("WARNING", "40001"),
     ]
 
 
