@@ -182,6 +182,17 @@ async def test_another_schema_is_found_by_the_search_path(pooled_url: str, admin
         assert await pool.fetchval("SELECT count(*) FROM lab.event_log") == 1
 
 
+async def test_session_mode_needs_the_same_option(admin_url: str) -> None:
+    flow_id = new_flow_id()
+    async with pgbouncer_before(admin_url, "session") as url:
+        with pytest.raises(StoreUnavailable, match="unsupported startup parameter: search_path"):
+            await build_pool(url)
+        async with await build_pool(url, transaction_pooling=True) as pool:
+            store = PgEventStore(PoolProvider(pool))
+            event = await store.append_kind(flow_id, initialized())
+            assert await store.list(flow_id) == [event]
+
+
 async def test_without_the_option_it_says_what_the_pooler_refuses(pooled_url: str) -> None:
     with pytest.raises(StoreUnavailable, match="unsupported startup parameter: search_path"):
         await build_pool(pooled_url)
