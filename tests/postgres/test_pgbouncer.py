@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from uuid import uuid4
+from contextlib import suppress
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -28,6 +29,11 @@ from tests.support.pgbouncer import SERVER_CONNECTIONS, pgbouncer_before
 pytestmark = pytest.mark.pgbouncer
 
 FLOWS = 60
+MOST_TERMINATED = 30
+TERMINATE_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
 STORES = 4
 
 
@@ -94,6 +100,43 @@ async def test_a_repeated_append_is_recognised(pooled_url: str) -> None:
         assert await store.list(flow_id) == [appended]
 
 
+async def test_appends_whose_sessions_are_terminated_are_stored_once(pooled_url: str, admin_url: str) -> None:
+    flow_ids = [new_flow_id() for _ in range(20)]
+
+    async def run(store: PgEventStore, flow_id: UUID) -> None:
+        for version in range(20):
+            event_id = uuid4()
+            while True:
+                with suppress(StoreUnavailable):
+                    said = StepSignal(0, "acquire", f"{version}")
+                    await store.append_kind(flow_id, said, expected_version=version, event_id=event_id)
+                    break
+
+    async def terminate(
+        administrator: "asyncpg.Connection[asyncpg.Record]", appends: "asyncio.Future[list[None]]"
+    ) -> int:
+        terminated = 0
+        while not appends.done() and terminated < MOST_TERMINATED:
+            terminated += len(await administrator.fetch(TERMINATE_OTHERS))
+            await asyncio.wait([appends], timeout=0.05)
+        return terminated
+
+    administrator = await asyncpg.connect(admin_url)
+    try:
+        async with await build_pool(pooled_url, max_size=8, transaction_pooling=True) as pool:
+            stores = [PgEventStore(PoolProvider(pool)) for _ in range(2)]
+            runs = asyncio.gather(
+                *(run(stores[place % 2], flow_id) for place, flow_id in enumerate(flow_ids))
+            )
+            appends = asyncio.ensure_future(runs)
+            assert await terminate(administrator, appends) > 0
+            await appends
+            events = await stores[0].list_many(flow_ids)
+        assert [len(events[flow_id]) for flow_id in flow_ids] == [20] * 20
+    finally:
+        await administrator.close()
+
+
 async def test_a_transaction_streams_and_appends_on_one_connection(pooled_url: str) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for number in range(3):
@@ -137,6 +180,17 @@ async def test_another_schema_is_found_by_the_search_path(pooled_url: str, admin
     async with await build_pool(pooled_url, schema="lab", transaction_pooling=True) as pool:
         await PgEventStore(PoolProvider(pool)).append_kind(flow_id, initialized())
         assert await pool.fetchval("SELECT count(*) FROM lab.event_log") == 1
+
+
+async def test_session_mode_needs_the_same_option(admin_url: str) -> None:
+    flow_id = new_flow_id()
+    async with pgbouncer_before(admin_url, "session") as url:
+        with pytest.raises(StoreUnavailable, match="unsupported startup parameter: search_path"):
+            await build_pool(url)
+        async with await build_pool(url, transaction_pooling=True) as pool:
+            store = PgEventStore(PoolProvider(pool))
+            event = await store.append_kind(flow_id, initialized())
+            assert await store.list(flow_id) == [event]
 
 
 async def test_without_the_option_it_says_what_the_pooler_refuses(pooled_url: str) -> None:

@@ -1,4 +1,7 @@
-"""PgBouncer before the server of the tests, in transaction mode: a connection is a session only while it is in a transaction."""
+"""PgBouncer before the server of the tests.
+
+In transaction mode a client has one of the server's sessions only while it is in a transaction.
+"""
 
 import asyncio
 import os
@@ -7,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.tls import free_port
@@ -25,8 +29,9 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = {connections}
+server_login_retry = 1
 """
 
 
@@ -36,7 +41,9 @@ def pgbouncer_program() -> str | None:
 
 
 @asynccontextmanager
-async def pgbouncer_before(database_url: str) -> AsyncIterator[str]:
+async def pgbouncer_before(
+    database_url: str, mode: Literal["transaction", "session"] = "transaction"
+) -> AsyncIterator[str]:
     """Run PgBouncer with fewer connections to the server than it has clients; give the same database's URL through it."""
     program = pgbouncer_program()
     assert program is not None
@@ -45,7 +52,9 @@ async def pgbouncer_before(database_url: str) -> AsyncIterator[str]:
     with tempfile.TemporaryDirectory(prefix="chem-persistence-pgbouncer-") as name:
         configuration, log = Path(name, "pgbouncer.ini"), Path(name, "log")
         configuration.write_text(
-            CONFIGURATION.format(server=_server(database_url), port=port, connections=SERVER_CONNECTIONS),
+            CONFIGURATION.format(
+                server=_server(database_url), port=port, mode=mode, connections=SERVER_CONNECTIONS
+            ),
             encoding="utf-8",
         )
         Path(name).chmod(0o755)
