@@ -212,7 +212,9 @@ async def test_it_is_light_or_dark_as_the_reader_likes(page: Browser, sample: Pa
 
 @pytest.mark.parametrize("until", ["end", "failed", "asks"])
 async def test_every_text_can_be_read_in_light_and_in_dark(page: Browser, tmp_path: Path, until: str) -> None:
-    path = written(tmp_path, await flow_page(await sample_store(until=until), FLOW_ID, clock=SetClock(SEEN_AT)))
+    path = written(
+        tmp_path, await flow_page(await sample_store(until=until), FLOW_ID, clock=SetClock(SEEN_AT))
+    )
     for scheme in ("light", "dark"):
         await page.open(path, scheme=scheme)
         await page.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
