@@ -1,0 +1,105 @@
+"""The reference of the command line says what the command line does."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from chem_persistence.cli.app import app
+from chem_persistence.cli.running import BROKEN_PIPE, ExitCode
+from tests.support.commands import command, command_names, help_of
+from tests.support.logged_flows import BINARY, logged_flows
+
+REFERENCE = (Path(__file__).parents[2] / "documentation" / "reference" / "command-line.md").read_text(
+    encoding="utf-8"
+)
+ARGUMENTS: dict[str, list[str]] = {
+    "flows": ["-n", "1", "--state", "failed"],
+    "show": ["bbbb"],
+    "tail": ["-n", "1"],
+    "replay": ["bbbb"],
+    "diff": ["aaaa", "bbbb"],
+    "artifact get": [BINARY.hash],
+}
+NAMES = command_names(app)
+
+
+def section(name: str) -> str:
+    """Give what the reference says about a command."""
+    begin = REFERENCE.index(f"### `{name}`\n")
+    ends = [REFERENCE.find(mark, begin + 4) for mark in ("\n### ", "\n## ")]
+    return REFERENCE[begin : min([end for end in ends if end > 0], default=len(REFERENCE))]
+
+
+def documented(name: str) -> Any:
+    """Read the example of a command's JSON."""
+    found = re.search(r"```json\n(.*?)```", section(name), re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def shape(value: Any) -> Any:
+    """Give the keys of a value, and those of the first of each list's objects; what may be null or empty has none."""
+    match value:
+        case {"type": _}:
+            return None  # a fact: each kind has its own keys
+        case dict():
+            return {key: shape(part) for key, part in value.items()}
+        case [first, *_]:
+            return [shape(first)]
+        case _:
+            return None
+
+
+def fits(real: Any, example: Any) -> bool:
+    """Say whether two shapes have the same keys wherever both have any."""
+    if isinstance(real, dict) and isinstance(example, dict):
+        return real.keys() == example.keys() and all(fits(real[key], example[key]) for key in real)
+    if isinstance(real, list) and isinstance(example, list):
+        return fits(real[0], example[0])
+    return real is None or example is None
+
+
+def test_the_reference_has_every_command_and_no_other() -> None:
+    named = re.findall(r"^### `(.+)`$", REFERENCE, re.MULTILINE)
+    assert sorted(named) == sorted(NAMES)
+
+
+def test_the_reference_has_every_exit_code_and_no_other() -> None:
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", REFERENCE, re.MULTILINE)}
+    assert codes == {*ExitCode, BROKEN_PIPE, 130, 143}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_that_the_reference_names_is_the_command_s(name: str) -> None:
+    takes = help_of(app, name)
+    named = set(re.findall(r"`(--[a-z-]+|-[a-z])\b", section(name)))
+    assert {option for option in named if option not in takes} == set()
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_the_json_has_the_keys_of_the_reference(admin_url: str, tmp_path: Path, name: str) -> None:
+    url = (await logged_flows(admin_url)).url
+    await command("refresh", "--database-url", url)
+    arguments = ARGUMENTS.get(name, [])
+    ending = uuid4().hex[:8]
+    if name == "roles":
+        arguments = [f"--{part}={part}_{ending}" for part in ("owner", "application", "reader")]
+    done = await command(*name.split(), *arguments, "--json", "--database-url", url, cwd=tmp_path)
+    assert done.stderr == ""
+    assert done.returncode in {ExitCode.WELL, ExitCode.FOUND}
+    real, example = shape(json.loads(done.stdout)), shape(documented(name))
+    assert fits(real, example), f"{real} and {example}"
+    if name == "roles":
+        await drop_roles(url, ending)
+
+
+async def drop_roles(url: str, ending: str) -> None:
+    connection = await asyncpg.connect(url)
+    for part in ("owner", "application", "reader"):
+        await connection.execute(f"DROP OWNED BY {part}_{ending} CASCADE; DROP ROLE {part}_{ending}")
+    await connection.close()
