@@ -20,7 +20,7 @@ from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.artifact_reader import read_artifact_in_chunks
 from chem_persistence.postgres.search import ArtifactDescription, describe_artifact
 
-__all__ = ["artifact"]
+__all__ = ["artifact", "get"]
 
 artifact = typer.Typer(help="What steps produced.", no_args_is_help=True)
 
