@@ -262,7 +262,8 @@ async def test_a_command_that_looks_does_not_migrate(empty_database_url: str) ->
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["flows", "--nope"], "No such option: --nope (try: chem-persistence flows --help)"),
+        (["flows", "--nope"], "--nope"),
+        (["show", "--nope"], "(try: chem-persistence show --help)"),
         (["flows", "--state", "asleep"], "'asleep' is not one of"),
         (["flows", "--limit", "0"], "Invalid value for '--limit'"),
         (["show"], "Missing argument 'FLOW'"),
