@@ -24,7 +24,7 @@ $(VENV)/.demo: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: name one with make PYTHON=..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,chem]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,chem,cli]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml
@@ -62,6 +62,7 @@ demo: $(VENV)/.demo ## run the example programs on an embedded PostgreSQL, with 
 	@echo "  make demo                                                           # nothing is run twice"
 	@echo "  $(BIN)/python examples/screen_nci.py --limit 1000 --data $(DEMO_DATA)   # goes on with the next 800"
 	@echo "  $(BIN)/python examples/orchestrator.py                              # awaited from a service"
+	@echo "  $(BIN)/chem-persistence flows --data $(DEMO_DATA)                        # and show, stats, tail, doctor, ..."
 
 test: $(VENV)/.dev ## run the tests (on a container if an engine has one, else embedded)
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -13,6 +13,7 @@ from chem_persistence.cli.demo import demo
 from chem_persistence.cli.diff import diff
 from chem_persistence.cli.doctor import doctor
 from chem_persistence.cli.flows import flows
+from chem_persistence.cli.help_text import paragraphs
 from chem_persistence.cli.migrate import migrate
 from chem_persistence.cli.rebuild import rebuild
 from chem_persistence.cli.replay import replay
@@ -43,7 +44,7 @@ _COMMANDS: dict[str, list[Callable[..., None]]] = {
 }
 for _panel, _commands in _COMMANDS.items():
     for _command in _commands:
-        app.command(rich_help_panel=_panel)(_command)
+        app.command(rich_help_panel=_panel, help=paragraphs(_command))(_command)
 app.add_typer(artifact, name="artifact", rich_help_panel=LOOK)
 
 _WrongUse: type[Exception] = typer.BadParameter.__mro__[1]

@@ -10,6 +10,7 @@ from typing import Annotated, BinaryIO
 import msgspec
 import typer
 
+from chem_persistence.cli.help_text import paragraphs
 from chem_persistence.cli.named_flow import find_artifact
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.place import Place, open_database
@@ -20,7 +21,7 @@ from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.artifact_reader import read_artifact_in_chunks
 from chem_persistence.postgres.search import ArtifactDescription, describe_artifact
 
-__all__ = ["artifact"]
+__all__ = ["artifact", "get"]
 
 artifact = typer.Typer(help="What steps produced.", no_args_is_help=True)
 
@@ -36,7 +37,6 @@ def _group() -> None:
     """What steps produced."""
 
 
-@artifact.command()
 def get(
     hash_: HashName,
     output: Annotated[
@@ -57,6 +57,9 @@ def get(
     """
     place = Place(database_url, data, schema)
     run(lambda: _get(place, hash_, output, as_json=as_json))
+
+
+artifact.command(help=paragraphs(get))(get)
 
 
 async def _get(place: Place, name: str, output: Path | None, *, as_json: bool) -> int:

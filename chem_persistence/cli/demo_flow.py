@@ -11,7 +11,21 @@ from chem_persistence.engine.engine import FlowEngine
 from chem_persistence.engine.step import Step, StepContext
 from chem_persistence.ports import EventStore, FlowRepository
 
-__all__ = ["InstrumentBusy", "build_demo"]
+__all__ = [
+    "AcquireStep",
+    "InstrumentBusy",
+    "MeasureStep",
+    "Measured",
+    "Measurements",
+    "Report",
+    "ReportStep",
+    "Substance",
+    "Substances",
+    "WeighStep",
+    "Weighed",
+    "WeighedSubstances",
+    "build_demo",
+]
 
 MASSES = {"C": 12.011, "H": 1.008, "N": 14.007, "O": 15.999}
 """Standard atomic weights, abridged (IUPAC 2021)."""

@@ -18,7 +18,7 @@ from chem_persistence.domain.events import FlowCompleted, FlowEvent
 from chem_persistence.domain.instance import StepSlot
 from chem_persistence.postgres.event_store import PgEventStore
 
-__all__ = ["diff"]
+__all__ = ["Difference", "diff"]
 
 Value = str | int | list[str] | None
 
@@ -96,6 +96,7 @@ def _differences(
         Difference(step, what, left.get((step, what)), right.get((step, what)))
         for step, what in sorted(keys, key=lambda key: -1 if key[0] is None else key[0])
         if left.get((step, what)) != right.get((step, what))
+        and not (what == "id" and None in {left.get((step, what)), right.get((step, what))})  # not known
     ]
 
 

@@ -10,6 +10,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 __all__ = ["Work"]
 
 ROWS_A_LINE = 100_000
+LONGEST_BAR = 24
+BESIDE = 16
+"""Characters of the time that is left, and of the gaps: a line that a terminal wraps could not be taken away again."""
 
 
 class Work:
@@ -35,9 +38,11 @@ class Work:
         self._lines = 0
         self._bar: Progress | None = None
         if self._output.isatty():
+            console = Console(file=self._output)
+            room = console.width - len(self._said(total, total)) - BESIDE
             said, left = TextColumn("{task.description}"), TextColumn("left", style="dim")
-            columns = (BarColumn(bar_width=24), said, TimeRemainingColumn(), left)
-            self._bar = Progress(*columns, console=Console(file=self._output), transient=True)
+            columns = (BarColumn(bar_width=max(1, min(LONGEST_BAR, room))), said, TimeRemainingColumn(), left)
+            self._bar = Progress(*columns, console=console, transient=True)
             self._task = self._bar.add_task("", total=total)
 
     def __enter__(self) -> Self:
@@ -57,10 +62,13 @@ class Work:
     def show(self, done: int) -> None:
         """Say what is done."""
         total = max(self._total, done)
-        said = f"{done:,} of {total:,} {self._nouns} {self._participle}"
+        said = self._said(done, total)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, description=said)
         elif done // self._a_line > self._lines:
             self._output.write(f"{said}, {total - done:,} left\n")
             self._output.flush()
         self._lines = done // self._a_line
+
+    def _said(self, done: int, total: int) -> str:
+        return f"{done:,} of {total:,} {self._nouns} {self._participle}"

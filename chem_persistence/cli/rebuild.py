@@ -19,7 +19,7 @@ __all__ = ["rebuild"]
 def rebuild(
     projection: Annotated[
         Projection,
-        typer.Argument(metavar="[PROJECTION]", help="The one that there is: workflow_step_executions."),
+        typer.Argument(metavar="PROJECTION", help="The one that there is: workflow_step_executions."),
     ] = Projection.STEP_EXECUTIONS,
     database_url: DatabaseUrl = None,
     data: Data = None,

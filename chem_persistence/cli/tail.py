@@ -21,7 +21,7 @@ _STYLES = {"F": "green", "C": "bold green", "X": "red", "R": "yellow", "U": "cya
 
 
 def tail(
-    flow: Annotated[str | None, typer.Argument(metavar="[FLOW]", help="Only this flow's events.")] = None,
+    flow: Annotated[str | None, typer.Argument(metavar="FLOW", help="Only this flow's events.")] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last events.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     interval: Annotated[

@@ -157,6 +157,12 @@ async def test_diff_names_what_differs_and_the_exit_code_is_1(url: str) -> None:
     assert [(part["left"], part["right"]) for part in outputs] == [([JSON_ARTIFACT.hash], [BINARY.hash])]
 
 
+async def test_diff_does_not_call_a_step_different_that_one_flow_has_not_begun(url: str) -> None:
+    told = await parsed("diff", COMPLETED, FAILED, "--database-url", url, code=1)
+    of_the_last = [part["what"] for part in told["differences"] if part["step"] == 2]
+    assert of_the_last == ["status", "fingerprint", "outputs"]
+
+
 async def test_an_artifact_goes_into_a_file_byte_for_byte(url: str, tmp_path: Path) -> None:
     path = tmp_path / "spectrum"
     done = await command("artifact", "get", BINARY.hash[:8], "-o", path, "--database-url", url)
@@ -256,7 +262,8 @@ async def test_a_command_that_looks_does_not_migrate(empty_database_url: str) ->
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["flows", "--nope"], "No such option: --nope (try: chem-persistence flows --help)"),
+        (["flows", "--nope"], "--nope"),
+        (["show", "--nope"], "(try: chem-persistence show --help)"),
         (["flows", "--state", "asleep"], "'asleep' is not one of"),
         (["flows", "--limit", "0"], "Invalid value for '--limit'"),
         (["show"], "Missing argument 'FLOW'"),

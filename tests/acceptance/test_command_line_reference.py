@@ -98,6 +98,23 @@ async def test_the_json_has_the_keys_of_the_reference(admin_url: str, tmp_path: 
         await drop_roles(url, ending)
 
 
+def promised(name: str) -> list[str]:
+    """Read what the reference shows of a command, as patterns: three dots stand for anything."""
+    found = re.search(rf"```text\n[$] chem-persistence {name}\n(.*?)```", section(name), re.DOTALL)
+    assert found is not None
+    return [".*".join(map(re.escape, line.split("..."))) for line in found[1].splitlines()]
+
+
+async def test_what_the_reference_shows_is_what_is_printed(tmp_path: Path) -> None:
+    for name in ("demo", "flows", "doctor"):
+        done = await command(name, cwd=tmp_path, variables={"COLUMNS": "80"})
+        assert (done.returncode, done.stderr) == (0, "")
+        printed = done.stdout.splitlines()
+        assert len(printed) == len(promised(name)), done.stdout
+        for pattern, line in zip(promised(name), printed, strict=True):
+            assert re.fullmatch(pattern, line)
+
+
 async def drop_roles(url: str, ending: str) -> None:
     connection = await asyncpg.connect(url)
     for part in ("owner", "application", "reader"):

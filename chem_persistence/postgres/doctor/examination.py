@@ -36,8 +36,8 @@ async def examine(
     Raises:
         StoreUnavailable, StoreError: the database could not be reached.
     """
-    timed = clock or SystemClock()
-    always: dict[str, Check] = {
+    timed, names = clock or SystemClock(), role_names or RoleNames()
+    of_the_server: dict[str, Check] = {
         "server": check_server,
         "clock": lambda connection: check_clock(connection, timed),
         "wraparound": check_wraparound,
@@ -46,26 +46,25 @@ async def examine(
             connection, pool_size=pool_size, processes=processes
         ),
     }
-    migrated: dict[str, Check] = {
+    rights: dict[str, Check] = {"rights": lambda connection: check_rights(connection, schema, names)}
+
+    async def run(connection: Connection) -> list[CheckResult]:
+        results = await _run(connection, of_the_server)
+        migrations = await _run(connection, {"schema": lambda _: check_migrations(connection, schema)})
+        is_current = all(result.severity is Severity.OK for result in migrations)
+        checks = _of_a_schema(schema) if is_current else {}
+        return results + migrations + await _run(connection, checks | rights)
+
+    return await call(provider, run)
+
+
+def _of_a_schema(schema: str) -> dict[str, Check]:
+    """Give the checks that look at the library's own tables, as its last migration left them."""
+    return {
         "objects": lambda connection: check_objects(connection, schema),
-        "rights": lambda connection: check_rights(connection, schema, role_names or RoleNames()),
         "clock": check_newest_flow,
         "bloat": lambda connection: check_bloat(connection, schema),
     }
-
-    async def run(connection: Connection) -> list[CheckResult]:
-        results = await _run(connection, always)
-        schema_results = await _run(
-            connection, {"schema": lambda connection: check_migrations(connection, schema)}
-        )
-        results += schema_results
-        if all(result.severity is Severity.OK for result in schema_results):
-            results += await _run(connection, migrated)
-        else:
-            results += await _run(connection, {"rights": migrated["rights"]})
-        return results
-
-    return await call(provider, run)
 
 
 async def _run(connection: Connection, checks: dict[str, Check]) -> list[CheckResult]:
