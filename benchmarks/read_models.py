@@ -1,6 +1,6 @@
 """What read models cost: the append, under each design that was thought of; the questions, on a log that has grown.
 
-    python -m benchmarks.read_models [--events 1000000] [--rounds 7] [--tasks 64]
+    python -m benchmarks.read_models [--events 1000000] [--rounds 9] [--tasks 64] [--slice 2]
 
 All designs share one server, each in a schema of its own; in every round each appends for a slice of time, beginning with
 another one. Ratios are to the design without read models, made round by round. The questions are asked of an idle server.
@@ -42,8 +42,6 @@ DESIGNS = (
     "step_status",
     "flow_table",
 )
-SLICE = 2.0
-"""Seconds for which a design appends in a round."""
 
 
 class Slice(msgspec.Struct):
@@ -84,17 +82,19 @@ async def append_for(store: PgEventStore, seconds: float, tasks: int) -> list[fl
     return sorted(took)
 
 
-async def measure(store: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]", tasks: int) -> Slice:
+async def measure(
+    store: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]", seconds: float, tasks: int
+) -> Slice:
     """Append for a slice."""
     lsn = await pool.fetchval("SELECT pg_current_wal_insert_lsn()")
     begun = time.perf_counter()
-    took = await append_for(store, SLICE, tasks)
-    seconds = time.perf_counter() - begun
+    took = await append_for(store, seconds, tasks)
+    elapsed = time.perf_counter() - begun
     wal = await pool.fetchval("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1)", lsn)
-    return Slice(len(took) / seconds, float(wal) / len(took), took[-len(took) // 1000], took[-1])
+    return Slice(len(took) / elapsed, float(wal) / len(took), took[-len(took) // 1000], took[-1])
 
 
-async def measure_appends(url: str, rounds: int, tasks: int) -> None:
+async def measure_appends(url: str, rounds: int, seconds: float, tasks: int) -> None:
     """Append under each design, round by round, and print what it costs; then ask each where an artifact came from."""
     pools = {}
     for name in DESIGNS:
@@ -107,7 +107,7 @@ async def measure_appends(url: str, rounds: int, tasks: int) -> None:
     for number in range(-1, rounds):  # the first round warms up
         turned = names[number % len(names) :] + names[: number % len(names)]
         for name in turned:
-            measured = await measure(stores[name], pools[name], tasks)
+            measured = await measure(stores[name], pools[name], seconds, tasks)
             if number >= 0:
                 slices[name].append(measured)
     print(f"{'design':19}{'events/s':>9}  {'x before':20}{'WAL bytes':>10}{'p99.9 ms':>10}{'slowest ms':>11}")
@@ -148,6 +148,10 @@ async def ask_of_grown(url: str, events: int) -> None:
         models = PgReadModels(PoolProvider(pool))
         page = await models.flows()
         await timed("flows, the newest 50", models.flows)
+        await pool.execute(read_sql("read_models/joined_flows"))
+        for view in ("flows", "joined_flows"):
+            newest = f"SELECT * FROM {view} ORDER BY started_at DESC LIMIT 50"  # noqa: S608  # one of these two
+            await timed(f"  by SQL, of {view}", partial(pool.fetch, newest))
         await timed("flows, the next 50", lambda: models.flows(before=page[-1]))
         for state in FlowState:
             await timed(f"flows, {state}", partial(models.flows, state=state))
@@ -176,12 +180,15 @@ async def main() -> None:
     """Measure both parts."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--tasks", type=int, default=64)
+    parser.add_argument(
+        "--slice", type=float, default=2.0, help="seconds for which a design appends in a round"
+    )
     options = parser.parse_args()
     if options.rounds:
         async with embedded_postgres() as url:
-            await measure_appends(url, options.rounds, options.tasks)
+            await measure_appends(url, options.rounds, options.slice, options.tasks)
     if options.events:
         async with embedded_postgres() as url:
             await ask_of_grown(url, options.events)

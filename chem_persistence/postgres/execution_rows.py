@@ -25,7 +25,7 @@ from chem_persistence.postgres.statements import (
 
 __all__ = ["executions_of", "rebuild_flow", "stored_executions"]
 
-_NOTHING_INSERTED = "INSERT 0 0"  # PostgreSQL manual, section 53.7, CommandComplete
+_NO_ROWS = " 0"  # how the tag of such a command ends: PostgreSQL manual, section 53.7, CommandComplete
 
 
 def executions_of(flow_id: UUID, rows: Iterable[Row]) -> Mapping[int, StepExecution]:
@@ -88,7 +88,7 @@ async def _rebuild(connection: Connection, flow_id: UUID) -> bool:
         status = await connection.execute(
             INSERT_MISSING_EXECUTIONS, flow_id, list(missing), list(missing.values())
         )
-        changed = changed or status != _NOTHING_INSERTED
+        changed = changed or not status.endswith(_NO_ROWS)
     if rebuilt == stored:
         return changed
     await connection.execute(WRITE_EXECUTIONS, flow_id, *_columns(list(rebuilt.values())))

@@ -1,6 +1,7 @@
 """The rebuild of what is stored besides the log, from the log, while appends go on."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from enum import StrEnum
 from itertools import groupby
 from typing import Any
@@ -39,34 +40,42 @@ async def rebuild_executions(
 ) -> Rebuild:
     """Compare every flow's step rows with its events, and write anew those that differ, each flow in its own transaction.
 
-    Rows that are as they should be are only read, so a rebuild of a sound table writes nothing. Memory holds one page of
-    events, and one flow's.
+    Rows that are as they should be are only read, so a rebuild of a sound table writes nothing. A flow that another
+    transaction has changed and not committed yet is waited for. Memory holds one page of events, and one flow's.
 
     Raises:
         UnreadableEvent: an event does not decode.
         StoreUnavailable, StoreError: the log could not be read or the rows not written. What was rebuilt until then stays.
     """
     progress, after = Rebuild(), _NIL
-    async for events, flows in _flows(provider):
-        last = _LAST if events == 0 else max(flows, default=after)
-        stored = await _stored(provider, after, last)
-        rebuilt = 0
-        for flow_id in sorted(flows.keys() | stored.keys()):
-            expected = executions_of(flow_id, flows.get(flow_id, ()))
-            if expected != stored_executions(flow_id, stored.get(flow_id, ())):
-                rebuilt += await rebuild_flow(provider, flow_id)
-        progress = Rebuild(
-            flows=progress.flows + len(flows),
-            events=progress.events + events,
-            rebuilt=progress.rebuilt + rebuilt,
-        )
-        after = last
-        if on_progress is not None:
-            on_progress(progress)
+    async with aclosing(_flows(provider)) as pages:
+        async for events, flows in pages:
+            last = _LAST if events == 0 else max(flows, default=after)
+            rebuilt = await _rebuild_differing(provider, flows, await _stored(provider, after, last))
+            after = last
+            progress = Rebuild(
+                flows=progress.flows + len(flows),
+                events=progress.events + events,
+                rebuilt=progress.rebuilt + rebuilt,
+            )
+            if on_progress is not None:
+                on_progress(progress)
     return progress
 
 
-async def _flows(provider: ConnectionProvider) -> AsyncIterator[tuple[int, Mapping[UUID, list[Any]]]]:
+async def _rebuild_differing(
+    provider: ConnectionProvider, flows: Mapping[UUID, list[Any]], stored: Mapping[UUID, list[Any]]
+) -> int:
+    """Rebuild the flows whose events and rows, read one after the other, differ; gives how many still did under a lock."""
+    rebuilt = 0
+    for flow_id in sorted(flows.keys() | stored.keys()):
+        expected = executions_of(flow_id, flows.get(flow_id, ()))
+        if expected != stored_executions(flow_id, stored.get(flow_id, ())):
+            rebuilt += await rebuild_flow(provider, flow_id)
+    return rebuilt
+
+
+async def _flows(provider: ConnectionProvider) -> AsyncGenerator[tuple[int, Mapping[UUID, list[Any]]]]:
     """Give the flows that each page of the log completes, with what their step rows are made of; at last 0 events."""
     place = (_NIL, -1)
     begun: dict[UUID, list[Any]] = {}

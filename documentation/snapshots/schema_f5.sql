@@ -154,14 +154,14 @@ CREATE VIEW flows AS
         END AS state,
     ( SELECT count(*) FILTER (WHERE step.finished_so_far = (step.step_index + 1)) AS count
            FROM ( SELECT execution.step_index,
-                    count(*) FILTER (WHERE execution.status = 'finished'::text) OVER (ORDER BY execution.step_index) AS finished_so_far
+                    count(*) FILTER (WHERE execution.status = 'finished'::text) OVER (PARTITION BY execution.flow_id ORDER BY execution.step_index) AS finished_so_far
                    FROM workflow_step_executions execution
                   WHERE execution.flow_id = first_event.flow_id) step) AS cursor,
     ( SELECT max(step.step_id) FILTER (WHERE step.status <> 'finished'::text AND step.finished_so_far = step.step_index) AS max
            FROM ( SELECT execution.step_index,
                     execution.step_id,
                     execution.status,
-                    count(*) FILTER (WHERE execution.status = 'finished'::text) OVER (ORDER BY execution.step_index) AS finished_so_far
+                    count(*) FILTER (WHERE execution.status = 'finished'::text) OVER (PARTITION BY execution.flow_id ORDER BY execution.step_index) AS finished_so_far
                    FROM workflow_step_executions execution
                   WHERE execution.flow_id = first_event.flow_id) step) AS current_step,
     ( SELECT step.error

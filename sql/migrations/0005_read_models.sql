@@ -26,12 +26,14 @@ SELECT
     END AS state,
     (SELECT count(*) FILTER (WHERE step.finished_so_far = step.step_index + 1) FROM (
         SELECT execution.step_index AS step_index,
-            count(*) FILTER (WHERE execution.status = 'finished') OVER (ORDER BY execution.step_index) AS finished_so_far
+            count(*) FILTER (WHERE execution.status = 'finished')
+                OVER (PARTITION BY execution.flow_id ORDER BY execution.step_index) AS finished_so_far
         FROM workflow_step_executions AS execution WHERE execution.flow_id = first_event.flow_id
     ) AS step) AS cursor,
     (SELECT max(step.step_id) FILTER (WHERE step.status <> 'finished' AND step.finished_so_far = step.step_index) FROM (
         SELECT execution.step_index AS step_index, execution.step_id AS step_id, execution.status AS status,
-            count(*) FILTER (WHERE execution.status = 'finished') OVER (ORDER BY execution.step_index) AS finished_so_far
+            count(*) FILTER (WHERE execution.status = 'finished')
+                OVER (PARTITION BY execution.flow_id ORDER BY execution.step_index) AS finished_so_far
         FROM workflow_step_executions AS execution WHERE execution.flow_id = first_event.flow_id
     ) AS step) AS current_step,
     (SELECT step.error FROM workflow_step_executions AS step

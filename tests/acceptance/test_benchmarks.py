@@ -132,3 +132,18 @@ async def test_each_flow_calls_as_often_as_the_load_says() -> None:
 
     done = await drive([append] * 3, Load(server=os.getpid(), calls=2))
     assert (done.events, len(calls)) == (60, 6)
+
+
+def test_the_costs_of_read_models_are_measured() -> None:
+    sizes = ["--rounds", "1", "--slice", "0.1", "--tasks", "4", "--events", "1000"]
+    command = [sys.executable, "-m", "benchmarks.read_models", *sizes]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "shipped ",
+        "flow_table ",
+        "  descendants ",
+        "flows, the newest 50 ",
+        "rebuild, nothing wrong ",
+    ):
+        assert f"\n{line}" in done.stdout

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from chem_persistence import (
     Artifact,
@@ -16,8 +18,10 @@ from chem_persistence import (
     StepFinished,
     StepSignal,
     StepStarted,
+    build_pool,
 )
 from tests.support.flows import DEFINITION, new_flow_id
+from tests.support.server import TestServer
 
 IDS = [step.id for step in DEFINITION.steps]
 A, B, C, D, E, X = (letter * 64 for letter in ("a", "b", "c", "d", "e", "1"))
@@ -163,3 +167,53 @@ async def test_a_hash_that_nobody_knows_has_no_relatives(models: PgReadModels) -
     assert (await models.producers(A), await models.consumers(A)) == ([], [])
     nothing = Lineage(artifact_hash=A, related=(), complete=True)
     assert (await models.ancestors(A), await models.descendants(A)) == (nothing, nothing)
+
+
+NAMES = st.sampled_from([A, B, C, D, E])
+FINISHES = st.lists(st.tuples(st.integers(0, 2), st.lists(NAMES, max_size=2)), max_size=6)
+FLOWS = st.lists(st.tuples(st.none() | NAMES, FINISHES), min_size=1, max_size=4)
+
+
+def derivations(
+    flows: Sequence[tuple[str | None, Sequence[tuple[int, Sequence[str]]]]],
+) -> set[tuple[str, str]]:
+    """Give what was made from what, by the definition and without SQL."""
+    made: set[tuple[str, str]] = set()
+    for source, finishes in flows:
+        latest: dict[int, str | None] = {-1: source}
+        for index, outputs in finishes:
+            taken = latest.get(index - 1)
+            made |= {(taken, output) for output in outputs if taken is not None}
+            latest[index] = next(iter(outputs), None)
+    return made
+
+
+def reached(begin: str, edges: set[tuple[str, str]]) -> set[tuple[str, int]]:
+    """Give each hash that is reached from another by such edges, with its least distance."""
+    known, generation, distance = {begin}, {begin}, 0
+    found: set[tuple[str, int]] = set()
+    while generation:
+        distance += 1
+        generation = {after for before, after in edges if before in generation} - known
+        known |= generation
+        found |= {(each, distance) for each in generation}
+    return found
+
+
+@settings(
+    deadline=None, derandomize=True, max_examples=60, suppress_health_check=list(HealthCheck), database=None
+)
+@given(flows=FLOWS)
+async def test_walks_reach_what_the_definition_of_an_input_says(
+    server: TestServer, flows: list[tuple[str | None, list[tuple[int, list[str]]]]]
+) -> None:
+    async with server.database() as url, await build_pool(server.as_tested(url), max_size=3) as pool:
+        provider = PoolProvider(pool)
+        for source, finishes in flows:
+            finished = [StepFinished(index, IDS[index], tuple(outputs), F) for index, outputs in finishes]
+            await append(provider, [FlowInitialized(DEFINITION.definition_hash, 3, source), *finished])
+        models, edges = PgReadModels(provider), derivations(flows)
+        for name in (A, B, C, D, E):
+            descendants, ancestors = await models.descendants(name), await models.ancestors(name)
+            assert set(distances(descendants)) == reached(name, edges)
+            assert set(distances(ancestors)) == reached(name, {(after, before) for before, after in edges})

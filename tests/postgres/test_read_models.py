@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from chem_persistence import (
     FlowCompleted,
@@ -15,6 +15,7 @@ from chem_persistence import (
     FlowState,
     InvalidArgument,
     PgEventStore,
+    PgFlowRepository,
     PgReadModels,
     PoolProvider,
     RetryScheduled,
@@ -28,9 +29,7 @@ from chem_persistence import (
     UserInteractionRequested,
 )
 from tests.support.flows import DEFINITION, initialized, new_flow_id
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
+from tests.support.histories import legal_kinds
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 BROKEN = StepError("ValueError", "no such molecule", "Traceback")
@@ -303,3 +302,28 @@ async def test_questions_are_answered_while_flows_are_appended(
         for flow in await models.flows():
             assert (flow.state, flow.version) == (FlowState.COMPLETED, 8)
     assert len(await models.flows()) == 40
+
+
+@settings(
+    deadline=None, derandomize=True, max_examples=60, suppress_health_check=list(HealthCheck), database=None
+)
+@given(kinds=legal_kinds())
+async def test_a_summary_is_what_the_replay_says(
+    provider: PoolProvider, models: PgReadModels, kinds: list[FlowEventKind]
+) -> None:
+    flow_id = new_flow_id()
+    await PgEventStore(provider).append_kinds(flow_id, kinds)
+    instance = await PgFlowRepository(provider).load(flow_id, None, DEFINITION)
+    flow = await models.flow(flow_id)
+    assert flow is not None
+    assert (flow.version, flow.cursor) == (instance.version, instance.cursor)
+    assert (flow.state is FlowState.COMPLETED) is instance.completed
+    statuses = [slot.status for slot in instance.steps]
+    assert flow.finished_steps == statuses.count(StepStatus.FINISHED)
+    if not instance.completed:
+        assert (flow.state is FlowState.FAILED) is (StepStatus.FAILED in statuses)
+        assert (flow.state is FlowState.AWAITING_USER_INPUT) is (StepStatus.AWAITING_USER_INPUT in statuses)
+    if instance.cursor < len(instance.steps):
+        slot = instance.steps[instance.cursor]
+        assert flow.current_step == (slot.step_id if slot.attempts else None)
+        assert flow.failure == (slot.error if slot.status is StepStatus.FAILED else None)

@@ -2,12 +2,14 @@
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the newest; $3 text
 -- definition_hash, or null for any; $4 bigint rows at most
 SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at END AS started_at,
+    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at
+        END AS started_at,
     CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
 FROM flows
-WHERE (flows.started_at, flows.flow_id) < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+WHERE (flows.started_at, flows.flow_id)
+        < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     AND state = 'running' AND flow_id IN (SELECT first_event.flow_id FROM event_log AS first_event
         WHERE first_event.version = 0 AND NOT EXISTS (SELECT 1 FROM event_log AS event
             WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcompleted'))

@@ -11,7 +11,8 @@ FROM (
             (finished.payload ->> 'step_index')::bigint + 1 AS step_index
         FROM event_log AS finished
         WHERE finished.event_type = 'stepfinished' AND finished.payload #>> '{outputs,0}' = $1
-            AND hashtextextended(coalesce(finished.payload #>> '{outputs,0}', finished.payload ->> 'input'), 0) = hashtextextended($1, 0)
+            AND hashtextextended(coalesce(finished.payload #>> '{outputs,0}', finished.payload ->> 'input'), 0)
+                = hashtextextended($1, 0)
         UNION ALL
         SELECT initialized.flow_id, initialized.version, initialized.event_type, 0
         FROM event_log AS initialized

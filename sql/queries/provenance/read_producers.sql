@@ -3,7 +3,8 @@
 -- $1 text artifact_hash, $2 bigint rows at most
 SELECT producer.flow_id, producer.version, producer.seq, producer.event_type,
     (producer.payload ->> 'step_index')::bigint AS step_index, producer.payload ->> 'step_id' AS step_id,
-    (SELECT min(output.place) - 1 FROM jsonb_array_elements_text(producer.payload -> 'outputs') WITH ORDINALITY AS output (hash, place)
+    (SELECT min(output.place) - 1
+        FROM jsonb_array_elements_text(producer.payload -> 'outputs') WITH ORDINALITY AS output (hash, place)
         WHERE output.hash = $1) AS output,
     CASE WHEN producer.ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN producer.ts END AS ts
 FROM (

@@ -4,7 +4,8 @@
 SELECT related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
 FROM (
     SELECT DISTINCT ON (output.hash)
-        output.hash AS artifact_hash, finished.seq, finished.flow_id, source.step_index, finished.payload ->> 'step_id' AS step_id
+        output.hash AS artifact_hash, finished.seq, finished.flow_id, source.step_index,
+        finished.payload ->> 'step_id' AS step_id
     FROM (
         SELECT event.flow_id, event.version, event.event_type, (event.payload ->> 'step_index')::bigint + 1 AS step_index
         FROM event_log AS event
