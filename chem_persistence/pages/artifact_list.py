@@ -18,7 +18,7 @@ from chem_persistence.pages.wording import counted, short_hash, size_of
 
 __all__ = ["artifact_link", "artifact_section"]
 
-MOST_LINES = 24
+MOST_LINES = 18
 """A text with more lines is shown when it is asked for."""
 
 MOST_CHARACTERS = 1_200

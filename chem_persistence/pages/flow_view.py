@@ -27,13 +27,12 @@ __all__ = [
 
 
 class FlowState(StrEnum):
-    """What a flow's last events mean for who looks at it."""
+    """Where a flow stands; one whose process died is running, because the next process goes on with it."""
 
-    COMPLETED = "completed"
+    RUNNING = "running"
+    AWAITING_USER_INPUT = "awaiting user input"
     FAILED = "failed"
-    WAITING = "waits for a person"
-    RUNNING = "running or interrupted"
-    READY = "ready to go on"
+    COMPLETED = "completed"
 
 
 class AttemptOutcome(StrEnum):

@@ -1,10 +1,13 @@
 """What a page keeps of a flow's events while it reads them one after another."""
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from chem_persistence.codec import encode_kind, encode_metadata
+from chem_persistence.codec import encode_metadata
 from chem_persistence.domain.canonical import canonical_json
 from chem_persistence.domain.chain import GENESIS, link
 from chem_persistence.domain.events import FlowCompleted, FlowEvent, FlowInitialized
@@ -18,6 +21,9 @@ from chem_persistence.pages.wording import short
 __all__ = ["FlowWalk"]
 
 MOST_ATTRIBUTIONS = 50
+
+_Kept: TypeAlias = EventView | Callable[[], EventView]
+"""A view, or what makes it: of a long flow most events are never shown, and a large one is not kept to be cut later."""
 
 
 class FlowWalk:
@@ -37,15 +43,16 @@ class FlowWalk:
         self.named: dict[str, tuple[int, str]] = {}
         self.attributions: list[Attribution] = []
         self.attribution_count = 0
+        self._attributed: Attribution | None = None
         self._limits = limits
-        self._begin: list[EventView] = []
-        self._end: deque[EventView] = deque(maxlen=limits.events // 2)
+        self._begin: list[_Kept] = []
+        self._end: deque[_Kept] = deque(maxlen=limits.events // 2)
 
     def take(self, event: FlowEvent) -> None:
         """Go on with the next event."""
         self.first = self.first or event
         self.last = event
-        payload, metadata = encode_kind(event.kind)[0], encode_metadata(event.metadata)
+        payload, metadata = canonical_json(event.kind), encode_metadata(event.metadata)
         self.link = link(
             self.link,
             flow_id=event.flow_id,
@@ -59,13 +66,16 @@ class FlowWalk:
         self._note(event)
         self._attribute(event)
         is_of_the_begin = len(self._begin) < self._limits.events - self._limits.events // 2
-        (self._begin if is_of_the_begin else self._end).append(self._view(event, payload, metadata))
+        view = partial(self._view, event, payload, metadata, self.link.hex())
+        is_large = len(payload) + len(metadata) > self._limits.text
+        (self._begin if is_of_the_begin else self._end).append(view() if is_large else view)
 
     def events(self) -> tuple[EventView, ...]:
         """Give the events that are listed; payloads above what all may have together are left out."""
         left = self._limits.embedded
         listed = []
-        for event in (*self._begin, *self._end):
+        for kept in (*self._begin, *self._end):
+            event = kept if isinstance(kept, EventView) else kept()
             left -= sum(len(getattr(part, "text", "")) for part in (event.payload, event.metadata))
             if left >= 0:
                 listed.append(event)
@@ -74,7 +84,7 @@ class FlowWalk:
             listed.append(replace(event, payload=left_out, metadata=None))
         return tuple(listed)
 
-    def _view(self, event: FlowEvent, payload: bytes, metadata: bytes) -> EventView:
+    def _view(self, event: FlowEvent, payload: bytes, metadata: bytes, own_link: str) -> EventView:
         return EventView(
             version=event.version,
             seq=event.seq,
@@ -88,7 +98,7 @@ class FlowWalk:
             payload=json_text(payload, self._limits.text),
             metadata=json_text(metadata, self._limits.text) if event.metadata else None,
             artifacts=tuple(artifact_hash for artifact_hash, _ in named_artifacts(event.kind)),
-            link=self.link.hex(),
+            link=own_link,
         )
 
     def _note(self, event: FlowEvent) -> None:
@@ -104,13 +114,15 @@ class FlowWalk:
         who, why = _who(event), _text(event, "reason")
         if not who and not why:
             return
-        last = self.attributions[-1] if self.attributions else None
+        last = self._attributed
         if last and (last.who, last.why, last.last) == (who, why, event.version - 1):
-            self.attributions[-1] = replace(last, last=event.version)
-            return
-        self.attribution_count += 1
-        if len(self.attributions) < MOST_ATTRIBUTIONS:
-            self.attributions.append(Attribution(who, why, event.version, event.version))
+            self._attributed = replace(last, last=event.version)
+            self.attributions[self.attribution_count - 1 :] = [self._attributed]
+        else:
+            self._attributed = Attribution(who, why, event.version, event.version)
+            self.attributions.append(self._attributed)
+            self.attribution_count += 1
+        del self.attributions[MOST_ATTRIBUTIONS:]
 
 
 def _who(event: FlowEvent) -> str:

@@ -12,9 +12,8 @@ __all__ = ["STATE_CLASSES", "page_heading"]
 STATE_CLASSES = {
     FlowState.COMPLETED: "finished",
     FlowState.FAILED: "failed",
-    FlowState.WAITING: "asked",
+    FlowState.AWAITING_USER_INPUT: "asked",
     FlowState.RUNNING: "open",
-    FlowState.READY: "ready",
 }
 """What the style sheet calls them."""
 
@@ -58,7 +57,11 @@ def _attention(view: FlowView) -> Iterator[Child]:
             continue
         if view.state is FlowState.FAILED and last.outcome is AttemptOutcome.FAILED:
             yield _callout("failed", f"Step {step.id} failed in attempt {last.number}", _error(last))
-        elif view.state is FlowState.WAITING and last.outcome is AttemptOutcome.ASKED and not last.answered:
+        elif (
+            view.state is FlowState.AWAITING_USER_INPUT
+            and last.outcome is AttemptOutcome.ASKED
+            and not last.answered
+        ):
             yield _callout("asked", f"Step {step.id} waits for an answer", last.question or "")
 
 

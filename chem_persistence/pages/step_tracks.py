@@ -36,7 +36,7 @@ class StepTracks:
     """Takes a flow's events in order."""
 
     def __init__(self, limits: PageLimits) -> None:
-        self.state = FlowState.READY
+        self.state = FlowState.RUNNING
         self._limits = limits
         self._tracks: dict[tuple[int, str], _Track] = {}
 
@@ -49,7 +49,7 @@ class StepTracks:
                 self.state = FlowState.RUNNING
             case StepFinished():
                 self._track(kind.step_index, kind.step_id).end(ts, AttemptOutcome.FINISHED)
-                self.state = FlowState.READY
+                self.state = FlowState.RUNNING
             case StepFailed():
                 self._track(kind.step_index, kind.step_id).fail(ts, self._shortened(kind.error))
                 self.state = FlowState.FAILED
@@ -57,15 +57,15 @@ class StepTracks:
                 self._track(kind.step_index, kind.step_id).signal(ts)
             case UserInteractionRequested():
                 self._track(kind.step_index, kind.step_id).ask(ts, short(kind.hint or "", 400))
-                self.state = FlowState.WAITING
+                self.state = FlowState.AWAITING_USER_INPUT
             case UserInteractionProvided():
                 self._track(kind.step_index, kind.step_id).answer(ts)
-                self.state = FlowState.READY
+                self.state = FlowState.RUNNING
             case RetryScheduled():
                 for track in self._tracks.values():
                     if track.step_id == kind.step_id:
                         track.retries += 1
-                self.state = FlowState.READY
+                self.state = FlowState.RUNNING
             case FlowCompleted():
                 self.state = FlowState.COMPLETED
             case FlowInitialized() | PropertyPreferenceAssigned() | BranchCreated():

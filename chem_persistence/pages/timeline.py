@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from chem_persistence.pages.attempt_list import attempt_list
 from chem_persistence.pages.bars import OUTCOME_CLASSES, step_bars
-from chem_persistence.pages.flow_view import AttemptOutcome, FlowState, FlowView, StepView
+from chem_persistence.pages.flow_view import AttemptOutcome, AttemptView, FlowState, FlowView, StepView
 from chem_persistence.pages.markup import Child, Html, element
 from chem_persistence.pages.section import left_out, section
 from chem_persistence.pages.time_scale import Interval, TimeScale
@@ -41,9 +41,16 @@ def timeline_section(view: FlowView) -> Html:
 
 
 def _end(view: FlowView) -> datetime:
-    """Give the last event's time; a flow in which something is under way goes on until it was looked at."""
-    under_way = view.state in {FlowState.RUNNING, FlowState.WAITING}
-    return max(view.last_at, view.seen_at) if under_way else view.last_at
+    """Give the last event's time; what is under way goes on until it was looked at."""
+    attempts = (step.attempts[-1] for step in view.steps if step.attempts)
+    if view.state is not FlowState.COMPLETED and any(_is_under_way(attempt) for attempt in attempts):
+        return max(view.last_at, view.seen_at)
+    return view.last_at
+
+
+def _is_under_way(attempt: AttemptView) -> bool:
+    asks = attempt.outcome is AttemptOutcome.ASKED and attempt.answered is None
+    return asks or attempt.ended is None
 
 
 def _running(view: FlowView) -> Iterator[Interval]:

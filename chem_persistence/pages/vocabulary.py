@@ -19,7 +19,7 @@ EMPTY_ELEMENTS: Final = frozenset({"img", "input", "link", "meta"})
 ATTRIBUTES: Final = frozenset(
     re.findall(
         r"\S+",
-        """alt aria-hidden aria-label aria-labelledby charset class content cx cy d data-kind datetime focusable for height
+        """alt aria-hidden aria-label aria-labelledby charset class content cx cy d data-kind datetime focusable height
         hidden href http-equiv id lang name r rel role rx scope src type value viewBox width x x1 x2 y y1 y2""",
     )
 )
@@ -28,7 +28,6 @@ PATTERNS: Final = {
     "href": re.compile(r"#[a-z][a-z0-9-]*|data:,"),
     "src": re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}"),
     "id": re.compile(r"[a-z][a-z0-9-]*"),
-    "for": re.compile(r"[a-z][a-z0-9-]*"),
     "class": re.compile(r"[a-z][a-z -]*"),
     "type": re.compile(r"search|button"),
 }

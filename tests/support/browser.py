@@ -175,7 +175,7 @@ async def browser() -> AsyncIterator[Browser]:
         command = [sys.executable, "-c", ON_3_AND_4, str(in_read), str(out_write), program]
         process = await asyncio.create_subprocess_exec(
             *command, *SWITCHES, f"--user-data-dir={profile}", pass_fds=(in_read, out_write), stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
+            stderr=asyncio.subprocess.DEVNULL, start_new_session=True, env=os.environ | {"TMPDIR": profile},
         )  # fmt: skip
         os.close(in_read)
         os.close(out_write)

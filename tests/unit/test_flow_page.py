@@ -24,6 +24,7 @@ from chem_persistence import (
 from chem_persistence.errors import ArtifactCorrupt
 from chem_persistence.pages.drawing import draw_molfile, draw_smiles, quiet
 from chem_persistence.pages.images import image_size
+from chem_persistence.pages.vocabulary import ATTRIBUTES, ELEMENTS
 from chem_persistence.pages.wording import duration, short, size_of, stopwatch
 from tests.support.read_page import ReadPage, read_page
 from tests.support.sample_flow import FLOW_ID, MOLFILE, SEEN_AT, SetClock, chart, sample_store
@@ -90,12 +91,30 @@ async def test_a_page_says_how_its_flow_stands(until: str, said: list[str]) -> N
     assert [words for words in said if words not in text] == []
 
 
+async def test_pages_use_each_element_and_attribute_that_they_may() -> None:
+    elements = (await page_of(await sample_store())).elements
+    assert {tag for tag, _ in elements} == {*ELEMENTS, "style", "script"}
+    assert {name for _, attributes in elements for name in attributes} == {
+        name.lower() for name in ATTRIBUTES
+    }
+
+
 async def test_who_and_why_are_told_by_ranges_of_events() -> None:
     text = (await page_of(await sample_store())).text()
     assert (
         "0 to 128Ada Lovelacescreening run 12129Grace Hopper, on behalf of Ada Lovelacethe licence was renewed"
         in text
     )
+
+
+async def test_people_above_the_limit_are_counted_by_ranges() -> None:
+    store = InMemoryEventStore()
+    for number in range(60):
+        kinds: list[FlowEventKind] = [StepStarted(0, "a"), StepSignal(0, "a", "s")]
+        await store.append_kinds(FLOW_ID, kinds, metadata={"actor": f"person {number}"})
+    text = (await page_of(store)).text()
+    assert "98 to 99person 49" in text
+    assert "10 lines of 60 left out" in text
 
 
 async def test_links_lead_to_what_is_on_the_page() -> None:

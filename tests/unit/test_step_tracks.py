@@ -50,19 +50,19 @@ def tracks(*kinds: FlowEventKind, limits: PageLimits | None = None) -> StepTrack
     ("kinds", "state", "outcomes"),
     [
         ((START,), FlowState.RUNNING, [AttemptOutcome.OPEN]),
-        ((START, FINISH), FlowState.READY, [AttemptOutcome.FINISHED]),
+        ((START, FINISH), FlowState.RUNNING, [AttemptOutcome.FINISHED]),
         ((START, FINISH, FlowCompleted("f")), FlowState.COMPLETED, [AttemptOutcome.FINISHED]),
         ((START, FAIL), FlowState.FAILED, [AttemptOutcome.FAILED]),
-        ((START, FAIL, RETRY), FlowState.READY, [AttemptOutcome.FAILED]),
+        ((START, FAIL, RETRY), FlowState.RUNNING, [AttemptOutcome.FAILED]),
         (
             (START, FAIL, RETRY, START, FINISH),
-            FlowState.READY,
+            FlowState.RUNNING,
             [AttemptOutcome.FAILED, AttemptOutcome.FINISHED],
         ),
         ((START, START), FlowState.RUNNING, [AttemptOutcome.INTERRUPTED, AttemptOutcome.OPEN]),
-        ((START, ASK), FlowState.WAITING, [AttemptOutcome.ASKED]),
-        ((START, ASK, ANSWER), FlowState.READY, [AttemptOutcome.ASKED]),
-        ((FINISH,), FlowState.READY, [AttemptOutcome.FINISHED]),
+        ((START, ASK), FlowState.AWAITING_USER_INPUT, [AttemptOutcome.ASKED]),
+        ((START, ASK, ANSWER), FlowState.RUNNING, [AttemptOutcome.ASKED]),
+        ((FINISH,), FlowState.RUNNING, [AttemptOutcome.FINISHED]),
     ],
 )
 def test_events_make_attempts(
