@@ -28,6 +28,8 @@ __all__ = ["print_story"]
 ELSEWHERE = 40
 """The width of the bars where there is no terminal."""
 
+MOST_ARTIFACTS = 50
+
 _STYLES = {
     AttemptOutcome.FINISHED: "green",
     AttemptOutcome.FAILED: "red",
@@ -113,7 +115,7 @@ def _print_artifacts(story: FlowStory) -> None:
     if not story.artifacts:
         return
     rows: list[tuple[Cell, ...]] = []
-    for artifact in story.artifacts:
+    for artifact in story.artifacts[:MOST_ARTIFACTS]:
         described = artifact.described
         if described is None:
             rows.append((artifact.hash[:12], Text("is not stored", style="red"), "", shown(artifact.role)))
@@ -126,6 +128,8 @@ def _print_artifacts(story: FlowStory) -> None:
         [column("artifact"), column("kind", cut=True), column("size", right=True), column("is", cut=True)],
         rows,
     )
+    if len(story.artifacts) > MOST_ARTIFACTS:
+        print_line(f"and {len(story.artifacts) - MOST_ARTIFACTS:,} more: --json has them all")
 
 
 def _print_errors(story: FlowStory) -> None:

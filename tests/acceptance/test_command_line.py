@@ -8,9 +8,19 @@ from typing import Any
 import asyncpg
 import pytest
 
+from chem_persistence import (
+    Artifact,
+    FlowEventKind,
+    PgEventStore,
+    PoolProvider,
+    StepFinished,
+    StepStarted,
+    build_pool,
+)
 from chem_persistence.cli.app import app
 from chem_persistence.postgres.migrations import known_migrations
 from tests.support.commands import command, command_names, help_of
+from tests.support.flows import initialized
 from tests.support.logged_flows import BINARY, COMPLETED, FAILED, JSON_ARTIFACT, logged_flows
 
 LAST = len(known_migrations())
@@ -80,6 +90,24 @@ async def test_show_draws_every_attempt_and_tells_artifacts_and_errors(url: str)
         f"{BINARY.hash[:12]}  spectrum (application/octet-stream)  10.0 KiB  output of step acquire" in said
     )
     assert "error in acquire, try 1: laboratory.Spilled: " in said
+
+
+async def test_show_lists_the_first_artifacts_and_counts_the_others(database_url: str) -> None:
+    artifacts = [Artifact.from_payload(kind="Number", payload=number) for number in range(60)]
+    outputs = tuple(artifact.hash for artifact in artifacts)
+    async with await build_pool(database_url, max_size=1) as pool:
+        kinds: list[FlowEventKind] = [
+            initialized(),
+            StepStarted(0, "acquire"),
+            StepFinished(0, "acquire", outputs, "f" * 64),
+        ]
+        store = PgEventStore(PoolProvider(pool))
+        await store.append_kinds(COMPLETED, kinds, artifacts=artifacts, expected_version=0)
+    said = (await output("show", COMPLETED, "--database-url", database_url)).splitlines()
+    assert len([line for line in said if "step acquire" in line]) == 50
+    assert said[-1] == "and 10 more: --json has them all"
+    told = await parsed("show", COMPLETED, "--database-url", database_url)
+    assert [artifact["hash"] for artifact in told["artifacts"]] == list(outputs)
 
 
 async def test_show_as_json_has_every_attempt(url: str) -> None:
