@@ -1,7 +1,7 @@
 """The end of the log, for a person who watches it: each event once, in the order in which they can be seen.
 
-A transaction that took its numbers early may commit late. So what comes after a place is read again until every
-transaction that was under way when the place was reached has ended, and what was given before is left out.
+A transaction that took its numbers early may commit late. So what comes after a place is read again until everyone who
+wrote when the place was reached has ended, and what was given before is left out.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -88,21 +88,30 @@ class _Watch:
         self._provider = provider
         self._settled = tail.place
         self._seen = set(tail.seen)
-        self._checkpoint: tuple[int, int] | None = (
-            None  # a place, and the first transaction that began after it
+        self._checkpoint: tuple[int, frozenset[str]] | None = (
+            None  # a place, and who may still write before it
         )
         self._last_seq: int | None = None
+        self._quiet_at: int | None = None  # the last number, when nobody wrote and all was read
 
     async def look(self) -> list[FlowEvent]:
         """Read what is new."""
         (horizon,) = await call(self._provider, lambda connection: connection.fetch(READ_HORIZON))
-        last_seq = horizon["last_seq"]
-        if last_seq is not None and last_seq == self._last_seq and not self._seen:
-            return []  # no number was given since all before had ended
-        self._last_seq = last_seq
-        rows = await self._rows()
+        writers, last_seq = frozenset(horizon["writers"]), horizon["last_seq"]
+        if last_seq is not None and last_seq == self._quiet_at:
+            return []
+        is_quiet = (
+            not writers and last_seq == self._last_seq
+        )  # so it was given before the writers were asked for
+        self._quiet_at, self._last_seq = last_seq if is_quiet else None, last_seq
+        if self._checkpoint is None and self._seen:
+            self._checkpoint = (max(self._seen), writers)
+        have_ended = self._checkpoint is not None and not writers & self._checkpoint[1]
+        rows = await self._rows()  # after the writers were asked for, so that what they had committed is seen
         self._seen.update(row["seq"] for row in rows)
-        self._settle(horizon)
+        if have_ended and self._checkpoint is not None:
+            self._settled, self._checkpoint = self._checkpoint[0], None
+            self._seen = {seq for seq in self._seen if seq > self._settled}
         return [decode_event(stored_event(row)) for row in rows]
 
     async def _rows(self) -> list[Row]:
@@ -117,12 +126,3 @@ class _Watch:
         return await call(
             self._provider, lambda connection: connection.fetch(READ_EVENTS_AFTER, place, PAGE_SIZE)
         )
-
-    def _settle(self, horizon: Row) -> None:
-        """Move on to a place when whatever was under way as it was reached has ended, and was read since."""
-        if self._checkpoint is not None and horizon["oldest"] >= self._checkpoint[1]:
-            self._settled = self._checkpoint[0]
-            self._seen = {seq for seq in self._seen if seq > self._settled}
-            self._checkpoint = None
-        if self._checkpoint is None and self._seen:
-            self._checkpoint = (max(self._seen), horizon["next"])
