@@ -17,7 +17,6 @@ from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.cli.show import write_page
 from chem_persistence.cli.timeline import print_story
 from chem_persistence.errors import StepRaised
-from chem_persistence.pages.flow_page import flow_page
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.flow_repository import PgFlowRepository
 from chem_persistence.postgres.pool import PoolProvider, build_pool
@@ -55,7 +54,7 @@ async def _demo(place: Place, html: Path, *, as_json: bool) -> int:
         store = PgEventStore(provider)
         flow_id = await _run(store, PgFlowRepository(provider), is_silent=as_json)
         story = await read_story(provider, flow_id)
-        write_page(html, await flow_page(store, flow_id))
+        await write_page(html, store, flow_id)
         await store.aclose()
     if as_json:
         print_json({"flow_id": flow_id, "flow_fingerprint": story.flow_fingerprint, "page": str(html)})

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -12,7 +13,6 @@ from chem_persistence.cli.place import Place, open_database
 from chem_persistence.cli.printing import print_json, print_line
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.cli.timeline import print_story
-from chem_persistence.pages.flow_page import flow_page
 from chem_persistence.postgres.event_store import PgEventStore
 
 __all__ = ["print_story", "show", "write_page"]
@@ -41,7 +41,7 @@ async def _show(place: Place, name: str, html: Path | None, *, as_json: bool) ->
         flow_id = await find_flow(provider, name)
         story: FlowStory = await read_story(provider, flow_id)
         if html is not None:
-            write_page(html, await flow_page(PgEventStore(provider), flow_id))
+            await write_page(html, PgEventStore(provider), flow_id)
     if as_json:
         print_json(story_json(story))
     else:
@@ -51,6 +51,8 @@ async def _show(place: Place, name: str, html: Path | None, *, as_json: bool) ->
     return ExitCode.WELL
 
 
-def write_page(path: Path, page: str) -> None:
-    """Write a page."""
-    path.write_text(page, encoding="utf-8")
+async def write_page(path: Path, store: PgEventStore, flow_id: UUID) -> None:
+    """Write a flow's page."""
+    from chem_persistence.pages.flow_page import flow_page  # noqa: PLC0415 - a tenth of what a command takes to begin
+
+    path.write_text(await flow_page(store, flow_id), encoding="utf-8")

@@ -2,6 +2,9 @@
 
 from collections.abc import AsyncIterator, Sequence
 
+import anyio
+import anyio.lowlevel
+
 from chem_persistence import FlowEvent, PgEventStore, PoolProvider
 from chem_persistence.postgres.log_tail import follow_log, read_log_tail
 from tests.support.flows import initialized, new_flow_id
@@ -51,6 +54,21 @@ async def test_an_event_that_commits_late_is_given_all_the_same(provider: PoolPr
     assert await seen(looks, 2) == [early.seq, late.seq]
 
 
+async def test_an_event_that_was_long_under_way_is_given_when_nothing_comes_after_it(
+    provider: PoolProvider,
+) -> None:
+    store = PgEventStore(provider)
+    looks = follow_log(provider, await read_log_tail(provider, 10, to_follow=True), SOON)
+    for _ in range(5):
+        event = await store.append_kind(new_flow_id(), initialized())
+        assert await seen(looks, 1) == [event.seq]
+    async with store.transaction() as slow:
+        last = await slow.append_kind(new_flow_id(), initialized())
+        for _ in range(10):
+            assert list(await anext(looks)) == []
+    assert await seen(looks, 1) == [last.seq]
+
+
 async def test_a_flow_is_followed_alone(provider: PoolProvider) -> None:
     store, flow_id = PgEventStore(provider), new_flow_id()
     first = await store.append_kind(flow_id, initialized())
@@ -64,3 +82,24 @@ async def test_a_flow_is_followed_alone(provider: PoolProvider) -> None:
 
 async def test_a_flow_without_events_has_no_tail(provider: PoolProvider) -> None:
     assert list((await read_log_tail(provider, 10, new_flow_id())).events) == []
+
+
+async def test_of_many_writers_whose_transactions_overlap_each_event_is_given_once(
+    provider: PoolProvider,
+) -> None:
+    store = PgEventStore(provider)
+
+    async def write(turns: int) -> None:
+        for turn in range(20):
+            async with store.transaction() as slow:
+                for _ in range(2):
+                    await slow.append_kind(new_flow_id(), initialized())
+                for _ in range((turn * turns) % 5):
+                    await anyio.lowlevel.checkpoint()
+
+    looks = follow_log(provider, await read_log_tail(provider, 10, to_follow=True), SOON)
+    async with anyio.create_task_group() as writers:
+        for turns in range(8):
+            writers.start_soon(write, turns)
+        given = await seen(looks, 8 * 20 * 2)
+    assert sorted(given) == sorted(event.seq for event in (await read_log_tail(provider, 1_000)).events)
