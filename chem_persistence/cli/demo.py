@@ -16,7 +16,7 @@ from chem_persistence.cli.printing import print_json, print_line
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.cli.show import write_page
 from chem_persistence.cli.timeline import print_story
-from chem_persistence.errors import StepRaised
+from chem_persistence.errors import InvalidArgument, StepRaised
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.flow_repository import PgFlowRepository
 from chem_persistence.postgres.pool import PoolProvider, build_pool
@@ -43,7 +43,8 @@ def demo(
 
 
 async def _demo(place: Place, html: Path, *, as_json: bool) -> int:
-    html.touch()  # now, and not after the flow, is when to hear that it cannot be written
+    if not html.absolute().parent.is_dir():  # now, and not after the flow, is when to hear it
+        raise InvalidArgument("--html", f"there is no directory {html.parent}")
     if not as_json and place.data is not None:
         print_line(f"an embedded PostgreSQL keeps its data in {place.data}")
     async with (

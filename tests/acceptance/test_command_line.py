@@ -304,7 +304,7 @@ async def test_a_command_that_looks_does_not_migrate(empty_database_url: str) ->
         (["status", "now"], "unexpected extra argument"),
         (["doctor", "--pool-size", "many"], "Invalid value for '--pool-size'"),
         (["migrate", "--schema", ""], "schema: must have 1 to 63 bytes"),
-        (["demo", "--html", "/nowhere/page.html"], "No such file or directory"),
+        (["demo", "--html", "/nowhere/page.html"], "--html: there is no directory /nowhere"),
         (["artifact", "put"], "No such command 'put'"),
         (["molecules"], "No such command 'molecules'"),
     ],
