@@ -201,7 +201,7 @@ def reached(begin: str, edges: set[tuple[str, str]]) -> set[tuple[str, int]]:
 
 
 @settings(
-    deadline=None, derandomize=True, max_examples=60, suppress_health_check=list(HealthCheck), database=None
+    deadline=None, derandomize=True, max_examples=30, suppress_health_check=list(HealthCheck), database=None
 )
 @given(flows=FLOWS)
 async def test_walks_reach_what_the_definition_of_an_input_says(

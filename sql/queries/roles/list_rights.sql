@@ -2,7 +2,7 @@
 SELECT rights.relation, rights.role, rights.privileges
 FROM (VALUES
     ('event_log', 'application', ARRAY['SELECT', 'INSERT']),
-    ('event_log_seq_seq', 'application', ARRAY['USAGE']),
+    ('event_log_seq_seq', 'application', ARRAY['USAGE', 'SELECT']),
     ('workflow_step_artifacts', 'application', ARRAY['SELECT', 'INSERT']),
     ('workflow_step_artifact_chunks', 'application', ARRAY['SELECT', 'INSERT']),
     ('workflow_step_executions', 'application', ARRAY['SELECT', 'INSERT', 'UPDATE']),
