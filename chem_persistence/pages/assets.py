@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -23,6 +23,6 @@ class Asset(msgspec.Struct, frozen=True):
 @cache
 def read_asset(name: Literal["script", "style"], file_name: str) -> Asset:
     """Read a file of this package."""
-    text = files(__package__).joinpath(file_name).read_text(encoding="utf-8")
+    text = Path(__file__).with_name(file_name).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return Asset(packed_element(name, text), f"'sha256-{digest}'")

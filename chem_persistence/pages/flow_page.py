@@ -5,8 +5,6 @@ from uuid import UUID
 from anyio import to_thread
 
 from chem_persistence.clock import SystemClock
-from chem_persistence.pages.gathering import gather_flow
-from chem_persistence.pages.page import render_page
 from chem_persistence.pages.page_limits import PageLimits
 from chem_persistence.ports import Clock, EventStore
 
@@ -26,6 +24,9 @@ async def flow_page(
         UnreadableEvent: an event does not decode, or is missing.
         StoreUnavailable: the store cannot be reached.
     """
+    from chem_persistence.pages.gathering import gather_flow  # noqa: PLC0415  # who writes no page does not wait for it
+    from chem_persistence.pages.page import render_page  # noqa: PLC0415
+
     view = await gather_flow(
         store, flow_id, seen_at=(clock or SystemClock()).now(), limits=limits or PageLimits()
     )
