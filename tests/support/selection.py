@@ -45,6 +45,7 @@ SUPERUSERS = {
     "postgres/test_torture_checker.py::test_what_was_planted_is_found": "alters stored rows",
     "postgres/test_torture_checker.py::test_an_append_that_nobody_answered": "deletes stored rows",
     "postgres/test_torture_checker.py::test_a_log_without_the_version_key": "drops a constraint",
+    "postgres/test_statistics.py": "refreshes, which is the owner's",
     "postgres/test_schema_snapshot.py::test_a_change_by_hand_shows": "alters the schema",
     "postgres/test_bad_connections.py::test_a_schema_that_is_newer_than_the_library": "writes a migration",
     "postgres/test_bad_connections.py::test_a_pool_that_gets_some_of_its_connections": "limits connections",
