@@ -1,5 +1,6 @@
 """How long `import chem_persistence` takes, in processes of their own."""
 
+import os
 import subprocess
 import sys
 
@@ -23,12 +24,15 @@ class ImportTimes(msgspec.Struct, frozen=True):
 
 
 def time_imports(rounds: int) -> ImportTimes:
-    """Time both, taking turns, after a first run that fills the caches of bytecode."""
+    """Time both, taking turns, after a first run that writes the byte code, which an installed package has."""
     _time(_ALONE)
     pairs = [(_time(_ALONE), _time(_BEYOND)) for _ in range(rounds)]
     return ImportTimes(spread(whole for whole, _ in pairs), spread(beyond for _, beyond in pairs))
 
 
 def _time(program: str) -> float:
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
     return float(done.stdout)

@@ -63,3 +63,11 @@ def test_every_make_target_that_the_readme_names_is_there() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = set(re.findall(r"`make ([a-z-]+)`", README)) | set(re.findall(r"\$ make ([a-z-]+)", README))
     assert named <= targets
+
+
+def test_the_figures_of_the_benchmark_are_those_of_its_page() -> None:
+    page = (ROOT / "documentation" / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    shown = fenced("text", "<!-- readme benchmark -->")
+    assert "met" in shown
+    assert shown in page
+    assert set(re.findall(r"(\w+\.svg)", page)) <= set(re.findall(r"(\w+\.svg)", README))
