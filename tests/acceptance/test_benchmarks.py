@@ -42,6 +42,7 @@ def a_slice(events: float) -> Slice:
     return Slice(events=events, seconds=1.0, client_cpu=0.0, server_cpu=0.0, p50=0.0, p99=0.0)
 
 
+@pytest.mark.slow
 def test_every_goal_has_a_line(finished: Finished) -> None:
     lines = judge(finished.report)
     assert len(lines) == 28
@@ -50,6 +51,7 @@ def test_every_goal_has_a_line(finished: Finished) -> None:
         assert line.target in finished.output
 
 
+@pytest.mark.slow
 def test_whatever_needs_no_peer_is_measured(finished: Finished) -> None:
     assert finished.report.failures == {}
     unmeasured = [line.goal for line in judge(finished.report) if line.verdict == "not measured"]
@@ -60,11 +62,13 @@ def test_whatever_needs_no_peer_is_measured(finished: Finished) -> None:
     assert all(done.events > 0 for slices in finished.report.slices.values() for done in slices)
 
 
+@pytest.mark.slow
 def test_the_server_is_durable(finished: Finished) -> None:
     settings = ("fsync", "synchronous_commit", "full_page_writes")
     assert [finished.report.facts[setting] for setting in settings] == ["on", "on", "on"]
 
 
+@pytest.mark.slow
 def test_plots_are_well_formed_and_know_the_dark(finished: Finished, tmp_path: Path) -> None:
     names = draw(finished.report, tmp_path)
     assert {"append", "artifact", "cpu", "reads", "growth"} <= set(names)
@@ -127,6 +131,7 @@ async def test_each_flow_calls_as_often_as_the_load_says() -> None:
     assert (done.events, len(calls)) == (60, 6)
 
 
+@pytest.mark.slow
 def test_the_costs_of_read_models_are_measured() -> None:
     sizes = ["--rounds", "1", "--slice", "0.1", "--tasks", "4", "--events", "1000"]
     command = [sys.executable, "-m", "benchmarks.read_models", *sizes]

@@ -189,14 +189,10 @@ async def test_a_connection_cut_at_any_message_of_an_append_leaves_it_once(
     assert await sweep(proxy, strike, attempt, witness) >= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made_by", "strike"),
-    [
-        (with_events_only, Strike.CUT_BEFORE),
-        pytest.param(with_events_only, Strike.CUT_AFTER, marks=pytest.mark.slow),
-        pytest.param(with_a_batch, Strike.CUT_BEFORE, marks=pytest.mark.slow),
-        pytest.param(with_a_batch, Strike.CUT_AFTER, marks=pytest.mark.slow),
-    ],
+    [(made_by, strike) for made_by in (with_events_only, with_a_batch) for strike in CUTS],
 )
 async def test_a_connection_cut_at_any_message_from_its_startup_on_leaves_the_append_once(
     proxy: Proxy, witness: PgEventStore, made_by: Callable[[int | None], Append], strike: Strike
