@@ -14,6 +14,9 @@ __all__ = ["AppendQueue", "QueuedAppend"]
 MAX_EVENTS = 1_000
 MAX_BYTES = 4 * 2**20
 
+MIN_SHARE = 16
+"""Batches of fewer flows are not divided: what each costs by itself would outweigh what is won."""
+
 
 class QueuedAppend(Append):
     """An append for whose `answered` its caller waits; `size` is what it sends, in bytes, `origin` its caller's span."""
@@ -41,11 +44,15 @@ class AppendQueue:
     A batch has at most `max_events` events and `max_bytes` bytes, unless its only append has more: a huge one goes
     alone, and those that came after it go with another batch. With `one_flow_each` a batch keeps to one flow, because a
     transaction over several would be one over several servers.
+
+    Nor has it more than its share of the flows that are busy, for `shares` batches at a time. If one took all that wait, all
+    would be answered together and wait together again, and client and server would work in turns instead of side by side.
     """
 
-    def __init__(self, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES, shares: int = 1) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self._shares = shares
         self.one_flow_each = False
         self._waiting: dict[int, deque[QueuedAppend]] = {}
         self._ready: dict[
@@ -66,7 +73,9 @@ class AppendQueue:
         """Take the next batch, the appends of one flow side by side and in order; its flows are then under way."""
         batch: list[QueuedAppend] = []
         events = size = 0
-        while self._ready:
+        for _ in range(self._share()):
+            if not self._ready:
+                break
             key = next(iter(self._ready))
             line = self._waiting[key]
             while line:
@@ -85,6 +94,10 @@ class AppendQueue:
             if self.one_flow_each:
                 break
         return batch
+
+    def _share(self) -> int:
+        """Say how many flows a batch may have: those that wait and those under way, divided and rounded up."""
+        return max(MIN_SHARE, -(-(len(self._ready) + len(self._under_way)) // self._shares))
 
     def give_back(self, batch: Iterable[QueuedAppend], again: Sequence[QueuedAppend] = ()) -> None:
         """End the turn of a batch's flows; `again`, in order, are to be tried again before what came later."""

@@ -26,7 +26,7 @@ from chem_persistence.telemetry.watched import watched_batch
 __all__ = ["GroupCommit"]
 
 WRITERS = 2
-"""While one waits for the disk, the other prepares the next batch."""
+"""While one batch is with the server, the next is made, and neither takes more than its share."""
 
 LINGER_SECONDS = 0.01
 """How long an idle writer keeps its connection, for the appends of one task follow each other closely."""
@@ -44,7 +44,7 @@ class GroupCommit:
     def __init__(self, provider: ConnectionProvider, heads: FlowHeads, writers: int = WRITERS) -> None:
         self._provider = provider
         self._heads = heads
-        self._queue = AppendQueue()
+        self._queue = AppendQueue(shares=writers)
         self._loop: asyncio.AbstractEventLoop | None = (
             None  # the pool's, which it takes a system call to ask for
         )
@@ -112,7 +112,10 @@ class GroupCommit:
         try:
             while self._queue or await self._more_comes():
                 if await self._connected(held):
-                    await self._carry_out(self._queue.take(), held, PATIENCE)
+                    batch = self._queue.take()
+                    if self._queue:  # the other's share
+                        self._rouse()
+                    await self._carry_out(batch, held, PATIENCE)
                 elif self._queue:
                     return
         finally:

@@ -24,6 +24,7 @@ from chem_persistence import (
     StoreUnavailable,
     build_pool,
 )
+from chem_persistence.postgres.append_queue import MIN_SHARE
 from tests.support.flows import initialized, new_flow_id
 from tests.support.gate import gate
 
@@ -84,7 +85,18 @@ async def begun(*works: "asyncio.Future[list[FlowEvent]]") -> None:
 async def test_appends_that_wait_share_the_next_transaction(
     store: PgEventStore, owner: Connection, pool: Pool
 ) -> None:
-    flow_ids = [new_flow_id() for _ in range(50)]
+    assert await transactions_of(MIN_SHARE, store, owner, pool) == 1
+
+
+async def test_a_crowd_is_divided_between_the_writers(
+    store: PgEventStore, owner: Connection, pool: Pool
+) -> None:
+    assert 2 <= await transactions_of(4 * MIN_SHARE, store, owner, pool) <= 4
+
+
+async def transactions_of(flows: int, store: PgEventStore, owner: Connection, pool: Pool) -> int:
+    """Let so many flows append while both writers are busy; say in how many transactions they were stored."""
+    flow_ids = [new_flow_id() for _ in range(flows)]
     async with both_writers_busy(store, owner, pool):
         tasks = [
             asyncio.create_task(store.append_kind(flow_id, initialized(), expected_version=0))
@@ -93,8 +105,9 @@ async def test_appends_that_wait_share_the_next_transaction(
         await asyncio.sleep(0)
     events = await asyncio.gather(*tasks)
     assert [(event.flow_id, event.version) for event in events] == [(flow_id, 0) for flow_id in flow_ids]
-    assert len({event.seq for event in events}) == 50
-    assert await pool.fetchval(TRANSACTIONS, flow_ids) == 1
+    assert len({event.seq for event in events}) == flows
+    count: int = await pool.fetchval(TRANSACTIONS, flow_ids)
+    return count
 
 
 async def test_a_distributed_log_gets_a_transaction_for_each_flow(

@@ -22,6 +22,7 @@ from chem_persistence import (
     StoreUnavailable,
     build_pool,
 )
+from chem_persistence.postgres.append_queue import MIN_SHARE
 from tests.support.backends import Backend, postgres_backend
 from tests.support.flows import initialized, new_flow_id
 from tests.support.gate import gate
@@ -195,9 +196,9 @@ async def until_waiting(pool: Pool, sessions: int) -> None:
 async def test_a_shared_transaction_is_a_trace_of_its_own_linked_to_its_callers(
     pool: Pool, provider: PoolProvider, owner: Connection, heard: Heard
 ) -> None:
-    """Keep both writers busy until 50 appends wait; then see the queue, and the batch that they share."""
+    """Keep both writers busy until others wait; then see the queue, and the batch that they share."""
     store = PgEventStore(provider)
-    busy, flow_ids = [new_flow_id(), new_flow_id()], [new_flow_id() for _ in range(50)]
+    busy, flow_ids = [new_flow_id(), new_flow_id()], [new_flow_id() for _ in range(MIN_SHARE)]
     async with gate(owner, "event_log", f"NEW.flow_id IN ('{busy[0]}', '{busy[1]}')"):
         holding = []
         for number, flow_id in enumerate(busy):
@@ -206,19 +207,19 @@ async def test_a_shared_transaction_is_a_trace_of_its_own_linked_to_its_callers(
         waiting = [asyncio.create_task(store.append_kind(flow_id, initialized())) for flow_id in flow_ids]
         await asyncio.sleep(0)
         depth = heard.values("chem_persistence.append.queue.depth")
-        assert depth == {("accepted",): 52, ("held_back",): 0}
+        assert depth == {("accepted",): MIN_SHARE + 2, ("held_back",): 0}
     await asyncio.gather(*holding, *waiting)
     assert heard.values("chem_persistence.append.queue.depth")["accepted",] == 0
     (shared,) = (span for span in heard.spans("append_batch") if len(span.links) > 1)
     callers = [span for span in heard.spans("append") if span not in heard.spans("append")[:2]]
     assert shared.parent is None
     assert {link.context.span_id for link in shared.links} == {context_of(span).span_id for span in callers}
-    assert attributes_of(shared)["db.operation.batch.size"] == 50
+    assert attributes_of(shared)["db.operation.batch.size"] == MIN_SHARE
     assert shared.kind is SpanKind.CLIENT
     alone = [span for span in heard.spans("append_batch") if span is not shared]
     assert [heard.ancestry(span) for span in alone] == [["append_batch", "append"]] * 2
     sizes = heard.points("chem_persistence.append.batch.size")
-    assert [(point.count, point.sum, point.max) for point in sizes] == [(3, 52, 50)]
+    assert [(point.count, point.sum, point.max) for point in sizes] == [(3, MIN_SHARE + 2, MIN_SHARE)]
     await store.aclose()
 
 

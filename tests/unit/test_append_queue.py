@@ -7,7 +7,7 @@ from uuid import UUID
 
 from chem_persistence import StepSignal
 from chem_persistence.append_request import append_request
-from chem_persistence.postgres.append_queue import AppendQueue, QueuedAppend
+from chem_persistence.postgres.append_queue import MIN_SHARE, AppendQueue, QueuedAppend
 
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
 
@@ -123,3 +123,46 @@ async def test_a_batch_may_keep_to_one_flow() -> None:
     queue.one_flow_each = True
     assert flows(queue.take()) == [A, A]
     assert flows(queue.take()) == [B]
+
+
+def crowd(size: int) -> list[QueuedAppend]:
+    return [append(UUID(int=number)) for number in range(1, size + 1)]
+
+
+async def test_batches_divide_the_busy_flows_between_them() -> None:
+    queue = AppendQueue(shares=2)
+    waiting = crowd(4 * MIN_SHARE + 1)
+    for each in waiting:
+        queue.put(each)
+    first, second = queue.take(), queue.take()
+    assert [len(first), len(second)] == [2 * MIN_SHARE + 1, 2 * MIN_SHARE]
+    assert first + second == waiting
+    assert not queue
+
+
+async def test_an_uneven_division_is_made_even() -> None:
+    queue = AppendQueue(shares=2)
+    many, few = crowd(6 * MIN_SHARE)[: 5 * MIN_SHARE], crowd(6 * MIN_SHARE)[5 * MIN_SHARE :]
+    for each in few:
+        queue.put(each)
+    assert queue.take() == few
+    for each in many:
+        queue.put(each)
+    assert len(queue.take()) == 3 * MIN_SHARE
+    assert queue
+
+
+async def test_a_small_crowd_goes_together() -> None:
+    queue = AppendQueue(shares=2)
+    waiting = crowd(MIN_SHARE)
+    for each in waiting:
+        queue.put(each)
+    assert queue.take() == waiting
+
+
+async def test_the_share_counts_flows_and_not_appends() -> None:
+    queue = AppendQueue(shares=2)
+    line = [append(A) for _ in range(3 * MIN_SHARE)]
+    for each in line:
+        queue.put(each)
+    assert queue.take() == line
