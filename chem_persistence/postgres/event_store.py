@@ -3,7 +3,7 @@
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from uuid import UUID
 
 from chem_persistence.append_request import AppendRequest
@@ -17,11 +17,12 @@ from chem_persistence.limits import MAX_ARTIFACT_BYTES, MAX_WAITING, MAX_WAITING
 from chem_persistence.ports import Clock, ConnectionProvider
 from chem_persistence.postgres.artifact_reader import read_artifact_in_chunks, read_whole_artifact
 from chem_persistence.postgres.event_feed import follow_feed, read_feed_page
-from chem_persistence.postgres.event_pages import event_pages, iterate_events, list_flows
+from chem_persistence.postgres.event_pages import iterate_events, list_flows
 from chem_persistence.postgres.flow_heads import FlowHeads
 from chem_persistence.postgres.group_commit import GroupCommit
 from chem_persistence.postgres.in_flight import InFlight
 from chem_persistence.postgres.pg_transaction import PgTransaction, pg_transaction
+from chem_persistence.postgres.read_ahead import pages_ahead
 from chem_persistence.postgres.room import Room
 from chem_persistence.postgres.rows import flow_events
 from chem_persistence.postgres.statements import READ_EVENT_PAGE
@@ -104,8 +105,9 @@ class PgEventStore(Appender[Artifact]):
         """Read a flow's events in order, page by page; see `EventStore.list`."""
         check_flow_id(flow_id)
         check_not_negative(limit=limit)
-        pages = event_pages(self._provider, READ_EVENT_PAGE, flow_id, after_version, limit)
-        return [event async for first, rows in pages for event in flow_events(rows, flow_id, first)]
+        reading = pages_ahead(self._provider, READ_EVENT_PAGE, flow_id, after_version, limit)
+        async with aclosing(reading) as pages:
+            return [event async for first, rows in pages for event in flow_events(rows, flow_id, first)]
 
     def iterate(self, flow_id: UUID, *, after_version: int = -1) -> AsyncIterator[FlowEvent]:
         """Read a long flow's events one after another; see `EventReader.iterate`.

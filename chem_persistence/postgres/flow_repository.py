@@ -12,8 +12,8 @@ from chem_persistence.domain.replay import replay_facts
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.memory.flow_repository import InMemoryFlowRepository
 from chem_persistence.ports import ConnectionProvider
-from chem_persistence.postgres.event_pages import event_pages
 from chem_persistence.postgres.event_store import PgEventStore
+from chem_persistence.postgres.read_ahead import pages_ahead
 from chem_persistence.postgres.rows import flow_facts
 from chem_persistence.postgres.snapshots import find_snapshot, keep_snapshot
 from chem_persistence.postgres.statements import READ_FACT_PAGE
@@ -81,7 +81,7 @@ class PgFlowRepository:
         self, instance: FlowInstance, definition: FlowDefinition, limit: int | None = None
     ) -> FlowInstance:
         flow_id, after = instance.id, instance.version - 1
-        async with aclosing(event_pages(self._provider, READ_FACT_PAGE, flow_id, after, limit)) as pages:
+        async with aclosing(pages_ahead(self._provider, READ_FACT_PAGE, flow_id, after, limit)) as pages:
             async for first, rows in pages:
                 facts = flow_facts(rows, flow_id, first)
                 instance = replay_facts(instance, facts, definition.definition_hash)

@@ -1,7 +1,7 @@
 """Group commit: appends that wait while a writer is busy share its next transaction.
 
-There is no timer: a writer takes whatever waits when it is free, and each caller is answered after the commit. One
-append at a time costs one statement on a held connection. What cannot be stored fails alone: a batch that the
+There is no timer: when a writer is free it takes what waits, or its share of a crowd, and each caller is answered after
+the commit. One append at a time costs one statement on a held connection. What cannot be stored fails alone: a batch that the
 database refuses is taken apart.
 """
 

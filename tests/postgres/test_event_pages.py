@@ -19,7 +19,7 @@ from chem_persistence import (
     build_pool,
 )
 from chem_persistence.ports import Connection, ConnectionProvider
-from chem_persistence.postgres import event_pages
+from chem_persistence.postgres import event_pages, read_ahead
 from tests.support.flows import DEFINITION, initialized, new_flow_id
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ LENGTHS = [0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 2 * PAGE + 3]
 @pytest.fixture
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_pages, "PAGE_SIZE", PAGE)
+    monkeypatch.setattr(read_ahead, "PAGE_SIZE", PAGE)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from chem_persistence import (
 from chem_persistence.domain.snapshot import take_snapshot
 from chem_persistence.domain.tampering import Finding, Tampering
 from chem_persistence.ports import Connection, ConnectionProvider
-from chem_persistence.postgres import event_pages
+from chem_persistence.postgres import read_ahead
 from chem_persistence.postgres.flow_repository import SHORT_FLOW
 from chem_persistence.postgres.snapshots import find_snapshot, keep_snapshot
 from chem_persistence.postgres.verification import verify_log
@@ -345,7 +345,7 @@ class GoingOn:
 async def test_a_flow_that_goes_on_while_it_is_loaded_gets_a_snapshot_of_what_was_seen(
     pool: Pool, provider: PoolProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_pages, "PAGE_SIZE", 2)
+    monkeypatch.setattr(read_ahead, "PAGE_SIZE", 2)
     flow_id = await stored_flow(provider)
     going_on = GoingOn(provider, flow_id, 20)
     repository = PgFlowRepository(going_on, snapshot_after=1)
