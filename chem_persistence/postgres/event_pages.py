@@ -22,18 +22,26 @@ PAGE_SIZE = 5_000
 
 
 async def event_pages(
-    provider: ConnectionProvider, statement: str, flow_id: UUID, after_version: int, limit: int | None = None
+    provider: ConnectionProvider,
+    statement: str,
+    flow_id: UUID,
+    after_version: int,
+    limit: int | None = None,
+    *,
+    page_size: int | None = None,
 ) -> AsyncGenerator[tuple[int, list[Any]]]:
     """Give a flow's rows after a version, at most `limit`, in pages, each with the version that it begins with.
 
-    Each page is a read of its own, up to where the flow ends by then; between two of them no connection is held.
+    Each page, of `page_size` rows or `PAGE_SIZE`, is a read of its own, up to where the flow ends by then; between two of
+    them no connection is held.
 
     Raises:
         StoreUnavailable, StoreError: a page could not be read.
     """
     first = min(max(after_version + 1, 0), MAX_VERSION)
+    full = page_size or PAGE_SIZE
     while limit is None or limit > 0:
-        size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit)
+        size = full if limit is None else min(full, limit)
         rows = await watched_read(_fetch(provider, statement, flow_id, first - 1, size), flow_id)
         yield first, rows
         if len(rows) < size:

@@ -1,17 +1,16 @@
 """Reading a flow while it is decoded: the server is at work on the next page before this one is looked at."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import anyio
 
-from chem_persistence.limits import MAX_VERSION
 from chem_persistence.ports import ConnectionProvider
+from chem_persistence.postgres.event_pages import event_pages
 from chem_persistence.postgres.held_connection import HeldConnection
-from chem_persistence.postgres.session import call
-from chem_persistence.telemetry.watched import watched_read
 
 __all__ = ["pages_ahead"]
 
@@ -19,7 +18,6 @@ PAGE_SIZE = 1_000
 """Events read at a time. A page of usual ones fits into the socket's buffers, so that the server need not wait for us."""
 
 _Page: TypeAlias = tuple[int, list[Any]]
-_Fetch: TypeAlias = Callable[[ConnectionProvider, int], Awaitable[list[Any]]]
 
 
 async def pages_ahead(
@@ -33,23 +31,20 @@ async def pages_ahead(
     Raises:
         StoreUnavailable, StoreError: a page could not be read.
     """
-    first = min(max(after_version + 1, 0), MAX_VERSION)
-    end = None if limit is None else first + limit
-
-    async def fetch(lender: ConnectionProvider, first: int) -> list[Any]:
-        size = PAGE_SIZE if end is None else min(PAGE_SIZE, end - first)
-        if size <= 0:
-            return []
-        page = call(lender, lambda connection: connection.fetch(statement, flow_id, first - 1, size))
-        return await watched_read(page, flow_id)
-
-    rows = await fetch(provider, first)
-    if rows:
-        yield first, rows
+    alone = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit)
+    rest = None if limit is None else limit - alone
+    rows: list[Any] = []
+    reading = event_pages(provider, statement, flow_id, after_version, alone, page_size=PAGE_SIZE)
+    async with aclosing(reading) as first_page:
+        async for first, rows in first_page:
+            after_version = first + PAGE_SIZE - 1
+            yield first, rows
     if len(rows) < PAGE_SIZE:
         return
+    held = HeldConnection(provider)
+    pages = event_pages(held, statement, flow_id, after_version, rest, page_size=PAGE_SIZE)
     ready: asyncio.Queue[_Page | Exception | None] = asyncio.Queue(maxsize=1)
-    reader = asyncio.create_task(_read(ready, fetch, provider, first + PAGE_SIZE))
+    reader = asyncio.create_task(_read(ready, held, pages))
     try:
         while page := await ready.get():
             if isinstance(page, Exception):
@@ -62,19 +57,16 @@ async def pages_ahead(
 
 
 async def _read(
-    ready: "asyncio.Queue[_Page | Exception | None]", fetch: _Fetch, provider: ConnectionProvider, first: int
+    ready: "asyncio.Queue[_Page | Exception | None]", held: HeldConnection, pages: AsyncGenerator[_Page]
 ) -> None:
-    """Put the pages from `first` on into the queue, and then None, or what went wrong."""
-    held = HeldConnection(provider)
+    """Put the pages, which come over the connection that is held, into the queue; then None, or what went wrong."""
     last: Exception | None = None
     try:
-        while rows := await fetch(held, first):
-            await ready.put((first, rows))
-            first += PAGE_SIZE
-            if len(rows) < PAGE_SIZE:
-                break
-            if held.is_due:
-                await held.give_back()
+        async with aclosing(pages):
+            async for page in pages:
+                await ready.put(page)
+                if held.is_due:
+                    await held.give_back()
     except Exception as error:  # noqa: BLE001  # it is raised where the page is asked for
         last = error
     finally:

@@ -3,7 +3,7 @@
 import gc
 import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -18,8 +18,9 @@ from chem_persistence import (
     UnreadableEvent,
     build_pool,
 )
-from chem_persistence.ports import Connection, ConnectionProvider
+from chem_persistence.ports import ConnectionProvider
 from chem_persistence.postgres import event_pages, read_ahead
+from tests.support.counting import CountingProvider
 from tests.support.flows import DEFINITION, initialized, new_flow_id
 
 if TYPE_CHECKING:
@@ -40,23 +41,6 @@ async def single(database_url: str) -> "AsyncIterator[asyncpg.Pool[asyncpg.Recor
     """Give a pool of one connection."""
     async with await build_pool(database_url, max_size=1) as pool:
         yield pool
-
-
-class CountingProvider:
-    """Counts how often a connection is lent."""
-
-    def __init__(self, provider: ConnectionProvider) -> None:
-        self.lent = 0
-        self._provider = provider
-
-    def acquire(self) -> AbstractAsyncContextManager[Connection]:
-        return self._acquire()
-
-    @asynccontextmanager
-    async def _acquire(self) -> AsyncIterator[Connection]:
-        self.lent += 1
-        async with self._provider.acquire() as connection:
-            yield connection
 
 
 def kinds(length: int) -> list[FlowEventKind]:

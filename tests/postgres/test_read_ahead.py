@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from chem_persistence.ports import Connection, ConnectionProvider
 from chem_persistence.postgres import held_connection, read_ahead
 from chem_persistence.postgres.read_ahead import pages_ahead
 from chem_persistence.postgres.statements import READ_FACT_PAGE
+from tests.support.counting import CountingProvider
 from tests.support.flows import DEFINITION, initialized, new_flow_id
 
 if TYPE_CHECKING:
@@ -48,22 +49,17 @@ async def flow_id(provider: PoolProvider) -> UUID:
     return flow_id
 
 
-class Terminating:
+class Terminating(CountingProvider):
     """Ends the server's side of the connections that it lends, from the `begin`th to before the `end`th."""
 
     def __init__(self, pool: "Pool", begin: int, end: int) -> None:
-        self._provider = PoolProvider(pool)
+        super().__init__(PoolProvider(pool))
         self._pool = pool
         self._strikes = range(begin, end)
-        self.lent = 0
-
-    def acquire(self) -> AbstractAsyncContextManager[Connection]:
-        return self._acquire()
 
     @asynccontextmanager
     async def _acquire(self) -> AsyncIterator[Connection]:
-        self.lent += 1
-        async with self._provider.acquire() as connection:
+        async with super()._acquire() as connection:
             if self.lent in self._strikes:
                 ((own,),) = await connection.fetch("SELECT pg_backend_pid()")
                 await self._pool.execute("SELECT pg_terminate_backend($1, 5000)", own)
@@ -161,9 +157,9 @@ async def test_any_number_of_readings_share_one_connection(
     assert await at_rest(single)
 
 
-async def test_a_short_flow_is_one_borrowing(pool: "Pool", provider: PoolProvider) -> None:
+async def test_a_short_flow_is_one_borrowing(provider: PoolProvider) -> None:
     flow_id = new_flow_id()
     await PgEventStore(provider).append_kind(flow_id, initialized())
-    counting = Terminating(pool, 0, 0)
+    counting = CountingProvider(provider)
     assert [await read(counting, flow_id) for read in READINGS] == [1, 1]
     assert counting.lent == 2

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from chem_persistence import StepSignal
 from chem_persistence.append_request import append_request
-from chem_persistence.postgres.append_queue import MIN_SHARE, AppendQueue, QueuedAppend
+from chem_persistence.postgres.append_queue import MAX_BYTES, MAX_EVENTS, MIN_SHARE, AppendQueue, QueuedAppend
 
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
 
@@ -26,8 +26,10 @@ def append(flow_id: UUID, *, events: int = 1, data: Any = None) -> QueuedAppend:
     return QueuedAppend(request, None, asyncio.get_running_loop().create_future())
 
 
-def queue_of(*appends: QueuedAppend, max_events: int = 10, max_bytes: int = 10_000) -> AppendQueue:
-    queue = AppendQueue(max_events, max_bytes)
+def queue_of(
+    *appends: QueuedAppend, max_events: int = 10, max_bytes: int = 10_000, shares: int = 1
+) -> AppendQueue:
+    queue = AppendQueue(max_events, max_bytes, shares)
     for each in appends:
         queue.put(each)
     return queue
@@ -125,15 +127,17 @@ async def test_a_batch_may_keep_to_one_flow() -> None:
     assert flows(queue.take()) == [B]
 
 
+def shared_queue_of(*appends: QueuedAppend) -> AppendQueue:
+    return queue_of(*appends, max_events=MAX_EVENTS, max_bytes=MAX_BYTES, shares=2)
+
+
 def crowd(size: int) -> list[QueuedAppend]:
     return [append(UUID(int=number)) for number in range(1, size + 1)]
 
 
 async def test_batches_divide_the_busy_flows_between_them() -> None:
-    queue = AppendQueue(shares=2)
     waiting = crowd(4 * MIN_SHARE + 1)
-    for each in waiting:
-        queue.put(each)
+    queue = shared_queue_of(*waiting)
     first, second = queue.take(), queue.take()
     assert [len(first), len(second)] == [2 * MIN_SHARE + 1, 2 * MIN_SHARE]
     assert first + second == waiting
@@ -141,10 +145,8 @@ async def test_batches_divide_the_busy_flows_between_them() -> None:
 
 
 async def test_an_uneven_division_is_made_even() -> None:
-    queue = AppendQueue(shares=2)
     many, few = crowd(6 * MIN_SHARE)[: 5 * MIN_SHARE], crowd(6 * MIN_SHARE)[5 * MIN_SHARE :]
-    for each in few:
-        queue.put(each)
+    queue = shared_queue_of(*few)
     assert queue.take() == few
     for each in many:
         queue.put(each)
@@ -153,16 +155,10 @@ async def test_an_uneven_division_is_made_even() -> None:
 
 
 async def test_a_small_crowd_goes_together() -> None:
-    queue = AppendQueue(shares=2)
     waiting = crowd(MIN_SHARE)
-    for each in waiting:
-        queue.put(each)
-    assert queue.take() == waiting
+    assert shared_queue_of(*waiting).take() == waiting
 
 
 async def test_the_share_counts_flows_and_not_appends() -> None:
-    queue = AppendQueue(shares=2)
     line = [append(A) for _ in range(3 * MIN_SHARE)]
-    for each in line:
-        queue.put(each)
-    assert queue.take() == line
+    assert shared_queue_of(*line).take() == line
