@@ -60,7 +60,6 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     event_ids: tuple[UUID, ...]
     ids_given: bool
     kinds: tuple[FlowEventKind, ...]
-    event_types: tuple[str, ...]
     payloads: tuple[bytes, ...]
     metadata: bytes
     artifacts: tuple[tuple[int, StoredArtifact], ...]
@@ -102,7 +101,7 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 version=head.version + index,
                 event_id=self.event_ids[index],
                 ts=self.ts,
-                event_type=self.event_types[index],
+                event_type=event_type(self.kinds[index]),
                 payload=self.payloads[index],
                 metadata=self.metadata,
                 link=own.hash,
@@ -152,31 +151,37 @@ def append_request(
         raise InvalidArgument("kinds", "an append needs at least one event")
     if expected_version is not None and not 0 <= expected_version <= MAX_VERSION:
         raise InvalidArgument("expected_version", f"must be 0 to {MAX_VERSION}")
-    if ts.utcoffset() is None:
-        raise InvalidArgument("clock", "gives datetimes without a time zone")
     encoded = [encode_kind(kind) for kind in kinds]
     encoded_metadata = encode_metadata(attributed(metadata))
-    for size in map(len, [encoded_metadata, *(payload for payload, _ in encoded)]):
+    payloads = [payload for payload, _ in encoded]
+    for size in map(len, [encoded_metadata, *payloads]):
         if size > MAX_EVENT_BYTES:
             raise InvalidPayload("$", f"the event has {size} bytes, the limit is {MAX_EVENT_BYTES}")
-    read_back = tuple(kind for _, kind in encoded)
+    read_back = tuple([kind for _, kind in encoded])
     return AppendRequest(
         flow_id=flow_id,
-        ts=ts if ts.tzinfo is UTC else ts.astimezone(UTC),
-        event_ids=_checked_ids(event_ids, len(kinds)),
+        ts=ts if ts.tzinfo is UTC else _in_utc(ts),
+        event_ids=_new_ids(len(kinds)) if event_ids is None else _checked_ids(event_ids, len(kinds)),
         ids_given=event_ids is not None,
         kinds=read_back,
-        event_types=tuple(event_type(kind) for kind in read_back),
-        payloads=tuple(payload for payload, _ in encoded),
+        payloads=tuple(payloads),
         metadata=encoded_metadata,
-        artifacts=encoded_artifacts(artifacts, read_back, max_artifact_bytes),
-        streamed=streamed_artifacts(artifacts, read_back),
+        artifacts=encoded_artifacts(artifacts, read_back, max_artifact_bytes) if artifacts else (),
+        streamed=streamed_artifacts(artifacts, read_back) if artifacts else (),
     )
 
 
-def _checked_ids(event_ids: Sequence[UUID] | None, count: int) -> tuple[UUID, ...]:
-    if event_ids is None:
-        return tuple(uuid7() for _ in range(count))
+def _in_utc(ts: datetime) -> datetime:
+    if ts.utcoffset() is None:
+        raise InvalidArgument("clock", "gives datetimes without a time zone")
+    return ts.astimezone(UTC)
+
+
+def _new_ids(count: int) -> tuple[UUID, ...]:
+    return (uuid7(),) if count == 1 else tuple([uuid7() for _ in range(count)])
+
+
+def _checked_ids(event_ids: Sequence[UUID], count: int) -> tuple[UUID, ...]:
     if len(event_ids) != count:
         raise InvalidArgument("event_ids", f"has {len(event_ids)} ids for {count} events")
     if len(set(event_ids)) != count or not all(isinstance(event_id, UUID) for event_id in event_ids):

@@ -1,7 +1,7 @@
 """Appending: what stores and their transactions have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -41,7 +41,7 @@ class Appender(ABC, Generic[Given]):
         metadata: Mapping[str, Any] | None = None,
     ) -> FlowEvent:
         """Append one event; see `EventStore.append_kind`."""
-        events = await self.append_kinds(
+        events = await self._appending(
             flow_id,
             [kind],
             artifacts=artifacts,
@@ -62,6 +62,26 @@ class Appender(ABC, Generic[Given]):
         metadata: Mapping[str, Any] | None = None,
     ) -> list[FlowEvent]:
         """Append events, all or nothing; see `EventStore.append_kinds`."""
+        return await self._appending(
+            flow_id,
+            kinds,
+            artifacts=artifacts,
+            expected_version=expected_version,
+            event_ids=event_ids,
+            metadata=metadata,
+        )
+
+    def _appending(
+        self,
+        flow_id: UUID,
+        kinds: Sequence[FlowEventKind],
+        *,
+        artifacts: Sequence[Given],
+        expected_version: int | None,
+        event_ids: Sequence[UUID] | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> Awaitable[list[FlowEvent]]:
+        """Check an append, and give the work that stores it."""
         request = append_request(
             flow_id,
             kinds,
@@ -72,7 +92,7 @@ class Appender(ABC, Generic[Given]):
             ts=self._clock.now(),
             max_artifact_bytes=self._max_artifact_bytes,
         )
-        return await watched_append(self._append(request, expected_version), flow_id, len(kinds))
+        return watched_append(self._append(request, expected_version), flow_id, len(kinds))
 
 
 def refuse_streamed(request: AppendRequest) -> None:

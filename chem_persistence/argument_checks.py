@@ -6,8 +6,6 @@ from chem_persistence.errors import InvalidArgument
 
 __all__ = ["check_flow_id", "check_not_negative", "check_poll_interval"]
 
-_NIL = UUID(int=0)
-
 
 def check_flow_id(flow_id: UUID) -> None:
     """Refuse what cannot name a flow.
@@ -17,7 +15,7 @@ def check_flow_id(flow_id: UUID) -> None:
     """
     if not isinstance(flow_id, UUID):
         raise InvalidArgument("flow_id", f"must be a UUID, not {type(flow_id).__qualname__}")
-    if flow_id == _NIL:
+    if flow_id.int == 0:
         raise InvalidArgument("flow_id", "must not be the nil UUID")
 
 

@@ -79,13 +79,12 @@ async def append_batch(
         stored, collision = {}, error
     for append, write in writes:
         request, first = append.request, write.head.version
-        seqs = stored.get(request.flow_id)
-        if seqs is None:
-            await _settle(connection, append, write, heads, collision)
-        else:
-            end = first + len(write.links)
-            append.answer = request.events(first, [seqs[version] for version in range(first, end)])
+        key, end = request.flow_id.int, first + len(write.links)
+        if (key, first) in stored:  # then so are those that come with it
+            append.answer = request.events(first, [stored[key, version] for version in range(first, end)])
             heads.keep(request.flow_id, Head(end, write.links[-1].hash))
+        else:
+            await _settle(connection, append, write, heads, collision)
 
 
 async def _find_heads(connection: Connection, appends: Sequence[Append], heads: FlowHeads) -> None:
@@ -158,9 +157,12 @@ def _chain(appends: Iterable[Append]) -> list[tuple[Append, Write]]:
                 base = end = append.head
             if append.answer is not None or base is None or end is None:
                 continue
-            follows = append.head is None and append.expected_version in {None, end.version}
+            if append.head is None:
+                fits = append.expected_version is None or append.expected_version == end.version
+            else:
+                fits = append.head is end or append.head == end
             repeated = append.request.ids_given and not given.isdisjoint(append.request.event_ids)
-            if repeated or not (follows or append.head == end):
+            if repeated or not fits:
                 if append.head is None:
                     append.begin_again()  # what is stored now may hold its event ids
                 continue
@@ -175,16 +177,13 @@ def _chain(appends: Iterable[Append]) -> list[tuple[Append, Write]]:
 
 async def _write(
     connection: Connection, writes: Sequence[Write], patience: str | None
-) -> dict[UUID, dict[int, int]]:
-    """Give the numbers of the stored events, by flow and by version."""
+) -> dict[tuple[int, int], int]:
+    """Give the numbers of the stored events, by flow and version."""
     async with AsyncExitStack() as stack:
         if connection.is_in_transaction():  # a savepoint, so that a caller's transaction outlives a conflict
             await stack.enter_async_context(transaction(connection))
         rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), patience)
-    stored: dict[UUID, dict[int, int]] = {}
-    for flow_id, version, seq in rows:
-        stored.setdefault(flow_id, {})[version] = seq
-    return stored
+    return {(flow_id.int, version): seq for flow_id, version, seq in rows}
 
 
 async def _settle(

@@ -4,7 +4,9 @@ An event's document begins with the very bytes that the chain hashes. A body is 
 in it, so that the server reads it once.
 """
 
+from binascii import hexlify
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from itertools import groupby
 from typing import TypeAlias
 from uuid import UUID
@@ -14,6 +16,7 @@ import msgspec
 from chem_persistence.append_request import AppendRequest, Head
 from chem_persistence.codec import StoredArtifact
 from chem_persistence.domain.chain import ChainLink
+from chem_persistence.domain.events import FlowEventKind
 from chem_persistence.domain.executions import RetryChange, StepChange, execution_changes
 
 __all__ = ["Write", "append_documents"]
@@ -41,23 +44,27 @@ class Write(msgspec.Struct, frozen=True, gc=False):
 
 def append_documents(writes: Sequence[Write]) -> Documents:
     """Give the parameters of `append_events`, but for the last; one flow's writes stand side by side and in order."""
-    retries, steps = [], []
-    for _, run in groupby(writes, key=lambda write: write.request.flow_id.int):
-        requests = [write.request for write in run]
-        facts = [(kind, request.ts) for request in requests for kind in request.kinds]
+    events: list[bytes] = []
+    artifacts: list[tuple[StoredArtifact, UUID, int]] = []
+    retries: list[bytes] = []
+    steps: list[bytes] = []
+    for _, group in groupby(writes, key=lambda write: write.request.flow_id.int):
+        run = list(group)
+        flow_id = run[0].request.flow_id
+        facts: list[tuple[FlowEventKind, datetime]] = []
+        for write in run:
+            request = write.request
+            events += _event_documents(write)
+            facts += [(kind, request.ts) for kind in request.kinds]
+            for producer, artifact in request.artifacts:
+                artifacts.append((artifact, flow_id, write.head.version + producer))
         pending, changed = execution_changes(facts)
-        flow_id = requests[0].flow_id
         retries += [_change_document(flow_id, change) for change in pending]
         steps += [_change_document(flow_id, change) for change in changed]
-    artifacts = [
-        (artifact, write.request.flow_id, write.head.version + producer)
-        for write in writes
-        for producer, artifact in write.request.artifacts
-    ]
     artifacts.sort(key=lambda produced: produced[0].hash)
     return (
-        _array(document for write in writes for document in _event_documents(write)),
-        _array(_artifact_document(*produced) for produced in artifacts) if artifacts else None,
+        _array(events),
+        _array([_artifact_document(*produced) for produced in artifacts]) if artifacts else None,
         [_text(artifact.payload) for artifact, _, _ in artifacts] or None,
         [artifact.content for artifact, _, _ in artifacts] or None,
         _array(retries) if retries else None,
@@ -65,15 +72,13 @@ def append_documents(writes: Sequence[Write]) -> Documents:
     )
 
 
-def _event_documents(write: Write) -> Iterable[bytes]:
+def _event_documents(write: Write) -> list[bytes]:
     base = write.base
-    for link in write.links:
-        yield b'%b,"chain_hash":"\\\\x%b","first_version":%d,"previous_hash":"\\\\x%b"}' % (
-            link.content[:-1],
-            link.hash.hex().encode(),
-            base.version,
-            base.link.hex().encode(),
-        )
+    place = b'"first_version":%d,"previous_hash":"\\\\x%b"}' % (base.version, hexlify(base.link))
+    return [
+        b'%b,"chain_hash":"\\\\x%b",%b' % (link.content[:-1], hexlify(link.hash), place)
+        for link in write.links
+    ]
 
 
 def _artifact_document(artifact: StoredArtifact, flow_id: UUID, version: int) -> bytes:
@@ -92,7 +97,7 @@ def _change_document(flow_id: UUID, change: RetryChange | StepChange) -> bytes:
 
 
 def _array(documents: Iterable[bytes]) -> str:
-    return f"[{b','.join(documents).decode()}]"
+    return (b"[%b]" % b",".join(documents)).decode()
 
 
 def _text(json: bytes | None) -> str | None:

@@ -24,12 +24,16 @@ class QueuedAppend(Append):
     __slots__ = ("answered", "key", "origin", "size")
 
     def __init__(
-        self, request: AppendRequest, expected_version: int | None, answered: "Future[list[FlowEvent]]"
+        self,
+        request: AppendRequest,
+        expected_version: int | None,
+        size: int,
+        answered: "Future[list[FlowEvent]]",
     ) -> None:
         super().__init__(request, expected_version)
         self.answered = answered
         self.key = request.flow_id.int  # hashes faster than the UUID
-        self.size = request.size()
+        self.size = size
         self.origin = current_span()
 
     @property

@@ -62,7 +62,7 @@ class PgEventStore(Appender[Artifact]):
         with self._in_flight:
             await self._room.enter(size, self._overload_timeout)
             try:
-                return await self._commits.append(request, expected_version)
+                return await self._commits.append(request, expected_version, size)
             finally:
                 self._room.leave(size)
 

@@ -55,14 +55,16 @@ class GroupCommit:
         self._connecting: set[Task] = set()
         self._batches: dict[Task, Sequence[QueuedAppend]] = {}  # what each task has under way
 
-    async def append(self, request: AppendRequest, expected_version: int | None) -> list[FlowEvent]:
-        """Store a request, and give its events once they are committed.
+    async def append(
+        self, request: AppendRequest, expected_version: int | None, size: int
+    ) -> list[FlowEvent]:
+        """Store a request of `size` bytes, and give its events once they are committed.
 
         Cancelled, it leaves the whole append in the log, or nothing.
         """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        append = QueuedAppend(request, expected_version, self._loop.create_future())
+        append = QueuedAppend(request, expected_version, size, self._loop.create_future())
         self._queue.put(append)
         self._rouse()
         try:

@@ -1,7 +1,6 @@
 """Variants of the write path with one guarantee taken out, to be put in its place by a test."""
 
 from collections.abc import Sequence
-from uuid import UUID
 
 import msgspec
 from uuid_utils.compat import uuid7
@@ -38,7 +37,7 @@ async def with_new_ids(
 
 async def artifacts_afterwards(
     connection: Connection, writes: Sequence[Write], patience: str | None
-) -> dict[UUID, dict[int, int]]:
+) -> dict[tuple[int, int], int]:
     """Break the single transaction: the artifacts come when the events are committed."""
     bare = [
         msgspec.structs.replace(write, request=msgspec.structs.replace(write.request, artifacts=()))
@@ -48,7 +47,7 @@ async def artifacts_afterwards(
     for write in writes:
         for producer, artifact in write.request.artifacts:
             flow_id = write.request.flow_id
-            seq = stored.get(flow_id, {}).get(write.head.version + producer)
+            seq = stored.get((flow_id.int, write.head.version + producer))
             if seq is None:
                 continue
             columns = (artifact.hash, artifact.kind, artifact.payload, artifact.media_type, artifact.metadata)

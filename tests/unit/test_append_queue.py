@@ -23,7 +23,7 @@ def append(flow_id: UUID, *, events: int = 1, data: Any = None) -> QueuedAppend:
         ts=datetime(2026, 1, 1, tzinfo=UTC),
         max_artifact_bytes=1,
     )
-    return QueuedAppend(request, None, asyncio.get_running_loop().create_future())
+    return QueuedAppend(request, None, request.size(), asyncio.get_running_loop().create_future())
 
 
 def queue_of(
