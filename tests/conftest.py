@@ -1,6 +1,7 @@
 """The server of the run, named in the header, and a fresh database for each test that asks for one."""
 
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[LEFT_OUT] = [f"{counts[marker]} tests left out: {reasons[marker]}" for marker in reasons]
 
 
+def pytest_collection_finish() -> None:
+    """Leave what the imports made out of later collections, so that these cost little."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     return config.stash.get(LEFT_OUT, [])
 
@@ -66,6 +73,17 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if RUNNING in config.stash:
         config.stash[RUNNING].__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_open() -> Iterator[None]:
+    """Have a file's tests fail for what they left open, and not a later test during which it is collected.
+
+    What the last test's log records held is free only when the next test begins.
+    """
+    gc.collect()
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import chem_persistence
+from tests.support.syntax_tree import syntax_tree
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = Path(chem_persistence.__file__).parent
@@ -27,10 +28,6 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 def label(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
-
-
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def definitions(body: list[ast.stmt]) -> Iterator[Definition]:
@@ -56,7 +53,7 @@ def test_a_function_fits_in_the_head() -> None:
     longer = {
         f"{label(path)} {node.name}"
         for path in MODULES
-        for node in ast.walk(tree(path))
+        for node in ast.walk(syntax_tree(path))
         if isinstance(node, Function) and (node.end_lineno or 0) - node.lineno + 1 > LONGEST_FUNCTION
     }
     assert longer == set(LONGER_FUNCTIONS)
@@ -64,7 +61,7 @@ def test_a_function_fits_in_the_head() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=label)
 def test_what_is_public_says_what_it_does(path: Path) -> None:
-    module = tree(path)
+    module = syntax_tree(path)
     silent = [
         f"{node.name}, line {node.lineno}"
         for node in definitions(module.body)
@@ -85,7 +82,7 @@ def test_nothing_is_left_to_do(folder: str) -> None:
 @pytest.mark.parametrize("path", DOMAIN, ids=label)
 def test_the_domain_never_waits(path: Path) -> None:
     waiting = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
-    assert not [node.lineno for node in ast.walk(tree(path)) if isinstance(node, waiting)]
+    assert not [node.lineno for node in ast.walk(syntax_tree(path)) if isinstance(node, waiting)]
 
 
 @pytest.mark.parametrize("path", DOMAIN, ids=label)
@@ -93,6 +90,6 @@ def test_the_domain_gets_time_and_ids_as_arguments(path: Path) -> None:
     worldly = re.compile(
         r"now|utcnow|today|monotonic|perf_counter|time_ns|urandom|uuid\d|getenv|environ|open|random"
     )
-    names = {node.attr for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
-    names |= {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
+    names = {node.attr for node in ast.walk(syntax_tree(path)) if isinstance(node, ast.Attribute)}
+    names |= {node.id for node in ast.walk(syntax_tree(path)) if isinstance(node, ast.Name)}
     assert {name for name in names if worldly.fullmatch(name)} == set()

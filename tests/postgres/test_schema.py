@@ -36,6 +36,7 @@ from chem_persistence.domain.events import EVENT_KINDS
 from chem_persistence.postgres import statements
 from tests.support.flows import DEFINITION, initialized, new_flow_id, whole_history
 from tests.support.server import TestServer
+from tests.support.syntax_tree import syntax_tree
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -576,7 +577,7 @@ def docstrings(tree: ast.AST) -> set[int]:
 
 
 def sql_in(path: Path) -> list[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = syntax_tree(path)
     documentation = docstrings(tree)
     strings = [
         node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in documentation
@@ -614,7 +615,7 @@ def test_what_is_said_is_never_run(name: str) -> None:
     assert sql_in(MODULES[name])
     calls = [
         node
-        for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+        for node in ast.walk(syntax_tree(MODULES[name]))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in RUNS
     ]
     assert all(isinstance(call.args[0], ast.Name) and call.args[0].id.isupper() for call in calls)

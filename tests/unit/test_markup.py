@@ -11,6 +11,7 @@ from chem_persistence import InvalidArgument
 from chem_persistence.pages import assets, markup
 from chem_persistence.pages.markup import Html, element, group, packed_element, visible
 from tests.support.read_page import read_page
+from tests.support.syntax_tree import syntax_tree
 
 PAGES = Path(markup.__file__).parent
 
@@ -83,7 +84,7 @@ def test_what_is_not_escaped_comes_from_the_package_alone() -> None:
     callers = {
         path.name
         for path in PAGES.glob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(syntax_tree(path))
         if isinstance(node, ast.Name) and node.id in {"packed_element", "_Made"} and path.name != "markup.py"
     }
     assert callers == {Path(assets.__file__).name}
