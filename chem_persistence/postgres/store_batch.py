@@ -32,7 +32,7 @@ async def store_batch(
 
     async def attempt(connection: Connection) -> None:
         try:
-            await append_batch(connection, batch, heads, patience)
+            await _append(connection, batch, heads, patience)
         except asyncpg.LockNotAvailableError as error:
             if patience is None:
                 raise
@@ -52,6 +52,24 @@ async def store_batch(
             return await _store_in_parts(provider, batch, heads, patience)
         answer_all(batch, error)
     return []
+
+
+async def _append(
+    connection: Connection, batch: Sequence[Queued], heads: FlowHeads, patience: str | None
+) -> None:
+    """Append; where one of several flows was taken at the same time, the halves by themselves.
+
+    It may be an earlier attempt of this very batch that took it. So this is no refusal, and belongs to the same call: a flow
+    that collides alone finds out whose the events are.
+    """
+    try:
+        await append_batch(connection, batch, heads, patience)
+    except asyncpg.UniqueViolationError:
+        halves = _halves(batch)
+        if halves is None:
+            raise
+        for half in halves:
+            await _append(connection, half, heads, patience)
 
 
 async def _store_in_parts(

@@ -255,6 +255,33 @@ async def test_a_retry_waits_for_the_first_attempt_that_is_still_in_flight(
     await see_it_once(witness, append, returned)
 
 
+@pytest.mark.parametrize("ids_given", [True, False])
+@pytest.mark.parametrize("expected_version", [1, None])
+async def test_callers_of_one_batch_get_their_own_events_while_its_first_attempt_is_still_in_flight(
+    *,
+    proxy: Proxy,
+    store: PgEventStore,
+    witness: PgEventStore,
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    expected_version: int | None,
+    ids_given: bool,
+) -> None:
+    """Hold back the end of the statement that several flows share: its retry collides with it in each of them."""
+    appends = [await begin(witness, made_by(expected_version)) for made_by in MADE_BY for _ in range(2)]
+    await warmed(store, with_a_batch)
+    # the heads of the flows are read, and given event ids are looked for, before the append
+    fault = proxy.arm(Fault(Strike.SEVER, ends_a_statement, nth=2 + ids_given))
+    appending = [asyncio.create_task(append.run(store, ids_given=ids_given)) for append in appends]
+    await fault.struck.wait()
+    await until_waiting_for_a_lock(pool)
+    fault.release()
+    returned = await asyncio.gather(*appending)
+    assert fault.settled.is_set()
+    for append, events in zip(appends, returned, strict=True):
+        assert (await witness.list(append.flow_id))[1:] == events
+        assert [event.kind for event in events] == append.kinds
+
+
 @pytest.mark.parametrize("made_by", MADE_BY)
 async def test_a_first_attempt_that_arrives_after_its_retry_stores_nothing(
     proxy: Proxy, store: PgEventStore, witness: PgEventStore, made_by: Callable[[int | None], Append]
