@@ -389,3 +389,28 @@ async def test_an_append_whose_retry_is_refused_is_not_said_to_be_refused(
         await append.run(store)
     assert caught.value.sqlstate == "25006"
     assert [event.event_id for event in (await witness.list(append.flow_id))[1:]] == append.event_ids
+
+
+async def test_an_append_whose_lost_attempt_outlives_its_retrys_patience_is_not_said_to_be_refused(
+    proxy: Proxy, store: PgEventStore, witness: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    """Let the first attempt keep the key, the second be out of patience, and somebody cancel the third, which waits alone."""
+    append = await begin(witness, with_events_only(1))
+    await warmed(store, with_events_only)
+    first = proxy.arm(Fault(Strike.SEVER, ends_a_statement, nth=3))
+    appending = asyncio.create_task(append.run(store))
+    await first.struck.wait()
+    second = proxy.arm(Fault(Strike.STALL, lambda message: message.type == "E" and b"55P03" in message.data))
+    await second.struck.wait()
+    second.release()
+    await until_waiting_for_a_lock(pool)
+    await pool.execute(
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with pytest.raises(StoreUnavailable) as caught:
+        await appending
+    assert caught.value.sqlstate == "57014"
+    first.release()
+    await first.settled.wait()
+    assert [event.event_id for event in (await witness.list(append.flow_id))[1:]] == append.event_ids
