@@ -12,7 +12,6 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from chem_persistence.argument_checks import check_flow_id
-from chem_persistence.attribution import attributed
 from chem_persistence.codec import (
     StoredArtifact,
     StoredEvent,
@@ -155,7 +154,7 @@ def append_request(
     if ts.utcoffset() is None:
         raise InvalidArgument("clock", "gives datetimes without a time zone")
     encoded = [encode_kind(kind) for kind in kinds]
-    encoded_metadata = encode_metadata(attributed(metadata))
+    encoded_metadata = encode_metadata(metadata)
     for size in map(len, [encoded_metadata, *(payload for payload, _ in encoded)]):
         if size > MAX_EVENT_BYTES:
             raise InvalidPayload("$", f"the event has {size} bytes, the limit is {MAX_EVENT_BYTES}")

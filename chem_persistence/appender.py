@@ -1,11 +1,12 @@
 """Appending: what stores and their transactions have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from chem_persistence.append_request import AppendRequest, append_request
+from chem_persistence.attribution import attributed
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.domain.streams import StreamedArtifact
@@ -27,8 +28,10 @@ class Appender(ABC, Generic[Given]):
         self._max_artifact_bytes = max_artifact_bytes
 
     @abstractmethod
-    async def _append(self, request: AppendRequest, expected_version: int | None) -> list[FlowEvent]:
-        """Store a request, and give its events."""
+    async def _append(
+        self, encode: Callable[[], AppendRequest], expected_version: int | None
+    ) -> list[FlowEvent]:
+        """Store the request that `encode` makes, when there is room for it, and give its events."""
 
     async def append_kind(
         self,
@@ -62,17 +65,21 @@ class Appender(ABC, Generic[Given]):
         metadata: Mapping[str, Any] | None = None,
     ) -> list[FlowEvent]:
         """Append events, all or nothing; see `EventStore.append_kinds`."""
-        request = append_request(
-            flow_id,
-            kinds,
-            artifacts=artifacts,
-            expected_version=expected_version,
-            event_ids=event_ids,
-            metadata=metadata,
-            ts=self._clock.now(),
-            max_artifact_bytes=self._max_artifact_bytes,
-        )
-        return await watched_append(self._append(request, expected_version), flow_id, len(kinds))
+        count, given = len(kinds), attributed(metadata)  # by the caller's scope and trace
+
+        def encode() -> AppendRequest:
+            return append_request(
+                flow_id,
+                kinds,
+                artifacts=artifacts,
+                expected_version=expected_version,
+                event_ids=event_ids,
+                metadata=given,
+                ts=self._clock.now(),
+                max_artifact_bytes=self._max_artifact_bytes,
+            )
+
+        return await watched_append(self._append(encode, expected_version), flow_id, count)
 
 
 def refuse_streamed(request: AppendRequest) -> None:
