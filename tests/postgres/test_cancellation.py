@@ -273,7 +273,12 @@ def store(narrow_pool: Pool) -> PgEventStore:
 
 @pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
 @pytest.mark.parametrize(
-    "strikes", [range(1, 201, 11), pytest.param(range(1, 201), marks=pytest.mark.slow)], ids=["some", "all"]
+    ("strikes", "how_many"),
+    [
+        (range(1, 201, 11), [1, 3, 8]),
+        *(pytest.param(range(1, 201), [number], marks=pytest.mark.slow) for number in (1, 3, 8)),
+    ],
+    ids=["some", "one-at-all", "some-at-all", "each-at-all"],
 )
 async def test_appends_cancelled_at_any_await_under_load_leave_all_connections_idle(
     *,
@@ -282,16 +287,19 @@ async def test_appends_cancelled_at_any_await_under_load_leave_all_connections_i
     complaints: list[dict[str, Any]],
     tmp_path: Path,
     strikes: range,
+    how_many: list[int],
     late: bool,
 ) -> None:
-    """Strike at awaits among the first 200 awaits of the writers: at one, at some, or at all of those that append."""
+    """Strike at awaits among the first 200 of the writers, in the long runs at each: at one, three or all eight that append."""
     path = tmp_path / "cancelled.jsonl"
     with closing(RecordFile(path)) as records:
         for nth in strikes:
             store = PgEventStore(provider)
             recording = RecordingStore(store, records, f"strike {nth}")
             tasks: list[asyncio.Task[None]] = []
-            suspensions = Suspensions(nth, partial(cancel_some, tasks, (1, 3, 8)[nth % 3]), late=late)
+            suspensions = Suspensions(
+                nth, partial(cancel_some, tasks, how_many[nth % len(how_many)]), late=late
+            )
             with suspensions.counted():
                 tasks += [asyncio.create_task(append_until(suspensions, recording)) for _ in range(8)]
                 await asyncio.wait(tasks)
