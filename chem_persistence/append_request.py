@@ -12,7 +12,6 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from chem_persistence.argument_checks import check_flow_id
-from chem_persistence.attribution import attributed
 from chem_persistence.codec import (
     StoredArtifact,
     StoredEvent,
@@ -152,7 +151,7 @@ def append_request(
     if expected_version is not None and not 0 <= expected_version <= MAX_VERSION:
         raise InvalidArgument("expected_version", f"must be 0 to {MAX_VERSION}")
     encoded = [encode_kind(kind) for kind in kinds]
-    encoded_metadata = encode_metadata(attributed(metadata))
+    encoded_metadata = encode_metadata(metadata)
     payloads = [payload for payload, _ in encoded]
     for size in map(len, [encoded_metadata, *payloads]):
         if size > MAX_EVENT_BYTES:

@@ -1,11 +1,12 @@
 """Appending: what stores and their transactions have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from chem_persistence.append_request import AppendRequest, append_request
+from chem_persistence.attribution import attributed
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.domain.streams import StreamedArtifact
@@ -27,8 +28,10 @@ class Appender(ABC, Generic[Given]):
         self._max_artifact_bytes = max_artifact_bytes
 
     @abstractmethod
-    async def _append(self, request: AppendRequest, expected_version: int | None) -> list[FlowEvent]:
-        """Store a request, and give its events."""
+    async def _append(
+        self, encode: Callable[[], AppendRequest], expected_version: int | None
+    ) -> list[FlowEvent]:
+        """Store the request that `encode` makes, when there is room for it, and give its events."""
 
     async def append_kind(
         self,
@@ -81,18 +84,22 @@ class Appender(ABC, Generic[Given]):
         event_ids: Sequence[UUID] | None,
         metadata: Mapping[str, Any] | None,
     ) -> Awaitable[list[FlowEvent]]:
-        """Check an append, and give the work that stores it."""
-        request = append_request(
-            flow_id,
-            kinds,
-            artifacts=artifacts,
-            expected_version=expected_version,
-            event_ids=event_ids,
-            metadata=metadata,
-            ts=self._clock.now(),
-            max_artifact_bytes=self._max_artifact_bytes,
-        )
-        return watched_append(self._append(request, expected_version), flow_id, len(kinds))
+        """Give the work that checks an append, encodes it and stores it."""
+        count, given = len(kinds), attributed(metadata)  # by the caller's scope and trace
+
+        def encode() -> AppendRequest:
+            return append_request(
+                flow_id,
+                kinds,
+                artifacts=artifacts,
+                expected_version=expected_version,
+                event_ids=event_ids,
+                metadata=given,
+                ts=self._clock.now(),
+                max_artifact_bytes=self._max_artifact_bytes,
+            )
+
+        return watched_append(self._append(encode, expected_version), flow_id, count)
 
 
 def refuse_streamed(request: AppendRequest) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -36,7 +36,10 @@ class InMemoryEventStore(Appender[Artifact]):
         super().__init__(clock or SystemClock(), max_artifact_bytes)
         self._log = MemoryLog()
 
-    async def _append(self, request: AppendRequest, expected_version: int | None) -> builtins.list[FlowEvent]:
+    async def _append(
+        self, encode: Callable[[], AppendRequest], expected_version: int | None
+    ) -> builtins.list[FlowEvent]:
+        request = encode()
         refuse_streamed(request)
         return self._log.append(request, expected_version)
 

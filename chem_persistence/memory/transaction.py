@@ -1,6 +1,6 @@
 """Appends and streamed contents that an in-memory store keeps together, or not at all."""
 
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -35,7 +35,10 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
         self._uploads: dict[str, _Upload | None] = {}
         self._uploading = False
 
-    async def _append(self, request: AppendRequest, expected_version: int | None) -> list[FlowEvent]:
+    async def _append(
+        self, encode: Callable[[], AppendRequest], expected_version: int | None
+    ) -> list[FlowEvent]:
+        request = encode()
         self._refuse_during_upload()
         for _, artifact in request.streamed:
             if artifact.hash not in self._uploads:

@@ -32,21 +32,24 @@ class Append:
     """A request on its way into the log, and in the end its `answer`: the events, or what to raise.
 
     Once `head` is set the append is tried there and nowhere else, however often, until it is certain that another
-    writer holds that place: so an attempt whose outcome is not known can never be joined by a twin.
+    writer holds that place: so an attempt whose outcome is not known can never be joined by a twin. `lost` says that there
+    was such an attempt.
     """
 
-    __slots__ = ("answer", "expected_version", "head", "looked_up", "request")
+    __slots__ = ("answer", "expected_version", "head", "looked_up", "lost", "request")
 
     def __init__(self, request: AppendRequest, expected_version: int | None) -> None:
         self.request = request
         self.expected_version = expected_version
         self.head: Head | None = None
+        self.lost = False
         self.looked_up = not request.ids_given
         self.answer: list[FlowEvent] | Exception | None = None
 
     def begin_again(self) -> None:
         """Go back to where nothing is known about the flow."""
         self.head = None
+        self.lost = False
         self.looked_up = not self.request.ids_given
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from uuid import UUID
 
@@ -56,12 +56,13 @@ class PgEventStore(Appender[Artifact]):
         self._heads = FlowHeads()
         self._commits = GroupCommit(provider, self._heads)
 
-    async def _append(self, request: AppendRequest, expected_version: int | None) -> builtins.list[FlowEvent]:
-        refuse_streamed(request)
-        size = request.size()
+    async def _append(
+        self, encode: Callable[[], AppendRequest], expected_version: int | None
+    ) -> builtins.list[FlowEvent]:
         with self._in_flight:
-            await self._room.enter(size, self._overload_timeout)
+            request, size = await self._room.enter(encode, self._overload_timeout)
             try:
+                refuse_streamed(request)
                 return await self._commits.append(request, expected_version, size)
             finally:
                 self._room.leave(size)

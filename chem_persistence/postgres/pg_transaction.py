@@ -1,6 +1,6 @@
 """Appends, streamed contents and the caller's own rows in one transaction."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -34,7 +34,10 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
         self._heads = FlowHeads()
         self._uploads = Uploads(connection)
 
-    async def _append(self, request: AppendRequest, expected_version: int | None) -> list[FlowEvent]:
+    async def _append(
+        self, encode: Callable[[], AppendRequest], expected_version: int | None
+    ) -> list[FlowEvent]:
+        request = encode()
         self._uploads.check(request.streamed)
         append = Append(request, expected_version)
         with self._uploads.alone():

@@ -1,7 +1,8 @@
 """Backpressure: how much may wait at once."""
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.telemetry.gauges import watch_queue
@@ -9,10 +10,21 @@ from chem_persistence.telemetry.gauges import watch_queue
 __all__ = ["Room"]
 
 
+class _Sized(Protocol):
+    """What takes room."""
+
+    def size(self) -> int:
+        """Give its bytes."""
+
+
+Guest = TypeVar("Guest", bound=_Sized)
+
+
 class Room:
     """Has room for so many appends and so many bytes; who comes later waits, first come, first served.
 
-    One that is larger than the whole room goes in when the room is empty.
+    One that is larger than the whole room goes in when the room is empty. Of those outside only the first is made
+    yet: so however many wait, and however large they are, they take no more than the room and one.
     """
 
     def __init__(self, appends: int, size: int) -> None:
@@ -20,7 +32,9 @@ class Room:
         self._size = size
         self._appends_inside = 0
         self._size_inside = 0
-        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._outside = 0
+        self._door = asyncio.Lock()
+        self._left: asyncio.Future[None] | None = None  # for which the first one outside waits
         watch_queue(self)
 
     @property
@@ -31,46 +45,46 @@ class Room:
     @property
     def outside(self) -> int:
         """How many wait for it."""
-        return len(self._waiting)
+        return self._outside
 
-    async def enter(self, size: int, seconds: float) -> None:
-        """Take room for an append of `size` bytes; give it back with `leave`.
+    async def enter(self, make: Callable[[], Guest], seconds: float) -> tuple[Guest, int]:
+        """Take room for an append that is made when its turn comes; give its size back with `leave`.
 
         Raises:
             StoreUnavailable: there was none for `seconds`.
         """
-        if not self._waiting and self._fits(size):
-            self._take(size)
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = (turn, size)
-        self._waiting.append(place)
+        if self._outside == 0:
+            guest = make()
+            size = guest.size()
+            if self._fits(size):
+                self._take(size)
+                return guest, size
+            del guest
+        self._outside += 1
         try:
-            async with asyncio.timeout(seconds):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                self.leave(size)
-            elif place in self._waiting:
-                self._waiting.remove(place)
-                self._let_in()
-            if isinstance(error, TimeoutError):
-                reason = f"overloaded: {self._appends_inside} appends wait, and none was done for {seconds} s"
-                raise StoreUnavailable(reason) from None
-            raise
+            async with asyncio.timeout(seconds), self._door:
+                return await self._first_in(make)
+        except TimeoutError:
+            reason = f"overloaded: {self._appends_inside} appends wait, and none was done for {seconds} s"
+            raise StoreUnavailable(reason) from None
+        finally:
+            self._outside -= 1
+
+    async def _first_in(self, make: Callable[[], Guest]) -> tuple[Guest, int]:
+        guest = make()
+        size = guest.size()
+        while not self._fits(size):
+            self._left = asyncio.get_running_loop().create_future()
+            await self._left
+        self._take(size)
+        return guest, size
 
     def leave(self, size: int) -> None:
         """Give the room of an append back."""
         self._appends_inside -= 1
         self._size_inside -= size
-        self._let_in()
-
-    def _let_in(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][1]):
-            turn, size = self._waiting.popleft()
-            if not turn.done():
-                self._take(size)
-                turn.set_result(None)
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
 
     def _fits(self, size: int) -> bool:
         return self._appends_inside == 0 or (

@@ -11,7 +11,7 @@ from chem_persistence.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.failures import ConnectionLost, is_transient
 from chem_persistence.postgres.retrying import with_retries
 
-__all__ = ["call", "is_gone", "noticing_loss"]
+__all__ = ["call", "is_gone", "lost_and_refused", "noticing_loss"]
 
 Result = TypeVar("Result")
 
@@ -40,9 +40,15 @@ async def call(provider: ConnectionProvider, work: Callable[[Connection], Awaita
         return await with_retries(attempt)
     except StoreError as error:
         if lost and not isinstance(error, StoreUnavailable):
-            reason = f"an attempt was lost, and its retry refused: {error.reason}"
-            raise StoreUnavailable(reason, error.sqlstate) from error
+            raise lost_and_refused(error) from error
         raise
+
+
+def lost_and_refused(error: StoreError) -> StoreUnavailable:
+    """Give what a refusal means to who has lost an attempt before it: whether that one is stored is not known."""
+    named = StoreUnavailable(f"an attempt was lost, and its retry refused: {error.reason}", error.sqlstate)
+    named.__cause__ = error
+    return named
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from chem_persistence.errors import StoreError, StoreUnavailable
 from chem_persistence.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.append import Append, append_batch
 from chem_persistence.postgres.flow_heads import FlowHeads
-from chem_persistence.postgres.session import call
+from chem_persistence.postgres.session import call, lost_and_refused
 
 __all__ = ["answer_all", "store_batch"]
 
@@ -29,10 +29,13 @@ async def store_batch(
     One without an answer has to be tried again. Gives, flow by flow, those that were out of `patience` because another
     writer held a lock: unanswered, to be stored by themselves.
     """
+    attempts = 0
 
     async def attempt(connection: Connection) -> None:
+        nonlocal attempts
+        attempts += 1
         try:
-            await append_batch(connection, batch, heads, patience)
+            await _append(connection, batch, heads, patience)
         except asyncpg.LockNotAvailableError as error:
             if patience is None:
                 raise
@@ -43,6 +46,8 @@ async def store_batch(
     except StoreUnavailable as error:
         answer_all(batch, error)
     except _OutOfPatience:
+        for append in batch:
+            append.lost = append.lost or attempts > 1
         halves = _halves(batch)
         if halves is None:
             return [batch]
@@ -52,6 +57,24 @@ async def store_batch(
             return await _store_in_parts(provider, batch, heads, patience)
         answer_all(batch, error)
     return []
+
+
+async def _append(
+    connection: Connection, batch: Sequence[Queued], heads: FlowHeads, patience: str | None
+) -> None:
+    """Append; where one of several flows was taken at the same time, the halves by themselves.
+
+    It may be an earlier attempt of this very batch that took it. So this is no refusal, and belongs to the same call: a flow
+    that collides alone finds out whose the events are.
+    """
+    try:
+        await append_batch(connection, batch, heads, patience)
+    except asyncpg.UniqueViolationError:
+        halves = _halves(batch)
+        if halves is None:
+            raise
+        for half in halves:
+            await _append(connection, half, heads, patience)
 
 
 async def _store_in_parts(
@@ -78,7 +101,7 @@ def answer_all(batch: Iterable[Append], error: Exception) -> None:
     """Answer what has no answer yet, each with an error of its own."""
     for append in batch:
         if append.answer is None:
-            append.answer = _copied(error)
+            append.answer = _own(error, lost=append.lost)
 
 
 def _halves(batch: Sequence[Queued]) -> tuple[Sequence[Queued], Sequence[Queued]] | None:
@@ -91,9 +114,11 @@ def _halves(batch: Sequence[Queued]) -> tuple[Sequence[Queued], Sequence[Queued]
     return batch[:border], batch[border:]
 
 
-def _copied(error: Exception) -> Exception:
+def _own(error: Exception, *, lost: bool) -> Exception:
     if not isinstance(error, StoreError):
         return error
+    if lost and not isinstance(error, StoreUnavailable):
+        return lost_and_refused(error)
     copied = type(error)(error.reason, error.sqlstate)
     copied.__cause__ = error.__cause__
     return copied

@@ -80,12 +80,15 @@ async def verify_log(
 ) -> Verification:
     """Check the chains of all flows, or of those named, their snapshots, and every artifact (only without `flow_ids`).
 
-    `anchors` come ordered by flow id; `on_head` is told every sound flow's head, in that order. Memory does
+    `anchors` come ordered by flow id, those of flows that are not named are passed over; `on_head` is told every sound flow's head, in that order. Memory does
     not grow with the log: pages of events are read in the order of the key, and one finding is kept a flow.
 
     Raises:
         StoreUnavailable, StoreError: the log could not be read.
     """
+    if flow_ids is not None:
+        named = frozenset(flow_ids)
+        anchors = (anchor for anchor in anchors if anchor.flow_id in named)
     walk = _Walk(provider, iter(anchors), on_head)
     pages = _all_pages(provider) if flow_ids is None else _pages_of(provider, sorted(flow_ids))
     async for page in pages:

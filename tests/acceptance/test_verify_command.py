@@ -1,6 +1,7 @@
 """`python -m chem_persistence verify`, as an auditor types it."""
 
 import asyncio
+import hashlib
 import json
 import subprocess
 import sys
@@ -61,40 +62,67 @@ async def test_json_is_one_object(log_url: str) -> None:
     assert json.loads(done.stdout) == {"progress": {"flows": 2, "events": 16, "artifacts": 1}, "findings": []}
 
 
+class Keys:
+    """A pair of PEM files."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        key = Ed25519PrivateKey.generate()
+        self.private, self.public = directory / f"{name}.private.pem", directory / f"{name}.public.pem"
+        self.private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        self.public.write_bytes(
+            key.public_key().public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+
+
 async def test_signed_anchors_prove_that_nothing_was_cut(log_url: str, tmp_path: Path) -> None:
-    key = Ed25519PrivateKey.generate()
-    private, public, anchors = tmp_path / "private.pem", tmp_path / "public.pem", tmp_path / "anchors.jsonl"
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    public.write_bytes(
-        key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    written = await verify("--database-url", log_url, "--write-anchors", anchors, "--sign-with", private)
+    keys, anchors = Keys(tmp_path, "auditor"), tmp_path / "anchors.jsonl"
+    written = await verify("--database-url", log_url, "--write-anchors", anchors, "--sign-with", keys.private)
     assert (written.returncode, written.stderr) == (0, "")
-    compared = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", public)
+    compared = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", keys.public)
     assert (compared.returncode, compared.stderr) == (0, "")
     await tamper(log_url, "DELETE FROM event_log WHERE version = 7")
-    cut = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", public)
+    cut = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", keys.public)
     assert cut.returncode == 1
     assert cut.stdout.count("version 7: truncated: 1 anchored events are gone") == 2
 
 
-async def test_anchors_that_were_signed_by_another_are_refused(log_url: str, tmp_path: Path) -> None:
-    anchors, public = tmp_path / "anchors.jsonl", tmp_path / "public.pem"
-    public.write_bytes(
-        Ed25519PrivateKey.generate()
-        .public_key()
-        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
+async def test_anchors_that_nobody_signed_are_refused(log_url: str, tmp_path: Path) -> None:
+    anchors = tmp_path / "anchors.jsonl"
     await verify("--database-url", log_url, "--write-anchors", anchors)
-    done = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", public)
+    await see_refused(log_url, anchors, Keys(tmp_path, "auditor"), "is not signed")
+
+
+async def test_anchors_that_were_signed_by_another_are_refused(log_url: str, tmp_path: Path) -> None:
+    anchors = tmp_path / "anchors.jsonl"
+    await verify(
+        "--database-url", log_url, "--write-anchors", anchors, "--sign-with", Keys(tmp_path, "eve").private
+    )
+    await see_refused(log_url, anchors, Keys(tmp_path, "auditor"), "is not signed with this key")
+
+
+async def test_signed_anchors_that_were_changed_are_refused_although_their_sum_fits(
+    log_url: str, tmp_path: Path
+) -> None:
+    """Take a flow out and write the sum anew, as somebody does who has made that flow vanish."""
+    keys, anchors = Keys(tmp_path, "auditor"), tmp_path / "anchors.jsonl"
+    await verify("--database-url", log_url, "--write-anchors", anchors, "--sign-with", keys.private)
+    heading, _, kept, ending = anchors.read_bytes().splitlines(keepends=True)
+    digest = hashlib.sha256(heading + kept).hexdigest()
+    forged = json.dumps({**json.loads(ending), "flows": 1, "sha256": digest})
+    anchors.write_bytes(heading + kept + forged.encode() + b"\n")
+    await see_refused(log_url, anchors, keys, "is not signed with this key")
+
+
+async def see_refused(log_url: str, anchors: Path, keys: Keys, reason: str) -> None:
+    done = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", keys.public)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: anchors: {anchors} is not signed\n"
+    assert done.stderr == f"error: anchors: {anchors} {reason}\n"
 
 
 @pytest.mark.parametrize(

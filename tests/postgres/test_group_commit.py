@@ -1,6 +1,7 @@
 """Appends that wait together are committed together, and each is answered for by itself."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
@@ -335,6 +336,25 @@ async def test_ten_thousand_callers_wait_in_bounded_room_and_none_is_dropped(
     assert fullest[0] <= 500
     assert limit / 2 < fullest[1] <= limit
     assert (store._room._appends_inside, store._room._size_inside) == (0, 0)
+    await store.aclose()
+
+
+async def test_callers_who_find_no_room_cost_no_memory_for_what_they_bring(
+    provider: PoolProvider, owner: Connection, pool: Pool
+) -> None:
+    """Let 500 callers bring 200 KB each, which is one and the same object, to a store with room for 1 MiB."""
+    store = PgEventStore(provider, max_waiting_bytes=2**20)
+    shared = StepSignal(0, "acquire", "said", ["x" * 1_000] * 200)
+    flow_ids = [new_flow_id() for _ in range(500)]
+    async with both_writers_busy(store, owner, pool):
+        tracemalloc.start()
+        callers = [asyncio.create_task(store.append_kind(flow_id, shared)) for flow_id in flow_ids]
+        await asyncio.sleep(0)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    events = await asyncio.gather(*callers)
+    assert [(event.flow_id, event.kind) for event in events] == [(flow_id, shared) for flow_id in flow_ids]
+    assert peak < 10 * 2**20  # and not the 100 MB that they bring together
     await store.aclose()
 
 

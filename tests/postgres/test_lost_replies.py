@@ -255,6 +255,33 @@ async def test_a_retry_waits_for_the_first_attempt_that_is_still_in_flight(
     await see_it_once(witness, append, returned)
 
 
+@pytest.mark.parametrize("ids_given", [True, False])
+@pytest.mark.parametrize("expected_version", [1, None])
+async def test_callers_of_one_batch_get_their_own_events_while_its_first_attempt_is_still_in_flight(
+    *,
+    proxy: Proxy,
+    store: PgEventStore,
+    witness: PgEventStore,
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    expected_version: int | None,
+    ids_given: bool,
+) -> None:
+    """Hold back the end of the statement that several flows share: its retry collides with it in each of them."""
+    appends = [await begin(witness, made_by(expected_version)) for made_by in MADE_BY for _ in range(2)]
+    await warmed(store, with_a_batch)
+    # the heads of the flows are read, and given event ids are looked for, before the append
+    fault = proxy.arm(Fault(Strike.SEVER, ends_a_statement, nth=2 + ids_given))
+    appending = [asyncio.create_task(append.run(store, ids_given=ids_given)) for append in appends]
+    await fault.struck.wait()
+    await until_waiting_for_a_lock(pool)
+    fault.release()
+    returned = await asyncio.gather(*appending)
+    assert fault.settled.is_set()
+    for append, events in zip(appends, returned, strict=True):
+        assert (await witness.list(append.flow_id))[1:] == events
+        assert [event.kind for event in events] == append.kinds
+
+
 @pytest.mark.parametrize("made_by", MADE_BY)
 async def test_a_first_attempt_that_arrives_after_its_retry_stores_nothing(
     proxy: Proxy, store: PgEventStore, witness: PgEventStore, made_by: Callable[[int | None], Append]
@@ -361,4 +388,29 @@ async def test_an_append_whose_retry_is_refused_is_not_said_to_be_refused(
     with pytest.raises(StoreUnavailable) as caught:
         await append.run(store)
     assert caught.value.sqlstate == "25006"
+    assert [event.event_id for event in (await witness.list(append.flow_id))[1:]] == append.event_ids
+
+
+async def test_an_append_whose_lost_attempt_outlives_its_retrys_patience_is_not_said_to_be_refused(
+    proxy: Proxy, store: PgEventStore, witness: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    """Let the first attempt keep the key, the second be out of patience, and somebody cancel the third, which waits alone."""
+    append = await begin(witness, with_events_only(1))
+    await warmed(store, with_events_only)
+    first = proxy.arm(Fault(Strike.SEVER, ends_a_statement, nth=3))
+    appending = asyncio.create_task(append.run(store))
+    await first.struck.wait()
+    second = proxy.arm(Fault(Strike.STALL, lambda message: message.type == "E" and b"55P03" in message.data))
+    await second.struck.wait()
+    second.release()
+    await until_waiting_for_a_lock(pool)
+    await pool.execute(
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with pytest.raises(StoreUnavailable) as caught:
+        await appending
+    assert caught.value.sqlstate == "57014"
+    first.release()
+    await first.settled.wait()
     assert [event.event_id for event in (await witness.list(append.flow_id))[1:]] == append.event_ids

@@ -202,6 +202,24 @@ async def test_a_chain_that_was_computed_anew_is_found_by_anchors(
     assert found(await verify_log(provider, anchors=anchors)) == [(VICTIM, Tampering.ALTERED, 8)]
 
 
+@pytest.mark.usefixtures("store")
+async def test_anchors_of_other_flows_than_those_that_are_verified_say_nothing(
+    provider: PoolProvider,
+) -> None:
+    anchors = await anchored(provider)
+    for flow_id in FLOWS:
+        assert found(await verify_log(provider, flow_ids=[flow_id], anchors=anchors)) == []
+
+
+async def test_a_named_flow_that_vanished_is_found_by_its_anchor(
+    provider: PoolProvider, intruder: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    anchors = await anchored(provider)
+    await intruder.execute("DELETE FROM event_log WHERE flow_id = $1", VICTIM)
+    verification = await verify_log(provider, flow_ids=[VICTIM], anchors=anchors)
+    assert found(verification) == [(VICTIM, Tampering.TRUNCATED, 0)]
+
+
 async def test_a_flow_that_went_on_satisfies_its_anchor(store: PgEventStore, provider: PoolProvider) -> None:
     anchors = await anchored(provider)
     await store.append_kinds(VICTIM, [said(9), said(10)])

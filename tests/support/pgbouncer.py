@@ -1,6 +1,7 @@
 """PgBouncer before the server of the tests.
 
-In transaction mode a client has one of the server's sessions only while it is in a transaction.
+In transaction mode a client has one of the server's sessions only while it is in a transaction. Before a server that is
+verified over TLS it verifies that server, and shows its clients the same certificate.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.tls import free_port
+from tests.support.tls_ends import tls_ends
 
 __all__ = ["pgbouncer_before", "pgbouncer_program"]
 
@@ -32,6 +34,13 @@ auth_type = any
 pool_mode = {mode}
 default_pool_size = {connections}
 server_login_retry = 1
+"""
+TLS = """\
+server_tls_sslmode = verify-full
+server_tls_ca_file = {folder}/root.crt
+client_tls_sslmode = require
+client_tls_cert_file = {folder}/server.crt
+client_tls_key_file = {folder}/server.key
 """
 
 
@@ -58,6 +67,7 @@ async def pgbouncer_before(
             encoding="utf-8",
         )
         Path(name).chmod(0o755)
+        parameters = _with_tls(database_url, configuration, account)
         with log.open("wb") as logged:
             process = await asyncio.create_subprocess_exec(
                 program,
@@ -70,7 +80,7 @@ async def pgbouncer_before(
             )
         try:
             await _takes_connections(process, port, log)
-            yield f"postgresql://{target.username or 'postgres'}@127.0.0.1:{port}{target.path}"
+            yield f"postgresql://{target.username or 'postgres'}@127.0.0.1:{port}{target.path}{parameters}"
         finally:
             if process.returncode is None:
                 process.terminate()
@@ -99,6 +109,20 @@ def _account(database_url: str) -> tuple[int, int] | None:
     host = parse_qs(urlsplit(database_url).query).get("host")
     owner = Path(host[0]).stat() if host else None
     return (owner.st_uid, owner.st_gid) if owner and owner.st_uid else (NOBODY, NOBODY)
+
+
+def _with_tls(database_url: str, configuration: Path, account: tuple[int, int] | None) -> str:
+    """Have both sides encrypted if the server's is; give the parameters with which a client verifies it."""
+    ends, folder = tls_ends(database_url), configuration.parent
+    if ends is None:
+        return ""
+    for file in (ends.root, ends.certificate, ends.key):
+        shutil.copy(file, folder)
+    if account is not None:
+        os.chown(folder / ends.key.name, *account)
+    with configuration.open("a", encoding="utf-8") as lines:
+        lines.write(TLS.format(folder=folder))
+    return f"?{urlsplit(database_url).query}"
 
 
 def _server(database_url: str) -> str:

@@ -1,6 +1,7 @@
 """A proxy that understands PostgreSQL's message framing, so that a connection can break at a chosen message.
 
-Format: PostgreSQL manual, "Message Formats". A fault is armed; it strikes once, unless it is told to go on.
+Format: PostgreSQL manual, "Message Formats". A fault is armed; it strikes once, unless it is told to go on. Before a server
+that is verified over TLS the proxy shows clients that server's certificate, and verifies the server itself: both sides are TLS.
 """
 
 import asyncio
@@ -11,6 +12,8 @@ from enum import Enum, auto
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
+
+from tests.support.tls_ends import tls_ends
 
 __all__ = ["Fault", "Message", "Proxy", "Strike", "proxied"]
 
@@ -88,6 +91,7 @@ class Proxy:
     def __init__(self, url: str) -> None:
         self._target = _address(url)
         self._given = url
+        self.tls = tls_ends(url)
         self._tasks: set[asyncio.Task[None]] = set()
         self._links: set[_Link] = set()
         self._fault: Fault | None = None
@@ -166,6 +170,9 @@ class _Link:
 
     async def run(self) -> None:
         first = await _read_first(self._client_reader)
+        if first.type == "ssl":
+            await self._encrypt(first)
+            first = await _read_first(self._client_reader)
         if first.type != STARTUP:  # a request to cancel: not a session, and never struck
             self._server_writer.write(first.data)
             await self._server_reader.read()
@@ -183,6 +190,16 @@ class _Link:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def _encrypt(self, request: Message) -> None:
+        """Answer the client's request for TLS, after making it of the server."""
+        tls = self._proxy.tls
+        assert tls is not None, "this proxy does not know how to verify the server"
+        self._server_writer.write(request.data)
+        assert await self._server_reader.readexactly(1) == b"S"
+        await self._server_writer.start_tls(tls.towards_the_server(), server_hostname=tls.host)
+        self._client_writer.write(b"S")
+        await self._client_writer.start_tls(tls.towards_clients())
 
     async def _pump_client(self, message: Message) -> None:
         while not await self._struck(message, self._server_writer):
@@ -278,14 +295,10 @@ async def _opened(target: tuple[str, int]) -> tuple[StreamReader, StreamWriter]:
 def _readdressed(url: str, port: int) -> str:
     parts = urlsplit(url)
     userinfo, at, _ = parts.netloc.rpartition("@")
-    query = [
-        (name, value) for name, value in parse_qsl(parts.query) if name not in {"host", "port", "sslmode"}
-    ]
-    return urlunsplit(
-        parts._replace(
-            netloc=f"{userinfo}{at}127.0.0.1:{port}", query=urlencode([*query, ("sslmode", "disable")])
-        )
-    )
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name not in {"host", "port"}]
+    if tls_ends(url) is None:
+        query = [*((name, value) for name, value in query if name != "sslmode"), ("sslmode", "disable")]
+    return urlunsplit(parts._replace(netloc=f"{userinfo}{at}127.0.0.1:{port}", query=urlencode(query)))
 
 
 def _abort(writer: StreamWriter) -> None:

@@ -37,6 +37,7 @@ SUPERUSERS = {
     "postgres/test_verification.py::test_a_second_event_at_a_version_is_found": "drops a constraint",
     "postgres/test_verification.py::test_a_cut_tail_is_found_by_anchors": "deletes stored rows",
     "postgres/test_verification.py::test_a_flow_that_vanished_is_found_by_anchors": "deletes stored rows",
+    "postgres/test_verification.py::test_a_named_flow_that_vanished_is_found_by_its_anchor": "deletes stored rows",
     "postgres/test_verification.py::test_a_chain_that_was_computed_anew_is_found_by_anchors": "alters stored rows",
     "postgres/test_verification.py::test_altered_artifacts_are_found": "alters stored rows",
     "postgres/test_verification.py::test_a_missing_artifact_is_found": "deletes stored rows",

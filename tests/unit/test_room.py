@@ -2,15 +2,28 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from chem_persistence import StoreUnavailable
 from chem_persistence.postgres.room import Room
 
 
-async def entering(room: Room, size: int, seconds: float = 60) -> "asyncio.Task[None]":
+class Guest(msgspec.Struct):
+    bytes: int
+
+    def size(self) -> int:
+        return self.bytes
+
+
+async def enter(room: Room, size: int, seconds: float = 60) -> None:
+    guest, taken = await room.enter(lambda: Guest(size), seconds)
+    assert guest.bytes == taken == size
+
+
+async def entering(room: Room, size: int) -> "asyncio.Task[None]":
     """Begin to enter, and go on when it is done or waits."""
-    task = asyncio.create_task(room.enter(size, seconds))
+    task = asyncio.create_task(enter(room, size))
     await asyncio.sleep(0)
     return task
 
@@ -33,7 +46,7 @@ async def test_a_room_takes_so_many_bytes() -> None:
 
 async def test_who_comes_first_is_served_first_although_a_smaller_one_would_fit() -> None:
     room = Room(10, 100)
-    await room.enter(60, 60)
+    await enter(room, 60)
     large, small = await entering(room, 50), await entering(room, 1)
     assert not large.done()
     assert not small.done()
@@ -44,30 +57,30 @@ async def test_who_comes_first_is_served_first_although_a_smaller_one_would_fit(
 
 async def test_one_that_is_larger_than_the_room_goes_in_when_the_room_is_empty() -> None:
     room = Room(10, 100)
-    await room.enter(1, 60)
+    await enter(room, 1)
     giant = await entering(room, 1_000)
     assert not giant.done()
     room.leave(1)
     await giant
     room.leave(1_000)
-    await room.enter(100, 60)
+    await enter(room, 100)
 
 
 async def test_who_finds_no_room_in_time_is_told_so_and_blocks_nobody() -> None:
     room = Room(10, 100)
-    await room.enter(60, 60)
+    await enter(room, 60)
     with pytest.raises(StoreUnavailable, match="overloaded: 1 appends wait"):
-        await room.enter(50, 0)
-    await room.enter(40, 60)
+        await enter(room, 50, seconds=0)
+    await enter(room, 40)
     room.leave(60)
     room.leave(40)
-    await room.enter(100, 60)
+    await enter(room, 100)
 
 
 @pytest.mark.parametrize("admitted", [False, True])
 async def test_who_is_cancelled_while_he_waits_takes_no_room(*, admitted: bool) -> None:
     room = Room(1, 100)
-    await room.enter(100, 60)
+    await enter(room, 100)
     waiting, next_ = await entering(room, 100), await entering(room, 100)
     if admitted:
         room.leave(100)  # his turn has come, but he does not go on any more
@@ -78,15 +91,55 @@ async def test_who_is_cancelled_while_he_waits_takes_no_room(*, admitted: bool) 
         room.leave(100)
     await next_
     room.leave(100)
-    await room.enter(100, 60)
+    await enter(room, 100)
 
 
 async def test_a_cancelled_one_whose_turn_comes_at_the_same_moment_takes_no_room() -> None:
     room = Room(1, 100)
-    await room.enter(100, 60)
+    await enter(room, 100)
     waiting = await entering(room, 100)
     waiting.cancel()
     room.leave(100)
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    await room.enter(100, 60)
+    await enter(room, 100)
+
+
+async def test_of_those_outside_only_the_first_is_made() -> None:
+    room = Room(1, 100)
+    await enter(room, 1)
+    made = []
+
+    def make(number: int) -> Guest:
+        made.append(number)
+        return Guest(1)
+
+    first, second = (asyncio.create_task(room.enter(lambda n=n: make(n), 60)) for n in (1, 2))  # type: ignore[misc]
+    await asyncio.sleep(0)
+    assert set(made) == {1}
+    room.leave(1)
+    await first
+    await asyncio.sleep(0)
+    room.leave(1)
+    await second
+    assert room.outside == 0
+
+
+async def test_one_that_cannot_be_made_leaves_the_door_to_the_next() -> None:
+    room = Room(1, 100)
+    await enter(room, 1)
+
+    def fail() -> Guest:
+        raise ValueError("benzene")
+
+    waiting, refused, last = [
+        asyncio.create_task(room.enter(make, 60)) for make in (lambda: Guest(1), fail, lambda: Guest(1))
+    ]
+    await asyncio.sleep(0)
+    room.leave(1)
+    await waiting
+    room.leave(1)
+    with pytest.raises(ValueError, match="benzene"):
+        await refused
+    await last
+    assert (room.inside, room.outside) == (1, 0)
