@@ -169,15 +169,14 @@ async def test_what_cannot_be_written_in_the_encoding_is_replaced(url: str) -> N
     assert "  =" in done.stdout
 
 
-async def test_a_closed_pipe_ends_it_silently(url: str) -> None:
+@pytest.mark.parametrize("arguments", [["tail"], ["flows", "--json"], ["flows", "--help"], ["--help"]])
+async def test_a_closed_pipe_ends_it_silently(url: str, arguments: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
-        "tail",
-        "--database-url",
-        url,
-        env=command_environment(),
+        *arguments,
+        env=command_environment(DATABASE_URL=url),
         stdout=writing,
         stderr=subprocess.PIPE,
     )
@@ -186,20 +185,43 @@ async def test_a_closed_pipe_ends_it_silently(url: str) -> None:
     assert (process.returncode, error) == (141, b"")
 
 
-async def test_a_full_disk_is_one_line(url: str) -> None:
+@pytest.mark.parametrize("arguments", [["tail"], ["flows"], ["flows", "--json"], ["--help"], ["--version"]])
+async def test_a_full_disk_is_one_line(url: str, arguments: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
-            "flows",
-            "--database-url",
-            url,
-            env=command_environment(),
+            *arguments,
+            env=command_environment(DATABASE_URL=url),
             stdout=full,
             stderr=subprocess.PIPE,
         )
         _, error = await process.communicate()
     assert process.returncode == 2
-    assert error == b"error: [Errno 28] No space left on device\n"
+    assert error == b"error: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", [["flows"], ["show", "bbbb"], ["doctor", "--json"], ["--help"]])
+async def test_a_shell_may_close_the_output(url: str, arguments: list[str]) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *arguments],
+        env=command_environment(DATABASE_URL=url),
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+async def test_a_shell_may_close_the_standard_error(url: str) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "verify"],
+        env=command_environment(DATABASE_URL=url),
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stdout.endswith(b"clean\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
