@@ -320,7 +320,17 @@ async def test_a_mistake_is_one_line_and_the_exit_code_is_2(arguments: list[str]
         (["show", "abc"], "'abc' is no flow's id"),
         (["show", "cccc"], "there is no flow whose id begins with cccc"),
         (["show", str(COMPLETED).replace("1", "3")], "there is no flow aaaa"),
-        (["show", "aaaa", "--html", "/nowhere/page.html"], "No such file or directory"),
+        (
+            ["show", "aaaa", "--html", "/nowhere/page.html"],
+            "error: /nowhere/page.html: No such file or directory",
+        ),
+        (["show", "aaaa", "--html", "/"], "error: /: Is a directory"),
+        (
+            ["artifact", "get", BINARY.hash, "-o", "/nowhere/s"],
+            "error: /nowhere/s: No such file or directory",
+        ),
+        (["artifact", "get", BINARY.hash, "-o", "/"], "error: /: Is a directory"),
+        (["verify", "--anchors", "/nowhere"], "error: /nowhere: No such file or directory"),
         (["replay", "aaaa", "--at", "8"], f"--at: flow {COMPLETED} has the versions 0 to 7"),
         (["artifact", "get", "xyz"], "'xyz' is no artifact's hash"),
         (["artifact", "get", "0" * 64], f"no artifact has the hash {'0' * 64}"),
