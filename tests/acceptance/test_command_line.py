@@ -282,7 +282,7 @@ async def test_migrate_says_what_it_applied(empty_database_url: str) -> None:
 
 async def test_a_command_that_looks_does_not_migrate(empty_database_url: str) -> None:
     said = await complaint("flows", "--database-url", empty_database_url, code=3)
-    assert said.endswith(f"is at migration 0, this library needs {LAST}: chem-persistence migrate\n")
+    assert said.endswith("has no tables of this library: chem-persistence migrate --database-url URL\n")
     after = await parsed("status", "--database-url", empty_database_url, code=1)
     assert after["schema_state"] == "missing"
 

@@ -1,6 +1,7 @@
 """The command line in the world around it: URLs, terminals, pipes, signals, shells, hostile texts."""
 
 import asyncio
+import json
 import os
 import pty
 import re
@@ -101,6 +102,26 @@ async def test_without_any_nothing_is_created_and_it_says_what_to_do(tmp_path: P
         "set DATABASE_URL, or make some: chem-persistence demo\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_is_typed_next_names_the_data_and_the_schema(tmp_path: Path) -> None:
+    data = ["--data", str(tmp_path / "my data")]
+    assert (await command("migrate", *data)).returncode == 0
+    doctor, stats = await command("doctor", *data), await command("stats", *data)
+    assert f"chem-persistence roles --data '{tmp_path}/my data' # then" in doctor.stdout
+    assert f"; chem-persistence refresh --data '{tmp_path}/my data' computes them anew" in stats.stdout
+    elsewhere = [*data, "--schema", "lab"]
+    status, flows = await command("status", *elsewhere), await command("flows", *elsewhere)
+    typed = f"chem-persistence migrate --data '{tmp_path}/my data' --schema lab"
+    assert f"has no tables of this library; type {typed}\n" in status.stdout
+    assert flows.stderr == f"error: schema 'lab' has no tables of this library: {typed}\n"
+    told = json.loads((await command("doctor", *elsewhere, "--json")).stdout)
+    assert typed in [check["remedy"] for check in told["checks"]]
+
+
+async def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
+    done = await command("flows", "--data", "nowhere", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: --data: nowhere has no embedded server's data\n")
 
 
 async def test_the_demo_shows_a_run_leaves_a_page_and_is_found_again(tmp_path: Path) -> None:
