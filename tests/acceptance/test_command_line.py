@@ -337,6 +337,10 @@ async def test_a_mistake_is_one_line_and_the_exit_code_is_2(arguments: list[str]
         (["artifact", "get", "xyz"], "'xyz' is no artifact's hash"),
         (["artifact", "get", "0" * 64], f"no artifact has the hash {'0' * 64}"),
         (["artifact", "get", "0" * 10], "there is no artifact whose hash begins with 0000000000"),
+        (["flows", "--definition", "5fba"], "--definition: must be a whole hash"),
+        (["flows", "-n", "9" * 20], "limit: must not be negative, nor more than 64 bits can count"),
+        (["tail", "-n", "9" * 20], "count: must not be negative, nor more than 64 bits can count"),
+        (["tail", "aaaa", "-n", "9" * 20], "count: must not be negative, nor more than 64 bits can count"),
         (["roles", "--owner", "public"], "owner: names that begin with pg_"),
     ],
 )
