@@ -300,4 +300,4 @@ async def test_without_its_packages_it_says_what_to_install(tmp_path: Path) -> N
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "the command line needs typer: pip install chem-persistence[cli]\n"
+    assert done.stderr == "the command line needs typer: pip install 'chem-persistence[cli]'\n"
