@@ -47,7 +47,10 @@ def flows(
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:
-    """List flows, the newest first: where they stand, how far they are, when they began, why they failed."""
+    """List flows, the newest first: where they stand, how far they are, when they began, why they failed.
+
+    How many events, how long and why are shown where a line has 120 characters; `show FLOW` says it on any terminal.
+    """
     place = Place(database_url, data, schema)
     run(lambda: _flows(place, state, definition, before, limit, as_json=as_json))
 
