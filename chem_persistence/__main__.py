@@ -11,7 +11,7 @@ def main() -> int:
     try:
         from chem_persistence.cli.app import main as run  # noqa: PLC0415 - it may not be importable
     except ModuleNotFoundError as error:
-        sys.exit(f"the command line needs {error.name}: pip install chem-persistence[cli]")
+        sys.exit(f"the command line needs {error.name}: pip install 'chem-persistence[cli]'")
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return run()

@@ -173,5 +173,5 @@ def _cryptography() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # the extra `sign`
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
     except ImportError:
-        raise InvalidArgument("key", "signing needs: pip install chem-persistence[sign]") from None
+        raise InvalidArgument("key", "signing needs: pip install 'chem-persistence[sign]'") from None
     return serialization, ed25519

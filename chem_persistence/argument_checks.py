@@ -4,7 +4,7 @@ from uuid import UUID
 
 from chem_persistence.errors import InvalidArgument
 
-__all__ = ["check_flow_id", "check_not_negative", "check_poll_interval"]
+__all__ = ["check_countable", "check_flow_id", "check_not_negative", "check_poll_interval"]
 
 
 def check_flow_id(flow_id: UUID) -> None:
@@ -17,6 +17,17 @@ def check_flow_id(flow_id: UUID) -> None:
         raise InvalidArgument("flow_id", f"must be a UUID, not {type(flow_id).__qualname__}")
     if flow_id.int == 0:
         raise InvalidArgument("flow_id", "must not be the nil UUID")
+
+
+def check_countable(**arguments: int) -> None:
+    """Refuse what is no number of rows.
+
+    Raises:
+        InvalidArgument: one is below 0, or more than 64 bits can count.
+    """
+    for name, number in arguments.items():
+        if not 0 <= number < 2**63:
+            raise InvalidArgument(name, "must not be negative, nor more than 64 bits can count")
 
 
 def check_not_negative(**arguments: float | None) -> None:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from importlib.metadata import version
 from typing import Annotated
 
@@ -18,7 +17,7 @@ from chem_persistence.cli.migrate import migrate
 from chem_persistence.cli.rebuild import rebuild
 from chem_persistence.cli.replay import replay
 from chem_persistence.cli.roles import roles
-from chem_persistence.cli.running import BROKEN_PIPE, ExitCode, close_output, say_error
+from chem_persistence.cli.running import BROKEN_PIPE, ExitCode, close_output, prepare_output, say_error
 from chem_persistence.cli.show import show
 from chem_persistence.cli.stats import refresh, stats
 from chem_persistence.cli.status import status
@@ -68,16 +67,25 @@ def _options(
 
 def main() -> int:
     """Run the command line and give its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, ValueError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    prepare_output()
     try:
-        return app(prog_name="chem-persistence", standalone_mode=False) or ExitCode.WELL
+        code = app(prog_name="chem-persistence", standalone_mode=False) or ExitCode.WELL
+        sys.stdout.flush()
     except BrokenPipeError:
         close_output()
         return BROKEN_PIPE
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        close_output()  # typer has swallowed it
+        return BROKEN_PIPE
+    except OSError as error:  # what typer itself prints, such as help, cannot be written
+        say_error(error)
+        close_output()
+        return ExitCode.WRONG_USE
     except _WrongUse as error:
         return _say_wrong_use(error)
+    return code
 
 
 def _say_wrong_use(error: Exception) -> int:

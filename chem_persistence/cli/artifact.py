@@ -108,7 +108,12 @@ async def _write_file(path: Path, chunks: AsyncIterator[bytes], described: Artif
     if path.exists() and not path.is_file():  # a device or a pipe takes what comes
         with path.open("wb") as device:
             return await _pour(chunks, device, described)
-    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise OSError(
+            error.errno, error.strerror, str(path)
+        ) from error  # a person knows the file by this name
     try:
         with os.fdopen(handle, "wb") as file:
             size = await _pour(chunks, file, described)

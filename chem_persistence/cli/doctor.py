@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.place import Place, server_url
+from chem_persistence.cli.place import Place, commands_about, server_url
 from chem_persistence.cli.printing import (
     Cell,
     column,
@@ -50,7 +50,12 @@ async def _doctor(place: Place, names: RoleNames, *, pool_size: int, processes: 
         await open_pool(url, max_size=1, schema=place.schema) as pool,
     ):
         results = await examine(
-            PoolProvider(pool), place.schema, pool_size=pool_size, processes=processes, role_names=names
+            PoolProvider(pool),
+            place.schema,
+            pool_size=pool_size,
+            processes=processes,
+            role_names=names,
+            commands=commands_about(place),
         )
     bad = [result for result in results if result.severity in {Severity.WARNING, Severity.ERROR}]
     if as_json:

@@ -22,7 +22,9 @@ from chem_persistence.cli.printing import (
     shown_time,
 )
 from chem_persistence.cli.running import ExitCode, run
+from chem_persistence.domain.artifacts import is_artifact_hash
 from chem_persistence.domain.flow_summary import FlowState, FlowSummary
+from chem_persistence.errors import InvalidArgument
 from chem_persistence.pages.wording import duration
 from chem_persistence.postgres.read_models import PgReadModels
 
@@ -45,7 +47,10 @@ def flows(
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:
-    """List flows, the newest first: where they stand, how far they are, when they began, why they failed."""
+    """List flows, the newest first: where they stand, how far they are, when they began, why they failed.
+
+    How many events, how long and why are shown where a line has 120 characters; `show FLOW` says it on any terminal.
+    """
     place = Place(database_url, data, schema)
     run(lambda: _flows(place, state, definition, before, limit, as_json=as_json))
 
@@ -61,6 +66,8 @@ async def _flows(
 ) -> int:
     async with open_database(place) as provider:
         models = PgReadModels(provider)
+        if definition is not None and not is_artifact_hash(definition):
+            raise InvalidArgument("--definition", "must be a whole hash: 64 lower-case hexadecimal digits")
         last = None if before is None else await models.flow(await find_flow(provider, before))
         found = await models.flows(state=state, definition_hash=definition, before=last, limit=limit + 1)
     listed, more = found[:limit], len(found) > limit

@@ -8,12 +8,18 @@ from chem_persistence.errors import ArtifactNotFound, InvalidArgument
 from chem_persistence.ports import ConnectionProvider
 from chem_persistence.postgres.search import find_artifacts, find_flows
 
-__all__ = ["find_artifact", "find_flow"]
+__all__ = ["find_artifact", "find_flow", "whole_flow_id"]
 
 SHORTEST = 4
 UUID_DIGITS, HASH_DIGITS = 32, 64
 
 _HEXADECIMAL = re.compile("[0-9a-f]*")
+
+
+def whole_flow_id(name: str) -> UUID | None:
+    """Give the id that `name` is, if it is a whole one."""
+    digits = _digits(name)
+    return UUID(digits) if _HEXADECIMAL.fullmatch(digits) and len(digits) == UUID_DIGITS else None
 
 
 async def find_flow(provider: ConnectionProvider, name: str) -> UUID:
@@ -22,7 +28,7 @@ async def find_flow(provider: ConnectionProvider, name: str) -> UUID:
     Raises:
         InvalidArgument: no flow has such an id, several have, or it can be none.
     """
-    digits = name.lower().replace("-", "")
+    digits = _digits(name)
     if not _HEXADECIMAL.fullmatch(digits) or not SHORTEST <= len(digits) <= UUID_DIGITS:
         raise InvalidArgument(
             "FLOW", f"{name!r} is no flow's id, nor {SHORTEST} digits or more of one's beginning"
@@ -35,6 +41,10 @@ async def find_flow(provider: ConnectionProvider, name: str) -> UUID:
             "FLOW", f"{reason} with {name}" if len(digits) < UUID_DIGITS else f"there is no flow {name}"
         )
     return found[0]
+
+
+def _digits(name: str) -> str:
+    return name.lower().replace("-", "")
 
 
 async def find_artifact(provider: ConnectionProvider, name: str) -> str:

@@ -1,6 +1,7 @@
 """Which database a command works on, and a pool on it."""
 
 import os
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,12 +10,13 @@ import msgspec
 from dotenv import dotenv_values
 
 from chem_persistence.errors import InvalidArgument, MigrationError
+from chem_persistence.postgres.doctor.commands import Commands
 from chem_persistence.postgres.embedded import embedded_postgres
 from chem_persistence.postgres.migrations import known_migrations, pending_migrations
 from chem_persistence.postgres.pool import PoolProvider, open_pool
 from chem_persistence.postgres.session import call
 
-__all__ = ["DEFAULT_DATA", "Place", "environment_url", "open_database", "server_url"]
+__all__ = ["DEFAULT_DATA", "Place", "commands_about", "environment_url", "open_database", "server_url"]
 
 DEFAULT_DATA = Path("data", "demo")
 """Where `make demo` keeps its embedded server."""
@@ -31,6 +33,17 @@ class Place(msgspec.Struct, frozen=True):
 def environment_url() -> str | None:
     """Give the URL that DATABASE_URL or else .env names."""
     return os.environ.get("DATABASE_URL") or dotenv_values(Path(".env")).get("DATABASE_URL")
+
+
+def commands_about(place: Place) -> Commands:
+    """Give what to type about this place; a URL may hold a password, and is not repeated."""
+    if place.database_url is not None:
+        return Commands(place.schema, "--database-url URL")
+    if place.data is None and environment_url() is not None:
+        return Commands(place.schema)
+    is_named = place.data is not None and place.data != DEFAULT_DATA
+    data = f"--data {shlex.quote(str(place.data))}" if is_named else ""
+    return Commands(place.schema, data, data)  # whoever runs an embedded server is its superuser
 
 
 @asynccontextmanager
@@ -50,6 +63,8 @@ async def server_url(place: Place, *, create: bool = False) -> AsyncIterator[str
         return
     data = place.data or DEFAULT_DATA
     if not create and not (data / "cluster").is_dir():
+        if place.data is not None:
+            raise InvalidArgument("--data", f"{data} has no embedded server's data")
         reason = (
             f"no URL is given, and {data} has no embedded server's data: give --database-url, set DATABASE_URL, "
             "or make some: chem-persistence demo"
@@ -72,15 +87,18 @@ async def open_database(place: Place, *, connections: int = 2) -> AsyncIterator[
         await open_pool(url, max_size=connections, schema=place.schema) as pool,
     ):
         provider = PoolProvider(pool)
-        await _check_schema(provider, place.schema)
+        await _check_schema(provider, commands_about(place))
         yield provider
 
 
-async def _check_schema(provider: PoolProvider, schema: str) -> None:
-    known = known_migrations()
+async def _check_schema(provider: PoolProvider, commands: Commands) -> None:
+    known, schema = known_migrations(), commands.schema
     pending = await call(provider, lambda connection: pending_migrations(connection, schema, known))
     if pending:
         at = len(known) - len(pending)
-        raise MigrationError(
-            f"schema {schema!r} is at migration {at}, this library needs {len(known)}: chem-persistence migrate"
+        found = (
+            f"is at migration {at}, this library needs {len(known)}"
+            if at
+            else "has no tables of this library"
         )
+        raise MigrationError(f"schema {schema!r} {found}: {commands.migrate()}")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from enum import IntEnum
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import anyio
 import typer
@@ -21,7 +21,7 @@ from chem_persistence.errors import (
     UnreplayableEvent,
 )
 
-__all__ = ["BROKEN_PIPE", "ExitCode", "close_output", "run", "say_error"]
+__all__ = ["BROKEN_PIPE", "ExitCode", "close_output", "prepare_output", "run", "say_error"]
 
 STOPPED = 128
 """What a shell adds to a signal's number."""
@@ -54,6 +54,7 @@ def _exit_code(work: Callable[[], Awaitable[int]]) -> int:
         return STOPPED + signal.SIGINT
     except (ChemPersistenceError, OSError) as error:
         say_error(error)
+        _give_up_what_cannot_be_written()
         return _meaning(error)
     return code
 
@@ -99,11 +100,42 @@ def _say_nothing(_loop: asyncio.AbstractEventLoop, _context: Mapping[str, Any]) 
     """Leave out what becomes of the driver's own tasks when it is stopped in the middle of one."""
 
 
+def prepare_output() -> None:
+    """Make both streams able to take every text, also where the shell has closed them (`>&-`): nobody reads it then."""
+    sys.stdout = _unless_closed(sys.stdout)
+    sys.stderr = _unless_closed(sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
+
+
+def _unless_closed(stream: TextIO | None) -> TextIO:
+    if stream is not None:
+        return stream
+    nothing = os.open(os.devnull, os.O_WRONLY)  # for as long as the program runs
+    return open(nothing, "w", encoding="utf-8", closefd=False)
+
+
 def say_error(error: Exception | str) -> None:
     """Say it in one line on standard error, in which nothing can write on the terminal what it likes."""
-    text = " ".join(str(error).split())
+    text = " ".join(_text(error).split())
     with suppress(OSError):
         typer.echo(f"error: {''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)}", err=True)
+
+
+def _text(error: Exception | str) -> str:
+    """Say what the error says; of a file its name and what is the matter, without a number."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _give_up_what_cannot_be_written() -> None:
+    """Leave nothing in the buffer of a full disk, which the interpreter would try to write again at its end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        close_output()
 
 
 def close_output() -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from rich.text import Text
 
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.place import Place, open_database
+from chem_persistence.cli.place import Place, commands_about, open_database
 from chem_persistence.cli.printing import (
     bar,
     column,
@@ -71,7 +71,8 @@ async def _stats(place: Place, *, as_json: bool) -> int:
     if as_json:
         print_json(figures)
         return ExitCode.WELL
-    print_line(f"as of {shown_time(figures.refreshed_at)} UTC; chem-persistence refresh computes them anew")
+    refresh_it = shown(commands_about(place).refresh())
+    print_line(f"as of {shown_time(figures.refreshed_at)} UTC; {refresh_it} computes them anew")
     for part in (_steps, _failures, _hours, _artifacts):
         part(figures)
     return ExitCode.WELL

@@ -1,7 +1,7 @@
 """The command `status`."""
 
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.place import Place, server_url
+from chem_persistence.cli.place import Place, commands_about, server_url
 from chem_persistence.cli.printing import (
     Cell,
     column,
@@ -41,16 +41,16 @@ async def _status(place: Place, *, as_json: bool) -> int:
     if as_json:
         print_json(found)
     else:
-        _print(found)
+        _print(found, commands_about(place).migrate())
     return ExitCode.WELL if found.schema_state == "current" else ExitCode.FOUND
 
 
-def _print(found: DatabaseStatus) -> None:
+def _print(found: DatabaseStatus, migrate: str) -> None:
     lines: list[tuple[str, str]] = [
         ("server", f"PostgreSQL {shown(found.server_version)}"),
         ("database", f"{shown(found.database)}, {shown_bytes(found.bytes)}"),
         ("role", shown(found.role)),
-        ("schema", f"{shown(found.schema)}: {_said(found)}"),
+        ("schema", f"{shown(found.schema)}: {_said(found, migrate)}"),
     ]
     if found.newest_flow_at is not None:
         lines.append(("newest flow", f"began at {shown_time(found.newest_flow_at)} UTC"))
@@ -68,16 +68,16 @@ def _print(found: DatabaseStatus) -> None:
         print_table([column("table"), column("rows", right=True), column("size", right=True)], rows)
 
 
-def _said(found: DatabaseStatus) -> str:
+def _said(found: DatabaseStatus, migrate: str) -> str:
     match found.schema_state:
         case "current":
             return f"at migration {found.schema_version}, which is this library's"
         case "missing":
-            return "has no tables of this library; type chem-persistence migrate"
+            return f"has no tables of this library; type {migrate}"
         case "behind":
             return (
                 f"at migration {found.schema_version}, this library needs {found.library_version}; "
-                "type chem-persistence migrate"
+                f"type {migrate}"
             )
         case "unusable":
             return found.trouble or ""

@@ -1,6 +1,7 @@
 """The command `verify`."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +12,14 @@ import msgspec
 import typer
 
 from chem_persistence.anchors import read_anchors, writing_anchors
+from chem_persistence.cli.named_flow import find_flow, whole_flow_id
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.place import Place, open_database
 from chem_persistence.cli.printing import print_json, print_line, shown
 from chem_persistence.cli.progress import Work
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.errors import InvalidArgument
+from chem_persistence.ports import ConnectionProvider
 from chem_persistence.postgres.verification import Progress, Verification, measure_log, verify_log
 
 __all__ = ["verify"]
@@ -24,7 +27,7 @@ __all__ = ["verify"]
 
 class _Options(msgspec.Struct, frozen=True, kw_only=True):
     place: Place
-    flow_ids: list[UUID] | None
+    flows: list[str] | None
     anchors: Path | None
     public_key: Path | None
     write_anchors: Path | None
@@ -33,7 +36,10 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verify(
-    flow: Annotated[list[UUID] | None, typer.Option(help="Only this flow; may be repeated.")] = None,
+    flow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FLOW", help="Only this flow, by its id or a beginning of it; may be repeated."),
+    ] = None,
     anchors: Annotated[Path | None, typer.Option(help="Compare with the heads in this file.")] = None,
     public_key: Annotated[Path | None, typer.Option(help="The anchors must be signed: PEM, Ed25519.")] = None,
     write_anchors: Annotated[Path | None, typer.Option(help="Write the heads of all sound flows.")] = None,
@@ -49,7 +55,7 @@ def verify(
     """
     options = _Options(
         place=Place(database_url, data, schema),
-        flow_ids=flow or None,
+        flows=flow or None,
         anchors=anchors,
         public_key=public_key,
         write_anchors=write_anchors,
@@ -69,7 +75,8 @@ async def _verify(options: _Options) -> int:
                 writing_anchors(options.write_anchors, datetime.now(UTC), options.sign_with)
             )
         async with open_database(options.place) as provider:
-            extent = await measure_log(provider, flow_ids=options.flow_ids)
+            flow_ids = None if options.flows is None else await _find_flows(provider, options.flows)
+            extent = await measure_log(provider, flow_ids=flow_ids)
             work = stack.enter_context(
                 Work("verified", "events and artifacts", extent.events + extent.artifacts, output=sys.stderr)
             )
@@ -79,17 +86,31 @@ async def _verify(options: _Options) -> int:
 
             verification = await verify_log(
                 provider,
-                flow_ids=options.flow_ids,
+                flow_ids=flow_ids,
                 anchors=anchors,
                 on_head=None if writer is None else writer.write,
                 on_progress=show,
             )
+            if flow_ids is not None and not verification.findings:
+                await _refuse_unknown(provider, flow_ids)
     _print(verification, as_json=options.as_json)
     return ExitCode.FOUND if verification.findings else ExitCode.WELL
 
 
+async def _find_flows(provider: ConnectionProvider, names: Sequence[str]) -> list[UUID]:
+    """Give the flows; a whole id is taken as it is, as what is left of a flow may lack its first event."""
+    return sorted({whole_flow_id(name) or await find_flow(provider, name) for name in names})
+
+
+async def _refuse_unknown(provider: ConnectionProvider, flow_ids: Sequence[UUID]) -> None:
+    """Refuse to call a flow clean of which there is nothing."""
+    for flow_id in flow_ids:
+        if not (await measure_log(provider, flow_ids=[flow_id])).events:
+            raise InvalidArgument("--flow", f"there is no flow {flow_id}")
+
+
 def _check(options: _Options) -> None:
-    if options.flow_ids and (options.anchors or options.write_anchors):
+    if options.flows and (options.anchors or options.write_anchors):
         raise InvalidArgument("--flow", "does not go with anchors, which are about all flows")
     if options.sign_with and not options.write_anchors:
         raise InvalidArgument("--sign-with", "needs --write-anchors")

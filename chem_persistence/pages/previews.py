@@ -61,7 +61,7 @@ class Previews:
     def molecule_note(self) -> str:
         """Say which molecules were not drawn, if any."""
         if self._molecules.missing_rdkit:
-            return "Molecules are drawn where RDKit is installed: pip install chem-persistence[chem]."
+            return "Molecules are drawn where RDKit is installed: pip install 'chem-persistence[chem]'."
         if self._molecules.more:
             return f"Only the first {self._limits.molecules:,} molecules are drawn."
         return ""

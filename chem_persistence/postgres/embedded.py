@@ -20,7 +20,7 @@ async def embedded_postgres(directory: Path | str | None = None) -> AsyncIterato
     Without a directory the server lives in a temporary one, which is removed at the end. A directory that is
     given is created with its parents and keeps its data. Any number of processes and tasks may share it: the
     first starts the server and the last stops it. Users that were killed do not count, and the next user joins,
-    or starts again, whatever server they left. Needs `pip install chem-persistence[embedded]`, and POSIX.
+    or starts again, whatever server they left. Needs `pip install 'chem-persistence[embedded]'`, and POSIX.
 
     The server listens on a Unix socket only. Nobody is asked for a password, because the socket and the data are
     in directories of mode 0700: only the user that the server runs as, and root, can connect.

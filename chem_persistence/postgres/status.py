@@ -21,7 +21,7 @@ from chem_persistence.postgres.statements import (
 __all__ = ["DatabaseStatus", "SchemaState", "TableSize", "read_status"]
 
 COUNTED_BYTES = 256 * 2**20
-"""Up to this size a table's rows are counted; of a larger one the server's estimate is told."""
+"""Up to this size the rows of the log and of the artifacts are counted; else the server's estimate is told."""
 
 SchemaState = Literal["current", "missing", "behind", "unusable"]
 

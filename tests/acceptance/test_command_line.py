@@ -282,7 +282,7 @@ async def test_migrate_says_what_it_applied(empty_database_url: str) -> None:
 
 async def test_a_command_that_looks_does_not_migrate(empty_database_url: str) -> None:
     said = await complaint("flows", "--database-url", empty_database_url, code=3)
-    assert said.endswith(f"is at migration 0, this library needs {LAST}: chem-persistence migrate\n")
+    assert said.endswith("has no tables of this library: chem-persistence migrate --database-url URL\n")
     after = await parsed("status", "--database-url", empty_database_url, code=1)
     assert after["schema_state"] == "missing"
 
@@ -298,7 +298,6 @@ async def test_a_command_that_looks_does_not_migrate(empty_database_url: str) ->
         (["tail", "-n", "-1"], "Invalid value for '--lines'"),
         (["diff", "aaaa"], "Missing argument 'FLOW'"),
         (["rebuild", "flows"], "'flows' is not"),
-        (["verify", "--flow", "benzene"], "Invalid value for '--flow'"),
         (["stats", "--schema", "pg_x"], "schema: names that begin with pg_"),
         (["refresh", "--data", "d"], "--data: does not go with --database-url"),
         (["status", "now"], "unexpected extra argument"),
@@ -320,11 +319,28 @@ async def test_a_mistake_is_one_line_and_the_exit_code_is_2(arguments: list[str]
         (["show", "abc"], "'abc' is no flow's id"),
         (["show", "cccc"], "there is no flow whose id begins with cccc"),
         (["show", str(COMPLETED).replace("1", "3")], "there is no flow aaaa"),
-        (["show", "aaaa", "--html", "/nowhere/page.html"], "No such file or directory"),
+        (
+            ["show", "aaaa", "--html", "/nowhere/page.html"],
+            "error: /nowhere/page.html: No such file or directory",
+        ),
+        (["show", "aaaa", "--html", "/"], "error: /: Is a directory"),
+        (
+            ["artifact", "get", BINARY.hash, "-o", "/nowhere/s"],
+            "error: /nowhere/s: No such file or directory",
+        ),
+        (["artifact", "get", BINARY.hash, "-o", "/"], "error: /: Is a directory"),
+        (["verify", "--flow", "benzene"], "'benzene' is no flow's id"),
+        (["verify", "--flow", "cccc"], "there is no flow whose id begins with cccc"),
+        (["verify", "--flow", str(COMPLETED), "--flow", "0" * 32], "--flow: there is no flow 00000000-"),
+        (["verify", "--anchors", "/nowhere"], "error: /nowhere: No such file or directory"),
         (["replay", "aaaa", "--at", "8"], f"--at: flow {COMPLETED} has the versions 0 to 7"),
         (["artifact", "get", "xyz"], "'xyz' is no artifact's hash"),
         (["artifact", "get", "0" * 64], f"no artifact has the hash {'0' * 64}"),
         (["artifact", "get", "0" * 10], "there is no artifact whose hash begins with 0000000000"),
+        (["flows", "--definition", "5fba"], "--definition: must be a whole hash"),
+        (["flows", "-n", "9" * 20], "limit: must not be negative, nor more than 64 bits can count"),
+        (["tail", "-n", "9" * 20], "count: must not be negative, nor more than 64 bits can count"),
+        (["tail", "aaaa", "-n", "9" * 20], "count: must not be negative, nor more than 64 bits can count"),
         (["roles", "--owner", "public"], "owner: names that begin with pg_"),
     ],
 )

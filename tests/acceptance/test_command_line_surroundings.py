@@ -1,6 +1,7 @@
 """The command line in the world around it: URLs, terminals, pipes, signals, shells, hostile texts."""
 
 import asyncio
+import json
 import os
 import pty
 import re
@@ -103,6 +104,26 @@ async def test_without_any_nothing_is_created_and_it_says_what_to_do(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_what_is_typed_next_names_the_data_and_the_schema(tmp_path: Path) -> None:
+    data = ["--data", str(tmp_path / "my data")]
+    assert (await command("migrate", *data)).returncode == 0
+    doctor, stats = await command("doctor", *data), await command("stats", *data)
+    assert f"chem-persistence roles --data '{tmp_path}/my data' # then" in doctor.stdout
+    assert f"; chem-persistence refresh --data '{tmp_path}/my data' computes them anew" in stats.stdout
+    elsewhere = [*data, "--schema", "lab"]
+    status, flows = await command("status", *elsewhere), await command("flows", *elsewhere)
+    typed = f"chem-persistence migrate --data '{tmp_path}/my data' --schema lab"
+    assert f"has no tables of this library; type {typed}\n" in status.stdout
+    assert flows.stderr == f"error: schema 'lab' has no tables of this library: {typed}\n"
+    told = json.loads((await command("doctor", *elsewhere, "--json")).stdout)
+    assert typed in [check["remedy"] for check in told["checks"]]
+
+
+async def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
+    done = await command("flows", "--data", "nowhere", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: --data: nowhere has no embedded server's data\n")
+
+
 async def test_the_demo_shows_a_run_leaves_a_page_and_is_found_again(tmp_path: Path) -> None:
     done = await command("demo", cwd=tmp_path, variables={"DATABASE_URL": NOWHERE})
     assert (done.returncode, done.stderr) == (0, "")
@@ -169,15 +190,14 @@ async def test_what_cannot_be_written_in_the_encoding_is_replaced(url: str) -> N
     assert "  =" in done.stdout
 
 
-async def test_a_closed_pipe_ends_it_silently(url: str) -> None:
+@pytest.mark.parametrize("arguments", [["tail"], ["flows", "--json"], ["flows", "--help"], ["--help"]])
+async def test_a_closed_pipe_ends_it_silently(url: str, arguments: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
-        "tail",
-        "--database-url",
-        url,
-        env=command_environment(),
+        *arguments,
+        env=command_environment(DATABASE_URL=url),
         stdout=writing,
         stderr=subprocess.PIPE,
     )
@@ -186,20 +206,43 @@ async def test_a_closed_pipe_ends_it_silently(url: str) -> None:
     assert (process.returncode, error) == (141, b"")
 
 
-async def test_a_full_disk_is_one_line(url: str) -> None:
+@pytest.mark.parametrize("arguments", [["tail"], ["flows"], ["flows", "--json"], ["--help"], ["--version"]])
+async def test_a_full_disk_is_one_line(url: str, arguments: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
-            "flows",
-            "--database-url",
-            url,
-            env=command_environment(),
+            *arguments,
+            env=command_environment(DATABASE_URL=url),
             stdout=full,
             stderr=subprocess.PIPE,
         )
         _, error = await process.communicate()
     assert process.returncode == 2
-    assert error == b"error: [Errno 28] No space left on device\n"
+    assert error == b"error: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", [["flows"], ["show", "bbbb"], ["doctor", "--json"], ["--help"]])
+async def test_a_shell_may_close_the_output(url: str, arguments: list[str]) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *arguments],
+        env=command_environment(DATABASE_URL=url),
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+async def test_a_shell_may_close_the_standard_error(url: str) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "verify"],
+        env=command_environment(DATABASE_URL=url),
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stdout.endswith(b"clean\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -257,4 +300,4 @@ async def test_without_its_packages_it_says_what_to_install(tmp_path: Path) -> N
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "the command line needs typer: pip install chem-persistence[cli]\n"
+    assert done.stderr == "the command line needs typer: pip install 'chem-persistence[cli]'\n"

@@ -57,6 +57,26 @@ async def test_a_changed_event_is_named_and_the_exit_code_is_1(log_url: str) -> 
     assert (walked, count) == ("2 flows, 16 events, 1 artifacts verified", "2 findings")
 
 
+async def test_a_flow_is_named_by_a_beginning_of_its_id(log_url: str) -> None:
+    connection = await asyncpg.connect(log_url)
+    flow_id = str(await connection.fetchval("SELECT flow_id FROM event_log ORDER BY seq DESC LIMIT 1"))
+    await connection.close()
+    for name in (flow_id[:-1], flow_id, flow_id.upper()):
+        done = await verify("--database-url", log_url, "--flow", name, "--flow", flow_id)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "1 flows, 8 events, 0 artifacts verified\nclean\n"
+
+
+async def test_what_is_left_of_a_flow_without_its_first_event_is_found(log_url: str) -> None:
+    connection = await asyncpg.connect(log_url)
+    flow_id = str(await connection.fetchval("SELECT flow_id FROM event_log LIMIT 1"))
+    await connection.close()
+    await tamper(log_url, "DELETE FROM event_log WHERE version = 0")
+    done = await verify("--database-url", log_url, "--flow", flow_id)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.endswith("1 findings\n")
+
+
 async def test_json_is_one_object(log_url: str) -> None:
     done = await verify("--database-url", log_url, "--json")
     assert json.loads(done.stdout) == {"progress": {"flows": 2, "events": 16, "artifacts": 1}, "findings": []}
@@ -135,7 +155,6 @@ async def see_refused(log_url: str, anchors: Path, keys: Keys, reason: str) -> N
             "error: database URL: must begin with postgresql://",
         ),
         (["--database-url", "postgresql://localhost/x", "--sign-with", "k"], 2, "needs --write-anchors"),
-        (["--flow", "benzene", "--database-url", "postgresql://localhost/x"], 2, "Invalid value for"),
     ],
 )
 async def test_a_mistake_is_one_clear_line(arguments: list[str], code: int, said: str) -> None:

@@ -341,6 +341,26 @@ async def test_a_role_that_may_change_history_is_found(admin_url: str, names: Ro
     assert found.finding == f"role {role.name} may DELETE event_log: it could do more than append"
 
 
+async def test_a_schema_that_is_not_there_is_found_where_there_are_roles(
+    admin_url: str, names: RoleNames
+) -> None:
+    async with await open_pool(admin_url, max_size=1, schema="nowhere") as pool:
+        results = await examine(PoolProvider(pool), "nowhere", role_names=names)
+    (found,) = [result for result in results if result.severity is Severity.ERROR]
+    assert found.finding == "schema nowhere has no tables of this library"
+    assert found.remedy == "chem-persistence migrate --schema nowhere"
+
+
+async def test_what_is_typed_about_a_schema_names_it(admin_url: str) -> None:
+    async with await build_pool(admin_url, max_size=1, schema="my lab") as pool:
+        results = await examine(PoolProvider(pool), "my lab")
+    (note,) = [result for result in results if result.severity is not Severity.OK]
+    assert note.remedy == (
+        "chem-persistence roles --database-url SUPERUSER_URL --schema 'my lab'"
+        " # then let programs be members of chem_application"
+    )
+
+
 async def test_a_right_that_the_application_lost_is_found(admin_url: str, names: RoleNames) -> None:
     async with administrator(admin_url) as connection:
         await connection.execute(f"REVOKE INSERT ON event_log FROM {names.application}")

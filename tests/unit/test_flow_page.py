@@ -239,7 +239,7 @@ async def test_a_molecule_is_drawn_once_and_names_its_artifacts() -> None:
 async def test_without_rdkit_a_page_says_how_to_get_molecules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     text = (await page_of(await sample_store())).text()
-    assert "pip install chem-persistence[chem]" in text
+    assert "pip install 'chem-persistence[chem]'" in text
     assert "CC(=O)Oc1ccccc1C(=O)O" in text
 
 

@@ -7,6 +7,7 @@ import asyncpg
 from chem_persistence.clock import SystemClock
 from chem_persistence.ports import Clock, Connection, ConnectionProvider
 from chem_persistence.postgres.doctor.clock import check_clock, check_newest_flow
+from chem_persistence.postgres.doctor.commands import Commands
 from chem_persistence.postgres.doctor.connections import check_connections
 from chem_persistence.postgres.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.doctor.rights import RoleNames, check_rights
@@ -27,16 +28,19 @@ async def examine(
     pool_size: int = 10,
     processes: int = 1,
     role_names: RoleNames | None = None,
+    commands: Commands | None = None,
     clock: Clock | None = None,
 ) -> list[CheckResult]:
     """Check a database, its server and `schema`, which is its connections' search path.
 
     `processes` programs with a pool of `pool_size` each are to be served. What the role may not look at is a warning.
+    `commands` are what to type about this database; without them DATABASE_URL is thought to name it.
 
     Raises:
         StoreUnavailable, StoreError: the database could not be reached.
     """
     timed, names = clock or SystemClock(), role_names or RoleNames()
+    typed = commands or Commands(schema)
     of_the_server: dict[str, Check] = {
         "server": check_server,
         "clock": lambda connection: check_clock(connection, timed),
@@ -46,11 +50,11 @@ async def examine(
             connection, pool_size=pool_size, processes=processes
         ),
     }
-    rights: dict[str, Check] = {"rights": lambda connection: check_rights(connection, schema, names)}
+    rights: dict[str, Check] = {"rights": lambda connection: check_rights(connection, typed, names)}
 
     async def run(connection: Connection) -> list[CheckResult]:
         results = await _run(connection, of_the_server)
-        migrations = await _run(connection, {"schema": lambda _: check_migrations(connection, schema)})
+        migrations = await _run(connection, {"schema": lambda _: check_migrations(connection, typed)})
         is_current = all(result.severity is Severity.OK for result in migrations)
         checks = _of_a_schema(schema) if is_current else {}
         return results + migrations + await _run(connection, checks | rights)

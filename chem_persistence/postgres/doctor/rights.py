@@ -1,5 +1,6 @@
 """Whether roles may do what is their part, and no more."""
 
+import shlex
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -7,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from chem_persistence.ports import Connection
+from chem_persistence.postgres.doctor.commands import Commands
 from chem_persistence.postgres.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.roles import APPLICATION, OWNER, READER
 from chem_persistence.postgres.rows import Row
@@ -27,36 +29,37 @@ class RoleNames(msgspec.Struct, frozen=True):
     application: str = APPLICATION
     reader: str = READER
 
-    def divide(self) -> str:
+    def divide(self, commands: Commands) -> str:
         """Give the command that divides the rights among them."""
         named = {"owner": (self.owner, OWNER), "application": (self.application, APPLICATION)}
         named["reader"] = (self.reader, READER)
-        options = [f" --{part} {name}" for part, (name, usual) in named.items() if name != usual]
-        return f"chem-persistence roles --database-url SUPERUSER_URL{''.join(options)}"
+        options = [f"--{part} {shlex.quote(name)}" for part, (name, usual) in named.items() if name != usual]
+        return commands.roles(" ".join(options))
 
 
-async def check_rights(connection: Connection, schema: str, names: RoleNames) -> list[CheckResult]:
+async def check_rights(connection: Connection, commands: Commands, names: RoleNames) -> list[CheckResult]:
     """Look at the role that is connected, and at those that `create_roles` makes, if they are there."""
+    schema = commands.schema
     (role,) = await connection.fetch(DESCRIBE_ROLE, schema, [names.owner, names.application, names.reader])
     rights = await connection.fetch(LIST_RIGHTS)
-    results = await _check_own(connection, schema, role, rights, names)
+    results = await _check_own(connection, commands, role, rights, names)
     if len(role["existing"]) == 3:
-        results += await _check_divided(connection, schema, rights, names)
+        results += await _check_divided(connection, commands, rights, names)
     return results
 
 
 async def _check_own(
-    connection: Connection, schema: str, role: Row, rights: Sequence[Row], names: RoleNames
+    connection: Connection, commands: Commands, role: Row, rights: Sequence[Row], names: RoleNames
 ) -> list[CheckResult]:
-    name = role["name"]
+    name, schema, divide = role["name"], commands.schema, names.divide(commands)
 
     def membership(group: str) -> str:
-        first = "" if group in role["existing"] else f"{names.divide()} # then, as a superuser: "
+        first = "" if group in role["existing"] else f"{divide} # then, as a superuser: "
         return f"{first}GRANT {group} TO {role['quoted_name']};"
 
     if role["is_superuser"] or role["is_owner"]:
         what = "a superuser" if role["is_superuser"] else "the owner"
-        remedy = f"{names.divide()} # then let programs be members of {names.application}"
+        remedy = f"{divide} # then let programs be members of {names.application}"
         return [
             CheckResult(
                 "rights", Severity.NOTE, f"role {name} is {what}: it could disable the triggers", remedy
@@ -73,7 +76,7 @@ async def _check_own(
     own = [row["excess"] for row in excess if row["name"] == name and name != names.reader]
     if own:
         finding = f"role {name} {_joined(own)}: it could do more than append"
-        return [CheckResult("rights", Severity.WARNING, finding, names.divide())]
+        return [CheckResult("rights", Severity.WARNING, finding, divide)]
     unwritten = await _missing(connection, schema, name, rights, "application")
     if unwritten:
         finding = f"role {name} may read, and not append"
@@ -82,19 +85,19 @@ async def _check_own(
 
 
 async def _check_divided(
-    connection: Connection, schema: str, rights: Sequence[Row], names: RoleNames
+    connection: Connection, commands: Commands, rights: Sequence[Row], names: RoleNames
 ) -> list[CheckResult]:
     """Look at the three roles, whose rights have to be divided again after a migration that adds tables."""
-    results = []
+    results, schema, divide = [], commands.schema, names.divide(commands)
     for name, part in ((names.application, "application"), (names.reader, "reader")):
         missing = await _missing(connection, schema, name, rights, part)
         if missing:
             finding = f"role {name} may not {_listed(missing)}"
-            results.append(CheckResult("rights", Severity.ERROR, finding, names.divide()))
+            results.append(CheckResult("rights", Severity.ERROR, finding, divide))
     excess = await _excess(connection, schema, rights, names)
     for name, rows in groupby(sorted(excess, key=lambda row: str(row["name"])), key=lambda row: row["name"]):
         finding = f"role {name} {_joined([row['excess'] for row in rows])}: it could do more than its part"
-        results.append(CheckResult("rights", Severity.WARNING, finding, names.divide()))
+        results.append(CheckResult("rights", Severity.WARNING, finding, divide))
     return results
 
 

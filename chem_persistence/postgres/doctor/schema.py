@@ -9,6 +9,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from chem_persistence.errors import MigrationError
 from chem_persistence.ports import Connection
+from chem_persistence.postgres.doctor.commands import Commands
 from chem_persistence.postgres.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.migrations import known_migrations, pending_migrations
 from chem_persistence.postgres.schema_snapshot import describe_statements
@@ -25,8 +26,9 @@ _SILENCED = re.compile(r"ALTER TABLE (\S+) (DISABLE|ENABLE REPLICA) TRIGGER (\S+
 _LONGEST_REMEDY = 400
 
 
-async def check_migrations(connection: Connection, schema: str) -> list[CheckResult]:
+async def check_migrations(connection: Connection, commands: Commands) -> list[CheckResult]:
     """Compare the migrations that were applied with the library's."""
+    schema = commands.schema
     known = known_migrations()
     try:
         pending = await pending_migrations(connection, schema, known)
@@ -35,11 +37,11 @@ async def check_migrations(connection: Connection, schema: str) -> list[CheckRes
         return [CheckResult("schema", Severity.ERROR, str(error), remedy)]
     if len(pending) == len(known):
         finding = f"schema {schema} has no tables of this library"
-        return [CheckResult("schema", Severity.ERROR, finding, "chem-persistence migrate")]
+        return [CheckResult("schema", Severity.ERROR, finding, commands.migrate())]
     if pending:
         names = ", ".join(f"{migration.version:04} {migration.name}" for migration in pending)
         finding = f"schema {schema} is behind this library by {len(pending)}: {names}"
-        return [CheckResult("schema", Severity.ERROR, finding, "chem-persistence migrate")]
+        return [CheckResult("schema", Severity.ERROR, finding, commands.migrate())]
     return [CheckResult("schema", Severity.OK, f"{schema} is at migration {len(known)}, the library's")]
 
 

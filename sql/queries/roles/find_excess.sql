@@ -13,7 +13,9 @@ WHERE member.rolname IN ($3::text, $4::text) AND NOT member.rolsuper AND pg_has_
 UNION ALL
 SELECT role.rolname::text, format('may CREATE in schema %I', $1::text)
 FROM pg_roles AS role
-WHERE role.rolname IN ($3::text, $4::text) AND NOT role.rolsuper AND has_schema_privilege(role.oid, $1::text, 'CREATE')
+JOIN pg_namespace AS schema ON schema.nspname = $1::text
+WHERE role.rolname IN ($3::text, $4::text) AND NOT role.rolsuper
+    AND has_schema_privilege(role.oid, schema.oid, 'CREATE')
 UNION ALL
 SELECT role.rolname::text, format('may %s %I', privilege.name, relation.relname)
 FROM pg_roles AS role
