@@ -110,6 +110,7 @@ class FlowCheck:
         self.flow_id = flow_id
         self.version = 0
         self.link = GENESIS
+        self.seq = 0  # below all that a sequence gives
 
     def fits(self, event: ChainedEvent) -> bool:
         """Say whether the event continues the chain, and go on to it if so."""
@@ -117,10 +118,12 @@ class FlowCheck:
             event.version == self.version
             and event.link_at(self.link, self.version) == event.link
             and event.type_matches()
+            and event.seq > self.seq
         )
         if fits:
             self.version += 1
             self.link = event.link
+            self.seq = event.seq
         return fits
 
     def diagnose(self, rest: Sequence[ChainedEvent]) -> Finding:
@@ -136,7 +139,8 @@ class FlowCheck:
         own = first.link_at(self.link, self.version)
         follower = rest[1] if len(rest) > 1 else None
         if own == first.link:
-            return self._finding(Tampering.ALTERED, "its event type is not its payload's")
+            other = "event type is not its payload's" if not first.type_matches() else "seq does not ascend"
+            return self._finding(Tampering.ALTERED, f"its {other}")
         if follower is not None and follower.link_at(first.link, follower.version) == follower.link:
             genuine = self._genuine_place(rest)
             if genuine is None and self._is_renumbered(first, follower):

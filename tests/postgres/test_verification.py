@@ -52,6 +52,14 @@ TAMPERINGS = {
         "UPDATE event_log SET event_id = gen_random_uuid() WHERE flow_id = $1 AND version = 8",
         (Tampering.ALTERED, 8),
     ),
+    "an event is put before all others of the log": (
+        "UPDATE event_log SET seq = -seq WHERE flow_id = $1 AND version = 3",
+        (Tampering.ALTERED, 3),
+    ),
+    "an event is put behind those that follow it": (
+        "UPDATE event_log SET seq = seq + 1000 WHERE flow_id = $1 AND version = 4",
+        (Tampering.ALTERED, 5),
+    ),
     "a link is replaced": (
         "UPDATE event_log SET chain_hash = sha256('x') WHERE flow_id = $1 AND version = 4",
         (Tampering.ALTERED, 4),
