@@ -352,12 +352,14 @@ async def test_a_schema_that_is_not_there_is_found_where_there_are_roles(
 
 
 async def test_what_is_typed_about_a_schema_names_it(admin_url: str) -> None:
+    missing = RoleNames("missing_owner", "missing_application", "missing_reader")
     async with await build_pool(admin_url, max_size=1, schema="my lab") as pool:
-        results = await examine(PoolProvider(pool), "my lab")
+        results = await examine(PoolProvider(pool), "my lab", role_names=missing)
     (note,) = [result for result in results if result.severity is not Severity.OK]
     assert note.remedy == (
-        "chem-persistence roles --database-url SUPERUSER_URL --schema 'my lab'"
-        " # then let programs be members of chem_application"
+        "chem-persistence roles --database-url SUPERUSER_URL"
+        " --owner missing_owner --application missing_application --reader missing_reader --schema 'my lab'"
+        " # then let programs be members of missing_application"
     )
 
 

@@ -7,7 +7,6 @@ folder CHEM_TEST_TLS_PROGRAMS, else where Debian, Red Hat and Homebrew put them,
 import os
 import re
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -114,16 +113,14 @@ class Authority:
 
 
 @asynccontextmanager
-async def tls_server() -> AsyncIterator[str]:
-    """Run a server with a certificate for 127.0.0.1 and localhost; give a superuser's URL that verifies it fully."""
-    with tempfile.TemporaryDirectory(prefix="chem-persistence-tls-") as name:
-        directory = Path(name)
-        authority = Authority(directory / "root.crt")
-        async with serving(directory / "server", authority, "127.0.0.1", "localhost") as place:
-            yield (
-                f"postgresql://postgres:{PASSWORD}@{place}/postgres"
-                f"?sslmode=verify-full&sslrootcert={quote(str(authority.path), safe='')}"
-            )
+async def tls_server(directory: Path) -> AsyncIterator[str]:
+    """Run a server in `directory`, certified for 127.0.0.1 and localhost; give a superuser's URL that verifies it."""
+    authority = Authority(directory / "root.crt")
+    async with serving(directory / "server", authority, "127.0.0.1", "localhost") as place:
+        yield (
+            f"postgresql://postgres:{PASSWORD}@{place}/postgres"
+            f"?sslmode=verify-full&sslrootcert={quote(str(authority.path), safe='')}"
+        )
 
 
 @asynccontextmanager
