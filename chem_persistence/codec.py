@@ -13,7 +13,13 @@ import msgspec
 from msgspec.structs import replace
 
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.canonical import canonical_json, may_hold_lost_floats, read_json, restore_floats
+from chem_persistence.domain.canonical import (
+    canonical_json,
+    may_hold_lost_floats,
+    read_json,
+    restore_floats,
+    written_plainly,
+)
 from chem_persistence.domain.events import (
     EVENT_KINDS,
     FlowEvent,
@@ -77,6 +83,9 @@ _json_fields = {
 }
 """The field that takes any JSON, of the kinds that have one."""
 
+_closed_kinds = frozenset(EVENT_KINDS.values()) - _json_fields.keys()
+"""The kinds all of whose fields are texts, counts and UUIDs."""
+
 
 def encode_kind(kind: FlowEventKind) -> tuple[bytes, FlowEventKind]:
     """Encode a fact, and give it as it will be read back (structs in `data` become objects).
@@ -84,6 +93,8 @@ def encode_kind(kind: FlowEventKind) -> tuple[bytes, FlowEventKind]:
     Raises:
         InvalidPayload: the fact is not one of the eleven, a field has the wrong type, or a value is not I-JSON.
     """
+    if type(kind) in _closed_kinds and (written := written_plainly(kind, _kinds.decode)) is not None:
+        return written
     encoded = canonical_json(kind)
     try:
         return encoded, _decode(encoded)

@@ -5,14 +5,22 @@ SHA-256 (FIPS 180-4) of that form.
 """
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from chem_persistence.domain.canonical_writer import MAX_INTEGER, write_canonical
-from chem_persistence.domain.plain_values import NotPlain, check_text, count_fractions, without_fractions
+from chem_persistence.domain.plain_values import NotPlain, canonical_floats, check_text, find_floats
 
-__all__ = ["canonical_json", "content_hash", "may_hold_lost_floats", "read_json", "restore_floats"]
+__all__ = [
+    "canonical_json",
+    "content_hash",
+    "may_hold_lost_floats",
+    "read_json",
+    "restore_floats",
+    "written_plainly",
+]
 
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * len(str(MAX_INTEGER))
@@ -32,19 +40,33 @@ def canonical_json(value: Any) -> bytes:
         InvalidPayload: NaN, infinities, integers beyond +-(2^53 - 1), lone surrogates, U+0000, a key twice or
             not a string, naive datetimes, nesting deeper than `MAX_DEPTH`, or a type that JSON does not have.
     """
-    encoded = _plain_json(value)
-    return write_canonical(value) if encoded is None else encoded
-
-
-def _plain_json(value: Any) -> bytes | None:
     try:
         encoded = _encode(value)
-        fractions = count_fractions(value, 1)
+        floats: list[float] = []
+        find_floats(value, 1, floats)
         if not encoded.isascii() or _BACKSLASH in encoded:
             check_text(encoded)
-        return without_fractions(encoded, fractions) if fractions else encoded
+        return canonical_floats(encoded, floats) if floats else encoded
     except (NotPlain, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
-        return None
+        pass  # what is wrong is said by name, with its place
+    return write_canonical(value)
+
+
+def written_plainly(value: Any, read: Callable[[bytes], Any]) -> tuple[bytes, Any] | None:
+    """Give a value's canonical form and what `read` makes of it; None if the longer way has to be gone.
+
+    The short way is for a `read` that admits texts, whole numbers which JSON keeps, UUIDs and None alone, in places that are
+    its own: if what it reads is equal to the value, msgspec wrote each part as the canonical form has it.
+    """
+    try:
+        encoded = _encode(value)
+        if encoded.isascii() and _BACKSLASH not in encoded:
+            found = read(encoded)
+            if found == value:
+                return encoded, found
+    except (TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
+        pass
+    return None
 
 
 def content_hash(value: Any) -> str:

@@ -11,6 +11,8 @@ from uuid import UUID
 
 import msgspec
 
+from chem_persistence.domain.canonical_writer import MAX_INTEGER
+
 __all__ = [
     "EVENT_KINDS",
     "BranchCreated",
@@ -30,7 +32,7 @@ __all__ = [
     "event_type",
 ]
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 
 
 class StepError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

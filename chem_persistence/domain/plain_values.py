@@ -5,8 +5,10 @@ in UTC, and structs of these. What msgspec then writes otherwise than it should 
 the price of a glance at every part, or in the bytes. Where a glance cannot decide, the value counts as not plain.
 """
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import chain
 from math import copysign
 from types import MemberDescriptorType
 from typing import Any
@@ -17,22 +19,27 @@ from msgspec.structs import astuple
 
 from chem_persistence.domain.canonical_writer import MAX_DEPTH, MAX_INTEGER
 
-__all__ = ["NotPlain", "check_text", "count_fractions", "without_fractions"]
+__all__ = ["NotPlain", "canonical_floats", "check_text", "find_floats"]
 
-_INTEGER_BITS = MAX_INTEGER.bit_length()
 _PRIVATE_USE, _SPECIALS = 0xEE, 0xEF  # with one of these begins the UTF-8 of U+E000 to U+FFFF, and no other
+_BACKSLASH = ord("\\")
+_FLOATS, _LISTS = {float}, {list}
+_FRACTION = re.compile(rb"\.0(?=[],}])")  # the end of a number, or text that looks like it
+_NEGATIVE_ZERO = re.compile(rb"-0\.0[],}]")
+_MANY = 16
+"""So many floats are rather looked for in the text."""
 
 
 class NotPlain(Exception):
     """The careful writer has to look at the value."""
 
 
-def count_fractions(value: Any, depth: int) -> int:
-    """Make sure that a container, `depth` deep, holds plain values only, and count the floats that end in `.0`.
+def find_floats(value: Any, depth: int, floats: list[float]) -> None:
+    """Make sure that a container, `depth` deep, holds plain values only; add floats to `floats` that need a look.
 
     Raises:
         NotPlain: something else, or nested too deep; a key that is not exactly a string (it may be there twice as JSON);
-            NaN (msgspec writes null); an integer too large; a float that msgspec or ECMAScript writes with an exponent.
+            an integer too large.
     """
     kind = type(value)
     items: Iterable[Any]
@@ -43,30 +50,67 @@ def count_fractions(value: Any, depth: int) -> int:
         items = value.values()
     elif kind is list or kind is tuple:
         items = value
+        first = type(value[0]) if value else None
+        if first is float and {*map(type, value)} == _FLOATS:
+            floats += value
+            return
+        if first is list and depth < MAX_DEPTH and {*map(type, value)} == _LISTS:  # rows, looked at as one
+            find_floats([*chain.from_iterable(value)], depth + 1, floats)
+            return
     elif kind in _plain_structs:
         items = astuple(value)
     else:
         items = _parts_of_another(value)
-    fractions = 0
     for item in items:
         kind = type(item)
         if kind is str:
             continue
         if kind is int:
-            if item.bit_length() > _INTEGER_BITS:
+            if not -MAX_INTEGER <= item <= MAX_INTEGER:
                 raise NotPlain
         elif kind is float:
-            if 1e-5 <= item < 1e15 or -1e15 < item <= -1e-5:  # both write it without an exponent
-                fractions += item.is_integer()
-            elif item or copysign(1, item) < 0:
-                raise NotPlain
-            else:
-                fractions += 1
+            if item.is_integer() or not (1e-5 <= item < 1e15 or -1e15 < item <= -1e-5):
+                floats.append(item)
         elif item is not None and kind is not bool and kind is not UUID:
             if depth == MAX_DEPTH:
                 raise NotPlain
-            fractions += count_fractions(item, depth + 1)
-    return fractions
+            find_floats(item, depth + 1, floats)
+
+
+def canonical_floats(encoded: bytes, floats: list[float]) -> bytes:
+    """Write the floats of what msgspec encoded as ECMAScript does: 1.0 as 1.
+
+    Raises:
+        NotPlain: one is NaN or infinite (msgspec writes null) or -0.0, or one of both writes it with an exponent; or there
+            is text that looks like 1.0.
+    """
+    fractions = _fractions_in_text(encoded) if len(floats) >= _MANY else None
+    if fractions is None:
+        fractions = sum(map(_is_fraction, floats))
+    if fractions == 0:
+        return encoded
+    shorter, count = _FRACTION.subn(b"", encoded)
+    if count != fractions:
+        raise NotPlain
+    return shorter
+
+
+def _fractions_in_text(encoded: bytes) -> int | None:
+    """Count the numbers that end in .0, outside of the strings; None if a look at each has to show whether all is well."""
+    if _BACKSLASH in encoded:  # before a quote, it may be
+        return None
+    outside = b"".join(encoded.split(b'"')[::2])
+    if b"e" in outside or b"n" in outside or _NEGATIVE_ZERO.search(outside):  # an exponent, or null
+        return None
+    return len(_FRACTION.findall(outside))
+
+
+def _is_fraction(item: float) -> bool:
+    if 1e-5 <= item < 1e15 or -1e15 < item <= -1e-5:  # both write it without an exponent
+        return item.is_integer()
+    if item or copysign(1, item) < 0:
+        raise NotPlain
+    return True
 
 
 def check_text(encoded: bytes) -> None:
@@ -78,18 +122,6 @@ def check_text(encoded: bytes) -> None:
     """
     if _PRIVATE_USE in encoded or _SPECIALS in encoded or b"\\u0000" in encoded:
         raise NotPlain
-
-
-def without_fractions(encoded: bytes, fractions: int) -> bytes:
-    """Write 1.0 as 1, which must be done so many times.
-
-    Raises:
-        NotPlain: there is text that looks like such a number.
-    """
-    shorter = encoded.replace(b".0,", b",").replace(b".0]", b"]").replace(b".0}", b"}")
-    if len(encoded) - len(shorter) != fractions * len(".0"):
-        raise NotPlain
-    return shorter
 
 
 _plain_structs: set[type] = set()
