@@ -11,11 +11,12 @@ __all__ = ["COMPETITORS", "GROWTH_SIZES", "PEERS", "load_competitor"]
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """Where a competitor is, the database it works in, and what counts as one of its events."""
+    """Where a competitor is, the database it works in, what counts as one of its events, and if it has asyncio's own loop."""
 
     place: str
     database: str
     event: str
+    own_loop: bool = False
 
 
 GROWTH_SIZES = {
@@ -27,6 +28,9 @@ GROWTH_SIZES = {
 
 COMPETITORS = {
     "ours": Entry("benchmarks.ours:Events", "ours", "one event of a flow of ten, version known"),
+    "ours, without uvloop": Entry(
+        "benchmarks.ours:Events", "ours", "the same, on asyncio's own loop", own_loop=True
+    ),
     "ours, version unknown": Entry("benchmarks.ours:UnknownVersion", "ours", "the same, appended at the end"),
     "ours, signals": Entry("benchmarks.ours:Signals", "ours", "one StepSignal, which touches no step row"),
     "ours, batches": Entry("benchmarks.ours:Batches", "ours", "one of 500 StepSignals of one append_kinds"),

@@ -54,6 +54,8 @@ def appending(plan: Plan, server: int) -> Iterator[Task]:
         yield from _by_pgbench(plan, msgspec.structs.replace(load, seconds=float(plan.pgbench_seconds)))
         for flows in (1, 8, 32, 128, 1000):
             yield _task("ours", load, flows)
+        for flows in (1, 32, 128):
+            yield _task("ours, without uvloop", load, flows)
         for name in ("ours, version unknown", "ours, signals", "ours, artifact", "plain INSERT"):
             yield _task(name, load, 32)
         for name in ("ours, batches", "COPY", "plain INSERT"):

@@ -63,7 +63,10 @@ def _grown(report: Report) -> Sequence[str]:
 
 _PLOTS = {
     "append": _Plot(
-        "One event a call, by concurrent flows", _RATE_UNIT, _of("ours", "pgbench", "plain INSERT"), [RATE]
+        "One event a call, by concurrent flows",
+        _RATE_UNIT,
+        _of("ours", "ours, without uvloop", "pgbench", "plain INSERT"),
+        [RATE],
     ),
     "batches": _Plot("500 events a call, one caller", _RATE_UNIT, _of("ours, batches", "COPY"), [RATE]),
     "artifact": _Plot(

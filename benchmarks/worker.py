@@ -1,4 +1,7 @@
-"""The process of one competitor: reads loads from standard input, one JSON object a line, and answers with slices."""
+"""The process of one competitor: reads loads from standard input, one JSON object a line, and answers with slices.
+
+All run on uvloop, a peer's asyncio too, but for the competitor that shows what it is worth.
+"""
 
 import asyncio
 import os
@@ -6,8 +9,9 @@ import sys
 from typing import TextIO
 
 import msgspec
+import uvloop
 
-from benchmarks.competitors import load_competitor
+from benchmarks.competitors import COMPETITORS, load_competitor
 from benchmarks.load import Load
 
 __all__ = ["READY"]
@@ -30,7 +34,8 @@ def main() -> None:
     name, url = sys.argv[1:]
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        asyncio.run(_serve(name, url, answers))
+        run = asyncio.run if COMPETITORS[name].own_loop else uvloop.run
+        run(_serve(name, url, answers))
 
 
 if __name__ == "__main__":

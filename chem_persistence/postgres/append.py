@@ -1,7 +1,6 @@
 """The write path: a batch of appends, one statement, its own transaction."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
 from itertools import groupby
 from uuid import UUID
 
@@ -163,7 +162,7 @@ def _chain(appends: Iterable[Append]) -> list[tuple[Append, Write]]:
             if append.head is None:
                 fits = append.expected_version is None or append.expected_version == end.version
             else:
-                fits = append.head is end or append.head == end
+                fits = append.head == end
             repeated = append.request.ids_given and not given.isdisjoint(append.request.event_ids)
             if repeated or not fits:
                 if append.head is None:
@@ -182,9 +181,10 @@ async def _write(
     connection: Connection, writes: Sequence[Write], patience: str | None
 ) -> dict[tuple[int, int], int]:
     """Give the numbers of the stored events, by flow and version."""
-    async with AsyncExitStack() as stack:
-        if connection.is_in_transaction():  # a savepoint, so that a caller's transaction outlives a conflict
-            await stack.enter_async_context(transaction(connection))
+    if connection.is_in_transaction():  # a savepoint, so that a caller's transaction outlives a conflict
+        async with transaction(connection):
+            rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), patience)
+    else:
         rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), patience)
     return {(flow_id.int, version): seq for flow_id, version, seq in rows}
 

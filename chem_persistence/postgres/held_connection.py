@@ -1,8 +1,7 @@
 """A connection that is kept between calls, so that not each of them pays for borrowing it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
 from chem_persistence.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.session import is_gone
@@ -22,16 +21,19 @@ class HeldConnection:
         self._connection: Connection | None = None
         self._since = 0.0
 
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Connection]:
+    def acquire(self) -> "HeldConnection":
         """Lend the connection for the length of a block."""
-        async with AsyncExitStack() as failed:
-            failed.push_async_callback(self.give_back)
-            if self._connection is None:
-                self._connection = await self._borrowed.enter_async_context(self._provider.acquire())
-                self._since = asyncio.get_running_loop().time()
-            yield self._connection
-            failed.pop_all()
+        return self
+
+    async def __aenter__(self) -> Connection:
+        if self._connection is None:
+            self._connection = await self._borrowed.enter_async_context(self._provider.acquire())
+            self._since = asyncio.get_running_loop().time()
+        return self._connection
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            await self.give_back()
 
     @property
     def is_held(self) -> bool:
