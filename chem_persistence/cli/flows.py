@@ -22,7 +22,7 @@ from chem_persistence.cli.printing import (
     shown_time,
 )
 from chem_persistence.cli.running import ExitCode, run
-from chem_persistence.domain.artifacts import is_artifact_hash
+from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.flow_summary import FlowState, FlowSummary
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.pages.wording import duration
@@ -64,10 +64,10 @@ async def _flows(
     *,
     as_json: bool,
 ) -> int:
+    if definition is not None and not is_content_hash(definition):
+        raise InvalidArgument("--definition", "must be a whole hash: 64 lower-case hexadecimal digits")
     async with open_database(place) as provider:
         models = PgReadModels(provider)
-        if definition is not None and not is_artifact_hash(definition):
-            raise InvalidArgument("--definition", "must be a whole hash: 64 lower-case hexadecimal digits")
         last = None if before is None else await models.flow(await find_flow(provider, before))
         found = await models.flows(state=state, definition_hash=definition, before=last, limit=limit + 1)
     listed, more = found[:limit], len(found) > limit

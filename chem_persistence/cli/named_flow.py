@@ -3,7 +3,7 @@
 import re
 from uuid import UUID
 
-from chem_persistence.domain.artifacts import is_artifact_hash
+from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.errors import ArtifactNotFound, InvalidArgument
 from chem_persistence.ports import ConnectionProvider
 from chem_persistence.postgres.search import find_artifacts, find_flows
@@ -62,7 +62,7 @@ async def find_artifact(provider: ConnectionProvider, name: str) -> str:
     found = await find_artifacts(
         provider, digits.ljust(HASH_DIGITS, "0"), digits.ljust(HASH_DIGITS, "f"), most=2
     )
-    if is_artifact_hash(digits) and not found:
+    if is_content_hash(digits) and not found:
         raise ArtifactNotFound(digits)
     if len(found) != 1:
         reason = "several artifacts' hashes begin" if found else "there is no artifact whose hash begins"

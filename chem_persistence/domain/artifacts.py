@@ -10,7 +10,7 @@ import msgspec
 from chem_persistence.domain.canonical import canonical_json, read_json
 from chem_persistence.errors import ArtifactCorrupt, InvalidPayload
 
-__all__ = ["JSON_MEDIA_TYPE", "Artifact", "check_text", "description_as_read_back", "is_artifact_hash"]
+__all__ = ["JSON_MEDIA_TYPE", "Artifact", "check_text", "description_as_read_back", "is_content_hash"]
 
 JSON_MEDIA_TYPE = "application/json"
 
@@ -19,7 +19,7 @@ _KEPT = "kept"  # in an artifact's own __dict__, which no copy and no comparison
 _MOST_KEPT = 2**18
 
 
-def is_artifact_hash(text: Any) -> bool:
+def is_content_hash(text: Any) -> bool:
     """Say whether a value can be the hash of anything: 64 lower-case hexadecimal characters."""
     return isinstance(text, str) and _HASH.fullmatch(text) is not None
 

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Iterator
 
-from chem_persistence.domain.artifacts import is_artifact_hash
+from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.pages.flow_view import (
     ArtifactView,
     FlowView,
@@ -37,13 +37,13 @@ def artifact_section(view: FlowView) -> Html:
 def artifact_link(artifact_hash: str) -> Html:
     """Lead to an artifact that the page shows."""
     code = element("code", None, short_hash(artifact_hash))
-    if not is_artifact_hash(artifact_hash):  # an event may name anything
+    if not is_content_hash(artifact_hash):  # an event may name anything
         return code
     return element("a", {"href": f"#artifact-{artifact_hash}"}, code)
 
 
 def _card(artifact: ArtifactView) -> Html:
-    named = {"id": f"artifact-{artifact.hash}"} if is_artifact_hash(artifact.hash) else {}
+    named = {"id": f"artifact-{artifact.hash}"} if is_content_hash(artifact.hash) else {}
     size = "" if artifact.size is None else size_of(artifact.size)
     kind = ", ".join(part for part in (artifact.media_type, size) if part)
     return element(

@@ -6,7 +6,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from chem_persistence.codec import StoredArtifact, check_readable_whole, decode_artifact, decode_description
-from chem_persistence.domain.artifacts import Artifact, is_artifact_hash
+from chem_persistence.domain.artifacts import Artifact, is_content_hash
 from chem_persistence.domain.streams import ContentCheck, cut
 from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound
 from chem_persistence.ports import ConnectionProvider
@@ -56,7 +56,7 @@ async def check_artifact(provider: ConnectionProvider, stored: StoredArtifact) -
 
 
 async def _read_stored(provider: ConnectionProvider, artifact_hash: str) -> StoredArtifact:
-    if not is_artifact_hash(artifact_hash):
+    if not is_content_hash(artifact_hash):
         raise ArtifactNotFound(artifact_hash)
     rows = await call(provider, lambda connection: connection.fetch(READ_ARTIFACT, artifact_hash))
     if not rows:

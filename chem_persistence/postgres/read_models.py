@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from chem_persistence.argument_checks import check_countable, check_flow_id
-from chem_persistence.domain.artifacts import is_artifact_hash
+from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.flow_summary import FlowState, FlowSummary
 from chem_persistence.domain.provenance import ArtifactConsumer, ArtifactProducer, Lineage
 from chem_persistence.domain.statistics import Statistics
@@ -207,6 +207,6 @@ def _checked(name: str, number: int) -> int:
 
 
 def _checked_hash(artifact_hash: str) -> str:
-    if not is_artifact_hash(artifact_hash):
+    if not is_content_hash(artifact_hash):
         raise InvalidArgument("artifact_hash", "must be 64 lower-case hexadecimal characters")
     return artifact_hash
