@@ -7,8 +7,8 @@ else the embedded server.
 CHEM_TEST_ROLE=application makes tests connect as a member of the application role, wherever they do not ask for
 more; CHEM_TEST_TLS=verify-full makes the embedded server one that can only be reached over TLS.
 
-The embedded server keeps its files in memory where there is room for them: a database a test is 300 new files, which
-take a disk five times as long. What is about files and their loss starts servers of its own, on the disk.
+The embedded server and the container keep their files in memory where there is room for them: a database a test is 300
+new files, which take a disk five times as long. What is about files and their loss starts servers of its own, on the disk.
 """
 
 import gc
@@ -95,7 +95,10 @@ def running_server() -> Iterator[TestServer]:
                 with portal.wrap_async_context_manager(embedded) as url:
                     yield portal.call(prepare, url, f"embedded, TLS {tls}" if tls else "embedded")
         elif choice == "container":
-            with PostgresContainer(image, driver=None) as container:
+            container = PostgresContainer(image, driver=None)
+            if in_memory():
+                container.with_tmpfs_mount("/var/lib/postgresql", str(MEMORY_BYTES))
+            with container:
                 yield portal.call(prepare, container.get_connection_url(), f"container {image}")
         else:
             yield portal.call(prepare, choice, "given URL")
