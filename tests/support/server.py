@@ -97,7 +97,7 @@ def running_server() -> Iterator[TestServer]:
         elif choice == "container":
             container = PostgresContainer(image, driver=None)
             if in_memory():
-                container.with_tmpfs_mount("/var/lib/postgresql", str(MEMORY_BYTES))
+                container.with_tmpfs_mount("/var/lib/postgresql", f"size={MEMORY_BYTES}")
             with container:
                 yield portal.call(prepare, container.get_connection_url(), f"container {image}")
         else:
