@@ -58,9 +58,11 @@ def _facts_in_place(
 
 
 def replay_facts(
-    instance: FlowInstance, facts: Iterable[tuple[FlowEventKind, datetime]], definition_hash: str
+    instance: FlowInstance, facts: Iterable[tuple[FlowEventKind, datetime | None]], definition_hash: str
 ) -> FlowInstance:
     """Give the state after the flow's next facts, each with its time: what `replay` is of events.
+
+    Of facts other than `StepStarted` and `StepFinished` no state shows the time, so that None will do for it.
 
     Raises:
         DefinitionMismatch, UnreplayableEvent: as `replay`.
@@ -97,7 +99,9 @@ def replay_facts(
     return replace(instance, version=version, steps=tuple(slots), completed=completed, input=flow_input)
 
 
-def _after_attempt(slot: StepSlot, kind: StepStarted | StepFinished | StepFailed, ts: datetime) -> StepSlot:
+def _after_attempt(
+    slot: StepSlot, kind: StepStarted | StepFinished | StepFailed, ts: datetime | None
+) -> StepSlot:
     match kind:
         case StepStarted():
             return replace(slot, status=StepStatus.RUNNING, attempts=slot.attempts + 1, started_at=ts)

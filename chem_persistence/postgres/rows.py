@@ -79,16 +79,18 @@ def flow_events(rows: Iterable[Row], flow_id: UUID, first: int) -> Iterator[Flow
 
 def flow_facts(
     rows: Iterable[Sequence[Any]], flow_id: UUID, first: int
-) -> Iterator[tuple[FlowEventKind, datetime]]:
-    """Map rows of (version, ts, event_type, payload) to what a replay needs of the events: each fact with its time.
+) -> Iterator[tuple[FlowEventKind, datetime | None]]:
+    """Map rows of (version, has_time, ts, event_type, payload) to what a replay needs of the events.
+
+    That is each fact, with its time if a state shows it; see `replay_facts`.
 
     Raises:
-        UnreadableEvent: a fact does not decode, or an event is missing.
+        UnreadableEvent: a fact does not decode, or an event is missing, or has no time.
     """
-    for version, (stored_version, ts, event_type, payload) in enumerate(rows, start=first):
+    for version, (stored_version, has_time, ts, event_type, payload) in enumerate(rows, start=first):
         if stored_version != version:
             raise UnreadableEvent(flow_id, version, _MISSING)
-        if ts is None:
+        if not has_time:
             raise UnreadableEvent(flow_id, version, _NO_TIME)
         yield decode_typed_kind(event_type, payload or b"", flow_id, version), ts
 

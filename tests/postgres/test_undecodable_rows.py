@@ -200,6 +200,36 @@ async def test_a_flow_with_an_unreadable_event_does_not_load(
     assert caught.value.version == 4
 
 
+@pytest.mark.parametrize("time", ["infinity", "10000-01-01"])
+@pytest.mark.parametrize("version", range(8))
+async def test_a_flow_with_a_time_that_no_datetime_can_hold_does_not_load(
+    store: EventStore, provider: PoolProvider, vandal: Vandal, version: int, time: str
+) -> None:
+    flow_id = await stored_flow(store)
+    await vandal.change(
+        "UPDATE event_log SET ts = $2::text::timestamptz WHERE flow_id = $1 AND version = $3",
+        flow_id,
+        time,
+        version,
+    )
+    with pytest.raises(UnreadableEvent, match="no time") as caught:
+        await PgFlowRepository(provider).load(flow_id, None, DEFINITION)
+    assert caught.value.version == version
+
+
+@pytest.mark.parametrize("event_type", ["stepsignal", "flowcompleted", "StepStarted", ""])
+async def test_a_flow_with_a_row_that_names_another_event_does_not_load(
+    store: EventStore, provider: PoolProvider, vandal: Vandal, event_type: str
+) -> None:
+    flow_id = await stored_flow(store)
+    await vandal.change(
+        "UPDATE event_log SET event_type = $2 WHERE flow_id = $1 AND version = 1", flow_id, event_type
+    )
+    with pytest.raises(UnreadableEvent, match="is stored as") as caught:
+        await PgFlowRepository(provider).load(flow_id, None, DEFINITION)
+    assert caught.value.version == 1
+
+
 async def test_other_flows_stay_readable(store: EventStore, vandal: Vandal) -> None:
     bad, good = await stored_flow(store), await stored_flow(store)
     await vandal.change("UPDATE event_log SET payload = '{}' WHERE flow_id = $1", bad)

@@ -30,8 +30,9 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
+from chem_persistence.domain.events import EVENT_KINDS
 from chem_persistence.domain.instance import initial_instance
-from chem_persistence.domain.replay import replay
+from chem_persistence.domain.replay import replay, replay_facts
 from tests.support.flows import DEFINITION, initialized
 
 FLOW_ID = UUID(int=42)
@@ -284,3 +285,25 @@ def test_seq_event_id_and_metadata_do_not_matter() -> None:
     other = [replace(event, seq=1, event_id=UUID(int=99), metadata={}) for event in history]
     begin = initial_instance(FLOW_ID, DEFINITION)
     assert replay(begin, other, DEFINITION) == replay(begin, history, DEFINITION)
+
+
+def test_of_no_facts_but_starts_and_successes_does_a_state_show_the_time() -> None:
+    begin, definition_hash = initial_instance(FLOW_ID, DEFINITION), DEFINITION.definition_hash
+    kinds: list[FlowEventKind] = [
+        initialized(),
+        STARTED,
+        FAILED,
+        retry(1),
+        STARTED,
+        REQUESTED,
+        PROVIDED,
+        StepSignal(0, "acquire", "s"),
+        PropertyPreferenceAssigned("logP", "cheapest", "c" * 64),
+        BranchCreated(UUID(int=2), FLOW_ID, FLOW_ID, "acquire"),
+        FINISHED,
+        FlowCompleted("e" * 64),
+    ]
+    assert {type(kind) for kind in kinds} == set(EVENT_KINDS.values())
+    timed = [(kind, minute(version)) for version, kind in enumerate(kinds)]
+    shown = [(kind, ts if isinstance(kind, StepStarted | StepFinished) else None) for kind, ts in timed]
+    assert replay_facts(begin, shown, definition_hash) == replay_facts(begin, timed, definition_hash)
