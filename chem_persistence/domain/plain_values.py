@@ -6,7 +6,7 @@ the price of a glance at every part, or in the bytes. Where a glance cannot deci
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from math import copysign
@@ -49,14 +49,9 @@ def find_floats(value: Any, depth: int, floats: list[float]) -> None:
                 raise NotPlain
         items = value.values()
     elif kind is list or kind is tuple:
+        if _is_looked_at_as_one(value, depth, floats):
+            return
         items = value
-        first = type(value[0]) if value else None
-        if first is float and {*map(type, value)} == _FLOATS:
-            floats += value
-            return
-        if first is list and depth < MAX_DEPTH and {*map(type, value)} == _LISTS:  # rows, looked at as one
-            find_floats([*chain.from_iterable(value)], depth + 1, floats)
-            return
     elif kind in _plain_structs:
         items = astuple(value)
     else:
@@ -75,6 +70,18 @@ def find_floats(value: Any, depth: int, floats: list[float]) -> None:
             if depth == MAX_DEPTH:
                 raise NotPlain
             find_floats(item, depth + 1, floats)
+
+
+def _is_looked_at_as_one(items: Sequence[Any], depth: int, floats: list[float]) -> bool:
+    """Look at a column of floats at once, and at the rows of a table as if they were one; say whether it is such a list."""
+    first = type(items[0]) if items else None
+    if first is float and {*map(type, items)} == _FLOATS:
+        floats += items
+        return True
+    if first is list and depth < MAX_DEPTH and {*map(type, items)} == _LISTS:
+        find_floats([*chain.from_iterable(items)], depth + 1, floats)
+        return True
+    return False
 
 
 def canonical_floats(encoded: bytes, floats: list[float]) -> bytes:

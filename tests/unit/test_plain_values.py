@@ -14,14 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chem_persistence import (
+    BranchCreated,
+    FlowCompleted,
     FlowEventKind,
+    FlowInitialized,
     InvalidPayload,
+    RetryScheduled,
     StepError,
     StepFailed,
     StepFinished,
     StepSignal,
+    StepStarted,
+    UnreadableEvent,
     canonical_json,
 )
+from chem_persistence.codec import decode_kind, encode_kind
 from chem_persistence.domain import canonical
 from chem_persistence.domain.canonical_writer import MAX_DEPTH, MAX_INTEGER, write_canonical
 from chem_persistence.domain.events import event_type
@@ -263,6 +270,105 @@ def test_both_ways_write_every_number_the_same(numbers: list[float]) -> None:
     assert_both_agree(numbers)
     for number in numbers:
         assert_both_agree([number, {"n": number}])
+
+
+COLUMNS = st.lists(st.floats() | FLOATS | st.sampled_from([0.5, 1.0, -2.0]), min_size=16, max_size=24)
+NEIGHBOURS = st.sampled_from(
+    [None, True, 7, 2**53, "1.0,", "e", 'a "quoted" 2.0]', "-0.0,", "\\", (1.0,), {"x": -3.0}]
+)
+
+
+def assert_columns_agree(column: list[float], neighbour: object) -> None:
+    rows = [column[at : at + 3] for at in range(0, len(column), 3)]
+    for value in (column, tuple(column), rows, [rows, rows], [rows, [], neighbour], [column, neighbour]):
+        assert_both_agree(value)
+        assert_both_agree({"column": value, "neighbour": neighbour})
+
+
+@DETERMINISTIC
+@given(COLUMNS, NEIGHBOURS)
+def test_both_ways_write_columns_and_tables_of_numbers_the_same(
+    column: list[float], neighbour: object
+) -> None:
+    assert_columns_agree(column, neighbour)
+
+
+@pytest.mark.slow
+@AT_LENGTH
+@given(COLUMNS, NEIGHBOURS)
+def test_at_length_both_ways_write_columns_and_tables_of_numbers_the_same(
+    column: list[float], neighbour: object
+) -> None:
+    assert_columns_agree(column, neighbour)
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, -0.0, 1e-6, 1e16, 1e21, -1e-7, 3.0, 0.0])
+@pytest.mark.parametrize("place", [0, 9, 29])
+def test_one_odd_number_among_many_is_seen(odd: float, place: int) -> None:
+    column = [0.25 * n + 0.1 for n in range(30)]
+    column[place] = odd
+    for neighbour in (None, True, "text", 'a "quoted" text'):
+        assert_columns_agree(column, neighbour)
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 2, MAX_DEPTH - 1, MAX_DEPTH])
+def test_tables_nest_no_deeper_than_other_lists(depth: int) -> None:
+    assert_both_agree(nested(depth, [[1.5, 2.0], [3.5]]))
+    assert_both_agree([nested(depth, [])] * 3)
+
+
+FIELDS = LEAVES | st.lists(LEAVES, max_size=3) | st.lists(TEXT, max_size=3).map(tuple)
+COUNTS = st.integers(0, MAX_INTEGER) | st.sampled_from(
+    [-1, MAX_INTEGER + 1, True, 1.0, Digit.ONE, Whole(1), None]
+)
+FACTS = st.one_of(
+    st.builds(StepStarted, COUNTS, TEXT | FIELDS),
+    st.builds(StepFinished, COUNTS, TEXT, st.lists(TEXT).map(tuple) | FIELDS, TEXT | FIELDS),
+    st.builds(StepFailed, COUNTS, TEXT, st.builds(StepError, TEXT, FIELDS, TEXT) | FIELDS, TEXT),
+    st.builds(FlowInitialized, TEXT, COUNTS, st.none() | TEXT | FIELDS),
+    st.builds(RetryScheduled, TEXT, COUNTS, TEXT | FIELDS),
+    st.builds(BranchCreated, st.uuids() | FIELDS, st.uuids(), st.uuids(), TEXT, st.none() | FIELDS),
+    st.builds(FlowCompleted, TEXT | FIELDS),
+)
+
+
+def carefully_encoded(kind: FlowEventKind) -> tuple[bytes, FlowEventKind]:
+    encoded = write_canonical(kind)
+    try:
+        return encoded, decode_kind(encoded, UUID(int=1), 0)
+    except UnreadableEvent as error:
+        raise InvalidPayload("$", f"{type(kind).__qualname__}: {error.reason}") from error
+
+
+def assert_event_is_encoded_as_carefully(kind: FlowEventKind) -> None:
+    assert outcome(encode_kind, kind) == outcome(carefully_encoded, kind)
+
+
+@DETERMINISTIC
+@given(FACTS)
+def test_an_event_that_is_taken_as_it_reads_is_what_the_careful_way_makes(kind: FlowEventKind) -> None:
+    assert_event_is_encoded_as_carefully(kind)
+
+
+@pytest.mark.slow
+@AT_LENGTH
+@given(FACTS)
+def test_at_length_an_event_that_is_taken_as_it_reads_is_what_the_careful_way_makes(
+    kind: FlowEventKind,
+) -> None:
+    assert_event_is_encoded_as_carefully(kind)
+
+
+@pytest.mark.parametrize("hostile", range(len(HOSTILE)))
+def test_no_class_passes_itself_off_as_text_or_as_a_count(hostile: int) -> None:
+    held: Any = HOSTILE[hostile]
+    for kind in (
+        StepStarted(held, "a"),
+        StepStarted(0, held),
+        FlowInitialized("a", 1, held),
+        FlowCompleted(held),
+    ):
+        assert_event_is_encoded_as_carefully(kind)
 
 
 @pytest.mark.parametrize(
