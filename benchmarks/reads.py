@@ -25,7 +25,7 @@ __all__ = ["FlowsOfTen", "Opening", "Replay", "RowFloor", "RowFloorOfTen", "writ
 SMALL_FLOWS = 1_000
 """So many flows of ten are read; there may be more."""
 
-_PAGE = 5_000
+_PAGE = 1_000
 _BATCH = 1_000
 _WRITERS = 128
 

@@ -1,7 +1,8 @@
--- Read one page of a flow, undecoded.
+-- Read one page of a flow, undecoded. The scalar subqueries and the second bound keep one plan, as those of the library's own
+-- pages do; without them a log without statistics is sorted at each page, and that would be no floor.
 -- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint rows at most
 SELECT seq, flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash
 FROM event_log
-WHERE flow_id = $1 AND version > $2
+WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
 ORDER BY version
-LIMIT $3
+LIMIT (SELECT $3::bigint)
