@@ -38,6 +38,8 @@ def _goals(report: Report) -> Iterator[str]:
     counts = {verdict: sum(line.verdict == verdict for line in lines) for verdict in ("met", "not met")}
     rest = len(lines) - sum(counts.values())
     yield f"{counts['met']} met, {counts['not met']} not met, {rest} not measured"
+    if counts["not met"]:
+        yield "Why, and what was tried: benchmarks/README.md, 'Where the time goes'"
 
 
 def _figures(report: Report) -> Iterator[str]:
