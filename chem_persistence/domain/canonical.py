@@ -95,9 +95,7 @@ def read_json(data: bytes) -> Any:
 def may_hold_lost_floats(data: bytes) -> bool:
     """Say whether JSON has so many digits in a row somewhere that `restore_floats` may have something to do."""
     zeros = data.translate(_DIGITS_AS_ZEROS)
-    return (
-        zeros.find(_LONG_NUMBER) >= 0
-    )  # `in` tries to read what it looks for as an integer first, and takes longer
+    return zeros.find(_LONG_NUMBER) >= 0  # `in` would first try to read it as an integer
 
 
 def restore_floats(value: Any) -> Any:

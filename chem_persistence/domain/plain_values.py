@@ -64,7 +64,7 @@ def find_floats(value: Any, depth: int, floats: list[float]) -> None:
             if not -MAX_INTEGER <= item <= MAX_INTEGER:
                 raise NotPlain
         elif kind is float:
-            if item.is_integer() or not (1e-5 <= item < 1e15 or -1e15 < item <= -1e-5):
+            if item.is_integer() or not (1e-5 <= item < 1e15 or -1e15 < item <= -1e-5):  # else all write it alike
                 floats.append(item)
         elif item is not None and kind is not bool and kind is not UUID:
             if depth == MAX_DEPTH:
