@@ -35,7 +35,7 @@ class NotPlain(Exception):
 
 
 def find_floats(value: Any, depth: int, floats: list[float]) -> None:
-    """Make sure that a container, `depth` deep, holds plain values only; add floats to `floats` that need a look.
+    """Make sure that a container, `depth` deep, holds plain values only; add floats to `floats` that may be written otherwise.
 
     Raises:
         NotPlain: something else, or nested too deep; a key that is not exactly a string (it may be there twice as JSON);
@@ -64,7 +64,7 @@ def find_floats(value: Any, depth: int, floats: list[float]) -> None:
             if not -MAX_INTEGER <= item <= MAX_INTEGER:
                 raise NotPlain
         elif kind is float:
-            if item.is_integer() or not (1e-5 <= item < 1e15 or -1e15 < item <= -1e-5):  # else all write it alike
+            if item.is_integer() or not (1e-5 <= item < 1e15 or -1e15 < item <= -1e-5):
                 floats.append(item)
         elif item is not None and kind is not bool and kind is not UUID:
             if depth == MAX_DEPTH:
