@@ -251,21 +251,26 @@ def test_an_event_out_of_its_place_is_refused(order: list[int]) -> None:
     assert caught.value.version == next(n for n, place in enumerate(order) if n != place)
 
 
+EVERY_KIND: list[FlowEventKind] = [
+    FlowInitialized(DEFINITION.definition_hash, 3, "a" * 64),
+    STARTED,
+    FAILED,
+    retry(1),
+    STARTED,
+    REQUESTED,
+    PROVIDED,
+    STARTED,
+    StepSignal(0, "acquire", "s"),
+    PropertyPreferenceAssigned("logP", "cheapest", "c" * 64),
+    BranchCreated(UUID(int=2), FLOW_ID, FLOW_ID, "acquire"),
+    FINISHED,
+    StepStarted(1, "compute"),
+    FlowCompleted("e" * 64),
+]
+
+
 def test_a_replay_that_goes_on_from_any_prefix_gives_the_same_as_one_of_all() -> None:
-    history = events(
-        FlowInitialized(DEFINITION.definition_hash, 3, "a" * 64),
-        STARTED,
-        FAILED,
-        retry(1),
-        STARTED,
-        REQUESTED,
-        PROVIDED,
-        STARTED,
-        StepSignal(0, "acquire", "s"),
-        FINISHED,
-        StepStarted(1, "compute"),
-        FlowCompleted("e" * 64),
-    )
+    history = events(*EVERY_KIND)
     begin = initial_instance(FLOW_ID, DEFINITION)
     whole = replay(begin, history, DEFINITION)
     for cut in range(len(history) + 1):
@@ -289,21 +294,7 @@ def test_seq_event_id_and_metadata_do_not_matter() -> None:
 
 def test_of_no_facts_but_starts_and_successes_does_a_state_show_the_time() -> None:
     begin, definition_hash = initial_instance(FLOW_ID, DEFINITION), DEFINITION.definition_hash
-    kinds: list[FlowEventKind] = [
-        initialized(),
-        STARTED,
-        FAILED,
-        retry(1),
-        STARTED,
-        REQUESTED,
-        PROVIDED,
-        StepSignal(0, "acquire", "s"),
-        PropertyPreferenceAssigned("logP", "cheapest", "c" * 64),
-        BranchCreated(UUID(int=2), FLOW_ID, FLOW_ID, "acquire"),
-        FINISHED,
-        FlowCompleted("e" * 64),
-    ]
-    assert {type(kind) for kind in kinds} == set(EVENT_KINDS.values())
-    timed = [(kind, minute(version)) for version, kind in enumerate(kinds)]
+    assert {type(kind) for kind in EVERY_KIND} == set(EVENT_KINDS.values())
+    timed = [(kind, minute(version)) for version, kind in enumerate(EVERY_KIND)]
     shown = [(kind, ts if isinstance(kind, StepStarted | StepFinished) else None) for kind, ts in timed]
     assert replay_facts(begin, shown, definition_hash) == replay_facts(begin, timed, definition_hash)
