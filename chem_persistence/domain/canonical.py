@@ -11,7 +11,13 @@ from typing import Any
 import msgspec
 
 from chem_persistence.domain.canonical_writer import MAX_INTEGER, write_canonical
-from chem_persistence.domain.plain_values import NotPlain, canonical_floats, check_text, find_floats
+from chem_persistence.domain.plain_values import (
+    BACKSLASH,
+    NotPlain,
+    canonical_floats,
+    check_text,
+    find_floats,
+)
 
 __all__ = [
     "canonical_json",
@@ -24,7 +30,6 @@ __all__ = [
 
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * len(str(MAX_INTEGER))
-_BACKSLASH = ord("\\")
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder().decode
@@ -44,7 +49,7 @@ def canonical_json(value: Any) -> bytes:
         encoded = _encode(value)
         floats: list[float] = []
         find_floats(value, 1, floats)
-        if not encoded.isascii() or _BACKSLASH in encoded:
+        if not encoded.isascii() or BACKSLASH in encoded:
             check_text(encoded)
         return canonical_floats(encoded, floats) if floats else encoded
     except (NotPlain, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
@@ -60,7 +65,7 @@ def written_plainly(value: Any, read: Callable[[bytes], Any]) -> tuple[bytes, An
     """
     try:
         encoded = _encode(value)
-        if encoded.isascii() and _BACKSLASH not in encoded:
+        if encoded.isascii() and BACKSLASH not in encoded:
             found = read(encoded)
             if found == value:
                 return encoded, found

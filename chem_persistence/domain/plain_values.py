@@ -19,10 +19,10 @@ from msgspec.structs import astuple
 
 from chem_persistence.domain.canonical_writer import MAX_DEPTH, MAX_INTEGER
 
-__all__ = ["NotPlain", "canonical_floats", "check_text", "find_floats"]
+__all__ = ["BACKSLASH", "NotPlain", "canonical_floats", "check_text", "find_floats"]
 
+BACKSLASH = ord("\\")
 _PRIVATE_USE, _SPECIALS = 0xEE, 0xEF  # with one of these begins the UTF-8 of U+E000 to U+FFFF, and no other
-_BACKSLASH = ord("\\")
 _FLOATS, _LISTS = {float}, {list}
 _FRACTION = re.compile(rb"\.0(?=[],}])")  # the end of a number, or text that looks like it
 _NEGATIVE_ZERO = re.compile(rb"-0\.0[],}]")
@@ -104,7 +104,7 @@ def canonical_floats(encoded: bytes, floats: list[float]) -> bytes:
 
 def _fractions_in_text(encoded: bytes) -> int | None:
     """Count the numbers that end in .0, outside of the strings; None if a look at each has to show whether all is well."""
-    if _BACKSLASH in encoded:  # before a quote, it may be
+    if BACKSLASH in encoded:  # before a quote, it may be
         return None
     outside = b"".join(encoded.split(b'"')[::2])
     if b"e" in outside or b"n" in outside or _NEGATIVE_ZERO.search(outside):  # an exponent, or null
