@@ -13,7 +13,7 @@ import pytest_asyncio
 from uuid_utils.compat import uuid7
 
 from chem_persistence import FlowEventKind, PgEventStore, PoolProvider, StepSignal, build_pool
-from chem_persistence.postgres.statements import READ_EVENT_PAGE, READ_FACT_PAGE
+from chem_persistence.postgres.statements import READ_EVENT_PAGE, READ_FACT_PAGE, READ_FLOW_EVENTS
 from tests.support.flows import initialized
 from tests.support.server import TestServer
 
@@ -70,10 +70,12 @@ def kinds(length: int) -> list[FlowEventKind]:
     return [initialized(), *(StepSignal(0, "acquire", "progress", {}) for _ in range(length - 1))]
 
 
-both_pages = pytest.mark.parametrize("page", [READ_EVENT_PAGE, READ_FACT_PAGE], ids=["events", "facts"])
+every_page = pytest.mark.parametrize(
+    "page", [READ_EVENT_PAGE, READ_FACT_PAGE, READ_FLOW_EVENTS], ids=["events", "facts", "rows"]
+)
 
 
-@both_pages
+@every_page
 async def test_the_plan_for_a_last_event_is_kept(pool: Pool, log: Log, page: str) -> None:
     for _ in range(CALLS):
         assert len(await pool.fetch(page, log.flow_ids[0], log.lengths[0] - 2, 1)) == 1
@@ -81,7 +83,7 @@ async def test_the_plan_for_a_last_event_is_kept(pool: Pool, log: Log, page: str
     assert dict(count) == {"generic_plans": CALLS - CUSTOM_AT_FIRST, "custom_plans": CUSTOM_AT_FIRST}
 
 
-@both_pages
+@every_page
 async def test_the_kept_plan_walks_the_flow_in_order(pool: Pool, log: Log, page: str) -> None:
     async with pool.acquire() as connection:
         await connection.execute("SET plan_cache_mode = force_generic_plan")
