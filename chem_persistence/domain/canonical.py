@@ -14,9 +14,9 @@ from chem_persistence.domain.canonical_writer import MAX_INTEGER, write_canonica
 from chem_persistence.domain.plain_values import (
     BACKSLASH,
     NotPlain,
-    canonical_floats,
     check_text,
-    find_floats,
+    count_fractions,
+    without_fractions,
 )
 
 __all__ = [
@@ -47,11 +47,10 @@ def canonical_json(value: Any) -> bytes:
     """
     try:
         encoded = _encode(value)
-        floats: list[float] = []
-        find_floats(value, 1, floats)
+        fractions = count_fractions(value)
         if not encoded.isascii() or BACKSLASH in encoded:
             check_text(encoded)
-        return canonical_floats(encoded, floats) if floats else encoded
+        return without_fractions(encoded, fractions) if fractions else encoded
     except (NotPlain, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
         pass  # what is wrong is said by name, with its place
     return write_canonical(value)

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -53,8 +54,8 @@ def _write(value: Any, parts: list[str], depth: int) -> None:
             parts.append(_string(value))
         case None | True | False:
             parts.append({None: "null", True: "true", False: "false"}[value])
-        case int() if type(value) is int:
-            parts.append(_integer(value))
+        case int() if type(value) is int or isinstance(value, Enum):
+            parts.append(_integer(int.__int__(value)))  # what an enum holds, as msgspec has it
         case float() if type(value) is float:
             parts.append(_number(value))
         case dict():

@@ -8,38 +8,56 @@ the price of a glance at every part, or in the bytes. Where a glance cannot deci
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from math import copysign
 from types import MemberDescriptorType
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta, convert
 from msgspec.structs import astuple
 
 from chem_persistence.domain.canonical_writer import MAX_DEPTH, MAX_INTEGER
 
-__all__ = ["BACKSLASH", "NotPlain", "canonical_floats", "check_text", "find_floats"]
+__all__ = ["BACKSLASH", "NotPlain", "check_text", "count_fractions", "without_fractions"]
 
 BACKSLASH = ord("\\")
 _PRIVATE_USE, _SPECIALS = 0xEE, 0xEF  # with one of these begins the UTF-8 of U+E000 to U+FFFF, and no other
-_FLOATS, _LISTS = {float}, {list}
+_MIN_INTEGER = -MAX_INTEGER
 _FRACTION = re.compile(rb"\.0(?=[],}])")  # the end of a number, or text that looks like it
+_SMALL = re.compile(rb"e-6[],}]")  # msgspec's 1e-6 is 0.000001
 _NEGATIVE_ZERO = re.compile(rb"-0\.0[],}]")
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_TEXTS, _SCALARS, _ROWS = {str}, {float, int, str, bool, type(None)}, {list, tuple}
 _MANY = 16
-"""So many floats are rather looked for in the text."""
+"""So many items are rather looked at in C, and their fractions counted in the text."""
+
+_UNCOUNTED = 2**62  # more than there can be, with whatever is added
 
 
 class NotPlain(Exception):
     """The careful writer has to look at the value."""
 
 
-def find_floats(value: Any, depth: int, floats: list[float]) -> None:
-    """Make sure that a container, `depth` deep, holds plain values only; add floats to `floats` that may be written otherwise.
+_Scalar = (
+    None
+    | bool
+    | Annotated[int, Meta(ge=_MIN_INTEGER, le=MAX_INTEGER)]
+    | Annotated[float, Meta(gt=-1e15, lt=1e15)]
+    | str
+)
+
+
+class _Table(msgspec.Struct, array_like=True, gc=False):
+    rows: list[_Scalar | list[_Scalar]]
+
+
+def count_fractions(value: Any, depth: int = 1) -> int:
+    """Make sure that a container, `depth` deep, holds plain values only; count the floats that msgspec writes with .0 at the end.
 
     Raises:
         NotPlain: something else, or nested too deep; a key that is not exactly a string (it may be there twice as JSON);
-            an integer too large.
+            an integer too large; a float that both write with an exponent, or -0.0.
     """
     kind = type(value)
     items: Iterable[Any]
@@ -48,68 +66,44 @@ def find_floats(value: Any, depth: int, floats: list[float]) -> None:
             if type(key) is not str:
                 raise NotPlain
         items = value.values()
-    elif kind is list or kind is tuple:
-        if _is_looked_at_as_one(value, depth, floats):
-            return
+    elif kind is tuple or kind is list:
+        if len(value) >= _MANY and (fractions := _fractions_of_table(value, depth)) is not None:
+            return fractions
         items = value
     elif kind in _plain_structs:
         items = astuple(value)
     else:
         items = _parts_of_another(value)
+    fractions = 0
     for item in items:
         kind = type(item)
         if kind is str:
             continue
         if kind is int:
-            if not -MAX_INTEGER <= item <= MAX_INTEGER:
+            if not _MIN_INTEGER <= item <= MAX_INTEGER:
                 raise NotPlain
         elif kind is float:
-            if item.is_integer() or not (1e-5 <= item < 1e15 or -1e15 < item <= -1e-5):
-                floats.append(item)
+            if not (1e-10 <= item * item < 1e30 and item % 1.0):
+                fractions += _is_fraction(item)
         elif item is not None and kind is not bool and kind is not UUID:
             if depth == MAX_DEPTH:
                 raise NotPlain
-            find_floats(item, depth + 1, floats)
+            fractions += count_fractions(item, depth + 1)
+    return fractions
 
 
-def _is_looked_at_as_one(items: Sequence[Any], depth: int, floats: list[float]) -> bool:
-    """Look at a column of floats at once, and at the rows of a table as if they were one; say whether it is such a list."""
-    first = type(items[0]) if items else None
-    if first is float and {*map(type, items)} == _FLOATS:
-        floats += items
-        return True
-    if first is list and depth < MAX_DEPTH and {*map(type, items)} == _LISTS:
-        find_floats([*chain.from_iterable(items)], depth + 1, floats)
-        return True
-    return False
-
-
-def canonical_floats(encoded: bytes, floats: list[float]) -> bytes:
-    """Write the floats of what msgspec encoded as ECMAScript does: 1.0 as 1.
-
-    Raises:
-        NotPlain: one is NaN or infinite (msgspec writes null) or -0.0, or one of both writes it with an exponent; or there
-            is text that looks like 1.0.
-    """
-    fractions = _fractions_in_text(encoded) if len(floats) >= _MANY else None
-    if fractions is None:
-        fractions = sum(map(_is_fraction, floats))
-    if fractions == 0:
-        return encoded
-    shorter, count = _FRACTION.subn(b"", encoded)
-    if count != fractions:
-        raise NotPlain
-    return shorter
-
-
-def _fractions_in_text(encoded: bytes) -> int | None:
-    """Count the numbers that end in .0, outside of the strings; None if a look at each has to show whether all is well."""
-    if BACKSLASH in encoded:  # before a quote, it may be
+def _fractions_of_table(items: Sequence[Any], depth: int) -> int | None:
+    """Look at a column of numbers, texts and the like, or a table of such rows; None if that is not what it is."""
+    kinds = {*map(type, items)}
+    if kinds == _TEXTS:
+        return 0
+    if not (kinds <= _SCALARS or (kinds <= _ROWS and depth < MAX_DEPTH)):
         return None
-    outside = b"".join(encoded.split(b'"')[::2])
-    if b"e" in outside or b"n" in outside or _NEGATIVE_ZERO.search(outside):  # an exponent, or null
+    try:
+        convert((items,), _Table)
+    except msgspec.ValidationError:
         return None
-    return len(_FRACTION.findall(outside))
+    return _UNCOUNTED
 
 
 def _is_fraction(item: float) -> bool:
@@ -118,6 +112,30 @@ def _is_fraction(item: float) -> bool:
     if item or copysign(1, item) < 0:
         raise NotPlain
     return True
+
+
+def without_fractions(encoded: bytes, fractions: int) -> bytes:
+    """Write what msgspec encoded as ECMAScript does, 1.0 as 1, where so many numbers, or an unknown number of them, end in .0.
+
+    Raises:
+        NotPlain: there is text that looks like such a number; or, uncounted, one that is to be written otherwise than msgspec does.
+    """
+    if fractions >= _UNCOUNTED:
+        if _FRACTION.search(encoded) is None and _SMALL.search(encoded) is None:
+            return encoded
+        fractions = _fractions_in_text(encoded)
+    shorter, count = _FRACTION.subn(b"", encoded)
+    if count != fractions:
+        raise NotPlain
+    return shorter
+
+
+def _fractions_in_text(encoded: bytes) -> int:
+    quoted = BACKSLASH in encoded  # before a quote, it may be
+    outside = _TEXT.sub(b"", encoded) if quoted else b"".join(encoded.split(b'"')[::2])
+    if _SMALL.search(outside) or _NEGATIVE_ZERO.search(outside):
+        raise NotPlain
+    return len(_FRACTION.findall(outside))
 
 
 def check_text(encoded: bytes) -> None:

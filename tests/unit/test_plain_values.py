@@ -121,6 +121,15 @@ class Digit(enum.IntEnum):
     ONE = 1
 
 
+class TwoFacedDigit(enum.IntEnum):
+    ONE = 1
+
+    def __new__(cls, number: int) -> Self:
+        member = int.__new__(cls, number)
+        member._value_ = number + 5
+        return member
+
+
 class Tagged(msgspec.Struct, tag="tagged", tag_field="a kind", rename="camel"):
     first_held: Any
     z: Any = None
@@ -186,6 +195,7 @@ HOSTILE = [
     Letter.A,
     TwoFaced.A,
     Digit.ONE,
+    TwoFacedDigit.ONE,
     *(kind(held) for kind in STRUCTS for held in (1, 1.0, "x", math.nan, int("1000000"), msgspec.UNSET)),
     Optional(),
     Nothing(),
@@ -255,6 +265,19 @@ def test_both_ways_take_what_a_class_shows_for_what_it_holds_or_neither_does() -
         assert_both_agree(value)
         assert_both_agree([1.0, {"a": value}])
         assert_both_agree(Holder((value,)))
+
+
+def test_both_ways_take_what_a_class_shows_for_what_it_holds_in_long_lists_too() -> None:
+    for value in HOSTILE:
+        for long in (
+            [value] * 20,
+            [0.5] * 20 + [value],
+            [[0.5, value]] * 20,
+            [[0.5]] * 20 + [value],
+            [[[value]]] * 20,
+        ):
+            assert_both_agree(long)
+            assert_both_agree({"a": tuple(long), "b": 1.0})
 
 
 @pytest.mark.slow
@@ -416,6 +439,11 @@ def test_every_event_goes_the_quick_way(kind: FlowEventKind) -> None:
             "\U0001f600": 1,
         },
         {"trace": 'line\n\t"quoted" \x7f', "empty": [{}, [], ()]},
+        {
+            "smiles": 'C/C=C\\C "1.0" \\',
+            "xyz": [(n / 7, 0.0, -2.0) for n in range(20)],
+            "column": [*range(30), None, True],
+        },
         [[[1.5, 2.0], [3.0]], "a.0", "version 1.0"],
     ],
 )
