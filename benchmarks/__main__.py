@@ -1,6 +1,6 @@
 """Measure the library against its floors and its peers, and print every goal with its measured value.
 
-python -m benchmarks [--quick] [--only append peers reads growth imports] [--rounds N] [--results DIRECTORY]
+python -m benchmarks [--quick] [--only append peers reads growth imports canonical] [--rounds N] [--results DIRECTORY]
 """
 
 import argparse
@@ -66,7 +66,9 @@ async def _measured(run: Run) -> Report:
 def _plan(arguments: argparse.Namespace) -> Plan:
     plan = msgspec.structs.replace(QUICK if arguments.quick else FULL, parts=arguments.only)
     if arguments.rounds is not None:
-        rounds = dict.fromkeys(("rounds", "growth_rounds", "read_rounds", "import_rounds"), arguments.rounds)
+        rounds = dict.fromkeys(
+            ("rounds", "growth_rounds", "read_rounds", "import_rounds", "encoding_rounds"), arguments.rounds
+        )
         plan = msgspec.structs.replace(plan, **rounds)
     if arguments.seconds is not None:
         plan = msgspec.structs.replace(plan, seconds=arguments.seconds, growth_seconds=arguments.seconds)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from benchmarks.canonical import PAYLOADS
 from benchmarks.competitors import GROWTH_SIZES, PEERS
 from benchmarks.report import P50, RATE, Report
 from benchmarks.spread import Spread
@@ -20,6 +21,7 @@ def judge(report: Report) -> list[Line]:
         _opening(report),
         *_growth(report),
         *_imports(report),
+        *_encodings(report),
     ]
 
 
@@ -117,6 +119,19 @@ def _imports(report: Report) -> Iterator[Line]:
         whole, beyond = report.imports.whole.scaled(1000), report.imports.beyond.scaled(1000)
     yield at_most("import chem_persistence", 150, "ms", whole)
     yield at_most("import chem_persistence, beyond asyncpg and msgspec", 40, "ms", beyond)
+
+
+def _encodings(report: Report) -> Iterator[Line]:
+    for payload in PAYLOADS:
+        times = report.encodings.get(payload)
+        note = f"{_microseconds(times.ours)} us for {_microseconds(times.msgspec)}" if times else ""
+        yield at_most(
+            f"canonical JSON, {payload}", 3, "x msgspec's sorted", times.ratio if times else None, note
+        )
+
+
+def _microseconds(seconds: Spread) -> str:
+    return f"{seconds.median * 1e6:.2g}"
 
 
 def _missing(report: Report, competitor: str) -> str:

@@ -10,7 +10,7 @@ from benchmarks.rounds import Task
 
 __all__ = ["FULL", "PARTS", "QUICK", "Plan", "appending", "growing", "reading"]
 
-PARTS = ("append", "peers", "reads", "growth", "imports")
+PARTS = ("append", "peers", "reads", "growth", "imports", "canonical")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +28,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     read_rounds: int = 5
     small_flows: int = 10_000
     import_rounds: int = 15
+    encoding_rounds: int = 15
 
 
 FULL = Plan()
@@ -44,6 +45,7 @@ QUICK = Plan(
     read_rounds=2,
     small_flows=1_000,
     import_rounds=5,
+    encoding_rounds=5,
 )
 
 

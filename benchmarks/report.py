@@ -5,6 +5,7 @@ from operator import attrgetter
 
 import msgspec
 
+from benchmarks.canonical import EncodingTimes
 from benchmarks.imports import ImportTimes
 from benchmarks.load import Slice
 from benchmarks.spread import Spread, spread
@@ -27,6 +28,7 @@ class Report(msgspec.Struct, kw_only=True):
     written: Mapping[str, float] = {}
     grown_seconds: dict[str, float] = {}
     imports: ImportTimes | None = None
+    encodings: dict[str, EncodingTimes] = {}
     minutes: float = 0.0
 
     def spread_of(self, key: str, figure: Figure) -> Spread | None:

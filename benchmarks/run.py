@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks.arena import compete
+from benchmarks.canonical import time_encodings
 from benchmarks.competitors import COMPETITORS, GROWTH_SIZES
 from benchmarks.facts import gather_facts
 from benchmarks.grown import grow
@@ -34,6 +35,9 @@ class Run:
         if "imports" in plan.parts:
             self._say("imports")
             report.imports = time_imports(plan.import_rounds)
+        if "canonical" in plan.parts:
+            self._say("canonical JSON")
+            report.encodings = time_encodings(plan.encoding_rounds)
         async with running_server(self._directory / "server") as server:
             report.facts = await gather_facts(server, self._directory)
             await self._compete(server, appending(plan, server.pid), plan.rounds)
