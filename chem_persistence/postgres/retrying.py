@@ -1,7 +1,7 @@
 """Retries of what passes by itself: at most three, after 15, 30 and 45 ms.
 
-Only calls that recognise their own first attempt may be retried: reads, and appends, whose version and event
-ids are fixed before the first attempt.
+Only calls that may be done again are retried: reads, what brings something up to date, and appends, whose versions
+and event ids are fixed before the first attempt. What succeeds at once, as nearly all does, pays nothing for it.
 """
 
 import logging
@@ -25,14 +25,14 @@ _logger = logging.getLogger("chem_persistence.retries")
 
 
 class _Call(Generic[Result]):
-    """A call, how often it was tried again, and what failed last."""
+    """A call whose first attempt failed, how often it was tried again, and what failed last."""
 
     __slots__ = ("failed", "make", "retries")
 
-    def __init__(self, make: Callable[[], Awaitable[Result]]) -> None:
+    def __init__(self, make: Callable[[], Awaitable[Result]], failed: Exception) -> None:
         self.make = make
         self.retries = 0
-        self.failed: Exception | None = None
+        self.failed = failed
 
 
 def _announce(details: Any) -> None:
@@ -69,9 +69,9 @@ def _give_up(details: Any) -> None:
     on_giveup=_give_up,
     logger=None,
 )
-async def _attempt(call: _Call[Result]) -> Result:
-    if call.failed is None:
-        return await call.make()
+async def _retry(call: _Call[Result]) -> Result:
+    if call.retries == 0:
+        raise call.failed
     return await watched_retry(call.make(), call.retries, call.failed)
 
 
@@ -83,4 +83,10 @@ async def with_retries(call: Callable[[], Awaitable[Result]]) -> Result:
         StoreError: the database refused in a way that does not pass; the driver's error is the cause.
     """
     with library_errors():
-        return await _attempt(_Call(call))
+        try:
+            return await call()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            failed = error
+        return await _retry(_Call(call, failed))
