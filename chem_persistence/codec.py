@@ -199,16 +199,16 @@ def decode_artifact(stored: StoredArtifact) -> Artifact:
     return artifact
 
 
-def decode_description(stored: StoredArtifact) -> None:
-    """Decode what describes a stored artifact, without its body.
+def decode_description(artifact_hash: str, metadata: bytes) -> Mapping[str, Any]:
+    """Decode the metadata of a stored artifact, without its body.
 
     Raises:
-        ArtifactCorrupt: the metadata is no JSON object.
+        ArtifactCorrupt: they are no JSON object.
     """
     try:
-        _decode_object(stored.metadata)
+        return _decode_object(metadata)
     except (ValueError, OverflowError, RecursionError) as error:
-        raise ArtifactCorrupt(stored.hash, str(error)) from error
+        raise ArtifactCorrupt(artifact_hash, f"metadata: {error}") from error
 
 
 def check_readable_whole(stored: StoredArtifact, limit: int) -> None:

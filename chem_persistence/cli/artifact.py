@@ -1,5 +1,6 @@
 """The commands `artifact get`: what a step produced, byte for byte."""
 
+import json
 import os
 import sys
 import tempfile
@@ -85,7 +86,7 @@ async def _write(chunks: AsyncIterator[bytes], described: ArtifactDescription) -
         payload = b"".join([chunk async for chunk in chunks])
         text = msgspec.json.format(payload, indent=2).decode()
         sys.stdout.write(
-            "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text) + "\n"
+            "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n"
         )
         return
     async for chunk in chunks:

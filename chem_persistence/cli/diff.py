@@ -7,11 +7,12 @@ from uuid import UUID
 import msgspec
 import typer
 
+from chem_persistence.cli.escaping import shown
 from chem_persistence.cli.named_flow import find_flow
 from chem_persistence.cli.observed_steps import replay_observed
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.place import Place, open_database
-from chem_persistence.cli.printing import column, print_json, print_line, print_table, shown
+from chem_persistence.cli.printing import column, print_json, print_line, print_table
 from chem_persistence.cli.replay import state_of
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.domain.events import FlowCompleted, FlowEvent

@@ -4,17 +4,10 @@ from typing import Annotated
 
 import typer
 
+from chem_persistence.cli.escaping import shown
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.place import Place, commands_about, server_url
-from chem_persistence.cli.printing import (
-    Cell,
-    column,
-    print_json,
-    print_line,
-    print_table,
-    shown,
-    shown_state,
-)
+from chem_persistence.cli.printing import Cell, column, print_json, print_line, print_table, shown_state
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.postgres.doctor.examination import examine
 from chem_persistence.postgres.doctor.result import CheckResult, Severity

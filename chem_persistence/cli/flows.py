@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from chem_persistence.cli.escaping import shown
 from chem_persistence.cli.named_flow import find_flow
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.place import Place, open_database
@@ -16,7 +17,6 @@ from chem_persistence.cli.printing import (
     print_json,
     print_line,
     print_table,
-    shown,
     shown_ago,
     shown_state,
     shown_time,

@@ -1,8 +1,9 @@
 """The command `migrate`."""
 
+from chem_persistence.cli.escaping import shown
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.place import Place, server_url
-from chem_persistence.cli.printing import print_json, print_line, shown
+from chem_persistence.cli.printing import print_json, print_line
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.errors import MigrationError
 from chem_persistence.postgres.migrations import Migration, known_migrations, pending_migrations

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from chem_persistence.cli.escaping import shown
+
 __all__ = [
     "Cell",
     "bar",
@@ -20,7 +22,6 @@ __all__ = [
     "print_json",
     "print_line",
     "print_table",
-    "shown",
     "shown_ago",
     "shown_bytes",
     "shown_state",
@@ -49,11 +50,6 @@ _STATE_STYLES = {
     "awaiting_user_input": "cyan",
     "note": "cyan",
 }
-
-
-def shown(text: object) -> str:
-    """Show a text so that it cannot write on the terminal what it likes: control and format characters are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def shown_time(moment: datetime | None) -> str:

@@ -5,19 +5,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from chem_persistence.cli.escaping import shown
 from chem_persistence.cli.named_flow import find_flow
 from chem_persistence.cli.observed_steps import UNNAMED, ObservedFlow, replay_observed
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, FlowName, Schema
 from chem_persistence.cli.place import Place, open_database
-from chem_persistence.cli.printing import (
-    column,
-    print_json,
-    print_line,
-    print_table,
-    shown,
-    shown_state,
-    shown_time,
-)
+from chem_persistence.cli.printing import column, print_json, print_line, print_table, shown_state, shown_time
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.postgres.event_store import PgEventStore

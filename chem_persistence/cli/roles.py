@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from chem_persistence.cli.escaping import shown
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.place import Place, server_url
 from chem_persistence.cli.printing import print_json, print_line
@@ -41,13 +42,8 @@ async def _roles(place: Place, names: dict[str, str], *, as_json: bool) -> int:
     if as_json:
         print_json({"schema": place.schema, **names})
         return ExitCode.WELL
-    print_line(f"owner        {_shown(names['owner'])}: owns schema {_shown(place.schema)}, and migrates it")
-    print_line(f"application  {_shown(names['application'])}: reads and appends")
-    print_line(f"reader       {_shown(names['reader'])}: reads")
+    print_line(f"owner        {shown(names['owner'])}: owns schema {shown(place.schema)}, and migrates it")
+    print_line(f"application  {shown(names['application'])}: reads and appends")
+    print_line(f"reader       {shown(names['reader'])}: reads")
     print_line("Nobody can log in as these: grant them to roles that can.")
     return ExitCode.WELL
-
-
-def _shown(name: str) -> str:
-    """Show a name so that it cannot write on the terminal what it likes."""
-    return name if name.isidentifier() else repr(name)

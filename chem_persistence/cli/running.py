@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TextIO
 import anyio
 import typer
 
+from chem_persistence.cli.escaping import shown
 from chem_persistence.errors import (
     ArtifactCorrupt,
     ArtifactNotFound,
@@ -120,7 +121,7 @@ def say_error(error: Exception | str) -> None:
     """Say it in one line on standard error, in which nothing can write on the terminal what it likes."""
     text = " ".join(_text(error).split())
     with suppress(OSError):
-        typer.echo(f"error: {''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)}", err=True)
+        typer.echo(f"error: {shown(text)}", err=True)
 
 
 def _text(error: Exception | str) -> str:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from rich.text import Text
 
+from chem_persistence.cli.escaping import shown
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.place import Place, commands_about, open_database
 from chem_persistence.cli.printing import (
@@ -12,7 +13,6 @@ from chem_persistence.cli.printing import (
     print_json,
     print_line,
     print_table,
-    shown,
     shown_bytes,
     shown_time,
 )

@@ -1,5 +1,6 @@
 """The command `status`."""
 
+from chem_persistence.cli.escaping import shown
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.place import Place, commands_about, server_url
 from chem_persistence.cli.printing import (
@@ -8,7 +9,6 @@ from chem_persistence.cli.printing import (
     print_json,
     print_line,
     print_table,
-    shown,
     shown_bytes,
     shown_time,
 )

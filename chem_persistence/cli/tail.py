@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from chem_persistence.cli.escaping import shown
 from chem_persistence.cli.named_flow import find_flow
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.place import Place, open_database
-from chem_persistence.cli.printing import print_json, print_line, shown, shown_time
+from chem_persistence.cli.printing import print_json, print_line, shown_time
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.cli.said import said
 from chem_persistence.domain.events import FlowEvent

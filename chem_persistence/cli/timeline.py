@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from rich.text import Text
 
+from chem_persistence.cli.escaping import shown
 from chem_persistence.cli.flow_story import FlowStory
 from chem_persistence.cli.flows import shown_progress
 from chem_persistence.cli.printing import (
@@ -14,7 +15,6 @@ from chem_persistence.cli.printing import (
     output_width,
     print_line,
     print_table,
-    shown,
     shown_bytes,
     shown_time,
 )

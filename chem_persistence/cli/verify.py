@@ -12,10 +12,11 @@ import msgspec
 import typer
 
 from chem_persistence.anchors import read_anchors, writing_anchors
+from chem_persistence.cli.escaping import shown
 from chem_persistence.cli.named_flow import find_flow, whole_flow_id
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.place import Place, open_database
-from chem_persistence.cli.printing import print_json, print_line, shown
+from chem_persistence.cli.printing import print_json, print_line
 from chem_persistence.cli.progress import Work
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.errors import InvalidArgument

@@ -6,6 +6,7 @@ what an attribute may hold is checked where a browser would act on it. A templat
 accepts any attribute (`onclick`, `href="javascript:"`), and is seen by no type checker.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -49,7 +50,7 @@ Value: TypeAlias = str | int | float | bool
 
 def visible(text: str) -> str:
     r"""Show what would not be seen, or would reorder what is (Unicode TR 36, 2.1), as JSON does: `\u202e`."""
-    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return _UNSEEN.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def element(name: str, attributes: Mapping[str, Value] | None = None, *children: Child) -> Html:

@@ -74,7 +74,7 @@ async def _read_chunks(provider: ConnectionProvider, stored: StoredArtifact) -> 
         raise ArtifactCorrupt(stored.hash, "has chunks, but no size")
     if stored.payload is not None or stored.content is not None:
         raise ArtifactCorrupt(stored.hash, "has a body beside its chunks")
-    decode_description(stored)
+    decode_description(stored.hash, stored.metadata)
     check, number, full = ContentCheck(stored.hash, stored.content_size), 0, True
     while full:
         page = await _read_page(provider, stored.upload_id, number)

@@ -7,7 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound
+from chem_persistence.codec import decode_description
+from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.ports import ConnectionProvider
 from chem_persistence.postgres.rows import Row
 from chem_persistence.postgres.session import call
@@ -77,8 +78,5 @@ async def describe_artifacts(
 
 
 def _description(row: Row) -> ArtifactDescription:
-    try:
-        metadata = msgspec.json.decode(row["metadata"] or b"")
-    except msgspec.DecodeError as error:
-        raise ArtifactCorrupt(row["hash"], f"its metadata are no JSON: {error}") from error
+    metadata = decode_description(row["hash"], row["metadata"] or b"")
     return ArtifactDescription(**dict(row) | {"metadata": metadata})
