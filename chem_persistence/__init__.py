@@ -178,6 +178,5 @@ __all__ = [
     "flow_page",
 ]
 
-logging.getLogger(__name__).addHandler(
-    logging.NullHandler()
-)  # the program that imports decides what is shown
+# the program that imports decides what is shown
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -46,6 +46,7 @@ for _panel, _commands in _COMMANDS.items():
         app.command(rich_help_panel=_panel, help=paragraphs(_command))(_command)
 app.add_typer(artifact, name="artifact", rich_help_panel=LOOK)
 
+# typer brings a click of its own in some versions, and click in others: this is the UsageError of either
 _WrongUse: type[Exception] = typer.BadParameter.__mro__[1]
 
 

@@ -112,9 +112,8 @@ async def _write_file(path: Path, chunks: AsyncIterator[bytes], described: Artif
     try:
         handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise OSError(
-            error.errno, error.strerror, str(path)
-        ) from error  # a person knows the file by this name
+        # a person knows the file by this name
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with os.fdopen(handle, "wb") as file:
             size = await _pour(chunks, file, described)

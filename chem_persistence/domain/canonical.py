@@ -43,7 +43,7 @@ def canonical_json(value: Any) -> bytes:
 
     Raises:
         InvalidPayload: NaN, infinities, integers beyond +-(2^53 - 1), lone surrogates, U+0000, a key twice or
-            not a string, naive datetimes, nesting deeper than `MAX_DEPTH`, or a type that JSON does not have.
+            not a string, naive datetimes, nesting deeper than 128, or a type that JSON does not have.
     """
     try:
         encoded = _encode(value)

@@ -10,7 +10,12 @@ from msgspec.structs import replace
 
 from chem_persistence.append_request import AppendRequest
 from chem_persistence.appender import Appender, refuse_streamed
-from chem_persistence.argument_checks import check_flow_id, check_not_negative, check_poll_interval
+from chem_persistence.argument_checks import (
+    check_countable,
+    check_flow_id,
+    check_not_negative,
+    check_poll_interval,
+)
 from chem_persistence.clock import SystemClock
 from chem_persistence.codec import StoredArtifact, check_readable_whole, decode_artifact, decode_event
 from chem_persistence.domain.artifacts import Artifact
@@ -90,22 +95,22 @@ class InMemoryEventStore(Appender[Artifact]):
 
     async def read_feed(self, *, after_seq: int = 0, limit: int = 1_000) -> builtins.list[FlowEvent]:
         """Read the next events of the whole log; see `EventFeed.read_feed`."""
-        check_not_negative(after_seq=after_seq, limit=limit)
+        check_countable(after_seq=after_seq, limit=limit)
         return [decode_event(event) for event in self._log.feed(after_seq, limit)]
 
     def follow(self, *, after_seq: int = 0, poll_interval: float = 0.25) -> AsyncIterator[FlowEvent]:
         """Read the events of the whole log one after another, and wait for more; see `EventFeed.follow`."""
-        check_not_negative(after_seq=after_seq)
+        check_countable(after_seq=after_seq)
         check_poll_interval(poll_interval)
         return self._follow(after_seq, poll_interval)
 
     async def _follow(self, after_seq: int, poll_interval: float) -> AsyncIterator[FlowEvent]:
         while True:
-            for event in await self.read_feed(after_seq=after_seq, limit=1):
+            events = await self.read_feed(after_seq=after_seq, limit=1)
+            for event in events:
                 after_seq = event.seq
                 yield event
-                break
-            else:
+            if not events:
                 await asyncio.sleep(poll_interval)
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:

@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence.domain.events import StepError
+from chem_persistence.domain.flow_summary import FlowState
 
 __all__ = [
     "ArtifactView",
@@ -14,7 +15,6 @@ __all__ = [
     "AttemptView",
     "Attribution",
     "EventView",
-    "FlowState",
     "FlowView",
     "ImagePreview",
     "Ink",
@@ -24,15 +24,6 @@ __all__ = [
     "StepView",
     "TextPreview",
 ]
-
-
-class FlowState(StrEnum):
-    """Where a flow stands; one whose process died is running, because the next process goes on with it."""
-
-    RUNNING = "running"
-    AWAITING_USER_INPUT = "awaiting user input"
-    FAILED = "failed"
-    COMPLETED = "completed"
 
 
 class AttemptOutcome(StrEnum):

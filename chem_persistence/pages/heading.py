@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 
-from chem_persistence.pages.flow_view import AttemptOutcome, AttemptView, FlowState, FlowView, StepView
+from chem_persistence.domain.flow_summary import FlowState
+from chem_persistence.pages.flow_view import AttemptOutcome, AttemptView, FlowView, StepView
 from chem_persistence.pages.markup import Child, Html, element
 from chem_persistence.pages.section import facts
-from chem_persistence.pages.wording import duration, iso, moment, short
+from chem_persistence.pages.wording import duration, in_words, iso, moment, short
 
-__all__ = ["STATE_CLASSES", "page_heading"]
+__all__ = ["page_heading"]
 
-STATE_CLASSES = {
+_STATE_CLASSES = {
     FlowState.COMPLETED: "finished",
     FlowState.FAILED: "failed",
     FlowState.AWAITING_USER_INPUT: "asked",
@@ -25,7 +26,7 @@ def page_heading(view: FlowView) -> Html:
         None,
         element("p", {"class": "kicker"}, "Flow"),
         element("h1", None, str(view.flow_id)),
-        element("p", {"class": f"state {STATE_CLASSES[view.state]}"}, view.state.value),
+        element("p", {"class": f"state {_STATE_CLASSES[view.state]}"}, in_words(view.state)),
         *_attention(view),
         facts(_figures(view)),
     )

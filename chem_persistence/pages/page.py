@@ -11,7 +11,7 @@ from chem_persistence.pages.identity import identity_section
 from chem_persistence.pages.markup import Html, element
 from chem_persistence.pages.molecule_list import molecule_section
 from chem_persistence.pages.timeline import timeline_section
-from chem_persistence.pages.wording import moment
+from chem_persistence.pages.wording import in_words, moment
 
 __all__ = ["render_page"]
 
@@ -36,7 +36,7 @@ def render_page(view: FlowView) -> str:
         element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
         element("meta", {"name": "color-scheme", "content": "light dark"}),
         element("link", {"rel": "icon", "href": "data:,"}),  # or a browser asks the server for one
-        element("title", None, f"Flow {view.flow_id}: {view.state.value}"),
+        element("title", None, f"Flow {view.flow_id}: {in_words(view.state)}"),
         style.element,
     )
     return f"<!doctype html>\n{element('html', {'lang': 'en'}, head, _body(view), script.element)}\n"

@@ -25,7 +25,8 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.pages.flow_view import AttemptOutcome, AttemptView, FlowState, StepView
+from chem_persistence.domain.flow_summary import FlowState
+from chem_persistence.pages.flow_view import AttemptOutcome, AttemptView, StepView
 from chem_persistence.pages.page_limits import PageLimits
 from chem_persistence.pages.wording import short
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from chem_persistence.domain.flow_summary import FlowState
 from chem_persistence.pages.attempt_list import attempt_list
 from chem_persistence.pages.bars import OUTCOME_CLASSES, step_bars
-from chem_persistence.pages.flow_view import AttemptOutcome, AttemptView, FlowState, FlowView, StepView
+from chem_persistence.pages.flow_view import AttemptOutcome, AttemptView, FlowView, StepView
 from chem_persistence.pages.markup import Child, Html, element
 from chem_persistence.pages.section import left_out, section
 from chem_persistence.pages.time_scale import Interval, TimeScale
@@ -109,9 +110,8 @@ def _lane(step: StepView, scale: TimeScale, end: datetime) -> Html:
 
 
 def _facts(step: StepView, outcome: AttemptOutcome) -> str:
-    ended = (
-        attempt for attempt in step.attempts if attempt.outcome in _RUNS
-    )  # when an interrupted one ended is unknown
+    # when an interrupted one ended is unknown
+    ended = (attempt for attempt in step.attempts if attempt.outcome in _RUNS)
     spans = [attempt.ended - attempt.began for attempt in ended if attempt.ended]
     facts = [outcome.value]
     if spans:

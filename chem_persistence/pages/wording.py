@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["counted", "duration", "iso", "moment", "short", "short_hash", "size_of", "stopwatch"]
+from chem_persistence.domain.flow_summary import FlowState
+
+__all__ = ["counted", "duration", "in_words", "iso", "moment", "short", "short_hash", "size_of", "stopwatch"]
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1.0, 60.0, 3_600.0, 86_400.0
 
@@ -65,6 +67,11 @@ def size_of(size: int) -> str:
 def counted(number: int, noun: str) -> str:
     """Write a number with its noun: `1 event`, `2,000 events`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def in_words(state: FlowState) -> str:
+    """Write how a flow stands: `awaiting user input`."""
+    return state.value.replace("_", " ")
 
 
 def short(text: str, most: int = 120) -> str:

@@ -59,9 +59,7 @@ class AppendQueue:
         self._shares = shares
         self.one_flow_each = False
         self._waiting: dict[int, deque[QueuedAppend]] = {}
-        self._ready: dict[
-            int, None
-        ] = {}  # flows that wait and are not under way, in the order of their turns
+        self._ready: dict[int, None] = {}  # who waits and is not under way, in the order of turns
         self._under_way: set[int] = set()
 
     def put(self, append: QueuedAppend) -> None:

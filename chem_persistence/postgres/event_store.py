@@ -8,7 +8,12 @@ from uuid import UUID
 
 from chem_persistence.append_request import AppendRequest
 from chem_persistence.appender import Appender, refuse_streamed
-from chem_persistence.argument_checks import check_flow_id, check_not_negative, check_poll_interval
+from chem_persistence.argument_checks import (
+    check_countable,
+    check_flow_id,
+    check_not_negative,
+    check_poll_interval,
+)
 from chem_persistence.clock import SystemClock
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
@@ -128,12 +133,12 @@ class PgEventStore(Appender[Artifact]):
 
     async def read_feed(self, *, after_seq: int = 0, limit: int = 1_000) -> builtins.list[FlowEvent]:
         """Read the next events of the whole log; see `EventFeed.read_feed`."""
-        check_not_negative(after_seq=after_seq, limit=limit)
+        check_countable(after_seq=after_seq, limit=limit)
         return await read_feed_page(self._provider, after_seq, limit)
 
     def follow(self, *, after_seq: int = 0, poll_interval: float = 0.25) -> AsyncIterator[FlowEvent]:
         """Read the events of the whole log one after another, and wait for more; see `EventFeed.follow`."""
-        check_not_negative(after_seq=after_seq)
+        check_countable(after_seq=after_seq)
         check_poll_interval(poll_interval)
         return follow_feed(self._provider, after_seq, poll_interval)
 

@@ -45,9 +45,7 @@ class GroupCommit:
         self._provider = provider
         self._heads = heads
         self._queue = AppendQueue(shares=writers)
-        self._loop: asyncio.AbstractEventLoop | None = (
-            None  # the pool's, which it takes a system call to ask for
-        )
+        self._loop: asyncio.AbstractEventLoop | None = None  # to ask for it takes a system call
         self._learned = False
         self._max_writers = writers
         self._writers: dict[Task, HeldConnection] = {}

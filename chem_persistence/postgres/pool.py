@@ -177,9 +177,7 @@ async def _check_search_path(connection: "asyncpg.Connection[asyncpg.Record]", s
 def _connect_options(target: DatabaseUrl, schema: str, *, transaction_pooling: bool) -> Mapping[str, Any]:
     search_path = _quoted_name(schema)
     options: dict[str, Any] = {"server_settings": dict(target.server_settings)}
-    if (
-        transaction_pooling
-    ):  # a pooler refuses to set a session's search path, and mixes up prepared statements
+    if transaction_pooling:  # the pooler refuses to set a search path, and mixes up prepared statements
         options["statement_cache_size"] = 0
     else:
         options["server_settings"]["search_path"] = search_path

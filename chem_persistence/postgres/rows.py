@@ -5,11 +5,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
 from chem_persistence.codec import StoredArtifact, StoredEvent, decode_metadata, decode_typed_kind
-from chem_persistence.domain.events import FlowEvent, FlowEventKind, StepError
-from chem_persistence.domain.instance import StepSlot, StepStatus
+from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.domain.snapshot import Snapshot
 from chem_persistence.domain.tampering import ChainedEvent
 from chem_persistence.errors import UnreadableEvent
@@ -22,7 +19,6 @@ __all__ = [
     "flow_facts",
     "stored_artifact",
     "stored_event",
-    "stored_execution",
     "stored_snapshot",
 ]
 
@@ -121,20 +117,6 @@ def stored_artifact(row: Row) -> StoredArtifact:
         metadata=row["metadata"] or b"",
         upload_id=row["upload_id"],
         content_size=row["content_size"],
-    )
-
-
-def stored_execution(row: Row) -> StepSlot:
-    """Map a row of `workflow_step_executions`, which holds all of a slot but its outputs."""
-    return StepSlot(
-        step_id=row["step_id"],
-        status=StepStatus(row["status"]),
-        fingerprint=row["fingerprint"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        attempts=row["attempts"],
-        retry_count=row["retry_count"],
-        error=None if row["error"] is None else msgspec.json.decode(row["error"], type=StepError),
     )
 
 

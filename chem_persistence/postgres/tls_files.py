@@ -34,9 +34,8 @@ def check_tls_files(dsn: str) -> None:
         if mode != "disable" and certificate and values.get(keyword):
             with _named(keyword):
                 Path(values[keyword]).read_bytes()
-    if (
-        mode != "disable" and certificate and key
-    ):  # without sslkey, asyncpg looks for one in the home directory
+    # without sslkey, asyncpg looks for one in the home directory
+    if mode != "disable" and certificate and key:
         with _named("sslcert and sslkey"):
             context.load_cert_chain(certificate, key, lambda: values.get("sslpassword", ""))
 

@@ -104,14 +104,15 @@ async def test_following_waits_for_what_comes(backend: Backend) -> None:
         assert await coming == appended
 
 
-@pytest.mark.parametrize("wrong", [{"after_seq": -1}, {"limit": -1}])
+@pytest.mark.parametrize("wrong", [{"after_seq": -1}, {"limit": -1}, {"after_seq": 2**63}, {"limit": 2**70}])
 async def test_what_cannot_be_meant_is_refused(backend: Backend, wrong: dict[str, int]) -> None:
     with pytest.raises(InvalidArgument):
         await backend.store.read_feed(**wrong)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"after_seq": -1}, {"poll_interval": 0.0}, {"poll_interval": float("nan")}]
+    "wrong",
+    [{"after_seq": -1}, {"after_seq": 2**63}, {"poll_interval": 0.0}, {"poll_interval": float("nan")}],
 )
 async def test_following_so_is_refused_at_once(backend: Backend, wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidArgument):

@@ -23,7 +23,6 @@ from chem_persistence import (
     embedded_postgres,
 )
 from chem_persistence.domain.fingerprints import flow_fingerprint
-from chem_persistence.postgres.rows import stored_execution
 from chem_persistence.postgres.statements import READ_EXECUTIONS
 from tests.support.backends import Backend, memory_backend, postgres_backend
 from tests.support.flows import DEFINITION, new_flow_id
@@ -40,6 +39,7 @@ from tests.support.histories import (
     run_history,
     run_interleaved,
 )
+from tests.support.projection import projected_slots
 
 if TYPE_CHECKING:
     import asyncpg
@@ -157,7 +157,7 @@ async def test_a_history_is_the_same_after_the_server_was_restarted(
 
 async def read_rows(pool: "asyncpg.Pool[asyncpg.Record]", flow_id: UUID) -> dict[int, StepSlot]:
     rows = await pool.fetch(READ_EXECUTIONS, flow_id)
-    return {row["step_index"]: stored_execution(dict(row)) for row in rows}
+    return projected_slots(rows, flow_id)
 
 
 def touched(kinds: Sequence[FlowEventKind]) -> set[int]:

@@ -22,9 +22,9 @@ from chem_persistence import (
     StepSlot,
     canonical_json,
 )
-from chem_persistence.postgres.rows import stored_execution
 from chem_persistence.postgres.session import call
 from chem_persistence.postgres.statements import READ_EXECUTIONS
+from tests.support.projection import projected_slots
 from tests.support.worker import Work, three_steps
 from tests.torture.append_check import Logged
 from tests.torture.findings import Finding, Flaw
@@ -49,7 +49,7 @@ async def check_projection(
     """Compare a flow's step rows with the replay of its events, which is written without SQL."""
     flow_id = logged[0].event.flow_id
     rows = await call(provider, lambda connection: connection.fetch(READ_EXECUTIONS, flow_id))
-    projected = {row["step_index"]: stored_execution(row) for row in rows}
+    projected = projected_slots(rows, flow_id)
     try:
         instance = await PgFlowRepository(provider).load(
             flow_id, [event.event for event in logged], definition

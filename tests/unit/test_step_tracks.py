@@ -18,7 +18,8 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.pages.flow_view import AttemptOutcome, FlowState
+from chem_persistence.domain.flow_summary import FlowState
+from chem_persistence.pages.flow_view import AttemptOutcome
 from chem_persistence.pages.page_limits import PageLimits
 from chem_persistence.pages.step_tracks import StepTracks
 
