@@ -32,16 +32,17 @@ class Append:
 
     Once `head` is set the append is tried there and nowhere else, however often, until it is certain that another
     writer holds that place: so an attempt whose outcome is not known can never be joined by a twin. `lost` says that there
-    was such an attempt.
+    was such an attempt. `races` is how often another writer was quicker.
     """
 
-    __slots__ = ("answer", "expected_version", "head", "looked_up", "lost", "request")
+    __slots__ = ("answer", "expected_version", "head", "looked_up", "lost", "races", "request")
 
     def __init__(self, request: AppendRequest, expected_version: int | None) -> None:
         self.request = request
         self.expected_version = expected_version
         self.head: Head | None = None
         self.lost = False
+        self.races = 0
         self.looked_up = not request.ids_given
         self.answer: list[FlowEvent] | Exception | None = None
 
@@ -53,14 +54,14 @@ class Append:
 
 
 async def append_batch(
-    connection: Connection, appends: Sequence[Append], heads: FlowHeads, patience: str | None = None
+    connection: Connection, appends: Sequence[Append], heads: FlowHeads, patience: float | None = None
 ) -> None:
     """Answer appends, those of one flow side by side and in order; one without an answer has to be tried again.
 
     What is stored is stored in one statement. It may be called again with the same appends when the outcome of a call is
     unknown, also while that call is still at work on the server: the key (flow_id, version) lets one of them
     through, and the other waits for it and then finds the appends' own event ids at those versions. `patience` bounds
-    the wait for other writers' locks, as in lock_timeout.
+    the wait for other writers' locks, in seconds, as lock_timeout does.
 
     Raises:
         asyncpg.UniqueViolationError: another writer was at the same time appending to one of several flows.
@@ -148,10 +149,14 @@ def _recognised(request: AppendRequest, stored: Iterable[StoredEvent]) -> list[F
 def _chain(appends: Iterable[Append]) -> list[tuple[Append, Write]]:
     """Let the unanswered appends of a flow follow each other; one that does not fit there has to wait.
 
-    It does not fit if it expects another version, or has an event id that an append before it brings.
+    It does not fit if it expects another version, or has an event id that an append before it brings. Where another writer
+    was quicker, fewer are tried each time, for the more there are the longer they take, and the quicker he is again.
     """
     writes: list[tuple[Append, Write]] = []
-    for _, run in groupby(appends, key=lambda append: append.request.flow_id.int):
+    for _, group in groupby(appends, key=lambda append: append.request.flow_id.int):
+        run = list(group)
+        if races := max([append.races for append in run]):
+            run = run[: max(1, len(run) >> races)]
         base = end = None
         given: set[UUID] = set()
         for append in run:
@@ -178,14 +183,15 @@ def _chain(appends: Iterable[Append]) -> list[tuple[Append, Write]]:
 
 
 async def _write(
-    connection: Connection, writes: Sequence[Write], patience: str | None
+    connection: Connection, writes: Sequence[Write], patience: float | None
 ) -> dict[tuple[int, int], int]:
     """Give the numbers of the stored events, by flow and version."""
+    lock_timeout = None if patience is None else f"{patience * 1_000:.0f}ms"
     if connection.is_in_transaction():  # a savepoint, so that a caller's transaction outlives a conflict
         async with transaction(connection):
-            rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), patience)
+            rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), lock_timeout)
     else:
-        rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), patience)
+        rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), lock_timeout)
     return {(flow_id.int, version): seq for flow_id, version, seq in rows}
 
 
@@ -206,7 +212,9 @@ async def _settle(
     if append.answer is not None:
         return
     (end,) = await connection.fetch(READ_FLOW_HEADS, [request.flow_id], [None])
+    heads.keep(request.flow_id, Head(end["version"], end["chain_hash"] or GENESIS))
     if append.expected_version in {None, end["version"]} or write.head != write.base:
         append.begin_again()
+        append.races += 1
     else:
         append.answer = ConcurrencyConflict(request.flow_id, append.expected_version, end["version"])

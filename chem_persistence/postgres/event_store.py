@@ -76,8 +76,8 @@ class PgEventStore(Appender[Artifact]):
     async def transaction(self) -> AsyncIterator[PgTransaction]:
         """Open a transaction for appends together with streamed contents, and with the caller's own rows, such as an outbox.
 
-        It commits at the end of the block, and rolls back when the block raises. It is not retried, as only the
-        caller knows his part: after `StoreUnavailable` do the whole block again with the same event ids.
+        It commits at the end of the block, and rolls back when the block raises. Appends of the store itself to the same flows
+        wait for that, so do not await one in the block. It is not retried, as only the caller knows his part: after `StoreUnavailable` do the whole block again with the same event ids.
 
         Raises:
             StoreUnavailable: the connection was lost; whether the transaction is stored is not known.

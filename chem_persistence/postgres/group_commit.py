@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from chem_persistence.append_request import AppendRequest
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.errors import StoreUnavailable
+from chem_persistence.errors import InvalidArgument, StoreUnavailable
 from chem_persistence.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.append_queue import AppendQueue, QueuedAppend
 from chem_persistence.postgres.flow_heads import FlowHeads
@@ -31,8 +31,14 @@ WRITERS = 2
 LINGER_SECONDS = 0.01
 """How long an idle writer keeps its connection, for the appends of one task follow each other closely."""
 
-PATIENCE = "1s"
+PATIENCE_SECONDS = 1.0
 """How long a batch waits for another writer's lock; then who has to wait longer does so alone."""
+
+TURNS, TURN_SECONDS = 2, 0.25
+"""So many of those who wait alone have a connection at a time, each for so long, so that none waits behind one that waits for ever."""
+
+LONGEST_WAIT_SECONDS = 30.0
+"""Then whoever waits alone is told that the flow is held."""
 
 
 Task: TypeAlias = "asyncio.Task[None]"
@@ -45,7 +51,8 @@ class GroupCommit:
         self._provider = provider
         self._heads = heads
         self._queue = AppendQueue(shares=writers)
-        self._loop: asyncio.AbstractEventLoop | None = None  # to ask for it takes a system call
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns = asyncio.Semaphore(TURNS)
         self._learned = False
         self._max_writers = writers
         self._writers: dict[Task, HeldConnection] = {}
@@ -60,9 +67,10 @@ class GroupCommit:
 
         Cancelled, it leaves the whole append in the log, or nothing.
         """
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        append = QueuedAppend(request, expected_version, size, self._loop.create_future())
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._move_to(loop)
+        append = QueuedAppend(request, expected_version, size, loop.create_future())
         self._queue.put(append)
         self._rouse()
         try:
@@ -70,6 +78,12 @@ class GroupCommit:
         except asyncio.CancelledError:
             self._abandon(append)
             raise
+
+    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._writers or self._batches or self._queue:
+            raise InvalidArgument("store", "is in use in another event loop")
+        self._loop = loop
+        self._turns = asyncio.Semaphore(TURNS)
 
     async def drain(self) -> None:
         """Wait until nothing is under way and no connection held; who waits for more, or to connect, is sent home."""
@@ -115,7 +129,7 @@ class GroupCommit:
                     batch = self._queue.take()
                     if self._queue:  # the other's share
                         self._rouse()
-                    await self._carry_out(batch, held, PATIENCE)
+                    await self._carry_out(batch, held, PATIENCE_SECONDS)
                 elif self._queue:
                     return
         finally:
@@ -160,19 +174,33 @@ class GroupCommit:
             self._queue.one_flow_each = row["distributed"]
             self._learned = True
 
+    async def _wait_alone(self, alone: Sequence[QueuedAppend], until: float) -> None:
+        """Store appends of one flow that another transaction holds, in turns with others that wait so."""
+        async with self._turns:
+            if asyncio.get_running_loop().time() < until:
+                await self._carry_out(alone, self._provider, TURN_SECONDS, until)
+            else:
+                reason = f"another transaction has held the flow, or what it shares, for {LONGEST_WAIT_SECONDS:g} s"
+                answer_all(alone, StoreUnavailable(reason))
+
     async def _carry_out(
-        self, batch: Sequence[QueuedAppend], provider: ConnectionProvider, patience: str | None
+        self,
+        batch: Sequence[QueuedAppend],
+        provider: ConnectionProvider,
+        patience: float,
+        until: float | None = None,
     ) -> None:
-        """Store a batch, and answer for it whatever happens."""
+        """Store a batch, and answer for it whatever happens; those that are out of patience wait alone, at most `until` then."""
         task = _current()
         self._batches[task] = batch
         try:
             storing = store_batch(provider, batch, self._heads, patience)
             for alone in await watched_batch(storing, batch):
                 batch = self._batches[task] = [append for append in batch if append not in alone]
-                waiting = _start(self._carry_out(alone, self._provider, None))
+                until = until or asyncio.get_running_loop().time() + LONGEST_WAIT_SECONDS
+                waiting = _start(self._wait_alone(alone, until))
                 self._batches[waiting] = alone
-                waiting.add_done_callback(self._never_begun)
+                waiting.add_done_callback(self._put_away)
         except asyncio.CancelledError:
             if any(not append.answered.done() for append in batch):
                 answer_all(batch, StoreUnavailable("the writer was cancelled"))
@@ -183,8 +211,8 @@ class GroupCommit:
             del self._batches[task]
             self._hand_out(batch)
 
-    def _never_begun(self, waiting: Task) -> None:
-        """Put away what a task that was cancelled before its first step had under way."""
+    def _put_away(self, waiting: Task) -> None:
+        """Hand out what a task had under way whose turn never came, or came too late."""
         if waiting in self._batches:
             self._hand_out(self._batches.pop(waiting))
 

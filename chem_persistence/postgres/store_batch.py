@@ -1,6 +1,7 @@
 """One batch of appends, all in one transaction if that goes; else taken apart, so that a bad one fails alone."""
 
 from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import TypeVar
 
 import asyncpg
@@ -14,6 +15,9 @@ from chem_persistence.postgres.session import call, lost_and_refused
 __all__ = ["answer_all", "store_batch"]
 
 
+IMPATIENCE = 0.01
+"""Seconds that the parts of a batch which was out of patience wait once more, to find out whose lock it was."""
+
 Queued = TypeVar("Queued", bound=Append)
 
 
@@ -22,22 +26,25 @@ class _OutOfPatience(Exception):  # never leaves this module
 
 
 async def store_batch(
-    provider: ConnectionProvider, batch: Sequence[Queued], heads: FlowHeads, patience: str | None
+    provider: ConnectionProvider, batch: Sequence[Queued], heads: FlowHeads, patience: float | None
 ) -> list[Sequence[Queued]]:
     """Store appends, those of one flow side by side and in order, and answer them.
 
-    One without an answer has to be tried again. Gives, flow by flow, those that were out of `patience` because another
-    writer held a lock: unanswered, to be stored by themselves.
+    One without an answer has to be tried again. Gives, flow by flow, those that were out of `patience`, in seconds, because
+    another writer held a lock: unanswered, to be stored by themselves. A lock_timeout of the session that is shorter is
+    a refusal to who is by himself already.
     """
     attempts = 0
+    halves = _halves(batch)
 
     async def attempt(connection: Connection) -> None:
         nonlocal attempts
         attempts += 1
+        began = monotonic()
         try:
             await _append(connection, batch, heads, patience)
         except asyncpg.LockNotAvailableError as error:
-            if patience is None:
+            if patience is None or (halves is None and monotonic() - began < patience):
                 raise
             raise _OutOfPatience from error
 
@@ -48,10 +55,9 @@ async def store_batch(
     except _OutOfPatience:
         for append in batch:
             append.lost = append.lost or attempts > 1
-        halves = _halves(batch)
         if halves is None:
             return [batch]
-        return [left for half in halves for left in await store_batch(provider, half, heads, patience)]
+        return [left for half in halves for left in await store_batch(provider, half, heads, IMPATIENCE)]
     except Exception as error:  # noqa: BLE001  # it is the answer of one of them
         if len(batch) > 1:
             return await _store_in_parts(provider, batch, heads, patience)
@@ -60,7 +66,7 @@ async def store_batch(
 
 
 async def _append(
-    connection: Connection, batch: Sequence[Queued], heads: FlowHeads, patience: str | None
+    connection: Connection, batch: Sequence[Queued], heads: FlowHeads, patience: float | None
 ) -> None:
     """Append; where one of several flows was taken at the same time, the halves by themselves.
 
@@ -78,7 +84,7 @@ async def _append(
 
 
 async def _store_in_parts(
-    provider: ConnectionProvider, batch: Sequence[Queued], heads: FlowHeads, patience: str | None
+    provider: ConnectionProvider, batch: Sequence[Queued], heads: FlowHeads, patience: float | None
 ) -> list[Sequence[Queued]]:
     halves = _halves(batch)
     if halves is not None:

@@ -29,7 +29,7 @@ async def transaction(connection: Connection, *, isolation: str | None = None) -
     except BaseException:
         with (
             anyio.move_on_after(ROLLBACK_SECONDS, shield=True),
-            suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError),
+            suppress(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError),
         ):
             await opened.__aexit__(*sys.exc_info())
         raise

@@ -17,6 +17,7 @@ from chem_persistence import (
     ConcurrencyConflict,
     EventIdReused,
     FlowEvent,
+    InvalidArgument,
     PgEventStore,
     PoolProvider,
     StepFinished,
@@ -25,7 +26,9 @@ from chem_persistence import (
     StoreUnavailable,
     build_pool,
 )
+from chem_persistence.postgres import group_commit
 from chem_persistence.postgres.append_queue import MIN_SHARE
+from chem_persistence.postgres.jsonb import pass_jsonb_as_bytes
 from tests.support.flows import initialized, new_flow_id
 from tests.support.gate import gate
 
@@ -294,6 +297,63 @@ async def test_an_append_cancelled_while_it_waits_alone_leaves_its_flow_free(
     assert (await store.append_kind(flow_id, said("after"))).version == 1
 
 
+async def test_many_flows_that_others_hold_leave_connections_for_the_rest(
+    database_url: str, provider: PoolProvider
+) -> None:
+    held = [new_flow_id() for _ in range(6)]
+    async with (
+        await build_pool(database_url, max_size=3) as small,
+        PgEventStore(provider).transaction() as tx,
+    ):
+        store = PgEventStore(PoolProvider(small, acquire_timeout=10))
+        for flow_id in held:
+            await tx.append_kind(flow_id, initialized())
+        waiting = [asyncio.create_task(store.append_kind(flow_id, said())) for flow_id in held]
+        async with asyncio.timeout(60):
+            while len(store._commits._batches) < len(held):
+                await asyncio.sleep(0)
+        for _ in range(50):
+            flow_id = new_flow_id()
+            event = await store.append_kind(flow_id, initialized())
+            assert await store.list(flow_id) == [event]
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        await store.aclose()
+
+
+async def test_an_append_that_waits_for_its_own_programs_transaction_is_told_in_the_end(
+    store: PgEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "LONGEST_WAIT_SECONDS", 0.0)
+    flow_id = new_flow_id()
+    async with store.transaction() as tx:
+        await tx.append_kind(flow_id, initialized())
+        with pytest.raises(StoreUnavailable, match="held the flow"):
+            await store.append_kind(flow_id, said())
+    assert [event.version for event in await store.list(flow_id)] == [0]
+
+
+async def test_a_crowd_on_a_flow_is_answered_while_another_store_appends_to_it_one_by_one(
+    store: PgEventStore, provider: PoolProvider
+) -> None:
+    flow_id, other = new_flow_id(), PgEventStore(provider)
+
+    async def go_on() -> None:
+        while True:
+            await other.append_kind(flow_id, said("one by one"))
+
+    single = asyncio.create_task(go_on())
+    async with asyncio.timeout(120):
+        events = await asyncio.gather(*(store.append_kind(flow_id, said()) for _ in range(200)))
+    single.cancel()
+    await asyncio.wait([single])
+    await other.aclose()
+    assert len({event.version for event in events}) == 200
+    stored = await store.list(flow_id)
+    assert [event.version for event in stored] == list(range(len(stored)))
+
+
 # ---- overload
 
 
@@ -395,6 +455,34 @@ async def test_a_pool_that_is_lost_while_a_writer_lingers_is_no_accident(
     )
     second = await store.append_kind(flow_id, said())
     assert await store.list(flow_id) == [first, second]
+
+
+class Connecting:
+    """Opens a connection for each use, on whatever loop there is."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        connection = await asyncpg.connect(self._url)
+        await pass_jsonb_as_bytes(connection)
+        yield connection
+        await connection.close()
+
+
+def test_a_store_goes_on_in_another_event_loop(database_url: str) -> None:
+    store, flow_id = PgEventStore(Connecting(database_url)), new_flow_id()
+    events = [asyncio.run(store.append_kind(flow_id, kind)) for kind in (initialized(), said(), said())]
+    assert [event.version for event in events] == [0, 1, 2]
+
+
+async def test_a_store_is_in_one_event_loop_at_a_time(
+    store: PgEventStore, owner: Connection, pool: Pool
+) -> None:
+    async with both_writers_busy(store, owner, pool):
+        with pytest.raises(InvalidArgument, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, store.append_kind(new_flow_id(), initialized()))
 
 
 def test_a_store_works_on_uvloop_as_it_does_on_asyncio(database_url: str) -> None:

@@ -156,6 +156,22 @@ async def test_a_session_that_is_ended_in_the_block_keeps_nothing(
     assert (await store.list(flow_id), await outbox(pool)) == ([], [])
 
 
+@pytest.mark.parametrize("attempt", range(20))
+async def test_a_session_that_is_ended_does_not_hide_why_the_block_was_left(
+    store: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]", attempt: int
+) -> None:
+    """The driver notices before the rollback, in the middle of it or after it."""
+
+    async def block() -> None:
+        async with store.transaction() as tx:
+            (row,) = await tx.connection.fetch("SELECT pg_backend_pid() AS pid")
+            await pool.execute("SELECT pg_terminate_backend($1)", row["pid"])
+            raise KeyError(attempt)
+
+    with pytest.raises(KeyError, match=str(attempt)):
+        await block()
+
+
 async def test_a_cancelled_block_keeps_nothing_and_gives_its_connection_back(
     store: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:

@@ -26,7 +26,7 @@ async def with_new_ids(
     connection: Connection,
     appends: Sequence[write_path.Append],
     heads: FlowHeads,
-    patience: str | None = None,
+    patience: float | None = None,
 ) -> None:
     """Break the idempotency: each attempt has event ids of its own."""
     for append in appends:
@@ -36,7 +36,7 @@ async def with_new_ids(
 
 
 async def artifacts_afterwards(
-    connection: Connection, writes: Sequence[Write], patience: str | None
+    connection: Connection, writes: Sequence[Write], patience: float | None
 ) -> dict[tuple[int, int], int]:
     """Break the single transaction: the artifacts come when the events are committed."""
     bare = [
