@@ -24,7 +24,7 @@ from chem_persistence.domain.chain import GENESIS, ChainLink, chain_link
 from chem_persistence.domain.events import FlowEvent, FlowEventKind, event_type
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import InvalidArgument, InvalidPayload
-from chem_persistence.limits import MAX_EVENT_BYTES, MAX_VERSION
+from chem_persistence.limits import MAX_APPEND_BYTES, MAX_EVENT_BYTES, MAX_VERSION
 from chem_persistence.produced_artifacts import encoded_artifacts, streamed_artifacts
 
 __all__ = [
@@ -41,6 +41,9 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     version: int
     link: bytes
 
+
+FEW_EVENTS = MAX_APPEND_BYTES // (2 * MAX_EVENT_BYTES)
+"""So many events are never too large together."""
 
 EMPTY_FLOW = Head(0, GENESIS)
 
@@ -141,7 +144,7 @@ def append_request(
     Raises:
         InvalidArgument: a flow id that is nil or no UUID, no events, event ids that do not match them, an
             impossible expected version, or a clock that gives naive datetimes.
-        InvalidPayload: a fact or the metadata is not I-JSON or too large.
+        InvalidPayload: a fact or the metadata is not I-JSON or too large, or all is too large together.
         ArtifactCorrupt: an artifact does not have the hash that names it.
         ArtifactTooLarge: an artifact has more than `max_artifact_bytes` bytes.
     """
@@ -157,7 +160,7 @@ def append_request(
         if size > MAX_EVENT_BYTES:
             raise InvalidPayload("$", f"the event has {size} bytes, the limit is {MAX_EVENT_BYTES}")
     read_back = tuple([kind for _, kind in encoded])
-    return AppendRequest(
+    request = AppendRequest(
         flow_id=flow_id,
         ts=ts if ts.tzinfo is UTC else _in_utc(ts),
         event_ids=_new_ids(len(kinds)) if event_ids is None else _checked_ids(event_ids, len(kinds)),
@@ -168,6 +171,15 @@ def append_request(
         artifacts=encoded_artifacts(artifacts, read_back, max_artifact_bytes) if artifacts else (),
         streamed=streamed_artifacts(artifacts, read_back) if artifacts else (),
     )
+    if artifacts or len(kinds) > FEW_EVENTS:
+        _check_size(request, max(MAX_APPEND_BYTES, max_artifact_bytes + 2 * MAX_EVENT_BYTES))
+    return request
+
+
+def _check_size(request: AppendRequest, limit: int) -> None:
+    size = request.size()
+    if size > limit:
+        raise InvalidPayload("$", f"the append has {size} bytes, the limit is {limit}")
 
 
 def _in_utc(ts: datetime) -> datetime:

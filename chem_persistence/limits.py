@@ -1,6 +1,15 @@
 """How large what a store accepts may be."""
 
-__all__ = ["MAX_ARTIFACT_BYTES", "MAX_EVENT_BYTES", "MAX_VERSION", "MAX_WAITING", "MAX_WAITING_BYTES"]
+__all__ = [
+    "MAX_APPEND_BYTES",
+    "MAX_ARTIFACT_BYTES",
+    "MAX_EVENT_BYTES",
+    "MAX_JSON_ITEMS",
+    "MAX_JSON_MEMBERS",
+    "MAX_VERSION",
+    "MAX_WAITING",
+    "MAX_WAITING_BYTES",
+]
 
 MAX_EVENT_BYTES = 16 * 2**20
 """An event's payload, and its metadata, may have this many bytes of canonical JSON (16 MiB)."""
@@ -13,6 +22,15 @@ MAX_ARTIFACT_BYTES = 64 * 2**20
 
 PostgreSQL itself ends at 1 GiB a field, and JSONB at 256 MiB a string.
 """
+
+MAX_APPEND_BYTES = 256 * 2**20
+"""The events and artifacts of one append may have this many bytes together, or as many as the largest artifact and its event (256 MiB).
+
+They travel in one message, which PostgreSQL ends at 1 GiB.
+"""
+
+MAX_JSON_ITEMS, MAX_JSON_MEMBERS = 2**24, 2**23
+"""So many items an array, and so many members an object of JSON may have: JSONB builds them in memory, in 1 GiB at most."""
 
 MAX_WAITING = 10_000
 """So many appends may wait in a store at once, unless it is given another limit."""

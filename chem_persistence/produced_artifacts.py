@@ -1,12 +1,14 @@
 """The artifacts of one append, each with the event that produced it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from chem_persistence.codec import StoredArtifact, encode_metadata
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEventKind, FlowInitialized, StepFinished
 from chem_persistence.domain.streams import StreamedArtifact
-from chem_persistence.errors import ArtifactTooLarge
+from chem_persistence.errors import ArtifactTooLarge, InvalidPayload
+from chem_persistence.limits import MAX_JSON_ITEMS, MAX_JSON_MEMBERS
 
 __all__ = ["encoded_artifacts", "streamed_artifacts"]
 
@@ -19,7 +21,7 @@ def encoded_artifacts(
     Raises:
         ArtifactCorrupt: one does not have the hash that names it.
         ArtifactTooLarge: one has more than `limit` bytes.
-        InvalidPayload: one is not I-JSON, or its description is not.
+        InvalidPayload: one is not I-JSON, or its description is not; or an array or object is larger than JSONB's can be.
     """
     given = [artifact for artifact in artifacts if not isinstance(artifact, StreamedArtifact)]
     encoded: dict[str, tuple[int, StoredArtifact]] = {}
@@ -27,6 +29,8 @@ def encoded_artifacts(
         body = artifact.verified()
         if len(body) > limit:
             raise ArtifactTooLarge(artifact.hash, len(body), limit)
+        if artifact.content is None and body.count(b",") >= MAX_JSON_MEMBERS:
+            _check_containers(artifact.payload)
         stored = StoredArtifact(
             hash=artifact.hash,
             kind=artifact.kind,
@@ -37,6 +41,18 @@ def encoded_artifacts(
         )
         encoded.setdefault(artifact.hash, (_producer(artifact.hash, kinds), stored))
     return tuple(encoded.values())
+
+
+def _check_containers(payload: Any) -> None:
+    waiting = [payload]
+    while waiting:
+        value = waiting.pop()
+        if len(value) > (MAX_JSON_MEMBERS if isinstance(value, dict) else MAX_JSON_ITEMS):
+            raise InvalidPayload(
+                "$", f"has {len(value)} values in one {type(value).__name__}, more than JSONB holds"
+            )
+        items = value.values() if isinstance(value, dict) else value
+        waiting += [item for item in items if isinstance(item, dict | list)]
 
 
 def streamed_artifacts(

@@ -97,7 +97,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if self.content is not None and self.payload is not None:
             raise ArtifactCorrupt(self.hash, "has both a payload and content")
         kept: bytes | None = self.__dict__.get(_KEPT)
-        if kept is not None and (self.content is not None or read_json(kept) == self.payload):
+        if kept is not None and (self.content is not None or canonical_json(self.payload) == kept):
             return kept
         encoded = self.encoded()  # made by hand, read, large, or changed inside since
         actual = hashlib.sha256(encoded).hexdigest()

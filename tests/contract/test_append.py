@@ -14,6 +14,7 @@ from chem_persistence import (
     ArtifactCorrupt,
     ArtifactNotFound,
     ArtifactTooLarge,
+    BranchCreated,
     ConcurrencyConflict,
     EventIdReused,
     FlowEvent,
@@ -21,12 +22,17 @@ from chem_persistence import (
     InMemoryEventStore,
     InvalidArgument,
     InvalidPayload,
+    StepFailed,
     StepFinished,
     StepSignal,
     StepStarted,
+    append_request,
+    produced_artifacts,
 )
 from tests.support.backends import SMALL_ARTIFACT_LIMIT, Backend
 from tests.support.flows import initialized, new_flow_id, whole_history
+
+BRANCH = UUID("0190c3a5-7f00-7abc-8def-0123456789ab")
 
 
 def molecule(name: str = "benzene") -> Artifact:
@@ -401,3 +407,47 @@ async def test_a_clock_without_time_zone_is_refused() -> None:
 async def test_a_clock_of_another_zone_gives_utc_times() -> None:
     event = await InMemoryEventStore(clock=Tokyo()).append_kind(new_flow_id(), initialized())
     assert event.ts.isoformat() == "2026-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        BranchCreated(str(BRANCH).upper(), BRANCH, BRANCH, "acquire"),  # type: ignore[arg-type]
+        BranchCreated(BRANCH.hex, BRANCH, BRANCH, "acquire"),  # type: ignore[arg-type]
+        StepFailed(0, "acquire", {"error_class": "ValueError", "message": "bad"}, "f"),  # type: ignore[arg-type]
+    ],
+)
+async def test_what_is_given_in_another_form_is_recognised_when_it_is_repeated(
+    backend: Backend, kind: FlowEventKind
+) -> None:
+    flow_id, event_id = new_flow_id(), new_flow_id()
+    event = await backend.store.append_kind(flow_id, kind, event_id=event_id)
+    assert await backend.store.append_kind(flow_id, kind, event_id=event_id) == event
+    assert await backend.store.list(flow_id) == [event]
+
+
+async def test_an_append_that_is_too_large_as_a_whole_is_refused(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(append_request, "MAX_APPEND_BYTES", 3 * SMALL_ARTIFACT_LIMIT)
+    monkeypatch.setattr(append_request, "MAX_EVENT_BYTES", SMALL_ARTIFACT_LIMIT)
+    half, flow_id = SMALL_ARTIFACT_LIMIT // 2, new_flow_id()
+    with pytest.raises(InvalidPayload, match="the append has"):
+        await backend.store.append_kinds(flow_id, [signal("x" * half)] * 9)
+    large = [
+        Artifact.from_content(kind="Bytes", content=bytes([n]) * half, media_type="x/y") for n in range(6)
+    ]
+    with pytest.raises(InvalidPayload, match="the append has"):
+        await backend.store.append_kind(flow_id, initialized(), artifacts=large)
+    assert (await backend.store.append_kind(flow_id, initialized(), artifacts=large[:4])).version == 0
+
+
+@pytest.mark.parametrize("payload", [{"a": [0] * 6}, [[{str(n): n for n in range(6)}]]])
+async def test_json_that_the_database_cannot_hold_is_refused_in_every_store(
+    backend: Backend, payload: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(produced_artifacts, "MAX_JSON_ITEMS", 5)
+    monkeypatch.setattr(produced_artifacts, "MAX_JSON_MEMBERS", 5)
+    artifact = Artifact.from_payload(kind="Large", payload=payload)
+    with pytest.raises(InvalidPayload, match="more than JSONB holds"):
+        await backend.store.append_kind(new_flow_id(), initialized(), artifacts=[artifact])

@@ -127,3 +127,19 @@ def test_a_description_that_is_no_json_text_is_refused(field: str, text: Any) ->
     with pytest.raises(InvalidPayload) as caught:
         artifact.verified()
     assert caught.value.path == f"$.{field}"
+
+
+@pytest.mark.parametrize(
+    ("made", "changed"), [(1, True), (0, False), (True, 1), (None, float("nan")), (1, 2)]
+)
+def test_a_payload_that_was_changed_inside_has_another_hash(made: object, changed: object) -> None:
+    artifact = Artifact.from_payload(kind="Value", payload={"ok": made})
+    artifact.payload["ok"] = changed
+    with pytest.raises((ArtifactCorrupt, InvalidPayload)):
+        artifact.verified()
+
+
+def test_a_payload_that_was_changed_inside_to_what_has_the_same_form_is_the_same() -> None:
+    artifact = Artifact.from_payload(kind="Value", payload={"ok": 1})
+    artifact.payload["ok"] = 1.0
+    assert artifact.verified() == b'{"ok":1}'
