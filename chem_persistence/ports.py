@@ -58,10 +58,13 @@ class EventStore(Protocol):
         Raises:
             ConcurrencyConflict: the flow is not at `expected_version`.
             EventIdReused: an id names an event of this flow with other content.
-            InvalidPayload: a fact, the metadata or an artifact is not I-JSON, or too large.
+            InvalidPayload: a fact, the metadata or an artifact is not I-JSON, or too large, or all together are.
             ArtifactCorrupt: an artifact does not have the hash that names it.
+            ArtifactTooLarge: an artifact is above the store's limit.
             InvalidArgument: the flow id, the ids or the expected version can never be right.
+            StoreClosed: the store was closed.
             StoreUnavailable: the store cannot be reached; the append may or may not be stored.
+            StoreError: the store refused, for want of a right, say; nothing is stored.
         """
         ...
 
@@ -71,8 +74,9 @@ class EventStore(Protocol):
         """Read a flow's events in order, from the one after `after_version` on, at most `limit`.
 
         Raises:
+            InvalidArgument: the flow id is none, or the limit is negative.
             UnreadableEvent: an event does not decode, or one is missing.
-            StoreUnavailable: the store cannot be reached.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...
 
@@ -83,7 +87,7 @@ class EventStore(Protocol):
             ArtifactNotFound: the store has none with this hash.
             ArtifactCorrupt: its content no longer has this hash.
             ArtifactTooLarge: it was streamed, and is above the store's limit: `read_artifact` gives it.
-            StoreUnavailable: the store cannot be reached.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...
 
@@ -135,7 +139,7 @@ class EventTransaction(Protocol):
         Raises:
             InvalidPayload: a piece is no bytes, there are more than `max_stream_bytes`, or the description is not I-JSON.
             InvalidArgument: another upload or append of this transaction is under way.
-            StoreUnavailable: the store cannot be reached, or lost the connection.
+            StoreUnavailable, StoreError: the store cannot be reached, lost the connection, or refused.
         """
         ...
 
@@ -155,7 +159,7 @@ class StreamingEventStore(EventStore, Protocol):
         Raises:
             ArtifactNotFound: the store has none with this hash.
             ArtifactCorrupt: bytes are missing, or, known after the last chunk, have another hash.
-            StoreUnavailable: the store cannot be reached.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...
 
@@ -169,10 +173,11 @@ class FlowRepository(Protocol):
         """Replay the events given, or with None those in the store; a flow without events is all pending.
 
         Raises:
+            InvalidArgument: the flow id is none.
             DefinitionMismatch: the flow was started with another definition.
             UnreplayableEvent: an event contradicts those before it or the definition.
             UnreadableEvent: an event in the store does not decode.
-            StoreUnavailable: the store cannot be reached.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...
 

@@ -19,8 +19,9 @@ class EventReader(Protocol):
         anywhere: it keeps nothing but the events that it has read ahead.
 
         Raises:
+            InvalidArgument: the flow id is none.
             UnreadableEvent: the next event does not decode, or is missing; those before it were given.
-            StoreUnavailable: the store cannot be reached.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...
 
@@ -28,8 +29,9 @@ class EventReader(Protocol):
         """Read all events of some flows, each flow's in order; a flow without events has an empty list.
 
         Raises:
+            InvalidArgument: a flow id is none.
             UnreadableEvent: an event does not decode, or one is missing.
-            StoreUnavailable: the store cannot be reached.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...
 
@@ -47,7 +49,7 @@ class EventFeed(Protocol):
         Keep the last event's `seq` with what is made of the events, in one transaction, and go on from there.
 
         Raises:
-            InvalidArgument: `after_seq` or `limit` is negative.
+            InvalidArgument: `after_seq` or `limit` is negative, or more than 64 bits can count.
             UnreadableEvent: an event does not decode.
             StoreUnavailable: the store cannot be reached.
             StoreError: the server is a standby, which does not know what is being written.

@@ -15,7 +15,7 @@ from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.cli.timeline import print_story
 from chem_persistence.postgres.event_store import PgEventStore
 
-__all__ = ["print_story", "show", "write_page"]
+__all__ = ["show", "write_page"]
 
 
 def show(

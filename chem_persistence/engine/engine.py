@@ -73,7 +73,11 @@ class FlowEngine(Generic[Input]):
             DefinitionMismatch: the flow named was started with another definition.
             ConcurrencyConflict: someone else went on with the flow.
             InvalidArgument: the input is missing, of another type, or not the one the flow was started with.
+            InvalidPayload: the input or an output is not I-JSON, or too large.
+            ArtifactNotFound, ArtifactCorrupt: the store lacks what a step takes, or has something else.
+            UnreadableEvent, UnreplayableEvent: the log of the flow named is damaged.
             StoreUnavailable: the store cannot be reached; run the same flow again later.
+            StoreError: the store refused, for want of a right, say.
         """
         return (await watched_flow(self._run(flow_id, input, to_end=True), flow_id)).id
 
@@ -94,7 +98,11 @@ class FlowEngine(Generic[Input]):
         return await watched_schedule_retry(self._schedule_retry(flow_id, reason), flow_id)
 
     async def load(self, flow_id: UUID | None = None) -> FlowInstance:
-        """Replay a flow from the store; the default is the one this engine ran last."""
+        """Replay a flow from the store; the default is the one this engine ran last.
+
+        Raises what `FlowRepository.load` raises, and:
+            InvalidArgument: no flow is named, and none was run.
+        """
         return await self._repository.load(self._asked(flow_id), None, self.definition)
 
     async def event_variants(self, flow_id: UUID | None = None) -> list[str]:
@@ -102,13 +110,17 @@ class FlowEngine(Generic[Input]):
         return list(dict.fromkeys(await self.event_trace(flow_id)))
 
     async def event_trace(self, flow_id: UUID | None = None) -> list[str]:
-        """Give the letter of every event of a flow, in log order."""
+        """Give the letter of every event of a flow, in log order.
+
+        Raises what `EventStore.list` raises, and:
+            InvalidArgument: no flow is named, and none was run.
+        """
         return [event.variant for event in await self._store.list(self._asked(flow_id))]
 
     async def flow_fingerprint(self, flow_id: UUID | None = None) -> str:
         """Compute a flow's fingerprint from its replay: the same for the same definition and input.
 
-        Raises:
+        Raises what `load` raises, and:
             FlowNotCompleted: a step is not finished.
         """
         return flow_fingerprint(self.definition.definition_hash, await self.load(flow_id))
@@ -196,7 +208,7 @@ class FlowBuilder:
         """Begin with this step; its input type is the flow's.
 
         Raises:
-            InvalidDefinition: the step does not say its types.
+            InvalidDefinition: the step has no id, or does not say its types, or takes what cannot be read from JSON.
         """
         return FlowChain(self._store, self._repository, extended((), step))
 
@@ -213,8 +225,8 @@ class FlowChain(Generic[Input, Output]):
         """Add a step that takes what the last one gives.
 
         Raises:
-            InvalidDefinition: its types do not fit, its id is taken, a source stands after the first step, or any
-                step after a sink.
+            InvalidDefinition: its types do not fit, it has no id or one that is taken, it does not say its types, a
+                source stands after the first step, or any step after a sink.
         """
         return FlowChain(self._store, self._repository, extended(self._steps, step))
 

@@ -52,7 +52,6 @@ class GroupCommit:
         self._heads = heads
         self._queue = AppendQueue(shares=writers)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._turns = asyncio.Semaphore(TURNS)
         self._learned = False
         self._max_writers = writers
         self._writers: dict[Task, HeldConnection] = {}
@@ -184,13 +183,9 @@ class GroupCommit:
                 answer_all(alone, StoreUnavailable(reason))
 
     async def _carry_out(
-        self,
-        batch: Sequence[QueuedAppend],
-        provider: ConnectionProvider,
-        patience: float,
-        until: float | None = None,
+        self, batch: Sequence[QueuedAppend], provider: ConnectionProvider, patience: float, until: float = 0.0
     ) -> None:
-        """Store a batch, and answer for it whatever happens; those that are out of patience wait alone, at most `until` then."""
+        """Store a batch, and answer for it whatever happens; who is out of patience waits alone, `until` it has been too long."""
         task = _current()
         self._batches[task] = batch
         try:

@@ -22,7 +22,7 @@ PAGE_SIZE = 1_000
 
 
 class LogTail(msgspec.Struct, frozen=True):
-    """The last events, and where the next ones begin: after `place`, a seq, or a flow's version."""
+    """The last events, and where the next ones begin: after `place`, a flow's version, or a seq if it is to be followed."""
 
     events: Sequence[FlowEvent]
     place: int
