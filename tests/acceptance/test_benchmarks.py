@@ -1,6 +1,7 @@
 """The benchmarks run from end to end, without peers and far too short to measure anything."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -157,3 +158,13 @@ def test_the_costs_of_read_models_are_measured() -> None:
         "rebuild, nothing wrong ",
     ):
         assert f"\n{line}" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_way_of_a_large_content_is_measured() -> None:
+    command = [sys.executable, "-m", "benchmarks.streams", "--mebibytes", "2"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(
+        r"2 MiB; in at \d+ MiB/s, out at \d+ MiB/s; \d+ MiB more memory than an idle store .*\n", done.stdout
+    )
