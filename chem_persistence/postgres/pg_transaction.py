@@ -1,5 +1,6 @@
 """Appends, streamed contents and the caller's own rows in one transaction."""
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -23,7 +24,7 @@ __all__ = ["PgTransaction", "pg_transaction"]
 class PgTransaction(Appender[Artifact | StreamedArtifact]):
     """An open transaction: `append_kind` and `append_kinds` as the store has them, `put_stream`, and its `connection`.
 
-    Each append stands in a savepoint, so that a `ConcurrencyConflict` leaves the transaction usable. An append with
+    Appends go one after another, each in a savepoint, so that a `ConcurrencyConflict` leaves the transaction usable. An append with
     event ids that are stored already returns the original events: then what the caller wrote beside them is
     stored too, since it was the same transaction; key such rows by event id and insert them ON CONFLICT DO NOTHING.
     """
@@ -33,6 +34,7 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
         self.connection = connection
         self._heads = FlowHeads()
         self._uploads = Uploads(connection)
+        self._turn = asyncio.Lock()
 
     async def _append(
         self, encode: Callable[[], AppendRequest], expected_version: int | None
@@ -40,13 +42,14 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
         request = encode()
         self._uploads.check(request.streamed)
         append = Append(request, expected_version)
-        with self._uploads.alone():
-            with library_errors(), noticing_loss(self.connection):
-                while append.answer is None:
-                    await append_batch(self.connection, [append], self._heads)
-            if isinstance(append.answer, Exception):
-                raise append.answer
-            await self._uploads.store(request.streamed, append.answer)
+        async with self._turn:
+            with self._uploads.alone():
+                with library_errors(), noticing_loss(self.connection):
+                    while append.answer is None:
+                        await append_batch(self.connection, [append], self._heads)
+                if isinstance(append.answer, Exception):
+                    raise append.answer
+                await self._uploads.store(request.streamed, append.answer)
         return append.answer
 
     async def put_stream(

@@ -293,3 +293,11 @@ async def test_a_reader_may_stop_in_the_midst(backend: Backend) -> None:
         assert len(chunk) == 2**20
         break
     assert len(await read(backend, artifact.hash)) == 6 * MEGABYTE
+
+
+async def test_appends_that_are_gathered_in_a_transaction_take_turns(backend: Backend) -> None:
+    flow_ids = [new_flow_id() for _ in range(5)]
+    async with backend.store.transaction() as tx:
+        events = await asyncio.gather(*(tx.append_kind(flow_id, initialized()) for flow_id in flow_ids * 2))
+    assert [event.version for event in events] == [0] * 5 + [1] * 5
+    assert [len(await backend.store.list(flow_id)) for flow_id in flow_ids] == [2] * 5
