@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -128,13 +129,24 @@ async def test_the_demo_shows_a_run_leaves_a_page_and_is_found_again(tmp_path: P
     done = await command("demo", cwd=tmp_path, variables={"DATABASE_URL": NOWHERE})
     assert (done.returncode, done.stderr) == (0, "")
     assert "step 'measure' raised" in done.stdout
-    assert "try next:" in done.stdout
+    assert "try next:\n  chem-persistence flows --data data/demo\n" in done.stdout
     page = (tmp_path / "chem-persistence-demo.html").read_text(encoding="utf-8")
     assert "the melting point apparatus is in use" in page
     (flow_line,) = [line for line in done.stdout.splitlines() if line.startswith("flow         ")]
     listed = await command("flows", cwd=tmp_path)
     assert flow_line.split()[1] in listed.stdout
     assert "completed" in listed.stdout
+
+
+async def test_what_the_demo_says_to_try_next_works_as_it_is_typed(tmp_path: Path) -> None:
+    named = ["--data", str(tmp_path / "my data"), "--schema", "lab"]
+    done = await command("demo", *named, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    typed = [shlex.split(line) for line in done.stdout.partition("try next:\n")[2].splitlines()]
+    assert {arguments[1] for arguments in typed} >= {"flows", "show", "tail", "replay", "verify"}
+    for _, *arguments in typed:
+        tried = await command(*arguments, cwd=tmp_path)
+        assert (tried.returncode, tried.stderr) == (0, ""), arguments
 
 
 @pytest.mark.parametrize("columns", [80, 120])
