@@ -355,3 +355,8 @@ async def test_a_server_that_is_not_there_is_one_line_and_the_exit_code_is_3(nam
     flows = {"show": ["aaaa"], "replay": ["aaaa"], "diff": ["aaaa", "bbbb"]}
     said = await complaint(*name.split(), *flows.get(name, []), "--database-url", NOWHERE, code=3)
     assert said.startswith("error: the database is unavailable")
+
+
+async def test_a_server_that_is_not_there_at_first_is_not_waited_for() -> None:
+    said = await complaint("tail", "--follow", "--database-url", NOWHERE, code=3)
+    assert said.startswith("error: the database is unavailable")

@@ -10,18 +10,22 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from fcntl import ioctl
 from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 
-from chem_persistence import PgEventStore, PoolProvider, build_pool
+from chem_persistence import PgEventStore, PoolProvider, build_pool, embedded_postgres
 from tests.support.commands import COMMAND, command, command_environment
 from tests.support.flows import initialized, new_flow_id
 from tests.support.logged_flows import COMPLETED, FAILED, logged_flows
+from tests.support.server import TestServer
 
 NOWHERE = "postgresql://nobody@localhost:1/none"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -276,6 +280,52 @@ async def test_a_tail_that_follows_prints_what_is_appended(url: str) -> None:
         line = (await process.stdout.readline()).decode()
     assert str(event.flow_id)[:13] in line
     assert "initialized: 3 steps" in line
+
+
+async def append(url: str, flow_id: UUID) -> UUID:
+    """Append an event, and give its id."""
+    async with await build_pool(url, max_size=1) as pool:
+        return (await PgEventStore(PoolProvider(pool)).append_kind(flow_id, initialized())).event_id
+
+
+@pytest.mark.parametrize("of", ["the log", "a flow"])
+async def test_a_tail_that_follows_outlives_a_restart_of_the_server(of: str) -> None:
+    flow_id, appended, printed = new_flow_id(), [], []
+    with tempfile.TemporaryDirectory(prefix="tail-") as directory:
+        async with AsyncExitStack() as after:
+            async with embedded_postgres(directory) as url:
+                appended.append(await append(url, flow_id))
+                arguments = [*([str(flow_id)] if of == "a flow" else []), "--follow", "--interval", "0.05"]
+                process = await after.enter_async_context(
+                    running("tail", *arguments, "--json", "--database-url", url)
+                )
+                assert process.stdout is not None
+                assert process.stderr is not None
+                printed.append(await process.stdout.readline())
+                appended.append(await append(url, flow_id))
+                printed.append(await process.stdout.readline())
+            told = await process.stderr.readline()
+            assert told.startswith(b"waiting for the database: the database is unavailable")
+            async with embedded_postgres(directory) as url:
+                for _ in range(2):
+                    appended.append(await append(url, flow_id))
+                    printed.append(await process.stdout.readline())
+                process.send_signal(signal.SIGINT)
+                rest, error = await process.communicate()
+    assert (process.returncode, rest, error) == (130, b"", b"")
+    assert [json.loads(line)["event_id"] for line in printed] == [str(event_id) for event_id in appended]
+
+
+async def test_a_tail_that_follows_ends_with_what_does_not_pass(url: str, server: TestServer) -> None:
+    arguments = ["tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", url]
+    async with running(*arguments) as process:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        await server.administrate(f'DROP DATABASE "{urlsplit(url).path[1:]}" WITH (FORCE)')
+        _, error = await process.communicate()
+        await server.administrate(f'CREATE DATABASE "{urlsplit(url).path[1:]}"')  # the fixture drops it
+    assert process.returncode == 3
+    assert b"does not exist" in error.splitlines()[-1]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
