@@ -46,6 +46,9 @@ for _panel, _commands in _COMMANDS.items():
         app.command(rich_help_panel=_panel, help=paragraphs(_command))(_command)
 app.add_typer(artifact, name="artifact", rich_help_panel=LOOK)
 
+_VALIDATOR_SAYS = "Value error, "
+"""With which typer's validator begins what it has from a type's own check."""
+
 # typer brings a click of its own in some versions, and click in others: this is the UsageError of either
 _WrongUse: type[Exception] = typer.BadParameter.__mro__[1]
 
@@ -91,6 +94,8 @@ def main() -> int:
 
 def _say_wrong_use(error: Exception) -> int:
     """Say what a usage error says; without a command, its help has been printed already."""
+    if isinstance(error, typer.BadParameter):
+        error.message = error.message.removeprefix(_VALIDATOR_SAYS)
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     if message:
         context = getattr(error, "ctx", None)

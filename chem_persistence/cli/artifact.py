@@ -48,7 +48,7 @@ def get(
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:
-    """Write an artifact's bytes, in which its hash is the SHA-256: its content, or its payload as canonical JSON.
+    """Write an artifact's bytes, of which its hash is the SHA-256: its content, or its payload as canonical JSON.
 
     With --json its description is printed instead; with both, the file is written too. On a terminal a payload is
     shown on many lines, and a content needs -o. The bytes are compared with the hash as they are read: -o keeps none

@@ -11,7 +11,7 @@ from chem_persistence.attribution import event_metadata
 from chem_persistence.cli.demo_flow import build_demo
 from chem_persistence.cli.flow_story import read_story
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.place import DEFAULT_DATA, Place, environment_url, server_url
+from chem_persistence.cli.place import DEFAULT_DATA, Place, commands_about, server_url
 from chem_persistence.cli.printing import print_json, print_line
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.cli.show import write_page
@@ -65,9 +65,7 @@ async def _demo(place: Place, html: Path, *, as_json: bool) -> int:
     print_line("")
     print_line(f"open in a browser: {html.absolute()}")
     print_line("try next:")
-    where = f" --data {place.data}" if place.data else " --database-url ..."
-    if place.data == DEFAULT_DATA and environment_url() is None:
-        where = ""
+    commands = commands_about(place)
     for command in (
         "flows",
         f"show {flow_id}",
@@ -76,7 +74,7 @@ async def _demo(place: Place, html: Path, *, as_json: bool) -> int:
         "verify",
         "doctor",
     ):
-        print_line(f"  chem-persistence {command}{where}")
+        print_line(f"  {commands.complete(command)}")
     return ExitCode.WELL
 
 

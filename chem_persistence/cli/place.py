@@ -16,7 +16,7 @@ from chem_persistence.postgres.migrations import known_migrations, pending_migra
 from chem_persistence.postgres.pool import PoolProvider, open_pool
 from chem_persistence.postgres.session import call
 
-__all__ = ["DEFAULT_DATA", "Place", "commands_about", "environment_url", "open_database", "server_url"]
+__all__ = ["DEFAULT_DATA", "Place", "commands_about", "open_database", "server_url"]
 
 DEFAULT_DATA = Path("data", "demo")
 """Where `make demo` keeps its embedded server."""
@@ -30,7 +30,7 @@ class Place(msgspec.Struct, frozen=True):
     schema: str
 
 
-def environment_url() -> str | None:
+def _environment_url() -> str | None:
     """Give the URL that DATABASE_URL or else .env names."""
     return os.environ.get("DATABASE_URL") or dotenv_values(Path(".env")).get("DATABASE_URL")
 
@@ -39,9 +39,10 @@ def commands_about(place: Place) -> Commands:
     """Give what to type about this place; a URL may hold a password, and is not repeated."""
     if place.database_url is not None:
         return Commands(place.schema, "--database-url URL")
-    if place.data is None and environment_url() is not None:
+    is_elsewhere = _environment_url() is not None  # whoever names nothing is led there
+    if place.data is None and is_elsewhere:
         return Commands(place.schema)
-    is_named = place.data is not None and place.data != DEFAULT_DATA
+    is_named = place.data is not None and (is_elsewhere or place.data != DEFAULT_DATA)
     data = f"--data {shlex.quote(str(place.data))}" if is_named else ""
     return Commands(place.schema, data, data)  # whoever runs an embedded server is its superuser
 
@@ -57,7 +58,7 @@ async def server_url(place: Place, *, create: bool = False) -> AsyncIterator[str
         raise InvalidArgument("--data", "does not go with --database-url")
     url = place.database_url
     if url is None and place.data is None:
-        url = environment_url()
+        url = _environment_url()
     if url is not None:
         yield url
         return

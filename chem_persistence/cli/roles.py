@@ -9,10 +9,13 @@ from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.place import Place, server_url
 from chem_persistence.cli.printing import print_json, print_line
 from chem_persistence.cli.running import ExitCode, run
+from chem_persistence.errors import StoreError
 from chem_persistence.postgres.pool import PoolProvider, build_pool
 from chem_persistence.postgres.roles import APPLICATION, OWNER, READER, create_roles
 
 __all__ = ["roles"]
+
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 
 def roles(
@@ -33,12 +36,17 @@ def roles(
 
 
 async def _roles(place: Place, names: dict[str, str], *, as_json: bool) -> int:
-    async with (
-        server_url(place) as url,
-        await build_pool(url, schema=place.schema, max_size=1) as pool,
-        PoolProvider(pool).acquire() as connection,
-    ):
-        await create_roles(connection, schema=place.schema, **names)
+    try:
+        async with (
+            server_url(place) as url,
+            await build_pool(url, schema=place.schema, max_size=1) as pool,
+            PoolProvider(pool).acquire() as connection,
+        ):
+            await create_roles(connection, schema=place.schema, **names)
+    except StoreError as error:
+        if error.sqlstate != _INSUFFICIENT_PRIVILEGE:
+            raise
+        raise StoreError(f"only a superuser may divide the rights: {error.reason}", error.sqlstate) from error
     if as_json:
         print_json({"schema": place.schema, **names})
         return ExitCode.WELL

@@ -1,8 +1,10 @@
 """The command `tail`."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, NoReturn
+from uuid import UUID
 
+import anyio
 import typer
 from rich.text import Text
 
@@ -14,7 +16,9 @@ from chem_persistence.cli.printing import print_json, print_line, shown_time
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.cli.said import said
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.postgres.log_tail import follow_log, read_log_tail
+from chem_persistence.errors import StoreUnavailable
+from chem_persistence.ports import ConnectionProvider
+from chem_persistence.postgres.log_tail import LogTail, follow_log, read_log_tail
 
 __all__ = ["tail"]
 
@@ -35,7 +39,8 @@ def tail(
 ) -> None:
     """Print the last events of the log, or of a flow, and with --follow those that come.
 
-    An event whose transaction ends late comes late, but comes. With --json each event is an object on a line of its own.
+    An event whose transaction ends late comes late, but comes. While the database is away, --follow waits for it.
+    With --json each event is an object on a line of its own.
     """
     place = Place(database_url, data, schema)
     run(lambda: _tail(place, flow, lines, interval if follow else None, as_json=as_json))
@@ -47,9 +52,27 @@ async def _tail(place: Place, flow: str | None, lines: int, interval: float | No
         last = await read_log_tail(provider, lines, flow_id, to_follow=interval is not None)
         _print(last.events, as_json=as_json)
         if interval is not None:
-            async for events in follow_log(provider, last, interval, flow_id):
-                _print(events, as_json=as_json)
+            await _follow(provider, last, interval, flow_id, as_json=as_json)
     return ExitCode.WELL
+
+
+async def _follow(
+    provider: ConnectionProvider, last: LogTail, interval: float, flow_id: UUID | None, *, as_json: bool
+) -> NoReturn:
+    """Print what comes after `last`, for ever: it waits for a database that is away, and goes on where it was."""
+    place, is_away = last.place, False
+    while True:
+        try:
+            async for events in follow_log(provider, LogTail((), place), interval, flow_id):
+                is_away = False
+                _print(events, as_json=as_json)
+                if events:
+                    place = events[-1].seq if flow_id is None else events[-1].version
+        except StoreUnavailable as error:
+            if not is_away:
+                print_line(f"waiting for the database: {shown(error)}", error=True)
+            is_away = True
+            await anyio.sleep(interval)
 
 
 def _print(events: Iterable[FlowEvent], *, as_json: bool) -> None:

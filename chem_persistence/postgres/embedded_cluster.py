@@ -16,6 +16,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from chem_persistence.errors import InvalidArgument, StoreUnavailable
+from chem_persistence.postgres.embedded_log import ServerLog, last_lines
 
 __all__ = ["Account", "Cluster"]
 
@@ -48,6 +49,7 @@ class Cluster:
         self._programs = programs
         self._account = account
         self._postmaster = self._data / "postmaster.pid"
+        self._log = ServerLog(self._data / "server.log")
 
     def join_or_start(self) -> str:
         """Return the URL of the running server, or of one that this call starts."""
@@ -59,7 +61,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Stop the server with its sessions, if one runs."""
-        sockets = self._recorded_sockets()
+        sockets, logged = self._recorded_sockets(), self._log.end()
         for _ in range(STOP_ATTEMPTS):
             self._bury_dead(sockets)
             if not self._postmaster.exists():
@@ -70,7 +72,8 @@ class Cluster:
             ):
                 break
         else:
-            raise StoreUnavailable(f"PostgreSQL in {self._directory} did not stop: {self._last_words()}")
+            last = self._log.last_words(logged)
+            raise StoreUnavailable(f"PostgreSQL in {self._directory} did not stop: {last}")
         _forget_sockets(sockets)
 
     def _ready_data(self) -> None:
@@ -94,7 +97,7 @@ class Cluster:
         self._give_to_account(fresh)
         done = self._run("initdb", "--pgdata=.", *INITDB_OPTIONS, cwd=fresh, hold=True)
         if done.returncode != 0:
-            raise StoreUnavailable(f"initdb failed in {self._directory}: {_last_lines(done.stdout)}")
+            raise StoreUnavailable(f"initdb failed in {self._directory}: {last_lines(done.stdout)}")
         with (fresh / "postgresql.conf").open("a", encoding="utf-8") as settings:
             settings.write("\ninclude '../server.conf'\n")
         _sync(fresh / "postgresql.conf")
@@ -107,7 +110,7 @@ class Cluster:
         _forget_sockets(before)
         sockets = self._make_sockets()
         self._write_settings(sockets)
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline, logged = time.monotonic() + PATIENCE_SECONDS, self._log.end()
         while True:
             self._bury_dead(before)
             self._run("pg_ctl", "start", "--pgdata=.", "--wait", "--log=server.log")
@@ -117,7 +120,8 @@ class Cluster:
                 return found
             if not (was_killed or self._postmaster.exists()) or time.monotonic() > deadline:
                 _forget_sockets(sockets)
-                raise StoreUnavailable(f"PostgreSQL in {self._directory} did not start: {self._last_words()}")
+                reason = self._log.reason(logged)
+                raise StoreUnavailable(f"PostgreSQL in {self._directory} did not start: {reason}")
             time.sleep(0.05)
 
     def _make_sockets(self) -> Path:
@@ -177,10 +181,6 @@ class Cluster:
             self._postmaster.unlink(missing_ok=True)
             if sockets is not None:
                 (sockets / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
-
-    def _last_words(self) -> str:
-        log = self._data / "server.log"
-        return _last_lines(log.read_text(errors="replace")) if log.exists() else "it wrote no log"
 
     def _give_to_account(self, path: Path) -> None:
         if self._account is not None:
@@ -244,7 +244,3 @@ def _sync(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
-
-
-def _last_lines(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-10:])

@@ -1,9 +1,11 @@
 """Pools of connections to a database whose schema is up to date."""
 
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
@@ -149,6 +151,15 @@ async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[async
         return await asyncpg.connect(*arguments, **options)
     except UnicodeError as error:
         raise InvalidDatabaseUrl("has a host that no host can be called (RFC 1035, section 2.3.4)") from error
+    except socket.gaierror as error:
+        # It names no host, and of several hosts the driver raises only the last one's error.
+        raise socket.gaierror(error.errno, f"{error.strerror}: {_hosts(arguments[0])}") from error
+
+
+def _hosts(dsn: str) -> str:
+    """Name the hosts of a `DatabaseUrl.dsn`, which has user and password elsewhere."""
+    places = urlsplit(dsn).netloc.split(",")
+    return ", ".join(unquote(place.rpartition(":")[0]) for place in places) or "localhost"
 
 
 async def _bring_up_to_date(target: DatabaseUrl, options: Mapping[str, Any], schema: str) -> None:

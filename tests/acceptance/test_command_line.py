@@ -292,12 +292,12 @@ async def test_a_command_that_looks_does_not_migrate(empty_database_url: str) ->
     [
         (["flows", "--nope"], "--nope"),
         (["show", "--nope"], "(try: chem-persistence show --help)"),
-        (["flows", "--state", "asleep"], "'asleep' is not one of"),
+        (["flows", "--state", "asleep"], "Invalid value for '--state': 'asleep' is not one of"),
         (["flows", "--limit", "0"], "Invalid value for '--limit'"),
         (["show"], "Missing argument 'FLOW'"),
         (["tail", "-n", "-1"], "Invalid value for '--lines'"),
         (["diff", "aaaa"], "Missing argument 'FLOW'"),
-        (["rebuild", "flows"], "'flows' is not"),
+        (["rebuild", "flows"], "Invalid value for 'PROJECTION': 'flows' is not"),
         (["stats", "--schema", "pg_x"], "schema: names that begin with pg_"),
         (["refresh", "--data", "d"], "--data: does not go with --database-url"),
         (["status", "now"], "unexpected extra argument"),
@@ -354,4 +354,9 @@ async def test_what_is_not_there_is_one_line_and_the_exit_code_is_2(
 async def test_a_server_that_is_not_there_is_one_line_and_the_exit_code_is_3(name: str) -> None:
     flows = {"show": ["aaaa"], "replay": ["aaaa"], "diff": ["aaaa", "bbbb"]}
     said = await complaint(*name.split(), *flows.get(name, []), "--database-url", NOWHERE, code=3)
+    assert said.startswith("error: the database is unavailable")
+
+
+async def test_a_server_that_is_not_there_at_first_is_not_waited_for() -> None:
+    said = await complaint("tail", "--follow", "--database-url", NOWHERE, code=3)
     assert said.startswith("error: the database is unavailable")

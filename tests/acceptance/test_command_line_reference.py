@@ -11,6 +11,7 @@ import pytest
 
 from chem_persistence.cli.app import app
 from chem_persistence.cli.running import BROKEN_PIPE, ExitCode
+from chem_persistence.postgres.migrations import known_migrations
 from tests.support.commands import command, command_names, help_of
 from tests.support.logged_flows import BINARY, logged_flows
 
@@ -53,6 +54,14 @@ def shape(value: Any) -> Any:
             return [shape(first)]
         case _:
             return None
+
+
+def test_the_examples_are_of_this_librarys_schema() -> None:
+    newest = known_migrations()[-1]
+    status, migrate = documented("status"), documented("migrate")
+    assert (status["schema_version"], status["library_version"]) == (newest.version, newest.version)
+    applied = [{"version": newest.version, "name": newest.name}]
+    assert migrate == {"schema": "public", "version": newest.version, "applied": applied}
 
 
 def fits(real: Any, example: Any) -> bool:

@@ -5,23 +5,30 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
+import tomllib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from fcntl import ioctl
 from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 
-from chem_persistence import PgEventStore, PoolProvider, build_pool
+from chem_persistence import PgEventStore, PoolProvider, build_pool, embedded_postgres
 from tests.support.commands import COMMAND, command, command_environment
 from tests.support.flows import initialized, new_flow_id
 from tests.support.logged_flows import COMPLETED, FAILED, logged_flows
+from tests.support.server import TestServer
 
+ROOT = Path(__file__).parents[2]
 NOWHERE = "postgresql://nobody@localhost:1/none"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -128,13 +135,24 @@ async def test_the_demo_shows_a_run_leaves_a_page_and_is_found_again(tmp_path: P
     done = await command("demo", cwd=tmp_path, variables={"DATABASE_URL": NOWHERE})
     assert (done.returncode, done.stderr) == (0, "")
     assert "step 'measure' raised" in done.stdout
-    assert "try next:" in done.stdout
+    assert "try next:\n  chem-persistence flows --data data/demo\n" in done.stdout
     page = (tmp_path / "chem-persistence-demo.html").read_text(encoding="utf-8")
     assert "the melting point apparatus is in use" in page
     (flow_line,) = [line for line in done.stdout.splitlines() if line.startswith("flow         ")]
     listed = await command("flows", cwd=tmp_path)
     assert flow_line.split()[1] in listed.stdout
     assert "completed" in listed.stdout
+
+
+async def test_what_the_demo_says_to_try_next_works_as_it_is_typed(tmp_path: Path) -> None:
+    named = ["--data", str(tmp_path / "my data"), "--schema", "lab"]
+    done = await command("demo", *named, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    typed = [shlex.split(line) for line in done.stdout.partition("try next:\n")[2].splitlines()]
+    assert {arguments[1] for arguments in typed} >= {"flows", "show", "tail", "replay", "verify"}
+    for _, *arguments in typed:
+        tried = await command(*arguments, cwd=tmp_path)
+        assert (tried.returncode, tried.stderr) == (0, ""), arguments
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -266,6 +284,52 @@ async def test_a_tail_that_follows_prints_what_is_appended(url: str) -> None:
     assert "initialized: 3 steps" in line
 
 
+async def append(url: str, flow_id: UUID) -> UUID:
+    """Append an event, and give its id."""
+    async with await build_pool(url, max_size=1) as pool:
+        return (await PgEventStore(PoolProvider(pool)).append_kind(flow_id, initialized())).event_id
+
+
+@pytest.mark.parametrize("of", ["the log", "a flow"])
+async def test_a_tail_that_follows_outlives_a_restart_of_the_server(of: str) -> None:
+    flow_id, appended, printed = new_flow_id(), [], []
+    with tempfile.TemporaryDirectory(prefix="tail-") as directory:
+        async with AsyncExitStack() as after:
+            async with embedded_postgres(directory) as url:
+                appended.append(await append(url, flow_id))
+                arguments = [*([str(flow_id)] if of == "a flow" else []), "--follow", "--interval", "0.05"]
+                process = await after.enter_async_context(
+                    running("tail", *arguments, "--json", "--database-url", url)
+                )
+                assert process.stdout is not None
+                assert process.stderr is not None
+                printed.append(await process.stdout.readline())
+                appended.append(await append(url, flow_id))
+                printed.append(await process.stdout.readline())
+            told = await process.stderr.readline()
+            assert told.startswith(b"waiting for the database: the database is unavailable")
+            async with embedded_postgres(directory) as url:
+                for _ in range(2):
+                    appended.append(await append(url, flow_id))
+                    printed.append(await process.stdout.readline())
+                process.send_signal(signal.SIGINT)
+                rest, error = await process.communicate()
+    assert (process.returncode, rest, error) == (130, b"", b"")
+    assert [json.loads(line)["event_id"] for line in printed] == [str(event_id) for event_id in appended]
+
+
+async def test_a_tail_that_follows_ends_with_what_does_not_pass(url: str, server: TestServer) -> None:
+    arguments = ["tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", url]
+    async with running(*arguments) as process:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        await server.administrate(f'DROP DATABASE "{urlsplit(url).path[1:]}" WITH (FORCE)')
+        _, error = await process.communicate()
+        await server.administrate(f'CREATE DATABASE "{urlsplit(url).path[1:]}"')  # the fixture drops it
+    assert process.returncode == 3
+    assert b"does not exist" in error.splitlines()[-1]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 async def test_a_shell_completes_the_commands(shell: str) -> None:
     done = await command(
@@ -301,3 +365,20 @@ async def test_without_its_packages_it_says_what_to_install(tmp_path: Path) -> N
     )
     assert done.returncode == 1
     assert done.stderr == "the command line needs typer: pip install 'chem-persistence[cli]'\n"
+
+
+async def test_ctrl_c_while_python_still_imports_ends_it_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "asyncpg.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    module, _, function = scripts["chem-persistence"].partition(":")
+    environment = command_environment()
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", f"import sys; from {module} import {function}; sys.exit({function}())"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -12,7 +12,7 @@ import pytest
 
 from chem_persistence import PgEventStore, PoolProvider, StoreError, build_pool
 from tests.support.flows import initialized, new_flow_id
-from tests.support.roles import PASSWORD, as_user
+from tests.support.roles import PASSWORD, as_user, new_role
 
 
 async def roles(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -110,3 +110,18 @@ async def test_a_role_that_could_do_more_than_its_part_is_refused(
     done = await roles("--database-url", empty_database_url, *options({**names, "application": superuser}))
     assert done.returncode == 2
     assert f"role {superuser!r}: is a superuser" in done.stderr
+
+
+@pytest.mark.parametrize("right", ["CONNECT", "ALL"])
+async def test_who_is_no_superuser_is_told_to_be_one(
+    empty_database_url: str, names: dict[str, str], right: str
+) -> None:
+    async with new_role(empty_database_url) as role:
+        connection = await asyncpg.connect(empty_database_url)
+        database = await connection.fetchval("SELECT current_database()")
+        await connection.execute(f'GRANT {right} ON DATABASE "{database}" TO {role.name}')
+        await connection.close()
+        done = await roles("--database-url", role.url, "--schema", "lab", *options(names))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("error: only a superuser may divide the rights: the database refused: ")
+    assert done.stderr.count("\n") == 1

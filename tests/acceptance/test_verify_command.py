@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chem_persistence import Artifact, PgEventStore, PoolProvider, build_pool
 from tests.support.flows import new_flow_id, whole_history
 
+ROOT = Path(__file__).parents[2]
+
 
 async def verify(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-W", "error", "-m", "chem_persistence", "verify", *map(str, arguments)]
@@ -162,3 +164,19 @@ async def test_a_mistake_is_one_clear_line(arguments: list[str], code: int, said
     assert done.returncode == code
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "documentation/explanation/the-hash-chain.md"])
+async def test_the_keys_that_a_page_makes_sign_and_check_anchors(
+    log_url: str, tmp_path: Path, page: str
+) -> None:
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    makes = [line.removeprefix("$ ") for line in lines if "openssl " in line]
+    await asyncio.to_thread(
+        subprocess.run, "\n".join(makes), shell=True, cwd=tmp_path, capture_output=True, check=True
+    )
+    anchors, private, public = (tmp_path / name for name in ("anchors", "private.pem", "public.pem"))
+    signed = await verify("--database-url", log_url, "--write-anchors", anchors, "--sign-with", private)
+    assert (signed.returncode, signed.stderr) == (0, "")
+    checked = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", public)
+    assert (checked.returncode, checked.stderr) == (0, "")

@@ -25,6 +25,7 @@ from chem_persistence import (
     embedded_postgres,
 )
 from chem_persistence.postgres.migrations import known_migrations
+from chem_persistence.postgres.pool import open_pool
 from chem_persistence.postgres.statements import LOCK_MIGRATIONS
 from tests.support.roles import as_user, new_role
 from tests.support.server import TestServer
@@ -174,6 +175,39 @@ async def test_a_host_that_no_host_can_be_called_is_refused(
     assert SECRET not in everything_told(caught.value, caplog)
 
 
+@pytest.mark.parametrize(
+    ("place", "hosts"),
+    [
+        ("ada:{secret}@one.invalid:5433/lab", "one.invalid"),
+        ("ada@/lab?host=one.invalid&password={secret}", "one.invalid"),
+        ("ada:{secret}@one.invalid,two.invalid:5433/lab", "one.invalid, two.invalid"),
+        ("ada:{secret}@/lab", "variable.invalid"),
+    ],
+)
+async def test_a_host_that_is_not_found_is_named(
+    build: Builder,
+    place: str,
+    hosts: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("PGHOST", "variable.invalid")
+    with pytest.raises(StoreUnavailable) as caught:
+        await build(f"postgresql://{place.format(secret=SECRET)}")
+    assert caught.value.reason.endswith(f": {hosts}")
+    assert isinstance(caught.value.__cause__, socket.gaierror)
+    told = everything_told(caught.value, caplog)
+    assert SECRET not in told
+    assert "retry 3 follows" in told, "the retries were logged"
+
+
+async def test_a_pool_that_opens_later_names_the_host_that_is_not_found() -> None:
+    async with await open_pool("postgresql://ada@one.invalid/lab") as pool:
+        with pytest.raises(socket.gaierror, match=r": one\.invalid$"):
+            await pool.acquire()
+
+
 @asynccontextmanager
 async def other_server(answer: bytes | None) -> AsyncIterator[int]:
     """Listen as something that is no PostgreSQL server: it says `answer` and leaves, or with None says nothing."""
@@ -239,7 +273,7 @@ async def test_a_password_is_not_repeated_when_there_is_no_server(
         await build(f"postgresql://ada:{SECRET}@127.0.0.1:{closed_port}/lab")
     told = everything_told(caught.value, caplog)
     assert SECRET not in told
-    assert "_attempt" in told, "the retries were logged"
+    assert "retry 3 follows" in told, "the retries were logged"
 
 
 @pytest.mark.parametrize(

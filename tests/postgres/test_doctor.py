@@ -328,6 +328,19 @@ async def test_a_role_without_rights_is_told_whose_member_to_be(admin_url: str, 
         await connection.execute(found.remedy)
         (note,) = await findings(role.url, role_names=names)
         assert note.finding == f"role {role.name} may read, and not append"
+        assert note.remedy is None, "whoever is a reader is one on purpose"
+        await connection.execute(f"GRANT {names.application} TO {role.name}")
+        assert await findings(role.url, role_names=names) == []
+
+
+async def test_a_role_that_may_read_and_is_no_reader_is_told_whose_member_to_be(
+    admin_url: str, names: RoleNames
+) -> None:
+    async with new_role(admin_url) as role, administrator(admin_url) as connection:
+        await connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role.name}")
+        await connection.execute(f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role.name}")
+        (note,) = await findings(role.url, role_names=names)
+        assert note.finding == f"role {role.name} may read, and not append"
         assert note.remedy == f"GRANT {names.application} TO {role.name};"
         await connection.execute(note.remedy)
         assert await findings(role.url, role_names=names) == []

@@ -306,6 +306,8 @@ def test_what_asyncpg_means_alike_is_passed(parameter: str, passed: str) -> None
         ("postgresql://h?&sslmode=disable", "one '='"),
         ("postgresql://h?&", "one '='"),
         ("postgresql://h?sslmod=disable", "did you mean sslmode?"),
+        ("postgresql://h?sslmode=disable&nope=1", "libpq knows no query parameter nope: "),
+        ("postgresql://h?no%2Dpe=1", "libpq knows no query parameter 1: "),
         ("postgresql://h?ssl=false", "sslmode"),
         ("postgresql://h?search_path=x", "`schema` argument of build_pool"),
         ("postgresql://h?statement_timeout=1", "options=-c%20name%3Dvalue"),
@@ -319,6 +321,12 @@ def test_a_url_that_cannot_be_honoured_says_why(url: str, reason: str) -> None:
     message = refusal(url)
     assert reason in message
     assert SECRET not in message
+
+
+def test_a_piece_of_a_password_is_not_taken_for_a_parameters_name() -> None:
+    message = refusal("postgresql://u:in/the?bottle=x@h/d")
+    assert "query parameter 1: " in message
+    assert "bottle" not in message
 
 
 def test_no_url_at_all_is_refused() -> None:

@@ -28,6 +28,10 @@ class Commands(msgspec.Struct, frozen=True):
         """Give the command that divides the rights, among roles that the options `named` name."""
         return self._typed("roles", self.superuser, named)
 
+    def complete(self, command: str) -> str:
+        """Give a command with the options that name the database and the schema."""
+        return self._typed(command, self.place)
+
     def _typed(self, command: str, *options: str) -> str:
         schema = "" if self.schema == USUAL_SCHEMA else f"--schema {shlex.quote(self.schema)}"
         return " ".join(part for part in ("chem-persistence", command, *options, schema) if part)

@@ -80,7 +80,9 @@ async def _check_own(
     unwritten = await _missing(connection, schema, name, rights, "application")
     if unwritten:
         finding = f"role {name} may read, and not append"
-        return [CheckResult("rights", Severity.NOTE, finding, membership(names.application))]
+        is_meant = names.reader in role["groups"]
+        grant = None if is_meant else membership(names.application)
+        return [CheckResult("rights", Severity.NOTE, finding, grant)]
     return [CheckResult("rights", Severity.OK, f"role {name} may read and append")]
 
 
