@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import termios
-import tomllib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from fcntl import ioctl
@@ -28,7 +27,6 @@ from tests.support.flows import initialized, new_flow_id
 from tests.support.logged_flows import COMPLETED, FAILED, logged_flows
 from tests.support.server import TestServer
 
-ROOT = Path(__file__).parents[2]
 NOWHERE = "postgresql://nobody@localhost:1/none"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -365,20 +363,3 @@ async def test_without_its_packages_it_says_what_to_install(tmp_path: Path) -> N
     )
     assert done.returncode == 1
     assert done.stderr == "the command line needs typer: pip install 'chem-persistence[cli]'\n"
-
-
-async def test_ctrl_c_while_python_still_imports_ends_it_without_a_word(tmp_path: Path) -> None:
-    (tmp_path / "asyncpg.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
-    module, _, function = scripts["chem-persistence"].partition(":")
-    environment = command_environment()
-    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", f"import sys; from {module} import {function}; sys.exit({function}())"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
