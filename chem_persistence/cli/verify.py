@@ -43,7 +43,7 @@ def verify(
     ] = None,
     anchors: Annotated[Path | None, typer.Option(help="Compare with the heads in this file.")] = None,
     public_key: Annotated[Path | None, typer.Option(help="The anchors must be signed: PEM, Ed25519.")] = None,
-    write_anchors: Annotated[Path | None, typer.Option(help="Write the heads of all sound flows.")] = None,
+    write_anchors: Annotated[Path | None, typer.Option(help="Write all heads, if nothing is found.")] = None,
     sign_with: Annotated[Path | None, typer.Option(help="Sign them: PEM, Ed25519.")] = None,
     database_url: DatabaseUrl = None,
     data: Data = None,
@@ -94,7 +94,11 @@ async def _verify(options: _Options) -> int:
             )
             if flow_ids is not None and not verification.findings:
                 await _refuse_unknown(provider, flow_ids)
+        if writer is not None and verification.findings:
+            writer.give_up()
     _print(verification, as_json=options.as_json)
+    if options.write_anchors is not None and verification.findings:
+        _say_unwritten(options.write_anchors)
     return ExitCode.FOUND if verification.findings else ExitCode.WELL
 
 
@@ -108,6 +112,12 @@ async def _refuse_unknown(provider: ConnectionProvider, flow_ids: Sequence[UUID]
     for flow_id in flow_ids:
         if not (await measure_log(provider, flow_ids=[flow_id])).events:
             raise InvalidArgument("--flow", f"there is no flow {flow_id}")
+
+
+def _say_unwritten(anchors: Path) -> None:
+    """Say why there are no new anchors: the old ones are the evidence, and new ones would call what was found sound."""
+    what = "left as it was" if anchors.exists() else "not written"
+    print_line(shown(f"{anchors} is {what}: something was found"), error=True)
 
 
 def _check(options: _Options) -> None:

@@ -112,6 +112,30 @@ async def test_signed_anchors_prove_that_nothing_was_cut(log_url: str, tmp_path:
     assert cut.stdout.count("version 7: truncated: 1 anchored events are gone") == 2
 
 
+@pytest.mark.parametrize("is_compared", [True, False])
+async def test_a_run_that_found_something_leaves_the_anchors_as_they_were(
+    log_url: str, tmp_path: Path, *, is_compared: bool
+) -> None:
+    anchors = tmp_path / "anchors.jsonl"
+    await verify("--database-url", log_url, "--write-anchors", anchors)
+    evidence = anchors.read_bytes()
+    await tamper(log_url, f"DELETE FROM event_log WHERE version = {7 if is_compared else 3}")
+    arguments = ("--anchors", anchors) if is_compared else ()
+    for _ in range(2):
+        done = await verify("--database-url", log_url, *arguments, "--write-anchors", anchors)
+        assert (done.returncode, done.stderr) == (1, f"{anchors} is left as it was: something was found\n")
+    assert anchors.read_bytes() == evidence
+    assert list(tmp_path.iterdir()) == [anchors]
+
+
+async def test_a_run_that_found_something_writes_no_anchors(log_url: str, tmp_path: Path) -> None:
+    await tamper(log_url, "DELETE FROM event_log WHERE version = 3")
+    anchors = tmp_path / "anchors.jsonl"
+    done = await verify("--database-url", log_url, "--write-anchors", anchors)
+    assert (done.returncode, done.stderr) == (1, f"{anchors} is not written: something was found\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_anchors_that_nobody_signed_are_refused(log_url: str, tmp_path: Path) -> None:
     anchors = tmp_path / "anchors.jsonl"
     await verify("--database-url", log_url, "--write-anchors", anchors)
