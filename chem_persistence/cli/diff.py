@@ -16,7 +16,7 @@ from chem_persistence.cli.printing import column, print_json, print_line, print_
 from chem_persistence.cli.replay import state_of
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.domain.events import FlowCompleted, FlowEvent
-from chem_persistence.domain.instance import StepSlot
+from chem_persistence.domain.instance import StepSlot, StepStatus
 from chem_persistence.postgres.event_store import PgEventStore
 
 __all__ = ["Difference", "diff"]
@@ -85,8 +85,15 @@ def _of_step(slot: StepSlot) -> dict[str, Value]:
         "status": slot.status.value,
         "fingerprint": slot.fingerprint,
         "outputs": list(slot.outputs),
-        "error": None if slot.error is None else f"{slot.error.error_class}: {slot.error.message}",
+        "error": _standing_error(slot),
     }
+
+
+def _standing_error(slot: StepSlot) -> str | None:
+    """Give the error of a step that stands failed: what a failure before a retry left is no part of what was made."""
+    if slot.error is None or slot.status is not StepStatus.FAILED:
+        return None
+    return f"{slot.error.error_class}: {slot.error.message}"
 
 
 def _differences(

@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -13,6 +14,9 @@ from chem_persistence import (
     FlowEventKind,
     PgEventStore,
     PoolProvider,
+    RetryScheduled,
+    StepError,
+    StepFailed,
     StepFinished,
     StepStarted,
     build_pool,
@@ -21,7 +25,7 @@ from chem_persistence.cli.app import app
 from chem_persistence.postgres.migrations import known_migrations
 from tests.support.commands import command, command_names, help_of
 from tests.support.flows import initialized
-from tests.support.logged_flows import BINARY, COMPLETED, FAILED, JSON_ARTIFACT, logged_flows
+from tests.support.logged_flows import BINARY, COMPLETED, FAILED, HOSTILE, JSON_ARTIFACT, logged_flows
 
 LAST = len(known_migrations())
 NOWHERE = "postgresql://nobody@localhost:1/none"
@@ -189,6 +193,26 @@ async def test_diff_does_not_call_a_step_different_that_one_flow_has_not_begun(u
     told = await parsed("diff", COMPLETED, FAILED, "--database-url", url, code=1)
     of_the_last = [part["what"] for part in told["differences"] if part["step"] == 2]
     assert of_the_last == ["status", "fingerprint", "outputs"]
+
+
+async def append(url: str, flow_id: UUID, *kinds: FlowEventKind) -> None:
+    async with await build_pool(url, max_size=1) as pool:
+        await PgEventStore(PoolProvider(pool)).append_kinds(flow_id, list(kinds))
+
+
+async def test_diff_does_not_compare_the_errors_that_retries_mended(database_url: str) -> None:
+    finished = StepFinished(0, "acquire", (), "f" * 64)
+    failed = StepFailed(0, "acquire", StepError("laboratory.Spilled", "wet", ""), "f" * 64)
+    tried: list[FlowEventKind] = [StepStarted(0, "acquire"), failed, RetryScheduled("acquire", 1, "wiped up")]
+    await append(database_url, COMPLETED, initialized(), StepStarted(0, "acquire"), finished)
+    await append(database_url, FAILED, initialized(), *tried, StepStarted(0, "acquire"), finished)
+    assert (await parsed("diff", COMPLETED, FAILED, "--database-url", database_url))["same"] is True
+
+
+async def test_diff_shows_the_error_of_a_step_that_stands_failed(url: str) -> None:
+    told = await parsed("diff", COMPLETED, FAILED, "--database-url", url, code=1)
+    errors = [(part["step"], part["right"]) for part in told["differences"] if part["what"] == "error"]
+    assert errors == [(1, f"laboratory.Spilled: {HOSTILE}")]
 
 
 async def test_an_artifact_goes_into_a_file_byte_for_byte(url: str, tmp_path: Path) -> None:
