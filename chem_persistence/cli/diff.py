@@ -15,13 +15,16 @@ from chem_persistence.cli.place import Place, open_database
 from chem_persistence.cli.printing import column, print_json, print_line, print_table
 from chem_persistence.cli.replay import state_of
 from chem_persistence.cli.running import ExitCode, run
+from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.events import FlowCompleted, FlowEvent
 from chem_persistence.domain.instance import StepSlot, StepStatus
 from chem_persistence.postgres.event_store import PgEventStore
 
 __all__ = ["Difference", "diff"]
 
-Value = str | int | list[str] | None
+Value = str | list[str] | None
+
+_HASHES = {"definition", "input", "fingerprint", "outputs"}
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -116,8 +119,8 @@ def _print(ids: Sequence[UUID], differences: Sequence[Difference]) -> None:
         (
             "flow" if difference.step is None else f"step {difference.step}",
             difference.what,
-            _said(difference.left),
-            _said(difference.right),
+            _said(difference.what, difference.left),
+            _said(difference.what, difference.right),
         )
         for difference in differences
     ]
@@ -128,8 +131,11 @@ def _print(ids: Sequence[UUID], differences: Sequence[Difference]) -> None:
     print_line(f"{len(differences):,} differences")
 
 
-def _said(value: Value) -> str:
-    if isinstance(value, list):
-        return ", ".join(item[:12] for item in value) or "none"
-    text = "none" if value is None else shown(value)
-    return text[:12] if len(text) == 64 else text
+def _said(what: str, value: Value) -> str:
+    """Say a value in a cell; of a hash, what recognises it."""
+    if not value:
+        return "none"
+    texts = value if isinstance(value, list) else [value]
+    return ", ".join(
+        text[:12] if what in _HASHES and is_content_hash(text) else shown(text) for text in texts
+    )

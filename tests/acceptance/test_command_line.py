@@ -12,6 +12,7 @@ import pytest
 from chem_persistence import (
     Artifact,
     FlowEventKind,
+    FlowInitialized,
     PgEventStore,
     PoolProvider,
     RetryScheduled,
@@ -213,6 +214,17 @@ async def test_diff_shows_the_error_of_a_step_that_stands_failed(url: str) -> No
     told = await parsed("diff", COMPLETED, FAILED, "--database-url", url, code=1)
     errors = [(part["step"], part["right"]) for part in told["differences"] if part["what"] == "error"]
     assert errors == [(1, f"laboratory.Spilled: {HOSTILE}")]
+
+
+async def test_diff_cuts_hashes_and_no_other_text_of_their_length(database_url: str) -> None:
+    ids, messages = ["a" * 64, "b" * 64], ["x" * 61, "y" * 61]
+    for flow_id, step, message in zip((COMPLETED, FAILED), ids, messages, strict=True):
+        failed = StepFailed(0, step, StepError("E", message, ""), "f" * 64)
+        await append(database_url, flow_id, FlowInitialized(step, 1), StepStarted(0, step), failed)
+    rows = (await output("diff", COMPLETED, FAILED, "--database-url", database_url, code=1)).splitlines()
+    assert [row.split()[-2:] for row in rows if " definition " in row] == [["a" * 12, "b" * 12]]
+    assert [row.split()[-2:] for row in rows if " id " in row] == [ids]
+    assert [row.split()[-3::2] for row in rows if " error " in row] == [messages]
 
 
 async def test_an_artifact_goes_into_a_file_byte_for_byte(url: str, tmp_path: Path) -> None:
