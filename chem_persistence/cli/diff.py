@@ -106,7 +106,7 @@ def _differences(
     return [
         Difference(step, what, left.get((step, what)), right.get((step, what)))
         for step, what in sorted(keys, key=lambda key: -1 if key[0] is None else key[0])
-        if left.get((step, what)) != right.get((step, what))
+        if (left.get((step, what)) or None) != (right.get((step, what)) or None)  # no outputs are as no step
         and not (what == "id" and None in {left.get((step, what)), right.get((step, what))})  # not known
     ]
 

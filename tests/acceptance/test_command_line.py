@@ -227,6 +227,13 @@ async def test_diff_cuts_hashes_and_no_other_text_of_their_length(database_url: 
     assert [row.split()[-3::2] for row in rows if " error " in row] == [messages]
 
 
+async def test_diff_does_not_call_no_step_and_no_outputs_different(database_url: str) -> None:
+    await append(database_url, COMPLETED, FlowInitialized("a" * 64, 4))
+    await append(database_url, FAILED, FlowInitialized("a" * 64, 5))
+    told = await parsed("diff", COMPLETED, FAILED, "--database-url", database_url, code=1)
+    assert told["differences"] == [{"step": 4, "what": "status", "left": None, "right": "pending"}]
+
+
 async def test_an_artifact_goes_into_a_file_byte_for_byte(url: str, tmp_path: Path) -> None:
     path = tmp_path / "spectrum"
     done = await command("artifact", "get", BINARY.hash[:8], "-o", path, "--database-url", url)
