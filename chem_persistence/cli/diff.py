@@ -18,6 +18,7 @@ from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.events import FlowCompleted, FlowEvent
 from chem_persistence.domain.instance import StepSlot, StepStatus
+from chem_persistence.pages.wording import counted
 from chem_persistence.postgres.event_store import PgEventStore
 
 __all__ = ["Difference", "diff"]
@@ -128,7 +129,7 @@ def _print(ids: Sequence[UUID], differences: Sequence[Difference]) -> None:
     print_line(f"right  {ids[1]}")
     print_line("")
     print_table([column(""), column(""), column("left", fold=True), column("right", fold=True)], rows)
-    print_line(f"{len(differences):,} differences")
+    print_line(counted(len(differences), "difference"))
 
 
 def _said(what: str, value: Value) -> str:

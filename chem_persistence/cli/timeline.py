@@ -21,7 +21,7 @@ from chem_persistence.cli.printing import (
 from chem_persistence.domain.flow_summary import FlowState
 from chem_persistence.pages.flow_view import AttemptOutcome, AttemptView
 from chem_persistence.pages.time_scale import Interval, TimeScale
-from chem_persistence.pages.wording import duration
+from chem_persistence.pages.wording import counted, duration
 
 __all__ = ["print_story"]
 
@@ -56,7 +56,7 @@ def _print_heading(story: FlowStory) -> None:
         ("flow", str(flow.flow_id)),
         ("state", shown_progress(flow)),
         ("steps", f"{flow.finished_steps} of {flow.step_count} finished"),
-        ("began", f"{shown_time(flow.started_at)} UTC; {flow.version:,} events in {took}"),
+        ("began", f"{shown_time(flow.started_at)} UTC; {counted(flow.version, 'event')} in {took}"),
         ("definition", shown(flow.definition_hash)),
     ]
     if story.input is not None:

@@ -20,6 +20,7 @@ from chem_persistence.cli.printing import print_json, print_line
 from chem_persistence.cli.progress import Work
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.errors import InvalidArgument
+from chem_persistence.pages.wording import counted
 from chem_persistence.ports import ConnectionProvider
 from chem_persistence.postgres.verification import Progress, Verification, measure_log, verify_log
 
@@ -138,5 +139,10 @@ def _print(verification: Verification, *, as_json: bool) -> None:
             shown(f"flow {finding.flow_id}, version {finding.version}: {finding.tampering}: {finding.detail}")
         )
     walked = verification.progress
-    print_line(f"{walked.flows:,} flows, {walked.events:,} events, {walked.artifacts:,} artifacts verified")
-    print_line(f"{len(verification.findings):,} findings" if verification.findings else "clean")
+    counts = (
+        counted(walked.flows, "flow"),
+        counted(walked.events, "event"),
+        counted(walked.artifacts, "artifact"),
+    )
+    print_line(f"{', '.join(counts)} verified")
+    print_line(counted(len(verification.findings), "finding") if verification.findings else "clean")

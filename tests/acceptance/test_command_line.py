@@ -234,6 +234,18 @@ async def test_diff_does_not_call_no_step_and_no_outputs_different(database_url:
     assert told["differences"] == [{"step": 4, "what": "status", "left": None, "right": "pending"}]
 
 
+async def test_one_is_counted_as_one(database_url: str) -> None:
+    for flow_id, definition in ((COMPLETED, "a" * 64), (FAILED, "b" * 64)):
+        await append(database_url, flow_id, FlowInitialized(definition, 1))
+    at = ("--database-url", database_url)
+    assert (await output("diff", COMPLETED, FAILED, *at, code=1)).endswith("\n1 difference\n")
+    assert "; 1 event in 0 ms\n" in await output("show", COMPLETED, *at)
+    assert "1 of 1 event, at" in await output("replay", COMPLETED, *at)
+    assert "initialized: 1 step, definition" in await output("tail", COMPLETED, *at)
+    verified = await output("verify", "--flow", COMPLETED, *at)
+    assert verified == "1 flow, 1 event, 0 artifacts verified\nclean\n"
+
+
 async def test_an_artifact_goes_into_a_file_byte_for_byte(url: str, tmp_path: Path) -> None:
     path = tmp_path / "spectrum"
     done = await command("artifact", "get", BINARY.hash[:8], "-o", path, "--database-url", url)

@@ -44,7 +44,7 @@ async def tamper(url: str, statement: str) -> None:
 async def test_a_clean_log_is_said_to_be_clean(log_url: str) -> None:
     done = await verify("--database-url", log_url)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "2 flows, 16 events, 1 artifacts verified\nclean\n"
+    assert done.stdout == "2 flows, 16 events, 1 artifact verified\nclean\n"
 
 
 async def test_a_changed_event_is_named_and_the_exit_code_is_1(log_url: str) -> None:
@@ -54,7 +54,7 @@ async def test_a_changed_event_is_named_and_the_exit_code_is_1(log_url: str) -> 
     first, second, walked, count = done.stdout.splitlines()
     assert "version 3: altered:" in first
     assert "version 3: altered:" in second
-    assert (walked, count) == ("2 flows, 16 events, 1 artifacts verified", "2 findings")
+    assert (walked, count) == ("2 flows, 16 events, 1 artifact verified", "2 findings")
 
 
 async def test_a_flow_is_named_by_a_beginning_of_its_id(log_url: str) -> None:
@@ -64,7 +64,7 @@ async def test_a_flow_is_named_by_a_beginning_of_its_id(log_url: str) -> None:
     for name in (flow_id[:-1], flow_id, flow_id.upper()):
         done = await verify("--database-url", log_url, "--flow", name, "--flow", flow_id)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == "1 flows, 8 events, 0 artifacts verified\nclean\n"
+        assert done.stdout == "1 flow, 8 events, 0 artifacts verified\nclean\n"
 
 
 async def test_what_is_left_of_a_flow_without_its_first_event_is_found(log_url: str) -> None:
@@ -74,7 +74,7 @@ async def test_what_is_left_of_a_flow_without_its_first_event_is_found(log_url: 
     await tamper(log_url, "DELETE FROM event_log WHERE version = 0")
     done = await verify("--database-url", log_url, "--flow", flow_id)
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.endswith("1 findings\n")
+    assert done.stdout.endswith("1 finding\n")
 
 
 async def test_json_is_one_object(log_url: str) -> None:
