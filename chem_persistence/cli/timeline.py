@@ -47,6 +47,7 @@ def print_story(story: FlowStory) -> None:
         _print_attempts(story)
     _print_artifacts(story)
     _print_errors(story)
+    _print_questions(story)
 
 
 def _print_heading(story: FlowStory) -> None:
@@ -146,3 +147,19 @@ def _print_errors(story: FlowStory) -> None:
             Text("error ", style="red"),
             shown(f"in {step.id}, try {attempt.number}: {error.error_class}: {error.message}"),
         )
+
+
+def _print_questions(story: FlowStory) -> None:
+    """Print what a person is asked: of the questions, those that the flow waits for."""
+    last = [(step, step.attempts[-1]) for step in story.steps if step.attempts]
+    asked = [(step, attempt) for step, attempt in last if _waits(attempt)]
+    if story.summary.state is not FlowState.AWAITING_USER_INPUT or not asked:
+        return
+    print_line("")
+    for step, attempt in asked:
+        hint = f": {attempt.question}" if attempt.question else ""
+        print_line(Text("question ", style="cyan"), shown(f"in {step.id}{hint}"))
+
+
+def _waits(attempt: AttemptView) -> bool:
+    return attempt.outcome is AttemptOutcome.ASKED and attempt.answered is None

@@ -20,6 +20,8 @@ from chem_persistence import (
     StepFailed,
     StepFinished,
     StepStarted,
+    UserInteractionProvided,
+    UserInteractionRequested,
     build_pool,
 )
 from chem_persistence.cli.app import app
@@ -122,6 +124,16 @@ async def test_show_as_json_has_every_attempt(url: str) -> None:
     assert told["steps"][0]["retry_count"] == 1
     assert told["artifacts"][0]["hash"] == BINARY.hash
     assert told["artifacts"][0]["content_bytes"] == 10_240
+
+
+async def test_show_prints_the_question_that_a_flow_waits_for(database_url: str) -> None:
+    asks = UserInteractionRequested(0, "acquire", {}, f"which one? {HOSTILE}")
+    await append(database_url, FAILED, initialized(), StepStarted(0, "acquire"), asks)
+    last = (await output("show", FAILED, "--database-url", database_url)).splitlines()[-1]
+    assert last.startswith("question in acquire: which one? ")
+    assert "\x1b" not in last
+    await append(database_url, FAILED, UserInteractionProvided(0, "acquire", {}, "d" * 64))
+    assert "question" not in await output("show", FAILED, "--database-url", database_url)
 
 
 async def test_show_writes_a_page(url: str, tmp_path: Path) -> None:
