@@ -2,7 +2,20 @@
 
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["counted", "duration", "iso", "moment", "short", "short_hash", "size_of", "stopwatch"]
+__all__ = [
+    "NOT_INITIALIZED",
+    "counted",
+    "duration",
+    "iso",
+    "moment",
+    "short",
+    "short_hash",
+    "size_of",
+    "stopwatch",
+]
+
+NOT_INITIALIZED = "not initialized"
+"""What stands for the definition of a flow that does not begin with its initialization."""
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1.0, 60.0, 3_600.0, 86_400.0
 

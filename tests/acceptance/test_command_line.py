@@ -19,6 +19,7 @@ from chem_persistence import (
     StepError,
     StepFailed,
     StepFinished,
+    StepSignal,
     StepStarted,
     UserInteractionProvided,
     UserInteractionRequested,
@@ -134,6 +135,14 @@ async def test_show_prints_the_question_that_a_flow_waits_for(database_url: str)
     assert "\x1b" not in last
     await append(database_url, FAILED, UserInteractionProvided(0, "acquire", {}, "d" * 64))
     assert "question" not in await output("show", FAILED, "--database-url", database_url)
+
+
+async def test_show_says_of_a_flow_that_was_not_initialized_what_is_not_known(database_url: str) -> None:
+    await append(database_url, FAILED, StepSignal(0, "acquire", "warm"))
+    said = (await output("show", FAILED, "--database-url", database_url)).splitlines()
+    assert [line.split(maxsplit=1)[0] for line in said] == ["flow", "state", "steps", "began", "definition"]
+    assert said[2].split(maxsplit=1)[1] == "0 of ? finished"
+    assert said[4].split(maxsplit=1)[1] == "not initialized"
 
 
 async def test_show_writes_a_page(url: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from chem_persistence import (
     InMemoryEventStore,
     InvalidArgument,
     PageLimits,
+    PropertyPreferenceAssigned,
     StepFinished,
     StepSignal,
     StepStarted,
@@ -89,6 +90,16 @@ async def test_the_same_flow_gives_the_same_page() -> None:
 async def test_a_page_says_how_its_flow_stands(until: str, said: list[str]) -> None:
     text = (await page_of(await sample_store(until=until))).text()
     assert [words for words in said if words not in text] == []
+
+
+async def test_a_page_of_a_flow_that_was_not_initialized_says_what_is_not_known() -> None:
+    store = InMemoryEventStore()
+    await store.append_kinds(FLOW_ID, [PropertyPreferenceAssigned("pKa", "p1", "a" * 64)])
+    page = await page_of(store)
+    for said in ("Steps finished0 of ?", "Definitionnot initialized", "No step has begun."):
+        assert said in page.text()
+    assert "axis" not in {attributes.get("class") for _, attributes in page.elements}
+    assert [tag for tag, attributes in page.elements if attributes.get("class") == "lanes"] == []
 
 
 async def test_pages_use_each_element_and_attribute_that_they_may() -> None:
