@@ -311,6 +311,18 @@ async def test_stats_are_those_of_the_last_refresh(url: str, admin_url: str) -> 
     assert "━" in said
 
 
+async def test_stats_before_a_refresh_say_that_nothing_was_counted(url: str) -> None:
+    said = await output("stats", "--database-url", url)
+    assert said == "nothing has been counted yet; chem-persistence refresh --database-url URL does that\n"
+
+
+async def test_stats_have_no_heading_without_rows(database_url: str, admin_url: str) -> None:
+    await append(database_url, FAILED, initialized())
+    await output("refresh", "--database-url", admin_url)
+    parts = (await output("stats", "--database-url", database_url)).split("\n\n")
+    assert [part.split()[0] for part in parts] == ["as", "hour"]
+
+
 async def test_rebuild_repairs_the_step_rows_and_says_how_many(url: str, admin_url: str) -> None:
     assert "nothing had to be rebuilt" in await output("rebuild", "--database-url", url)
     connection = await asyncpg.connect(admin_url)
