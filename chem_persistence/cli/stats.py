@@ -138,7 +138,7 @@ def _hours(figures: Statistics) -> None:
         )
         for hour in figures.hours[-HOURS:]
     ]
-    names = ("events", "begun", "completed", "failed")
+    names = ("events", "begun", "completed", "step failures")
     print_table([column("hour"), *(column(name, right=True) for name in names), column("")], rows)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -308,6 +309,7 @@ async def test_stats_are_those_of_the_last_refresh(url: str, admin_url: str) -> 
     assert (acquire["executions"], acquire["failures"], acquire["retries"]) == (2, 1, 1)
     said = await output("stats", "--database-url", url)
     assert "acquire: laboratory.Spilled" in said
+    assert re.search(r"^hour +events  begun  completed  step failures$", said, re.MULTILINE)
     assert "━" in said
 
 
