@@ -119,6 +119,13 @@ async def test_show_lists_the_first_artifacts_and_counts_the_others(database_url
     assert [artifact["hash"] for artifact in told["artifacts"]] == list(outputs)
 
 
+async def test_show_names_every_step_that_gave_an_artifact(url: str) -> None:
+    told = await parsed("show", COMPLETED, "--database-url", url)
+    assert [(artifact["version"], artifact["role"]) for artifact in told["artifacts"]] == [
+        (2, "output of steps acquire, compute, report")
+    ]
+
+
 async def test_show_as_json_has_every_attempt(url: str) -> None:
     told = await parsed("show", FAILED, "--database-url", url)
     outcomes = [[attempt["outcome"] for attempt in step["attempts"]] for step in told["steps"]]
