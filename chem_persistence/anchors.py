@@ -48,6 +48,7 @@ class AnchorWriter:
 
     def __init__(self, output: Any) -> None:
         self.flows = 0
+        self.is_given_up = False
         self._output = output
         self._digest = hashlib.sha256()
 
@@ -60,6 +61,10 @@ class AnchorWriter:
         line = msgspec.json.encode(value) + b"\n"
         self._output.write(line)
         self._digest.update(line)
+
+    def give_up(self) -> None:
+        """Have no file made of what was written: one that is there is left as it was."""
+        self.is_given_up = True
 
     def begin(self, created: datetime) -> None:
         """Write the heading."""
@@ -74,7 +79,7 @@ class AnchorWriter:
 
 @contextmanager
 def writing_anchors(file: Path, created: datetime, private_key: Path | None = None) -> Iterator[AnchorWriter]:
-    """Write an anchor file, which appears whole at the end of the block, or not at all.
+    """Write an anchor file, which appears whole at the end of the block, or not at all: if the writer gave up, or raised.
 
     `private_key` is a PEM file with an Ed25519 key (`openssl genpkey -algorithm ed25519`).
 
@@ -90,7 +95,8 @@ def writing_anchors(file: Path, created: datetime, private_key: Path | None = No
             writer.begin(created)
             yield writer
             writer.end(key)
-        draft.replace(file)
+        if not writer.is_given_up:
+            draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
 

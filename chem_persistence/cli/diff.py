@@ -15,13 +15,17 @@ from chem_persistence.cli.place import Place, open_database
 from chem_persistence.cli.printing import column, print_json, print_line, print_table
 from chem_persistence.cli.replay import state_of
 from chem_persistence.cli.running import ExitCode, run
+from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.events import FlowCompleted, FlowEvent
-from chem_persistence.domain.instance import StepSlot
+from chem_persistence.domain.instance import StepSlot, StepStatus
+from chem_persistence.pages.wording import counted
 from chem_persistence.postgres.event_store import PgEventStore
 
 __all__ = ["Difference", "diff"]
 
-Value = str | int | list[str] | None
+Value = str | list[str] | None
+
+_HASHES = {"definition", "input", "fingerprint", "outputs"}
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -85,8 +89,15 @@ def _of_step(slot: StepSlot) -> dict[str, Value]:
         "status": slot.status.value,
         "fingerprint": slot.fingerprint,
         "outputs": list(slot.outputs),
-        "error": None if slot.error is None else f"{slot.error.error_class}: {slot.error.message}",
+        "error": _standing_error(slot),
     }
+
+
+def _standing_error(slot: StepSlot) -> str | None:
+    """Give the error of a step that stands failed: what a failure before a retry left is no part of what was made."""
+    if slot.error is None or slot.status is not StepStatus.FAILED:
+        return None
+    return f"{slot.error.error_class}: {slot.error.message}"
 
 
 def _differences(
@@ -96,7 +107,7 @@ def _differences(
     return [
         Difference(step, what, left.get((step, what)), right.get((step, what)))
         for step, what in sorted(keys, key=lambda key: -1 if key[0] is None else key[0])
-        if left.get((step, what)) != right.get((step, what))
+        if (left.get((step, what)) or None) != (right.get((step, what)) or None)  # no outputs are as no step
         and not (what == "id" and None in {left.get((step, what)), right.get((step, what))})  # not known
     ]
 
@@ -109,8 +120,8 @@ def _print(ids: Sequence[UUID], differences: Sequence[Difference]) -> None:
         (
             "flow" if difference.step is None else f"step {difference.step}",
             difference.what,
-            _said(difference.left),
-            _said(difference.right),
+            _said(difference.what, difference.left),
+            _said(difference.what, difference.right),
         )
         for difference in differences
     ]
@@ -118,11 +129,14 @@ def _print(ids: Sequence[UUID], differences: Sequence[Difference]) -> None:
     print_line(f"right  {ids[1]}")
     print_line("")
     print_table([column(""), column(""), column("left", fold=True), column("right", fold=True)], rows)
-    print_line(f"{len(differences):,} differences")
+    print_line(counted(len(differences), "difference"))
 
 
-def _said(value: Value) -> str:
-    if isinstance(value, list):
-        return ", ".join(item[:12] for item in value) or "none"
-    text = "none" if value is None else shown(value)
-    return text[:12] if len(text) == 64 else text
+def _said(what: str, value: Value) -> str:
+    """Say a value in a cell; of a hash, what recognises it."""
+    if not value:
+        return "none"
+    texts = value if isinstance(value, list) else [value]
+    return ", ".join(
+        text[:12] if what in _HASHES and is_content_hash(text) else shown(text) for text in texts
+    )

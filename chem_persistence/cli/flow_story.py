@@ -9,8 +9,8 @@ import msgspec
 from chem_persistence.domain.events import FlowCompleted, FlowInitialized
 from chem_persistence.domain.flow_summary import FlowSummary
 from chem_persistence.errors import InvalidArgument
-from chem_persistence.pages.event_summary import named_artifacts
 from chem_persistence.pages.flow_view import AttemptView, StepView
+from chem_persistence.pages.named_artifacts import NamedArtifacts
 from chem_persistence.pages.page_limits import PageLimits
 from chem_persistence.pages.step_tracks import StepTracks
 from chem_persistence.ports import ConnectionProvider
@@ -22,7 +22,7 @@ __all__ = ["FlowStory", "NamedArtifact", "read_story", "story_json"]
 
 
 class NamedArtifact(msgspec.Struct, frozen=True):
-    """An artifact that an event names, and what it is to the flow; without description it is not stored."""
+    """An artifact that an event names first at `version`, and all that it is to the flow; without description it is not stored."""
 
     hash: str
     version: int
@@ -52,12 +52,11 @@ async def read_story(provider: ConnectionProvider, flow_id: UUID) -> FlowStory:
     if summary is None:
         raise InvalidArgument("FLOW", f"there is no flow {flow_id}")
     tracks = StepTracks(PageLimits())
-    named: dict[str, tuple[int, str]] = {}
+    named = NamedArtifacts()
     flow_input = fingerprint = None
     async for event in iterate_events(provider, flow_id, -1):
         tracks.take(event)
-        for artifact_hash, role in named_artifacts(event.kind):
-            named.setdefault(artifact_hash, (event.version, role))
+        named.take(event)
         match event.kind:
             case FlowInitialized():
                 flow_input = event.kind.input
@@ -65,7 +64,7 @@ async def read_story(provider: ConnectionProvider, flow_id: UUID) -> FlowStory:
                 fingerprint = event.kind.flow_fingerprint
             case _:
                 pass
-    described = await describe_artifacts(provider, list(named))
+    described = await describe_artifacts(provider, [artifact_hash for artifact_hash, _, _ in named])
     return FlowStory(
         summary=summary,
         input=flow_input,
@@ -73,7 +72,7 @@ async def read_story(provider: ConnectionProvider, flow_id: UUID) -> FlowStory:
         steps=tracks.steps(),
         artifacts=[
             NamedArtifact(artifact_hash, version, role, described.get(artifact_hash))
-            for artifact_hash, (version, role) in named.items()
+            for artifact_hash, version, role in named
         ],
     )
 

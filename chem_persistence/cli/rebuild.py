@@ -9,6 +9,7 @@ from chem_persistence.cli.place import Place, open_database
 from chem_persistence.cli.printing import print_json, print_line
 from chem_persistence.cli.progress import Work
 from chem_persistence.cli.running import ExitCode, run
+from chem_persistence.pages.wording import counted
 from chem_persistence.postgres.read_models import PgReadModels
 from chem_persistence.postgres.rebuild import Projection, Rebuild
 from chem_persistence.postgres.verification import measure_log
@@ -47,8 +48,10 @@ async def _rebuild(place: Place, projection: Projection, *, as_json: bool) -> in
             {"projection": projection, "flows": done.flows, "events": done.events, "rebuilt": done.rebuilt}
         )
     else:
-        print_line(f"{projection}: {done.flows:,} flows, {done.events:,} events looked at")
+        print_line(f"{projection}: {counted(done.flows, 'flow')}, {counted(done.events, 'event')} looked at")
         print_line(
-            f"{done.rebuilt:,} flows' rows were rebuilt" if done.rebuilt else "nothing had to be rebuilt"
+            f"the rows of {counted(done.rebuilt, 'flow')} were rebuilt"
+            if done.rebuilt
+            else "nothing had to be rebuilt"
         )
     return ExitCode.WELL

@@ -13,6 +13,7 @@ from chem_persistence.cli.place import Place, open_database
 from chem_persistence.cli.printing import column, print_json, print_line, print_table, shown_state, shown_time
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.domain.instance import FlowInstance, StepStatus
+from chem_persistence.pages.wording import counted
 from chem_persistence.postgres.event_store import PgEventStore
 
 __all__ = ["replay", "state_of"]
@@ -88,7 +89,10 @@ def _print(observed: ObservedFlow) -> None:
         [
             ("flow", str(instance.id)),
             ("state", shown_state(state_of(instance))),
-            ("after", f"{instance.version} of {observed.events} events, at {shown_time(observed.at)} UTC"),
+            (
+                "after",
+                f"{instance.version} of {counted(observed.events, 'event')}, at {shown_time(observed.at)} UTC",
+            ),
             ("definition", observed.definition_hash),
             ("input", instance.input or "none"),
         ],

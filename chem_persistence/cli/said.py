@@ -16,6 +16,7 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
+from chem_persistence.pages.wording import counted
 
 __all__ = ["said"]
 
@@ -24,7 +25,7 @@ def said(kind: FlowEventKind) -> str:
     """Say it in English, with the hashes cut to what recognises them."""
     match kind:
         case FlowInitialized(definition_hash=definition, step_count=steps):
-            return f"initialized: {steps} steps, definition {definition[:12]}"
+            return f"initialized: {counted(steps, 'step')}, definition {definition[:12]}"
         case StepStarted(step_id=step):
             return f"{step} started"
         case StepFinished(step_id=step, outputs=outputs):

@@ -28,7 +28,7 @@ def show(
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:
-    """Show what happened in a flow: a bar for every attempt at every step, the artifacts, the errors.
+    """Show what happened in a flow: a bar for every attempt at every step, the artifacts, the errors, the open question.
 
     A pause in which nothing ran is drawn shorter than it was. Of a step the last 100 attempts are shown. With --html the
     page has the same and more: every event with its payload, previews, molecules (with RDKit).

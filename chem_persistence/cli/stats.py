@@ -72,6 +72,9 @@ async def _stats(place: Place, *, as_json: bool) -> int:
         print_json(figures)
         return ExitCode.WELL
     refresh_it = shown(commands_about(place).refresh())
+    if not (figures.steps or figures.failures or figures.hours or figures.artifacts):
+        print_line(f"nothing has been counted yet; {refresh_it} does that")
+        return ExitCode.WELL
     print_line(f"as of {shown_time(figures.refreshed_at)} UTC; {refresh_it} computes them anew")
     for part in (_steps, _failures, _hours, _artifacts):
         part(figures)
@@ -79,6 +82,8 @@ async def _stats(place: Place, *, as_json: bool) -> int:
 
 
 def _steps(figures: Statistics) -> None:
+    if not figures.steps:
+        return
     print_line("")
     rows = [
         (
@@ -133,11 +138,13 @@ def _hours(figures: Statistics) -> None:
         )
         for hour in figures.hours[-HOURS:]
     ]
-    names = ("events", "begun", "completed", "failed")
+    names = ("events", "begun", "completed", "step failures")
     print_table([column("hour"), *(column(name, right=True) for name in names), column("")], rows)
 
 
 def _artifacts(figures: Statistics) -> None:
+    if not figures.artifacts:
+        return
     print_line("")
     rows = [
         (shown(kind.kind), f"{kind.artifacts:,}", shown_bytes(kind.stored_bytes))

@@ -21,7 +21,7 @@ from chem_persistence.cli.printing import (
 from chem_persistence.domain.flow_summary import FlowState
 from chem_persistence.pages.flow_view import AttemptOutcome, AttemptView
 from chem_persistence.pages.time_scale import Interval, TimeScale
-from chem_persistence.pages.wording import duration
+from chem_persistence.pages.wording import NOT_INITIALIZED, counted, duration
 
 __all__ = ["print_story"]
 
@@ -43,21 +43,24 @@ _UNDER_WAY = {FlowState.RUNNING, FlowState.AWAITING_USER_INPUT}
 def print_story(story: FlowStory) -> None:
     """Print what happened in the flow."""
     _print_heading(story)
-    if story.steps:
+    if any(step.attempts for step in story.steps):
         _print_attempts(story)
     _print_artifacts(story)
     _print_errors(story)
+    _print_questions(story)
 
 
 def _print_heading(story: FlowStory) -> None:
     flow = story.summary
     took = duration(flow.last_event_at - flow.started_at)
+    steps = "?" if flow.step_count is None else flow.step_count
+    definition = NOT_INITIALIZED if flow.definition_hash is None else flow.definition_hash
     rows: list[tuple[Cell, Cell]] = [
         ("flow", str(flow.flow_id)),
         ("state", shown_progress(flow)),
-        ("steps", f"{flow.finished_steps} of {flow.step_count} finished"),
-        ("began", f"{shown_time(flow.started_at)} UTC; {flow.version:,} events in {took}"),
-        ("definition", shown(flow.definition_hash)),
+        ("steps", f"{flow.finished_steps} of {steps} finished"),
+        ("began", f"{shown_time(flow.started_at)} UTC; {counted(flow.version, 'event')} in {took}"),
+        ("definition", shown(definition)),
     ]
     if story.input is not None:
         rows.append(("input", shown(story.input)))
@@ -146,3 +149,19 @@ def _print_errors(story: FlowStory) -> None:
             Text("error ", style="red"),
             shown(f"in {step.id}, try {attempt.number}: {error.error_class}: {error.message}"),
         )
+
+
+def _print_questions(story: FlowStory) -> None:
+    """Print what a person is asked: of the questions, those that the flow waits for."""
+    last = [(step, step.attempts[-1]) for step in story.steps if step.attempts]
+    asked = [(step, attempt) for step, attempt in last if _waits(attempt)]
+    if story.summary.state is not FlowState.AWAITING_USER_INPUT or not asked:
+        return
+    print_line("")
+    for step, attempt in asked:
+        hint = f": {attempt.question}" if attempt.question else ""
+        print_line(Text("question ", style="cyan"), shown(f"in {step.id}{hint}"))
+
+
+def _waits(attempt: AttemptView) -> bool:
+    return attempt.outcome is AttemptOutcome.ASKED and attempt.answered is None

@@ -20,6 +20,7 @@ from chem_persistence.cli.printing import print_json, print_line
 from chem_persistence.cli.progress import Work
 from chem_persistence.cli.running import ExitCode, run
 from chem_persistence.errors import InvalidArgument
+from chem_persistence.pages.wording import counted
 from chem_persistence.ports import ConnectionProvider
 from chem_persistence.postgres.verification import Progress, Verification, measure_log, verify_log
 
@@ -43,7 +44,7 @@ def verify(
     ] = None,
     anchors: Annotated[Path | None, typer.Option(help="Compare with the heads in this file.")] = None,
     public_key: Annotated[Path | None, typer.Option(help="The anchors must be signed: PEM, Ed25519.")] = None,
-    write_anchors: Annotated[Path | None, typer.Option(help="Write the heads of all sound flows.")] = None,
+    write_anchors: Annotated[Path | None, typer.Option(help="Write all heads, if nothing is found.")] = None,
     sign_with: Annotated[Path | None, typer.Option(help="Sign them: PEM, Ed25519.")] = None,
     database_url: DatabaseUrl = None,
     data: Data = None,
@@ -94,7 +95,11 @@ async def _verify(options: _Options) -> int:
             )
             if flow_ids is not None and not verification.findings:
                 await _refuse_unknown(provider, flow_ids)
+        if writer is not None and verification.findings:
+            writer.give_up()
     _print(verification, as_json=options.as_json)
+    if options.write_anchors is not None and verification.findings:
+        _say_unwritten(options.write_anchors)
     return ExitCode.FOUND if verification.findings else ExitCode.WELL
 
 
@@ -108,6 +113,12 @@ async def _refuse_unknown(provider: ConnectionProvider, flow_ids: Sequence[UUID]
     for flow_id in flow_ids:
         if not (await measure_log(provider, flow_ids=[flow_id])).events:
             raise InvalidArgument("--flow", f"there is no flow {flow_id}")
+
+
+def _say_unwritten(anchors: Path) -> None:
+    """Say why there are no new anchors: the old ones are the evidence, and new ones would call what was found sound."""
+    what = "left as it was" if anchors.exists() else "not written"
+    print_line(shown(f"{anchors} is {what}: something was found"), error=True)
 
 
 def _check(options: _Options) -> None:
@@ -128,5 +139,10 @@ def _print(verification: Verification, *, as_json: bool) -> None:
             shown(f"flow {finding.flow_id}, version {finding.version}: {finding.tampering}: {finding.detail}")
         )
     walked = verification.progress
-    print_line(f"{walked.flows:,} flows, {walked.events:,} events, {walked.artifacts:,} artifacts verified")
-    print_line(f"{len(verification.findings):,} findings" if verification.findings else "clean")
+    counts = (
+        counted(walked.flows, "flow"),
+        counted(walked.events, "event"),
+        counted(walked.artifacts, "artifact"),
+    )
+    print_line(f"{', '.join(counts)} verified")
+    print_line(counted(len(verification.findings), "finding") if verification.findings else "clean")

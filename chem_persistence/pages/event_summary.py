@@ -19,7 +19,7 @@ from chem_persistence.domain.events import (
 )
 from chem_persistence.pages.wording import counted, short, short_hash
 
-__all__ = ["event_step", "event_summary", "named_artifacts"]
+__all__ = ["event_step", "event_summary"]
 
 
 def event_summary(kind: FlowEventKind) -> str:
@@ -58,19 +58,6 @@ def event_step(kind: FlowEventKind) -> str | None:
         return short(kind.created_from_step_id)
     step_id = getattr(kind, "step_id", None)
     return None if step_id is None else short(step_id)
-
-
-def named_artifacts(kind: FlowEventKind) -> list[tuple[str, str]]:
-    """Give the hashes of the artifacts that the event names, each with what it is to the flow."""
-    match kind:
-        case FlowInitialized(input=str(artifact_hash)):
-            return [(artifact_hash, "input of the flow")]
-        case StepFinished():
-            step = short(kind.step_id)
-            roles = (f"output of step {step}", f"added by step {step}")
-            return [(output, roles[min(place, 1)]) for place, output in enumerate(kind.outputs)]
-        case _:
-            return []
 
 
 def _line(value: Any) -> str:

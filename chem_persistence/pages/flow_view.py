@@ -118,7 +118,7 @@ class Attribution(msgspec.Struct, frozen=True):
 
 
 class ArtifactView(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact that an event names first at `version`, as its input or one of its outputs."""
+    """An artifact that an event names first at `version`; `role` is all that it is to the flow."""
 
     hash: str
     version: int

@@ -11,9 +11,10 @@ from chem_persistence.codec import encode_metadata
 from chem_persistence.domain.canonical import canonical_json
 from chem_persistence.domain.chain import GENESIS, chain_link
 from chem_persistence.domain.events import FlowCompleted, FlowEvent, FlowInitialized
-from chem_persistence.pages.event_summary import event_step, event_summary, named_artifacts
+from chem_persistence.pages.event_summary import event_step, event_summary
 from chem_persistence.pages.flow_view import Attribution, EventView, NoPreview
 from chem_persistence.pages.json_text import json_text
+from chem_persistence.pages.named_artifacts import NamedArtifacts, named_artifacts
 from chem_persistence.pages.page_limits import PageLimits
 from chem_persistence.pages.step_tracks import StepTracks
 from chem_persistence.pages.wording import short
@@ -29,7 +30,7 @@ _Kept: TypeAlias = EventView | Callable[[], EventView]
 class FlowWalk:
     """Takes a flow's events in order; its memory is bounded by the limits, not by the flow's length.
 
-    Only the hashes that the events name, 64 characters each, are all kept.
+    Only the hashes that the events name, 64 characters each, are all kept, each with the first steps that gave it.
     """
 
     def __init__(self, limits: PageLimits) -> None:
@@ -40,7 +41,7 @@ class FlowWalk:
         self.flow_fingerprint: str | None = None
         self.link = GENESIS
         self.tracks = StepTracks(limits)
-        self.named: dict[str, tuple[int, str]] = {}
+        self.named = NamedArtifacts()
         self.attributions: list[Attribution] = []
         self.attribution_count = 0
         self._attributed: Attribution | None = None
@@ -97,13 +98,12 @@ class FlowWalk:
             who=_who(event),
             payload=json_text(payload, self._limits.text),
             metadata=json_text(metadata, self._limits.text) if event.metadata else None,
-            artifacts=tuple(artifact_hash for artifact_hash, _ in named_artifacts(event.kind)),
+            artifacts=named_artifacts(event.kind),
             link=own_link,
         )
 
     def _note(self, event: FlowEvent) -> None:
-        for artifact_hash, role in named_artifacts(event.kind):
-            self.named.setdefault(artifact_hash, (event.version, role))
+        self.named.take(event)
         if isinstance(event.kind, FlowInitialized):
             self.definition_hash, self.step_count = event.kind.definition_hash, event.kind.step_count
         elif isinstance(event.kind, FlowCompleted):

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import datetime
+from itertools import islice
 from uuid import UUID
 
 from chem_persistence.domain.events import FlowEvent
@@ -31,7 +32,7 @@ async def gather_flow(store: EventStore, flow_id: UUID, *, seen_at: datetime, li
     if walk.first is None or walk.last is None:
         raise InvalidArgument("flow_id", f"{flow_id} names no flow of this store")
     previews = Previews(store, limits)
-    for artifact_hash, (version, role) in list(walk.named.items())[: limits.artifacts]:
+    for artifact_hash, version, role in islice(walk.named, limits.artifacts):
         await previews.add(artifact_hash, version, role)
     steps = walk.tracks.steps()
     return FlowView(

@@ -34,12 +34,12 @@ def page_heading(view: FlowView) -> Html:
 
 def _figures(view: FlowView) -> Iterator[tuple[str, Child]]:
     finished = sum(_ended_with(step) is AttemptOutcome.FINISHED for step in view.steps)
-    total = view.named_steps if view.step_count is None else view.step_count
+    total = "?" if view.step_count is None else f"{view.step_count:,}"
     retries = sum(step.retry_count for step in view.steps)
     yield "Began", element("time", {"datetime": iso(view.began)}, moment(view.began))
     yield "Last event", element("time", {"datetime": iso(view.last_at)}, moment(view.last_at))
     yield "From first to last", duration(view.last_at - view.began)
-    yield "Steps finished", f"{finished:,} of {total:,}"
+    yield "Steps finished", f"{finished:,} of {total}"
     yield "Attempts", f"{sum(step.attempt_count for step in view.steps):,}"
     yield "Retries", f"{retries:,}"
     yield "Events", f"{view.event_count:,}"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from chem_persistence.pages.flow_view import Attribution, FlowView
 from chem_persistence.pages.markup import Child, Html, element
 from chem_persistence.pages.section import facts, left_out, section
+from chem_persistence.pages.wording import NOT_INITIALIZED
 
 __all__ = ["identity_section"]
 
@@ -23,8 +24,8 @@ def identity_section(view: FlowView) -> Html:
 
 def _hashes(view: FlowView) -> Iterator[tuple[str, Child]]:
     yield "Flow", element("code", None, str(view.flow_id))
-    if view.definition_hash is not None:
-        yield "Definition", element("code", None, view.definition_hash)
+    definition = view.definition_hash
+    yield "Definition", NOT_INITIALIZED if definition is None else element("code", None, definition)
     if view.flow_fingerprint is not None:
         yield "Fingerprint", element("code", None, view.flow_fingerprint)
     yield f"Head of the chain, event {view.event_count - 1}", element("code", None, view.head)

@@ -26,19 +26,29 @@ _SIGNS = {
 
 def timeline_section(view: FlowView) -> Html:
     """Draw the steps that have begun, and say how many have not."""
-    end = _end(view)
-    scale = TimeScale(view.began, end, _running(view))
-    lanes = (_lane(step, scale, end) for step in view.steps)
-    waiting = max(0, (view.step_count or 0) - view.named_steps)
+    note = _not_begun(view)
     return section(
         "timeline",
         "Timeline",
-        _legend(view, scale),
-        _axis(scale),
-        element("ol", {"class": "lanes"}, *lanes),
+        *(_drawing(view) if view.steps else ()),
         left_out(view.named_steps, len(view.steps), "step"),
-        element("p", {"class": "note"}, f"{counted(waiting, 'step')} not begun.") if waiting else "",
+        element("p", {"class": "note"}, note) if note else "",
     )
+
+
+def _drawing(view: FlowView) -> Iterator[Child]:
+    end = _end(view)
+    scale = TimeScale(view.began, end, _running(view))
+    yield _legend(view, scale)
+    yield _axis(scale)
+    yield element("ol", {"class": "lanes"}, *(_lane(step, scale, end) for step in view.steps))
+
+
+def _not_begun(view: FlowView) -> str:
+    waiting = max(0, (view.step_count or 0) - view.named_steps)
+    if waiting:
+        return f"{counted(waiting, 'step')} not begun."
+    return "" if view.steps else "No step has begun."
 
 
 def _end(view: FlowView) -> datetime:

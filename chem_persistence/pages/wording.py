@@ -4,7 +4,21 @@ from datetime import UTC, datetime, timedelta
 
 from chem_persistence.domain.flow_summary import FlowState
 
-__all__ = ["counted", "duration", "in_words", "iso", "moment", "short", "short_hash", "size_of", "stopwatch"]
+__all__ = [
+    "NOT_INITIALIZED",
+    "counted",
+    "duration",
+    "in_words",
+    "iso",
+    "moment",
+    "short",
+    "short_hash",
+    "size_of",
+    "stopwatch",
+]
+
+NOT_INITIALIZED = "not initialized"
+"""What stands for the definition of a flow that does not begin with its initialization."""
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1.0, 60.0, 3_600.0, 86_400.0
 

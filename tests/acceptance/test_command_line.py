@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -11,17 +13,24 @@ import pytest
 from chem_persistence import (
     Artifact,
     FlowEventKind,
+    FlowInitialized,
     PgEventStore,
     PoolProvider,
+    RetryScheduled,
+    StepError,
+    StepFailed,
     StepFinished,
+    StepSignal,
     StepStarted,
+    UserInteractionProvided,
+    UserInteractionRequested,
     build_pool,
 )
 from chem_persistence.cli.app import app
 from chem_persistence.postgres.migrations import known_migrations
 from tests.support.commands import command, command_names, help_of
 from tests.support.flows import initialized
-from tests.support.logged_flows import BINARY, COMPLETED, FAILED, JSON_ARTIFACT, logged_flows
+from tests.support.logged_flows import BINARY, COMPLETED, FAILED, HOSTILE, JSON_ARTIFACT, logged_flows
 
 LAST = len(known_migrations())
 NOWHERE = "postgresql://nobody@localhost:1/none"
@@ -110,6 +119,13 @@ async def test_show_lists_the_first_artifacts_and_counts_the_others(database_url
     assert [artifact["hash"] for artifact in told["artifacts"]] == list(outputs)
 
 
+async def test_show_names_every_step_that_gave_an_artifact(url: str) -> None:
+    told = await parsed("show", COMPLETED, "--database-url", url)
+    assert [(artifact["version"], artifact["role"]) for artifact in told["artifacts"]] == [
+        (2, "output of steps acquire, compute, report")
+    ]
+
+
 async def test_show_as_json_has_every_attempt(url: str) -> None:
     told = await parsed("show", FAILED, "--database-url", url)
     outcomes = [[attempt["outcome"] for attempt in step["attempts"]] for step in told["steps"]]
@@ -117,6 +133,24 @@ async def test_show_as_json_has_every_attempt(url: str) -> None:
     assert told["steps"][0]["retry_count"] == 1
     assert told["artifacts"][0]["hash"] == BINARY.hash
     assert told["artifacts"][0]["content_bytes"] == 10_240
+
+
+async def test_show_prints_the_question_that_a_flow_waits_for(database_url: str) -> None:
+    asks = UserInteractionRequested(0, "acquire", {}, f"which one? {HOSTILE}")
+    await append(database_url, FAILED, initialized(), StepStarted(0, "acquire"), asks)
+    last = (await output("show", FAILED, "--database-url", database_url)).splitlines()[-1]
+    assert last.startswith("question in acquire: which one? ")
+    assert "\x1b" not in last
+    await append(database_url, FAILED, UserInteractionProvided(0, "acquire", {}, "d" * 64))
+    assert "question" not in await output("show", FAILED, "--database-url", database_url)
+
+
+async def test_show_says_of_a_flow_that_was_not_initialized_what_is_not_known(database_url: str) -> None:
+    await append(database_url, FAILED, StepSignal(0, "acquire", "warm"))
+    said = (await output("show", FAILED, "--database-url", database_url)).splitlines()
+    assert [line.split(maxsplit=1)[0] for line in said] == ["flow", "state", "steps", "began", "definition"]
+    assert said[2].split(maxsplit=1)[1] == "0 of ? finished"
+    assert said[4].split(maxsplit=1)[1] == "not initialized"
 
 
 async def test_show_writes_a_page(url: str, tmp_path: Path) -> None:
@@ -191,6 +225,56 @@ async def test_diff_does_not_call_a_step_different_that_one_flow_has_not_begun(u
     assert of_the_last == ["status", "fingerprint", "outputs"]
 
 
+async def append(url: str, flow_id: UUID, *kinds: FlowEventKind) -> None:
+    async with await build_pool(url, max_size=1) as pool:
+        await PgEventStore(PoolProvider(pool)).append_kinds(flow_id, list(kinds))
+
+
+async def test_diff_does_not_compare_the_errors_that_retries_mended(database_url: str) -> None:
+    finished = StepFinished(0, "acquire", (), "f" * 64)
+    failed = StepFailed(0, "acquire", StepError("laboratory.Spilled", "wet", ""), "f" * 64)
+    tried: list[FlowEventKind] = [StepStarted(0, "acquire"), failed, RetryScheduled("acquire", 1, "wiped up")]
+    await append(database_url, COMPLETED, initialized(), StepStarted(0, "acquire"), finished)
+    await append(database_url, FAILED, initialized(), *tried, StepStarted(0, "acquire"), finished)
+    assert (await parsed("diff", COMPLETED, FAILED, "--database-url", database_url))["same"] is True
+
+
+async def test_diff_shows_the_error_of_a_step_that_stands_failed(url: str) -> None:
+    told = await parsed("diff", COMPLETED, FAILED, "--database-url", url, code=1)
+    errors = [(part["step"], part["right"]) for part in told["differences"] if part["what"] == "error"]
+    assert errors == [(1, f"laboratory.Spilled: {HOSTILE}")]
+
+
+async def test_diff_cuts_hashes_and_no_other_text_of_their_length(database_url: str) -> None:
+    ids, messages = ["a" * 64, "b" * 64], ["x" * 61, "y" * 61]
+    for flow_id, step, message in zip((COMPLETED, FAILED), ids, messages, strict=True):
+        failed = StepFailed(0, step, StepError("E", message, ""), "f" * 64)
+        await append(database_url, flow_id, FlowInitialized(step, 1), StepStarted(0, step), failed)
+    rows = (await output("diff", COMPLETED, FAILED, "--database-url", database_url, code=1)).splitlines()
+    assert [row.split()[-2:] for row in rows if " definition " in row] == [["a" * 12, "b" * 12]]
+    assert [row.split()[-2:] for row in rows if " id " in row] == [ids]
+    assert [row.split()[-3::2] for row in rows if " error " in row] == [messages]
+
+
+async def test_diff_does_not_call_no_step_and_no_outputs_different(database_url: str) -> None:
+    await append(database_url, COMPLETED, FlowInitialized("a" * 64, 4))
+    await append(database_url, FAILED, FlowInitialized("a" * 64, 5))
+    told = await parsed("diff", COMPLETED, FAILED, "--database-url", database_url, code=1)
+    assert told["differences"] == [{"step": 4, "what": "status", "left": None, "right": "pending"}]
+
+
+async def test_one_is_counted_as_one(database_url: str) -> None:
+    for flow_id, definition in ((COMPLETED, "a" * 64), (FAILED, "b" * 64)):
+        await append(database_url, flow_id, FlowInitialized(definition, 1))
+    at = ("--database-url", database_url)
+    assert (await output("diff", COMPLETED, FAILED, *at, code=1)).endswith("\n1 difference\n")
+    assert "; 1 event in 0 ms\n" in await output("show", COMPLETED, *at)
+    assert "1 of 1 event, at" in await output("replay", COMPLETED, *at)
+    assert "initialized: 1 step, definition" in await output("tail", COMPLETED, *at)
+    verified = await output("verify", "--flow", COMPLETED, *at)
+    assert verified == "1 flow, 1 event, 0 artifacts verified\nclean\n"
+
+
 async def test_an_artifact_goes_into_a_file_byte_for_byte(url: str, tmp_path: Path) -> None:
     path = tmp_path / "spectrum"
     done = await command("artifact", "get", BINARY.hash[:8], "-o", path, "--database-url", url)
@@ -232,7 +316,20 @@ async def test_stats_are_those_of_the_last_refresh(url: str, admin_url: str) -> 
     assert (acquire["executions"], acquire["failures"], acquire["retries"]) == (2, 1, 1)
     said = await output("stats", "--database-url", url)
     assert "acquire: laboratory.Spilled" in said
+    assert re.search(r"^hour +events  begun  completed  step failures$", said, re.MULTILINE)
     assert "━" in said
+
+
+async def test_stats_before_a_refresh_say_that_nothing_was_counted(url: str) -> None:
+    said = await output("stats", "--database-url", url)
+    assert said == "nothing has been counted yet; chem-persistence refresh --database-url URL does that\n"
+
+
+async def test_stats_have_no_heading_without_rows(database_url: str, admin_url: str) -> None:
+    await append(database_url, FAILED, initialized())
+    await output("refresh", "--database-url", admin_url)
+    parts = (await output("stats", "--database-url", database_url)).split("\n\n")
+    assert [part.split()[0] for part in parts] == ["as", "hour"]
 
 
 async def test_rebuild_repairs_the_step_rows_and_says_how_many(url: str, admin_url: str) -> None:

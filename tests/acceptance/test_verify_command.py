@@ -46,7 +46,7 @@ async def tamper(url: str, statement: str) -> None:
 async def test_a_clean_log_is_said_to_be_clean(log_url: str) -> None:
     done = await verify("--database-url", log_url)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "2 flows, 16 events, 1 artifacts verified\nclean\n"
+    assert done.stdout == "2 flows, 16 events, 1 artifact verified\nclean\n"
 
 
 async def test_a_changed_event_is_named_and_the_exit_code_is_1(log_url: str) -> None:
@@ -56,7 +56,7 @@ async def test_a_changed_event_is_named_and_the_exit_code_is_1(log_url: str) -> 
     first, second, walked, count = done.stdout.splitlines()
     assert "version 3: altered:" in first
     assert "version 3: altered:" in second
-    assert (walked, count) == ("2 flows, 16 events, 1 artifacts verified", "2 findings")
+    assert (walked, count) == ("2 flows, 16 events, 1 artifact verified", "2 findings")
 
 
 async def test_a_flow_is_named_by_a_beginning_of_its_id(log_url: str) -> None:
@@ -66,7 +66,7 @@ async def test_a_flow_is_named_by_a_beginning_of_its_id(log_url: str) -> None:
     for name in (flow_id[:-1], flow_id, flow_id.upper()):
         done = await verify("--database-url", log_url, "--flow", name, "--flow", flow_id)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == "1 flows, 8 events, 0 artifacts verified\nclean\n"
+        assert done.stdout == "1 flow, 8 events, 0 artifacts verified\nclean\n"
 
 
 async def test_what_is_left_of_a_flow_without_its_first_event_is_found(log_url: str) -> None:
@@ -76,7 +76,7 @@ async def test_what_is_left_of_a_flow_without_its_first_event_is_found(log_url: 
     await tamper(log_url, "DELETE FROM event_log WHERE version = 0")
     done = await verify("--database-url", log_url, "--flow", flow_id)
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.endswith("1 findings\n")
+    assert done.stdout.endswith("1 finding\n")
 
 
 async def test_json_is_one_object(log_url: str) -> None:
@@ -112,6 +112,30 @@ async def test_signed_anchors_prove_that_nothing_was_cut(log_url: str, tmp_path:
     cut = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", keys.public)
     assert cut.returncode == 1
     assert cut.stdout.count("version 7: truncated: 1 anchored events are gone") == 2
+
+
+@pytest.mark.parametrize("is_compared", [True, False])
+async def test_a_run_that_found_something_leaves_the_anchors_as_they_were(
+    log_url: str, tmp_path: Path, *, is_compared: bool
+) -> None:
+    anchors = tmp_path / "anchors.jsonl"
+    await verify("--database-url", log_url, "--write-anchors", anchors)
+    evidence = anchors.read_bytes()
+    await tamper(log_url, f"DELETE FROM event_log WHERE version = {7 if is_compared else 3}")
+    arguments = ("--anchors", anchors) if is_compared else ()
+    for _ in range(2):
+        done = await verify("--database-url", log_url, *arguments, "--write-anchors", anchors)
+        assert (done.returncode, done.stderr) == (1, f"{anchors} is left as it was: something was found\n")
+    assert anchors.read_bytes() == evidence
+    assert list(tmp_path.iterdir()) == [anchors]
+
+
+async def test_a_run_that_found_something_writes_no_anchors(log_url: str, tmp_path: Path) -> None:
+    await tamper(log_url, "DELETE FROM event_log WHERE version = 3")
+    anchors = tmp_path / "anchors.jsonl"
+    done = await verify("--database-url", log_url, "--write-anchors", anchors)
+    assert (done.returncode, done.stderr) == (1, f"{anchors} is not written: something was found\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_anchors_that_nobody_signed_are_refused(log_url: str, tmp_path: Path) -> None:

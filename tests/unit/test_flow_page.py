@@ -16,6 +16,7 @@ from chem_persistence import (
     InMemoryEventStore,
     InvalidArgument,
     PageLimits,
+    PropertyPreferenceAssigned,
     StepFinished,
     StepSignal,
     StepStarted,
@@ -89,6 +90,39 @@ async def test_the_same_flow_gives_the_same_page() -> None:
 async def test_a_page_says_how_its_flow_stands(until: str, said: list[str]) -> None:
     text = (await page_of(await sample_store(until=until))).text()
     assert [words for words in said if words not in text] == []
+
+
+async def test_a_page_of_a_flow_that_was_not_initialized_says_what_is_not_known() -> None:
+    store = InMemoryEventStore()
+    await store.append_kinds(FLOW_ID, [PropertyPreferenceAssigned("pKa", "p1", "a" * 64)])
+    page = await page_of(store)
+    for said in ("Steps finished0 of ?", "Definitionnot initialized", "No step has begun."):
+        assert said in page.text()
+    assert "axis" not in {attributes.get("class") for _, attributes in page.elements}
+    assert [tag for tag, attributes in page.elements if attributes.get("class") == "lanes"] == []
+
+
+async def test_a_page_names_all_that_an_artifact_is_to_its_flow() -> None:
+    given, also = content(b"given", "text/plain"), content(b"also", "text/plain")
+    kinds: list[FlowEventKind] = [
+        FlowInitialized("d", 3, given.hash),
+        StepFinished(0, "a", (given.hash,), "f"),
+        StepFinished(1, "b", (also.hash, given.hash), "f"),
+        StepFinished(2, "c", (also.hash, also.hash), "f"),
+    ]
+    store = InMemoryEventStore()
+    await store.append_kinds(FLOW_ID, kinds, artifacts=[given, also])
+    text = (await page_of(store)).text()
+    assert "input of the flow; output of step a; added by step b, event 0" in text
+    assert "output of steps b, c, event 2" in text
+
+
+async def test_of_one_artifact_of_many_steps_the_first_are_named() -> None:
+    thing = content(b"thing", "text/plain")
+    kinds: list[FlowEventKind] = [StepFinished(step, f"s{step}", (thing.hash,), "f") for step in range(60)]
+    store = InMemoryEventStore()
+    await store.append_kinds(FLOW_ID, kinds, artifacts=[thing])
+    assert ", s48, s49; and more, event 0" in (await page_of(store)).text()
 
 
 async def test_pages_use_each_element_and_attribute_that_they_may() -> None:
