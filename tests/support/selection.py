@@ -61,6 +61,7 @@ SUPERUSERS = {
     "postgres/test_retries.py::test_a_server_that_takes_no_more_connections": "limits connections",
     "acceptance/test_verify_command.py::test_a_changed_event_is_named": "alters stored rows",
     "acceptance/test_verify_command.py::test_what_is_left_of_a_flow": "deletes stored rows",
+    "acceptance/test_verify_command.py::test_a_run_that_found_something": "deletes stored rows",
     "acceptance/test_verify_command.py::test_signed_anchors_prove": "deletes stored rows",
 }
 """Tests by the beginning of their node id, each with what it does that the application role may not."""
