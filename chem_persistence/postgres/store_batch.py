@@ -35,7 +35,6 @@ async def store_batch(
     a refusal to who is by himself already.
     """
     attempts = 0
-    halves = _halves(batch)
 
     async def attempt(connection: Connection) -> None:
         nonlocal attempts
@@ -44,7 +43,8 @@ async def store_batch(
         try:
             await _append(connection, batch, heads, patience)
         except asyncpg.LockNotAvailableError as error:
-            if patience is None or (halves is None and monotonic() - began < patience):
+            waited = monotonic() - began
+            if patience is None or (waited < patience and _halves(batch) is None):
                 raise
             raise _OutOfPatience from error
 
@@ -55,6 +55,7 @@ async def store_batch(
     except _OutOfPatience:
         for append in batch:
             append.lost = append.lost or attempts > 1
+        halves = _halves(batch)
         if halves is None:
             return [batch]
         return [left for half in halves for left in await store_batch(provider, half, heads, IMPATIENCE)]
