@@ -95,13 +95,15 @@ def encode_kind(kind: FlowEventKind) -> tuple[bytes, FlowEventKind]:
     """
     if type(kind) in _closed_kinds and (written := written_plainly(kind, _kinds.decode)) is not None:
         return written
+    encoded = canonical_json(kind)
     try:
-        read = _decode(canonical_json(kind))
+        read = _decode(encoded)
     except msgspec.DecodeError as error:
         raise InvalidPayload("$", f"{type(kind).__qualname__}: {error}") from error
-    return canonical_json(
-        read
-    ), read  # a UUID given as text, say, is stored as it is read, or it would not be recognised
+    if type(kind) in _json_fields:  # their other fields have one form only
+        return encoded, read
+    # a UUID given as text, say, is stored as it is read, or it would not be recognised
+    return canonical_json(read), read
 
 
 def decode_kind(data: bytes, flow_id: UUID, version: int) -> FlowEventKind:
