@@ -102,10 +102,10 @@ format: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff format .
 
 snapshot: $(VENV)/.dev ## write documentation/snapshots/schema_f5.sql from a live database
-	@$(BIN)/python -m tests.support.write_snapshot
+	@$(BIN)/python -m tests.support.servers.write_snapshot
 
 pictures: $(VENV)/.dev ## take documentation/pictures/flow_*.png with Chromium
-	@$(BIN)/python -m tests.support.write_pictures
+	@$(BIN)/python -m tests.support.pages.write_pictures
 
 up: ## start PostgreSQL 18 with docker compose, and wait until it is healthy
 	@docker compose up --detach --wait

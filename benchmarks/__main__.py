@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to run")
     parser.add_argument("--rounds", type=int, help="rounds of every part")
     parser.add_argument("--seconds", type=float, help="length of a slice")
-    parser.add_argument("--results", type=Path, default=_RESULTS, help="where results.json is written")
+    parser.add_argument(
+        "--results", type=Path, default=_RESULTS, help="where results.json is written"
+    )
     arguments = parser.parse_args()
     plan = _plan(arguments)
     command = " ".join(["python -m benchmarks", *sys.argv[1:]])
@@ -48,7 +50,9 @@ def main() -> None:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     arguments.results.mkdir(parents=True, exist_ok=True)
-    (arguments.results / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    (arguments.results / "results.json").write_bytes(
+        msgspec.json.format(msgspec.json.encode(report))
+    )
     text = summary(report)
     (arguments.results / "summary.txt").write_text(text + "\n", encoding="utf-8")
     print(text)
@@ -67,11 +71,14 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     plan = msgspec.structs.replace(QUICK if arguments.quick else FULL, parts=arguments.only)
     if arguments.rounds is not None:
         rounds = dict.fromkeys(
-            ("rounds", "growth_rounds", "read_rounds", "import_rounds", "encoding_rounds"), arguments.rounds
+            ("rounds", "growth_rounds", "read_rounds", "import_rounds", "encoding_rounds"),
+            arguments.rounds,
         )
         plan = msgspec.structs.replace(plan, **rounds)
     if arguments.seconds is not None:
-        plan = msgspec.structs.replace(plan, seconds=arguments.seconds, growth_seconds=arguments.seconds)
+        plan = msgspec.structs.replace(
+            plan, seconds=arguments.seconds, growth_seconds=arguments.seconds
+        )
     return plan
 
 

@@ -21,7 +21,9 @@ _PLAIN = COMPETITORS["plain INSERT"].database
 Say = Callable[[str], None]
 
 
-async def compete(server: Server, tasks: Sequence[Task], rounds: int, logs: Path, say: Say) -> Results:
+async def compete(
+    server: Server, tasks: Sequence[Task], rounds: int, logs: Path, say: Say
+) -> Results:
     """Run the rounds of all tasks and give their slices."""
     results = Results()
     names = dict.fromkeys(task.competitor for task in tasks)
@@ -40,7 +42,9 @@ async def _started(
             url = await server.database(_PLAIN if name in PGBENCH else COMPETITORS[name].database)
             if name in PGBENCH:
                 await make_plain_tables(url)
-                runs[name] = functools.partial(run_pgbench, server.programs / "pgbench", url, PGBENCH[name])
+                runs[name] = functools.partial(
+                    run_pgbench, server.programs / "pgbench", url, PGBENCH[name]
+                )
                 continue
             contestant = Contestant(name, url, logs / f"{name.replace(' ', '_')}.log")
             stack.push_async_callback(contestant.stop)

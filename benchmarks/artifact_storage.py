@@ -29,8 +29,8 @@ from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from chem_persistence import build_pool, canonical_json, embedded_postgres
-from chem_persistence.postgres.jsonb import pass_jsonb_as_bytes
-from chem_persistence.postgres.statements import QUOTE_CREATE_SCHEMA
+from chem_persistence.postgres.connection.jsonb import pass_jsonb_as_bytes
+from chem_persistence.postgres.schema.statements import QUOTE_CREATE_SCHEMA
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Corpora: TypeAlias = Mapping[str, Sequence["Body"]]
@@ -51,7 +51,9 @@ class Body(msgspec.Struct, frozen=True):
     def encoded(self) -> bytes:
         """Give its bytes."""
         return (
-            self.content if self.payload is None and self.content is not None else str(self.payload).encode()
+            self.content
+            if self.payload is None and self.content is not None
+            else str(self.payload).encode()
         )
 
 
@@ -81,7 +83,9 @@ class Choice:
     async def begin(self, schema: str) -> None:
         """Make the table anew."""
         await self._connection.execute(await self._connection.fetchval(QUOTE_CREATE_SCHEMA, schema))
-        await self._connection.execute("SELECT set_config('search_path', quote_ident($1), false)", schema)
+        await self._connection.execute(
+            "SELECT set_config('search_path', quote_ident($1), false)", schema
+        )
         await self._connection.execute(sql("create_table"))
         await self._connection.execute(sql(self.name))
 
@@ -117,7 +121,9 @@ class Choice:
 
     def _cpu(self) -> float:
         """Give the seconds that the server's process was running (Linux: Documentation/scheduler/sched-stats)."""
-        return int(Path(f"/proc/{self._pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+        return (
+            int(Path(f"/proc/{self._pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+        )
 
 
 def _hash(number: int, body: Body) -> str:
@@ -130,12 +136,16 @@ async def read_corpora(directory: Path) -> Corpora:
         rows = await pool.fetch(sql("read_screened"))
     molfiles = [row["content"] for row in rows if row["kind"] == "conformer"]
     return {
-        "records, JSON": [Body(row["payload"].decode(), None) for row in rows if row["payload"] is not None],
+        "records, JSON": [
+            Body(row["payload"].decode(), None) for row in rows if row["payload"] is not None
+        ],
         "conformers, molfile": [Body(None, molfile) for molfile in molfiles],
         "coordinates of 40 molecules, JSON": list(_tables(molfiles)),
         "distances, float64": [Body(None, _distances(molfile)) for molfile in molfiles],
         "chunks of molfiles, text": [Body(None, chunk) for chunk in _text_chunks(molfiles)],
-        "chunks of a trajectory, float32": [Body(None, _trajectory(molfiles, chunk)) for chunk in range(4)],
+        "chunks of a trajectory, float32": [
+            Body(None, _trajectory(molfiles, chunk)) for chunk in range(4)
+        ],
         "pictures, PNG": [Body(None, _picture(molfile)) for molfile in molfiles[:50]],
     }
 
@@ -191,7 +201,9 @@ async def measure(url: str, corpora: Corpora, rounds: int) -> None:
     await connection.close()
     for number, (label, bodies) in enumerate(corpora.items()):
         mean = statistics.fmean(len(body.encoded()) for body in bodies)
-        print(f"\n{label}: {len(bodies)} artifacts of {mean:,.0f} bytes on average, {rounds} rounds\n")
+        print(
+            f"\n{label}: {len(bodies)} artifacts of {mean:,.0f} bytes on average, {rounds} rounds\n"
+        )
         print(
             "| storage | server CPU us | client us | WAL bytes | disk bytes | read: server CPU us | client us |"
         )
@@ -228,7 +240,8 @@ async def _measure_corpus(choices: Sequence[Choice], bodies: Sequence[Body], rou
     for choice in choices:
         told = costs[choice.name]
         cpu, client, wal, read_cpu, read = (
-            statistics.median(getattr(cost, field) for cost in told) for field in Cost.__struct_fields__
+            statistics.median(getattr(cost, field) for cost in told)
+            for field in Cost.__struct_fields__
         )
         size = await choice.size() / len(bodies) / (rounds + 1)
         print(

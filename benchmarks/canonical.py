@@ -16,13 +16,17 @@ _MOLECULE = {"smiles": "CC(=O)Oc1ccccc1C(=O)O", "name": "aspirin", "charge": 0, 
 _RECORD = {"converged": True, "note": None, "method": "mmff94"}
 _TABLE = {
     "molecule": _MOLECULE,
-    "results": [_RECORD | {"conformer": number, "energy": -76.4 - number / 7} for number in range(10)],
+    "results": [
+        _RECORD | {"conformer": number, "energy": -76.4 - number / 7} for number in range(10)
+    ],
 }
 _PROGRESS = {"iteration": 7, "energy": -76.4, "note": "converged"}
 
 PAYLOADS: Mapping[str, Sequence[Any]] = {
     "ten events of a flow": FLOW_OF_TEN,
-    "a signal with three numbers and texts": [StepSignal(3, "embed_conformers", "progress", _PROGRESS)],
+    "a signal with three numbers and texts": [
+        StepSignal(3, "embed_conformers", "progress", _PROGRESS)
+    ],
     "a table of ten records, 0.9 KB": [_TABLE],
     "an artifact of 4 KB": [conformer(7)],
 }
@@ -47,7 +51,10 @@ def time_encodings(rounds: int) -> dict[str, EncodingTimes]:
 
 def _time(payload: Sequence[Any], rounds: int) -> EncodingTimes:
     sorted_encoding = msgspec.json.Encoder(order="sorted").encode
-    pairs = [(_fastest(canonical_json, payload), _fastest(sorted_encoding, payload)) for _ in range(rounds)]
+    pairs = [
+        (_fastest(canonical_json, payload), _fastest(sorted_encoding, payload))
+        for _ in range(rounds)
+    ]
     return EncodingTimes(
         spread(ours for ours, _ in pairs),
         spread(other for _, other in pairs),

@@ -31,10 +31,18 @@ COMPETITORS = {
     "ours, without uvloop": Entry(
         "benchmarks.ours:Events", "ours", "the same, on asyncio's own loop", own_loop=True
     ),
-    "ours, version unknown": Entry("benchmarks.ours:UnknownVersion", "ours", "the same, appended at the end"),
-    "ours, signals": Entry("benchmarks.ours:Signals", "ours", "one StepSignal, which touches no step row"),
-    "ours, batches": Entry("benchmarks.ours:Batches", "ours", "one of 500 StepSignals of one append_kinds"),
-    "ours, artifact": Entry("benchmarks.ours:Artifacts", "ours_artifacts", "a StepFinished and 4 KB of JSON"),
+    "ours, version unknown": Entry(
+        "benchmarks.ours:UnknownVersion", "ours", "the same, appended at the end"
+    ),
+    "ours, signals": Entry(
+        "benchmarks.ours:Signals", "ours", "one StepSignal, which touches no step row"
+    ),
+    "ours, batches": Entry(
+        "benchmarks.ours:Batches", "ours", "one of 500 StepSignals of one append_kinds"
+    ),
+    "ours, artifact": Entry(
+        "benchmarks.ours:Artifacts", "ours_artifacts", "a StepFinished and 4 KB of JSON"
+    ),
     "plain INSERT": Entry("benchmarks.reference:PlainInsert", "plain", "one row, held connection"),
     "COPY": Entry("benchmarks.reference:Copy", "plain", "one of 500 rows of one COPY"),
     "ours, replay": Entry(
@@ -47,18 +55,28 @@ COMPETITORS = {
     "ours, list of ten": Entry(
         "benchmarks.reads:FlowsOfTen", "reads", "one of a flow of ten that `list` gives"
     ),
-    "row floor of ten": Entry("benchmarks.reads:RowFloorOfTen", "reads", "one of the same rows, undecoded"),
+    "row floor of ten": Entry(
+        "benchmarks.reads:RowFloorOfTen", "reads", "one of the same rows, undecoded"
+    ),
     "eventsourcing replay": Entry(
-        "benchmarks.peers.eventsourcing_application:Replay", "es_replay", "one of 100,000 that `get` replays"
+        "benchmarks.peers.eventsourcing_application:Replay",
+        "es_replay",
+        "one of 100,000 that `get` replays",
     ),
     "eventsourcing recorder": Entry(
-        "benchmarks.peers.eventsourcing_recorder:Single", "es_recorder", "one stored event, a thread a flow"
+        "benchmarks.peers.eventsourcing_recorder:Single",
+        "es_recorder",
+        "one stored event, a thread a flow",
     ),
     "eventsourcing recorder, batched": Entry(
-        "benchmarks.peers.eventsourcing_recorder:Batched", "es_recorder", "the same, one insert for all flows"
+        "benchmarks.peers.eventsourcing_recorder:Batched",
+        "es_recorder",
+        "the same, one insert for all flows",
     ),
     "eventsourcing application": Entry(
-        "benchmarks.peers.eventsourcing_application:Single", "es_application", "one event, a thread a flow"
+        "benchmarks.peers.eventsourcing_application:Single",
+        "es_application",
+        "one event, a thread a flow",
     ),
     "eventsourcing application, functions": Entry(
         "benchmarks.peers.eventsourcing_application:Functions",
@@ -74,7 +92,9 @@ COMPETITORS = {
         "benchmarks.peers.langgraph_saver:SharedSaver", "langgraph", "one aput with its aput_writes"
     ),
     "LangGraph saver, one a flow": Entry(
-        "benchmarks.peers.langgraph_saver:SaverAFlow", "langgraph", "the same, a saver for each flow"
+        "benchmarks.peers.langgraph_saver:SaverAFlow",
+        "langgraph",
+        "the same, a saver for each flow",
     ),
     "DBOS": Entry(
         "benchmarks.peers.dbos_steps:AsyncSteps",
@@ -86,9 +106,13 @@ COMPETITORS = {
     ),
     "pgqueuer": Entry("benchmarks.peers.pgqueuer_jobs:Single", "pgqueuer", "one job enqueued"),
     "pgqueuer, batched": Entry(
-        "benchmarks.peers.pgqueuer_jobs:Batched", "pgqueuer_batched", "the same, one enqueue for all flows"
+        "benchmarks.peers.pgqueuer_jobs:Batched",
+        "pgqueuer_batched",
+        "the same, one enqueue for all flows",
     ),
-    "procrastinate": Entry("benchmarks.peers.procrastinate_jobs:Single", "procrastinate", "one job deferred"),
+    "procrastinate": Entry(
+        "benchmarks.peers.procrastinate_jobs:Single", "procrastinate", "one job deferred"
+    ),
     "procrastinate, batched": Entry(
         "benchmarks.peers.procrastinate_jobs:Batched",
         "procrastinate_batched",

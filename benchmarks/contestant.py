@@ -32,7 +32,10 @@ class Contestant:
         """Start the process, and wait until its tables are there."""
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
             )
         if await self._answer(_OPENING_SECONDS) != READY:
             raise ContestantFailed(self._last_words())

@@ -17,7 +17,10 @@ def server_cpu_seconds(postmaster: int) -> float:
         before = _ended_and_living(postmaster)
         try:
             ticks = sum(sum(_times(pid)[:2]) for pid in (postmaster, *before[1]))
-        except (FileNotFoundError, ProcessLookupError):  # it ended before the open, or before the read
+        except (
+            FileNotFoundError,
+            ProcessLookupError,
+        ):  # it ended before the open, or before the read
             continue
         if _ended_and_living(postmaster) == before:
             return (ticks + before[0]) / _TICKS
@@ -32,7 +35,10 @@ def _ended_and_living(postmaster: int) -> tuple[int, list[int]]:
 def _times(pid: int) -> tuple[int, int, int, int]:
     """Give utime, stime, cutime and cstime; the name before them may have any character."""
     fields = (
-        Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        Path(f"/proc/{pid}/stat")
+        .read_text(encoding="utf-8", errors="replace")
+        .rpartition(")")[2]
+        .split()
     )
     return int(fields[11]), int(fields[12]), int(fields[13]), int(fields[14])
 

@@ -27,7 +27,11 @@ def judge(report: Report) -> list[Line]:
 
 def _against_pgbench(report: Report) -> Iterator[Line]:
     best = report.best_of("pgbench")
-    note = _missing(report, "pgbench") if best is None else f"best with {best.rpartition('/')[2]} clients"
+    note = (
+        _missing(report, "pgbench")
+        if best is None
+        else f"best with {best.rpartition('/')[2]} clients"
+    )
     for flows, target in ((32, 2), (128, 3), (1000, 5)):
         found = report.ratio(f"ours/{flows}", best or "", RATE)
         yield at_least(f"append, {flows} concurrent flows", target, "x pgbench's best", found, note)
@@ -40,7 +44,9 @@ def _against_pgbench(report: Report) -> Iterator[Line]:
     )
     best = report.best_of("pgbench, artifact")
     note = (
-        _missing(report, "pgbench, artifact") if best is None else f"with {best.rpartition('/')[2]} clients"
+        _missing(report, "pgbench, artifact")
+        if best is None
+        else f"with {best.rpartition('/')[2]} clients"
     )
     found = report.ratio("ours, artifact/32", best or "", RATE)
     yield at_least("event + 4 KB artifact, 32 concurrent", 2, "x pgbench's best", found, note)
@@ -49,7 +55,9 @@ def _against_pgbench(report: Report) -> Iterator[Line]:
 def _against_peers(report: Report) -> Iterator[Line]:
     for peer in PEERS:
         for flows, target in ((32, 5.0), (1, 1.5)):
-            modes = [key for key in report.slices if key.startswith(peer) and key.endswith(f"/{flows}")]
+            modes = [
+                key for key in report.slices if key.startswith(peer) and key.endswith(f"/{flows}")
+            ]
             best = report.best(modes)
             found = report.ratio(f"ours/{flows}", best or "", RATE)
             note = _missing(report, peer) if best is None else _mode(report, peer, best)
@@ -63,17 +71,26 @@ def _mode(report: Report, peer: str, best: str) -> str:
     if mode != "batched":
         return mode
     single = report.ratio("ours/32", f"{peer}/32", RATE)
-    return f"batched by one caller; {single.median:.1f} x when each flow calls" if single else "batched"
+    return (
+        f"batched by one caller; {single.median:.1f} x when each flow calls"
+        if single
+        else "batched"
+    )
 
 
 def _cpu(report: Report) -> Line:
     def microseconds(client: bool, server: bool) -> Spread | None:  # noqa: FBT001  # two switches, named at each call
         return report.spread_of(
             "ours/128",
-            lambda done: (client * done.client_cpu + server * done.server_cpu) / max(done.events, 1) * 1e6,
+            lambda done: (
+                (client * done.client_cpu + server * done.server_cpu) / max(done.events, 1) * 1e6
+            ),
         )
 
-    client, server = microseconds(client=True, server=False), microseconds(client=False, server=True)
+    client, server = (
+        microseconds(client=True, server=False),
+        microseconds(client=False, server=True),
+    )
     note = f"= {client.median:.1f} + {server.median:.1f}" if client and server else ""
     total = microseconds(client=True, server=True)
     return at_most("CPU an event, client + server, at 128", 45, "us", total, note)
@@ -85,7 +102,9 @@ def _replay(report: Report) -> Iterator[Line]:
     yield at_least(goal, 0.75, "of the row floor", report.ratio(ours, "row floor/1", RATE))
     peak = report.spread_of(ours, lambda done: done.peak_bytes / 2**20)
     highest = Spread(peak.high, peak.low, peak.high) if peak else None
-    yield at_most(f"{goal}, peak memory", 32, "MiB", highest, "the highest round counts" if peak else "")
+    yield at_most(
+        f"{goal}, peak memory", 32, "MiB", highest, "the highest round counts" if peak else ""
+    )
     other = "eventsourcing replay"
     found = report.ratio(ours, f"{other}/1", RATE)
     yield at_least(goal, 2, "x eventsourcing", found, _missing(report, other))
@@ -106,7 +125,10 @@ def _growth(report: Report) -> Iterator[Line]:
     for operation in ("append", "list", "last event", "feed page"):
         keys = [f"growth {operation}, {name}/1" for name in ("10 thousand", largest)]
         found = report.ratio(keys[1], keys[0], P50) if len(measured) > 1 else None
-        goal, note = f"growth: p50 of {operation}", f"10 thousand to {largest} events" if found else ""
+        goal, note = (
+            f"growth: p50 of {operation}",
+            f"10 thousand to {largest} events" if found else "",
+        )
         if largest == "10 million" or found is None:
             yield at_most(goal, 1.3, "x", found, note)
         else:
@@ -126,7 +148,11 @@ def _encodings(report: Report) -> Iterator[Line]:
         times = report.encodings.get(payload)
         note = f"{_microseconds(times.ours)} us for {_microseconds(times.msgspec)}" if times else ""
         yield at_most(
-            f"canonical JSON, {payload}", 3, "x msgspec's sorted", times.ratio if times else None, note
+            f"canonical JSON, {payload}",
+            3,
+            "x msgspec's sorted",
+            times.ratio if times else None,
+            note,
         )
 
 

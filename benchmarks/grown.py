@@ -31,7 +31,9 @@ async def grow(url: str, events: int) -> float:
         await store.aclose()
         await pool.execute(read_sql("chain_aggregate"))
         flows = range(0, events // 10, _FLOWS_A_STATEMENT)
-        parts = iter([(first, min(first + _FLOWS_A_STATEMENT, events // 10) - 1) for first in flows])
+        parts = iter(
+            [(first, min(first + _FLOWS_A_STATEMENT, events // 10) - 1) for first in flows]
+        )
 
         async def write_parts() -> None:
             async with pool.acquire() as connection:

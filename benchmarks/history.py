@@ -39,7 +39,9 @@ def _hash(text: str) -> str:
 
 _STEP_IDS = ("acquire_molecules", "standardise", "embed_conformers", "screen")
 
-OUTPUTS_OF_TEN = tuple(Artifact.from_payload(kind="Output", payload={"of": step}) for step in _STEP_IDS)
+OUTPUTS_OF_TEN = tuple(
+    Artifact.from_payload(kind="Output", payload={"of": step}) for step in _STEP_IDS
+)
 """The artifacts that the events of `FLOW_OF_TEN` name."""
 
 

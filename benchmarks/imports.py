@@ -10,9 +10,7 @@ import msgspec
 
 from benchmarks.spread import Spread, spread
 
-_ALONE = (
-    "import time; begun = time.perf_counter(); import chem_persistence; print(time.perf_counter() - begun)"
-)
+_ALONE = "import time; begun = time.perf_counter(); import chem_persistence; print(time.perf_counter() - begun)"
 _BEYOND = f"import asyncpg, msgspec; {_ALONE}"
 
 
@@ -31,7 +29,9 @@ def time_imports(rounds: int) -> ImportTimes:
 
 
 def _time(program: str) -> float:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )

@@ -92,7 +92,10 @@ class Batches(_Appending):
 
     def _flow(self) -> Append:
         flow_id, versions = uuid4(), itertools.count(step=self.size)
-        kinds = [StepSignal(0, "embed_conformers", "progress", {"iteration": i}) for i in range(self.size)]
+        kinds = [
+            StepSignal(0, "embed_conformers", "progress", {"iteration": i})
+            for i in range(self.size)
+        ]
 
         async def append() -> int:
             await self._store.append_kinds(flow_id, kinds, expected_version=next(versions))
@@ -111,9 +114,13 @@ class Artifacts(_Appending):
 
         async def append() -> int:
             version = next(versions)
-            artifact = Artifact.from_payload(kind="Conformer", payload=conformer(next(self._numbers)))
+            artifact = Artifact.from_payload(
+                kind="Conformer", payload=conformer(next(self._numbers))
+            )
             kind = StepFinished(0, "embed_conformers", (artifact.hash,), artifact.hash)
-            await self._store.append_kind(flow_id, kind, artifacts=[artifact], expected_version=version)
+            await self._store.append_kind(
+                flow_id, kind, artifacts=[artifact], expected_version=version
+            )
             return 1
 
         return append

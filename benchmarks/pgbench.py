@@ -29,7 +29,11 @@ async def run_pgbench(program: Path, url: str, script: str, load: Load) -> Slice
     seconds = max(1, round(load.seconds))
     arguments = [
         *("--no-vacuum", "--protocol=prepared", f"--file={sql_path(script)}"),
-        *(f"--client={load.flows}", f"--jobs={min(int(_THREADS), load.flows)}", f"--time={seconds}"),
+        *(
+            f"--client={load.flows}",
+            f"--jobs={min(int(_THREADS), load.flows)}",
+            f"--time={seconds}",
+        ),
         *(f"--define={name}={value}" for name, value in _variables().items()),
     ]
     place = urlsplit(url)

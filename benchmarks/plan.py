@@ -53,7 +53,9 @@ def appending(plan: Plan, server: int) -> Iterator[Task]:
     """Give the tasks that append, those of the peers among them, so that all take turns."""
     load = Load(server=server, seconds=plan.seconds, warmup=plan.warmup)
     if "append" in plan.parts:
-        yield from _by_pgbench(plan, msgspec.structs.replace(load, seconds=float(plan.pgbench_seconds)))
+        yield from _by_pgbench(
+            plan, msgspec.structs.replace(load, seconds=float(plan.pgbench_seconds))
+        )
         for flows in (1, 8, 32, 128, 1000):
             yield _task("ours", load, flows)
         for flows in (1, 32, 128):

@@ -19,7 +19,9 @@ from benchmarks.svg import Bar, chart
 __all__ = ["draw"]
 
 _HERE = Path(__file__).parent
-_RATE_UNIT = "durable events a second; longer is better; the line spans the lowest to the highest round"
+_RATE_UNIT = (
+    "durable events a second; longer is better; the line spans the lowest to the highest round"
+)
 
 
 class _Plot(msgspec.Struct, frozen=True):
@@ -45,7 +47,9 @@ def _p50_microseconds(done: Slice) -> float:
 
 def _of(*names: str) -> Callable[[Report], Sequence[str]]:
     """Choose all tasks of these competitors, whatever their flows."""
-    return lambda report: [key for name in names for key in report.slices if key.rpartition("/")[0] == name]
+    return lambda report: [
+        key for name in names for key in report.slices if key.rpartition("/")[0] == name
+    ]
 
 
 def _of_peers(flows: int) -> Callable[[Report], Sequence[str]]:
@@ -68,11 +72,15 @@ _PLOTS = {
         _of("ours", "ours, without uvloop", "pgbench", "plain INSERT"),
         [RATE],
     ),
-    "batches": _Plot("500 events a call, one caller", _RATE_UNIT, _of("ours, batches", "COPY"), [RATE]),
+    "batches": _Plot(
+        "500 events a call, one caller", _RATE_UNIT, _of("ours, batches", "COPY"), [RATE]
+    ),
     "artifact": _Plot(
         "An event with 4 KB of JSON", _RATE_UNIT, _of("ours, artifact", "pgbench, artifact"), [RATE]
     ),
-    "peers_32": _Plot("32 concurrent flows: every mode of every peer", _RATE_UNIT, _of_peers(32), [RATE]),
+    "peers_32": _Plot(
+        "32 concurrent flows: every mode of every peer", _RATE_UNIT, _of_peers(32), [RATE]
+    ),
     "peers_1": _Plot("One at a time: every peer", _RATE_UNIT, _of_peers(1), [RATE]),
     "cpu": _Plot(
         "CPU an event: client, then server (paler)",
@@ -91,7 +99,13 @@ _PLOTS = {
     "reads": _Plot(
         "Reading 100,000 events of one flow, and flows of ten",
         "events read a second; longer is better",
-        _of("ours, replay", "row floor", "eventsourcing replay", "ours, list of ten", "row floor of ten"),
+        _of(
+            "ours, replay",
+            "row floor",
+            "eventsourcing replay",
+            "ours, list of ten",
+            "row floor of ten",
+        ),
         [RATE],
     ),
     "growth": _Plot(
@@ -108,7 +122,9 @@ def draw(report: Report, directory: Path) -> list[str]:
     directory.mkdir(parents=True, exist_ok=True)
     drawn = []
     for name, plot in _PLOTS.items():
-        bars = [_bar(report, key, plot.figures) for key in plot.keys(report) if key in report.slices]
+        bars = [
+            _bar(report, key, plot.figures) for key in plot.keys(report) if key in report.slices
+        ]
         if bars:
             text = chart(plot.title, plot.unit, _note(report), bars)
             (directory / f"{name}.svg").write_text(text, encoding="utf-8")
@@ -123,7 +139,13 @@ def _bar(report: Report, key: str, figures: Sequence[Figure]) -> Bar:
     totals = spread(sum(figure(done) for figure in figures) for done in slices)
     name, _, flows = key.rpartition("/")
     label = name.replace("ours", "chem_persistence").removeprefix("growth ")
-    return Bar(label if flows == "1" else f"{label}, {flows}", parts, totals.low, totals.high, "ours" in name)
+    return Bar(
+        label if flows == "1" else f"{label}, {flows}",
+        parts,
+        totals.low,
+        totals.high,
+        "ours" in name,
+    )
 
 
 def _note(report: Report) -> str:
@@ -141,7 +163,15 @@ def _page(report: Report, names: Sequence[str]) -> Iterator[str]:
         "How to read these: [benchmarks/README.md](../../benchmarks/README.md).",
         "",
     )
-    yield from ("Made by", "", "```console", f"$ {report.command}", "$ python -m benchmarks.plots", "```", "")
+    yield from (
+        "Made by",
+        "",
+        "```console",
+        f"$ {report.command}",
+        "$ python -m benchmarks.plots",
+        "```",
+        "",
+    )
     yield from ("```text", summary(report), "```", "")
     for name in names:
         yield from (f"![{_PLOTS[name].title}]({name}.svg)", "")

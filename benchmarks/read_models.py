@@ -110,9 +110,13 @@ async def measure_appends(url: str, rounds: int, seconds: float, tasks: int) -> 
             measured = await measure(stores[name], pools[name], seconds, tasks)
             if number >= 0:
                 slices[name].append(measured)
-    print(f"{'design':19}{'events/s':>9}  {'x before':20}{'WAL bytes':>10}{'p99.9 ms':>10}{'slowest ms':>11}")
+    print(
+        f"{'design':19}{'events/s':>9}  {'x before':20}{'WAL bytes':>10}{'p99.9 ms':>10}{'slowest ms':>11}"
+    )
     for name in names:
-        ratios = [own.rate / floor.rate for own, floor in zip(slices[name], slices["before"], strict=True)]
+        ratios = [
+            own.rate / floor.rate for own, floor in zip(slices[name], slices["before"], strict=True)
+        ]
         rate = statistics.median(each.rate for each in slices[name])
         wal = statistics.median(each.wal for each in slices[name])
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"

@@ -37,7 +37,9 @@ async def write_flows(url: str, flows: int) -> dict[str, float]:
         history = list(long_history())
         begun = time.perf_counter()
         for first in range(0, LONG_FLOW_EVENTS, _BATCH):
-            await store.append_kinds(LONG_FLOW, history[first : first + _BATCH], expected_version=first)
+            await store.append_kinds(
+                LONG_FLOW, history[first : first + _BATCH], expected_version=first
+            )
         between = time.perf_counter()
         numbers = iter(range(flows))
 
@@ -68,7 +70,9 @@ class Replay:
     async def open(self, url: str) -> None:
         """Connect."""
         self._pool = await build_pool(url)
-        self._repository = PgFlowRepository(PoolProvider(self._pool), snapshot_after=self.snapshot_after)
+        self._repository = PgFlowRepository(
+            PoolProvider(self._pool), snapshot_after=self.snapshot_after
+        )
         self._definition = long_definition()
 
     async def run(self, load: Load) -> Slice:
@@ -156,7 +160,9 @@ class RowFloorOfTen:
         """Read flows at random."""
         while len(self._held) < load.flows:
             self._held.append(await asyncpg.connect(self._url))
-        return await drive([await _reading(connection) for connection in self._held[: load.flows]], load)
+        return await drive(
+            [await _reading(connection) for connection in self._held[: load.flows]], load
+        )
 
     async def close(self) -> None:
         """Disconnect."""

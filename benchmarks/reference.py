@@ -36,7 +36,9 @@ class PlainInsert:
         """Run a slice on as many connections as flows."""
         while len(self._held) < load.flows:
             self._held.append(await asyncpg.connect(self._url))
-        return await drive([await _inserting(connection) for connection in self._held[: load.flows]], load)
+        return await drive(
+            [await _inserting(connection) for connection in self._held[: load.flows]], load
+        )
 
     async def close(self) -> None:
         """Close the connections."""

@@ -31,7 +31,11 @@ class Results(msgspec.Struct):
 
 
 async def run_rounds(
-    tasks: Sequence[Task], runs: dict[str, Run], rounds: int, say: Callable[[str], None], results: Results
+    tasks: Sequence[Task],
+    runs: dict[str, Run],
+    rounds: int,
+    say: Callable[[str], None],
+    results: Results,
 ) -> None:
     """Run all tasks `rounds` times; a competitor that fails is left out from then on, and its slices are dropped."""
     for number in range(rounds):

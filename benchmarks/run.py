@@ -23,7 +23,9 @@ __all__ = ["Run"]
 class Run:
     """Measures what the plan says on a server whose data is in `directory`, a new one; `say` tells how far it is."""
 
-    def __init__(self, plan: Plan, command: str, directory: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, plan: Plan, command: str, directory: Path, say: Callable[[str], None]
+    ) -> None:
         self._plan = plan
         self._report = Report(command=command)
         self._directory = directory
@@ -52,13 +54,18 @@ class Run:
 
     async def _compete(self, server: Server, given: Iterable[Task], rounds: int) -> None:
         if tasks := list(given):
-            self._say(f"{len(tasks)} tasks: " + "; ".join(dict.fromkeys(task.competitor for task in tasks)))
+            self._say(
+                f"{len(tasks)} tasks: "
+                + "; ".join(dict.fromkeys(task.competitor for task in tasks))
+            )
             results = await compete(server, tasks, rounds, self._directory, self._say)
             self._report.slices |= results.slices
             self._report.failures |= results.failures
 
     async def _write(self, server: Server) -> None:
-        self._say(f"writing what is read: a flow of 100,000 events, {self._plan.small_flows:,} flows of 10")
+        self._say(
+            f"writing what is read: a flow of 100,000 events, {self._plan.small_flows:,} flows of 10"
+        )
         url = await server.database(COMPETITORS["row floor"].database)
         self._report.written = await write_flows(url, self._plan.small_flows)
 

@@ -41,9 +41,14 @@ async def _measure(size: int) -> None:
         async for chunk in store.read_artifact(artifact.hash):
             read += len(chunk)
         ended = time.perf_counter()
-        print(f"{read / _MEBIBYTE:,.0f} MiB; in at {size / _MEBIBYTE / (stored - begun):.0f} MiB/s,", end=" ")
+        print(
+            f"{read / _MEBIBYTE:,.0f} MiB; in at {size / _MEBIBYTE / (stored - begun):.0f} MiB/s,",
+            end=" ",
+        )
         print(f"out at {read / _MEBIBYTE / (ended - stored):.0f} MiB/s;", end=" ")
-        print(f"{(_most_memory() - idle) / _MEBIBYTE:.0f} MiB more memory than an idle store (VmHWM)")
+        print(
+            f"{(_most_memory() - idle) / _MEBIBYTE:.0f} MiB more memory than an idle store (VmHWM)"
+        )
         await store.aclose()
 
 

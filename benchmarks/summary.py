@@ -15,7 +15,9 @@ _BUSY_LOAD = 0.5
 
 def summary(report: Report) -> str:
     """Write it: medians, with the lowest and the highest round in brackets."""
-    return "\n".join([*_heading(report), "", *_goals(report), "", *_figures(report), "", *_others(report)])
+    return "\n".join(
+        [*_heading(report), "", *_goals(report), "", *_figures(report), "", *_others(report)]
+    )
 
 
 def _heading(report: Report) -> Iterator[str]:
@@ -35,7 +37,9 @@ def _goals(report: Report) -> Iterator[str]:
     rows = [("goal", "target", "measured, median (lowest..highest round)", "")]
     rows += [(line.goal, line.target, line.measured, line.verdict) for line in lines]
     yield from _table(rows)
-    counts = {verdict: sum(line.verdict == verdict for line in lines) for verdict in ("met", "not met")}
+    counts = {
+        verdict: sum(line.verdict == verdict for line in lines) for verdict in ("met", "not met")
+    }
     rest = len(lines) - sum(counts.values())
     yield f"{counts['met']} met, {counts['not met']} not met, {rest} not measured"
     if counts["not met"]:
@@ -62,7 +66,9 @@ def _figures(report: Report) -> Iterator[str]:
 
 def _row(report: Report, key: str, slices: Sequence[Slice]) -> tuple[str, ...]:
     def microseconds(used: Sequence[float]) -> Spread:
-        return spread(cpu / max(done.events, 1) * 1e6 for cpu, done in zip(used, slices, strict=True))
+        return spread(
+            cpu / max(done.events, 1) * 1e6 for cpu, done in zip(used, slices, strict=True)
+        )
 
     floor = reference_of(report, key)
     ratio = report.ratio(key, floor, RATE) if floor else None
@@ -73,7 +79,9 @@ def _row(report: Report, key: str, slices: Sequence[Slice]) -> tuple[str, ...]:
         microseconds([done.client_cpu for done in slices]).text(",.1f"),
         microseconds([done.server_cpu for done in slices]).text(",.1f"),
         spread(done.p50 for done in slices).scaled(1000).text(".2f"),
-        "" if slices[0].p99 is None else spread(done.p99 or 0.0 for done in slices).scaled(1000).text(".2f"),
+        ""
+        if slices[0].p99 is None
+        else spread(done.p99 or 0.0 for done in slices).scaled(1000).text(".2f"),
     )
 
 

@@ -13,11 +13,11 @@ from time import perf_counter
 from typing import Any
 from uuid import UUID, uuid4
 
-import chem_persistence.appender
-import chem_persistence.attribution
+import chem_persistence.store.appender
+import chem_persistence.store.attribution
 from benchmarks.spread import Spread, spread
 from chem_persistence import InMemoryEventStore, StepSignal
-from chem_persistence.telemetry import listening, watched
+from chem_persistence.telemetry import hooks, listening
 
 __all__ = ["main"]
 
@@ -25,7 +25,10 @@ APPENDS = 2_000
 ROUNDS = 60
 CALLS = 20_000
 
-_HOOKED = (chem_persistence.appender, "watched_append"), (chem_persistence.attribution, "current_traceparent")
+_HOOKED = (
+    (chem_persistence.store.appender, "watched_append"),
+    (chem_persistence.store.attribution, "current_traceparent"),
+)
 
 
 def main() -> None:
@@ -55,21 +58,23 @@ def main() -> None:
 
 
 def _hooks(flow_id: UUID) -> str:
-    """Time all that an append to PostgreSQL calls of `watched`, less what a loop with its plain values takes."""
+    """Time all that an append to PostgreSQL calls of `hooks`, less what a loop with its plain values takes."""
     work: Any = asyncio.sleep(0)
 
     def with_hooks() -> None:
         for _ in range(CALLS):
-            watched.current_traceparent()
-            watched.watched_append(work, flow_id, 1)
-            watched.current_span()
-            watched.watched_batch(work, ())
+            hooks.current_traceparent()
+            hooks.watched_append(work, flow_id, 1)
+            hooks.current_span()
+            hooks.watched_batch(work, ())
 
     def without() -> None:
         for _ in range(CALLS):
             _ = (work, flow_id, 1)
 
-    best = {call: min(_seconds(call) for _ in range(ROUNDS)) / CALLS for call in (with_hooks, without)}
+    best = {
+        call: min(_seconds(call) for _ in range(ROUNDS)) / CALLS for call in (with_hooks, without)
+    }
     work.close()
     return f"{(best[with_hooks] - best[without]) * 1e9:,.0f} ns at best"
 
@@ -119,7 +124,7 @@ def _unhook() -> None:
 def _hook() -> None:
     listening.found.observer = None  # to be where a program is before it listens
     for module, name in _HOOKED:
-        setattr(module, name, getattr(watched, name))
+        setattr(module, name, getattr(hooks, name))
 
 
 def _listen(observer: Any) -> None:

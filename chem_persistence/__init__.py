@@ -2,10 +2,21 @@
 
 import logging
 
-from chem_persistence.attribution import event_metadata
-from chem_persistence.clock import SystemClock
+from chem_persistence.domain.answers import (
+    ArtifactConsumer,
+    ArtifactProducer,
+    ArtifactStatistics,
+    FailureStatistics,
+    FlowState,
+    FlowSummary,
+    HourlyThroughput,
+    Lineage,
+    RelatedArtifact,
+    Statistics,
+    StepStatistics,
+)
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.canonical import canonical_json, content_hash
+from chem_persistence.domain.canonical_json.encode import canonical_json, content_hash
 from chem_persistence.domain.definition import FlowDefinition, StepDefinition, StepKind
 from chem_persistence.domain.events import (
     BranchCreated,
@@ -23,17 +34,8 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.domain.flow_summary import FlowState, FlowSummary
 from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
-from chem_persistence.domain.provenance import ArtifactConsumer, ArtifactProducer, Lineage, RelatedArtifact
-from chem_persistence.domain.statistics import (
-    ArtifactStatistics,
-    FailureStatistics,
-    HourlyThroughput,
-    Statistics,
-    StepStatistics,
-)
-from chem_persistence.domain.step_execution import StepExecution, StepExecutionError
+from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
 from chem_persistence.engine.step import BlockingStep, Step, StepContext
@@ -66,23 +68,30 @@ from chem_persistence.memory.event_store import InMemoryEventStore
 from chem_persistence.memory.flow_repository import InMemoryFlowRepository
 from chem_persistence.memory.transaction import InMemoryTransaction
 from chem_persistence.pages.flow_page import flow_page
-from chem_persistence.pages.page_limits import PageLimits
-from chem_persistence.ports import (
+from chem_persistence.postgres.append.transaction import PgTransaction
+from chem_persistence.postgres.connection.pool import (
+    PoolProvider,
+    build_dev_pool_from_env,
+    build_pool,
+)
+from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.embedded.server import embedded_postgres
+from chem_persistence.postgres.event_store import PgEventStore
+from chem_persistence.postgres.flow_repository import PgFlowRepository
+from chem_persistence.postgres.read.rebuild import Projection, Rebuild
+from chem_persistence.postgres.read_models import PgReadModels
+from chem_persistence.store.attribution import event_metadata
+from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.ports import (
     Clock,
-    ConnectionProvider,
+    EventFeed,
+    EventReader,
     EventStore,
     EventTransaction,
     FlowRepository,
     StreamingEventStore,
 )
-from chem_persistence.postgres.embedded import embedded_postgres
-from chem_persistence.postgres.event_store import PgEventStore
-from chem_persistence.postgres.flow_repository import PgFlowRepository
-from chem_persistence.postgres.pg_transaction import PgTransaction
-from chem_persistence.postgres.pool import PoolProvider, build_dev_pool_from_env, build_pool
-from chem_persistence.postgres.read_models import PgReadModels
-from chem_persistence.postgres.rebuild import Projection, Rebuild
-from chem_persistence.reader_ports import EventFeed, EventReader
+from chem_persistence.views.page_limits import PageLimits
 
 __all__ = [
     "Artifact",

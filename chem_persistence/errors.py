@@ -100,7 +100,9 @@ class ArtifactTooLarge(InvalidPayload):
     """An artifact has more bytes than the store's limit: it is not stored, or only `read_artifact` gives it."""
 
     def __init__(self, artifact_hash: str, size: int, limit: int, advice: str = "") -> None:
-        super().__init__("$", f"artifact {artifact_hash} has {size} bytes, the limit is {limit}{advice}")
+        super().__init__(
+            "$", f"artifact {artifact_hash} has {size} bytes, the limit is {limit}{advice}"
+        )
         self.artifact_hash = artifact_hash
         self.size = size
         self.limit = limit

@@ -15,7 +15,9 @@ log = logging.getLogger("mkdocs.hooks.site_hooks")
 
 LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)#\s]+)(?:#[^)]*)?\)")
 FOREIGN = re.compile(r"^\s*(?:https?:)?//", re.IGNORECASE)
-IN_STYLE = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])\s*((?:https?:)?//[^'")\s]+)""", re.IGNORECASE)
+IN_STYLE = re.compile(
+    r"""(?:url\(\s*['"]?|@import\s+['"])\s*((?:https?:)?//[^'")\s]+)""", re.IGNORECASE
+)
 LOADED = {
     "audio": "src",
     "embed": "src",

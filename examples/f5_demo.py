@@ -115,7 +115,9 @@ async def run_flow(
     print("  variants:   ", ", ".join(await engine.event_variants()))
     print("  trace:      ", " ".join(await engine.event_trace()))
     print("  fingerprint:", fingerprint)
-    return fingerprint, [replace(slot, started_at=None, finished_at=None) for slot in instance.steps]
+    return fingerprint, [
+        replace(slot, started_at=None, finished_at=None) for slot in instance.steps
+    ]
 
 
 async def main() -> None:
@@ -124,7 +126,9 @@ async def main() -> None:
     memory = InMemoryEventStore()
     in_memory = await run_flow("memory", flow_id, memory, InMemoryFlowRepository(memory))
     async with open_database() as provider:
-        on_disk = await run_flow("PostgreSQL", flow_id, PgEventStore(provider), PgFlowRepository(provider))
+        on_disk = await run_flow(
+            "PostgreSQL", flow_id, PgEventStore(provider), PgFlowRepository(provider)
+        )
     print("same fingerprint:", in_memory[0] == on_disk[0])
     print("same step states:", in_memory[1] == on_disk[1])
 

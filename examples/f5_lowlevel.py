@@ -50,7 +50,9 @@ async def main() -> None:
         try:
             await store.append_kind(flow_id, outcome, expected_version=2)
         except ConcurrencyConflict as conflict:
-            print(f"refused: expected version {conflict.expected}, actual version {conflict.actual}")
+            print(
+                f"refused: expected version {conflict.expected}, actual version {conflict.actual}"
+            )
         await store.append_kind(flow_id, FlowCompleted(flow_fingerprint), expected_version=3)
 
         events = await store.list(flow_id)

@@ -118,7 +118,9 @@ def parse(smiles: str) -> Chem.Mol:
 
 
 def _reason(smiles: str) -> ValueError:
-    mol: Any = Chem.MolFromSmiles(smiles, sanitize=False)  # None too, which RDKit's types do not say
+    mol: Any = Chem.MolFromSmiles(
+        smiles, sanitize=False
+    )  # None too, which RDKit's types do not say
     if mol is None:
         return SmilesUnreadable(f"{smiles!r} is not SMILES")
     try:

@@ -73,7 +73,13 @@ class Report:
         counts = self.counts
         flows = counts["finished now"] + counts["failed now"]
         totals = _table("screen", "")
-        for label in ("molecules", "finished now", "finished before", "failed now", "failed before"):
+        for label in (
+            "molecules",
+            "finished now",
+            "finished before",
+            "failed now",
+            "failed before",
+        ):
             totals.add_row(label, f"{counts[label]:,}")
         totals.add_row("events", f"{counts['events']:,}")
         totals.add_row("events appended now", f"{counts['new_events']:,}")

@@ -123,7 +123,11 @@ class EmbedStep(BlockingStep[Described, Embedded]):
             metadata={"method": "ETKDGv3, MMFF94"},
         )
         return Embedded(
-            molecule.name, molecule.smiles, molecule.descriptors, energy, context.add_artifact(molfile)
+            molecule.name,
+            molecule.smiles,
+            molecule.descriptors,
+            energy,
+            context.add_artifact(molfile),
         )
 
     def _refuse_monsters(self, descriptors: Descriptors) -> None:

@@ -118,7 +118,9 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, serving.cancel)
         try:
-            await serving  # whether a signal cancels it or somebody cancels us: its workers have ended
+            await (
+                serving
+            )  # whether a signal cancels it or somebody cancels us: its workers have ended
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -148,7 +150,9 @@ class Service:
             self._jobs.task_done()
 
 
-async def start_service(provider: ConnectionProvider, jobs: Sequence[Job], instrument: Instrument) -> None:
+async def start_service(
+    provider: ConnectionProvider, jobs: Sequence[Job], instrument: Instrument
+) -> None:
     """Do what a start of the process does, and show how far the flows have come when it ends."""
     store = PgEventStore(provider)
     engine = (
@@ -162,11 +166,14 @@ async def start_service(provider: ConnectionProvider, jobs: Sequence[Job], instr
     for job in jobs:
         measure = (await engine.load(job.flow_id)).steps[1]
         trace = " ".join(await engine.event_trace(job.flow_id))
-        print(f"  {job.sample.name}: {trace} (measure: {measure.status}, attempts: {measure.attempts})")
+        print(
+            f"  {job.sample.name}: {trace} (measure: {measure.status}, attempts: {measure.attempts})"
+        )
     if done:
         fingerprints = [await engine.flow_fingerprint(job.flow_id) for job in jobs]
         print(
-            "the disturbed flow's fingerprint is the undisturbed one's:", fingerprints[0] == fingerprints[-1]
+            "the disturbed flow's fingerprint is the undisturbed one's:",
+            fingerprints[0] == fingerprints[-1],
         )
 
 

@@ -107,7 +107,9 @@ class Screen:
 def _failure(instance: FlowInstance) -> Failure | None:
     for slot in instance.steps:
         if slot.status is StepStatus.FAILED and slot.error is not None:
-            return Failure(slot.step_id, slot.error.error_class.rpartition(".")[2], slot.error.message)
+            return Failure(
+                slot.step_id, slot.error.error_class.rpartition(".")[2], slot.error.message
+            )
     return None
 
 
@@ -118,7 +120,12 @@ class Progression:
         self._every = math.ceil(total / 10)
         self._total = total
         self._done = 0
-        columns = (TextColumn("screening"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("screening"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self.bar.add_task("screening", total=total)
 
@@ -130,7 +137,9 @@ class Progression:
             print(f"{self._done}/{self._total} molecules", flush=True)
 
 
-async def screen_all(molecules: list[Molecule], options: argparse.Namespace, console: Console) -> None:
+async def screen_all(
+    molecules: list[Molecule], options: argparse.Namespace, console: Console
+) -> None:
     """Keep `--concurrency` flows on their way until all molecules are done, and print the report."""
     report = Report()
     connections = min(options.concurrency, MOST_CONNECTIONS)
@@ -161,7 +170,9 @@ async def run(molecules: list[Molecule], options: argparse.Namespace) -> int:
     console = Console()
     caught: list[signal.Signals] = []
 
-    async def stop_on_signal(signals: AsyncIterator[signal.Signals], work: anyio.CancelScope) -> None:
+    async def stop_on_signal(
+        signals: AsyncIterator[signal.Signals], work: anyio.CancelScope
+    ) -> None:
         async for number in signals:
             caught.append(number)
             work.cancel()
@@ -173,7 +184,9 @@ async def run(molecules: list[Molecule], options: argparse.Namespace) -> int:
                 await screen_all(molecules, options, console)
             group.cancel_scope.cancel()
     if work.cancelled_caught:
-        print(f"stopped by {caught[0].name}; what was done is stored: run the same command to go on")
+        print(
+            f"stopped by {caught[0].name}; what was done is stored: run the same command to go on"
+        )
         return 128 + caught[0]
     return 0
 
@@ -205,7 +218,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, default=Path("data", "screen_nci"), help="the embedded server's data"
     )
-    parser.add_argument("--concurrency", type=_count, default=16, help="flows at once (default: 16)")
+    parser.add_argument(
+        "--concurrency", type=_count, default=16, help="flows at once (default: 16)"
+    )
     parser.add_argument("--retry-failed", action="store_true", help="run failed molecules again")
     return parser.parse_args()
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chem_persistence import PoolProvider, build_pool
-from tests.support.backends import Backend, memory_backend, postgres_backend
-from tests.support.selection import (
+from tests.support.servers.backends import Backend, memory_backend, postgres_backend
+from tests.support.servers.selection import (
     BROWSER_HELP,
     PGBOUNCER_HELP,
     SUPERUSER_HELP,
@@ -17,7 +17,7 @@ from tests.support.selection import (
     mark_superusers,
     reasons_to_leave_out,
 )
-from tests.support.server import TestServer, check_choices, running_server
+from tests.support.servers.server import TestServer, check_choices, running_server
 
 if TYPE_CHECKING:
     import asyncpg
@@ -51,8 +51,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in set(left)]
-    counts = {marker: sum(item.get_closest_marker(marker) is not None for item in left) for marker in reasons}
-    config.stash[LEFT_OUT] = [f"{counts[marker]} tests left out: {reasons[marker]}" for marker in reasons]
+    counts = {
+        marker: sum(item.get_closest_marker(marker) is not None for item in left)
+        for marker in reasons
+    }
+    config.stash[LEFT_OUT] = [
+        f"{counts[marker]} tests left out: {reasons[marker]}" for marker in reasons
+    ]
 
 
 def pytest_collection_finish() -> None:

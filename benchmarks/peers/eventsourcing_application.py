@@ -29,7 +29,9 @@ class Flow(Aggregate):
         self.status[step_id] = f"running {step_index}"
 
     @event("StepFinished")
-    def step_finished(self, step_index: int, step_id: str, outputs: list[str], fingerprint: str) -> None:
+    def step_finished(
+        self, step_index: int, step_id: str, outputs: list[str], fingerprint: str
+    ) -> None:
         """Note what a step gave."""
         self.status[step_id] = f"finished {step_index} {outputs} {fingerprint}"
 
@@ -63,7 +65,9 @@ class Single:
 
     async def open(self, url: str) -> None:
         """Let the application make its tables."""
-        self._application: Application[UUID] = Application(env=environment(url, functions=self.functions))
+        self._application: Application[UUID] = Application(
+            env=environment(url, functions=self.functions)
+        )
 
     async def run(self, load: Load) -> Slice:
         """Run a slice in threads, which is how the library is used."""

@@ -7,22 +7,22 @@ from typing import Annotated
 
 import typer
 
-from chem_persistence.cli.artifact import artifact
-from chem_persistence.cli.demo import demo
-from chem_persistence.cli.diff import diff
-from chem_persistence.cli.doctor import doctor
-from chem_persistence.cli.flows import flows
+from chem_persistence.cli.commands.artifact import artifact
+from chem_persistence.cli.commands.demo import demo
+from chem_persistence.cli.commands.diff import diff
+from chem_persistence.cli.commands.doctor import doctor
+from chem_persistence.cli.commands.flows import flows
+from chem_persistence.cli.commands.migrate import migrate
+from chem_persistence.cli.commands.rebuild import rebuild
+from chem_persistence.cli.commands.replay import replay
+from chem_persistence.cli.commands.roles import roles
+from chem_persistence.cli.commands.show import show
+from chem_persistence.cli.commands.stats import refresh, stats
+from chem_persistence.cli.commands.status import status
+from chem_persistence.cli.commands.tail import tail
+from chem_persistence.cli.commands.verify import verify
+from chem_persistence.cli.exit import BROKEN_PIPE, ExitCode, close_output, prepare_output, say_error
 from chem_persistence.cli.help_text import paragraphs
-from chem_persistence.cli.migrate import migrate
-from chem_persistence.cli.rebuild import rebuild
-from chem_persistence.cli.replay import replay
-from chem_persistence.cli.roles import roles
-from chem_persistence.cli.running import BROKEN_PIPE, ExitCode, close_output, prepare_output, say_error
-from chem_persistence.cli.show import show
-from chem_persistence.cli.stats import refresh, stats
-from chem_persistence.cli.status import status
-from chem_persistence.cli.tail import tail
-from chem_persistence.cli.verify import verify
 
 __all__ = ["app", "main"]
 
@@ -63,7 +63,9 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
 def _options(
     _version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Take the options that stand before a command."""

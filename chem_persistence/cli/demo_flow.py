@@ -9,7 +9,7 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import StepKind
 from chem_persistence.engine.engine import FlowEngine
 from chem_persistence.engine.step import Step, StepContext
-from chem_persistence.ports import EventStore, FlowRepository
+from chem_persistence.store.ports import EventStore, FlowRepository
 
 __all__ = [
     "AcquireStep",
@@ -118,7 +118,9 @@ class WeighStep(Step[Substances, WeighedSubstances]):
 
     async def run(self, known: Substances, context: StepContext) -> WeighedSubstances:
         """Add up the masses of the atoms."""
-        weighed = [Weighed(substance, _molar_mass(substance.formula)) for substance in known.substances]
+        weighed = [
+            Weighed(substance, _molar_mass(substance.formula)) for substance in known.substances
+        ]
         context.signal("heaviest", max(weighed, key=lambda each: each.molar_mass).substance.name)
         return WeighedSubstances(weighed)
 
@@ -155,7 +157,9 @@ class ReportStep(Step[Measurements, Report]):
             for each in measurements.measured
         ]
         content = ("\n".join(lines) + "\n").encode()
-        table = Artifact.from_content(kind="Table", content=content, media_type="text/plain; charset=utf-8")
+        table = Artifact.from_content(
+            kind="Table", content=content, media_type="text/plain; charset=utf-8"
+        )
         return Report(len(measurements.measured), context.add_artifact(table))
 
 

@@ -6,17 +6,17 @@ from uuid import UUID
 
 import msgspec
 
+from chem_persistence.domain.answers import FlowSummary
 from chem_persistence.domain.events import FlowCompleted, FlowInitialized
-from chem_persistence.domain.flow_summary import FlowSummary
 from chem_persistence.errors import InvalidArgument
-from chem_persistence.pages.flow_view import AttemptView, StepView
-from chem_persistence.pages.named_artifacts import NamedArtifacts
-from chem_persistence.pages.page_limits import PageLimits
-from chem_persistence.pages.step_tracks import StepTracks
-from chem_persistence.ports import ConnectionProvider
-from chem_persistence.postgres.event_pages import iterate_events
+from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.read.flows import iterate_events
+from chem_persistence.postgres.read.search import ArtifactDescription, describe_artifacts
 from chem_persistence.postgres.read_models import PgReadModels
-from chem_persistence.postgres.search import ArtifactDescription, describe_artifacts
+from chem_persistence.views.attempts import StepTracks
+from chem_persistence.views.flow_view import AttemptView, StepView
+from chem_persistence.views.named_artifacts import NamedArtifacts
+from chem_persistence.views.page_limits import PageLimits
 
 __all__ = ["FlowStory", "NamedArtifact", "read_story", "story_json"]
 

@@ -16,11 +16,15 @@ DatabaseUrl = Annotated[
 Data = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIRECTORY", help="An embedded server's data; those of `make demo` are in data/demo."
+        metavar="DIRECTORY",
+        help="An embedded server's data; those of `make demo` are in data/demo.",
     ),
 ]
 Schema = Annotated[str, typer.Option(help="The schema that holds the tables.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FlowName = Annotated[
-    str, typer.Argument(metavar="FLOW", help="A flow's id, or a beginning of it that no other flow has.")
+    str,
+    typer.Argument(
+        metavar="FLOW", help="A flow's id, or a beginning of it that no other flow has."
+    ),
 ]

@@ -7,10 +7,16 @@ from typing import Any, Self
 
 import msgspec
 
-from chem_persistence.domain.canonical import canonical_json, read_json
+from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
 from chem_persistence.errors import ArtifactCorrupt, InvalidPayload
 
-__all__ = ["JSON_MEDIA_TYPE", "Artifact", "check_text", "description_as_read_back", "is_content_hash"]
+__all__ = [
+    "JSON_MEDIA_TYPE",
+    "Artifact",
+    "check_text",
+    "description_as_read_back",
+    "is_content_hash",
+]
 
 JSON_MEDIA_TYPE = "application/json"
 
@@ -41,7 +47,9 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     metadata: Mapping[str, Any] = {}
 
     @classmethod
-    def from_payload(cls, *, kind: str, payload: Any, metadata: Mapping[str, Any] | None = None) -> Self:
+    def from_payload(
+        cls, *, kind: str, payload: Any, metadata: Mapping[str, Any] | None = None
+    ) -> Self:
         """Make a JSON artifact; `payload` is kept as it will be read back (structs become objects).
 
         Raises:
@@ -60,7 +68,12 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @classmethod
     def from_content(
-        cls, *, kind: str, content: bytes, media_type: str, metadata: Mapping[str, Any] | None = None
+        cls,
+        *,
+        kind: str,
+        content: bytes,
+        media_type: str,
+        metadata: Mapping[str, Any] | None = None,
     ) -> Self:
         """Make a binary artifact of the bytes as they are.
 

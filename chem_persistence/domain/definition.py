@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from chem_persistence.domain.canonical import canonical_json, content_hash, read_json
+from chem_persistence.domain.canonical_json.encode import canonical_json, content_hash, read_json
 from chem_persistence.errors import InvalidDefinition
 
 __all__ = ["FlowDefinition", "StepDefinition", "StepKind"]

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from chem_persistence.domain.canonical_writer import MAX_INTEGER
+from chem_persistence.domain.canonical_json.careful import MAX_INTEGER
 
 __all__ = [
     "EVENT_KINDS",
@@ -43,7 +43,9 @@ class StepError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     traceback: str = ""
 
 
-class _Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag=str.lower):
+class _Kind(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag=str.lower
+):
     """What all facts share: the tag that names them in JSON, and the letter that names them in a trace."""
 
     variant: ClassVar[str]

@@ -5,7 +5,7 @@ Never hashed: time, ids, seq, attempts, reasons, metadata, the library's version
 
 from collections.abc import Sequence
 
-from chem_persistence.domain.canonical import content_hash
+from chem_persistence.domain.canonical_json.encode import content_hash
 from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.errors import FlowNotCompleted
 

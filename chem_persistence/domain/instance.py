@@ -78,7 +78,9 @@ def initial_instance(flow_id: UUID, definition: FlowDefinition) -> FlowInstance:
 
 def empty_instance(flow_id: UUID, step_ids: Iterable[str]) -> FlowInstance:
     """Give the state before the first event of a flow with such steps."""
-    return FlowInstance(id=flow_id, version=0, steps=tuple(StepSlot(step_id=step_id) for step_id in step_ids))
+    return FlowInstance(
+        id=flow_id, version=0, steps=tuple(StepSlot(step_id=step_id) for step_id in step_ids)
+    )
 
 
 def has_steps_of(instance: FlowInstance, definition: FlowDefinition) -> bool:

@@ -29,11 +29,18 @@ from chem_persistence.errors import DefinitionMismatch, UnreplayableEvent
 __all__ = ["replay", "replay_facts"]
 
 _StepFact: TypeAlias = (
-    StepStarted | StepFinished | StepFailed | StepSignal | UserInteractionRequested | UserInteractionProvided
+    StepStarted
+    | StepFinished
+    | StepFailed
+    | StepSignal
+    | UserInteractionRequested
+    | UserInteractionProvided
 )
 
 
-def replay(instance: FlowInstance, events: Iterable[FlowEvent], definition: FlowDefinition) -> FlowInstance:
+def replay(
+    instance: FlowInstance, events: Iterable[FlowEvent], definition: FlowDefinition
+) -> FlowInstance:
     """Give the state after `events`, which follow the ones that `instance` has already seen.
 
     In how many parts the events of a flow come does not matter: each part goes on where the last one ended.
@@ -58,7 +65,9 @@ def _facts_in_place(
 
 
 def replay_facts(
-    instance: FlowInstance, facts: Iterable[tuple[FlowEventKind, datetime | None]], definition_hash: str
+    instance: FlowInstance,
+    facts: Iterable[tuple[FlowEventKind, datetime | None]],
+    definition_hash: str,
 ) -> FlowInstance:
     """Give the state after the flow's next facts, each with its time: what `replay` is of events.
 
@@ -84,7 +93,9 @@ def replay_facts(
                 slots[index] = replace(slots[index], status=StepStatus.PENDING)
             case RetryScheduled():
                 index = _retried_index(kind, slots, instance.id, version)
-                slots[index] = replace(slots[index], status=StepStatus.PENDING, retry_count=kind.retry_index)
+                slots[index] = replace(
+                    slots[index], status=StepStatus.PENDING, retry_count=kind.retry_index
+                )
             case FlowInitialized():
                 if kind.definition_hash != definition_hash:
                     raise DefinitionMismatch(instance.id, definition_hash, kind.definition_hash)
@@ -96,7 +107,9 @@ def replay_facts(
             case _ as never:
                 assert_never(never)
         version += 1
-    return replace(instance, version=version, steps=tuple(slots), completed=completed, input=flow_input)
+    return replace(
+        instance, version=version, steps=tuple(slots), completed=completed, input=flow_input
+    )
 
 
 def _after_attempt(
@@ -104,7 +117,9 @@ def _after_attempt(
 ) -> StepSlot:
     match kind:
         case StepStarted():
-            return replace(slot, status=StepStatus.RUNNING, attempts=slot.attempts + 1, started_at=ts)
+            return replace(
+                slot, status=StepStatus.RUNNING, attempts=slot.attempts + 1, started_at=ts
+            )
         case StepFinished():
             return replace(
                 slot,

@@ -25,7 +25,9 @@ class StreamedArtifact(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, Any] = {}
 
 
-def described_stream(kind: str, media_type: str, metadata: Mapping[str, Any] | None) -> StreamedArtifact:
+def described_stream(
+    kind: str, media_type: str, metadata: Mapping[str, Any] | None
+) -> StreamedArtifact:
     """Give what is known of a streamed artifact before its first byte.
 
     Raises:
@@ -35,7 +37,11 @@ def described_stream(kind: str, media_type: str, metadata: Mapping[str, Any] | N
     check_text("media_type", media_type)
     described = description_as_read_back(metadata)
     return StreamedArtifact(
-        hash=hashlib.sha256().hexdigest(), kind=kind, size=0, media_type=media_type, metadata=described
+        hash=hashlib.sha256().hexdigest(),
+        kind=kind,
+        size=0,
+        media_type=media_type,
+        metadata=described,
     )
 
 

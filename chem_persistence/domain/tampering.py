@@ -11,8 +11,8 @@ from uuid import UUID
 
 import msgspec
 
-from chem_persistence.domain.canonical import canonical_json, read_json
-from chem_persistence.domain.chain import GENESIS, chain_link
+from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
+from chem_persistence.domain.hash_chain import GENESIS, chain_link
 from chem_persistence.errors import InvalidPayload
 
 __all__ = ["ChainedEvent", "Finding", "FlowCheck", "Tampering"]
@@ -139,7 +139,11 @@ class FlowCheck:
         own = first.link_at(self.link, self.version)
         follower = rest[1] if len(rest) > 1 else None
         if own == first.link:
-            other = "event type is not its payload's" if not first.type_matches() else "seq does not ascend"
+            other = (
+                "event type is not its payload's"
+                if not first.type_matches()
+                else "seq does not ascend"
+            )
             return self._finding(Tampering.ALTERED, f"its {other}")
         if follower is not None and follower.link_at(first.link, follower.version) == follower.link:
             genuine = self._genuine_place(rest)
@@ -164,7 +168,9 @@ class FlowCheck:
                 return self._finding(
                     Tampering.MISSING, "events were removed, and those after them renumbered"
                 )
-            return self._finding(Tampering.ALTERED, "neither its content nor its link continues the chain")
+            return self._finding(
+                Tampering.ALTERED, "neither its content nor its link continues the chain"
+            )
         genuine = rest[place]
         before = genuine.link if place == 1 else rest[place - 1].link
         if first.link_at(before, genuine.version) == first.link:
@@ -189,4 +195,6 @@ class FlowCheck:
         )
 
     def _finding(self, tampering: Tampering, detail: str, version: int | None = None) -> Finding:
-        return Finding(self.flow_id, self.version if version is None else version, tampering, detail)
+        return Finding(
+            self.flow_id, self.version if version is None else version, tampering, detail
+        )

@@ -8,8 +8,8 @@ import msgspec
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.fingerprints import step_fingerprint
 from chem_persistence.engine.step import Step, StepContext
-from chem_persistence.engine.step_types import members, step_types
-from chem_persistence.ports import EventStore
+from chem_persistence.engine.steps_fit import members, step_types
+from chem_persistence.store.ports import EventStore
 
 __all__ = ["Attempt"]
 
@@ -44,7 +44,9 @@ class Attempt:
     async def produce(self) -> list[Artifact]:
         """Run the step and give its artifacts, its own output first (None is `null`); raises whatever the step raises."""
         takes, gives = step_types(self._step)
-        value = None if self._given is None else msgspec.json.decode(self._given.encoded(), type=takes)
+        value = (
+            None if self._given is None else msgspec.json.decode(self._given.encoded(), type=takes)
+        )
         output = await self._step.run(value, self.context)
         if not isinstance(output, members(gives)):
             raise TypeError(f"step {self._step.id!r} returned {type(output).__qualname__}")

@@ -6,20 +6,19 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from chem_persistence.attribution import trace_of
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import RetryScheduled
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
-from chem_persistence.engine.chain import Steps, extended
 from chem_persistence.engine.run import Run
-from chem_persistence.engine.run_log import log_completed, log_goes_on, log_step_retry
 from chem_persistence.engine.step import Step
-from chem_persistence.engine.step_types import members, step_types
+from chem_persistence.engine.steps_fit import Steps, extended, members, step_types
 from chem_persistence.errors import ChemPersistenceError, FlowAlreadyCompleted, InvalidArgument
-from chem_persistence.ports import EventStore, FlowRepository
-from chem_persistence.telemetry.watched import (
+from chem_persistence.store.attribution import trace_of
+from chem_persistence.store.ports import EventStore, FlowRepository
+from chem_persistence.telemetry.flow_log import log_completed, log_goes_on, log_step_retry
+from chem_persistence.telemetry.hooks import (
     count_step_retry,
     describe_flow,
     link_to_trace,
@@ -81,7 +80,11 @@ class FlowEngine(Generic[Input]):
         """
         return (await watched_flow(self._run(flow_id, input, to_end=True), flow_id)).id
 
-    async def run_step(self, flow_id: UUID | None = None, input: Input | None = None) -> FlowInstance:  # noqa: A002
+    async def run_step(
+        self,
+        flow_id: UUID | None = None,
+        input: Input | None = None,  # noqa: A002
+    ) -> FlowInstance:
         """Run one step of a flow, which is started if need be, and give the state after it.
 
         The last step also completes the flow. Raises what `run_to_end` raises.
@@ -125,7 +128,9 @@ class FlowEngine(Generic[Input]):
         """
         return flow_fingerprint(self.definition.definition_hash, await self.load(flow_id))
 
-    async def _run(self, flow_id: UUID | None, value: Input | None, *, to_end: bool) -> FlowInstance:
+    async def _run(
+        self, flow_id: UUID | None, value: Input | None, *, to_end: bool
+    ) -> FlowInstance:
         run = await self._begin(flow_id, value)
         log_goes_on(run.instance.id, run.instance.version)
         await self._introduce(run.instance)
@@ -138,7 +143,10 @@ class FlowEngine(Generic[Input]):
 
     async def _introduce(self, instance: FlowInstance) -> None:
         """Say which flow goes on, and link what watches it to the trace in which it began."""
-        if describe_flow(instance.id, self.definition.definition_hash, instance.version) and instance.version:
+        if (
+            describe_flow(instance.id, self.definition.definition_hash, instance.version)
+            and instance.version
+        ):
             with suppress(ChemPersistenceError):  # whoever watches must not stop the flow
                 for first in await self._store.list(instance.id, limit=1):
                     link_to_trace(trace_of(first.metadata) or "")

@@ -22,9 +22,8 @@ from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.attempt import Attempt
-from chem_persistence.engine.chain import Steps
 from chem_persistence.engine.failure import describe_failure
-from chem_persistence.engine.run_log import log_step_failed, log_step_finished
+from chem_persistence.engine.steps_fit import Steps
 from chem_persistence.errors import (
     ArtifactCorrupt,
     FlowAwaitsUser,
@@ -32,8 +31,9 @@ from chem_persistence.errors import (
     InvalidPayload,
     StepRaised,
 )
-from chem_persistence.ports import EventStore
-from chem_persistence.telemetry.watched import watched_step
+from chem_persistence.store.ports import EventStore
+from chem_persistence.telemetry.flow_log import log_step_failed, log_step_finished
+from chem_persistence.telemetry.hooks import watched_step
 
 __all__ = ["Run"]
 
@@ -54,14 +54,18 @@ class Run:
         self._definition = definition
         self._waiting: list[FlowEventKind] = []  # goes in with the next append
         self._waiting_artifacts: list[Artifact] = []
-        self._known: dict[str, Artifact] = {}  # what this run has just stored and the next step takes
+        self._known: dict[
+            str, Artifact
+        ] = {}  # what this run has just stored and the next step takes
         self._started: int | None = None  # the step whose start this run has appended
 
     def start_with(self, given: Artifact | None) -> None:
         """Begin an empty flow, on this input."""
         definition = self._definition
         flow_input = None if given is None else given.hash
-        self._waiting = [FlowInitialized(definition.definition_hash, len(definition.steps), flow_input)]
+        self._waiting = [
+            FlowInitialized(definition.definition_hash, len(definition.steps), flow_input)
+        ]
         self._waiting_artifacts = [] if given is None else [given]
         self.instance = replace(self.instance, input=flow_input)
 
@@ -129,7 +133,9 @@ class Run:
         described = describe_failure(error)
         failed = StepFailed(index, self._steps[index].id, described, attempt.fingerprint)
         await self._append([*attempt.context.signals, failed], [])
-        log_step_failed(self.instance.id, failed.step_id, attempt.context.attempt, described.error_class)
+        log_step_failed(
+            self.instance.id, failed.step_id, attempt.context.attempt, described.error_class
+        )
 
     def _preview(self, index: int, finished: StepFinished) -> FlowInstance:
         """Give the state that the step's success leads to, as far as fingerprints and the cursor go."""

@@ -8,13 +8,13 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from chem_persistence.codec import encode_kind
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import StepDefinition, StepKind
 from chem_persistence.domain.events import FlowEventKind, StepSignal
 from chem_persistence.errors import InvalidPayload
-from chem_persistence.limits import MAX_EVENT_BYTES
-from chem_persistence.ports import EventStore
+from chem_persistence.store.checks import MAX_EVENT_BYTES
+from chem_persistence.store.codec import encode_kind
+from chem_persistence.store.ports import EventStore
 
 __all__ = ["BlockingStep", "Step", "StepContext"]
 
@@ -57,7 +57,9 @@ class StepContext:
         """
         encoded, said = encode_kind(StepSignal(self.step_index, self.step_id, name, data))
         if len(encoded) > MAX_EVENT_BYTES:
-            raise InvalidPayload("$", f"the signal has {len(encoded)} bytes, the limit is {MAX_EVENT_BYTES}")
+            raise InvalidPayload(
+                "$", f"the signal has {len(encoded)} bytes, the limit is {MAX_EVENT_BYTES}"
+            )
         self.signals.append(said)
 
     def add_artifact(self, artifact: Artifact) -> str:

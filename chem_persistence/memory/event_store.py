@@ -8,25 +8,30 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from chem_persistence.append_request import AppendRequest
-from chem_persistence.appender import Appender, refuse_streamed
-from chem_persistence.argument_checks import (
+from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.streams import ContentCheck, cut
+from chem_persistence.errors import ArtifactNotFound
+from chem_persistence.memory.log import MemoryLog
+from chem_persistence.memory.transaction import InMemoryTransaction
+from chem_persistence.store.append_request import AppendRequest
+from chem_persistence.store.appender import Appender, refuse_streamed
+from chem_persistence.store.checks import (
+    MAX_ARTIFACT_BYTES,
     check_countable,
     check_flow_id,
     check_not_negative,
     check_poll_interval,
 )
-from chem_persistence.clock import SystemClock
-from chem_persistence.codec import StoredArtifact, check_readable_whole, decode_artifact, decode_event
-from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.events import FlowEvent
-from chem_persistence.domain.streams import ContentCheck, cut
-from chem_persistence.errors import ArtifactNotFound
-from chem_persistence.limits import MAX_ARTIFACT_BYTES
-from chem_persistence.memory.log import MemoryLog
-from chem_persistence.memory.transaction import InMemoryTransaction
-from chem_persistence.ports import Clock
-from chem_persistence.telemetry.watched import watched_read
+from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.codec import (
+    StoredArtifact,
+    check_readable_whole,
+    decode_artifact,
+    decode_event,
+)
+from chem_persistence.store.ports import Clock
+from chem_persistence.telemetry.hooks import watched_read
 
 __all__ = ["InMemoryEventStore"]
 
@@ -37,7 +42,9 @@ class InMemoryEventStore(Appender[Artifact]):
     Safe for the tasks of one event loop, not for threads.
     """
 
-    def __init__(self, *, clock: Clock | None = None, max_artifact_bytes: int = MAX_ARTIFACT_BYTES) -> None:
+    def __init__(
+        self, *, clock: Clock | None = None, max_artifact_bytes: int = MAX_ARTIFACT_BYTES
+    ) -> None:
         super().__init__(clock or SystemClock(), max_artifact_bytes)
         self._log = MemoryLog()
 
@@ -71,9 +78,13 @@ class InMemoryEventStore(Appender[Artifact]):
         """Read a flow's events in order; see `EventStore.list`."""
         check_flow_id(flow_id)
         check_not_negative(limit=limit)
-        return await watched_read(self._list(flow_id, after_version, limit), flow_id, postgresql=False)
+        return await watched_read(
+            self._list(flow_id, after_version, limit), flow_id, postgresql=False
+        )
 
-    async def _list(self, flow_id: UUID, after_version: int, limit: int | None) -> builtins.list[FlowEvent]:
+    async def _list(
+        self, flow_id: UUID, after_version: int, limit: int | None
+    ) -> builtins.list[FlowEvent]:
         start = max(after_version + 1, 0)
         stream = self._log.stream(flow_id)
         stop = len(stream) if limit is None else start + limit
@@ -93,12 +104,16 @@ class InMemoryEventStore(Appender[Artifact]):
         """Read whole flows; see `EventReader.list_many`."""
         return {flow_id: await self.list(flow_id) for flow_id in flow_ids}
 
-    async def read_feed(self, *, after_seq: int = 0, limit: int = 1_000) -> builtins.list[FlowEvent]:
+    async def read_feed(
+        self, *, after_seq: int = 0, limit: int = 1_000
+    ) -> builtins.list[FlowEvent]:
         """Read the next events of the whole log; see `EventFeed.read_feed`."""
         check_countable(after_seq=after_seq, limit=limit)
         return [decode_event(event) for event in self._log.feed(after_seq, limit)]
 
-    def follow(self, *, after_seq: int = 0, poll_interval: float = 0.25) -> AsyncIterator[FlowEvent]:
+    def follow(
+        self, *, after_seq: int = 0, poll_interval: float = 0.25
+    ) -> AsyncIterator[FlowEvent]:
         """Read the events of the whole log one after another, and wait for more; see `EventFeed.follow`."""
         check_countable(after_seq=after_seq)
         check_poll_interval(poll_interval)

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from chem_persistence.argument_checks import check_flow_id
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.instance import FlowInstance, check_steps, initial_instance
 from chem_persistence.domain.replay import replay
-from chem_persistence.ports import EventStore
-from chem_persistence.telemetry.watched import watched_replay
+from chem_persistence.store.checks import check_flow_id
+from chem_persistence.store.ports import EventStore
+from chem_persistence.telemetry.hooks import watched_replay
 
 __all__ = ["InMemoryFlowRepository"]
 

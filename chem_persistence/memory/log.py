@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from uuid import UUID
 
-from chem_persistence.append_request import EMPTY_FLOW, AppendRequest, Head
-from chem_persistence.codec import StoredArtifact, StoredEvent, decode_event
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import ConcurrencyConflict
-from chem_persistence.recognition import recognise
+from chem_persistence.store.append_request import EMPTY_FLOW, AppendRequest, Head
+from chem_persistence.store.codec import StoredArtifact, StoredEvent, decode_event
+from chem_persistence.store.idempotency import recognise
 
 __all__ = ["MemoryLog"]
 
@@ -51,7 +51,9 @@ class MemoryLog:
     def artifact(self, artifact_hash: str) -> StoredArtifact | None:
         """Give an artifact."""
         own = self._artifacts.get(artifact_hash)
-        return self._below.artifact(artifact_hash) if own is None and self._below is not None else own
+        return (
+            self._below.artifact(artifact_hash) if own is None and self._below is not None else own
+        )
 
     def chunks(self, upload_id: UUID) -> Sequence[bytes]:
         """Give the chunks of a streamed artifact."""
@@ -83,7 +85,9 @@ class MemoryLog:
     def feed(self, after_seq: int, limit: int) -> Sequence[StoredEvent]:
         """Give the next events of all streams, but none beyond a number that may still be handed over."""
         first = bisect_right(self._appended, after_seq, key=_seq)
-        end = bisect_right(self._appended, min(self.open.values(), default=self.numbers.last), key=_seq)
+        end = bisect_right(
+            self._appended, min(self.open.values(), default=self.numbers.last), key=_seq
+        )
         return self._appended[first : min(first + limit, end)]
 
     def keep(self, artifact: StoredArtifact, chunks: Sequence[bytes] = ()) -> None:
@@ -93,7 +97,9 @@ class MemoryLog:
             if artifact.upload_id is not None:
                 self._chunks[artifact.upload_id] = chunks
 
-    def take(self, streams: Mapping[UUID, list[StoredEvent]], appended: Sequence[StoredEvent]) -> None:
+    def take(
+        self, streams: Mapping[UUID, list[StoredEvent]], appended: Sequence[StoredEvent]
+    ) -> None:
         """Let flows go on as they do in a log that stands on this one, where events were appended."""
         self._streams.update(streams)
         self._appended += appended
@@ -113,7 +119,9 @@ class MemoryLog:
                 raise ConcurrencyConflict(flow_id, length, len(below.stream(flow_id)))
         below.take(self._streams, self._appended)
         for artifact in self._artifacts.values():
-            below.keep(artifact, self._chunks.get(artifact.upload_id, ()) if artifact.upload_id else ())
+            below.keep(
+                artifact, self._chunks.get(artifact.upload_id, ()) if artifact.upload_id else ()
+            )
 
     def end(self) -> None:
         """Hand over nothing more to the log below."""

@@ -6,15 +6,15 @@ from typing import Any
 import msgspec
 from uuid_utils.compat import uuid7
 
-from chem_persistence.append_request import AppendRequest
-from chem_persistence.appender import Appender
-from chem_persistence.codec import StoredArtifact, encode_metadata
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import Chunking, StreamedArtifact, described_stream
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.memory.log import MemoryLog
-from chem_persistence.ports import Clock
+from chem_persistence.store.append_request import AppendRequest
+from chem_persistence.store.appender import Appender
+from chem_persistence.store.codec import StoredArtifact, encode_metadata
+from chem_persistence.store.ports import Clock
 
 __all__ = ["InMemoryTransaction"]
 
@@ -42,7 +42,9 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
         self._refuse_during_upload()
         for _, artifact in request.streamed:
             if artifact.hash not in self._uploads:
-                raise InvalidArgument("artifacts", f"{artifact.hash} was not uploaded in this transaction")
+                raise InvalidArgument(
+                    "artifacts", f"{artifact.hash} was not uploaded in this transaction"
+                )
         events = self._log.append(request, expected_version)
         for _, artifact in request.streamed:
             upload = self._uploads[artifact.hash]

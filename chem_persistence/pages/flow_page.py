@@ -4,15 +4,19 @@ from uuid import UUID
 
 from anyio import to_thread
 
-from chem_persistence.clock import SystemClock
-from chem_persistence.pages.page_limits import PageLimits
-from chem_persistence.ports import Clock, EventStore
+from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.ports import Clock, EventStore
+from chem_persistence.views.page_limits import PageLimits
 
 __all__ = ["flow_page"]
 
 
 async def flow_page(
-    store: EventStore, flow_id: UUID, *, limits: PageLimits | None = None, clock: Clock | None = None
+    store: EventStore,
+    flow_id: UUID,
+    *,
+    limits: PageLimits | None = None,
+    clock: Clock | None = None,
 ) -> str:
     """Give a flow's page: its timeline, events, artifacts and molecules, as UTF-8 text to write into an `.html` file.
 
@@ -24,7 +28,7 @@ async def flow_page(
         UnreadableEvent: an event does not decode, or is missing.
         StoreUnavailable: the store cannot be reached.
     """
-    from chem_persistence.pages.gathering import gather_flow  # noqa: PLC0415  # who writes no page does not wait for it
+    from chem_persistence.pages.gather import gather_flow  # noqa: PLC0415  # who writes no page does not wait for it
     from chem_persistence.pages.page import render_page  # noqa: PLC0415
 
     view = await gather_flow(

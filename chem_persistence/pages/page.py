@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
-from chem_persistence.pages.artifact_list import artifact_section
-from chem_persistence.pages.assets import read_asset
-from chem_persistence.pages.event_list import event_section
-from chem_persistence.pages.flow_view import FlowView
-from chem_persistence.pages.heading import page_heading
-from chem_persistence.pages.identity import identity_section
-from chem_persistence.pages.markup import Html, element
-from chem_persistence.pages.molecule_list import molecule_section
-from chem_persistence.pages.timeline import timeline_section
-from chem_persistence.pages.wording import in_words, moment
+from chem_persistence.pages.html.assets import read_asset
+from chem_persistence.pages.html.markup import Html, element
+from chem_persistence.pages.sections.artifact_list import artifact_section
+from chem_persistence.pages.sections.event_list import event_section
+from chem_persistence.pages.sections.heading import page_heading
+from chem_persistence.pages.sections.identity import identity_section
+from chem_persistence.pages.sections.molecule_list import molecule_section
+from chem_persistence.pages.sections.timeline import timeline_section
+from chem_persistence.views.flow_view import FlowView
+from chem_persistence.views.wording import in_words, moment
 
 __all__ = ["render_page"]
 
@@ -39,7 +39,9 @@ def render_page(view: FlowView) -> str:
         element("title", None, f"Flow {view.flow_id}: {in_words(view.state)}"),
         style.element,
     )
-    return f"<!doctype html>\n{element('html', {'lang': 'en'}, head, _body(view), script.element)}\n"
+    return (
+        f"<!doctype html>\n{element('html', {'lang': 'en'}, head, _body(view), script.element)}\n"
+    )
 
 
 def _body(view: FlowView) -> Html:

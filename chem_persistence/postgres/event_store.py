@@ -6,31 +6,32 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from uuid import UUID
 
-from chem_persistence.append_request import AppendRequest
-from chem_persistence.appender import Appender, refuse_streamed
-from chem_persistence.argument_checks import (
+from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.events import FlowEvent
+from chem_persistence.errors import StoreUnavailable
+from chem_persistence.postgres.append.backpressure import InFlight, Room
+from chem_persistence.postgres.append.heads import FlowHeads
+from chem_persistence.postgres.append.transaction import PgTransaction, pg_transaction
+from chem_persistence.postgres.append.writers import GroupCommit
+from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.read.artifacts import read_artifact_in_chunks, read_whole_artifact
+from chem_persistence.postgres.read.feed import follow_feed, read_feed_page
+from chem_persistence.postgres.read.flows import iterate_events, list_flows, pages_ahead
+from chem_persistence.postgres.read.rows import flow_events
+from chem_persistence.postgres.schema.statements import READ_EVENT_PAGE
+from chem_persistence.store.append_request import AppendRequest
+from chem_persistence.store.appender import Appender, refuse_streamed
+from chem_persistence.store.checks import (
+    MAX_ARTIFACT_BYTES,
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
     check_countable,
     check_flow_id,
     check_not_negative,
     check_poll_interval,
 )
-from chem_persistence.clock import SystemClock
-from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.events import FlowEvent
-from chem_persistence.errors import StoreUnavailable
-from chem_persistence.limits import MAX_ARTIFACT_BYTES, MAX_WAITING, MAX_WAITING_BYTES
-from chem_persistence.ports import Clock, ConnectionProvider
-from chem_persistence.postgres.artifact_reader import read_artifact_in_chunks, read_whole_artifact
-from chem_persistence.postgres.event_feed import follow_feed, read_feed_page
-from chem_persistence.postgres.event_pages import iterate_events, list_flows
-from chem_persistence.postgres.flow_heads import FlowHeads
-from chem_persistence.postgres.group_commit import GroupCommit
-from chem_persistence.postgres.in_flight import InFlight
-from chem_persistence.postgres.pg_transaction import PgTransaction, pg_transaction
-from chem_persistence.postgres.read_ahead import pages_ahead
-from chem_persistence.postgres.room import Room
-from chem_persistence.postgres.rows import flow_events
-from chem_persistence.postgres.statements import READ_EVENT_PAGE
+from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.ports import Clock
 
 __all__ = ["PgEventStore"]
 
@@ -85,7 +86,9 @@ class PgEventStore(Appender[Artifact]):
             StoreClosed: after `aclose`.
         """
         with self._in_flight:
-            async with pg_transaction(self._provider, self._clock, self._max_artifact_bytes) as opened:
+            async with pg_transaction(
+                self._provider, self._clock, self._max_artifact_bytes
+            ) as opened:
                 yield opened
 
     async def aclose(self, timeout: float = 30.0) -> None:  # noqa: ASYNC109  # a deadline, not a cancellation
@@ -113,7 +116,9 @@ class PgEventStore(Appender[Artifact]):
         check_not_negative(limit=limit)
         reading = pages_ahead(self._provider, READ_EVENT_PAGE, flow_id, after_version, limit)
         async with aclosing(reading) as pages:
-            return [event async for first, rows in pages for event in flow_events(rows, flow_id, first)]
+            return [
+                event async for first, rows in pages for event in flow_events(rows, flow_id, first)
+            ]
 
     def iterate(self, flow_id: UUID, *, after_version: int = -1) -> AsyncIterator[FlowEvent]:
         """Read a long flow's events one after another; see `EventReader.iterate`.
@@ -131,12 +136,16 @@ class PgEventStore(Appender[Artifact]):
         """Read an artifact; see `EventStore.get_artifact`."""
         return await read_whole_artifact(self._provider, artifact_hash, self._max_artifact_bytes)
 
-    async def read_feed(self, *, after_seq: int = 0, limit: int = 1_000) -> builtins.list[FlowEvent]:
+    async def read_feed(
+        self, *, after_seq: int = 0, limit: int = 1_000
+    ) -> builtins.list[FlowEvent]:
         """Read the next events of the whole log; see `EventFeed.read_feed`."""
         check_countable(after_seq=after_seq, limit=limit)
         return await read_feed_page(self._provider, after_seq, limit)
 
-    def follow(self, *, after_seq: int = 0, poll_interval: float = 0.25) -> AsyncIterator[FlowEvent]:
+    def follow(
+        self, *, after_seq: int = 0, poll_interval: float = 0.25
+    ) -> AsyncIterator[FlowEvent]:
         """Read the events of the whole log one after another, and wait for more; see `EventFeed.follow`."""
         check_countable(after_seq=after_seq)
         check_poll_interval(poll_interval)

@@ -1,23 +1,21 @@
-"""Flow states from PostgreSQL: it streams the events, and leaves the replay to the one meaning that memory has."""
+"""Flow states from PostgreSQL: events and snapshots are read here, `domain.replay` gives their meaning."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
 from uuid import UUID
 
-from chem_persistence.argument_checks import check_flow_id
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.instance import FlowInstance, check_steps, initial_instance
-from chem_persistence.domain.replay import replay_facts
+from chem_persistence.domain.replay import replay, replay_facts
 from chem_persistence.errors import InvalidArgument
-from chem_persistence.memory.flow_repository import InMemoryFlowRepository
-from chem_persistence.ports import ConnectionProvider
-from chem_persistence.postgres.event_store import PgEventStore
-from chem_persistence.postgres.read_ahead import pages_ahead
-from chem_persistence.postgres.rows import flow_facts
-from chem_persistence.postgres.snapshots import find_snapshot, keep_snapshot
-from chem_persistence.postgres.statements import READ_FACT_PAGE
-from chem_persistence.telemetry.watched import watched_replay
+from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.read.flows import pages_ahead
+from chem_persistence.postgres.read.rows import flow_facts
+from chem_persistence.postgres.read.snapshots import find_snapshot, keep_snapshot
+from chem_persistence.postgres.schema.statements import READ_FACT_PAGE
+from chem_persistence.store.checks import check_flow_id
+from chem_persistence.telemetry.hooks import watched_replay
 
 __all__ = ["PgFlowRepository"]
 
@@ -37,7 +35,6 @@ class PgFlowRepository:
             raise InvalidArgument("snapshot_after", "must be at least 1")
         self._provider = provider
         self._snapshot_after = snapshot_after
-        self._replay = InMemoryFlowRepository(PgEventStore(provider))
 
     async def load(
         self, flow_id: UUID, events: Sequence[FlowEvent] | None, definition: FlowDefinition
@@ -46,12 +43,15 @@ class PgFlowRepository:
 
         What a snapshot stands for is not read again: `verify_log` is what finds events altered since.
         """
-        if events is not None:
-            return await self._replay.load(flow_id, events, definition)
         check_flow_id(flow_id)
-        return await watched_replay(self._load(initial_instance(flow_id, definition), definition), flow_id)
+        begin = initial_instance(flow_id, definition)
+        return await watched_replay(self._load(begin, events, definition), flow_id)
 
-    async def _load(self, begin: FlowInstance, definition: FlowDefinition) -> FlowInstance:
+    async def _load(
+        self, begin: FlowInstance, events: Sequence[FlowEvent] | None, definition: FlowDefinition
+    ) -> FlowInstance:
+        if events is not None:
+            return replay(begin, events, definition)
         if self._snapshot_after is None:
             return await self._follow(begin, definition)
         short = min(SHORT_FLOW, self._snapshot_after)
@@ -72,16 +72,23 @@ class PgFlowRepository:
         Raises what `FlowRepository.load` raises, and:
             InvalidArgument: the instance has other steps than the definition.
         """
-        if events is not None:
-            return await self._replay.catch_up(instance, events, definition)
         check_steps(instance, definition)
-        return await watched_replay(self._follow(instance, definition), instance.id)
+        return await watched_replay(self._catch_up(instance, events, definition), instance.id)
+
+    async def _catch_up(
+        self, instance: FlowInstance, events: Sequence[FlowEvent] | None, definition: FlowDefinition
+    ) -> FlowInstance:
+        if events is not None:
+            return replay(instance, events, definition)
+        return await self._follow(instance, definition)
 
     async def _follow(
         self, instance: FlowInstance, definition: FlowDefinition, limit: int | None = None
     ) -> FlowInstance:
         flow_id, after = instance.id, instance.version - 1
-        async with aclosing(pages_ahead(self._provider, READ_FACT_PAGE, flow_id, after, limit)) as pages:
+        async with aclosing(
+            pages_ahead(self._provider, READ_FACT_PAGE, flow_id, after, limit)
+        ) as pages:
             async for first, rows in pages:
                 facts = flow_facts(rows, flow_id, first)
                 instance = replay_facts(instance, facts, definition.definition_hash)

@@ -4,25 +4,30 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from chem_persistence.argument_checks import check_countable, check_flow_id
+from chem_persistence.domain.answers import (
+    ArtifactConsumer,
+    ArtifactProducer,
+    FlowState,
+    FlowSummary,
+    Lineage,
+    Statistics,
+)
 from chem_persistence.domain.artifacts import is_content_hash
-from chem_persistence.domain.flow_summary import FlowState, FlowSummary
-from chem_persistence.domain.provenance import ArtifactConsumer, ArtifactProducer, Lineage
-from chem_persistence.domain.statistics import Statistics
-from chem_persistence.domain.step_execution import StepExecution, StepExecutionError
+from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
 from chem_persistence.errors import InvalidArgument
-from chem_persistence.ports import ConnectionProvider
-from chem_persistence.postgres.lineage import MOST_DISTANT, walk_lineage
-from chem_persistence.postgres.read_rows import (
+from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.read.lineage import MOST_DISTANT, walk_lineage
+from chem_persistence.postgres.read.rebuild import Projection, Rebuild, rebuild_executions
+from chem_persistence.postgres.read.rows import (
     artifact_consumer,
     artifact_producer,
     flow_summary,
     step_execution,
     step_execution_error,
 )
-from chem_persistence.postgres.rebuild import Projection, Rebuild, rebuild_executions
-from chem_persistence.postgres.session import call
-from chem_persistence.postgres.statements import (
+from chem_persistence.postgres.read.statistics import read_statistics, refresh_statistics
+from chem_persistence.postgres.schema.statements import (
     LIST_AWAITING_FLOWS,
     LIST_COMPLETED_FLOWS,
     LIST_ERRORS,
@@ -37,7 +42,7 @@ from chem_persistence.postgres.statements import (
     READ_PRODUCTS,
     READ_SOURCES,
 )
-from chem_persistence.postgres.statistics import read_statistics, refresh_statistics
+from chem_persistence.store.checks import check_countable, check_flow_id
 
 __all__ = ["PgReadModels"]
 
@@ -101,7 +106,11 @@ class PgReadModels:
         return [step_execution(row, flow_id) for row in await self._fetch(READ_EXECUTIONS, flow_id)]
 
     async def step_errors(
-        self, flow_id: UUID | None = None, *, before: StepExecutionError | None = None, limit: int = 50
+        self,
+        flow_id: UUID | None = None,
+        *,
+        before: StepExecutionError | None = None,
+        limit: int = 50,
     ) -> list[StepExecutionError]:
         """List failures of steps, of one flow or of all, the newest first (by `seq`), each with its true attempt.
 
@@ -126,7 +135,9 @@ class PgReadModels:
         Raises:
             InvalidArgument: it is no hash, or the limit is negative.
         """
-        rows = await self._fetch(READ_PRODUCERS, _checked_hash(artifact_hash), _checked("limit", limit))
+        rows = await self._fetch(
+            READ_PRODUCERS, _checked_hash(artifact_hash), _checked("limit", limit)
+        )
         return [artifact_producer(row, artifact_hash) for row in rows]
 
     async def consumers(self, artifact_hash: str, *, limit: int = 1_000) -> list[ArtifactConsumer]:
@@ -135,7 +146,9 @@ class PgReadModels:
         Raises:
             InvalidArgument: it is no hash, or the limit is negative.
         """
-        rows = await self._fetch(READ_CONSUMERS, _checked_hash(artifact_hash), _checked("limit", limit))
+        rows = await self._fetch(
+            READ_CONSUMERS, _checked_hash(artifact_hash), _checked("limit", limit)
+        )
         return [artifact_consumer(row, artifact_hash) for row in rows]
 
     async def ancestors(
@@ -189,7 +202,9 @@ class PgReadModels:
         return await walk_lineage(self._provider, statement, _checked_hash(artifact_hash), *bounds)
 
     async def _fetch(self, statement: str, *arguments: object) -> list[Any]:
-        return await call(self._provider, lambda connection: connection.fetch(statement, *arguments))
+        return await call(
+            self._provider, lambda connection: connection.fetch(statement, *arguments)
+        )
 
 
 def _known_state(state: str | None) -> FlowState | None:
@@ -198,7 +213,9 @@ def _known_state(state: str | None) -> FlowState | None:
     try:
         return FlowState(state)
     except ValueError as error:
-        raise InvalidArgument("state", f"must be one of {', '.join(FlowState)}, not {state!r}") from error
+        raise InvalidArgument(
+            "state", f"must be one of {', '.join(FlowState)}, not {state!r}"
+        ) from error
 
 
 def _checked(name: str, number: int) -> int:

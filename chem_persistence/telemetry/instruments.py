@@ -14,7 +14,22 @@ from chem_persistence.telemetry.names import POOL_NAME, POOL_STATE, QUEUE_STATE
 __all__ = ["Instruments", "Pool", "Queue"]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-LONG_SECONDS = (0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 21600.0)
+LONG_SECONDS = (
+    0.001,
+    0.01,
+    0.1,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+    600.0,
+    1800.0,
+    3600.0,
+    21600.0,
+)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -57,19 +72,25 @@ class Instruments:
 
     def __init__(self, meter: Meter) -> None:
         def seconds(name: str, of: str, bounds: Iterable[float] = SECONDS) -> Histogram:
-            return meter.create_histogram(name, "s", of, explicit_bucket_boundaries_advisory=list(bounds))
+            return meter.create_histogram(
+                name, "s", of, explicit_bucket_boundaries_advisory=list(bounds)
+            )
 
         self.append_duration = seconds(
-            "chem_persistence.append.duration", "From handing an append to the store until it is committed"
+            "chem_persistence.append.duration",
+            "From handing an append to the store until it is committed",
         )
         self.replay_duration = seconds(
             "chem_persistence.replay.duration", "Reading a flow's events and replaying them"
         )
         self.step_duration = seconds(
-            "chem_persistence.step.duration", "One attempt at a step, with its appends", LONG_SECONDS
+            "chem_persistence.step.duration",
+            "One attempt at a step, with its appends",
+            LONG_SECONDS,
         )
         self.wait_time = seconds(
-            "db.client.connection.wait_time", "The time it took to obtain an open connection from the pool"
+            "db.client.connection.wait_time",
+            "The time it took to obtain an open connection from the pool",
         )
         self.batch_size = meter.create_histogram(
             "chem_persistence.append.batch.size",
@@ -86,20 +107,31 @@ class Instruments:
             "Calls of the database that are tried again, by cause and number",
         )
         self.step_retries = meter.create_counter(
-            "chem_persistence.step.retries", "{retry}", "Retries of failed steps, by step, cause and number"
+            "chem_persistence.step.retries",
+            "{retry}",
+            "Retries of failed steps, by step, cause and number",
         )
         _observe(meter)
 
 
 def _observe(meter: Meter) -> None:
     meter.create_observable_up_down_counter(
-        "chem_persistence.append.queue.depth", [_depth], "{append}", "Appends that are not committed yet"
+        "chem_persistence.append.queue.depth",
+        [_depth],
+        "{append}",
+        "Appends that are not committed yet",
     )
     meter.create_observable_up_down_counter(
-        "db.client.connection.count", [_connections], "{connection}", "Connections in the state that is named"
+        "db.client.connection.count",
+        [_connections],
+        "{connection}",
+        "Connections in the state that is named",
     )
     meter.create_observable_up_down_counter(
-        "db.client.connection.max", [_most_connections], "{connection}", "Connections that a pool may have"
+        "db.client.connection.max",
+        [_most_connections],
+        "{connection}",
+        "Connections that a pool may have",
     )
 
 

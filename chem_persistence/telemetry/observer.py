@@ -44,7 +44,9 @@ def is_heard() -> bool:
 
 
 def _is_set(provider: object) -> bool:
-    return not type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
+    return not type(provider).__module__.startswith(
+        ("opentelemetry.trace", "opentelemetry.metrics")
+    )
 
 
 class QueuedAppend(Protocol):
@@ -67,7 +69,9 @@ class Observer:
         meter_provider: metrics.MeterProvider | None = None,
     ) -> None:
         self._tracer = trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider)
-        self._instruments = Instruments(metrics.get_meter(names.SCOPE, meter_provider=meter_provider))
+        self._instruments = Instruments(
+            metrics.get_meter(names.SCOPE, meter_provider=meter_provider)
+        )
 
     span_context = staticmethod(span_context)
     traceparent = staticmethod(traceparent)
@@ -152,7 +156,10 @@ class Observer:
 
     async def retry(self, work: Awaitable[Result], number: int, failed: Exception) -> Result:
         """Await an attempt that follows one that `failed`."""
-        attributes: Attributes = {names.RETRY_NUMBER: number, names.RETRY_CAUSE: failure_cause(failed)}
+        attributes: Attributes = {
+            names.RETRY_NUMBER: number,
+            names.RETRY_CAUSE: failure_cause(failed),
+        }
         with opened_span(self._tracer, "chem_persistence.retry", attributes):
             return await work
 

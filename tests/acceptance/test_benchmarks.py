@@ -45,7 +45,9 @@ class Finished(msgspec.Struct):
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     results = tmp_path_factory.mktemp("results")
     command = [sys.executable, "-m", "benchmarks", *RUN, "--results", str(results)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, done.stderr
     report = msgspec.json.decode((results / "results.json").read_bytes(), type=Report)
     return Finished(done.stdout, report)
@@ -68,7 +70,9 @@ def test_every_goal_has_a_line(finished: Finished) -> None:
 def test_whatever_needs_no_peer_is_measured(finished: Finished) -> None:
     assert finished.report.failures == {}
     unmeasured = [line.goal for line in judge(finished.report) if line.verdict == "not measured"]
-    without_peers = [goal for goal in unmeasured if "one at a time" not in goal and "best mode" not in goal]
+    without_peers = [
+        goal for goal in unmeasured if "one at a time" not in goal and "best mode" not in goal
+    ]
     assert [goal for goal in without_peers if not goal.startswith("growth")] == [
         "replay of 100,000 events to an instance"  # 2 x eventsourcing
     ]
@@ -101,7 +105,10 @@ def test_a_ratio_is_made_round_by_round() -> None:
 
 def test_the_best_mode_is_the_one_with_the_highest_median() -> None:
     slices = {"pgbench/8": [a_slice(9), a_slice(1), a_slice(1)], "pgbench/32": [a_slice(2)] * 3}
-    assert Report(command="", slices=slices).best(["pgbench/8", "pgbench/32", "pgbench/64"]) == "pgbench/32"
+    assert (
+        Report(command="", slices=slices).best(["pgbench/8", "pgbench/32", "pgbench/64"])
+        == "pgbench/32"
+    )
 
 
 def test_a_goal_is_judged_by_the_median() -> None:
@@ -148,7 +155,9 @@ async def test_each_flow_calls_as_often_as_the_load_says() -> None:
 def test_the_costs_of_read_models_are_measured() -> None:
     sizes = ["--rounds", "1", "--slice", "0.1", "--tasks", "4", "--events", "1000"]
     command = [sys.executable, "-m", "benchmarks.read_models", *sizes]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, done.stderr
     for line in (
         "shipped ",
@@ -163,8 +172,11 @@ def test_the_costs_of_read_models_are_measured() -> None:
 @pytest.mark.slow
 def test_the_way_of_a_large_content_is_measured() -> None:
     command = [sys.executable, "-m", "benchmarks.streams", "--mebibytes", "2"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(
-        r"2 MiB; in at \d+ MiB/s, out at \d+ MiB/s; \d+ MiB more memory than an idle store .*\n", done.stdout
+        r"2 MiB; in at \d+ MiB/s, out at \d+ MiB/s; \d+ MiB more memory than an idle store .*\n",
+        done.stdout,
     )

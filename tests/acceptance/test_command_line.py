@@ -27,10 +27,17 @@ from chem_persistence import (
     build_pool,
 )
 from chem_persistence.cli.app import app
-from chem_persistence.postgres.migrations import known_migrations
+from chem_persistence.postgres.schema.migrations import known_migrations
 from tests.support.commands import command, command_names, help_of
-from tests.support.flows import initialized
-from tests.support.logged_flows import BINARY, COMPLETED, FAILED, HOSTILE, JSON_ARTIFACT, logged_flows
+from tests.support.flows.flows import initialized
+from tests.support.flows.logged_flows import (
+    BINARY,
+    COMPLETED,
+    FAILED,
+    HOSTILE,
+    JSON_ARTIFACT,
+    logged_flows,
+)
 
 LAST = len(known_migrations())
 NOWHERE = "postgresql://nobody@localhost:1/none"
@@ -96,7 +103,8 @@ async def test_show_draws_every_attempt_and_tells_artifacts_and_errors(url: str)
     attempts = [line for line in said.splitlines() if "━" in line]
     assert [line.split()[-1] for line in attempts] == ["failed", "finished", "failed"]
     assert (
-        f"{BINARY.hash[:12]}  spectrum (application/octet-stream)  10.0 KiB  output of step acquire" in said
+        f"{BINARY.hash[:12]}  spectrum (application/octet-stream)  10.0 KiB  output of step acquire"
+        in said
     )
     assert "error in acquire, try 1: laboratory.Spilled: " in said
 
@@ -145,10 +153,18 @@ async def test_show_prints_the_question_that_a_flow_waits_for(database_url: str)
     assert "question" not in await output("show", FAILED, "--database-url", database_url)
 
 
-async def test_show_says_of_a_flow_that_was_not_initialized_what_is_not_known(database_url: str) -> None:
+async def test_show_says_of_a_flow_that_was_not_initialized_what_is_not_known(
+    database_url: str,
+) -> None:
     await append(database_url, FAILED, StepSignal(0, "acquire", "warm"))
     said = (await output("show", FAILED, "--database-url", database_url)).splitlines()
-    assert [line.split(maxsplit=1)[0] for line in said] == ["flow", "state", "steps", "began", "definition"]
+    assert [line.split(maxsplit=1)[0] for line in said] == [
+        "flow",
+        "state",
+        "steps",
+        "began",
+        "definition",
+    ]
     assert said[2].split(maxsplit=1)[1] == "0 of ? finished"
     assert said[4].split(maxsplit=1)[1] == "not initialized"
 
@@ -182,7 +198,11 @@ async def test_replay_gives_the_state_after_a_version(url: str) -> None:
         version: await parsed("replay", FAILED, "--at", version, "--database-url", url)
         for version in (2, 3, 5)
     }
-    assert [at[version]["steps"][0]["status"] for version in at] == ["failed", "pending", "finished"]
+    assert [at[version]["steps"][0]["status"] for version in at] == [
+        "failed",
+        "pending",
+        "finished",
+    ]
     assert [at[version]["version"] for version in at] == [3, 4, 6]
     assert at[5]["steps"][0]["outputs"] == [BINARY.hash]
     assert at[5]["cursor"] == 1
@@ -195,7 +215,9 @@ async def test_replay_shows_a_step_that_no_event_names_as_unknown(url: str) -> N
     assert told["steps"][2]["step_id"] is None
 
 
-async def test_replay_of_events_that_contradict_each_other_finds_that(url: str, admin_url: str) -> None:
+async def test_replay_of_events_that_contradict_each_other_finds_that(
+    url: str, admin_url: str
+) -> None:
     connection = await asyncpg.connect(admin_url)
     await connection.execute("SET session_replication_role = replica")
     await connection.execute(
@@ -214,9 +236,15 @@ async def test_diff_of_a_flow_with_itself_finds_nothing(url: str) -> None:
 async def test_diff_names_what_differs_and_the_exit_code_is_1(url: str) -> None:
     told = await parsed("diff", COMPLETED, FAILED, "--database-url", url, code=1)
     assert told["same"] is False
-    assert {"step": None, "what": "state", "left": "completed", "right": "failed"} in told["differences"]
-    outputs = [part for part in told["differences"] if (part["step"], part["what"]) == (0, "outputs")]
-    assert [(part["left"], part["right"]) for part in outputs] == [([JSON_ARTIFACT.hash], [BINARY.hash])]
+    assert {"step": None, "what": "state", "left": "completed", "right": "failed"} in told[
+        "differences"
+    ]
+    outputs = [
+        part for part in told["differences"] if (part["step"], part["what"]) == (0, "outputs")
+    ]
+    assert [(part["left"], part["right"]) for part in outputs] == [
+        ([JSON_ARTIFACT.hash], [BINARY.hash])
+    ]
 
 
 async def test_diff_does_not_call_a_step_different_that_one_flow_has_not_begun(url: str) -> None:
@@ -233,7 +261,11 @@ async def append(url: str, flow_id: UUID, *kinds: FlowEventKind) -> None:
 async def test_diff_does_not_compare_the_errors_that_retries_mended(database_url: str) -> None:
     finished = StepFinished(0, "acquire", (), "f" * 64)
     failed = StepFailed(0, "acquire", StepError("laboratory.Spilled", "wet", ""), "f" * 64)
-    tried: list[FlowEventKind] = [StepStarted(0, "acquire"), failed, RetryScheduled("acquire", 1, "wiped up")]
+    tried: list[FlowEventKind] = [
+        StepStarted(0, "acquire"),
+        failed,
+        RetryScheduled("acquire", 1, "wiped up"),
+    ]
     await append(database_url, COMPLETED, initialized(), StepStarted(0, "acquire"), finished)
     await append(database_url, FAILED, initialized(), *tried, StepStarted(0, "acquire"), finished)
     assert (await parsed("diff", COMPLETED, FAILED, "--database-url", database_url))["same"] is True
@@ -241,7 +273,9 @@ async def test_diff_does_not_compare_the_errors_that_retries_mended(database_url
 
 async def test_diff_shows_the_error_of_a_step_that_stands_failed(url: str) -> None:
     told = await parsed("diff", COMPLETED, FAILED, "--database-url", url, code=1)
-    errors = [(part["step"], part["right"]) for part in told["differences"] if part["what"] == "error"]
+    errors = [
+        (part["step"], part["right"]) for part in told["differences"] if part["what"] == "error"
+    ]
     assert errors == [(1, f"laboratory.Spilled: {HOSTILE}")]
 
 
@@ -250,7 +284,9 @@ async def test_diff_cuts_hashes_and_no_other_text_of_their_length(database_url: 
     for flow_id, step, message in zip((COMPLETED, FAILED), ids, messages, strict=True):
         failed = StepFailed(0, step, StepError("E", message, ""), "f" * 64)
         await append(database_url, flow_id, FlowInitialized(step, 1), StepStarted(0, step), failed)
-    rows = (await output("diff", COMPLETED, FAILED, "--database-url", database_url, code=1)).splitlines()
+    rows = (
+        await output("diff", COMPLETED, FAILED, "--database-url", database_url, code=1)
+    ).splitlines()
     assert [row.split()[-2:] for row in rows if " definition " in row] == [["a" * 12, "b" * 12]]
     assert [row.split()[-2:] for row in rows if " id " in row] == [ids]
     assert [row.split()[-3::2] for row in rows if " error " in row] == [messages]
@@ -290,14 +326,22 @@ async def test_an_artifact_on_standard_output_has_its_hash(url: str) -> None:
 
 async def test_an_artifact_is_described_as_json(url: str) -> None:
     told = await parsed("artifact", "get", BINARY.hash, "--database-url", url)
-    assert (told["kind"], told["content_bytes"], told["flow_id"]) == ("spectrum", 10_240, str(FAILED))
+    assert (told["kind"], told["content_bytes"], told["flow_id"]) == (
+        "spectrum",
+        10_240,
+        str(FAILED),
+    )
     assert told["version"] == 5
 
 
-async def test_of_a_corrupt_artifact_no_file_is_left(url: str, admin_url: str, tmp_path: Path) -> None:
+async def test_of_a_corrupt_artifact_no_file_is_left(
+    url: str, admin_url: str, tmp_path: Path
+) -> None:
     connection = await asyncpg.connect(admin_url)
     await connection.execute("SET session_replication_role = replica")
-    await connection.execute("UPDATE workflow_step_artifacts SET content = '\\x00' WHERE kind = 'spectrum'")
+    await connection.execute(
+        "UPDATE workflow_step_artifacts SET content = '\\x00' WHERE kind = 'spectrum'"
+    )
     await connection.close()
     said = await complaint(
         "artifact", "get", BINARY.hash, "-o", tmp_path / "copy", "--database-url", url, code=1
@@ -322,7 +366,10 @@ async def test_stats_are_those_of_the_last_refresh(url: str, admin_url: str) -> 
 
 async def test_stats_before_a_refresh_say_that_nothing_was_counted(url: str) -> None:
     said = await output("stats", "--database-url", url)
-    assert said == "nothing has been counted yet; chem-persistence refresh --database-url URL does that\n"
+    assert (
+        said
+        == "nothing has been counted yet; chem-persistence refresh --database-url URL does that\n"
+    )
 
 
 async def test_stats_have_no_heading_without_rows(database_url: str, admin_url: str) -> None:
@@ -338,12 +385,21 @@ async def test_rebuild_repairs_the_step_rows_and_says_how_many(url: str, admin_u
     await connection.execute("UPDATE workflow_step_executions SET attempts = 99")
     await connection.close()
     told = await parsed("rebuild", "--database-url", admin_url)
-    assert told == {"projection": "workflow_step_executions", "flows": 2, "events": 16, "rebuilt": 2}
+    assert told == {
+        "projection": "workflow_step_executions",
+        "flows": 2,
+        "events": 16,
+        "rebuilt": 2,
+    }
 
 
 async def test_status_counts_what_there_is(url: str) -> None:
     told = await parsed("status", "--database-url", url)
-    assert (told["schema_state"], told["schema_version"], told["library_version"]) == ("current", LAST, LAST)
+    assert (told["schema_state"], told["schema_version"], told["library_version"]) == (
+        "current",
+        LAST,
+        LAST,
+    )
     rows = {table["name"]: table["rows"] for table in told["tables"] if table["exact"]}
     assert rows == {"event_log": 16, "workflow_step_artifacts": 2}
     assert "which is this library's" in await output("status", "--database-url", url)
@@ -352,7 +408,13 @@ async def test_status_counts_what_there_is(url: str) -> None:
 async def test_doctor_finds_a_sound_database_sound(url: str) -> None:
     told = await parsed("doctor", "--database-url", url)
     assert told["sound"] is True
-    assert {check["check"] for check in told["checks"]} >= {"server", "schema", "objects", "rights", "clock"}
+    assert {check["check"] for check in told["checks"]} >= {
+        "server",
+        "schema",
+        "objects",
+        "rights",
+        "clock",
+    }
     assert (await output("doctor", "--database-url", url)).splitlines()[-1] == "all is well"
 
 
@@ -379,7 +441,9 @@ async def test_migrate_says_what_it_applied(empty_database_url: str) -> None:
 
 async def test_a_command_that_looks_does_not_migrate(empty_database_url: str) -> None:
     said = await complaint("flows", "--database-url", empty_database_url, code=3)
-    assert said.endswith("has no tables of this library: chem-persistence migrate --database-url URL\n")
+    assert said.endswith(
+        "has no tables of this library: chem-persistence migrate --database-url URL\n"
+    )
     after = await parsed("status", "--database-url", empty_database_url, code=1)
     assert after["schema_state"] == "missing"
 
@@ -405,7 +469,9 @@ async def test_a_command_that_looks_does_not_migrate(empty_database_url: str) ->
         (["molecules"], "No such command 'molecules'"),
     ],
 )
-async def test_a_mistake_is_one_line_and_the_exit_code_is_2(arguments: list[str], said: str) -> None:
+async def test_a_mistake_is_one_line_and_the_exit_code_is_2(
+    arguments: list[str], said: str
+) -> None:
     assert said in await complaint(*arguments, "--database-url", NOWHERE)
 
 
@@ -428,7 +494,10 @@ async def test_a_mistake_is_one_line_and_the_exit_code_is_2(arguments: list[str]
         (["artifact", "get", BINARY.hash, "-o", "/"], "error: /: Is a directory"),
         (["verify", "--flow", "benzene"], "'benzene' is no flow's id"),
         (["verify", "--flow", "cccc"], "there is no flow whose id begins with cccc"),
-        (["verify", "--flow", str(COMPLETED), "--flow", "0" * 32], "--flow: there is no flow 00000000-"),
+        (
+            ["verify", "--flow", str(COMPLETED), "--flow", "0" * 32],
+            "--flow: there is no flow 00000000-",
+        ),
         (["verify", "--anchors", "/nowhere"], "error: /nowhere: No such file or directory"),
         (["replay", "aaaa", "--at", "8"], f"--at: flow {COMPLETED} has the versions 0 to 7"),
         (["artifact", "get", "xyz"], "'xyz' is no artifact's hash"),
@@ -437,7 +506,10 @@ async def test_a_mistake_is_one_line_and_the_exit_code_is_2(arguments: list[str]
         (["flows", "--definition", "5fba"], "--definition: must be a whole hash"),
         (["flows", "-n", "9" * 20], "limit: must not be negative, nor more than 64 bits can count"),
         (["tail", "-n", "9" * 20], "count: must not be negative, nor more than 64 bits can count"),
-        (["tail", "aaaa", "-n", "9" * 20], "count: must not be negative, nor more than 64 bits can count"),
+        (
+            ["tail", "aaaa", "-n", "9" * 20],
+            "count: must not be negative, nor more than 64 bits can count",
+        ),
         (["roles", "--owner", "public"], "owner: names that begin with pg_"),
     ],
 )

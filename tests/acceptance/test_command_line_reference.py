@@ -10,14 +10,14 @@ import asyncpg
 import pytest
 
 from chem_persistence.cli.app import app
-from chem_persistence.cli.running import BROKEN_PIPE, ExitCode
-from chem_persistence.postgres.migrations import known_migrations
+from chem_persistence.cli.exit import BROKEN_PIPE, ExitCode
+from chem_persistence.postgres.schema.migrations import known_migrations
 from tests.support.commands import command, command_names, help_of
-from tests.support.logged_flows import BINARY, logged_flows
+from tests.support.flows.logged_flows import BINARY, logged_flows
 
-REFERENCE = (Path(__file__).parents[2] / "documentation" / "reference" / "command-line.md").read_text(
-    encoding="utf-8"
-)
+REFERENCE = (
+    Path(__file__).parents[2] / "documentation" / "reference" / "command-line.md"
+).read_text(encoding="utf-8")
 ARGUMENTS: dict[str, list[str]] = {
     "flows": ["-n", "1", "--state", "failed"],
     "show": ["bbbb"],
@@ -91,7 +91,9 @@ def test_every_option_that_the_reference_names_is_the_command_s(name: str) -> No
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_the_json_has_the_keys_of_the_reference(admin_url: str, tmp_path: Path, name: str) -> None:
+async def test_the_json_has_the_keys_of_the_reference(
+    admin_url: str, tmp_path: Path, name: str
+) -> None:
     url = (await logged_flows(admin_url)).url
     await command("refresh", "--database-url", url)
     arguments = ARGUMENTS.get(name, [])
@@ -127,5 +129,7 @@ async def test_what_the_reference_shows_is_what_is_printed(tmp_path: Path) -> No
 async def drop_roles(url: str, ending: str) -> None:
     connection = await asyncpg.connect(url)
     for part in ("owner", "application", "reader"):
-        await connection.execute(f"DROP OWNED BY {part}_{ending} CASCADE; DROP ROLE {part}_{ending}")
+        await connection.execute(
+            f"DROP OWNED BY {part}_{ending} CASCADE; DROP ROLE {part}_{ending}"
+        )
     await connection.close()

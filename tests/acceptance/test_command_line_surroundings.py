@@ -23,9 +23,9 @@ import pytest
 
 from chem_persistence import PgEventStore, PoolProvider, build_pool, embedded_postgres
 from tests.support.commands import COMMAND, command, command_environment
-from tests.support.flows import initialized, new_flow_id
-from tests.support.logged_flows import COMPLETED, FAILED, logged_flows
-from tests.support.server import TestServer
+from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.flows.logged_flows import COMPLETED, FAILED, logged_flows
+from tests.support.servers.server import TestServer
 
 NOWHERE = "postgresql://nobody@localhost:1/none"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -85,16 +85,22 @@ async def test_the_url_is_that_of_database_url(url: str, tmp_path: Path) -> None
 
 
 async def test_without_one_it_is_that_of_a_dotenv_file(url: str, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text(f"# the laboratory's\nexport DATABASE_URL='{url}'\n", encoding="utf-8")
+    (tmp_path / ".env").write_text(
+        f"# the laboratory's\nexport DATABASE_URL='{url}'\n", encoding="utf-8"
+    )
     done = await command("flows", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert str(COMPLETED) in done.stdout
 
 
-async def test_the_option_goes_before_the_variable_and_that_before_the_file(url: str, tmp_path: Path) -> None:
+async def test_the_option_goes_before_the_variable_and_that_before_the_file(
+    url: str, tmp_path: Path
+) -> None:
     (tmp_path / ".env").write_text(f"DATABASE_URL={NOWHERE}\n", encoding="utf-8")
     assert (await command("flows", cwd=tmp_path, variables={"DATABASE_URL": url})).returncode == 0
-    done = await command("flows", "--database-url", url, cwd=tmp_path, variables={"DATABASE_URL": NOWHERE})
+    done = await command(
+        "flows", "--database-url", url, cwd=tmp_path, variables={"DATABASE_URL": NOWHERE}
+    )
     assert done.returncode == 0
     assert (await command("flows", cwd=tmp_path)).returncode == 3
 
@@ -126,7 +132,10 @@ async def test_what_is_typed_next_names_the_data_and_the_schema(tmp_path: Path) 
 
 async def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
     done = await command("flows", "--data", "nowhere", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (2, "error: --data: nowhere has no embedded server's data\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: --data: nowhere has no embedded server's data\n",
+    )
 
 
 async def test_the_demo_shows_a_run_leaves_a_page_and_is_found_again(tmp_path: Path) -> None:
@@ -156,10 +165,21 @@ async def test_what_the_demo_says_to_try_next_works_as_it_is_typed(tmp_path: Pat
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize(
     "arguments",
-    [["flows"], ["show", "bbbb"], ["replay", "bbbb"], ["tail"], ["diff", "aaaa", "bbbb"], ["doctor"]],
+    [
+        ["flows"],
+        ["show", "bbbb"],
+        ["replay", "bbbb"],
+        ["tail"],
+        ["diff", "aaaa", "bbbb"],
+        ["doctor"],
+    ],
 )
-async def test_nothing_is_wider_than_the_terminal(url: str, arguments: list[str], columns: int) -> None:
-    _, written = await asyncio.to_thread(on_a_terminal, *arguments, "--database-url", url, columns=columns)
+async def test_nothing_is_wider_than_the_terminal(
+    url: str, arguments: list[str], columns: int
+) -> None:
+    _, written = await asyncio.to_thread(
+        on_a_terminal, *arguments, "--database-url", url, columns=columns
+    )
     lines = ESCAPE.sub("", written).splitlines()
     assert lines
     assert [line for line in lines if len(line) > columns] == []
@@ -168,7 +188,9 @@ async def test_nothing_is_wider_than_the_terminal(url: str, arguments: list[str]
 
 
 async def test_a_terminal_has_colours_unless_told_otherwise(url: str) -> None:
-    code, coloured = await asyncio.to_thread(on_a_terminal, "flows", "--database-url", url, columns=100)
+    code, coloured = await asyncio.to_thread(
+        on_a_terminal, "flows", "--database-url", url, columns=100
+    )
     assert code == 0
     assert "\x1b[31mfailed" in coloured
     _, plain = await asyncio.to_thread(
@@ -178,7 +200,9 @@ async def test_a_terminal_has_colours_unless_told_otherwise(url: str) -> None:
 
 
 async def test_long_work_has_a_bar_on_a_terminal_and_is_silent_elsewhere(url: str) -> None:
-    code, written = await asyncio.to_thread(on_a_terminal, "verify", "--database-url", url, columns=100)
+    code, written = await asyncio.to_thread(
+        on_a_terminal, "verify", "--database-url", url, columns=100
+    )
     assert code == 0
     assert "events and artifacts verified" in written
     assert written.rstrip().endswith("clean")
@@ -188,7 +212,14 @@ async def test_long_work_has_a_bar_on_a_terminal_and_is_silent_elsewhere(url: st
 
 @pytest.mark.parametrize(
     "arguments",
-    [["show", "bbbb"], ["replay", "bbbb"], ["tail"], ["flows"], ["diff", "aaaa", "bbbb"], ["stats"]],
+    [
+        ["show", "bbbb"],
+        ["replay", "bbbb"],
+        ["tail"],
+        ["flows"],
+        ["diff", "aaaa", "bbbb"],
+        ["stats"],
+    ],
 )
 async def test_a_hostile_text_cannot_write_on_the_terminal(
     url: str, admin_url: str, arguments: list[str]
@@ -196,17 +227,23 @@ async def test_a_hostile_text_cannot_write_on_the_terminal(
     await command("refresh", "--database-url", admin_url)
     done = await command(*arguments, "--database-url", url)
     assert "[bold]x[/bold]" in done.stdout
-    assert [character for character in done.stdout if not character.isprintable() and character != "\n"] == []
+    assert [
+        character for character in done.stdout if not character.isprintable() and character != "\n"
+    ] == []
 
 
 async def test_what_cannot_be_written_in_the_encoding_is_replaced(url: str) -> None:
-    done = await command("show", "bbbb", "--database-url", url, variables={"PYTHONIOENCODING": "ascii"})
+    done = await command(
+        "show", "bbbb", "--database-url", url, variables={"PYTHONIOENCODING": "ascii"}
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "━" not in done.stdout
     assert "  =" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["tail"], ["flows", "--json"], ["flows", "--help"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["tail"], ["flows", "--json"], ["flows", "--help"], ["--help"]]
+)
 async def test_a_closed_pipe_ends_it_silently(url: str, arguments: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -222,7 +259,9 @@ async def test_a_closed_pipe_ends_it_silently(url: str, arguments: list[str]) ->
     assert (process.returncode, error) == (141, b"")
 
 
-@pytest.mark.parametrize("arguments", [["tail"], ["flows"], ["flows", "--json"], ["--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["tail"], ["flows"], ["flows", "--json"], ["--help"], ["--version"]]
+)
 async def test_a_full_disk_is_one_line(url: str, arguments: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         process = await asyncio.create_subprocess_exec(
@@ -237,7 +276,9 @@ async def test_a_full_disk_is_one_line(url: str, arguments: list[str]) -> None:
     assert error == b"error: No space left on device\n"
 
 
-@pytest.mark.parametrize("arguments", [["flows"], ["show", "bbbb"], ["doctor", "--json"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["flows"], ["show", "bbbb"], ["doctor", "--json"], ["--help"]]
+)
 async def test_a_shell_may_close_the_output(url: str, arguments: list[str]) -> None:
     done = await asyncio.to_thread(
         subprocess.run,
@@ -262,8 +303,12 @@ async def test_a_shell_may_close_the_standard_error(url: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_ends_a_tail_that_follows_without_a_word(url: str, number: signal.Signals) -> None:
-    async with running("tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", url) as process:
+async def test_a_signal_ends_a_tail_that_follows_without_a_word(
+    url: str, number: signal.Signals
+) -> None:
+    async with running(
+        "tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", url
+    ) as process:
         assert process.stdout is not None
         assert await process.stdout.readline()
         process.send_signal(number)
@@ -295,7 +340,12 @@ async def test_a_tail_that_follows_outlives_a_restart_of_the_server(of: str) -> 
         async with AsyncExitStack() as after:
             async with embedded_postgres(directory) as url:
                 appended.append(await append(url, flow_id))
-                arguments = [*([str(flow_id)] if of == "a flow" else []), "--follow", "--interval", "0.05"]
+                arguments = [
+                    *([str(flow_id)] if of == "a flow" else []),
+                    "--follow",
+                    "--interval",
+                    "0.05",
+                ]
                 process = await after.enter_async_context(
                     running("tail", *arguments, "--json", "--database-url", url)
                 )
@@ -313,17 +363,23 @@ async def test_a_tail_that_follows_outlives_a_restart_of_the_server(of: str) -> 
                 process.send_signal(signal.SIGINT)
                 rest, error = await process.communicate()
     assert (process.returncode, rest, error) == (130, b"", b"")
-    assert [json.loads(line)["event_id"] for line in printed] == [str(event_id) for event_id in appended]
+    assert [json.loads(line)["event_id"] for line in printed] == [
+        str(event_id) for event_id in appended
+    ]
 
 
-async def test_a_tail_that_follows_ends_with_what_does_not_pass(url: str, server: TestServer) -> None:
+async def test_a_tail_that_follows_ends_with_what_does_not_pass(
+    url: str, server: TestServer
+) -> None:
     arguments = ["tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", url]
     async with running(*arguments) as process:
         assert process.stdout is not None
         await process.stdout.readline()
         await server.administrate(f'DROP DATABASE "{urlsplit(url).path[1:]}" WITH (FORCE)')
         _, error = await process.communicate()
-        await server.administrate(f'CREATE DATABASE "{urlsplit(url).path[1:]}"')  # the fixture drops it
+        await server.administrate(
+            f'CREATE DATABASE "{urlsplit(url).path[1:]}"'
+        )  # the fixture drops it
     assert process.returncode == 3
     assert b"does not exist" in error.splitlines()[-1]
 

@@ -25,7 +25,11 @@ def promised_output(program: Path) -> list[str]:
 
 
 def test_every_program_among_the_examples_is_run_here() -> None:
-    programs = {path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    programs = {
+        path.name
+        for path in EXAMPLES.glob("*.py")
+        if "__main__" in path.read_text(encoding="utf-8")
+    }
     assert programs == set(ARGUMENTS)
 
 

@@ -7,10 +7,10 @@ import pytest
 import pytest_asyncio
 
 from chem_persistence import flow_page
-from tests.support.browser import Browser, browser
-from tests.support.hostile_flow import CANARY, HOSTILE_FLOW_ID, hostile_store, planted
-from tests.support.sample_flow import FLOW_ID, SEEN_AT, SetClock, sample_store
-from tests.support.visitors import Visitors, counting_visitors
+from tests.support.faults.visitors import Visitors, counting_visitors
+from tests.support.flows.hostile_flow import CANARY, HOSTILE_FLOW_ID, hostile_store, planted
+from tests.support.flows.sample_flow import FLOW_ID, SEEN_AT, SetClock, sample_store
+from tests.support.pages.browser import Browser, browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -112,17 +112,26 @@ async def test_the_policy_alone_would_have_stopped_it(
 
 
 @pytest.mark.parametrize("width", [1200, 390, 320])
-async def test_it_fits_into_its_window(page: Browser, sample: Path, tmp_path: Path, width: int) -> None:
+async def test_it_fits_into_its_window(
+    page: Browser, sample: Path, tmp_path: Path, width: int
+) -> None:
     hostile = tmp_path / "hostile.html"
     hostile.write_text(await hostile_page("http://127.0.0.1"), encoding="utf-8")
     for path in (sample, hostile):
         await page.open(path, width=width)
-        await page.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        await page.run(
+            "document.querySelectorAll('details').forEach((each) => { each.open = true; })"
+        )
         assert await page.run("document.documentElement.scrollWidth") <= width
-        assert await page.run("document.querySelector('.axis').getBoundingClientRect().width") > width * 0.4
+        assert (
+            await page.run("document.querySelector('.axis').getBoundingClientRect().width")
+            > width * 0.4
+        )
 
 
-async def test_it_is_walked_by_keyboard_with_the_focus_in_sight(page: Browser, sample: Path) -> None:
+async def test_it_is_walked_by_keyboard_with_the_focus_in_sight(
+    page: Browser, sample: Path
+) -> None:
     await page.open(sample)
     await page.press(*TAB)
     assert await page.run(f"{ACTIVE}.textContent") == "Skip to the timeline"
@@ -137,19 +146,25 @@ async def test_it_is_walked_by_keyboard_with_the_focus_in_sight(page: Browser, s
     assert "Attempt 1" in await page.run(f"{ACTIVE}.parentElement.innerText")
 
 
-async def test_whatever_takes_the_focus_is_reached_by_tab_and_shows_it(page: Browser, sample: Path) -> None:
+async def test_whatever_takes_the_focus_is_reached_by_tab_and_shows_it(
+    page: Browser, sample: Path
+) -> None:
     await page.open(sample)
     count = await page.run(
         "[...document.querySelectorAll('a, button, input, select, summary')].filter((e) => e.checkVisibility()).length"
     )
     for _ in range(count):
         await page.press(*TAB)
-        assert await page.run(f"{ACTIVE} !== document.body && !{ACTIVE}.dataset.seen"), "a trap, or too few"
+        assert await page.run(f"{ACTIVE} !== document.body && !{ACTIVE}.dataset.seen"), (
+            "a trap, or too few"
+        )
         assert await page.run(f"getComputedStyle({ACTIVE}).outlineStyle") == "solid"
         await page.run(f"{ACTIVE}.dataset.seen = 'yes'")
 
 
-async def test_what_can_be_used_or_seen_has_a_name_for_who_listens(page: Browser, sample: Path) -> None:
+async def test_what_can_be_used_or_seen_has_a_name_for_who_listens(
+    page: Browser, sample: Path
+) -> None:
     await page.open(sample)
     tree = (await page.send("Accessibility.getFullAXTree"))["nodes"]
     named = {
@@ -211,13 +226,17 @@ async def test_it_is_light_or_dark_as_the_reader_likes(page: Browser, sample: Pa
 
 
 @pytest.mark.parametrize("until", ["end", "failed", "asks"])
-async def test_every_text_can_be_read_in_light_and_in_dark(page: Browser, tmp_path: Path, until: str) -> None:
+async def test_every_text_can_be_read_in_light_and_in_dark(
+    page: Browser, tmp_path: Path, until: str
+) -> None:
     path = written(
         tmp_path, await flow_page(await sample_store(until=until), FLOW_ID, clock=SetClock(SEEN_AT))
     )
     for scheme in ("light", "dark"):
         await page.open(path, scheme=scheme)
-        await page.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        await page.run(
+            "document.querySelectorAll('details').forEach((each) => { each.open = true; })"
+        )
         assert await page.run(CONTRAST) == []
 
 

@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.browser import browser
-from tests.support.write_pictures import FOLDER, PICTURES, size_of_picture, source_chunk, take_picture
+from tests.support.pages.browser import browser
+from tests.support.pages.write_pictures import (
+    FOLDER,
+    PICTURES,
+    size_of_picture,
+    source_chunk,
+    take_picture,
+)
 
 
 @pytest.mark.parametrize("name", PICTURES)

@@ -42,7 +42,11 @@ async def test_the_streaming_in_the_readme_streams(tmp_path: Path) -> None:
         for number in range(3):
             yield bytes([number]) * 2**20
 
-    names: dict[str, Any] = {"store": InMemoryEventStore(), "frames": frames(), "StepFinished": StepFinished}
+    names: dict[str, Any] = {
+        "store": InMemoryEventStore(),
+        "frames": frames(),
+        "StepFinished": StepFinished,
+    }
     names |= {"flow_id": uuid4(), "fingerprint": "f" * 64}
     snippet = indent(fenced("python", "## Large artifacts"), "    ")
     with (tmp_path / "copy").open("wb") as names["file"]:
@@ -60,8 +64,12 @@ def test_every_file_that_the_readme_names_is_there() -> None:
 
 
 def test_every_make_target_that_the_readme_names_is_there() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z-]+)`", README)) | set(re.findall(r"\$ make ([a-z-]+)", README))
+    targets = set(
+        re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    named = set(re.findall(r"`make ([a-z-]+)`", README)) | set(
+        re.findall(r"\$ make ([a-z-]+)", README)
+    )
     assert named <= targets
 
 

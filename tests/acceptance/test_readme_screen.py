@@ -40,7 +40,9 @@ def without_measures(output: str) -> list[str]:
     """Take out what no two runs have alike; an hour's row is of the hour in which the test runs."""
     for measure, name in MEASURED:
         output = re.sub(measure, name, output)
-    return [line.strip() for line in output.splitlines() if line.strip() and not line.startswith("DATE")]
+    return [
+        line.strip() for line in output.splitlines() if line.strip() and not line.startswith("DATE")
+    ]
 
 
 def run(*arguments: str) -> str:
@@ -74,6 +76,8 @@ def test_the_readme_shows_what_a_command_prints(screened: str, command: str, out
     name, *arguments = command.split()
     assert name == "chem-persistence"
     printed = run("-m", "chem_persistence", *arguments, "--data", screened)
-    printed = printed.replace(f" --data {screened}", "")  # the reader's is where the example puts it
+    printed = printed.replace(
+        f" --data {screened}", ""
+    )  # the reader's is where the example puts it
     assert without_measures(printed) == without_measures(output)
     assert len(without_measures(output)) > 3

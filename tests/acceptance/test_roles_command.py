@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from chem_persistence import PgEventStore, PoolProvider, StoreError, build_pool
-from tests.support.flows import initialized, new_flow_id
-from tests.support.roles import PASSWORD, as_user, new_role
+from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.servers.roles import PASSWORD, as_user, new_role
 
 
 async def roles(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -29,9 +29,13 @@ async def names(empty_database_url: str) -> AsyncIterator[dict[str, str]]:
     names = {part: f"test_{part}_{ending}" for part in ("owner", "application", "reader")}
     yield names
     connection = await asyncpg.connect(empty_database_url)
-    found = await connection.fetch("SELECT rolname FROM pg_roles WHERE rolname LIKE $1", f"%{ending}")
+    found = await connection.fetch(
+        "SELECT rolname FROM pg_roles WHERE rolname LIKE $1", f"%{ending}"
+    )
     for row in found:
-        await connection.execute(f"DROP OWNED BY {row['rolname']} CASCADE; DROP ROLE {row['rolname']}")
+        await connection.execute(
+            f"DROP OWNED BY {row['rolname']} CASCADE; DROP ROLE {row['rolname']}"
+        )
     await connection.close()
 
 
@@ -85,7 +89,11 @@ async def test_json_is_one_object_and_a_second_run_changes_nothing(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--database-url", "postgresql://nobody@localhost:1/none"], 3, "error: the database is unavailable"),
+        (
+            ["--database-url", "postgresql://nobody@localhost:1/none"],
+            3,
+            "error: the database is unavailable",
+        ),
         (["--database-url", "mysql://localhost/none"], 2, "error: database URL: must begin with"),
         (
             ["--database-url", "postgresql://localhost/x?sslrootcert=/nowhere&sslmode=verify-full"],
@@ -107,7 +115,9 @@ async def test_a_role_that_could_do_more_than_its_part_is_refused(
     connection = await asyncpg.connect(empty_database_url)
     superuser = await connection.fetchval("SELECT current_user")
     await connection.close()
-    done = await roles("--database-url", empty_database_url, *options({**names, "application": superuser}))
+    done = await roles(
+        "--database-url", empty_database_url, *options({**names, "application": superuser})
+    )
     assert done.returncode == 2
     assert f"role {superuser!r}: is a superuser" in done.stderr
 
@@ -123,5 +133,7 @@ async def test_who_is_no_superuser_is_told_to_be_one(
         await connection.close()
         done = await roles("--database-url", role.url, "--schema", "lab", *options(names))
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith("error: only a superuser may divide the rights: the database refused: ")
+    assert done.stderr.startswith(
+        "error: only a superuser may divide the rights: the database refused: "
+    )
     assert done.stderr.count("\n") == 1

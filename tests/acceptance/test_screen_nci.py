@@ -16,7 +16,9 @@ from rdkit import RDConfig
 from chem_persistence import build_pool, embedded_postgres
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "screen_nci.py"
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"} | {"COLUMNS": "200"}
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"} | {
+    "COLUMNS": "200"
+}
 PATIENCE = 120
 
 BAD_MOLECULES = """\
@@ -75,8 +77,13 @@ def test_bad_molecules_are_results_and_run_again_only_on_request(tmp_path: Path)
     second = reported(screen(tmp_path, *arguments))
     third = reported(screen(tmp_path, *arguments, "--retry-failed"))
     assert counts(first, "finished now", "failed now", "failed before") == [1, 5, 0]
-    assert first["acquire: SmilesUnreadable"].split(maxsplit=1) == ["2", "line 6: 'not-smiles' is not SMILES"]
-    assert first["acquire: StructureImpossible"].startswith("1  five bonds: Explicit valence for atom # 0 C")
+    assert first["acquire: SmilesUnreadable"].split(maxsplit=1) == [
+        "2",
+        "line 6: 'not-smiles' is not SMILES",
+    ]
+    assert first["acquire: StructureImpossible"].startswith(
+        "1  five bonds: Explicit valence for atom # 0 C"
+    )
     assert first["embed: EmbeddingFailed"].startswith("1  strained: no conformer in")
     assert first["embed: NoForceFieldParameters"].startswith("1  boron: MMFF94 has no parameters")
     assert counts(second, "finished before", "failed before", "events appended now") == [1, 5, 0]
@@ -89,7 +96,9 @@ def molecules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = Path(RDConfig.RDDataDir, "NCI", "first_5K.smi").read_text(encoding="utf-8").splitlines()
     by_name = {line.split("\t")[1]: line for line in lines}
     path = tmp_path_factory.mktemp("molecules") / "molecules.smi"
-    path.write_text("\n".join(by_name[name] for name in ("1", "4", "7", "3053", "11")), encoding="utf-8")
+    path.write_text(
+        "\n".join(by_name[name] for name in ("1", "4", "7", "3053", "11")), encoding="utf-8"
+    )
     return path
 
 
@@ -103,7 +112,16 @@ async def embedding(cwd: Path, molecules: Path) -> AsyncIterator[asyncio.subproc
     """Run the program until the log says that it embeds the fourth molecule."""
     async with embedded_postgres(cwd / "log") as url, await build_pool(url, max_size=1) as pool:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, PROGRAM, "--smiles", molecules, "--data", "log", "--concurrency", "1"),
+            *(
+                sys.executable,
+                PROGRAM,
+                "--smiles",
+                molecules,
+                "--data",
+                "log",
+                "--concurrency",
+                "1",
+            ),
             cwd=cwd,
             env=ENVIRONMENT,
             stdout=asyncio.subprocess.PIPE,
@@ -127,13 +145,17 @@ async def test_stopped_run_goes_on_to_the_fingerprint_of_an_undisturbed_one(
     else:
         assert process.returncode == 128 + number
         assert (
-            stdout.decode().splitlines()[-1].startswith(f"stopped by {number.name}; what was done is stored")
+            stdout.decode()
+            .splitlines()[-1]
+            .startswith(f"stopped by {number.name}; what was done is stored")
         )
         assert stderr == b""
     again = reported(screen(tmp_path, "--smiles", str(molecules), "--data", "log"))
     assert counts(again, "finished before", "finished now") == [3, 2]
     assert counts(undisturbed, "events") == [EVENTS_UNDISTURBED]
-    assert counts(again, "events") == [EVENTS_UNDISTURBED + len("S")]  # embedding began a second time
+    assert counts(again, "events") == [
+        EVENTS_UNDISTURBED + len("S")
+    ]  # embedding began a second time
     assert again["fingerprint"] == undisturbed["fingerprint"]
 
 

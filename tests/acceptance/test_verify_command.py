@@ -13,13 +13,21 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chem_persistence import Artifact, PgEventStore, PoolProvider, build_pool
-from tests.support.flows import new_flow_id, whole_history
+from tests.support.flows.flows import new_flow_id, whole_history
 
 ROOT = Path(__file__).parents[2]
 
 
 async def verify(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-W", "error", "-m", "chem_persistence", "verify", *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "chem_persistence",
+        "verify",
+        *map(str, arguments),
+    ]
     return await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
     )
@@ -61,7 +69,9 @@ async def test_a_changed_event_is_named_and_the_exit_code_is_1(log_url: str) -> 
 
 async def test_a_flow_is_named_by_a_beginning_of_its_id(log_url: str) -> None:
     connection = await asyncpg.connect(log_url)
-    flow_id = str(await connection.fetchval("SELECT flow_id FROM event_log ORDER BY seq DESC LIMIT 1"))
+    flow_id = str(
+        await connection.fetchval("SELECT flow_id FROM event_log ORDER BY seq DESC LIMIT 1")
+    )
     await connection.close()
     for name in (flow_id[:-1], flow_id, flow_id.upper()):
         done = await verify("--database-url", log_url, "--flow", name, "--flow", flow_id)
@@ -81,7 +91,10 @@ async def test_what_is_left_of_a_flow_without_its_first_event_is_found(log_url: 
 
 async def test_json_is_one_object(log_url: str) -> None:
     done = await verify("--database-url", log_url, "--json")
-    assert json.loads(done.stdout) == {"progress": {"flows": 2, "events": 16, "artifacts": 1}, "findings": []}
+    assert json.loads(done.stdout) == {
+        "progress": {"flows": 2, "events": 16, "artifacts": 1},
+        "findings": [],
+    }
 
 
 class Keys:
@@ -89,10 +102,15 @@ class Keys:
 
     def __init__(self, directory: Path, name: str) -> None:
         key = Ed25519PrivateKey.generate()
-        self.private, self.public = directory / f"{name}.private.pem", directory / f"{name}.public.pem"
+        self.private, self.public = (
+            directory / f"{name}.private.pem",
+            directory / f"{name}.public.pem",
+        )
         self.private.write_bytes(
             key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
             )
         )
         self.public.write_bytes(
@@ -104,9 +122,13 @@ class Keys:
 
 async def test_signed_anchors_prove_that_nothing_was_cut(log_url: str, tmp_path: Path) -> None:
     keys, anchors = Keys(tmp_path, "auditor"), tmp_path / "anchors.jsonl"
-    written = await verify("--database-url", log_url, "--write-anchors", anchors, "--sign-with", keys.private)
+    written = await verify(
+        "--database-url", log_url, "--write-anchors", anchors, "--sign-with", keys.private
+    )
     assert (written.returncode, written.stderr) == (0, "")
-    compared = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", keys.public)
+    compared = await verify(
+        "--database-url", log_url, "--anchors", anchors, "--public-key", keys.public
+    )
     assert (compared.returncode, compared.stderr) == (0, "")
     await tamper(log_url, "DELETE FROM event_log WHERE version = 7")
     cut = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", keys.public)
@@ -125,7 +147,10 @@ async def test_a_run_that_found_something_leaves_the_anchors_as_they_were(
     arguments = ("--anchors", anchors) if is_compared else ()
     for _ in range(2):
         done = await verify("--database-url", log_url, *arguments, "--write-anchors", anchors)
-        assert (done.returncode, done.stderr) == (1, f"{anchors} is left as it was: something was found\n")
+        assert (done.returncode, done.stderr) == (
+            1,
+            f"{anchors} is left as it was: something was found\n",
+        )
     assert anchors.read_bytes() == evidence
     assert list(tmp_path.iterdir()) == [anchors]
 
@@ -144,10 +169,17 @@ async def test_anchors_that_nobody_signed_are_refused(log_url: str, tmp_path: Pa
     await see_refused(log_url, anchors, Keys(tmp_path, "auditor"), "is not signed")
 
 
-async def test_anchors_that_were_signed_by_another_are_refused(log_url: str, tmp_path: Path) -> None:
+async def test_anchors_that_were_signed_by_another_are_refused(
+    log_url: str, tmp_path: Path
+) -> None:
     anchors = tmp_path / "anchors.jsonl"
     await verify(
-        "--database-url", log_url, "--write-anchors", anchors, "--sign-with", Keys(tmp_path, "eve").private
+        "--database-url",
+        log_url,
+        "--write-anchors",
+        anchors,
+        "--sign-with",
+        Keys(tmp_path, "eve").private,
     )
     await see_refused(log_url, anchors, Keys(tmp_path, "auditor"), "is not signed with this key")
 
@@ -166,7 +198,9 @@ async def test_signed_anchors_that_were_changed_are_refused_although_their_sum_f
 
 
 async def see_refused(log_url: str, anchors: Path, keys: Keys, reason: str) -> None:
-    done = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", keys.public)
+    done = await verify(
+        "--database-url", log_url, "--anchors", anchors, "--public-key", keys.public
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: anchors: {anchors} {reason}\n"
 
@@ -174,13 +208,21 @@ async def see_refused(log_url: str, anchors: Path, keys: Keys, reason: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--database-url", "postgresql://nobody@localhost:1/none"], 3, "error: the database is unavailable"),
+        (
+            ["--database-url", "postgresql://nobody@localhost:1/none"],
+            3,
+            "error: the database is unavailable",
+        ),
         (
             ["--database-url", "mysql://localhost/none"],
             2,
             "error: database URL: must begin with postgresql://",
         ),
-        (["--database-url", "postgresql://localhost/x", "--sign-with", "k"], 2, "needs --write-anchors"),
+        (
+            ["--database-url", "postgresql://localhost/x", "--sign-with", "k"],
+            2,
+            "needs --write-anchors",
+        ),
     ],
 )
 async def test_a_mistake_is_one_clear_line(arguments: list[str], code: int, said: str) -> None:
@@ -199,8 +241,12 @@ async def test_the_keys_that_a_page_makes_sign_and_check_anchors(
     await asyncio.to_thread(
         subprocess.run, "\n".join(makes), shell=True, cwd=tmp_path, capture_output=True, check=True
     )
-    anchors, private, public = (tmp_path / name for name in ("anchors", "private.pem", "public.pem"))
-    signed = await verify("--database-url", log_url, "--write-anchors", anchors, "--sign-with", private)
+    anchors, private, public = (
+        tmp_path / name for name in ("anchors", "private.pem", "public.pem")
+    )
+    signed = await verify(
+        "--database-url", log_url, "--write-anchors", anchors, "--sign-with", private
+    )
     assert (signed.returncode, signed.stderr) == (0, "")
     checked = await verify("--database-url", log_url, "--anchors", anchors, "--public-key", public)
     assert (checked.returncode, checked.stderr) == (0, "")

@@ -26,12 +26,12 @@ from chem_persistence import (
 )
 from chem_persistence.telemetry import listening
 from chem_persistence.telemetry.observer import Observer
-from tests.support.backends import Backend, postgres_backend
-from tests.support.flows import initialized
-from tests.support.messages import sends_an_append
-from tests.support.proxy import Fault, Strike, proxied
-from tests.support.steps import Mixture, engine_of
-from tests.support.watching import watching
+from tests.support.faults.proxy import Fault, Strike, proxied
+from tests.support.faults.watching import watching
+from tests.support.flows.flows import initialized
+from tests.support.flows.messages import sends_an_append
+from tests.support.flows.steps import Mixture, engine_of
+from tests.support.servers.backends import Backend, postgres_backend
 
 FOLDER = Path(__file__).parents[2] / "documentation" / "how-to"
 HOW_TO = (FOLDER / "watch-it-in-grafana.md").read_text(encoding="utf-8")
@@ -96,7 +96,9 @@ def ours(exported: dict[str, Metric]) -> dict[str, Metric]:
     return {name: metric for name, metric in exported.items() if re.match(OURS, name)}
 
 
-async def test_the_dashboard_asks_for_what_is_exported_and_for_all_of_it(exported: dict[str, Metric]) -> None:
+async def test_the_dashboard_asks_for_what_is_exported_and_for_all_of_it(
+    exported: dict[str, Metric],
+) -> None:
     series = {name for metric in ours(exported).values() for name in names_of(metric)}
     labels = {
         label
@@ -107,30 +109,43 @@ async def test_the_dashboard_asks_for_what_is_exported_and_for_all_of_it(exporte
     }
     named = {name for target in TARGETS for name in re.findall(OURS, target["expr"])}
     assert named <= series | labels
-    assert {name for name, metric in ours(exported).items() if not named & names_of(metric)} == set()
+    assert {
+        name for name, metric in ours(exported).items() if not named & names_of(metric)
+    } == set()
     by = {
         label
         for target in TARGETS
         for group in re.findall(r"by \((.*?)\)", target["expr"])
         for label in group.split(", ")
     }
-    legends = {label for target in TARGETS for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])}
+    legends = {
+        label
+        for target in TARGETS
+        for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
+    }
     assert by - {"le"} == legends
     assert by <= labels
 
 
 async def test_the_table_lists_what_is_exported(exported: dict[str, Metric]) -> None:
     rows = [
-        line.split(" | ") for line in HOW_TO.splitlines() if re.match(r"\| `(chem_persistence|db)\.", line)
+        line.split(" | ")
+        for line in HOW_TO.splitlines()
+        if re.match(r"\| `(chem_persistence|db)\.", line)
     ]
     described = {cells[1].strip("`"): cells for cells in rows}
     counters = {name for name, metric in exported.items() if metric.type == "counter"}
-    assert set(described) == {f"{name}_total" if name in counters else name for name in ours(exported)}
+    assert set(described) == {
+        f"{name}_total" if name in counters else name for name in ours(exported)
+    }
     for in_prometheus, cells in described.items():
         metric = exported[in_prometheus.removesuffix("_total")]
         said = {label.replace(".", "_") for label in re.findall(r"`([\w.]+)`", cells[-1])}
         given = {
-            label for sample in metric.samples for label in sample.labels if not label.startswith("otel_")
+            label
+            for sample in metric.samples
+            for label in sample.labels
+            if not label.startswith("otel_")
         }
         assert given - {"le"} == said - {"error_type"} or given - {"le"} == said, in_prometheus
         plain = cells[0].strip("| `").replace(".", "_")

@@ -22,6 +22,7 @@ def test_the_wheel_carries_the_sql_the_page_and_the_type_marker(tmp_path: Path) 
     assets = {f"chem_persistence/pages/{name}" for name in ("page.css", "page.js")}
     assert sql
     assert (
-        sql | modules | assets | {"chem_persistence/py.typed", "chem_persistence/sql/schema_f5.sql"} <= packed
+        sql | modules | assets | {"chem_persistence/py.typed", "chem_persistence/sql/schema_f5.sql"}
+        <= packed
     )
     assert not [name for name in packed if name.startswith(("tests", "examples"))]

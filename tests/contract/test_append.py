@@ -26,11 +26,10 @@ from chem_persistence import (
     StepFinished,
     StepSignal,
     StepStarted,
-    append_request,
-    produced_artifacts,
 )
-from tests.support.backends import SMALL_ARTIFACT_LIMIT, Backend
-from tests.support.flows import initialized, new_flow_id, whole_history
+from chem_persistence.store import append_request
+from tests.support.flows.flows import initialized, new_flow_id, whole_history
+from tests.support.servers.backends import SMALL_ARTIFACT_LIMIT, Backend
 
 BRANCH = UUID("0190c3a5-7f00-7abc-8def-0123456789ab")
 
@@ -64,7 +63,10 @@ async def test_appended_events_are_listed_as_they_were_returned(backend: Backend
 
 async def test_versions_begin_at_0_and_seq_ascends_over_flows(backend: Backend) -> None:
     first, second = new_flow_id(), new_flow_id()
-    events = [await backend.store.append_kind(flow_id, initialized()) for flow_id in (first, second, first)]
+    events = [
+        await backend.store.append_kind(flow_id, initialized())
+        for flow_id in (first, second, first)
+    ]
     assert versions(events) == [0, 0, 1]
     assert events[0].seq < events[1].seq < events[2].seq
 
@@ -94,12 +96,20 @@ async def test_an_unknown_flow_is_empty(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("expected", [0, 2, 7])
-async def test_a_version_that_is_not_the_flows_is_a_conflict(backend: Backend, expected: int) -> None:
+async def test_a_version_that_is_not_the_flows_is_a_conflict(
+    backend: Backend, expected: int
+) -> None:
     flow_id = new_flow_id()
     await backend.store.append_kind(flow_id, initialized(), expected_version=0)
     with pytest.raises(ConcurrencyConflict) as caught:
-        await backend.store.append_kind(flow_id, StepStarted(0, "acquire"), expected_version=expected)
-    assert (caught.value.flow_id, caught.value.expected, caught.value.actual) == (flow_id, expected, 1)
+        await backend.store.append_kind(
+            flow_id, StepStarted(0, "acquire"), expected_version=expected
+        )
+    assert (caught.value.flow_id, caught.value.expected, caught.value.actual) == (
+        flow_id,
+        expected,
+        1,
+    )
     assert len(await backend.store.list(flow_id)) == 1
 
 
@@ -108,7 +118,9 @@ async def test_conflict_keeps_no_artifact(backend: Backend) -> None:
     await backend.store.append_kind(flow_id, initialized())
     artifact = molecule()
     with pytest.raises(ConcurrencyConflict):
-        await backend.store.append_kind(flow_id, finished(artifact), artifacts=[artifact], expected_version=0)
+        await backend.store.append_kind(
+            flow_id, finished(artifact), artifacts=[artifact], expected_version=0
+        )
     with pytest.raises(ArtifactNotFound):
         await backend.store.get_artifact(artifact.hash)
 
@@ -175,7 +187,8 @@ async def test_an_event_id_with_a_value_of_another_json_type_is_refused(backend:
 async def test_the_same_event_id_in_two_flows_is_two_events(backend: Backend) -> None:
     event_id = uuid7()
     events = [
-        await backend.store.append_kind(new_flow_id(), initialized(), event_id=event_id) for _ in range(2)
+        await backend.store.append_kind(new_flow_id(), initialized(), event_id=event_id)
+        for _ in range(2)
     ]
     assert events[0].flow_id != events[1].flow_id
 
@@ -230,7 +243,10 @@ async def test_16_writers_on_many_flows_with_shared_artifacts(backend: Backend) 
         for n in range(8):
             chosen = artifacts[n:] + artifacts[:n]
             await backend.store.append_kinds(
-                flow_id, [initialized(), finished(chosen[0])], artifacts=chosen, expected_version=2 * n
+                flow_id,
+                [initialized(), finished(chosen[0])],
+                artifacts=chosen,
+                expected_version=2 * n,
             )
 
     await asyncio.gather(*(write(flow_id) for flow_id in flow_ids))
@@ -283,7 +299,9 @@ async def test_an_artifact_whose_hash_does_not_match_stores_nothing(backend: Bac
     flow_id, artifact = new_flow_id(), molecule()
     forged = msgspec.structs.replace(artifact, payload={"name": "other"})
     with pytest.raises(ArtifactCorrupt) as caught:
-        await backend.store.append_kinds(flow_id, [initialized(), finished(forged)], artifacts=[forged])
+        await backend.store.append_kinds(
+            flow_id, [initialized(), finished(forged)], artifacts=[forged]
+        )
     assert caught.value.artifact_hash == artifact.hash
     assert await backend.store.list(flow_id) == []
     with pytest.raises(ArtifactNotFound):
@@ -297,7 +315,10 @@ async def test_an_artifact_above_the_limit_stores_nothing(backend: Backend) -> N
     )
     with pytest.raises(ArtifactTooLarge) as caught:
         await backend.store.append_kind(flow_id, finished(artifact), artifacts=[artifact])
-    assert (caught.value.size, caught.value.limit) == (SMALL_ARTIFACT_LIMIT + 1, SMALL_ARTIFACT_LIMIT)
+    assert (caught.value.size, caught.value.limit) == (
+        SMALL_ARTIFACT_LIMIT + 1,
+        SMALL_ARTIFACT_LIMIT,
+    )
     assert await backend.store.list(flow_id) == []
 
 
@@ -336,7 +357,9 @@ async def test_an_append_of_nothing_is_refused(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("ids", [[], [uuid4()], [uuid4()] * 3, [UUID(int=1)] * 2])
-async def test_event_ids_that_do_not_match_the_events_are_refused(backend: Backend, ids: list[UUID]) -> None:
+async def test_event_ids_that_do_not_match_the_events_are_refused(
+    backend: Backend, ids: list[UUID]
+) -> None:
     with pytest.raises(InvalidArgument, match="event_ids"):
         await backend.store.append_kinds(new_flow_id(), [initialized(), signal(1)], event_ids=ids)
 
@@ -435,19 +458,22 @@ async def test_an_append_that_is_too_large_as_a_whole_is_refused(
     with pytest.raises(InvalidPayload, match="the append has"):
         await backend.store.append_kinds(flow_id, [signal("x" * half)] * 9)
     large = [
-        Artifact.from_content(kind="Bytes", content=bytes([n]) * half, media_type="x/y") for n in range(6)
+        Artifact.from_content(kind="Bytes", content=bytes([n]) * half, media_type="x/y")
+        for n in range(6)
     ]
     with pytest.raises(InvalidPayload, match="the append has"):
         await backend.store.append_kind(flow_id, initialized(), artifacts=large)
-    assert (await backend.store.append_kind(flow_id, initialized(), artifacts=large[:4])).version == 0
+    assert (
+        await backend.store.append_kind(flow_id, initialized(), artifacts=large[:4])
+    ).version == 0
 
 
 @pytest.mark.parametrize("payload", [{"a": [0] * 6}, [[{str(n): n for n in range(6)}]]])
 async def test_json_that_the_database_cannot_hold_is_refused_in_every_store(
     backend: Backend, payload: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(produced_artifacts, "MAX_JSON_ITEMS", 5)
-    monkeypatch.setattr(produced_artifacts, "MAX_JSON_MEMBERS", 5)
+    monkeypatch.setattr(append_request, "MAX_JSON_ITEMS", 5)
+    monkeypatch.setattr(append_request, "MAX_JSON_MEMBERS", 5)
     artifact = Artifact.from_payload(kind="Large", payload=payload)
     with pytest.raises(InvalidPayload, match="more than JSONB holds"):
         await backend.store.append_kind(new_flow_id(), initialized(), artifacts=[artifact])

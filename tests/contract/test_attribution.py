@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from chem_persistence import InvalidPayload, event_metadata
-from tests.support.backends import Backend
-from tests.support.flows import initialized, new_flow_id
+from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.servers.backends import Backend
 
 
 async def test_every_append_of_a_scope_carries_its_metadata(backend: Backend) -> None:
@@ -22,7 +22,9 @@ async def test_outside_the_scope_there_is_none(backend: Backend) -> None:
     assert (await backend.store.append_kind(new_flow_id(), initialized())).metadata == {}
 
 
-async def test_an_inner_scope_adds_to_the_outer_and_replaces_what_it_names(backend: Backend) -> None:
+async def test_an_inner_scope_adds_to_the_outer_and_replaces_what_it_names(
+    backend: Backend,
+) -> None:
     with event_metadata(actor="Ada", correlation_id="run-7"), event_metadata(actor="Bob"):
         event = await backend.store.append_kind(new_flow_id(), initialized())
     assert event.metadata == {"actor": "Bob", "correlation_id": "run-7"}
@@ -30,7 +32,9 @@ async def test_an_inner_scope_adds_to_the_outer_and_replaces_what_it_names(backe
 
 async def test_what_the_append_is_given_wins(backend: Backend) -> None:
     with event_metadata(actor="Ada", reason="routine"):
-        event = await backend.store.append_kind(new_flow_id(), initialized(), metadata={"reason": "repair"})
+        event = await backend.store.append_kind(
+            new_flow_id(), initialized(), metadata={"reason": "repair"}
+        )
     assert event.metadata == {"actor": "Ada", "reason": "repair"}
 
 

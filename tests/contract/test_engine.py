@@ -36,8 +36,8 @@ from chem_persistence import (
     UserInteractionRequested,
     content_hash,
 )
-from tests.support.backends import SMALL_ARTIFACT_LIMIT, Backend, memory_backend
-from tests.support.flows import new_flow_id
+from tests.support.flows.flows import new_flow_id
+from tests.support.servers.backends import SMALL_ARTIFACT_LIMIT, Backend, memory_backend
 
 
 class Mixture(msgspec.Struct):
@@ -122,7 +122,12 @@ async def test_a_flow_runs_to_its_end(backend: Backend) -> None:
     assert await engine.event_variants() == ["I", "S", "F", "C"]
     assert await engine.event_trace() == list("ISFSFSFC")
     instance = await engine.load()
-    assert (instance.id, instance.completed, instance.cursor, instance.version) == (flow_id, True, 3, 8)
+    assert (instance.id, instance.completed, instance.cursor, instance.version) == (
+        flow_id,
+        True,
+        3,
+        8,
+    )
     assert {slot.status for slot in instance.steps} == {StepStatus.FINISHED}
     assert [slot.attempts for slot in instance.steps] == [1, 1, 1]
     result = await backend.store.get_artifact(instance.steps[-1].outputs[0])
@@ -162,7 +167,9 @@ async def test_the_state_that_run_step_gives_is_the_one_that_is_loaded(backend: 
         assert await engine.run_step(flow_id) == await engine.load(flow_id)
 
 
-async def test_a_flow_begun_step_by_step_is_run_to_its_end_by_another_engine(backend: Backend) -> None:
+async def test_a_flow_begun_step_by_step_is_run_to_its_end_by_another_engine(
+    backend: Backend,
+) -> None:
     flow_id, first = new_flow_id(), Scripted()
     await engine_of(backend, first).run_step(flow_id)
     await engine_of(backend, first).run_step(flow_id)
@@ -208,7 +215,9 @@ async def test_an_input_is_an_artifact_and_the_first_steps_input(backend: Backen
     assert (await backend.store.list(flow_id))[0].variant == "I"
 
 
-async def test_other_inputs_have_other_fingerprints_and_the_same_definition(backend: Backend) -> None:
+async def test_other_inputs_have_other_fingerprints_and_the_same_definition(
+    backend: Backend,
+) -> None:
     engine = engine_with_input(backend)
     fingerprints = []
     for smiles in ("C", "N", "C"):
@@ -241,7 +250,9 @@ async def test_an_input_above_the_limit_starts_no_flow(backend: Backend) -> None
     assert await backend.store.list(flow_id) == []
 
 
-async def test_an_input_may_be_repeated_or_left_out_when_going_on_but_not_changed(backend: Backend) -> None:
+async def test_an_input_may_be_repeated_or_left_out_when_going_on_but_not_changed(
+    backend: Backend,
+) -> None:
     engine, flow_id = engine_with_input(backend), new_flow_id()
     await engine.run_step(flow_id, Mixture("C.N"))
     with pytest.raises(InvalidArgument, match="another input"):
@@ -399,7 +410,9 @@ async def test_signals_and_extra_artifacts_are_stored_with_the_outcome(backend: 
     assert instance.steps[1].outputs == finished.kind.outputs
 
 
-async def test_a_failed_attempt_keeps_its_signals_and_none_of_its_artifacts(backend: Backend) -> None:
+async def test_a_failed_attempt_keeps_its_signals_and_none_of_its_artifacts(
+    backend: Backend,
+) -> None:
     report = Artifact.from_content(kind="Report", content=b"half", media_type="text/plain")
 
     def act(context: StepContext) -> None:
@@ -488,10 +501,14 @@ async def test_a_flow_that_waits_for_a_person_goes_on_after_the_answer(backend: 
     assert await engine.event_trace(flow_id) == list("ISFUVSFSFC")
 
 
-async def test_a_running_flow_does_not_start_a_step_that_waits_for_a_person(backend: Backend) -> None:
+async def test_a_running_flow_does_not_start_a_step_that_waits_for_a_person(
+    backend: Backend,
+) -> None:
     engine, flow_id = engine_of(backend), new_flow_id()
     version = (await engine.run_step(flow_id)).version
-    await backend.store.append_kind(flow_id, UserInteractionRequested(2, "count"), expected_version=version)
+    await backend.store.append_kind(
+        flow_id, UserInteractionRequested(2, "count"), expected_version=version
+    )
     with pytest.raises(FlowAwaitsUser):
         await engine.run_to_end(flow_id)
     assert await engine.event_trace(flow_id) == list("ISFUSF")
@@ -557,7 +574,9 @@ async def test_50_flows_run_at_once_on_one_engine(backend: Backend) -> None:
 
 async def test_two_runs_of_one_flow_leave_one_legal_history(backend: Backend) -> None:
     engine, flow_id = engine_of(backend), new_flow_id()
-    outcomes = await asyncio.gather(*(engine.run_to_end(flow_id) for _ in range(4)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(engine.run_to_end(flow_id) for _ in range(4)), return_exceptions=True
+    )
     names = Counter(type(outcome).__name__ for outcome in outcomes)
     assert names["UUID"] == 1
     assert set(names) <= {"UUID", "ConcurrencyConflict", "FlowAlreadyCompleted"}
@@ -617,7 +636,9 @@ class AfterPerhaps(Step[Molecules | None, Count]):
         return Count(-1 if molecules is None else len(molecules.smiles))
 
 
-async def test_a_step_after_one_without_output_gets_none_and_not_the_report(backend: Backend) -> None:
+async def test_a_step_after_one_without_output_gets_none_and_not_the_report(
+    backend: Backend,
+) -> None:
     builder = FlowEngine.builder(backend.store, backend.repository).first_step(SplitStep())
     engine = builder.add_step(Silent()).add_step(Afterwards()).build()
     await engine.run_to_end(input=Mixture("C"))
@@ -685,7 +706,9 @@ def test_steps_that_make_no_flow_are_refused_when_they_are_added() -> None:
     backend = memory_backend()
     builder = FlowEngine.builder(backend.store, backend.repository)
     seeded: Any = builder.first_step(SeedStep())
-    with pytest.raises(InvalidDefinition, match="'count' takes Molecules, but step 'seed' gives Mixture"):
+    with pytest.raises(
+        InvalidDefinition, match="'count' takes Molecules, but step 'seed' gives Mixture"
+    ):
         seeded.add_step(CountStep())
     with pytest.raises(InvalidDefinition, match="two steps have the id 'split'"):
         seeded.add_step(SplitStep()).add_step(RenamedSplit())

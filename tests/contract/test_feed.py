@@ -7,8 +7,8 @@ from uuid import UUID
 import pytest
 
 from chem_persistence import ConcurrencyConflict, FlowEvent, InvalidArgument, StepSignal
-from tests.support.backends import Backend
-from tests.support.flows import initialized, new_flow_id
+from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.servers.backends import Backend
 
 
 async def append(backend: Backend, flow_id: UUID, count: int = 1) -> list[FlowEvent]:
@@ -20,9 +20,13 @@ async def test_an_empty_log_has_an_empty_feed(backend: Backend) -> None:
     assert await backend.store.read_feed() == []
 
 
-async def test_the_feed_has_the_events_of_all_flows_as_they_were_given_back(backend: Backend) -> None:
+async def test_the_feed_has_the_events_of_all_flows_as_they_were_given_back(
+    backend: Backend,
+) -> None:
     first, second = new_flow_id(), new_flow_id()
-    events = [event for flow_id in (first, second, first) for event in await append(backend, flow_id, 2)]
+    events = [
+        event for flow_id in (first, second, first) for event in await append(backend, flow_id, 2)
+    ]
     assert await backend.store.read_feed() == events
     async with backend.reconnected() as again:
         assert await again.store.read_feed() == events
@@ -104,7 +108,9 @@ async def test_following_waits_for_what_comes(backend: Backend) -> None:
         assert await coming == appended
 
 
-@pytest.mark.parametrize("wrong", [{"after_seq": -1}, {"limit": -1}, {"after_seq": 2**63}, {"limit": 2**70}])
+@pytest.mark.parametrize(
+    "wrong", [{"after_seq": -1}, {"limit": -1}, {"after_seq": 2**63}, {"limit": 2**70}]
+)
 async def test_what_cannot_be_meant_is_refused(backend: Backend, wrong: dict[str, int]) -> None:
     with pytest.raises(InvalidArgument):
         await backend.store.read_feed(**wrong)
@@ -112,7 +118,12 @@ async def test_what_cannot_be_meant_is_refused(backend: Backend, wrong: dict[str
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"after_seq": -1}, {"after_seq": 2**63}, {"poll_interval": 0.0}, {"poll_interval": float("nan")}],
+    [
+        {"after_seq": -1},
+        {"after_seq": 2**63},
+        {"poll_interval": 0.0},
+        {"poll_interval": float("nan")},
+    ],
 )
 async def test_following_so_is_refused_at_once(backend: Backend, wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidArgument):

@@ -23,10 +23,9 @@ from chem_persistence import (
     embedded_postgres,
 )
 from chem_persistence.domain.fingerprints import flow_fingerprint
-from chem_persistence.postgres.statements import READ_EXECUTIONS
-from tests.support.backends import Backend, memory_backend, postgres_backend
-from tests.support.flows import DEFINITION, new_flow_id
-from tests.support.histories import (
+from chem_persistence.postgres.schema.statements import READ_EXECUTIONS
+from tests.support.flows.flows import DEFINITION, new_flow_id
+from tests.support.flows.histories import (
     GARBAGE_KINDS,
     PLAUSIBLE_KINDS,
     Append,
@@ -39,14 +38,19 @@ from tests.support.histories import (
     run_history,
     run_interleaved,
 )
-from tests.support.projection import projected_slots
+from tests.support.flows.projection import projected_slots
+from tests.support.servers.backends import Backend, memory_backend, postgres_backend
 
 if TYPE_CHECKING:
     import asyncpg
 
 EVERY_HEALTH_CHECK = list(HealthCheck)
 BOUNDED = settings(
-    deadline=None, derandomize=True, max_examples=60, suppress_health_check=EVERY_HEALTH_CHECK, database=None
+    deadline=None,
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=EVERY_HEALTH_CHECK,
+    database=None,
 )
 AT_LENGTH = settings(
     deadline=None, max_examples=600, suppress_health_check=EVERY_HEALTH_CHECK, print_blob=True
@@ -101,7 +105,9 @@ async def everything(backend: Backend, flow_id: UUID, history: Sequence[Append])
 
 async def assert_parity(memory: Backend, postgres: Backend, history: Sequence[Append]) -> None:
     flow_id = new_flow_id()
-    assert await run_history(memory, flow_id, history) == await run_history(postgres, flow_id, history)
+    assert await run_history(memory, flow_id, history) == await run_history(
+        postgres, flow_id, history
+    )
     remembered = await everything(memory, flow_id, history)
     assert await everything(postgres, flow_id, history) == remembered
     async with postgres.reconnected() as again:
@@ -132,10 +138,14 @@ async def test_histories_that_interleave_are_the_same_in_both_stores(
     memory: Backend, postgres: Backend, examples: list[list[Append]]
 ) -> None:
     flow_ids = [new_flow_id() for _ in examples]
-    one, other = [await run_interleaved(backend, flow_ids, examples) for backend in (memory, postgres)]
+    one, other = [
+        await run_interleaved(backend, flow_ids, examples) for backend in (memory, postgres)
+    ]
     assert one == other
     for flow_id, history in zip(flow_ids, examples, strict=True):
-        assert await everything(memory, flow_id, history) == await everything(postgres, flow_id, history)
+        assert await everything(memory, flow_id, history) == await everything(
+            postgres, flow_id, history
+        )
 
 
 @settings(BOUNDED, max_examples=2)
@@ -145,14 +155,19 @@ async def test_a_history_is_the_same_after_the_server_was_restarted(
 ) -> None:
     memory = memory_backend(TickingClock())
     flow_ids = [new_flow_id() for _ in examples]
-    async with embedded_postgres(tmp_path) as url, postgres_backend(url, TickingClock()) as postgres:
+    async with (
+        embedded_postgres(tmp_path) as url,
+        postgres_backend(url, TickingClock()) as postgres,
+    ):
         for flow_id, history in zip(flow_ids, examples, strict=True):
             assert await run_history(memory, flow_id, history) == await run_history(
                 postgres, flow_id, history
             )
     async with embedded_postgres(tmp_path) as url, postgres_backend(url) as restarted:
         for flow_id, history in zip(flow_ids, examples, strict=True):
-            assert await everything(restarted, flow_id, history) == await everything(memory, flow_id, history)
+            assert await everything(restarted, flow_id, history) == await everything(
+                memory, flow_id, history
+            )
 
 
 async def read_rows(pool: "asyncpg.Pool[asyncpg.Record]", flow_id: UUID) -> dict[int, StepSlot]:
@@ -166,7 +181,12 @@ def touched(kinds: Sequence[FlowEventKind]) -> set[int]:
         kind.step_index
         for kind in kinds
         if isinstance(
-            kind, StepStarted | StepFinished | StepFailed | UserInteractionRequested | UserInteractionProvided
+            kind,
+            StepStarted
+            | StepFinished
+            | StepFailed
+            | UserInteractionRequested
+            | UserInteractionProvided,
         )
     }
 
@@ -185,7 +205,8 @@ async def assert_projected(
     except ChemPersistenceError:
         return  # what cannot be replayed has no slots to be equal to
     assert await read_rows(pool, flow_id) == {
-        index: msgspec.structs.replace(instance.steps[index], outputs=()) for index in touched(kinds)
+        index: msgspec.structs.replace(instance.steps[index], outputs=())
+        for index in touched(kinds)
     }
 
 
@@ -194,7 +215,9 @@ async def assert_projected(
 async def test_the_step_rows_are_the_replayed_slots_in_whatever_batches_events_came(
     pool: "asyncpg.Pool[asyncpg.Record]",
     postgres: Backend,
-    example: tuple[list[FlowEventKind], list[tuple[FlowEventKind, ...]], list[tuple[FlowEventKind, ...]]],
+    example: tuple[
+        list[FlowEventKind], list[tuple[FlowEventKind, ...]], list[tuple[FlowEventKind, ...]]
+    ],
 ) -> None:
     kinds, one, other = example
     for cuts in (one, other, [(kind,) for kind in kinds], [kinds]):
@@ -204,7 +227,10 @@ async def test_the_step_rows_are_the_replayed_slots_in_whatever_batches_events_c
 @settings(BOUNDED, max_examples=100)
 @given(kinds=st.one_of(PLAUSIBLE_KINDS, GARBAGE_KINDS), data=st.data())
 async def test_no_append_fails_because_of_the_step_rows(
-    pool: "asyncpg.Pool[asyncpg.Record]", postgres: Backend, kinds: list[FlowEventKind], data: st.DataObject
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    postgres: Backend,
+    kinds: list[FlowEventKind],
+    data: st.DataObject,
 ) -> None:
     await assert_projected(pool, postgres, kinds, data.draw(batched(kinds)))
 
@@ -214,6 +240,9 @@ async def test_no_append_fails_because_of_the_step_rows(
 @settings(AT_LENGTH, max_examples=2_000)
 @given(kinds=KINDS, data=st.data())
 async def test_at_length_the_step_rows_are_the_replayed_slots(
-    pool: "asyncpg.Pool[asyncpg.Record]", postgres: Backend, kinds: list[FlowEventKind], data: st.DataObject
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    postgres: Backend,
+    kinds: list[FlowEventKind],
+    data: st.DataObject,
 ) -> None:
     await assert_projected(pool, postgres, kinds, data.draw(batched(kinds)))

@@ -19,10 +19,10 @@ from chem_persistence import (
     StepSignal,
     canonical_json,
 )
-from chem_persistence.domain.canonical_writer import MAX_DEPTH
-from tests.support.backends import Backend
-from tests.support.flows import initialized, new_flow_id
-from tests.support.json_values import I_JSON, MOLECULE, REFUSED, SURVIVING, Molecule, nested
+from chem_persistence.domain.canonical_json.careful import MAX_DEPTH
+from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.flows.json_values import I_JSON, MOLECULE, REFUSED, SURVIVING, Molecule, nested
+from tests.support.servers.backends import Backend
 
 IN_A_DATABASE = settings(
     deadline=None,
@@ -63,7 +63,9 @@ def in_artifact_payload(value: object) -> Entry:
 def in_artifact_metadata(value: object) -> Entry:
     content = uuid7().bytes
     return produced(
-        Artifact.from_content(kind="V", content=content, media_type="text/plain", metadata={"v": value})
+        Artifact.from_content(
+            kind="V", content=content, media_type="text/plain", metadata={"v": value}
+        )
     )
 
 
@@ -88,7 +90,9 @@ NAMES = [place.__name__ for place, _ in REFUSALS]
 
 
 async def append(backend: Backend, flow_id: UUID, entry: Entry) -> None:
-    await backend.store.append_kind(flow_id, entry.kind, artifacts=entry.artifacts, metadata=entry.metadata)
+    await backend.store.append_kind(
+        flow_id, entry.kind, artifacts=entry.artifacts, metadata=entry.metadata
+    )
 
 
 async def read(backend: Backend, flow_id: UUID, entry: Entry) -> Any:
@@ -106,7 +110,9 @@ async def read(backend: Backend, flow_id: UUID, entry: Entry) -> Any:
             return event.metadata["v"]
 
 
-async def survives(backend: Backend, flow_id: UUID, value: object, place: Callable[[object], Entry]) -> Any:
+async def survives(
+    backend: Backend, flow_id: UUID, value: object, place: Callable[[object], Entry]
+) -> Any:
     entry = place(value)
     await append(backend, flow_id, entry)
     read_back = await read(backend, flow_id, entry)
@@ -161,7 +167,10 @@ async def test_what_is_not_i_json_is_refused_with_its_path_and_stores_nothing(
         entry = place(value)
         with pytest.raises(InvalidPayload) as caught:
             await backend.store.append_kinds(
-                flow_id, [*kinds, entry.kind], artifacts=[good, *entry.artifacts], metadata=entry.metadata
+                flow_id,
+                [*kinds, entry.kind],
+                artifacts=[good, *entry.artifacts],
+                metadata=entry.metadata,
             )
         assert caught.value.path.startswith(f"{prefix}{path}"[:100]), name
     assert await backend.store.list(flow_id) == []
@@ -188,14 +197,18 @@ async def test_an_artifact_whose_description_is_no_json_text_stores_nothing(
     texts: list[Any] = ["\0", "a\ud800", None, 7]
     for text in texts:
         with pytest.raises(InvalidPayload) as caught:
-            await append(backend, flow_id, produced(msgspec.structs.replace(artifact, **{field: text})))
+            await append(
+                backend, flow_id, produced(msgspec.structs.replace(artifact, **{field: text}))
+            )
         assert caught.value.path == f"$.{field}"
     assert await backend.store.list(flow_id) == []
 
 
 async def test_a_media_type_is_read_back_as_it_was(backend: Backend) -> None:
     for media_type in ("", "chemical/x-mdl-molfile; charset=utf-8"):
-        artifact = Artifact.from_content(kind="T", content=media_type.encode(), media_type=media_type)
+        artifact = Artifact.from_content(
+            kind="T", content=media_type.encode(), media_type=media_type
+        )
         await append(backend, new_flow_id(), produced(artifact))
         assert await backend.store.get_artifact(artifact.hash) == artifact
 
@@ -210,12 +223,16 @@ async def test_every_i_json_value_survives_in_every_place(backend: Backend, valu
 @pytest.mark.slow
 @settings(IN_A_DATABASE, derandomize=False, max_examples=1_500)
 @given(value=I_JSON)
-async def test_at_length_every_i_json_value_survives_in_every_place(backend: Backend, value: object) -> None:
+async def test_at_length_every_i_json_value_survives_in_every_place(
+    backend: Backend, value: object
+) -> None:
     for place in PLACES:
         await survives(backend, new_flow_id(), value, place)
 
 
-async def test_both_stores_give_the_same_values_of_the_same_types(memory: Backend, postgres: Backend) -> None:
+async def test_both_stores_give_the_same_values_of_the_same_types(
+    memory: Backend, postgres: Backend
+) -> None:
     for value in [*SURVIVING.values(), 1e16, [1.0, 1, True], {"a": 2.0**53, "b": 2**53 - 1}]:
         for place in PLACES:
             flow_id, entry = new_flow_id(), place(value)

@@ -18,9 +18,9 @@ from chem_persistence import (
     UnreplayableEvent,
 )
 from chem_persistence.domain.instance import initial_instance
-from tests.support.backends import Backend
-from tests.support.flows import DEFINITION, initialized, new_flow_id
-from tests.support.histories import PLAUSIBLE_KINDS
+from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
+from tests.support.flows.histories import PLAUSIBLE_KINDS
+from tests.support.servers.backends import Backend
 
 BOUNDED = settings(
     deadline=None,
@@ -32,7 +32,10 @@ BOUNDED = settings(
 HISTORY: list[FlowEventKind] = [
     initialized(),
     StepStarted(0, "acquire"),
-    *(StepSignal(0, "acquire", "progress", {"done": number / 7, "big": 1e16}) for number in range(5)),
+    *(
+        StepSignal(0, "acquire", "progress", {"done": number / 7, "big": 1e16})
+        for number in range(5)
+    ),
 ]
 
 
@@ -70,7 +73,9 @@ async def test_an_iteration_can_be_abandoned_and_begun_again(backend: Backend) -
     assert len([event async for event in second]) == len(HISTORY) - 1
 
 
-async def test_an_id_that_names_no_flow_is_refused_before_anything_is_read(backend: Backend) -> None:
+async def test_an_id_that_names_no_flow_is_refused_before_anything_is_read(
+    backend: Backend,
+) -> None:
     with pytest.raises(InvalidArgument):
         backend.store.iterate(UUID(int=0))
     with pytest.raises(InvalidArgument):
@@ -112,7 +117,9 @@ async def test_every_way_of_reading_gives_the_same_events(
 async def test_an_instance_catches_up_with_what_was_appended_since(backend: Backend) -> None:
     flow_id = await stored_flow(backend)
     before = await backend.repository.load(flow_id, None, DEFINITION)
-    await backend.store.append_kinds(flow_id, [StepStarted(0, "acquire"), StepStarted(1, "compute")])
+    await backend.store.append_kinds(
+        flow_id, [StepStarted(0, "acquire"), StepStarted(1, "compute")]
+    )
     after = await backend.repository.catch_up(before, None, DEFINITION)
     assert after == await backend.repository.load(flow_id, None, DEFINITION)
     assert after.steps[0].attempts == 2

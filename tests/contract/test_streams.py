@@ -22,8 +22,8 @@ from chem_persistence import (
     StepStarted,
     StreamedArtifact,
 )
-from tests.support.backends import SMALL_ARTIFACT_LIMIT, Backend
-from tests.support.flows import initialized, new_flow_id
+from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.servers.backends import SMALL_ARTIFACT_LIMIT, Backend
 
 MEGABYTE = 10**6
 TYPE = "chemical/x-trajectory"
@@ -46,7 +46,9 @@ async def put(tx: EventTransaction, content: bytes) -> StreamedArtifact:
     return await tx.put_stream(kind="Trajectory", chunks=pieces(content), media_type=TYPE)
 
 
-async def store_stream(backend: Backend, content: bytes, flow_id: UUID | None = None) -> StreamedArtifact:
+async def store_stream(
+    backend: Backend, content: bytes, flow_id: UUID | None = None
+) -> StreamedArtifact:
     async with backend.store.transaction() as tx:
         artifact = await put(tx, content)
         await tx.append_kind(flow_id or new_flow_id(), finished(artifact), artifacts=[artifact])
@@ -70,10 +72,14 @@ async def test_a_content_of_8_megabytes_comes_back_as_it_was(backend: Backend) -
 
 @pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 4 * 2**20, 4 * 2**20 + 1])
 @pytest.mark.parametrize("piece", [2**20, 700_001, 2**23])
-async def test_chunks_do_not_show_however_a_content_comes(backend: Backend, size: int, piece: int) -> None:
+async def test_chunks_do_not_show_however_a_content_comes(
+    backend: Backend, size: int, piece: int
+) -> None:
     content = noise(size)
     async with backend.store.transaction() as tx:
-        artifact = await tx.put_stream(kind="Trajectory", chunks=pieces(content, piece), media_type=TYPE)
+        artifact = await tx.put_stream(
+            kind="Trajectory", chunks=pieces(content, piece), media_type=TYPE
+        )
         await tx.append_kind(new_flow_id(), finished(artifact), artifacts=[artifact])
     assert artifact.hash == Artifact.from_content(kind="", content=content, media_type="").hash
     assert await read(backend, artifact.hash) == content
@@ -93,8 +99,12 @@ async def test_a_larger_one_is_refused_with_the_name_of_the_reader(backend: Back
 
 
 async def test_what_was_not_streamed_is_read_in_chunks_too(backend: Backend) -> None:
-    binary = Artifact.from_content(kind="Spectrum", content=noise(SMALL_ARTIFACT_LIMIT), media_type=TYPE)
-    json = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO", "energy": 6.02214076e23})
+    binary = Artifact.from_content(
+        kind="Spectrum", content=noise(SMALL_ARTIFACT_LIMIT), media_type=TYPE
+    )
+    json = Artifact.from_payload(
+        kind="Molecule", payload={"smiles": "CCO", "energy": 6.02214076e23}
+    )
     await backend.store.append_kind(new_flow_id(), finished(json), artifacts=[binary, json])
     assert await read(backend, binary.hash) == binary.content
     assert await read(backend, json.hash) == b'{"energy":6.02214076e+23,"smiles":"CCO"}'
@@ -109,7 +119,10 @@ async def test_an_unknown_artifact_is_not_read(backend: Backend, unknown: str) -
 async def test_the_metadata_is_kept_as_that_of_any_artifact(backend: Backend) -> None:
     async with backend.store.transaction() as tx:
         artifact = await tx.put_stream(
-            kind="Trajectory", chunks=pieces(b"x"), media_type=TYPE, metadata={"frames": 1e16, "by": "Ada"}
+            kind="Trajectory",
+            chunks=pieces(b"x"),
+            media_type=TYPE,
+            metadata={"frames": 1e16, "by": "Ada"},
         )
         await tx.append_kind(new_flow_id(), finished(artifact), artifacts=[artifact])
     assert artifact.metadata == {"frames": 1e16, "by": "Ada"}
@@ -145,7 +158,9 @@ async def test_what_the_block_raises_keeps_nothing(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"content"])
-async def test_an_upload_that_no_append_brings_fails_the_block(backend: Backend, content: bytes) -> None:
+async def test_an_upload_that_no_append_brings_fails_the_block(
+    backend: Backend, content: bytes
+) -> None:
     flow_id = new_flow_id()
 
     async def block() -> None:
@@ -177,7 +192,10 @@ async def test_a_stream_ends_at_the_callers_limit(backend: Backend) -> None:
         for limit, size in ((10, 11), (MEGABYTE, 3 * MEGABYTE)):
             with pytest.raises(InvalidPayload, match=f"more than {limit} bytes"):
                 await tx.put_stream(
-                    kind="Trajectory", chunks=pieces(noise(size)), media_type=TYPE, max_stream_bytes=limit
+                    kind="Trajectory",
+                    chunks=pieces(noise(size)),
+                    media_type=TYPE,
+                    max_stream_bytes=limit,
                 )
         artifact = await tx.put_stream(
             kind="Trajectory", chunks=pieces(noise(10)), media_type=TYPE, max_stream_bytes=10
@@ -197,7 +215,9 @@ async def test_what_is_no_bytes_is_refused(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["in one transaction", "one after the other"])
-async def test_a_content_that_comes_again_is_the_same_artifact(backend: Backend, *, apart: bool) -> None:
+async def test_a_content_that_comes_again_is_the_same_artifact(
+    backend: Backend, *, apart: bool
+) -> None:
     content, flow_id = noise(3 * MEGABYTE), new_flow_id()
     if apart:
         first, second = [await store_stream(backend, content, flow_id) for _ in range(2)]
@@ -211,7 +231,9 @@ async def test_a_content_that_comes_again_is_the_same_artifact(backend: Backend,
     assert len(await backend.store.list(flow_id)) == 2
 
 
-async def test_a_content_that_is_stored_already_may_be_put_without_an_append(backend: Backend) -> None:
+async def test_a_content_that_is_stored_already_may_be_put_without_an_append(
+    backend: Backend,
+) -> None:
     whole = Artifact.from_content(kind="Spectrum", content=b"content", media_type=TYPE)
     await backend.store.append_kind(new_flow_id(), finished(whole), artifacts=[whole])
     async with backend.store.transaction() as tx:
@@ -226,7 +248,9 @@ async def test_the_block_done_again_gives_the_same_events(backend: Backend) -> N
         async with backend.store.transaction() as tx:
             artifact = await put(tx, noise(2 * MEGABYTE))
             events.append(
-                await tx.append_kind(flow_id, finished(artifact), artifacts=[artifact], event_id=event_id)
+                await tx.append_kind(
+                    flow_id, finished(artifact), artifacts=[artifact], event_id=event_id
+                )
             )
     assert events[0] == events[1]
     assert await backend.store.list(flow_id) == events[:1]
@@ -266,7 +290,9 @@ async def test_a_conflict_leaves_the_upload_to_the_next_append(backend: Backend)
     async with backend.store.transaction() as tx:
         artifact = await put(tx, b"content")
         with pytest.raises(ConcurrencyConflict):
-            await tx.append_kind(flow_id, finished(artifact), artifacts=[artifact], expected_version=0)
+            await tx.append_kind(
+                flow_id, finished(artifact), artifacts=[artifact], expected_version=0
+            )
         await tx.append_kind(flow_id, finished(artifact), artifacts=[artifact], expected_version=1)
     assert await read(backend, artifact.hash) == b"content"
 
@@ -275,13 +301,17 @@ async def test_appends_of_one_transaction_follow_each_other(backend: Backend) ->
     flow_id = new_flow_id()
     async with backend.store.transaction() as tx:
         first = await tx.append_kind(flow_id, initialized(), expected_version=0)
-        rest = await tx.append_kinds(flow_id, [StepSignal(0, "acquire", "said", n) for n in range(3)])
+        rest = await tx.append_kinds(
+            flow_id, [StepSignal(0, "acquire", "said", n) for n in range(3)]
+        )
     assert await backend.store.list(flow_id) == [first, *rest]
 
 
 async def test_8_writers_of_one_content_store_one_artifact(backend: Backend) -> None:
     content, flow_ids = noise(2 * MEGABYTE), [new_flow_id() for _ in range(8)]
-    artifacts = await asyncio.gather(*(store_stream(backend, content, flow_id) for flow_id in flow_ids))
+    artifacts = await asyncio.gather(
+        *(store_stream(backend, content, flow_id) for flow_id in flow_ids)
+    )
     assert len({artifact.hash for artifact in artifacts}) == 1
     assert await read(backend, artifacts[0].hash) == content
     assert [len(await backend.store.list(flow_id)) for flow_id in flow_ids] == [1] * 8
@@ -298,6 +328,8 @@ async def test_a_reader_may_stop_in_the_midst(backend: Backend) -> None:
 async def test_appends_that_are_gathered_in_a_transaction_take_turns(backend: Backend) -> None:
     flow_ids = [new_flow_id() for _ in range(5)]
     async with backend.store.transaction() as tx:
-        events = await asyncio.gather(*(tx.append_kind(flow_id, initialized()) for flow_id in flow_ids * 2))
+        events = await asyncio.gather(
+            *(tx.append_kind(flow_id, initialized()) for flow_id in flow_ids * 2)
+        )
     assert [event.version for event in events] == [0] * 5 + [1] * 5
     assert [len(await backend.store.list(flow_id)) for flow_id in flow_ids] == [2] * 5

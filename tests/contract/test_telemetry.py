@@ -24,10 +24,10 @@ from chem_persistence import (
     UserInteractionRequested,
     event_metadata,
 )
-from tests.support.backends import Backend
-from tests.support.flows import initialized, new_flow_id
-from tests.support.steps import Mixture, engine_of
-from tests.support.watching import Heard, attributes_of, context_of, watching
+from tests.support.faults.watching import Heard, attributes_of, context_of, watching
+from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.flows.steps import Mixture, engine_of
+from tests.support.servers.backends import Backend
 
 SECRET = "c1ccccc1-is-nobody's-business"
 ETHANOL_AND_WATER = Mixture("CCO.O")
@@ -55,12 +55,16 @@ def trace_id_of(traceparent: str) -> int:
 # ---- spans
 
 
-async def test_an_append_is_in_its_step_and_a_step_in_its_flow(backend: Backend, heard: Heard) -> None:
+async def test_an_append_is_in_its_step_and_a_step_in_its_flow(
+    backend: Backend, heard: Heard
+) -> None:
     flow_id = await engine_of(backend).run_to_end(input=ETHANOL_AND_WATER)
     lineages = [heard.ancestry(span) for span in heard.spans("append")]
     assert lineages == [["append", "step", "flow"]] * 3  # both outcomes, and the first start
     steps = [attributes_of(span) for span in heard.spans("step")]
-    assert [(step["chem_persistence.step.id"], step["chem_persistence.step.attempt"]) for step in steps] == [
+    assert [
+        (step["chem_persistence.step.id"], step["chem_persistence.step.attempt"]) for step in steps
+    ] == [
         ("acquire", 1),
         ("count", 1),
     ]
@@ -112,7 +116,9 @@ async def test_reading_and_replaying_are_spans(backend: Backend, heard: Heard) -
 
 async def test_flows_at_once_keep_to_their_own_traces(backend: Backend, heard: Heard) -> None:
     engine = engine_of(backend)
-    await asyncio.gather(*(engine.run_to_end(input=Mixture("C" * number)) for number in range(1, 11)))
+    await asyncio.gather(
+        *(engine.run_to_end(input=Mixture("C" * number)) for number in range(1, 11))
+    )
     traces: dict[int, set[object]] = {}
     for span in [*heard.spans("flow"), *heard.spans("step"), *heard.spans("append")]:
         flow = attributes_of(span)["chem_persistence.flow.id"]
@@ -120,17 +126,24 @@ async def test_flows_at_once_keep_to_their_own_traces(backend: Backend, heard: H
     assert [len(flows) for flows in traces.values()] == [1] * 10
 
 
-async def test_a_step_that_raises_is_told_by_the_class_of_its_error(backend: Backend, heard: Heard) -> None:
+async def test_a_step_that_raises_is_told_by_the_class_of_its_error(
+    backend: Backend, heard: Heard
+) -> None:
     with pytest.raises(StepRaised):
         await engine_of(backend, raising).run_to_end(input=ETHANOL_AND_WATER)
     flow, _, failed = (*heard.spans("flow"), *heard.spans("step"))
     for span in (flow, failed):
         assert span.status.status_code is StatusCode.ERROR
         assert attributes_of(span)["error.type"] == "ValueError"
-    assert heard.values("chem_persistence.step.duration") == {("acquire",): 1, ("count", "ValueError"): 1}
+    assert heard.values("chem_persistence.step.duration") == {
+        ("acquire",): 1,
+        ("count", "ValueError"): 1,
+    }
 
 
-async def test_a_flow_that_waits_for_a_person_has_not_gone_wrong(backend: Backend, heard: Heard) -> None:
+async def test_a_flow_that_waits_for_a_person_has_not_gone_wrong(
+    backend: Backend, heard: Heard
+) -> None:
     engine = engine_of(backend)
     instance = await engine.run_step(input=ETHANOL_AND_WATER)
     asked = UserInteractionRequested(1, "count", {"type": "boolean"})
@@ -157,7 +170,9 @@ async def test_events_say_in_which_trace_they_were_appended(backend: Backend, he
     flow_id = await engine_of(backend).run_to_end(input=ETHANOL_AND_WATER)
     (flow,) = heard.spans("flow")
     events = await backend.store.list(flow_id)
-    assert {trace_id_of(event.metadata["traceparent"]) for event in events} == {context_of(flow).trace_id}
+    assert {trace_id_of(event.metadata["traceparent"]) for event in events} == {
+        context_of(flow).trace_id
+    }
     assert {*events[0].metadata} == {"traceparent"}
 
 
@@ -169,7 +184,10 @@ async def test_outside_a_trace_events_say_none(backend: Backend, heard: Heard) -
 
 async def test_a_trace_that_the_caller_gives_wins(backend: Backend, heard: Heard) -> None:
     given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    with heard.tracer.start_as_current_span("request"), event_metadata(actor="Ada", traceparent=given):
+    with (
+        heard.tracer.start_as_current_span("request"),
+        event_metadata(actor="Ada", traceparent=given),
+    ):
         event = await backend.store.append_kind(new_flow_id(), initialized())
     assert event.metadata == {"actor": "Ada", "traceparent": given}
 
@@ -184,7 +202,9 @@ async def test_a_resumed_flow_is_linked_to_its_first_trace(backend: Backend, hea
     assert first.links == ()
 
 
-@pytest.mark.parametrize("traceparent", ["no trace", 7, None, "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
+@pytest.mark.parametrize(
+    "traceparent", ["no trace", 7, None, "00-" + "0" * 32 + "-" + "0" * 16 + "-01"]
+)
 async def test_a_flow_whose_first_trace_cannot_be_read_goes_on_without_a_link(
     backend: Backend, heard: Heard, traceparent: object
 ) -> None:
@@ -234,12 +254,16 @@ async def test_an_append_that_is_repeated_in_another_trace_is_the_same_append(
 # ---- metrics
 
 
-async def test_every_append_is_timed_and_each_conflict_counted(backend: Backend, heard: Heard) -> None:
+async def test_every_append_is_timed_and_each_conflict_counted(
+    backend: Backend, heard: Heard
+) -> None:
     flow_id = new_flow_id()
     await backend.store.append_kind(flow_id, initialized(), expected_version=0)
     for _ in range(2):
         with pytest.raises(ConcurrencyConflict):
-            await backend.store.append_kind(flow_id, StepSignal(0, "acquire", "said"), expected_version=0)
+            await backend.store.append_kind(
+                flow_id, StepSignal(0, "acquire", "said"), expected_version=0
+            )
     durations = heard.points("chem_persistence.append.duration")
     assert heard.values("chem_persistence.append.duration") == {(): 1, ("ConcurrencyConflict",): 2}
     assert heard.values("chem_persistence.conflicts") == {(): 2}
@@ -247,7 +271,9 @@ async def test_every_append_is_timed_and_each_conflict_counted(backend: Backend,
     assert {point.explicit_bounds[0] for point in durations} == {0.0005}
 
 
-async def test_a_retry_of_a_step_is_counted_by_its_cause_and_number(backend: Backend, heard: Heard) -> None:
+async def test_a_retry_of_a_step_is_counted_by_its_cause_and_number(
+    backend: Backend, heard: Heard
+) -> None:
     engine = engine_of(backend, raising_once)
     with pytest.raises(StepRaised) as caught:
         await engine.run_to_end(input=ETHANOL_AND_WATER)
@@ -275,7 +301,8 @@ async def test_log_records_have_flow_and_step_as_fields(
     said = [
         (record.levelname, getattr(record, "step_id", None), getattr(record, "attempt", None))
         for record in caplog.records
-        if record.name == "chem_persistence.engine" and getattr(record, "flow_id", None) == str(flow_id)
+        if record.name == "chem_persistence.engine"
+        and getattr(record, "flow_id", None) == str(flow_id)
     ]
     assert said == [
         ("INFO", None, None),

@@ -26,12 +26,12 @@ from chem_persistence import (
     build_pool,
     embedded_postgres,
 )
-from chem_persistence.anchors import Anchor
 from chem_persistence.domain.tampering import Tampering
-from chem_persistence.postgres.verification import verify_log
-from tests.support.client_programs import client_programs
-from tests.support.pages import follow_page
-from tests.support.server import TestServer
+from chem_persistence.postgres.audit.anchors import Anchor
+from chem_persistence.postgres.audit.verification import verify_log
+from tests.support.pages.pages import follow_page
+from tests.support.servers.client_programs import client_programs
+from tests.support.servers.server import TestServer
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -82,7 +82,9 @@ async def fill(pool: Pool) -> None:
     with pytest.raises(StepRaised):
         await engine.run_to_end(HALF_DONE, Smiles("cc=o"))
     async with PgEventStore(PoolProvider(pool)).transaction() as tx:
-        trajectory = await tx.put_stream(kind="trajectory", chunks=chunks(), media_type="chemical/x-xtc")
+        trajectory = await tx.put_stream(
+            kind="trajectory", chunks=chunks(), media_type="chemical/x-xtc"
+        )
         await tx.append_kind(STREAMED, StepSignal(0, "parse", "frames"), artifacts=[trajectory])
 
 
@@ -107,7 +109,9 @@ async def fresh(fresh_server: TestServer) -> AsyncIterator[str]:
         yield url
 
 
-async def test_a_restored_log_is_the_same_and_goes_on(tmp_path: Path, admin_url: str, fresh: str) -> None:
+async def test_a_restored_log_is_the_same_and_goes_on(
+    tmp_path: Path, admin_url: str, fresh: str
+) -> None:
     page = "how-to/back-up-and-restore.md"
     async with await build_pool(admin_url, max_size=3) as pool:
         await fill(pool)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pages import blocks, follow, is_output
+from tests.support.pages.pages import blocks, follow, is_output
 
 RIGHT = """\
 ```python title="hello.py"

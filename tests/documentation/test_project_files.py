@@ -3,7 +3,7 @@
 import re
 import tomllib
 
-from tests.support.pages import REPOSITORY
+from tests.support.pages.pages import REPOSITORY
 
 CITATION = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -7,7 +7,7 @@ import pytest
 
 import chem_persistence
 from chem_persistence import errors
-from tests.support.pages import DOCUMENTATION
+from tests.support.pages.pages import DOCUMENTATION
 
 REFERENCE = DOCUMENTATION / "reference"
 ENTRY = re.compile(r"^::: chem_persistence\.(\w+)$", re.MULTILINE)
@@ -31,7 +31,8 @@ def test_an_error_says_when_it_comes_and_what_to_do(name: str) -> None:
         rf"^::: chem_persistence\.{name}\n(.*?)(?=^:::|\Z)", CATALOGUE, re.MULTILINE | re.DOTALL
     )
     assert re.fullmatch(
-        r"    options:\n      members: false\n\n\*\*When\.\*\* \S.{15,}\n\n\*\*Do\.\*\* \S.{15,}\n*", entry
+        r"    options:\n      members: false\n\n\*\*When\.\*\* \S.{15,}\n\n\*\*Do\.\*\* \S.{15,}\n*",
+        entry,
     )
 
 

@@ -21,11 +21,11 @@ from chem_persistence import (
     build_pool,
     embedded_postgres,
 )
-from chem_persistence.postgres.verification import verify_log
-from tests.support.flows import new_flow_id, whole_history
-from tests.support.pages import follow_page
-from tests.support.pgbouncer import pgbouncer_before
-from tests.support.standby import standby_of
+from chem_persistence.postgres.audit.verification import verify_log
+from tests.support.flows.flows import new_flow_id, whole_history
+from tests.support.pages.pages import follow_page
+from tests.support.servers.pgbouncer import pgbouncer_before
+from tests.support.servers.standby import standby_of
 
 FLOW_ID = new_flow_id()
 DEFINITION = FlowDefinition((StepDefinition("acquire", StepKind.SOURCE),))
@@ -58,7 +58,9 @@ async def test_a_standby_is_read_as_the_primary_is(pair: Pair) -> None:
         async with await build_pool(url, max_size=2) as pool:
             provider = PoolProvider(pool)
             store, repository = PgEventStore(provider), PgFlowRepository(provider, snapshot_after=1)
-            instance = await repository.load(FLOW_ID, None, DEFINITION)  # a standby keeps no snapshot
+            instance = await repository.load(
+                FLOW_ID, None, DEFINITION
+            )  # a standby keeps no snapshot
             artifact = await store.get_artifact(instance.steps[0].outputs[0])
             verification = await verify_log(provider)
             assert verification.findings == []
@@ -69,7 +71,9 @@ async def test_a_standby_is_read_as_the_primary_is(pair: Pair) -> None:
 async def test_a_standby_takes_no_append(pair: Pair) -> None:
     async with await build_pool(pair.standby, max_size=2) as pool:
         with pytest.raises(StoreError) as refused:
-            await PgEventStore(PoolProvider(pool)).append_kind(FLOW_ID, StepSignal(0, "acquire", "s"))
+            await PgEventStore(PoolProvider(pool)).append_kind(
+                FLOW_ID, StepSignal(0, "acquire", "s")
+            )
     assert refused.value.sqlstate == READ_ONLY
 
 

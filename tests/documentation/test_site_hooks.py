@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.support.pages import DOCUMENTATION
+from tests.support.pages.pages import DOCUMENTATION
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,9 @@ def hooks() -> ModuleType:
         ('@font-face { src: url("https://fonts.example/a.woff2") }', ".css"),
     ],
 )
-def test_what_a_page_loads_from_another_host_is_found(hooks: ModuleType, text: str, suffix: str) -> None:
+def test_what_a_page_loads_from_another_host_is_found(
+    hooks: ModuleType, text: str, suffix: str
+) -> None:
     assert len(hooks.foreign_requests(text, suffix)) == 1
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.support.pages import DOCUMENTATION, blocks, follow
+from tests.support.pages.pages import DOCUMENTATION, blocks, follow
 
 
 def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:

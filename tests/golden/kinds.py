@@ -31,17 +31,30 @@ KINDS: tuple[FlowEventKind, ...] = (
     FlowInitialized("d" * 64, 3, "a" * 64),
     StepStarted(0, "acquire"),
     StepFinished(0, "acquire", ("a" * 64, "b" * 64), "f" * 64),
-    StepFailed(1, "compute", StepError("ValueError", "no such atom: Ωx", "line 1\nline 2\n"), "f" * 64),
+    StepFailed(
+        1, "compute", StepError("ValueError", "no such atom: Ωx", "line 1\nline 2\n"), "f" * 64
+    ),
     StepSignal(
         1,
         "compute",
         "progress",
-        {"avogadro": 6.02214076e23, "big": 1e16, "tiny": 5e-324, "one": 1.0, "zero": -0.0, "": [None, "🧪"]},
+        {
+            "avogadro": 6.02214076e23,
+            "big": 1e16,
+            "tiny": 5e-324,
+            "one": 1.0,
+            "zero": -0.0,
+            "": [None, "🧪"],
+        },
     ),
-    PropertyPreferenceAssigned("logP", "cheapest", "c" * 64, {"because": ["fast", 0.1], "zz": 1e22}),
+    PropertyPreferenceAssigned(
+        "logP", "cheapest", "c" * 64, {"because": ["fast", 0.1], "zz": 1e22}
+    ),
     RetryScheduled("compute", 1, "licence server was away"),
     BranchCreated(UUID(int=2), UUID(int=1), UUID(int=1), "compute", "e" * 64),
-    UserInteractionRequested(2, "report", {"type": "object", "minimum": -1e300}, "Which conformer?"),
+    UserInteractionRequested(
+        2, "report", {"type": "object", "minimum": -1e300}, "Which conformer?"
+    ),
     UserInteractionProvided(2, "report", {"conformer": 4, "energy": -1e21}, "9" * 64),
     FlowCompleted("8" * 64),
 )

@@ -25,7 +25,7 @@ from chem_persistence import (
     UserInteractionRequested,
 )
 from chem_persistence.domain.snapshot import Snapshot
-from tests.support.flows import DEFINITION
+from tests.support.flows.flows import DEFINITION
 
 FLOW_ID = UUID("019f0000-0000-7000-8000-0000000000ab")
 ERROR = StepError("ValueError", "no such atom: Ωx", "line 1\nline 2\n")

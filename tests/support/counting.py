@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from chem_persistence.ports import Connection, ConnectionProvider
+from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 
 __all__ = ["CountingProvider"]
 

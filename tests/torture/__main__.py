@@ -31,7 +31,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--only", help="a part of the names of the faults to inject")
-    parser.add_argument("--keep", action="store_true", help="keep the writers' records and the server's data")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the writers' records and the server's data"
+    )
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
     wanted = [fault for fault in FAULTS if arguments.only is None or arguments.only in fault.name]

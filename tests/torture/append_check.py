@@ -36,7 +36,9 @@ def check_order(logged: Sequence[Logged]) -> list[Finding]:
     for event in logged:
         place = f"version {event.version} after {version}"
         if event.version == version:
-            found.append(Finding(Flaw.FORKED, f"version {version}", event.event.flow_id, event.token))
+            found.append(
+                Finding(Flaw.FORKED, f"version {version}", event.event.flow_id, event.token)
+            )
         elif event.version != version + 1:
             found.append(Finding(Flaw.GAP, place, event.event.flow_id, event.token))
         elif event.event.seq <= seq:

@@ -20,8 +20,8 @@ from chem_persistence import (
     StepStatus,
     StoreError,
 )
-from tests.support.flows import DEFINITION
-from tests.support.worker import Work, three_steps
+from tests.support.faults.worker import Work, three_steps
+from tests.support.flows.flows import DEFINITION
 from tests.torture.load import Load, Plan
 from tests.torture.recording import TOKEN, RecordingStore
 from tests.torture.records import EngineFlow, RecordFile, Sent, Unexpected, now
@@ -40,7 +40,12 @@ class Appending:
     """Appends what its load draws, runs flows through the engine, and schedules retries of failed steps."""
 
     def __init__(
-        self, store: RecordingStore, provider: PoolProvider, records: RecordFile, load: Load, dice: Random
+        self,
+        store: RecordingStore,
+        provider: PoolProvider,
+        records: RecordFile,
+        load: Load,
+        dice: Random,
     ) -> None:
         self._store, self._records, self._load, self._dice = store, records, load, dice
         self._repository = PgFlowRepository(provider)
@@ -78,7 +83,10 @@ class Appending:
                 await self._engine.run_to_end(flow_id)
             except FlowAlreadyCompleted:
                 break
-            except (StoreError, ConcurrencyConflict):  # its own append may be stored without its knowing
+            except (
+                StoreError,
+                ConcurrencyConflict,
+            ):  # its own append may be stored without its knowing
                 await self._pause()
             else:
                 break
@@ -117,7 +125,9 @@ class Appending:
         )
         for _ in range(REPEATS):
             try:
-                await (self._impatiently(sent) if now() < self._impatient_until else self.repeat(sent))
+                await (
+                    self._impatiently(sent) if now() < self._impatient_until else self.repeat(sent)
+                )
             except ConcurrencyConflict as conflict:
                 self._seen[plan.flow_id] = conflict.actual
                 return
@@ -132,7 +142,9 @@ class Appending:
         events = await self._store.send(sent, {TOKEN: sent.token})
         ids = [event.event_id for event in events]
         if sent.event_ids is not None and ids != sent.event_ids:
-            self._records.write(Unexpected(f"{sent.token}: asked for {sent.event_ids}, got {ids}", now()))
+            self._records.write(
+                Unexpected(f"{sent.token}: asked for {sent.event_ids}, got {ids}", now())
+            )
         self._seen[sent.flow_id] = max(self._seen.get(sent.flow_id, 0), events[-1].version + 1)
         return events
 

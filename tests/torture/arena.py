@@ -7,7 +7,7 @@ from random import Random
 
 import msgspec
 
-from tests.support.proxy import Proxy
+from tests.support.faults.proxy import Proxy
 from tests.torture.server import Server
 from tests.torture.standby import Standby
 from tests.torture.subscriber import Subscriber

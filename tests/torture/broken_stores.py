@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import msgspec
 from uuid_utils.compat import uuid7
 
-from chem_persistence.ports import Connection
-from chem_persistence.postgres import append as write_path
-from chem_persistence.postgres.append_documents import Write
-from chem_persistence.postgres.flow_heads import FlowHeads
-from tests.support.proxy import Message
+from chem_persistence.postgres.append import place_events as write_path
+from chem_persistence.postgres.append.documents import Write
+from chem_persistence.postgres.append.heads import FlowHeads
+from chem_persistence.postgres.connection.ports import Connection
+from tests.support.faults.proxy import Message
 
 __all__ = ["artifacts_afterwards", "stores_artifacts", "with_new_ids"]
 
@@ -50,7 +50,13 @@ async def artifacts_afterwards(
             seq = stored.get((flow_id.int, write.head.version + producer))
             if seq is None:
                 continue
-            columns = (artifact.hash, artifact.kind, artifact.payload, artifact.media_type, artifact.metadata)
+            columns = (
+                artifact.hash,
+                artifact.kind,
+                artifact.payload,
+                artifact.media_type,
+                artifact.metadata,
+            )
             await connection.execute(STORE_ARTIFACT, *columns, flow_id, seq)
     return stored
 

@@ -12,13 +12,13 @@ from chem_persistence import (
     StepFinished,
     UnreadableEvent,
 )
-from chem_persistence.codec import decode_event
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.tampering import Tampering
-from chem_persistence.postgres.rows import stored_event
-from chem_persistence.postgres.session import call
-from chem_persistence.postgres.verification import verify_log
-from tests.support.flows import DEFINITION
+from chem_persistence.postgres.audit.verification import verify_log
+from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.read.rows import stored_event
+from chem_persistence.store.codec import decode_event
+from tests.support.flows.flows import DEFINITION
 from tests.torture.append_check import Logged, check_append, check_order
 from tests.torture.findings import Finding, Flaw
 from tests.torture.flow_check import ENGINE_DEFINITION, check_projection, check_replay
@@ -77,7 +77,9 @@ class _Checking:
         await self._check_projected_flows({row["flow_id"] for row in rows})
         await self._check_engine_flows()
         for finding in (await verify_log(self._provider)).findings:
-            if finding.tampering is not Tampering.ARTIFACT_MISSING:  # reported above, with its append
+            if (
+                finding.tampering is not Tampering.ARTIFACT_MISSING
+            ):  # reported above, with its append
                 place = f"version {finding.version}: {finding.tampering}: {finding.detail}"
                 self._find(Flaw.CHAIN, place, finding.flow_id)
         for error in self._ledger.unexpected:
@@ -96,7 +98,9 @@ class _Checking:
         for token, events in _by_token(logged).items():
             append = self._ledger.appends.get(token)
             if append is None or append.flow_id != flow_id:
-                self._find(Flaw.UNSENT, f"versions {[event.version for event in events]}", flow_id, token)
+                self._find(
+                    Flaw.UNSENT, f"versions {[event.version for event in events]}", flow_id, token
+                )
                 continue
             self._stored.add(token)
             self.verdict.stored_unanswered += not append.told and not append.refused
@@ -104,8 +108,12 @@ class _Checking:
             self._note_artifacts(append, events)
         self.verdict.findings += found
         if not found:  # else what follows would only say the same again
-            self.verdict.findings += await check_projection(self._provider, logged, self._definition(flow_id))
-            self.verdict.findings += await check_replay(self._provider, logged, self._definition(flow_id))
+            self.verdict.findings += await check_projection(
+                self._provider, logged, self._definition(flow_id)
+            )
+            self.verdict.findings += await check_replay(
+                self._provider, logged, self._definition(flow_id)
+            )
 
     def _definition(self, flow_id: UUID) -> FlowDefinition:
         return ENGINE_DEFINITION if flow_id in self._ledger.engine_flows else DEFINITION
@@ -139,7 +147,9 @@ class _Checking:
         for row in rows:
             artifact_hash, place = row["artifact_hash"], (row["flow_id"], row["produced_in_seq"])
             if artifact_hash not in self._named or place not in self._places:
-                self._find(Flaw.ARTIFACT_STRAY, artifact_hash, row["flow_id"], senders.get(artifact_hash))
+                self._find(
+                    Flaw.ARTIFACT_STRAY, artifact_hash, row["flow_id"], senders.get(artifact_hash)
+                )
 
     async def _check_projected_flows(self, flow_ids: set[UUID]) -> None:
         rows = await call(self._provider, lambda connection: connection.fetch(READ_PROJECTED_FLOWS))
@@ -159,7 +169,9 @@ class _Checking:
             elif flow_fingerprint(ENGINE_DEFINITION.definition_hash, instance) != fingerprint:
                 self._find(Flaw.REPLAY, "another fingerprint than the engine gave", flow_id)
 
-    def _find(self, flaw: Flaw, detail: str, flow_id: UUID | None = None, token: str | None = None) -> None:
+    def _find(
+        self, flaw: Flaw, detail: str, flow_id: UUID | None = None, token: str | None = None
+    ) -> None:
         self.verdict.findings.append(Finding(flaw, detail, flow_id, token))
 
 

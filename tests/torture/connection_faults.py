@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from random import Random
 
-from tests.support.messages import gives_a_stored_event, sends_an_append
-from tests.support.proxy import Fault as Break
-from tests.support.proxy import Message, Strike
+from tests.support.faults.proxy import Fault as Break
+from tests.support.faults.proxy import Message, Strike
+from tests.support.flows.messages import gives_a_stored_event, sends_an_append
 from tests.torture.arena import Arena, Fault, NotStruck
 
 __all__ = ["CONNECTION_FAULTS"]

@@ -22,17 +22,19 @@ from chem_persistence import (
     StepSlot,
     canonical_json,
 )
-from chem_persistence.postgres.session import call
-from chem_persistence.postgres.statements import READ_EXECUTIONS
-from tests.support.projection import projected_slots
-from tests.support.worker import Work, three_steps
+from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.schema.statements import READ_EXECUTIONS
+from tests.support.faults.worker import Work, three_steps
+from tests.support.flows.projection import projected_slots
 from tests.torture.append_check import Logged
 from tests.torture.findings import Finding, Flaw
 
 __all__ = ["ENGINE_DEFINITION", "check_projection", "check_replay"]
 
 _MEMORY = InMemoryEventStore()
-ENGINE_DEFINITION = three_steps(_MEMORY, InMemoryFlowRepository(_MEMORY), Work(Path(os.devnull))).definition
+ENGINE_DEFINITION = three_steps(
+    _MEMORY, InMemoryFlowRepository(_MEMORY), Work(Path(os.devnull))
+).definition
 
 
 class _GivenClock:
@@ -91,7 +93,9 @@ async def check_replay(
     found: list[Finding] = []
     for stored, kept in zip(logged, await memory.list(flow_id), strict=True):
         if _comparable(stored.event) != _comparable(kept):
-            found.append(Finding(Flaw.REPLAY, f"version {stored.version} differs", flow_id, stored.token))
+            found.append(
+                Finding(Flaw.REPLAY, f"version {stored.version} differs", flow_id, stored.token)
+            )
     postgres = await _replayed(PgFlowRepository(provider), flow_id, definition)
     if postgres != await _replayed(InMemoryFlowRepository(memory), flow_id, definition):
         found.append(Finding(Flaw.REPLAY, "the states differ", flow_id))

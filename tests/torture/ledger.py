@@ -6,7 +6,16 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence import content_hash
-from tests.torture.records import Acknowledged, EngineFlow, Record, Refused, Sent, Told, Unexpected, Unknown
+from tests.torture.records import (
+    Acknowledged,
+    EngineFlow,
+    Record,
+    Refused,
+    Sent,
+    Told,
+    Unexpected,
+    Unknown,
+)
 
 __all__ = ["Append", "Call", "Ledger"]
 

@@ -18,7 +18,7 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from tests.support.flows import DEFINITION, initialized
+from tests.support.flows.flows import DEFINITION, initialized
 from tests.torture.records import now
 
 __all__ = ["Load", "Plan"]

@@ -37,7 +37,9 @@ PLANTS = {
         {Flaw.LOST, Flaw.GAP},
         "single",
     ),
-    "a flow is lost": Plant("DELETE FROM event_log WHERE flow_id = $1", OTHER, {Flaw.LOST}, "other"),
+    "a flow is lost": Plant(
+        "DELETE FROM event_log WHERE flow_id = $1", OTHER, {Flaw.LOST}, "other"
+    ),
     "an event has a twin": Plant(
         COPY.format(version=6, event_id="gen_random_uuid()", metadata="metadata"),
         FLOW,

@@ -16,7 +16,16 @@ from chem_persistence import (
     StoreError,
     StoreUnavailable,
 )
-from tests.torture.records import Acknowledged, RecordFile, Refused, Sent, Unexpected, Unknown, now, told
+from tests.torture.records import (
+    Acknowledged,
+    RecordFile,
+    Refused,
+    Sent,
+    Unexpected,
+    Unknown,
+    now,
+    told,
+)
 
 __all__ = ["TOKEN", "RecordingStore"]
 

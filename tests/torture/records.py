@@ -99,7 +99,9 @@ _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 def told(event: FlowEvent) -> Told:
     """Note what the store said about an event."""
-    return Told(event.event_id, event.version, event.seq, event.ts.isoformat(), content_hash(event.kind))
+    return Told(
+        event.event_id, event.version, event.seq, event.ts.isoformat(), content_hash(event.kind)
+    )
 
 
 class RecordFile:

@@ -21,7 +21,9 @@ TOUCH = """
     UPDATE workflow_step_executions SET status = status WHERE flow_id IN
         (SELECT flow_id FROM event_log WHERE version = 0 AND ts > now() - interval '6 seconds')
 """
-WAITERS = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{WRITER}' AND wait_event_type = 'Lock'"
+WAITERS = (
+    f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{WRITER}' AND wait_event_type = 'Lock'"
+)
 NEXT_WAL_FILE = "SELECT pg_logical_emit_message(false, 'torture', 'full'); SELECT pg_switch_wal()"
 MOST_WAL_FILES = 20
 
@@ -146,7 +148,12 @@ async def _standby(arena: Arena, _dice: Random) -> AsyncIterator[None]:
 REFUSAL_FAULTS = [
     Fault("serialization failures", _serialization, lasts=True, felt="40001"),
     Fault("deadlock", _deadlock, felt="40P01"),
-    Fault("lock_timeout", _with_settings({"lock_timeout": "20ms"}, locked=True), lasts=True, felt="55P03"),
+    Fault(
+        "lock_timeout",
+        _with_settings({"lock_timeout": "20ms"}, locked=True),
+        lasts=True,
+        felt="55P03",
+    ),
     Fault(
         "statement_timeout",
         _with_settings({"statement_timeout": "20ms"}, locked=True),
@@ -154,7 +161,10 @@ REFUSAL_FAULTS = [
         felt="57014",
     ),
     Fault(
-        "read-only server", _with_settings({"default_transaction_read_only": "on"}), lasts=True, felt="25006"
+        "read-only server",
+        _with_settings({"default_transaction_read_only": "on"}),
+        lasts=True,
+        felt="25006",
     ),
     Fault("standby instead of the server", _standby, lasts=True, felt="25006"),
     Fault("too many connections", _too_many_connections, lasts=True, felt="53300"),

@@ -51,7 +51,9 @@ def succeeded(outcome: Outcome, wanted: Iterable[str], *, long_enough: bool) -> 
     """Say whether nothing is wrong, each fault was recovered from, and, given the time, each was injected."""
     injected = {window.fault for window in outcome.windows}
     recovered = all(window.recovered is not None for window in outcome.windows)
-    return not outcome.verdict.findings and recovered and (not long_enough or injected >= set(wanted))
+    return (
+        not outcome.verdict.findings and recovered and (not long_enough or injected >= set(wanted))
+    )
 
 
 def report(outcome: Outcome, wanted: Iterable[str], impossible: Iterable[str]) -> str:
@@ -80,7 +82,11 @@ def report(outcome: Outcome, wanted: Iterable[str], impossible: Iterable[str]) -
         if window.recovered is None
     ]
     lines += [str(finding) for finding in verdict.findings[:MOST_FINDINGS]]
-    lines += [f"... {len(verdict.findings)} findings in all"] if verdict.findings else ["Nothing is wrong."]
+    lines += (
+        [f"... {len(verdict.findings)} findings in all"]
+        if verdict.findings
+        else ["Nothing is wrong."]
+    )
     return "\n".join(lines)
 
 

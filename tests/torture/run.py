@@ -10,8 +10,8 @@ import asyncpg
 import msgspec
 
 from chem_persistence import PoolProvider, build_pool
-from tests.support.proxy import proxied
-from tests.support.roles import as_user
+from tests.support.faults.proxy import proxied
+from tests.support.servers.roles import as_user
 from tests.torture.arena import Arena, Fault, NotStruck
 from tests.torture.checker import Verdict, check
 from tests.torture.ledger import Ledger
@@ -75,13 +75,17 @@ async def run(
         await arena.writers.stop()
         if not await arena.standby.catches_up(arena.server):
             ledger.unexpected.append("the standby did not get all that the server has")
-        say(f"{now() - began:6.0f} s: {len(windows)} faults, {len(ledger.appends)} appends; checking")
+        say(
+            f"{now() - began:6.0f} s: {len(windows)} faults, {len(ledger.appends)} appends; checking"
+        )
         refusals = dict(arena.refusals())
         async with await build_pool(arena.server.url) as pool:
             verdict = await check(PoolProvider(pool), ledger)
         verdict.findings += await arena.subscriber.compare()
         verdict.followed = arena.subscriber.seen
-        return Outcome(windows, not_struck, arena.writers.notes, ledger, verdict, refusals, now() - began)
+        return Outcome(
+            windows, not_struck, arena.writers.notes, ledger, verdict, refusals, now() - began
+        )
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from chem_persistence import embedded_postgres
-from tests.support.roles import as_user
+from tests.support.servers.roles import as_user
 from tests.torture.server_log import ServerLog
 from tests.torture.small_disk import SmallDisk
 
@@ -112,7 +112,11 @@ class Server:
         ending, self._ending = self._ending, None
         pid = self._recorded_postmaster() if ending is None else ending
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while pid is not None and _lives(pid) and (ending is not None or not await self._answers()):
+            while (
+                pid is not None
+                and _lives(pid)
+                and (ending is not None or not await self._answers())
+            ):
                 await asyncio.sleep(0.01)
 
     def _recorded_postmaster(self) -> int | None:
@@ -143,7 +147,9 @@ class Server:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Any]:
         """Connect as the administrator."""
-        connection = await asyncpg.connect(self.url, server_settings=UNTROUBLED, timeout=PATIENCE_SECONDS)
+        connection = await asyncpg.connect(
+            self.url, server_settings=UNTROUBLED, timeout=PATIENCE_SECONDS
+        )
         try:
             yield connection
         finally:
@@ -167,7 +173,9 @@ class Server:
         return self._log.refusals()
 
     async def _execute(self, url: str, statement: str) -> None:
-        connection = await asyncpg.connect(url, server_settings=UNTROUBLED, timeout=PATIENCE_SECONDS)
+        connection = await asyncpg.connect(
+            url, server_settings=UNTROUBLED, timeout=PATIENCE_SECONDS
+        )
         try:
             await connection.execute(statement)
         finally:

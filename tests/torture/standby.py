@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 
 from chem_persistence import embedded_postgres
-from tests.support.standby import base_backup
+from tests.support.servers.standby import base_backup
 from tests.torture.server import Server
 from tests.torture.server_log import ServerLog
 

@@ -25,7 +25,9 @@ class Subscriber:
     async def follow(self) -> None:
         """Follow for ever; who is cut off begins again after the last event that he has seen."""
         while True:
-            with suppress(ChemPersistenceError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(
+                ChemPersistenceError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError
+            ):
                 async with await build_pool(self._url, min_size=0, max_size=1) as pool:
                     async for event in PgEventStore(PoolProvider(pool)).follow(
                         after_seq=self._position(), poll_interval=PAUSE_SECONDS / 10
@@ -43,7 +45,9 @@ class Subscriber:
         if self._seen == logged:
             return []
         missed, extra = set(logged) - set(self._seen), set(self._seen) - set(logged)
-        detail = f"{len(missed)} missed, from {min(missed, default=None)}; {len(extra)} not in the log"
+        detail = (
+            f"{len(missed)} missed, from {min(missed, default=None)}; {len(extra)} not in the log"
+        )
         return [Finding(Flaw.FEED, detail)]
 
     @property

@@ -27,7 +27,15 @@ from chem_persistence import (
 from tests.torture.appending import TASKS, Appending
 from tests.torture.load import Load
 from tests.torture.recording import RecordingStore
-from tests.torture.records import Acknowledged, EngineFlow, Record, RecordFile, Refused, Sent, read_records
+from tests.torture.records import (
+    Acknowledged,
+    EngineFlow,
+    Record,
+    RecordFile,
+    Refused,
+    Sent,
+    read_records,
+)
 
 __all__ = ["ACQUIRE_SECONDS", "SteppingClock"]
 
@@ -67,7 +75,13 @@ class Writer:
         name = f"{self._slot}.{self._generation}"
         store = RecordingStore(PgEventStore(provider, clock=self._clock), self._records, name)
         appending = [
-            Appending(store, provider, self._records, Load(self._seed, self._slot, self._began, dice), dice)
+            Appending(
+                store,
+                provider,
+                self._records,
+                Load(self._seed, self._slot, self._began, dice),
+                dice,
+            )
             for dice in (Random(self._dice.random()) for _ in range(TASKS))
         ]
         await self._take_over(appending[0])
@@ -80,7 +94,9 @@ class Writer:
         await asyncio.gather(*working, *self._holding, return_exceptions=True)
         pool.terminate()
 
-    async def _opened_pool(self, commands: asyncio.StreamReader) -> "asyncpg.Pool[asyncpg.Record] | None":
+    async def _opened_pool(
+        self, commands: asyncio.StreamReader
+    ) -> "asyncpg.Pool[asyncpg.Record] | None":
         while not commands.at_eof():
             with suppress(StoreError):
                 return await build_pool(self._url, max_size=CONNECTIONS)
@@ -97,7 +113,11 @@ class Writer:
             await appending.run_engine(flow_id)
 
     def _obey(
-        self, command: str, seconds: float, pool: "asyncpg.Pool[asyncpg.Record]", appending: list[Appending]
+        self,
+        command: str,
+        seconds: float,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        appending: list[Appending],
     ) -> None:
         match command:
             case "step":

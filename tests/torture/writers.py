@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.support.processes import REPOSITORY
+from tests.support.servers.processes import REPOSITORY
 from tests.torture.ledger import Ledger
 from tests.torture.records import now, read_records
 
@@ -18,7 +18,9 @@ STOP_SECONDS = 30.0
 class Writers:
     """One process a slot; odd slots reach the server through `urls[1]`, the proxy, even ones through `urls[0]`."""
 
-    def __init__(self, urls: tuple[str, str], seed: int, slots: int, directory: Path, ledger: Ledger) -> None:
+    def __init__(
+        self, urls: tuple[str, str], seed: int, slots: int, directory: Path, ledger: Ledger
+    ) -> None:
         self._urls, self._seed, self._directory = urls, seed, directory
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._files: dict[int, list[Path]] = {slot: [] for slot in range(slots)}
@@ -36,7 +38,15 @@ class Writers:
         earlier = self._files[slot]
         path = self._directory / f"writer-{slot}-{len(earlier)}.jsonl"
         path.touch(mode=0o600)
-        arguments = [self._urls[slot > 0], self._seed, slot, len(earlier), self._began, path, *earlier[-2:]]
+        arguments = [
+            self._urls[slot > 0],
+            self._seed,
+            slot,
+            len(earlier),
+            self._began,
+            path,
+            *earlier[-2:],
+        ]
         self._processes[slot] = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

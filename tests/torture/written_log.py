@@ -20,8 +20,8 @@ from chem_persistence import (
     StepSignal,
     StepStarted,
 )
-from tests.support.flows import initialized
-from tests.support.worker import Work, three_steps
+from tests.support.faults.worker import Work, three_steps
+from tests.support.flows.flows import initialized
 from tests.torture.ledger import Ledger
 from tests.torture.recording import TOKEN, RecordingStore
 from tests.torture.records import EngineFlow, RecordFile, Sent, now, read_records
@@ -30,7 +30,9 @@ __all__ = ["FLOW", "OTHER", "OWN", "UNANSWERED", "Noted", "finished", "said", "w
 
 FLOW, OTHER, UNANSWERED = UUID(int=1), UUID(int=2), UUID(int=3)
 SHARED = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
-OWN = Artifact.from_content(kind="Spectrum", content=b"\x00\x01", media_type="application/octet-stream")
+OWN = Artifact.from_content(
+    kind="Spectrum", content=b"\x00\x01", media_type="application/octet-stream"
+)
 
 
 class Noted:

@@ -22,7 +22,7 @@ from chem_persistence import (
     StreamingEventStore,
     SystemClock,
 )
-from chem_persistence.ports import Connection
+from chem_persistence.postgres.connection.ports import Connection
 
 if TYPE_CHECKING:
     import asyncpg
@@ -38,7 +38,11 @@ class StoppedClock:
 
 
 def stores(provider: ConnectionProvider) -> list[EventStore]:
-    return [InMemoryEventStore(), PgEventStore(provider), PgEventStore(provider, clock=FixedClock())]
+    return [
+        InMemoryEventStore(),
+        PgEventStore(provider),
+        PgEventStore(provider, clock=FixedClock()),
+    ]
 
 
 def readers(provider: ConnectionProvider) -> list[EventReader]:

@@ -6,8 +6,14 @@ from typing import Any
 from uuid import UUID
 
 from chem_persistence import StepSignal
-from chem_persistence.append_request import append_request
-from chem_persistence.postgres.append_queue import MAX_BYTES, MAX_EVENTS, MIN_SHARE, AppendQueue, QueuedAppend
+from chem_persistence.postgres.append.queue import (
+    MAX_BYTES,
+    MAX_EVENTS,
+    MIN_SHARE,
+    AppendQueue,
+    QueuedAppend,
+)
+from chem_persistence.store.append_request import append_request
 
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
 
@@ -72,7 +78,9 @@ async def test_a_batch_ends_where_it_would_have_too_many_events() -> None:
 
 
 async def test_a_batch_ends_where_it_would_have_too_many_bytes() -> None:
-    queue = queue_of(append(A, data="x" * 4_000), append(B, data="x" * 4_000), append(C, data="x" * 4_000))
+    queue = queue_of(
+        append(A, data="x" * 4_000), append(B, data="x" * 4_000), append(C, data="x" * 4_000)
+    )
     assert flows(queue.take()) == [A, B]
     assert flows(queue.take()) == [C]
 

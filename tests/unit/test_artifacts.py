@@ -12,7 +12,7 @@ from hypothesis import given
 from msgspec.structs import replace
 
 from chem_persistence import Artifact, ArtifactCorrupt, InvalidPayload, canonical_json
-from tests.support.json_values import I_JSON, MOLECULE, REFUSED, SURVIVING, Molecule
+from tests.support.flows.json_values import I_JSON, MOLECULE, REFUSED, SURVIVING, Molecule
 
 
 def sha256(data: bytes) -> str:
@@ -28,7 +28,9 @@ def test_a_payloads_hash_is_the_sha_256_of_its_canonical_json() -> None:
 
 
 def test_a_contents_hash_is_the_sha_256_of_its_bytes() -> None:
-    artifact = Artifact.from_content(kind="Spectrum", content=b"\0\xff", media_type="application/x-mzml")
+    artifact = Artifact.from_content(
+        kind="Spectrum", content=b"\0\xff", media_type="application/x-mzml"
+    )
     assert (artifact.hash, artifact.encoded()) == (sha256(b"\0\xff"), b"\0\xff")
 
 
@@ -65,7 +67,9 @@ def test_what_is_not_i_json_makes_no_artifact(value: object, path: str) -> None:
         Artifact.from_payload(kind="Value", payload=value)
     assert in_payload.value.path == "$" + path
     with pytest.raises(InvalidPayload) as in_metadata:
-        Artifact.from_content(kind="V", content=b"", media_type="text/plain", metadata={"why": value})
+        Artifact.from_content(
+            kind="V", content=b"", media_type="text/plain", metadata={"why": value}
+        )
     assert in_metadata.value.path.startswith(f"$.why{path}"[:100])
 
 
@@ -87,11 +91,15 @@ def test_kind_metadata_and_media_type_are_not_hashed() -> None:
     )
     assert plain.hash == described.hash
     text = Artifact.from_content(kind="V", content=b"1", media_type="text/plain")
-    assert text.hash == Artifact.from_content(kind="V", content=b"1", media_type="application/json").hash
+    assert (
+        text.hash
+        == Artifact.from_content(kind="V", content=b"1", media_type="application/json").hash
+    )
 
 
 @pytest.mark.parametrize(
-    "change", [{"hash": "0" * 64}, {"payload": 2}, {"content": b"1 "}, {"content": b"1"}, {"hash": "A" * 64}]
+    "change",
+    [{"hash": "0" * 64}, {"payload": 2}, {"content": b"1 "}, {"content": b"1"}, {"hash": "A" * 64}],
 )
 def test_an_altered_artifact_is_corrupt(change: dict[str, Any]) -> None:
     altered = replace(Artifact.from_payload(kind="Value", payload=1), **change)

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chem_persistence import InvalidPayload, canonical_json, content_hash
-from chem_persistence.domain.canonical import read_json
-from chem_persistence.domain.canonical_writer import MAX_DEPTH, MAX_INTEGER
-from tests.support.json_values import (
+from chem_persistence.domain.canonical_json.careful import MAX_DEPTH, MAX_INTEGER
+from chem_persistence.domain.canonical_json.encode import read_json
+from tests.support.flows.json_values import (
     FLOATS,
     I_JSON,
     MOLECULE,
@@ -161,8 +161,12 @@ def test_what_is_mapped_onto_i_json_is_read_back_with_the_same_form(value: objec
     assert canonical_json(read_json(encoded)) == encoded == rfc8785.dumps(read_json(encoded))
 
 
-@pytest.mark.parametrize("wrap", [list, tuple, lambda item: {"k": item[0]}, lambda item: Holder(item[0])])
-def test_the_depth_limit_counts_arrays_objects_and_structs(wrap: Callable[[list[Any]], Any]) -> None:
+@pytest.mark.parametrize(
+    "wrap", [list, tuple, lambda item: {"k": item[0]}, lambda item: Holder(item[0])]
+)
+def test_the_depth_limit_counts_arrays_objects_and_structs(
+    wrap: Callable[[list[Any]], Any],
+) -> None:
     value: Any = 0
     for _ in range(MAX_DEPTH):
         value = wrap([value])
@@ -182,7 +186,9 @@ def test_a_value_that_contains_itself_is_refused() -> None:
 def test_a_set_is_written_in_one_order() -> None:
     names = [f"name {n}" for n in range(50)]
     assert (
-        canonical_json(set(names)) == canonical_json(frozenset(names[::-1])) == canonical_json(sorted(names))
+        canonical_json(set(names))
+        == canonical_json(frozenset(names[::-1]))
+        == canonical_json(sorted(names))
     )
 
 
@@ -195,7 +201,9 @@ def test_a_struct_as_an_array_is_written_as_msgspec_writes_it() -> None:
         name: str
         mass: float = 1.5
 
-    assert canonical_json(Row("water")) == b'["row","water",1.5]' == msgspec.json.encode(Row("water"))
+    assert (
+        canonical_json(Row("water")) == b'["row","water",1.5]' == msgspec.json.encode(Row("water"))
+    )
 
 
 def test_a_field_that_is_unset_is_left_out() -> None:
@@ -217,7 +225,10 @@ def test_omitted_defaults_are_compared_by_value_not_by_identity() -> None:
 
 
 def test_the_content_hash_is_the_sha_256_of_the_form() -> None:
-    assert content_hash({"b": 1e16, "a": []}) == hashlib.sha256(b'{"a":[],"b":10000000000000000}').hexdigest()
+    assert (
+        content_hash({"b": 1e16, "a": []})
+        == hashlib.sha256(b'{"a":[],"b":10000000000000000}').hexdigest()
+    )
 
 
 @pytest.mark.parametrize(
@@ -251,7 +262,9 @@ def test_a_float_that_jsonb_made_an_integer_is_found_at_any_depth(text: bytes) -
     )
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"nul", b"[1,]", b'"\xff"', b"1e999", b"1" * 5000, b"NaN"])
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"nul", b"[1,]", b'"\xff"', b"1e999", b"1" * 5000, b"NaN"]
+)
 def test_what_is_not_json_is_not_read(text: bytes) -> None:
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
         read_json(text)

@@ -8,9 +8,9 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chem_persistence.domain.canonical import canonical_json
-from chem_persistence.domain.chain import GENESIS, chain_link
-from tests.support.json_values import I_JSON, TEXT
+from chem_persistence.domain.canonical_json.encode import canonical_json
+from chem_persistence.domain.hash_chain import GENESIS, chain_link
+from tests.support.flows.json_values import I_JSON, TEXT
 
 TIMES = st.datetimes(min_value=datetime(1001, 1, 1), timezones=st.timezones())  # noqa: DTZ001  # the zone is drawn
 

@@ -26,7 +26,9 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.codec import (
+from chem_persistence.domain.canonical_json.encode import read_json
+from chem_persistence.domain.events import EVENT_KINDS, event_type
+from chem_persistence.store.codec import (
     StoredArtifact,
     StoredEvent,
     decode_artifact,
@@ -35,10 +37,8 @@ from chem_persistence.codec import (
     encode_kind,
     encode_metadata,
 )
-from chem_persistence.domain.canonical import read_json
-from chem_persistence.domain.events import EVENT_KINDS, event_type
 from tests.golden.kinds import KINDS, METADATA, golden_rows
-from tests.support.json_values import REFUSED, SURVIVING
+from tests.support.flows.json_values import REFUSED, SURVIVING
 
 FLOW_ID = UUID(int=5)
 GOLDEN = golden_rows()
@@ -83,7 +83,10 @@ def test_a_golden_row_decodes_to_the_event_that_was_stored(kind: FlowEventKind) 
     row = GOLDEN[event_type(kind)]
     event = decode_event(
         replace(
-            STORED, event_type=row.event_type, payload=row.payload.encode(), metadata=row.metadata.encode()
+            STORED,
+            event_type=row.event_type,
+            payload=row.payload.encode(),
+            metadata=row.metadata.encode(),
         )
     )
     assert (event.kind, event.metadata) == (kind, METADATA)
@@ -95,7 +98,9 @@ def test_a_golden_row_is_encoded_again_to_the_bytes_that_were_sent(kind: FlowEve
     row = GOLDEN[event_type(kind)]
     decoded = decode_kind(row.payload.encode(), FLOW_ID, 0)
     assert encode_kind(decoded)[0] == encode_kind(kind)[0] == row.canonical_payload.encode()
-    assert rfc8785.dumps(read_json(row.canonical_payload.encode())) == row.canonical_payload.encode()
+    assert (
+        rfc8785.dumps(read_json(row.canonical_payload.encode())) == row.canonical_payload.encode()
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=event_type)
@@ -119,19 +124,25 @@ def with_user_data(value: object) -> list[FlowEventKind]:
 def test_user_data_survives_with_the_same_canonical_form(value: object) -> None:
     for kind in with_user_data(value):
         encoded, read_back = encode_kind(kind)
-        assert encode_kind(decode_kind(encoded, FLOW_ID, 0))[0] == encoded == encode_kind(read_back)[0]
+        assert (
+            encode_kind(decode_kind(encoded, FLOW_ID, 0))[0] == encoded == encode_kind(read_back)[0]
+        )
 
 
 @pytest.mark.parametrize(("value", "path"), REFUSED.values(), ids=REFUSED)
 def test_user_data_that_is_not_i_json_is_refused_with_its_path(value: object, path: str) -> None:
-    for kind, field in zip(with_user_data(value), ["data", "rationale", "schema", "provided"], strict=True):
+    for kind, field in zip(
+        with_user_data(value), ["data", "rationale", "schema", "provided"], strict=True
+    ):
         with pytest.raises(InvalidPayload) as caught:
             encode_kind(kind)
         assert caught.value.path.startswith(f"$.{field}{path}"[:100])
 
 
 def test_integers_of_the_eleven_stay_integers() -> None:
-    kind = decode_kind(b'{"type":"flowinitialized","definition_hash":"d","step_count":7}', FLOW_ID, 0)
+    kind = decode_kind(
+        b'{"type":"flowinitialized","definition_hash":"d","step_count":7}', FLOW_ID, 0
+    )
     assert kind == FlowInitialized("d", 7)
 
 
@@ -163,7 +174,9 @@ def test_a_row_from_before_a_field_existed_decodes() -> None:
         b'{"type":"branchcreated","branch_id":"no uuid"}',
         b'{"type":"stepstarted","step_id":"\xff","step_index":0}',
         b'{"type":"stepsignal","step_id":"a","step_index":0,"signal":"s","data":1e999}',
-        b'{"type":"stepsignal","step_id":"a","step_index":0,"signal":"s","data":' + b"9" * 400 + b"}",
+        b'{"type":"stepsignal","step_id":"a","step_index":0,"signal":"s","data":'
+        + b"9" * 400
+        + b"}",
         b'{"type":"stepsignal","step_id":"a","step_index":0,"signal":"s","data":' + b"[" * 100_000,
     ],
 )
@@ -179,7 +192,9 @@ def test_a_payload_of_another_type_than_its_row_is_unreadable() -> None:
     assert (caught.value.flow_id, caught.value.version) == (FLOW_ID, 2)
 
 
-@pytest.mark.parametrize("metadata", [b"", b"null", b"[]", b'"x"', b"7", b"{", b'{"n":' + b"9" * 400 + b"}"])
+@pytest.mark.parametrize(
+    "metadata", [b"", b"null", b"[]", b'"x"', b"7", b"{", b'{"n":' + b"9" * 400 + b"}"]
+)
 def test_metadata_that_is_no_object_is_unreadable(metadata: bytes) -> None:
     with pytest.raises(UnreadableEvent, match="metadata") as caught:
         decode_event(replace(STORED, metadata=metadata))
@@ -202,7 +217,9 @@ def test_a_field_of_the_wrong_type_is_refused_and_named(kind: FlowEventKind, fie
         encode_kind(kind)
 
 
-@pytest.mark.parametrize("kind", [None, 7, "stepstarted", [], Artifact.from_payload(kind="V", payload=1)])
+@pytest.mark.parametrize(
+    "kind", [None, 7, "stepstarted", [], Artifact.from_payload(kind="V", payload=1)]
+)
 def test_what_is_none_of_the_eleven_is_refused(kind: FlowEventKind) -> None:
     with pytest.raises(InvalidPayload, match=type(kind).__qualname__):
         encode_kind(kind)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chem_persistence.errors import InvalidDatabaseUrl
-from chem_persistence.postgres.database_url import DatabaseUrl, parse_database_url
+from chem_persistence.postgres.connection.url import DatabaseUrl, parse_database_url
 
 SECRET: Final = "hUnter7Zq"
 # asyncpg has no public way to show how it reads a DSN.
@@ -65,7 +65,10 @@ def driver_reads(url: DatabaseUrl) -> tuple[list[Any], Any]:
         ("postgresql://u@h:+1%20/d", [("h", 1)]),
         ("postgresql://u@10.0.0.1:1/d", [("10.0.0.1", 1)]),
         ("postgresql://u@[::1]:1/d", [("::1", 1)]),
-        ("postgresql://u@[::1],h:2,[fe80::1%25eth0]:3/d", [("::1", 5432), ("h", 2), ("fe80::1%eth0", 3)]),
+        (
+            "postgresql://u@[::1],h:2,[fe80::1%25eth0]:3/d",
+            [("::1", 5432), ("h", 2), ("fe80::1%eth0", 3)],
+        ),
         ("postgresql://u@a:1,b:2/d", [("a", 1), ("b", 2)]),
         ("postgresql://u@a,b:2/d", [("a", 5432), ("b", 2)]),
         ("postgresql://u@a:1,b:2/d?port=3", [("a", 3), ("b", 3)]),
@@ -112,7 +115,9 @@ def test_user_password_and_database_are_those_that_libpq_sends(
     assert (parameters.user, parameters.password, parameters.database) == (user, password, database)
 
 
-@pytest.mark.parametrize("url", ["postgresql://", "postgres://?", "postgresql:///", "postgresql://@/?"])
+@pytest.mark.parametrize(
+    "url", ["postgresql://", "postgres://?", "postgresql:///", "postgresql://@/?"]
+)
 def test_empty_parts_are_left_to_the_driver(url: str) -> None:
     assert parse(url).dsn == "postgresql://?"
 
@@ -121,7 +126,9 @@ def test_a_port_without_a_host_is_the_port_of_the_default_socket() -> None:
     assert driver_reads(parse("postgresql://u@:1/d"))[0][0] == "/run/postgresql/.s.PGSQL.1"
 
 
-text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
+text = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20
+)
 host = st.one_of(
     st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True),
     st.ip_addresses().map(str),
@@ -142,7 +149,9 @@ def test_every_part_of_a_url_comes_back_from_the_driver(
 ) -> None:
     hosts = ",".join(f"{_written(host)}:{port}" for host, port in places)
     credentials = f"{quote(user, '')}:{quote(password, '')}"
-    addresses, parameters = driver_reads(parse(f"postgresql://{credentials}@{hosts}/{quote(database, '')}"))
+    addresses, parameters = driver_reads(
+        parse(f"postgresql://{credentials}@{hosts}/{quote(database, '')}")
+    )
     assert (parameters.user, parameters.password, parameters.database) == (user, password, database)
     assert addresses == [_dialled(host, port) for host, port in places]
 
@@ -191,7 +200,9 @@ def test_parts_in_the_query_come_back_as_well(user: str, password: str, database
     ],
 )
 def test_what_asyncpg_does_without_harm_is_dropped(parameter: str) -> None:
-    expected = DatabaseUrl(dsn="postgresql://h:5432?user=u", connect_timeout=None, server_settings={})
+    expected = DatabaseUrl(
+        dsn="postgresql://h:5432?user=u", connect_timeout=None, server_settings={}
+    )
     assert parse(f"postgresql://u@h?{parameter}") == expected
 
 
@@ -337,21 +348,28 @@ def test_no_url_at_all_is_refused() -> None:
 @pytest.mark.parametrize(
     ("value", "timeout"), [("10", 10.0), ("1", 1.0), ("%205%20", 5.0), ("0", None), ("-1", None)]
 )
-def test_connect_timeout_is_seconds_and_nothing_when_not_positive(value: str, timeout: float | None) -> None:
+def test_connect_timeout_is_seconds_and_nothing_when_not_positive(
+    value: str, timeout: float | None
+) -> None:
     assert parse(f"postgresql://h?connect_timeout={value}").connect_timeout == timeout
 
 
 @pytest.mark.parametrize(
     ("query", "settings"),
     [
-        ("options=-c%20search_path%3Dx%20-c%20geqo%3Doff", {"options": "-c search_path=x -c geqo=off"}),
+        (
+            "options=-c%20search_path%3Dx%20-c%20geqo%3Doff",
+            {"options": "-c search_path=x -c geqo=off"},
+        ),
         ("application_name=a+b", {"application_name": "a+b"}),
         ("fallback_application_name=f", {"application_name": "f"}),
         ("fallback_application_name=f&application_name=a", {"application_name": "a"}),
         ("fallback_application_name=f&application_name=", {}),
     ],
 )
-def test_what_the_server_must_hear_is_a_server_setting(query: str, settings: dict[str, str]) -> None:
+def test_what_the_server_must_hear_is_a_server_setting(
+    query: str, settings: dict[str, str]
+) -> None:
     assert parse(f"postgresql://h?{query}").server_settings == settings
 
 
@@ -366,7 +384,9 @@ def test_sslrootcert_system_verifies_fully_against_the_bundle_of_openssl(
     assert parse("postgresql://h", PGSSLROOTCERT="system").dsn == expected
 
 
-def test_sslrootcert_system_is_refused_where_openssl_has_no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sslrootcert_system_is_refused_where_openssl_has_no_bundle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
     assert "sslrootcert=system" in refusal("postgresql://h?sslrootcert=system")
 
@@ -411,7 +431,12 @@ def test_a_harmless_variable_changes_nothing(variable: str, value: str) -> None:
 
 def test_a_value_in_the_url_wins_over_the_environment() -> None:
     url = "postgresql://h:1?gssencmode=disable&requirepeer=&connect_timeout=3&sslmode=disable&application_name=u"
-    environ = {"PGGSSENCMODE": "require", "PGREQUIREPEER": "x", "PGCONNECT_TIMEOUT": "9", "PGHOST": "x"}
+    environ = {
+        "PGGSSENCMODE": "require",
+        "PGREQUIREPEER": "x",
+        "PGCONNECT_TIMEOUT": "9",
+        "PGHOST": "x",
+    }
     more = {"PGPORT": "9", "PGSSLMODE": "require", "PGREQUIRESSL": "1", "PGAPPNAME": "e"}
     assert parse(url, **environ, **more) == parse(url)
 
@@ -453,7 +478,9 @@ def outcome_of(url: str, **environ: str) -> DatabaseUrl | InvalidDatabaseUrl:
 
 piece = st.one_of(
     st.text(max_size=6),
-    st.sampled_from([*"@:/?#[],&=%+ ", "%40", "%2F", "%00", "%zz", "host", "localhost", "5432", "[::1]"]),
+    st.sampled_from(
+        [*"@:/?#[],&=%+ ", "%40", "%2F", "%00", "%zz", "host", "localhost", "5432", "[::1]"]
+    ),
     st.sampled_from(
         [
             "sslmode=",
@@ -475,12 +502,19 @@ piece = st.one_of(
     st.sampled_from(["postgresql://", "postgres://", "postgresql+asyncpg://", "", f"{SECRET}://"]),
     st.lists(piece, max_size=12),
 )
-def test_any_text_is_a_database_url_or_a_refusal_and_never_leaks(scheme: str, pieces: list[str]) -> None:
+def test_any_text_is_a_database_url_or_a_refusal_and_never_leaks(
+    scheme: str, pieces: list[str]
+) -> None:
     outcome = outcome_of(scheme + "".join(pieces))
     assert SECRET not in repr(outcome)
     assert SECRET not in str(outcome)
 
 
-@given(st.sampled_from(["PGHOST", "PGPORT", "PGHOSTADDR", "PGCONNECT_TIMEOUT", "PGSSLROOTCERT"]), st.text())
+@given(
+    st.sampled_from(["PGHOST", "PGPORT", "PGHOSTADDR", "PGCONNECT_TIMEOUT", "PGSSLROOTCERT"]),
+    st.text(),
+)
 def test_any_value_of_a_variable_is_used_or_refused(variable: str, value: str) -> None:
-    assert isinstance(outcome_of("postgresql://h", **{variable: value}), DatabaseUrl | InvalidDatabaseUrl)
+    assert isinstance(
+        outcome_of("postgresql://h", **{variable: value}), DatabaseUrl | InvalidDatabaseUrl
+    )

@@ -7,9 +7,15 @@ import msgspec
 import pytest
 import rfc8785
 
-from chem_persistence import FlowDefinition, InvalidDefinition, InvalidPayload, StepDefinition, StepKind
-from tests.support.flows import DEFINITION
-from tests.support.json_values import REFUSED
+from chem_persistence import (
+    FlowDefinition,
+    InvalidDefinition,
+    InvalidPayload,
+    StepDefinition,
+    StepKind,
+)
+from tests.support.flows.flows import DEFINITION
+from tests.support.flows.json_values import REFUSED
 
 
 class Params(msgspec.Struct):
@@ -23,7 +29,9 @@ def independent_hash(value: Any) -> str:
 
 @pytest.mark.parametrize("params", [None, {"cutoff": 1e16, "a": [1, -0.0]}, [], "x", 6.02214076e23])
 @pytest.mark.parametrize("kind", StepKind)
-def test_a_steps_hash_is_that_of_its_id_kind_version_and_params(kind: StepKind, params: object) -> None:
+def test_a_steps_hash_is_that_of_its_id_kind_version_and_params(
+    kind: StepKind, params: object
+) -> None:
     step = StepDefinition("compute", kind, "2", params)
     assert step.definition_hash == independent_hash(
         {"id": "compute", "kind": kind.value, "version": "2", "params": params}
@@ -120,4 +128,7 @@ def test_the_hashes_of_a_known_definition_are_pinned() -> None:
         "c76566d516403a85476c3b88f1a112efa90ce87ca2f1befd5abf2900fda50ec2",
         "83c436e9f7cf60986b80a70c623d4ce02c6855673acc49f9befb044eaf2b7d4d",
     ]
-    assert DEFINITION.definition_hash == "3383f1369045f85af52d81e3a0065ab33cdb6f91caf56119cfd852d60efd04bc"
+    assert (
+        DEFINITION.definition_hash
+        == "3383f1369045f85af52d81e3a0065ab33cdb6f91caf56119cfd852d60efd04bc"
+    )

@@ -9,10 +9,17 @@ import pytest
 import rfc8785
 from msgspec.structs import replace
 
-from chem_persistence import FlowDefinition, FlowInstance, StepDefinition, StepError, StepSlot, StepStatus
+from chem_persistence import (
+    FlowDefinition,
+    FlowInstance,
+    StepDefinition,
+    StepError,
+    StepSlot,
+    StepStatus,
+)
 from chem_persistence.domain.fingerprints import flow_fingerprint, step_fingerprint
 from chem_persistence.errors import FlowNotCompleted
-from tests.support.flows import DEFINITION
+from tests.support.flows.flows import DEFINITION
 
 INPUTS = ["a" * 64, "b" * 64]
 
@@ -34,13 +41,17 @@ def slot(index: int, **changes: Any) -> StepSlot:
 
 
 def instance(*slots: StepSlot, **changes: Any) -> FlowInstance:
-    done = FlowInstance(id=UUID(int=1), version=8, steps=slots or (slot(0), slot(1), slot(2)), completed=True)
+    done = FlowInstance(
+        id=UUID(int=1), version=8, steps=slots or (slot(0), slot(1), slot(2)), completed=True
+    )
     return replace(done, **changes)
 
 
 def test_a_steps_fingerprint_is_that_of_its_definition_and_inputs() -> None:
     step = "d" * 64
-    assert step_fingerprint(step, INPUTS) == independent_hash({"schema": 1, "step": step, "inputs": INPUTS})
+    assert step_fingerprint(step, INPUTS) == independent_hash(
+        {"schema": 1, "step": step, "inputs": INPUTS}
+    )
     assert step_fingerprint(step, []) == independent_hash({"schema": 1, "step": step, "inputs": []})
 
 
@@ -52,18 +63,24 @@ def test_inputs_may_be_any_sequence() -> None:
     assert step_fingerprint("d" * 64, tuple(INPUTS)) == step_fingerprint("d" * 64, INPUTS)
 
 
-def test_a_flows_fingerprint_is_that_of_its_definition_and_its_steps_fingerprints_and_outputs() -> None:
+def test_a_flows_fingerprint_is_that_of_its_definition_and_its_steps_fingerprints_and_outputs() -> (
+    None
+):
     flow = instance()
     assert flow_fingerprint(DEFINITION.definition_hash, flow) == independent_hash(
         {
             "schema": 1,
             "definition": DEFINITION.definition_hash,
-            "steps": [{"fingerprint": s.fingerprint, "outputs": list(s.outputs)} for s in flow.steps],
+            "steps": [
+                {"fingerprint": s.fingerprint, "outputs": list(s.outputs)} for s in flow.steps
+            ],
         }
     )
 
 
-@pytest.mark.parametrize("change", [{"fingerprint": "0" * 64}, {"outputs": ()}, {"outputs": ("9" * 64,)}])
+@pytest.mark.parametrize(
+    "change", [{"fingerprint": "0" * 64}, {"outputs": ()}, {"outputs": ("9" * 64,)}]
+)
 def test_a_steps_fingerprint_and_outputs_change_the_flows(change: dict[str, Any]) -> None:
     changed = instance(slot(0), slot(1, **change), slot(2))
     assert flow_fingerprint("d" * 64, changed) != flow_fingerprint("d" * 64, instance())
@@ -88,7 +105,9 @@ def test_times_ids_attempts_and_errors_are_never_hashed() -> None:
     assert flow_fingerprint("d" * 64, other) == flow_fingerprint("d" * 64, instance())
 
 
-@pytest.mark.parametrize("status", [status for status in StepStatus if status is not StepStatus.FINISHED])
+@pytest.mark.parametrize(
+    "status", [status for status in StepStatus if status is not StepStatus.FINISHED]
+)
 def test_a_flow_with_an_unfinished_step_has_no_fingerprint(status: StepStatus) -> None:
     flow = instance(slot(0), slot(1, status=status), slot(2))
     with pytest.raises(FlowNotCompleted) as caught:
@@ -100,12 +119,17 @@ def test_known_fingerprints_are_pinned() -> None:
     """A change here changes every stored fingerprint: results would no longer be found again."""
     definition = FlowDefinition((StepDefinition("only", params={"cutoff": 6.02214076e23}),))
     step = step_fingerprint(definition.steps[0].definition_hash, INPUTS)
-    only = StepSlot(step_id="only", status=StepStatus.FINISHED, fingerprint=step, outputs=("c" * 64,))
+    only = StepSlot(
+        step_id="only", status=StepStatus.FINISHED, fingerprint=step, outputs=("c" * 64,)
+    )
     assert (
         definition.steps[0].definition_hash
         == "792e013678025d4a3a38700abd4c51bc28ff16e4c8fcdb2ad72f24c5cc070247"
     )
-    assert definition.definition_hash == "a049d6cc17e70a2164e0b3fe94e3ca56596859c15ccba9b6ff2617119bdfb6af"
+    assert (
+        definition.definition_hash
+        == "a049d6cc17e70a2164e0b3fe94e3ca56596859c15ccba9b6ff2617119bdfb6af"
+    )
     assert step == "f2acfd4e481fed3d7b38af6dcf524f62f126a2cb2f4ed3ac09d57756460cea8a"
     assert (
         flow_fingerprint(definition.definition_hash, instance(only))

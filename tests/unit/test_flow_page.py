@@ -23,14 +23,17 @@ from chem_persistence import (
     flow_page,
 )
 from chem_persistence.errors import ArtifactCorrupt
-from chem_persistence.pages.drawing import draw_molfile, draw_smiles, quiet
-from chem_persistence.pages.images import image_size
-from chem_persistence.pages.vocabulary import ATTRIBUTES, ELEMENTS
-from chem_persistence.pages.wording import duration, short, size_of, stopwatch
-from tests.support.read_page import ReadPage, read_page
-from tests.support.sample_flow import FLOW_ID, MOLFILE, SEEN_AT, SetClock, chart, sample_store
+from chem_persistence.pages.html.vocabulary import ATTRIBUTES, ELEMENTS
+from chem_persistence.pages.previews.drawing import draw_molfile, draw_smiles, quiet
+from chem_persistence.pages.previews.images import image_size
+from chem_persistence.views.wording import duration, short, size_of, stopwatch
+from tests.support.flows.sample_flow import FLOW_ID, MOLFILE, SEEN_AT, SetClock, chart, sample_store
+from tests.support.pages.read_page import ReadPage, read_page
 
-JPEG = b"\xff\xd8\xff\xe0\x00\x10" + b"JFIF" + bytes(10) + b"\xff\xc0\x00\x11\x08\x00\x20\x00\x30" + bytes(10)
+JPEG = (
+    b"\xff\xd8\xff\xe0\x00\x10"
+    b"JFIF" + bytes(10) + b"\xff\xc0\x00\x11\x08\x00\x20\x00\x30" + bytes(10)
+)
 
 
 async def page_of(
@@ -63,7 +66,9 @@ async def test_a_flow_that_is_not_there_is_refused() -> None:
 
 
 async def test_the_same_flow_gives_the_same_page() -> None:
-    pages = [await flow_page(await sample_store(), FLOW_ID, clock=SetClock(SEEN_AT)) for _ in range(2)]
+    pages = [
+        await flow_page(await sample_store(), FLOW_ID, clock=SetClock(SEEN_AT)) for _ in range(2)
+    ]
     assert pages[0] == pages[1]
 
 
@@ -82,9 +87,16 @@ async def test_the_same_flow_gives_the_same_page() -> None:
         ),
         (
             "failed",
-            ["Step embed failed in attempt 2", "no seat of the force field is free", "3 steps not begun."],
+            [
+                "Step embed failed in attempt 2",
+                "no seat of the force field is free",
+                "3 steps not begun.",
+            ],
         ),
-        ("asks", ["Step choose waits for an answer", "Which of the four molecules", "Not answered yet."]),
+        (
+            "asks",
+            ["Step choose waits for an answer", "Which of the four molecules", "Not answered yet."],
+        ),
     ],
 )
 async def test_a_page_says_how_its_flow_stands(until: str, said: list[str]) -> None:
@@ -119,7 +131,9 @@ async def test_a_page_names_all_that_an_artifact_is_to_its_flow() -> None:
 
 async def test_of_one_artifact_of_many_steps_the_first_are_named() -> None:
     thing = content(b"thing", "text/plain")
-    kinds: list[FlowEventKind] = [StepFinished(step, f"s{step}", (thing.hash,), "f") for step in range(60)]
+    kinds: list[FlowEventKind] = [
+        StepFinished(step, f"s{step}", (thing.hash,), "f") for step in range(60)
+    ]
     store = InMemoryEventStore()
     await store.append_kinds(FLOW_ID, kinds, artifacts=[thing])
     assert ", s48, s49; and more, event 0" in (await page_of(store)).text()
@@ -160,7 +174,9 @@ async def test_links_lead_to_what_is_on_the_page() -> None:
 
 async def test_events_above_the_limit_are_left_out_of_the_middle_and_counted() -> None:
     page = await page_of(await sample_store(), limits=PageLimits(events=5))
-    versions = [attributes for tag, attributes in page.elements if tag == "li" and "data-kind" in attributes]
+    versions = [
+        attributes for tag, attributes in page.elements if tag == "li" and "data-kind" in attributes
+    ]
     assert len(versions) == 5
     assert "197 events left out: above the page's limit." in page.text()
     assert "202" in page.text()
@@ -172,7 +188,9 @@ async def test_every_limit_says_what_it_left_out() -> None:
     for said in ("4 steps of 6 left out", "5 artifacts of 8 left out", "Only the first 2 molecules are drawn.",
                  "The first 40 of", "characters are shown.", "above the page's limit"):  # fmt: skip
         assert said in text
-    text = (await page_of(await sample_store(), limits=PageLimits(attempts=1, signals=1, image=10))).text()
+    text = (
+        await page_of(await sample_store(), limits=PageLimits(attempts=1, signals=1, image=10))
+    ).text()
     for said in (
         "2 attempts of 3 left out",
         "179 signals of 180 left out",
@@ -191,7 +209,9 @@ async def test_all_payloads_together_have_a_limit() -> None:
 async def test_a_page_of_a_long_flow_stays_small() -> None:
     store = InMemoryEventStore()
     kinds: list[FlowEventKind] = [FlowInitialized("d", 1), StepStarted(0, "a")]
-    await store.append_kinds(FLOW_ID, [*kinds, *(StepSignal(0, "a", "s", {"n": n}) for n in range(20_000))])
+    await store.append_kinds(
+        FLOW_ID, [*kinds, *(StepSignal(0, "a", "s", {"n": n}) for n in range(20_000))]
+    )
     html = await flow_page(store, FLOW_ID)
     assert "20,002" in html
     assert len(html) < 5_000_000
@@ -206,7 +226,10 @@ async def test_a_corrupt_artifact_is_shown_as_corrupt(monkeypatch: pytest.Monkey
         raise ArtifactCorrupt(artifact_hash, "was altered")
 
     monkeypatch.setattr(InMemoryEventStore, "get_artifact", corrupt)
-    assert "is not what its hash says: was altered" in (await page_with(content(b"a", "text/plain"))).text()
+    assert (
+        "is not what its hash says: was altered"
+        in (await page_with(content(b"a", "text/plain"))).text()
+    )
 
 
 async def test_an_artifact_too_large_to_be_read_whole_is_shown_with_its_size() -> None:
@@ -216,8 +239,12 @@ async def test_an_artifact_too_large_to_be_read_whole_is_shown_with_its_size() -
         yield bytes(5_000)
 
     async with store.transaction() as tx:
-        artifact = await tx.put_stream(kind="trajectory", chunks=chunks(), media_type="chemical/x-xtc")
-        await tx.append_kind(FLOW_ID, StepFinished(0, "a", (artifact.hash,), "f"), artifacts=[artifact])
+        artifact = await tx.put_stream(
+            kind="trajectory", chunks=chunks(), media_type="chemical/x-xtc"
+        )
+        await tx.append_kind(
+            FLOW_ID, StepFinished(0, "a", (artifact.hash,), "f"), artifacts=[artifact]
+        )
     text = (await page_of(store)).text()
     assert "too large to be read whole" in text
     assert "4.88 KiB" in text
@@ -247,7 +274,9 @@ async def test_an_image_is_embedded(media_type: str, data: bytes) -> None:
         ("application/octet-stream", b"a\0b", "binary: it is not shown"),
     ],
 )
-async def test_what_is_no_safe_image_is_text_or_nothing(media_type: str, data: bytes, said: str) -> None:
+async def test_what_is_no_safe_image_is_text_or_nothing(
+    media_type: str, data: bytes, said: str
+) -> None:
     page = await page_with(content(data, media_type))
     assert [tag for tag, _ in page.elements if tag == "img"] == []
     assert said in page.text()
@@ -262,7 +291,9 @@ def test_an_image_that_is_cut_short_is_none_or_has_its_size(cut: int) -> None:
 async def test_a_molecule_is_drawn_once_and_names_its_artifacts() -> None:
     page = await page_of(await sample_store())
     labels = [
-        attributes["aria-label"] for tag, attributes in page.elements if tag == "svg" and "role" in attributes
+        attributes["aria-label"]
+        for tag, attributes in page.elements
+        if tag == "svg" and "role" in attributes
     ]
     assert labels == [
         f"Structure of {name}"
@@ -270,14 +301,18 @@ async def test_a_molecule_is_drawn_once_and_names_its_artifacts() -> None:
     ]
 
 
-async def test_without_rdkit_a_page_says_how_to_get_molecules(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_rdkit_a_page_says_how_to_get_molecules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     text = (await page_of(await sample_store())).text()
     assert "pip install 'chem-persistence[chem]'" in text
     assert "CC(=O)Oc1ccccc1C(=O)O" in text
 
 
-@pytest.mark.parametrize("smiles", ["C(", "", "C" * 400, "c1ccccc1" * 20_000, "<svg>", "C(C)(C)(C)(C)C"])
+@pytest.mark.parametrize(
+    "smiles", ["C(", "", "C" * 400, "c1ccccc1" * 20_000, "<svg>", "C(C)(C)(C)(C)C"]
+)
 def test_what_is_no_molecule_is_not_drawn(smiles: str, capfd: pytest.CaptureFixture[str]) -> None:
     with quiet():
         assert draw_smiles(smiles, "") is None
@@ -285,7 +320,8 @@ def test_what_is_no_molecule_is_not_drawn(smiles: str, capfd: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    "smiles", ["[CH3]", "C~C", "C->[Pt]", "[2H]C", "C/C=C/C", "C[C@H](F)Cl", "[Na+].[Cl-]", "*C", "[U]"]
+    "smiles",
+    ["[CH3]", "C~C", "C->[Pt]", "[2H]C", "C/C=C/C", "C[C@H](F)Cl", "[Na+].[Cl-]", "*C", "[U]"],
 )
 def test_a_molecule_is_lines_and_areas_alone(smiles: str) -> None:
     molecule = draw_smiles(smiles, "")

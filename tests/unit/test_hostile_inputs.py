@@ -22,8 +22,11 @@ from chem_persistence import (
     UnreadableEvent,
     canonical_json,
 )
-from chem_persistence.anchors import Anchor, read_anchors, writing_anchors
-from chem_persistence.codec import (
+from chem_persistence.domain.canonical_json.encode import read_json
+from chem_persistence.errors import InvalidDatabaseUrl
+from chem_persistence.postgres.audit.anchors import Anchor, read_anchors, writing_anchors
+from chem_persistence.postgres.connection.url import DatabaseUrl, parse_database_url
+from chem_persistence.store.codec import (
     StoredArtifact,
     StoredEvent,
     decode_artifact,
@@ -32,10 +35,7 @@ from chem_persistence.codec import (
     encode_kind,
     encode_metadata,
 )
-from chem_persistence.domain.canonical import read_json
-from chem_persistence.errors import InvalidDatabaseUrl
-from chem_persistence.postgres.database_url import DatabaseUrl, parse_database_url
-from tests.support.hostile import EVENT_TEXTS, JSON_TEXTS, OBJECTS, mutated
+from tests.support.flows.hostile import EVENT_TEXTS, JSON_TEXTS, OBJECTS, mutated
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
@@ -131,7 +131,8 @@ def append_an_object(value: Any) -> None:
     outcome_of(lambda: encode_metadata(value), InvalidPayload)
     outcome_of(lambda: Artifact.from_payload(kind="", payload=value), InvalidPayload)
     outcome_of(
-        lambda: Artifact.from_content(kind="", content=b"", media_type="", metadata=value), InvalidPayload
+        lambda: Artifact.from_content(kind="", content=b"", media_type="", metadata=value),
+        InvalidPayload,
     )
 
 
@@ -168,7 +169,9 @@ def with_a_new_sum(data: bytes) -> bytes:
     """Write the last line anew, as somebody does who changes a file that is not signed."""
     lines = data.splitlines(keepends=True)[:-1]
     digest = hashlib.sha256(b"".join(lines)).hexdigest()
-    return b"".join([*lines, msgspec.json.encode({"flows": len(lines) - 1, "sha256": digest}) + b"\n"])
+    return b"".join(
+        [*lines, msgspec.json.encode({"flows": len(lines) - 1, "sha256": digest}) + b"\n"]
+    )
 
 
 FILES = mutated(st.just(anchor_file()))

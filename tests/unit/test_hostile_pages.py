@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chem_persistence import flow_page
-from chem_persistence.pages.assets import read_asset
-from chem_persistence.pages.markup import visible
-from chem_persistence.pages.vocabulary import ATTRIBUTES, ELEMENTS
-from tests.support.hostile_flow import CANARY, HOSTILE_FLOW_ID, PLANTED, hostile_store
-from tests.support.read_page import ReadPage, read_page
-from tests.support.sample_flow import SEEN_AT, SetClock
+from chem_persistence.pages.html.assets import read_asset
+from chem_persistence.pages.html.markup import visible
+from chem_persistence.pages.html.vocabulary import ATTRIBUTES, ELEMENTS
+from tests.support.flows.hostile_flow import CANARY, HOSTILE_FLOW_ID, PLANTED, hostile_store
+from tests.support.flows.sample_flow import SEEN_AT, SetClock
+from tests.support.pages.read_page import ReadPage, read_page
 
 WORDS = ("aria-label", "alt")
 """The attributes that may hold words of the flow: nothing is done with them but reading."""
@@ -41,7 +41,8 @@ FRAGMENTS = st.sampled_from(
     ]
 )
 TEXTS = st.lists(
-    FRAGMENTS | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), max_size=6
+    FRAGMENTS | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    max_size=6,
 )
 
 

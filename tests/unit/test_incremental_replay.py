@@ -11,8 +11,8 @@ from chem_persistence import ChemPersistenceError, FlowEvent, FlowEventKind, Flo
 from chem_persistence.domain.instance import initial_instance
 from chem_persistence.domain.replay import replay
 from chem_persistence.domain.snapshot import restore_snapshot, take_snapshot
-from tests.support.flows import DEFINITION
-from tests.support.histories import GARBAGE_KINDS, PLAUSIBLE_KINDS, legal_kinds
+from tests.support.flows.flows import DEFINITION
+from tests.support.flows.histories import GARBAGE_KINDS, PLAUSIBLE_KINDS, legal_kinds
 
 FLOW_ID = UUID(int=42)
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

@@ -93,7 +93,10 @@ def prints(*parts: str) -> str:
 
 
 def test_without_the_api_all_works_and_nothing_is_told() -> None:
-    assert prints(MISSING, FLOW, "append(); print(run(), observer(), imported())") == "set() None False"
+    assert (
+        prints(MISSING, FLOW, "append(); print(run(), observer(), imported())")
+        == "set() None False"
+    )
 
 
 def test_the_api_is_not_imported_before_the_program_does() -> None:
@@ -101,19 +104,26 @@ def test_the_api_is_not_imported_before_the_program_does() -> None:
 
 
 def test_nothing_is_told_while_no_provider_is_set() -> None:
-    assert prints("import opentelemetry.trace", FLOW, "append(); print(run(), observer())") == "set() None"
+    assert (
+        prints("import opentelemetry.trace", FLOW, "append(); print(run(), observer())")
+        == "set() None"
+    )
 
 
 def test_providers_that_do_nothing_are_none() -> None:
     setting = "trace.set_tracer_provider(trace.NoOpTracerProvider())"
     assert (
-        prints("from opentelemetry import trace", setting, FLOW, "print(run(), observer())") == "set() None"
+        prints("from opentelemetry import trace", setting, FLOW, "print(run(), observer())")
+        == "set() None"
     )
 
 
 def test_a_provider_that_is_set_first_hears_everything() -> None:
     told = prints(
-        SDK, "set_tracer_provider(); set_meter_provider()", FLOW, "append(); print(run()); print(spans())"
+        SDK,
+        "set_tracer_provider(); set_meter_provider()",
+        FLOW,
+        "append(); print(run()); print(spans())",
     )
     assert told == "{'traceparent'}\n['append', 'append', 'append', 'flow', 'list', 'step']"
 
@@ -130,7 +140,10 @@ def test_an_append_notices_a_provider_that_was_set_late() -> None:
 
 @pytest.mark.parametrize(
     ("setting", "told"),
-    [("set_tracer_provider()", "5 set()"), ("set_meter_provider()", "0 {'chem_persistence.step.duration'}")],
+    [
+        ("set_tracer_provider()", "5 set()"),
+        ("set_meter_provider()", "0 {'chem_persistence.step.duration'}"),
+    ],
 )
 def test_one_provider_is_enough(setting: str, told: str) -> None:
     measuring = "print(len(spans()), measured() & {'chem_persistence.step.duration'})"

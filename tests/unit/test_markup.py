@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chem_persistence import InvalidArgument
-from chem_persistence.pages import assets, markup
-from chem_persistence.pages.markup import Html, element, group, packed_element, visible
-from tests.support.read_page import read_page
+from chem_persistence.pages.html import assets, markup
+from chem_persistence.pages.html.markup import Html, element, group, packed_element, visible
+from tests.support.pages.read_page import read_page
 from tests.support.syntax_tree import syntax_tree
 
 PAGES = Path(markup.__file__).parent
@@ -21,7 +21,10 @@ def test_a_text_is_escaped() -> None:
 
 
 def test_markup_is_not_escaped_twice() -> None:
-    assert str(element("p", None, element("code", None, "&"), Html("<"))) == "<p><code>&amp;</code>&lt;</p>"
+    assert (
+        str(element("p", None, element("code", None, "&"), Html("<")))
+        == "<p><code>&amp;</code>&lt;</p>"
+    )
 
 
 @given(st.text())
@@ -45,7 +48,8 @@ def test_an_element_that_could_run_or_load_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["onclick", "style", "srcset", "srcdoc", "action", "xlink:href", "formaction", "x y", ""]
+    "name",
+    ["onclick", "style", "srcset", "srcdoc", "action", "xlink:href", "formaction", "x y", ""],
 )
 def test_an_attribute_that_could_run_or_load_is_refused(name: str) -> None:
     with pytest.raises(InvalidArgument):
@@ -85,7 +89,9 @@ def test_what_is_not_escaped_comes_from_the_package_alone() -> None:
         path.name
         for path in PAGES.glob("*.py")
         for node in ast.walk(syntax_tree(path))
-        if isinstance(node, ast.Name) and node.id in {"packed_element", "_Made"} and path.name != "markup.py"
+        if isinstance(node, ast.Name)
+        and node.id in {"packed_element", "_Made"}
+        and path.name != "markup.py"
     }
     assert callers == {Path(assets.__file__).name}
 

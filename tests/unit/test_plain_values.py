@@ -28,12 +28,21 @@ from chem_persistence import (
     UnreadableEvent,
     canonical_json,
 )
-from chem_persistence.codec import decode_kind, encode_kind
-from chem_persistence.domain import canonical
-from chem_persistence.domain.canonical_writer import MAX_DEPTH, MAX_INTEGER, write_canonical
+from chem_persistence.domain.canonical_json import encode
+from chem_persistence.domain.canonical_json.careful import MAX_DEPTH, MAX_INTEGER, write_canonical
 from chem_persistence.domain.events import event_type
+from chem_persistence.store.codec import decode_kind, encode_kind
 from tests.golden.kinds import KINDS
-from tests.support.json_values import FLOATS, I_JSON, POISON, REFUSED, SURVIVING, TEXT, Holder, nested
+from tests.support.flows.json_values import (
+    FLOATS,
+    I_JSON,
+    POISON,
+    REFUSED,
+    SURVIVING,
+    TEXT,
+    Holder,
+    nested,
+)
 
 DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=400)
 AT_LENGTH = settings(deadline=None, max_examples=5_000)
@@ -196,7 +205,11 @@ HOSTILE = [
     TwoFaced.A,
     Digit.ONE,
     TwoFacedDigit.ONE,
-    *(kind(held) for kind in STRUCTS for held in (1, 1.0, "x", math.nan, int("1000000"), msgspec.UNSET)),
+    *(
+        kind(held)
+        for kind in STRUCTS
+        for held in (1, 1.0, "x", math.nan, int("1000000"), msgspec.UNSET)
+    ),
     Optional(),
     Nothing(),
     msgspec.Raw(b"NaN"),
@@ -212,12 +225,19 @@ LEAVES = (
     | st.floats()
     | st.integers()
     | st.text(max_size=5)
-    | st.sampled_from(["1.0,", ".0]", "-0.0}", "1e-6", "null", "\\u0000", "\U0001f600", "\uffff", "\ue000"])
+    | st.sampled_from(
+        ["1.0,", ".0]", "-0.0}", "1e-6", "null", "\\u0000", "\U0001f600", "\uffff", "\ue000"]
+    )
     | st.uuids()
     | st.datetimes()
     | st.datetimes(timezones=st.just(UTC))
 )
-KEYS = TEXT | st.text(max_size=3) | st.integers() | st.sampled_from(["\U0001f600", "\uffff", Text("a"), "a"])
+KEYS = (
+    TEXT
+    | st.text(max_size=3)
+    | st.integers()
+    | st.sampled_from(["\U0001f600", "\uffff", Text("a"), "a"])
+)
 ANYTHING = st.recursive(
     LEAVES,
     lambda inner: (
@@ -251,7 +271,7 @@ def assert_both_agree(value: object) -> None:
 @pytest.fixture
 def quick_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave nothing to the careful writer."""
-    monkeypatch.delattr(canonical, "write_canonical")
+    monkeypatch.delattr(encode, "write_canonical")
 
 
 @DETERMINISTIC
@@ -295,7 +315,9 @@ def test_both_ways_write_every_number_the_same(numbers: list[float]) -> None:
         assert_both_agree([number, {"n": number}])
 
 
-COLUMNS = st.lists(st.floats() | FLOATS | st.sampled_from([0.5, 1.0, -2.0]), min_size=16, max_size=24)
+COLUMNS = st.lists(
+    st.floats() | FLOATS | st.sampled_from([0.5, 1.0, -2.0]), min_size=16, max_size=24
+)
 NEIGHBOURS = st.sampled_from(
     [None, True, 7, 2**53, "1.0,", "e", 'a "quoted" 2.0]', "-0.0,", "\\", (1.0,), {"x": -3.0}]
 )
@@ -303,7 +325,14 @@ NEIGHBOURS = st.sampled_from(
 
 def assert_columns_agree(column: list[float], neighbour: object) -> None:
     rows = [column[at : at + 3] for at in range(0, len(column), 3)]
-    for value in (column, tuple(column), rows, [rows, rows], [rows, [], neighbour], [column, neighbour]):
+    for value in (
+        column,
+        tuple(column),
+        rows,
+        [rows, rows],
+        [rows, [], neighbour],
+        [column, neighbour],
+    ):
         assert_both_agree(value)
         assert_both_agree({"column": value, "neighbour": neighbour})
 
@@ -325,7 +354,9 @@ def test_at_length_both_ways_write_columns_and_tables_of_numbers_the_same(
     assert_columns_agree(column, neighbour)
 
 
-@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, -0.0, 1e-6, 1e16, 1e21, -1e-7, 3.0, 0.0])
+@pytest.mark.parametrize(
+    "odd", [math.nan, math.inf, -math.inf, -0.0, 1e-6, 1e16, 1e21, -1e-7, 3.0, 0.0]
+)
 @pytest.mark.parametrize("place", [0, 9, 29])
 def test_one_odd_number_among_many_is_seen(odd: float, place: int) -> None:
     column = [0.25 * n + 0.1 for n in range(30)]
@@ -369,7 +400,9 @@ def assert_event_is_encoded_as_carefully(kind: FlowEventKind) -> None:
 
 @DETERMINISTIC
 @given(FACTS)
-def test_an_event_that_is_taken_as_it_reads_is_what_the_careful_way_makes(kind: FlowEventKind) -> None:
+def test_an_event_that_is_taken_as_it_reads_is_what_the_careful_way_makes(
+    kind: FlowEventKind,
+) -> None:
     assert_event_is_encoded_as_carefully(kind)
 
 
@@ -396,7 +429,24 @@ def test_no_class_passes_itself_off_as_text_or_as_a_count(hostile: int) -> None:
 
 @pytest.mark.parametrize(
     "number",
-    [1e-4, 1e-5, 1e-6, 1e-7, 1e15, 1e16, 1e17, 1e20, 1e21, 1e22, 2.0**52, 2.0**53, 2.0**63, 0.9999, 1.0, 5.0],
+    [
+        1e-4,
+        1e-5,
+        1e-6,
+        1e-7,
+        1e15,
+        1e16,
+        1e17,
+        1e20,
+        1e21,
+        1e22,
+        2.0**52,
+        2.0**53,
+        2.0**63,
+        0.9999,
+        1.0,
+        5.0,
+    ],
 )
 def test_both_ways_write_the_same_around_each_change_of_form(number: float) -> None:
     for sign in (1, -1):
@@ -414,7 +464,9 @@ def test_both_ways_write_every_character_the_same(plane: int) -> None:
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1])
-@pytest.mark.parametrize("innermost", [1.0, "x", [], {}, UUID(int=1), datetime(2026, 1, 1, tzinfo=UTC)])
+@pytest.mark.parametrize(
+    "innermost", [1.0, "x", [], {}, UUID(int=1), datetime(2026, 1, 1, tzinfo=UTC)]
+)
 def test_both_ways_nest_equally_deep(depth: int, innermost: object) -> None:
     assert_both_agree(nested(depth, innermost))
     assert_both_agree(Holder(nested(depth - 1, innermost)))
@@ -423,14 +475,21 @@ def test_both_ways_nest_equally_deep(depth: int, innermost: object) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=event_type)
 @pytest.mark.usefixtures("quick_only")
 def test_every_event_goes_the_quick_way(kind: FlowEventKind) -> None:
-    plain = msgspec.structs.replace(kind, **{field: {"energy": -76.4, "n": 3} for field in json_fields(kind)})
+    plain = msgspec.structs.replace(
+        kind, **{field: {"energy": -76.4, "n": 3} for field in json_fields(kind)}
+    )
     assert canonical_json(plain) == rfc8785.dumps(msgspec.to_builtins(plain))
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        {"smiles": "C/C=C\\C", "mass": 18.0, "charges": (-0.834, 0.417, 0.417), "xyz": [0.0, -1.0, 1e-5]},
+        {
+            "smiles": "C/C=C\\C",
+            "mass": 18.0,
+            "charges": (-0.834, 0.417, 0.417),
+            "xyz": [0.0, -1.0, 1e-5],
+        },
         {
             "n": [MAX_INTEGER, -MAX_INTEGER],
             "none": None,

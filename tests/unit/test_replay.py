@@ -33,7 +33,7 @@ from chem_persistence import (
 from chem_persistence.domain.events import EVENT_KINDS
 from chem_persistence.domain.instance import initial_instance
 from chem_persistence.domain.replay import replay, replay_facts
-from tests.support.flows import DEFINITION, initialized
+from tests.support.flows.flows import DEFINITION, initialized
 
 FLOW_ID = UUID(int=42)
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -144,13 +144,26 @@ def test_a_failed_step_has_its_error() -> None:
 
 def test_a_retry_makes_a_failed_step_pending_and_is_counted() -> None:
     slot = first_slot(initialized(), STARTED, FAILED, retry(1))
-    assert (slot.status, slot.retry_count, slot.attempts, slot.error) == (StepStatus.PENDING, 1, 1, ERROR)
+    assert (slot.status, slot.retry_count, slot.attempts, slot.error) == (
+        StepStatus.PENDING,
+        1,
+        1,
+        ERROR,
+    )
 
 
 def test_a_step_may_fail_and_be_retried_until_it_succeeds() -> None:
     second_failure = replace(FAILED, error=OTHER_ERROR)
     slot = first_slot(
-        initialized(), STARTED, FAILED, retry(1), STARTED, second_failure, retry(2), STARTED, FINISHED
+        initialized(),
+        STARTED,
+        FAILED,
+        retry(1),
+        STARTED,
+        second_failure,
+        retry(2),
+        STARTED,
+        FINISHED,
     )
     assert (slot.status, slot.retry_count, slot.attempts) == (StepStatus.FINISHED, 2, 3)
     assert (slot.error, slot.started_at, slot.finished_at) == (OTHER_ERROR, minute(7), minute(8))
@@ -198,7 +211,9 @@ def test_other_steps_stay_as_they_are() -> None:
     assert (after.steps[0], after.steps[2]) == (before.steps[0], before.steps[2])
 
 
-@pytest.mark.parametrize(("index", "step_id"), [(3, "acquire"), (1, "acquire"), (0, "unknown"), (10**9, "")])
+@pytest.mark.parametrize(
+    ("index", "step_id"), [(3, "acquire"), (1, "acquire"), (0, "unknown"), (10**9, "")]
+)
 def test_a_step_that_the_definition_lacks_is_refused(index: int, step_id: str) -> None:
     kinds: list[FlowEventKind] = [
         StepStarted(index, step_id),
@@ -247,7 +262,9 @@ def test_an_event_of_another_flow_is_refused() -> None:
 def test_an_event_out_of_its_place_is_refused(order: list[int]) -> None:
     history = events(initialized(), STARTED, FINISHED)
     with pytest.raises(UnreplayableEvent) as caught:
-        replay(initial_instance(FLOW_ID, DEFINITION), [history[place] for place in order], DEFINITION)
+        replay(
+            initial_instance(FLOW_ID, DEFINITION), [history[place] for place in order], DEFINITION
+        )
     assert caught.value.version == next(n for n, place in enumerate(order) if n != place)
 
 
@@ -296,5 +313,9 @@ def test_of_no_facts_but_starts_and_successes_does_a_state_show_the_time() -> No
     begin, definition_hash = initial_instance(FLOW_ID, DEFINITION), DEFINITION.definition_hash
     assert {type(kind) for kind in EVERY_KIND} == set(EVENT_KINDS.values())
     timed = [(kind, minute(version)) for version, kind in enumerate(EVERY_KIND)]
-    shown = [(kind, ts if isinstance(kind, StepStarted | StepFinished) else None) for kind, ts in timed]
-    assert replay_facts(begin, shown, definition_hash) == replay_facts(begin, timed, definition_hash)
+    shown = [
+        (kind, ts if isinstance(kind, StepStarted | StepFinished) else None) for kind, ts in timed
+    ]
+    assert replay_facts(begin, shown, definition_hash) == replay_facts(
+        begin, timed, definition_hash
+    )

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from chem_persistence import StoreUnavailable
-from chem_persistence.postgres.room import Room
+from chem_persistence.postgres.append.backpressure import Room
 
 
 class Guest(msgspec.Struct):
@@ -133,7 +133,8 @@ async def test_one_that_cannot_be_made_leaves_the_door_to_the_next() -> None:
         raise ValueError("benzene")
 
     waiting, refused, last = [
-        asyncio.create_task(room.enter(make, 60)) for make in (lambda: Guest(1), fail, lambda: Guest(1))
+        asyncio.create_task(room.enter(make, 60))
+        for make in (lambda: Guest(1), fail, lambda: Guest(1))
     ]
     await asyncio.sleep(0)
     room.leave(1)

@@ -18,7 +18,7 @@ from chem_persistence.domain.snapshot import (
     take_snapshot,
 )
 from tests.golden.snapshot import INSTANCE, GoldenSnapshot, golden_snapshots
-from tests.support.flows import DEFINITION
+from tests.support.flows.flows import DEFINITION
 
 TAKEN = take_snapshot(INSTANCE, DEFINITION)
 OTHER = FlowDefinition(tuple(replace(step, version="2") for step in DEFINITION.steps))
@@ -52,7 +52,10 @@ def test_a_state_with_another_byte_is_not_believed(place: int, byte: int) -> Non
 
 
 @BOUNDED
-@given(state=st.binary(max_size=60) | st.integers(0, len(TAKEN.state) - 1).map(lambda end: TAKEN.state[:end]))
+@given(
+    state=st.binary(max_size=60)
+    | st.integers(0, len(TAKEN.state) - 1).map(lambda end: TAKEN.state[:end])
+)
 def test_bytes_that_are_no_state_are_not_believed_with_their_own_hash(state: bytes) -> None:
     assert restore_snapshot(sealed(state), DEFINITION) is None
 
@@ -68,7 +71,9 @@ def test_bytes_that_are_no_state_are_not_believed_with_their_own_hash(state: byt
         {"state_hash": b""},
     ],
 )
-def test_a_state_that_is_of_something_else_than_its_row_says_is_not_believed(change: dict[str, Any]) -> None:
+def test_a_state_that_is_of_something_else_than_its_row_says_is_not_believed(
+    change: dict[str, Any],
+) -> None:
     assert read_snapshot(replace(TAKEN, **change)) is None
 
 

@@ -18,10 +18,10 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.domain.flow_summary import FlowState
-from chem_persistence.pages.flow_view import AttemptOutcome
-from chem_persistence.pages.page_limits import PageLimits
-from chem_persistence.pages.step_tracks import StepTracks
+from chem_persistence.domain.answers import FlowState
+from chem_persistence.views.attempts import StepTracks
+from chem_persistence.views.flow_view import AttemptOutcome
+from chem_persistence.views.page_limits import PageLimits
 
 BEGAN = datetime(2026, 11, 23, tzinfo=UTC)
 ERROR = StepError("ValueError", "no")
@@ -41,7 +41,12 @@ def tracks(*kinds: FlowEventKind, limits: PageLimits | None = None) -> StepTrack
         ts = BEGAN + timedelta(seconds=version)
         taken.take(
             FlowEvent(
-                seq=version, flow_id=UUID(int=1), version=version, event_id=UUID(int=2), ts=ts, kind=kind
+                seq=version,
+                flow_id=UUID(int=1),
+                version=version,
+                event_id=UUID(int=2),
+                ts=ts,
+                kind=kind,
             )
         )
     return taken

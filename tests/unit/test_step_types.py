@@ -6,8 +6,13 @@ import msgspec
 import pytest
 
 from chem_persistence import BlockingStep, InvalidDefinition, Step, StepContext
-from chem_persistence.engine.chain import extended
-from chem_persistence.engine.step_types import check_fit, check_readable, members, step_types
+from chem_persistence.engine.steps_fit import (
+    check_fit,
+    check_readable,
+    extended,
+    members,
+    step_types,
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -151,7 +156,9 @@ def test_a_union_has_its_members_and_another_type_itself() -> None:
         (FromBToA(), OldUnion()),
     ],
 )
-def test_steps_fit_when_all_that_is_given_is_taken(earlier: Step[Any, Any], later: Step[Any, Any]) -> None:
+def test_steps_fit_when_all_that_is_given_is_taken(
+    earlier: Step[Any, Any], later: Step[Any, Any]
+) -> None:
     check_fit(earlier, later)
 
 

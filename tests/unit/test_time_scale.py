@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chem_persistence.pages.time_scale import Interval, TimeScale
+from chem_persistence.views.time_scale import Interval, TimeScale
 
 BEGAN = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -21,7 +21,9 @@ def scale(end: float, *running: tuple[float, float]) -> TimeScale:
 
 def test_without_pauses_it_is_linear() -> None:
     drawn = scale(10, (0, 4), (4, 10))
-    assert [drawn.place(at(seconds)) for seconds in (0, 1, 5, 10)] == pytest.approx([0, 10, 50, 100])
+    assert [drawn.place(at(seconds)) for seconds in (0, 1, 5, 10)] == pytest.approx(
+        [0, 10, 50, 100]
+    )
     assert drawn.pauses == ()
 
 
@@ -57,8 +59,13 @@ def test_what_is_outside_stands_at_the_edge() -> None:
     assert [drawn.place(at(-5)), drawn.place(at(50))] == pytest.approx([0, 100])
 
 
-@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=8), st.integers(0, 10**6))
-def test_later_stands_further_right_and_the_axis_says_when(runs: list[tuple[int, int]], end: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=8),
+    st.integers(0, 10**6),
+)
+def test_later_stands_further_right_and_the_axis_says_when(
+    runs: list[tuple[int, int]], end: int
+) -> None:
     drawn = scale(end, *runs)
     moments = sorted({0, end, *(moment for run in runs for moment in run if moment <= end)})
     places = [drawn.place(at(moment)) for moment in moments]

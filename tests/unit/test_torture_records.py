@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.processes import KILLED, REPOSITORY
+from tests.support.servers.processes import KILLED, REPOSITORY
 from tests.torture.records import (
     Acknowledged,
     EngineFlow,
@@ -51,7 +51,9 @@ for number in range(100):
 
 def run(program: str, path: Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-c", program, str(path)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def test_what_was_written_is_read_whole_wherever_the_file_is_cut(tmp_path: Path) -> None:

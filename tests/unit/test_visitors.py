@@ -3,7 +3,7 @@
 import asyncio
 from urllib.parse import urlsplit
 
-from tests.support.visitors import counting_visitors
+from tests.support.faults.visitors import counting_visitors
 
 
 async def test_a_visitor_that_asks_nothing_is_sent_away_at_the_end() -> None:

@@ -1,0 +1,138 @@
+"""The commands `artifact get`: what a step produced, byte for byte."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import msgspec
+import typer
+
+from chem_persistence.cli.database import Place, open_database
+from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.help_text import paragraphs
+from chem_persistence.cli.lookup import find_artifact
+from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
+from chem_persistence.cli.terminal.printing import print_json, print_line, shown_bytes
+from chem_persistence.cli.terminal.progress import Work
+from chem_persistence.errors import InvalidArgument
+from chem_persistence.postgres.read.artifacts import read_artifact_in_chunks
+from chem_persistence.postgres.read.search import ArtifactDescription, describe_artifact
+
+__all__ = ["artifact", "get"]
+
+artifact = typer.Typer(help="What steps produced.", no_args_is_help=True)
+
+BYTES_A_LINE = 100 * 2**20
+
+HashName = Annotated[
+    str,
+    typer.Argument(
+        metavar="HASH", help="An artifact's hash, or a beginning of it that no other has."
+    ),
+]
+
+
+@artifact.callback()
+def _group() -> None:
+    """What steps produced."""
+
+
+def get(
+    hash_: HashName,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write here, all or nothing."),
+    ] = None,
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Write an artifact's bytes, of which its hash is the SHA-256: its content, or its payload as canonical JSON.
+
+    With --json its description is printed instead; with both, the file is written too. On a terminal a payload is
+    shown on many lines, and a content needs -o. The bytes are compared with the hash as they are read: -o keeps none
+    of an artifact that is corrupt, while standard output has them by then.
+
+    Exit code 1: the artifact is corrupt.
+    """
+    place = Place(database_url, data, schema)
+    run(lambda: _get(place, hash_, output, as_json=as_json))
+
+
+artifact.command(help=paragraphs(get))(get)
+
+
+async def _get(place: Place, name: str, output: Path | None, *, as_json: bool) -> int:
+    async with open_database(place) as provider:
+        described = await describe_artifact(provider, await find_artifact(provider, name))
+        chunks = read_artifact_in_chunks(provider, described.hash)
+        if output is not None:
+            size = await _write_file(output, chunks, described)
+            if not as_json:
+                print_line(
+                    f"{described.hash} {described.kind}: {shown_bytes(size)} in {output}",
+                    error=True,
+                )
+        elif not as_json:
+            await _write(chunks, described)
+    if as_json:
+        print_json(described)
+    return ExitCode.WELL
+
+
+async def _write(chunks: AsyncIterator[bytes], described: ArtifactDescription) -> None:
+    if sys.stdout.isatty():
+        if described.content_bytes is not None:
+            reason = f"{described.media_type} of {shown_bytes(described.content_bytes)} is not for a terminal"
+            raise InvalidArgument("-o", f"{reason}: name a file")
+        payload = b"".join([chunk async for chunk in chunks])
+        text = msgspec.json.format(payload, indent=2).decode()
+        sys.stdout.write(
+            "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n"
+        )
+        return
+    async for chunk in chunks:
+        sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
+
+
+async def _pour(
+    chunks: AsyncIterator[bytes], file: BinaryIO, described: ArtifactDescription
+) -> int:
+    size = 0
+    with Work("read", "bytes", described.content_bytes or 0, a_line=BYTES_A_LINE) as work:
+        async for chunk in chunks:
+            file.write(chunk)
+            size += len(chunk)
+            work.show(size)
+    return size
+
+
+async def _write_file(
+    path: Path, chunks: AsyncIterator[bytes], described: ArtifactDescription
+) -> int:
+    """Write beside the file and put it into its place when all is there and has its hash; give its size."""
+    if path.exists() and not path.is_file():  # a device or a pipe takes what comes
+        with path.open("wb") as device:
+            return await _pour(chunks, device, described)
+    try:
+        handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        # a person knows the file by this name
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            size = await _pour(chunks, file, described)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(fresh).chmod(0o666 & ~umask)
+        Path(fresh).replace(path)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise
+    return size

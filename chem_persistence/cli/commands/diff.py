@@ -1,0 +1,151 @@
+"""The command `diff`."""
+
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+import typer
+
+from chem_persistence.cli.commands.replay import state_of
+from chem_persistence.cli.database import Place, open_database
+from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.lookup import find_flow
+from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
+from chem_persistence.cli.terminal.escaping import shown
+from chem_persistence.cli.terminal.printing import column, print_json, print_line, print_table
+from chem_persistence.domain.artifacts import is_content_hash
+from chem_persistence.domain.events import FlowCompleted, FlowEvent
+from chem_persistence.domain.instance import StepSlot, StepStatus
+from chem_persistence.postgres.event_store import PgEventStore
+from chem_persistence.views.observed_steps import replay_observed
+from chem_persistence.views.wording import counted
+
+__all__ = ["Difference", "diff"]
+
+Value = str | list[str] | None
+
+_HASHES = {"definition", "input", "fingerprint", "outputs"}
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """What the two flows do not have in common; `step` is null where it is about the whole flow."""
+
+    step: int | None
+    what: str
+    left: Value
+    right: Value
+
+
+def diff(
+    left: Annotated[str, typer.Argument(metavar="FLOW", help="A flow's id, or its beginning.")],
+    right: Annotated[str, typer.Argument(metavar="FLOW", help="The flow to compare it with.")],
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Compare what two flows are and what they made: definition, input, steps, outputs, errors, fingerprints.
+
+    When they ran, how often steps were tried, and who ran them is not compared: that is never part of a fingerprint.
+
+    Exit code 1: they differ.
+    """
+    place = Place(database_url, data, schema)
+    run(lambda: _diff(place, left, right, as_json=as_json))
+
+
+async def _diff(place: Place, left: str, right: str, *, as_json: bool) -> int:
+    async with open_database(place) as provider:
+        ids = [await find_flow(provider, name) for name in (left, right)]
+        store = PgEventStore(provider)
+        flows = [_compared(flow_id, await store.list(flow_id)) for flow_id in ids]
+    differences = _differences(*flows)
+    if as_json:
+        print_json(
+            {"left": ids[0], "right": ids[1], "same": not differences, "differences": differences}
+        )
+    else:
+        _print(ids, differences)
+    return ExitCode.FOUND if differences else ExitCode.WELL
+
+
+def _compared(flow_id: UUID, events: Sequence[FlowEvent]) -> dict[tuple[int | None, str], Value]:
+    """Give all that is compared of a flow."""
+    observed = replay_observed(flow_id, events)
+    fingerprints = [
+        event.kind.flow_fingerprint for event in events if isinstance(event.kind, FlowCompleted)
+    ]
+    values: dict[tuple[int | None, str], Value] = {
+        (None, "definition"): observed.definition_hash,
+        (None, "input"): observed.instance.input,
+        (None, "state"): state_of(observed.instance),
+        (None, "fingerprint"): fingerprints[-1] if fingerprints else None,
+    }
+    for index, slot in enumerate(observed.instance.steps):
+        values |= {(index, what): value for what, value in _of_step(slot).items()}
+    return values
+
+
+def _of_step(slot: StepSlot) -> dict[str, Value]:
+    return {
+        "id": slot.step_id or None,
+        "status": slot.status.value,
+        "fingerprint": slot.fingerprint,
+        "outputs": list(slot.outputs),
+        "error": _standing_error(slot),
+    }
+
+
+def _standing_error(slot: StepSlot) -> str | None:
+    """Give the error of a step that stands failed: what a failure before a retry left is no part of what was made."""
+    if slot.error is None or slot.status is not StepStatus.FAILED:
+        return None
+    return f"{slot.error.error_class}: {slot.error.message}"
+
+
+def _differences(
+    left: dict[tuple[int | None, str], Value], right: dict[tuple[int | None, str], Value]
+) -> list[Difference]:
+    keys = dict.fromkeys([*left, *right])  # in order: the flow, then its steps
+    return [
+        Difference(step, what, left.get((step, what)), right.get((step, what)))
+        for step, what in sorted(keys, key=lambda key: -1 if key[0] is None else key[0])
+        if (left.get((step, what)) or None)
+        != (right.get((step, what)) or None)  # no outputs are as no step
+        and not (
+            what == "id" and None in {left.get((step, what)), right.get((step, what))}
+        )  # not known
+    ]
+
+
+def _print(ids: Sequence[UUID], differences: Sequence[Difference]) -> None:
+    if not differences:
+        print_line("the same: definition, input, steps, outputs and fingerprints")
+        return
+    rows = [
+        (
+            "flow" if difference.step is None else f"step {difference.step}",
+            difference.what,
+            _said(difference.what, difference.left),
+            _said(difference.what, difference.right),
+        )
+        for difference in differences
+    ]
+    print_line(f"left   {ids[0]}")
+    print_line(f"right  {ids[1]}")
+    print_line("")
+    print_table(
+        [column(""), column(""), column("left", fold=True), column("right", fold=True)], rows
+    )
+    print_line(counted(len(differences), "difference"))
+
+
+def _said(what: str, value: Value) -> str:
+    """Say a value in a cell; of a hash, what recognises it."""
+    if not value:
+        return "none"
+    texts = value if isinstance(value, list) else [value]
+    return ", ".join(
+        text[:12] if what in _HASHES and is_content_hash(text) else shown(text) for text in texts
+    )

@@ -1,0 +1,59 @@
+"""The command `show`."""
+
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from chem_persistence.cli.database import Place, open_database
+from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.flow_story import FlowStory, read_story, story_json
+from chem_persistence.cli.lookup import find_flow
+from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, FlowName, Schema
+from chem_persistence.cli.terminal.printing import print_json, print_line
+from chem_persistence.cli.terminal.timeline import print_story
+from chem_persistence.postgres.event_store import PgEventStore
+
+__all__ = ["show", "write_page"]
+
+
+def show(
+    flow: FlowName,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page to open in a browser, all in one file."),
+    ] = None,
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Show what happened in a flow: a bar for every attempt at every step, the artifacts, the errors, the open question.
+
+    A pause in which nothing ran is drawn shorter than it was. Of a step the last 100 attempts are shown. With --html the
+    page has the same and more: every event with its payload, previews, molecules (with RDKit).
+    """
+    run(lambda: _show(Place(database_url, data, schema), flow, html, as_json=as_json))
+
+
+async def _show(place: Place, name: str, html: Path | None, *, as_json: bool) -> int:
+    async with open_database(place) as provider:
+        flow_id = await find_flow(provider, name)
+        story: FlowStory = await read_story(provider, flow_id)
+        if html is not None:
+            await write_page(html, PgEventStore(provider), flow_id)
+    if as_json:
+        print_json(story_json(story))
+    else:
+        print_story(story)
+    if html is not None:
+        print_line(f"page written to {html}", error=True)
+    return ExitCode.WELL
+
+
+async def write_page(path: Path, store: PgEventStore, flow_id: UUID) -> None:
+    """Write a flow's page."""
+    from chem_persistence.pages.flow_page import flow_page  # noqa: PLC0415 - a tenth of what a command takes to begin
+
+    path.write_text(await flow_page(store, flow_id), encoding="utf-8")

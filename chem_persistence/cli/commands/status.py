@@ -1,0 +1,84 @@
+"""The command `status`."""
+
+from chem_persistence.cli.database import Place, commands_about, server_url
+from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
+from chem_persistence.cli.terminal.escaping import shown
+from chem_persistence.cli.terminal.printing import (
+    Cell,
+    column,
+    print_json,
+    print_line,
+    print_table,
+    shown_bytes,
+    shown_time,
+)
+from chem_persistence.postgres.admin.status import DatabaseStatus, read_status
+from chem_persistence.postgres.connection.pool import PoolProvider, open_pool
+
+__all__ = ["status"]
+
+
+def status(
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Say what the database holds and whether its schema is this library's; changes nothing.
+
+    Exit code 1: the schema is missing, behind, ahead or another's.
+    """
+    run(lambda: _status(Place(database_url, data, schema), as_json=as_json))
+
+
+async def _status(place: Place, *, as_json: bool) -> int:
+    async with (
+        server_url(place) as url,
+        await open_pool(url, max_size=1, schema=place.schema) as pool,
+    ):
+        found = await read_status(PoolProvider(pool), place.schema)
+    if as_json:
+        print_json(found)
+    else:
+        _print(found, commands_about(place).migrate())
+    return ExitCode.WELL if found.schema_state == "current" else ExitCode.FOUND
+
+
+def _print(found: DatabaseStatus, migrate: str) -> None:
+    lines: list[tuple[str, str]] = [
+        ("server", f"PostgreSQL {shown(found.server_version)}"),
+        ("database", f"{shown(found.database)}, {shown_bytes(found.bytes)}"),
+        ("role", shown(found.role)),
+        ("schema", f"{shown(found.schema)}: {_said(found, migrate)}"),
+    ]
+    if found.newest_flow_at is not None:
+        lines.append(("newest flow", f"began at {shown_time(found.newest_flow_at)} UTC"))
+    print_table([column(""), column("", fold=True)], lines, heading=False)
+    if found.tables:
+        print_line("")
+        rows: list[tuple[Cell, ...]] = [
+            (
+                shown(table.name),
+                ("" if table.exact else "about ")
+                + ("?" if table.rows is None else f"{table.rows:,}"),
+                shown_bytes(table.bytes),
+            )
+            for table in found.tables
+        ]
+        print_table([column("table"), column("rows", right=True), column("size", right=True)], rows)
+
+
+def _said(found: DatabaseStatus, migrate: str) -> str:
+    match found.schema_state:
+        case "current":
+            return f"at migration {found.schema_version}, which is this library's"
+        case "missing":
+            return f"has no tables of this library; type {migrate}"
+        case "behind":
+            return (
+                f"at migration {found.schema_version}, this library needs {found.library_version}; "
+                f"type {migrate}"
+            )
+        case "unusable":
+            return found.trouble or ""

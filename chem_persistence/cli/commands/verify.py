@@ -1,0 +1,170 @@
+"""The command `verify`."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+import typer
+
+from chem_persistence.cli.database import Place, open_database
+from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.lookup import find_flow, whole_flow_id
+from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
+from chem_persistence.cli.terminal.escaping import shown
+from chem_persistence.cli.terminal.printing import print_json, print_line
+from chem_persistence.cli.terminal.progress import Work
+from chem_persistence.errors import InvalidArgument
+from chem_persistence.postgres.audit.anchors import read_anchors, writing_anchors
+from chem_persistence.postgres.audit.verification import (
+    Progress,
+    Verification,
+    measure_log,
+    verify_log,
+)
+from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.views.wording import counted
+
+__all__ = ["verify"]
+
+
+class _Options(msgspec.Struct, frozen=True, kw_only=True):
+    place: Place
+    flows: list[str] | None
+    anchors: Path | None
+    public_key: Path | None
+    write_anchors: Path | None
+    sign_with: Path | None
+    as_json: bool
+
+
+def verify(
+    flow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FLOW", help="Only this flow, by its id or a beginning of it; may be repeated."
+        ),
+    ] = None,
+    anchors: Annotated[
+        Path | None, typer.Option(help="Compare with the heads in this file.")
+    ] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="The anchors must be signed: PEM, Ed25519.")
+    ] = None,
+    write_anchors: Annotated[
+        Path | None, typer.Option(help="Write all heads, if nothing is found.")
+    ] = None,
+    sign_with: Annotated[Path | None, typer.Option(help="Sign them: PEM, Ed25519.")] = None,
+    database_url: DatabaseUrl = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Check every flow's hash chain and every artifact, and say what was tampered with.
+
+    Exit code 1: something was.
+    """
+    options = _Options(
+        place=Place(database_url, data, schema),
+        flows=flow or None,
+        anchors=anchors,
+        public_key=public_key,
+        write_anchors=write_anchors,
+        sign_with=sign_with,
+        as_json=as_json,
+    )
+    run(lambda: _verify(options))
+
+
+async def _verify(options: _Options) -> int:
+    _check(options)
+    with ExitStack() as stack:
+        anchors = (
+            () if options.anchors is None else read_anchors(options.anchors, options.public_key)
+        )
+        writer = None
+        if options.write_anchors is not None:
+            writer = stack.enter_context(
+                writing_anchors(options.write_anchors, datetime.now(UTC), options.sign_with)
+            )
+        async with open_database(options.place) as provider:
+            flow_ids = None if options.flows is None else await _find_flows(provider, options.flows)
+            extent = await measure_log(provider, flow_ids=flow_ids)
+            work = stack.enter_context(
+                Work(
+                    "verified",
+                    "events and artifacts",
+                    extent.events + extent.artifacts,
+                    output=sys.stderr,
+                )
+            )
+
+            def show(progress: Progress) -> None:
+                work.show(progress.events + progress.artifacts)
+
+            verification = await verify_log(
+                provider,
+                flow_ids=flow_ids,
+                anchors=anchors,
+                on_head=None if writer is None else writer.write,
+                on_progress=show,
+            )
+            if flow_ids is not None and not verification.findings:
+                await _refuse_unknown(provider, flow_ids)
+        if writer is not None and verification.findings:
+            writer.give_up()
+    _print(verification, as_json=options.as_json)
+    if options.write_anchors is not None and verification.findings:
+        _say_unwritten(options.write_anchors)
+    return ExitCode.FOUND if verification.findings else ExitCode.WELL
+
+
+async def _find_flows(provider: ConnectionProvider, names: Sequence[str]) -> list[UUID]:
+    """Give the flows; a whole id is taken as it is, as what is left of a flow may lack its first event."""
+    return sorted({whole_flow_id(name) or await find_flow(provider, name) for name in names})
+
+
+async def _refuse_unknown(provider: ConnectionProvider, flow_ids: Sequence[UUID]) -> None:
+    """Refuse to call a flow clean of which there is nothing."""
+    for flow_id in flow_ids:
+        if not (await measure_log(provider, flow_ids=[flow_id])).events:
+            raise InvalidArgument("--flow", f"there is no flow {flow_id}")
+
+
+def _say_unwritten(anchors: Path) -> None:
+    """Say why there are no new anchors: the old ones are the evidence, and new ones would call what was found sound."""
+    what = "left as it was" if anchors.exists() else "not written"
+    print_line(shown(f"{anchors} is {what}: something was found"), error=True)
+
+
+def _check(options: _Options) -> None:
+    if options.flows and (options.anchors or options.write_anchors):
+        raise InvalidArgument("--flow", "does not go with anchors, which are about all flows")
+    if options.sign_with and not options.write_anchors:
+        raise InvalidArgument("--sign-with", "needs --write-anchors")
+    if options.public_key and not options.anchors:
+        raise InvalidArgument("--public-key", "needs --anchors")
+
+
+def _print(verification: Verification, *, as_json: bool) -> None:
+    if as_json:
+        print_json(verification)
+        return
+    for finding in verification.findings:
+        print_line(
+            shown(
+                f"flow {finding.flow_id}, version {finding.version}: {finding.tampering}: {finding.detail}"
+            )
+        )
+    walked = verification.progress
+    counts = (
+        counted(walked.flows, "flow"),
+        counted(walked.events, "event"),
+        counted(walked.artifacts, "artifact"),
+    )
+    print_line(f"{', '.join(counts)} verified")
+    print_line(counted(len(verification.findings), "finding") if verification.findings else "clean")

@@ -1,0 +1,183 @@
+"""A flow's story on a terminal: bars on one scale of time, then artifacts and errors."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from rich.text import Text
+
+from chem_persistence.cli.commands.flows import shown_progress
+from chem_persistence.cli.flow_story import FlowStory
+from chem_persistence.cli.terminal.escaping import shown
+from chem_persistence.cli.terminal.printing import (
+    Cell,
+    bar,
+    column,
+    output_width,
+    print_line,
+    print_table,
+    shown_bytes,
+    shown_time,
+)
+from chem_persistence.domain.answers import FlowState
+from chem_persistence.views.flow_view import AttemptOutcome, AttemptView
+from chem_persistence.views.time_scale import Interval, TimeScale
+from chem_persistence.views.wording import NOT_INITIALIZED, counted, duration
+
+__all__ = ["print_story"]
+
+ELSEWHERE = 40
+"""The width of the bars where there is no terminal."""
+
+MOST_ARTIFACTS = 50
+
+_STYLES = {
+    AttemptOutcome.FINISHED: "green",
+    AttemptOutcome.FAILED: "red",
+    AttemptOutcome.ASKED: "cyan",
+    AttemptOutcome.INTERRUPTED: "magenta",
+    AttemptOutcome.OPEN: "yellow",
+}
+_UNDER_WAY = {FlowState.RUNNING, FlowState.AWAITING_USER_INPUT}
+
+
+def print_story(story: FlowStory) -> None:
+    """Print what happened in the flow."""
+    _print_heading(story)
+    if any(step.attempts for step in story.steps):
+        _print_attempts(story)
+    _print_artifacts(story)
+    _print_errors(story)
+    _print_questions(story)
+
+
+def _print_heading(story: FlowStory) -> None:
+    flow = story.summary
+    took = duration(flow.last_event_at - flow.started_at)
+    steps = "?" if flow.step_count is None else flow.step_count
+    definition = NOT_INITIALIZED if flow.definition_hash is None else flow.definition_hash
+    rows: list[tuple[Cell, Cell]] = [
+        ("flow", str(flow.flow_id)),
+        ("state", shown_progress(flow)),
+        ("steps", f"{flow.finished_steps} of {steps} finished"),
+        ("began", f"{shown_time(flow.started_at)} UTC; {counted(flow.version, 'event')} in {took}"),
+        ("definition", shown(definition)),
+    ]
+    if story.input is not None:
+        rows.append(("input", shown(story.input)))
+    if story.flow_fingerprint is not None:
+        rows.append(("fingerprint", shown(story.flow_fingerprint)))
+    print_table([column(""), column("", fold=True)], rows, heading=False)
+
+
+def _print_attempts(story: FlowStory) -> None:
+    flow = story.summary
+    end = (
+        max(flow.last_event_at, datetime.now(UTC))
+        if flow.state in _UNDER_WAY
+        else flow.last_event_at
+    )
+    scale = TimeScale(flow.started_at, end, _running(story))
+    longest = max(len(shown(step.id)) for step in story.steps)
+    width = max(10, min(output_width(most=longest + 46 + ELSEWHERE) - longest - 46, 80))
+    rows: list[tuple[Cell, ...]] = []
+    for step in story.steps:
+        left_out = step.attempt_count - len(step.attempts)
+        for place, attempt in enumerate(step.attempts):
+            is_first = place == 0
+            rows.append(
+                (
+                    str(step.index) if is_first else "",
+                    shown(step.id)
+                    if is_first
+                    else f"({left_out} not shown)"
+                    if left_out and place == 1
+                    else "",
+                    f"{attempt.number}",
+                    _bar(attempt, scale, end, width),
+                    duration((attempt.ended or end) - attempt.began),
+                    Text(attempt.outcome.value, style=_STYLES[attempt.outcome]),
+                )
+            )
+    print_line("")
+    columns = [
+        column("#", right=True),
+        column("step", cut=True),
+        column("try", right=True),
+        column(""),
+    ]
+    print_table([*columns, column("took", right=True), column("")], rows)
+
+
+def _running(story: FlowStory) -> Iterator[Interval]:
+    for step in story.steps:
+        for attempt in step.attempts:
+            if attempt.ended is not None and attempt.outcome is not AttemptOutcome.INTERRUPTED:
+                yield Interval(attempt.began, attempt.ended)
+
+
+def _bar(attempt: AttemptView, scale: TimeScale, end: datetime, width: int) -> Text:
+    begin = scale.place(attempt.began) * width / 100
+    length = scale.place(attempt.ended or end) * width / 100 - begin
+    drawn = bar(max(length, 1.0))
+    start = min(int(begin), width - len(drawn))
+    return Text(" " * start).append(drawn, style=_STYLES[attempt.outcome])
+
+
+def _print_artifacts(story: FlowStory) -> None:
+    if not story.artifacts:
+        return
+    rows: list[tuple[Cell, ...]] = []
+    for artifact in story.artifacts[:MOST_ARTIFACTS]:
+        described = artifact.described
+        if described is None:
+            rows.append(
+                (artifact.hash[:12], Text("is not stored", style="red"), "", shown(artifact.role))
+            )
+            continue
+        size = "" if described.content_bytes is None else shown_bytes(described.content_bytes)
+        what = f"{described.kind} ({described.media_type})" if size else described.kind
+        rows.append((artifact.hash[:12], shown(what), size, shown(artifact.role)))
+    print_line("")
+    print_table(
+        [
+            column("artifact"),
+            column("kind", cut=True),
+            column("size", right=True),
+            column("is", cut=True),
+        ],
+        rows,
+    )
+    if len(story.artifacts) > MOST_ARTIFACTS:
+        print_line(f"and {len(story.artifacts) - MOST_ARTIFACTS:,} more: --json has them all")
+
+
+def _print_errors(story: FlowStory) -> None:
+    errors = [
+        (step, attempt, attempt.error)
+        for step in story.steps
+        for attempt in step.attempts
+        if attempt.error is not None
+    ]
+    if errors:
+        print_line("")
+    for step, attempt, error in errors:
+        print_line(
+            Text("error ", style="red"),
+            shown(f"in {step.id}, try {attempt.number}: {error.error_class}: {error.message}"),
+        )
+
+
+def _print_questions(story: FlowStory) -> None:
+    """Print what a person is asked: of the questions, those that the flow waits for."""
+    last = [(step, step.attempts[-1]) for step in story.steps if step.attempts]
+    asked = [(step, attempt) for step, attempt in last if _waits(attempt)]
+    if story.summary.state is not FlowState.AWAITING_USER_INPUT or not asked:
+        return
+    print_line("")
+    for step, attempt in asked:
+        hint = f": {attempt.question}" if attempt.question else ""
+        print_line(Text("question ", style="cyan"), shown(f"in {step.id}{hint}"))
+
+
+def _waits(attempt: AttemptView) -> bool:
+    return attempt.outcome is AttemptOutcome.ASKED and attempt.answered is None

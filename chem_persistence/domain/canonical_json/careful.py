@@ -1,0 +1,211 @@
+"""Writes every value that canonical JSON has (RFC 8785), and names the place of what it does not have.
+
+It looks at every value by itself and takes its time; what `plain_values` can vouch for never comes here.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import msgspec
+from msgspec import NODEFAULT, UNSET
+
+from chem_persistence.errors import InvalidPayload
+
+__all__ = ["MAX_DEPTH", "MAX_INTEGER", "write_canonical"]
+
+MAX_INTEGER = 2**53 - 1
+"""The largest integer that every JSON reader keeps exactly (RFC 7493, section 2.2)."""
+
+MAX_DEPTH = 128
+"""Arrays and objects may be nested this deep: every server and decoder here reads that from any stack."""
+
+_quote = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class _Refused(Exception):  # carries the reason upwards while the path is collected
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path: list[str | int] = []
+
+
+def write_canonical(value: Any) -> bytes:
+    """Encode a value in the canonical form of RFC 8785; see `canonical_json`.
+
+    Raises:
+        InvalidPayload: the value, or one inside it, is not I-JSON.
+    """
+    parts: list[str] = []
+    try:
+        _write(value, parts, 0)
+        return "".join(parts).encode()
+    except _Refused as refused:
+        path = "$" + "".join(_path_segment(step) for step in reversed(refused.path))
+        raise InvalidPayload(path, refused.reason) from None
+
+
+def _write(value: Any, parts: list[str], depth: int) -> None:
+    match value:
+        case str():
+            parts.append(_string(value))
+        case None | True | False:
+            parts.append({None: "null", True: "true", False: "false"}[value])
+        case int() if type(value) is int or isinstance(value, Enum):
+            parts.append(_integer(int.__int__(value)))  # what an enum holds, as msgspec has it
+        case float() if type(value) is float:
+            parts.append(_number(value))
+        case dict():
+            _write_object(value, parts, depth + 1)
+        case list() | tuple():
+            _write_array(value, parts, depth + 1)
+        case msgspec.Struct():
+            _write(_struct_members(value), parts, depth)
+        case datetime() if type(value) is datetime:
+            parts.append(_quote(_timestamp(value)))
+        case Mapping():
+            _write_object(dict(value), parts, depth + 1)
+        case _:
+            _write(_as_builtin(value), parts, depth)
+
+
+def _write_object(value: dict[Any, Any], parts: list[str], depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise _Refused(f"is nested deeper than {MAX_DEPTH}")
+    members = {_key(key): item for key, item in value.items()}
+    if len(members) != len(value):
+        raise _Refused("has a key twice")
+    opening = "{"
+    for key in sorted(members, key=_utf16):
+        try:
+            parts.append(opening + _string(key) + ":")
+            _write(members[key], parts, depth)
+        except _Refused as refused:
+            refused.path.append(key)
+            raise
+        opening = ","
+    parts.append("}" if members else "{}")
+
+
+def _write_array(value: list[Any] | tuple[Any, ...], parts: list[str], depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise _Refused(f"is nested deeper than {MAX_DEPTH}")
+    opening = "["
+    for index, item in enumerate(value):
+        parts.append(opening)
+        try:
+            _write(item, parts, depth)
+        except _Refused as refused:
+            refused.path.append(index)
+            raise
+        opening = ","
+    parts.append("]" if opening == "," else "[]")
+
+
+def _struct_members(value: msgspec.Struct) -> dict[str, Any] | list[Any]:
+    """Give what msgspec encodes of a struct, its values untouched, so that each is written under its own path.
+
+    `omit_defaults` compares by value: msgspec compares by identity, which would make the hash a matter of chance.
+    """
+    config = value.__struct_config__
+    items = [getattr(value, name) for name in value.__struct_fields__]
+    if config.array_like:
+        return items if config.tag_field is None else [config.tag, *items]
+    members: dict[str, Any] = {} if config.tag_field is None else {config.tag_field: config.tag}
+    members.update(zip(value.__struct_encode_fields__, items, strict=True))
+    if config.omit_defaults:
+        for field in msgspec.structs.fields(value):
+            default = (
+                field.default if field.default_factory is NODEFAULT else field.default_factory()
+            )
+            if (
+                type(members[field.encode_name]) is type(default)
+                and members[field.encode_name] == default
+            ):
+                del members[field.encode_name]
+    return {name: item for name, item in members.items() if item is not UNSET}
+
+
+def _as_builtin(value: Any) -> Any:
+    """Turn a UUID, enum, set, dataclass, ... into what JSON has; datetimes stay, to be looked at."""
+    try:
+        builtin = msgspec.to_builtins(value, order="deterministic", builtin_types=(datetime,))
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise _Refused(f"cannot be JSON: {error}") from None
+    except RecursionError:
+        raise _Refused(f"is nested deeper than {MAX_DEPTH}") from None
+    if type(builtin) is type(value):
+        raise _Refused(f"cannot be JSON: {type(value).__qualname__}")
+    return builtin
+
+
+def _key(key: Any) -> str:
+    match key:
+        case str():
+            return str.__str__(key)
+        case int() if type(key) is int:
+            return _integer(key)
+        case _:
+            raise _Refused(f"has a key that is not a string: {type(key).__qualname__}")
+
+
+def _utf16(key: str) -> bytes:
+    """Order keys by UTF-16 code unit (RFC 8785, section 3.2.3)."""
+    return key.encode("utf-16-be", "surrogatepass")
+
+
+def _string(value: str) -> str:
+    text = str.__str__(value)  # what it holds, whatever a subclass makes of it
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise _Refused("has a lone surrogate") from None
+    if "\0" in text:
+        raise _Refused("has U+0000")
+    return _quote(text)
+
+
+def _integer(value: int) -> str:
+    if not -MAX_INTEGER <= value <= MAX_INTEGER:
+        raise _Refused("is an integer beyond +-(2^53 - 1)")
+    return str(value)
+
+
+def _number(value: float) -> str:
+    """Write a double as ECMAScript does (RFC 8785, section 3.2.2.3: Number::toString of ECMA-262)."""
+    if not math.isfinite(value):
+        raise _Refused(f"is {value}, which JSON does not have")
+    if value == 0:
+        return "0"
+    shortest = repr(value)
+    if "e" not in shortest:
+        return shortest.removesuffix(".0")
+    sign = "-" if value < 0 else ""
+    mantissa, _, exponent = shortest.lstrip("-").partition("e")
+    digits = mantissa.replace(".", "")
+    point = int(exponent) + 1
+    if len(digits) <= point <= 21:
+        return sign + digits + "0" * (point - len(digits))
+    if -6 < point <= 0:
+        return sign + "0." + "0" * -point + digits
+    return sign + mantissa + ("e+" if point > 0 else "e") + str(point - 1)
+
+
+def _timestamp(value: datetime) -> str:
+    offset = value.utcoffset()
+    if offset is None:
+        raise _Refused("is a datetime without a time zone")
+    if offset % timedelta(minutes=1):
+        raise _Refused("is a datetime whose time zone is not at whole minutes (RFC 3339)")
+    text: str = msgspec.to_builtins(value)
+    return text
+
+
+def _path_segment(step: str | int) -> str:
+    if isinstance(step, str) and step.isascii() and step.isidentifier():
+        return f".{step}"
+    return f"[{step!a}]"

@@ -1,0 +1,135 @@
+"""Canonical JSON: the one byte form in which payloads are stored, compared and hashed.
+
+The values are I-JSON (RFC 7493), the form is the JSON Canonicalization Scheme (RFC 8785), the hash is
+SHA-256 (FIPS 180-4) of that form.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from chem_persistence.domain.canonical_json.careful import MAX_INTEGER, write_canonical
+from chem_persistence.domain.canonical_json.fast import (
+    BACKSLASH,
+    NotPlain,
+    check_text,
+    count_fractions,
+    without_fractions,
+)
+
+__all__ = [
+    "canonical_json",
+    "content_hash",
+    "may_hold_lost_floats",
+    "read_json",
+    "restore_floats",
+    "written_plainly",
+]
+
+_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * len(str(MAX_INTEGER))
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode = msgspec.json.Decoder().decode
+
+
+def canonical_json(value: Any) -> bytes:
+    """Encode a value in the canonical form of RFC 8785.
+
+    Accepts what JSON has, and what msgspec maps onto it: structs, tuples, sets (sorted), UUIDs, enums,
+    dates, bytes (base64), mappings. Datetimes need a time zone. -0.0 is written as 0.
+
+    Raises:
+        InvalidPayload: NaN, infinities, integers beyond +-(2^53 - 1), lone surrogates, U+0000, a key twice or
+            not a string, naive datetimes, nesting deeper than 128, or a type that JSON does not have.
+    """
+    try:
+        encoded = _encode(value)
+        fractions = count_fractions(value)
+        if not encoded.isascii() or BACKSLASH in encoded:
+            check_text(encoded)
+        return without_fractions(encoded, fractions) if fractions else encoded
+    except (NotPlain, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
+        pass  # what is wrong is said by name, with its place
+    return write_canonical(value)
+
+
+def written_plainly(value: Any, read: Callable[[bytes], Any]) -> tuple[bytes, Any] | None:
+    """Give a value's canonical form and what `read` makes of it; None if the longer way has to be gone.
+
+    The short way is for a `read` that admits texts, whole numbers which JSON keeps, UUIDs and None alone, in places that are
+    its own: if what it reads is equal to the value, msgspec wrote each part as the canonical form has it.
+    """
+    try:
+        encoded = _encode(value)
+        if encoded.isascii() and BACKSLASH not in encoded:
+            found = read(encoded)
+            if found == value:
+                return encoded, found
+    except (TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
+        pass
+    return None
+
+
+def content_hash(value: Any) -> str:
+    """Hash a value: SHA-256 of its canonical form, 64 lower-case hexadecimal characters.
+
+    Raises:
+        InvalidPayload: as `canonical_json` does.
+    """
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def read_json(data: bytes) -> Any:
+    """Decode stored JSON into the value whose canonical form was stored.
+
+    JSONB writes large floats as integers (6.02e23 comes back with 24 digits). No integer beyond
+    +-(2^53 - 1) can have been stored, so one that is read was a float and becomes that float again.
+
+    Raises:
+        ValueError: the bytes are not JSON (msgspec.DecodeError), or not UTF-8.
+        OverflowError: an integer is beyond every float.
+    """
+    value = _decode(data)
+    return restore_floats(value) if may_hold_lost_floats(data) else value
+
+
+def may_hold_lost_floats(data: bytes) -> bool:
+    """Say whether JSON has so many digits in a row somewhere that `restore_floats` may have something to do."""
+    zeros = data.translate(_DIGITS_AS_ZEROS)
+    return zeros.find(_LONG_NUMBER) >= 0  # `in` would first try to read it as an integer
+
+
+def restore_floats(value: Any) -> Any:
+    """Turn each integer that only a float can have become into that float again, at any depth."""
+    return _restored(value) if _has_lost_float([value]) else value
+
+
+def _has_lost_float(items: Any) -> bool:
+    for item in items:
+        kind = type(item)
+        if kind is str or kind is float:
+            continue
+        if kind is int:
+            if not -MAX_INTEGER <= item <= MAX_INTEGER:
+                return True
+        elif kind is list:
+            if _has_lost_float(item):
+                return True
+        elif kind is dict and _has_lost_float(item.values()):
+            return True
+    return False
+
+
+def _restored(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _restored(item) for key, item in value.items()}
+        case list():
+            return [_restored(item) for item in value]
+        case int() if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            return float(value)
+        case _:
+            return value

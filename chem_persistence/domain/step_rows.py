@@ -1,0 +1,157 @@
+"""A step of a flow as its log left it, and each of its failures."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import assert_never
+from uuid import UUID
+
+import msgspec
+from msgspec.structs import replace
+
+from chem_persistence.domain.events import (
+    BranchCreated,
+    FlowCompleted,
+    FlowEventKind,
+    FlowInitialized,
+    PropertyPreferenceAssigned,
+    RetryScheduled,
+    StepError,
+    StepFailed,
+    StepFinished,
+    StepSignal,
+    StepStarted,
+    UserInteractionProvided,
+    UserInteractionRequested,
+)
+from chem_persistence.domain.instance import StepStatus
+
+__all__ = ["RetryChange", "StepChange", "StepExecution", "StepExecutionError", "execution_changes"]
+
+
+class StepExecution(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of one flow; what it has in common with `StepSlot` means the same there."""
+
+    flow_id: UUID
+    step_index: int
+    step_id: str
+    status: StepStatus
+    attempts: int
+    retry_count: int
+    fingerprint: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: StepError | None
+
+
+class StepExecutionError(msgspec.Struct, frozen=True, kw_only=True):
+    """One failure of one step: the event `version` of the flow, `seq` in the store.
+
+    `attempt` counts the step's starts before it, from 1; it is 0 where the log has a failure without a start.
+    """
+
+    flow_id: UUID
+    version: int
+    seq: int
+    step_index: int
+    step_id: str
+    attempt: int
+    failed_at: datetime
+    fingerprint: str
+    error: StepError
+
+
+class StepChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a run of events does to one step's row: `attempts` is added, None leaves a column as it was."""
+
+    step_index: int
+    step_id: str
+    status: StepStatus = StepStatus.PENDING
+    attempts: int = 0
+    retry_count: int | None = None
+    fingerprint: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: StepError | None = None
+
+
+class RetryChange(msgspec.Struct, frozen=True):
+    """A retry of a step that no earlier event of the run names: its row becomes pending."""
+
+    step_id: str
+    retry_count: int
+
+
+def execution_changes(
+    facts: Iterable[tuple[FlowEventKind, datetime]],
+) -> tuple[list[RetryChange], list[StepChange]]:
+    """Fold a run of one flow's facts, each with its time, into row changes; retries are to be applied first."""
+    retries: dict[str, RetryChange] = {}
+    steps: dict[int, StepChange] = {}
+    for kind, ts in facts:
+        if isinstance(kind, RetryScheduled):
+            earlier = next((step for step in steps.values() if step.step_id == kind.step_id), None)
+            if earlier is None:
+                retries[kind.step_id] = RetryChange(kind.step_id, kind.retry_index)
+            else:
+                steps[earlier.step_index] = replace(
+                    earlier, status=StepStatus.PENDING, retry_count=kind.retry_index
+                )
+        elif (change := _change(kind, ts)) is not None:
+            steps[change.step_index] = _merged(steps.get(change.step_index), change)
+    return list(retries.values()), list(steps.values())
+
+
+def _change(kind: FlowEventKind, ts: datetime) -> StepChange | None:
+    match kind:
+        case StepStarted(step_index=index, step_id=step_id):
+            return StepChange(
+                step_index=index,
+                step_id=step_id,
+                status=StepStatus.RUNNING,
+                attempts=1,
+                started_at=ts,
+            )
+        case StepFinished(step_index=index, step_id=step_id, fingerprint=fingerprint):
+            return StepChange(
+                step_index=index,
+                step_id=step_id,
+                status=StepStatus.FINISHED,
+                fingerprint=fingerprint,
+                finished_at=ts,
+            )
+        case StepFailed(step_index=index, step_id=step_id, error=error):
+            return StepChange(
+                step_index=index, step_id=step_id, status=StepStatus.FAILED, error=error
+            )
+        case UserInteractionRequested(step_index=index, step_id=step_id):
+            return StepChange(
+                step_index=index, step_id=step_id, status=StepStatus.AWAITING_USER_INPUT
+            )
+        case UserInteractionProvided(step_index=index, step_id=step_id):
+            return StepChange(step_index=index, step_id=step_id, status=StepStatus.PENDING)
+        case (
+            FlowInitialized()
+            | StepSignal()
+            | PropertyPreferenceAssigned()
+            | BranchCreated()
+            | FlowCompleted()
+        ):
+            return None
+        case RetryScheduled():
+            return None
+        case _ as never:
+            assert_never(never)
+
+
+def _merged(earlier: StepChange | None, later: StepChange) -> StepChange:
+    if earlier is None:
+        return later
+    return replace(
+        earlier,
+        status=later.status,
+        attempts=earlier.attempts + later.attempts,
+        fingerprint=earlier.fingerprint if later.fingerprint is None else later.fingerprint,
+        started_at=later.started_at or earlier.started_at,
+        finished_at=later.finished_at or earlier.finished_at,
+        error=later.error or earlier.error,
+    )

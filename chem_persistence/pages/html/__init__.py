@@ -1,0 +1,1 @@
+"""HTML, safe by construction."""

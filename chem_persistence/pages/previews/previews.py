@@ -1,0 +1,144 @@
+"""The artifacts of a flow, each with as much of it as is safe and small enough to show."""
+
+from anyio import to_thread
+
+from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.canonical_json.encode import canonical_json
+from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactTooLarge
+from chem_persistence.pages.previews.images import image_size
+from chem_persistence.pages.previews.molecules import Molecules
+from chem_persistence.store.ports import EventStore
+from chem_persistence.views.flow_view import (
+    ArtifactView,
+    ImagePreview,
+    MoleculeView,
+    NoPreview,
+    Preview,
+    TextPreview,
+)
+from chem_persistence.views.json_text import json_text
+from chem_persistence.views.page_limits import PageLimits
+from chem_persistence.views.wording import short
+
+__all__ = ["Previews"]
+
+MOST_PIXELS = 40_000_000
+"""A small file may be a huge image, which the browser would have to hold."""
+
+IMAGES = frozenset({"image/png", "image/jpeg"})
+
+
+class Previews:
+    """Reads artifacts one after another and keeps what is shown of them."""
+
+    def __init__(self, store: EventStore, limits: PageLimits) -> None:
+        self.artifacts: list[ArtifactView] = []
+        self._store = store
+        self._limits = limits
+        self._left = limits.embedded
+        self._molecules = Molecules(limits.molecules)
+
+    async def add(self, artifact_hash: str, version: int, role: str) -> None:
+        """Read the artifact that the event at `version` names."""
+        try:
+            artifact = await self._store.get_artifact(artifact_hash)
+        except ArtifactNotFound:
+            self._add_unread(
+                artifact_hash, version, role, NoPreview("is not in the store", alarming=True)
+            )
+        except ArtifactCorrupt as error:
+            reason = f"is not what its hash says: {error.reason}"
+            self._add_unread(artifact_hash, version, role, NoPreview(reason, alarming=True))
+        except ArtifactTooLarge as error:
+            reason = "was streamed into the store, and is too large to be read whole"
+            self._add_unread(artifact_hash, version, role, NoPreview(reason), error.size)
+        else:
+            await to_thread.run_sync(self._molecules.look_into, artifact)
+            self._add_read(artifact, version, role)
+
+    def molecules(self) -> tuple[MoleculeView, ...]:
+        """Give the molecules that the artifacts hold."""
+        return self._molecules.drawn()
+
+    def molecule_note(self) -> str:
+        """Say which molecules were not drawn, if any."""
+        if self._molecules.missing_rdkit:
+            return "Molecules are drawn where RDKit is installed: pip install 'chem-persistence[chem]'."
+        if self._molecules.more:
+            return f"Only the first {self._limits.molecules:,} molecules are drawn."
+        return ""
+
+    def _add_read(self, artifact: Artifact, version: int, role: str) -> None:
+        encoded = artifact.encoded()
+        self.artifacts.append(
+            ArtifactView(
+                hash=artifact.hash,
+                version=version,
+                role=role,
+                kind=short(artifact.kind),
+                media_type=short(artifact.media_type),
+                size=len(encoded),
+                metadata=json_text(canonical_json(artifact.metadata), self._limits.text)
+                if artifact.metadata
+                else None,
+                preview=self._within_limit(self._preview(artifact, encoded)),
+            )
+        )
+
+    def _add_unread(
+        self,
+        artifact_hash: str,
+        version: int,
+        role: str,
+        preview: NoPreview,
+        size: int | None = None,
+    ) -> None:
+        self.artifacts.append(
+            ArtifactView(
+                hash=artifact_hash,
+                version=version,
+                role=role,
+                kind="",
+                media_type="",
+                size=size,
+                metadata=None,
+                preview=preview,
+            )
+        )
+
+    def _preview(self, artifact: Artifact, encoded: bytes) -> Preview:
+        if artifact.content is None:
+            return json_text(encoded, self._limits.text)
+        if artifact.media_type in IMAGES:
+            return self._image(artifact.media_type, encoded)
+        return _text(encoded, self._limits.text)
+
+    def _image(self, media_type: str, content: bytes) -> Preview:
+        size = image_size(media_type, content)
+        if size is None:
+            return NoPreview(f"its bytes are no {media_type}", alarming=True)
+        width, height = size
+        if len(content) > self._limits.image or width * height > MOST_PIXELS:
+            return NoPreview(f"an image of {width:,} by {height:,} pixels, above the page's limit")
+        return ImagePreview(media_type, content, width, height)
+
+    def _within_limit(self, preview: Preview) -> Preview:
+        """Leave out what is above what all previews may have together."""
+        if isinstance(preview, NoPreview):
+            return preview
+        size = len(preview.content if isinstance(preview, ImagePreview) else preview.text)
+        if size > self._left:
+            return NoPreview("left out: the page's limit for all previews is used up")
+        self._left -= size
+        return preview
+
+
+def _text(content: bytes, limit: int) -> Preview:
+    """Show bytes as text if they are UTF-8, whatever they call themselves: text is shown and never interpreted."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        return NoPreview("binary: it is not shown")
+    if "\0" in text:
+        return NoPreview("binary: it is not shown")
+    return TextPreview(text[:limit].replace("\r\n", "\n"), len(text))

@@ -1,0 +1,84 @@
+"""The head of a page: which flow, how it stands, and what asks for attention."""
+
+from collections.abc import Iterator
+
+from chem_persistence.domain.answers import FlowState
+from chem_persistence.pages.html.markup import Child, Html, element
+from chem_persistence.pages.sections.section import facts
+from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, FlowView, StepView
+from chem_persistence.views.wording import duration, in_words, iso, moment, short
+
+__all__ = ["page_heading"]
+
+_STATE_CLASSES = {
+    FlowState.COMPLETED: "finished",
+    FlowState.FAILED: "failed",
+    FlowState.AWAITING_USER_INPUT: "asked",
+    FlowState.RUNNING: "open",
+}
+"""What the style sheet calls them."""
+
+
+def page_heading(view: FlowView) -> Html:
+    """Name the flow, and give its state and its figures."""
+    return element(
+        "header",
+        None,
+        element("p", {"class": "kicker"}, "Flow"),
+        element("h1", None, str(view.flow_id)),
+        element("p", {"class": f"state {_STATE_CLASSES[view.state]}"}, in_words(view.state)),
+        *_attention(view),
+        facts(_figures(view)),
+    )
+
+
+def _figures(view: FlowView) -> Iterator[tuple[str, Child]]:
+    finished = sum(_ended_with(step) is AttemptOutcome.FINISHED for step in view.steps)
+    total = "?" if view.step_count is None else f"{view.step_count:,}"
+    retries = sum(step.retry_count for step in view.steps)
+    yield "Began", element("time", {"datetime": iso(view.began)}, moment(view.began))
+    yield "Last event", element("time", {"datetime": iso(view.last_at)}, moment(view.last_at))
+    yield "From first to last", duration(view.last_at - view.began)
+    yield "Steps finished", f"{finished:,} of {total}"
+    yield "Attempts", f"{sum(step.attempt_count for step in view.steps):,}"
+    yield "Retries", f"{retries:,}"
+    yield "Events", f"{view.event_count:,}"
+    yield "Artifacts", f"{view.artifact_count:,}"
+
+
+def _ended_with(step: StepView) -> AttemptOutcome | None:
+    return step.attempts[-1].outcome if step.attempts else None
+
+
+def _attention(view: FlowView) -> Iterator[Child]:
+    """Say what went wrong, or what a person is asked."""
+    for step in view.steps:
+        last = step.attempts[-1] if step.attempts else None
+        if last is None:
+            continue
+        if view.state is FlowState.FAILED and last.outcome is AttemptOutcome.FAILED:
+            yield _callout(
+                "failed", f"Step {step.id} failed in attempt {last.number}", _error(last)
+            )
+        elif (
+            view.state is FlowState.AWAITING_USER_INPUT
+            and last.outcome is AttemptOutcome.ASKED
+            and not last.answered
+        ):
+            yield _callout("asked", f"Step {step.id} waits for an answer", last.question or "")
+
+
+def _error(attempt: AttemptView) -> str:
+    return (
+        short(f"{attempt.error.error_class}: {attempt.error.message}", 500) if attempt.error else ""
+    )
+
+
+def _callout(kind: str, title: str, text: str) -> Html:
+    body = element("p", None, text) if text else ""
+    return element(
+        "div",
+        {"class": f"callout {kind}"},
+        element("p", None, element("strong", None, title)),
+        body,
+    )

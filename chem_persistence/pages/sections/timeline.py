@@ -1,0 +1,146 @@
+"""The section of steps: a lane each, with a bar for every attempt, and what happened in it underneath."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from chem_persistence.domain.answers import FlowState
+from chem_persistence.pages.html.markup import Child, Html, element
+from chem_persistence.pages.sections.attempt_list import attempt_list
+from chem_persistence.pages.sections.bars import OUTCOME_CLASSES, step_bars
+from chem_persistence.pages.sections.section import left_out, section
+from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, FlowView, StepView
+from chem_persistence.views.time_scale import Interval, TimeScale
+from chem_persistence.views.wording import counted, duration
+
+__all__ = ["timeline_section"]
+
+_RUNS = {AttemptOutcome.FINISHED, AttemptOutcome.FAILED, AttemptOutcome.ASKED}
+_SIGNS = {
+    AttemptOutcome.FINISHED: "\u2713",
+    AttemptOutcome.FAILED: "\u2715",
+    AttemptOutcome.ASKED: "?",
+    AttemptOutcome.INTERRUPTED: "!",
+    AttemptOutcome.OPEN: "\u25b8",
+}
+
+
+def timeline_section(view: FlowView) -> Html:
+    """Draw the steps that have begun, and say how many have not."""
+    note = _not_begun(view)
+    return section(
+        "timeline",
+        "Timeline",
+        *(_drawing(view) if view.steps else ()),
+        left_out(view.named_steps, len(view.steps), "step"),
+        element("p", {"class": "note"}, note) if note else "",
+    )
+
+
+def _drawing(view: FlowView) -> Iterator[Child]:
+    end = _end(view)
+    scale = TimeScale(view.began, end, _running(view))
+    yield _legend(view, scale)
+    yield _axis(scale)
+    yield element("ol", {"class": "lanes"}, *(_lane(step, scale, end) for step in view.steps))
+
+
+def _not_begun(view: FlowView) -> str:
+    waiting = max(0, (view.step_count or 0) - view.named_steps)
+    if waiting:
+        return f"{counted(waiting, 'step')} not begun."
+    return "" if view.steps else "No step has begun."
+
+
+def _end(view: FlowView) -> datetime:
+    """Give the last event's time; what is under way goes on until it was looked at."""
+    attempts = (step.attempts[-1] for step in view.steps if step.attempts)
+    if view.state is not FlowState.COMPLETED and any(
+        _is_under_way(attempt) for attempt in attempts
+    ):
+        return max(view.last_at, view.seen_at)
+    return view.last_at
+
+
+def _is_under_way(attempt: AttemptView) -> bool:
+    asks = attempt.outcome is AttemptOutcome.ASKED and attempt.answered is None
+    return asks or attempt.ended is None
+
+
+def _running(view: FlowView) -> Iterator[Interval]:
+    """Give the times in which attempts are known to have run: one that was interrupted, until its last signal."""
+    for step in view.steps:
+        for attempt in step.attempts:
+            known = attempt.ended if attempt.outcome in _RUNS else attempt.last_sign
+            if known:
+                yield Interval(attempt.began, known)
+
+
+def _legend(view: FlowView, scale: TimeScale) -> Html:
+    shown = dict.fromkeys(attempt.outcome for step in view.steps for attempt in step.attempts)
+    keys = [
+        element(
+            "li",
+            None,
+            element("span", {"class": f"swatch {OUTCOME_CLASSES[outcome]}"}),
+            outcome.value,
+        )
+        for outcome in shown
+    ]
+    if AttemptOutcome.ASKED in shown:
+        keys.append(
+            element("li", None, element("span", {"class": "swatch wait"}), "waits for the answer")
+        )
+    if scale.pauses:
+        keys.append(
+            element("li", None, element("span", {"class": "swatch pause"}), "pause, drawn shorter")
+        )
+    return element("ul", {"class": "legend", "aria-label": "What the bars mean"}, *keys)
+
+
+def _axis(scale: TimeScale) -> Html:
+    ticks = []
+    for place in (0, 25, 50, 75, 100):
+        anchor = "begin" if place == 0 else "end" if place == 100 else "middle"
+        text = "0" if place == 0 else duration(scale.elapsed(place))
+        minor = " minor" if place in {25, 75} else ""
+        ticks.append(
+            element("text", {"class": f"tick {anchor}{minor}", "x": f"{place}%", "y": 12}, text)
+        )
+    drawing = element("svg", {"class": "axis", "width": "100%", "height": 18}, *ticks)
+    return element("div", {"class": "lane axis-row", "aria-hidden": "true"}, drawing)
+
+
+def _lane(step: StepView, scale: TimeScale, end: datetime) -> Html:
+    outcome = step.attempts[-1].outcome if step.attempts else AttemptOutcome.OPEN
+    name: list[Child] = [
+        element(
+            "span",
+            {"class": f"sign {OUTCOME_CLASSES[outcome]}", "aria-hidden": "true"},
+            _SIGNS[outcome],
+        ),
+        element("span", {"class": "index"}, f"{step.index}"),
+        " ",
+        element("strong", None, step.id),
+    ]
+    summary = element(
+        "summary",
+        {"class": "lane"},
+        element("span", {"class": "lane-name"}, *name),
+        step_bars(step, scale, end),
+        element("span", {"class": "lane-facts"}, _facts(step, outcome)),
+    )
+    return element("li", None, element("details", {"class": "step"}, summary, attempt_list(step)))
+
+
+def _facts(step: StepView, outcome: AttemptOutcome) -> str:
+    # when an interrupted one ended is unknown
+    ended = (attempt for attempt in step.attempts if attempt.outcome in _RUNS)
+    spans = [attempt.ended - attempt.began for attempt in ended if attempt.ended]
+    facts = [outcome.value]
+    if spans:
+        facts.append(duration(sum(spans, timedelta())))
+    if step.attempt_count > 1:
+        facts.append(counted(step.attempt_count, "attempt"))
+    if step.signal_count:
+        facts.append(counted(step.signal_count, "signal"))
+    return ", ".join(facts)

@@ -1,0 +1,45 @@
+"""Whether the clocks agree: this machine's gives events their times, the server's is the other one to be had."""
+
+from datetime import timedelta
+
+from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
+from chem_persistence.postgres.connection.ports import Connection
+from chem_persistence.postgres.schema.statements import FIND_FUTURE_FLOW, READ_CLOCK
+from chem_persistence.store.ports import Clock
+
+__all__ = ["check_clock", "check_newest_flow"]
+
+TOLERANCE = timedelta(seconds=1)
+ROUNDS = 5
+"""Readings of the server's clock; the quickest counts, as in NTP (RFC 5905, section 10)."""
+
+_REMEDY = "timedatectl set-ntp true # on both machines"
+
+
+async def check_clock(connection: Connection, clock: Clock) -> list[CheckResult]:
+    """Compare this machine's clock with the server's, as exactly as the way there and back allows."""
+    best_trip, skew = timedelta.max, timedelta()
+    for _ in range(ROUNDS):
+        before = clock.now()
+        (row,) = await connection.fetch(READ_CLOCK)
+        trip = clock.now() - before
+        if trip < best_trip:
+            best_trip, skew = trip, row["now"] - (before + trip / 2)
+    seconds = skew.total_seconds()
+    if abs(skew) > TOLERANCE + best_trip / 2:
+        ahead = "ahead of" if seconds > 0 else "behind"
+        finding = f"the server's clock is {abs(seconds):,.1f} s {ahead} this machine's"
+        return [CheckResult("clock", Severity.WARNING, finding, _REMEDY)]
+    finding = (
+        f"within {max(abs(seconds), best_trip.total_seconds() / 2) * 1000:.0f} ms of the server's"
+    )
+    return [CheckResult("clock", Severity.OK, finding)]
+
+
+async def check_newest_flow(connection: Connection) -> list[CheckResult]:
+    """Look whether the newest flow began in the future of the server's clock."""
+    (row,) = await connection.fetch(FIND_FUTURE_FLOW)
+    if row["seconds"] is None or row["seconds"] <= TOLERANCE.total_seconds():
+        return []
+    finding = f"the newest flow began {row['seconds']:,.1f} s in the future: the clock of who appended it is ahead"
+    return [CheckResult("clock", Severity.WARNING, finding, _REMEDY)]

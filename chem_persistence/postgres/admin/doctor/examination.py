@@ -1,0 +1,91 @@
+"""All checks, one after another, on one connection, changing nothing."""
+
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+
+from chem_persistence.postgres.admin.doctor.clock import check_clock, check_newest_flow
+from chem_persistence.postgres.admin.doctor.commands import Commands
+from chem_persistence.postgres.admin.doctor.connections import check_connections
+from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
+from chem_persistence.postgres.admin.doctor.rights import RoleNames, check_rights
+from chem_persistence.postgres.admin.doctor.schema import check_migrations, check_objects
+from chem_persistence.postgres.admin.doctor.server import check_server
+from chem_persistence.postgres.admin.doctor.storage import (
+    check_bloat,
+    check_old_transactions,
+    check_wraparound,
+)
+from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
+from chem_persistence.postgres.connection.session import call
+from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.ports import Clock
+
+__all__ = ["examine"]
+
+Check = Callable[[Connection], Awaitable[list[CheckResult]]]
+
+
+async def examine(
+    provider: ConnectionProvider,
+    schema: str,
+    *,
+    pool_size: int = 10,
+    processes: int = 1,
+    role_names: RoleNames | None = None,
+    commands: Commands | None = None,
+    clock: Clock | None = None,
+) -> list[CheckResult]:
+    """Check a database, its server and `schema`, which is its connections' search path.
+
+    `processes` programs with a pool of `pool_size` each are to be served. What the role may not look at is a warning.
+    `commands` are what to type about this database; without them DATABASE_URL is thought to name it.
+
+    Raises:
+        StoreUnavailable, StoreError: the database could not be reached.
+    """
+    timed, names = clock or SystemClock(), role_names or RoleNames()
+    typed = commands or Commands(schema)
+    of_the_server: dict[str, Check] = {
+        "server": check_server,
+        "clock": lambda connection: check_clock(connection, timed),
+        "wraparound": check_wraparound,
+        "transactions": check_old_transactions,
+        "connections": lambda connection: check_connections(
+            connection, pool_size=pool_size, processes=processes
+        ),
+    }
+    rights: dict[str, Check] = {"rights": lambda connection: check_rights(connection, typed, names)}
+
+    async def run(connection: Connection) -> list[CheckResult]:
+        results = await _run(connection, of_the_server)
+        migrations = await _run(
+            connection, {"schema": lambda _: check_migrations(connection, typed)}
+        )
+        is_current = all(result.severity is Severity.OK for result in migrations)
+        checks = _of_a_schema(schema) if is_current else {}
+        return results + migrations + await _run(connection, checks | rights)
+
+    return await call(provider, run)
+
+
+def _of_a_schema(schema: str) -> dict[str, Check]:
+    """Give the checks that look at the library's own tables, as its last migration left them."""
+    return {
+        "objects": lambda connection: check_objects(connection, schema),
+        "clock": check_newest_flow,
+        "bloat": lambda connection: check_bloat(connection, schema),
+    }
+
+
+async def _run(connection: Connection, checks: dict[str, Check]) -> list[CheckResult]:
+    results = []
+    for name, check in checks.items():
+        try:
+            results += await check(connection)
+        except asyncpg.InsufficientPrivilegeError as error:
+            finding = f"cannot be looked at: {error}"
+            results.append(
+                CheckResult(name, Severity.WARNING, finding, "ask a superuser to run doctor")
+            )
+    return results

@@ -1,0 +1,146 @@
+"""Whether roles may do what is their part, and no more."""
+
+import shlex
+from collections.abc import Sequence
+from itertools import groupby
+
+import msgspec
+from msgspec.structs import replace
+
+from chem_persistence.postgres.admin.doctor.commands import Commands
+from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
+from chem_persistence.postgres.admin.roles import APPLICATION, OWNER, READER
+from chem_persistence.postgres.connection.ports import Connection
+from chem_persistence.postgres.read.rows import Row
+from chem_persistence.postgres.schema.statements import (
+    DESCRIBE_ROLE,
+    FIND_EXCESS,
+    FIND_MISSING_RIGHTS,
+    LIST_RIGHTS,
+)
+
+__all__ = ["RoleNames", "check_rights"]
+
+
+class RoleNames(msgspec.Struct, frozen=True):
+    """What the three roles of `create_roles` are called."""
+
+    owner: str = OWNER
+    application: str = APPLICATION
+    reader: str = READER
+
+    def divide(self, commands: Commands) -> str:
+        """Give the command that divides the rights among them."""
+        named = {"owner": (self.owner, OWNER), "application": (self.application, APPLICATION)}
+        named["reader"] = (self.reader, READER)
+        options = [
+            f"--{part} {shlex.quote(name)}"
+            for part, (name, usual) in named.items()
+            if name != usual
+        ]
+        return commands.roles(" ".join(options))
+
+
+async def check_rights(
+    connection: Connection, commands: Commands, names: RoleNames
+) -> list[CheckResult]:
+    """Look at the role that is connected, and at those that `create_roles` makes, if they are there."""
+    schema = commands.schema
+    (role,) = await connection.fetch(
+        DESCRIBE_ROLE, schema, [names.owner, names.application, names.reader]
+    )
+    rights = await connection.fetch(LIST_RIGHTS)
+    results = await _check_own(connection, commands, role, rights, names)
+    if len(role["existing"]) == 3:
+        results += await _check_divided(connection, commands, rights, names)
+    return results
+
+
+async def _check_own(
+    connection: Connection, commands: Commands, role: Row, rights: Sequence[Row], names: RoleNames
+) -> list[CheckResult]:
+    name, schema, divide = role["name"], commands.schema, names.divide(commands)
+
+    def membership(group: str) -> str:
+        first = "" if group in role["existing"] else f"{divide} # then, as a superuser: "
+        return f"{first}GRANT {group} TO {role['quoted_name']};"
+
+    if role["is_superuser"] or role["is_owner"]:
+        what = "a superuser" if role["is_superuser"] else "the owner"
+        remedy = f"{divide} # then let programs be members of {names.application}"
+        return [
+            CheckResult(
+                "rights",
+                Severity.NOTE,
+                f"role {name} is {what}: it could disable the triggers",
+                remedy,
+            )
+        ]
+    if not role["may_use_schema"]:
+        finding = f"role {name} may not use schema {schema}"
+        return [CheckResult("rights", Severity.ERROR, finding, membership(names.application))]
+    unread = await _missing(connection, schema, name, rights, "reader")
+    if unread:
+        finding = f"role {name} may not {_listed(unread)}"
+        return [CheckResult("rights", Severity.ERROR, finding, membership(names.reader))]
+    excess = await _excess(connection, schema, rights, replace(names, application=name))
+    own = [row["excess"] for row in excess if row["name"] == name and name != names.reader]
+    if own:
+        finding = f"role {name} {_joined(own)}: it could do more than append"
+        return [CheckResult("rights", Severity.WARNING, finding, divide)]
+    unwritten = await _missing(connection, schema, name, rights, "application")
+    if unwritten:
+        finding = f"role {name} may read, and not append"
+        is_meant = names.reader in role["groups"]
+        grant = None if is_meant else membership(names.application)
+        return [CheckResult("rights", Severity.NOTE, finding, grant)]
+    return [CheckResult("rights", Severity.OK, f"role {name} may read and append")]
+
+
+async def _check_divided(
+    connection: Connection, commands: Commands, rights: Sequence[Row], names: RoleNames
+) -> list[CheckResult]:
+    """Look at the three roles, whose rights have to be divided again after a migration that adds tables."""
+    results, schema, divide = [], commands.schema, names.divide(commands)
+    for name, part in ((names.application, "application"), (names.reader, "reader")):
+        missing = await _missing(connection, schema, name, rights, part)
+        if missing:
+            finding = f"role {name} may not {_listed(missing)}"
+            results.append(CheckResult("rights", Severity.ERROR, finding, divide))
+    excess = await _excess(connection, schema, rights, names)
+    for name, rows in groupby(
+        sorted(excess, key=lambda row: str(row["name"])), key=lambda row: row["name"]
+    ):
+        finding = f"role {name} {_joined([row['excess'] for row in rows])}: it could do more than its part"
+        results.append(CheckResult("rights", Severity.WARNING, finding, divide))
+    return results
+
+
+async def _missing(
+    connection: Connection, schema: str, name: str, rights: Sequence[Row], part: str
+) -> list[Row]:
+    wanted = [row for row in rights if row["role"] == part]
+    listed = ([row["relation"] for row in wanted], [", ".join(row["privileges"]) for row in wanted])
+    return await connection.fetch(FIND_MISSING_RIGHTS, schema, name, *listed)
+
+
+async def _excess(
+    connection: Connection, schema: str, rights: Sequence[Row], names: RoleNames
+) -> list[Row]:
+    relations = [row["relation"] for row in rights]
+    listed = (
+        relations,
+        [row["role"] for row in rights],
+        [", ".join(row["privileges"]) for row in rights],
+    )
+    return await connection.fetch(
+        FIND_EXCESS, schema, names.owner, names.application, names.reader, *listed
+    )
+
+
+def _listed(missing: Sequence[Row]) -> str:
+    return _joined([f"{row['privilege']} {row['relation']}" for row in missing])
+
+
+def _joined(parts: Sequence[str], most: int = 3) -> str:
+    return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")

@@ -1,0 +1,167 @@
+"""Whether the schema is the one that the migrations make: nothing missing, nothing changed, every guard in place."""
+
+import re
+from collections.abc import Sequence
+from typing import cast
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from chem_persistence.errors import MigrationError
+from chem_persistence.postgres.admin.doctor.commands import Commands
+from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
+from chem_persistence.postgres.connection.ports import Connection
+from chem_persistence.postgres.schema.describe import describe_statements
+from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
+from chem_persistence.postgres.schema.statements import SCHEMA_SNAPSHOT
+
+__all__ = ["check_migrations", "check_objects"]
+
+_OBJECT = re.compile(
+    r"(CREATE (?:OR REPLACE )?(?:UNIQUE )?(?P<kind>[A-Z ]+?)|ALTER TABLE) (?P<name>[\w\"]+)(?P<rest>.*)",
+    re.DOTALL,
+)
+_CONSTRAINT = re.compile(r"CONSTRAINT (\w+) ")
+_SILENCED = re.compile(r"ALTER TABLE (\S+) (DISABLE|ENABLE REPLICA) TRIGGER (\S+)")
+_LONGEST_REMEDY = 400
+
+
+async def check_migrations(connection: Connection, commands: Commands) -> list[CheckResult]:
+    """Compare the migrations that were applied with the library's."""
+    schema = commands.schema
+    known = known_migrations()
+    try:
+        pending = await pending_migrations(connection, schema, known)
+    except MigrationError as error:
+        remedy = "pip install --upgrade chem-persistence # or name the right schema: --schema"
+        return [CheckResult("schema", Severity.ERROR, str(error), remedy)]
+    if len(pending) == len(known):
+        finding = f"schema {schema} has no tables of this library"
+        return [CheckResult("schema", Severity.ERROR, finding, commands.migrate())]
+    if pending:
+        names = ", ".join(f"{migration.version:04} {migration.name}" for migration in pending)
+        finding = f"schema {schema} is behind this library by {len(pending)}: {names}"
+        return [CheckResult("schema", Severity.ERROR, finding, commands.migrate())]
+    return [
+        CheckResult("schema", Severity.OK, f"{schema} is at migration {len(known)}, the library's")
+    ]
+
+
+async def check_objects(connection: Connection, schema: str) -> list[CheckResult]:
+    """Compare tables, constraints, indexes, triggers and functions with the schema that the library expects.
+
+    What others have put into the schema besides is no concern of the library.
+    """
+    expected = _expected_statements()
+    found = await describe_statements(
+        cast("PoolConnectionProxy[asyncpg.Record]", connection), schema
+    )
+    results = [
+        result for statement in found if (result := _silenced(statement, expected)) is not None
+    ]
+    for statement in expected:
+        if statement not in found:
+            results += _judge(statement, found, schema)
+    return results or [
+        CheckResult("objects", Severity.OK, f"all {len(expected)} are as the migrations made them")
+    ]
+
+
+def _expected_statements() -> list[str]:
+    text = SCHEMA_SNAPSHOT.read_text(encoding="utf-8")
+    _, _, statements = text.partition("\n\n")
+    return [
+        part.removesuffix(";")
+        for part in re.split(r"(?<=;)\n\n(?=CREATE |ALTER )", statements.rstrip())
+    ]
+
+
+def _silenced(statement: str, expected: Sequence[str]) -> CheckResult | None:
+    """Judge a statement that keeps a trigger from firing."""
+    match = _SILENCED.fullmatch(statement)
+    if match is None:
+        return None
+    table, _, trigger = match.groups()
+    if not any(statement.startswith(f"CREATE TRIGGER {trigger} ") for statement in expected):
+        return None
+    finding = f"trigger {trigger} is disabled: history in {table} can be changed"
+    return CheckResult(
+        "triggers", Severity.ERROR, finding, f"ALTER TABLE {table} ENABLE TRIGGER {trigger};"
+    )
+
+
+def _judge(statement: str, found: Sequence[str], schema: str) -> list[CheckResult]:
+    """Say what is the matter with something that is not in the schema as it should be."""
+    kind, name = _identity(statement)
+    check = {"INDEX": "indexes", "TRIGGER": "triggers"}.get(kind, "objects")
+    namesake = next((other for other in found if _identity(other) == (kind, name)), None)
+    if namesake is None:
+        finding = f"{kind.lower()} {name} is missing"
+        return [CheckResult(check, Severity.ERROR, finding, _remedy(statement, schema))]
+    if kind == "TABLE":
+        return _judge_table(name, statement, namesake, schema)
+    if namesake.endswith("/* invalid */"):
+        finding = f"index {name} is invalid: it was not built to its end"
+        return [
+            CheckResult(check, Severity.ERROR, finding, f"REINDEX INDEX {_quoted(schema)}.{name};")
+        ]
+    finding = f"{kind.lower()} {name} is not the library's any more"
+    again = _remedy(statement, schema)
+    if kind == "INDEX":
+        again = f"DROP INDEX {_quoted(schema)}.{name}; {again}"
+    return [CheckResult(check, Severity.ERROR, finding, again)]
+
+
+def _judge_table(name: str, expected: str, found: str, schema: str) -> list[CheckResult]:
+    """Name the columns and constraints of a table that are missing or other than they should be."""
+    wanted, there = _lines(expected), _lines(found)
+    results = []
+    for line in wanted:
+        if line in there:
+            continue
+        constraint = _CONSTRAINT.match(line)
+        if constraint is None:
+            finding = f"table {name}: column {line.partition(' ')[0]} is not as the migrations made it ({line})"
+            results.append(
+                CheckResult("objects", Severity.ERROR, finding, f"less {SCHEMA_SNAPSHOT}")
+            )
+            continue
+        is_there = any(other.startswith(constraint[0]) for other in there)
+        finding = (
+            f"table {name}: constraint {constraint[1]} is {'another' if is_there else 'missing'}"
+        )
+        drop = f"DROP CONSTRAINT {constraint[1]}, " if is_there else ""
+        remedy = f"ALTER TABLE {_quoted(schema)}.{name} {drop}ADD {line};"
+        results.append(CheckResult("objects", Severity.ERROR, finding, remedy))
+    unexpected = [line for line in there if line not in wanted and not _CONSTRAINT.match(line)]
+    if not results and unexpected:
+        finding = f"table {name} has what the migrations did not make: {', '.join(unexpected)}"
+        results.append(CheckResult("objects", Severity.NOTE, finding))
+    return results
+
+
+def _identity(statement: str) -> tuple[str, str]:
+    """Give the kind and the name of what a statement makes; for a change of a table, all of it."""
+    match = _OBJECT.match(statement)
+    if match is None or match["kind"] is None:
+        return "", statement
+    return match["kind"].removeprefix("UNLOGGED "), match["name"]
+
+
+def _lines(table: str) -> list[str]:
+    return [
+        line.strip().removesuffix(",") for line in table.splitlines()[1:] if line.startswith("    ")
+    ]
+
+
+def _remedy(statement: str, schema: str) -> str:
+    if len(statement) > _LONGEST_REMEDY or statement.startswith(
+        "CREATE OR REPLACE"
+    ):  # its lines are its own
+        return f"less {SCHEMA_SNAPSHOT} # run its statement"
+    path = "" if schema == "public" else f"SET search_path = {_quoted(schema)}; "
+    return f"{path}{' '.join(statement.split())};"
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,119 @@
+"""Least privilege: a role that owns the log, one that appends to it and one that reads it."""
+
+import re
+from contextlib import suppress
+
+import asyncpg
+
+from chem_persistence.errors import InvalidArgument, MigrationError
+from chem_persistence.postgres.connection.ports import Connection
+from chem_persistence.postgres.connection.session import with_retries
+from chem_persistence.postgres.schema.statements import (
+    FIND_EXCESS,
+    FIND_MISSING_RELATIONS,
+    LIST_RIGHTS,
+    QUOTE_CREATE_ROLES,
+    QUOTE_GRANTS,
+    QUOTE_OWNERSHIP,
+    QUOTE_REVOKES,
+)
+
+__all__ = ["APPLICATION", "OWNER", "READER", "create_roles"]
+
+OWNER = "chem_owner"
+APPLICATION = "chem_application"
+READER = "chem_reader"
+
+_FUNCTIONS = ["append_events", "feed_end", "refuse_change_of_history"]
+_LONGEST_NAME = 63
+"""Bytes of a name that PostgreSQL keeps (manual, section 4.1.1)."""
+
+_RESERVED = re.compile(
+    "pg_.*|public|none", re.DOTALL
+)  # as role names, in quotes too (manual, CREATE ROLE)
+
+
+async def create_roles(
+    connection: Connection,
+    *,
+    schema: str = "public",
+    owner: str = OWNER,
+    application: str = APPLICATION,
+    reader: str = READER,
+) -> None:
+    """Divide the rights on a migrated schema among three roles, which are created where they are missing.
+
+    The owner owns the schema and the library's tables in it, and is the only one that may migrate. The application
+    may do what `PgEventStore` does: SELECT and INSERT on the log and the artifacts, also UPDATE on the step rows and
+    the snapshots, which only repeat what the log says. The reader may SELECT. Whatever other rights the two and PUBLIC had on the tables are taken away.
+
+    The roles cannot log in and have no password: grant them to those who do (`GRANT chem_application TO lab`). The
+    connection is a superuser's. Run it again after each migration: it leaves alone what is as it should be.
+
+    Raises:
+        InvalidArgument: a name is impossible, or names a role that could do more than its part: a superuser, a member
+            of the owner. Nothing was changed then.
+        MigrationError: the schema lacks tables of the library.
+        StoreError: the connection's role may not do this.
+    """
+    for argument, name in (("owner", owner), ("application", application), ("reader", reader)):
+        _check_size(argument, name)
+        if _RESERVED.fullmatch(name):
+            raise InvalidArgument(
+                argument, "names that begin with pg_, public and none are the server's"
+            )
+    _check_size("schema", schema)
+    if len({owner, application, reader}) < 3:
+        raise InvalidArgument("owner, application, reader", "must be three roles")
+
+    async def divide() -> None:
+        async with connection.transaction():
+            await _divide(connection, schema, owner, application, reader)
+
+    await with_retries(divide)
+
+
+async def _divide(
+    connection: Connection, schema: str, owner: str, application: str, reader: str
+) -> None:
+    rights = await connection.fetch(LIST_RIGHTS)
+    relations = [row["relation"] for row in rights]
+    listed = (
+        relations,
+        [row["role"] for row in rights],
+        [", ".join(row["privileges"]) for row in rights],
+    )
+    missing = await connection.fetch(FIND_MISSING_RELATIONS, schema, relations)
+    if missing:
+        names = ", ".join(row["relation"] for row in missing)
+        raise MigrationError(f"schema {schema!r} lacks {names}: migrate it first")
+    await _create(connection, [owner, application, reader])
+    for quote, arguments in (
+        (QUOTE_OWNERSHIP, (schema, owner, relations, _FUNCTIONS)),
+        (QUOTE_REVOKES, (schema, relations, application, reader)),
+        (QUOTE_GRANTS, (schema, application, reader, *listed)),
+    ):
+        for row in await connection.fetch(quote, *arguments):
+            await connection.execute(row["statement"])
+    excess = await connection.fetch(FIND_EXCESS, schema, owner, application, reader, *listed)
+    if excess:
+        raise InvalidArgument(
+            f"role {excess[0]['name']!r}", "; ".join(row["excess"] for row in excess)
+        )
+
+
+async def _create(connection: Connection, names: list[str]) -> None:
+    """Create those roles that are missing; another process may be doing the same for another database."""
+    for row in await connection.fetch(QUOTE_CREATE_ROLES, names):
+        with suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
+            async with connection.transaction():
+                await connection.execute(row["statement"])
+
+
+def _check_size(argument: str, name: str) -> None:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(argument, "has a lone surrogate, which is no character") from error
+    if not 0 < size <= _LONGEST_NAME or "\0" in name:
+        raise InvalidArgument(argument, f"must have 1 to {_LONGEST_NAME} bytes and no U+0000")

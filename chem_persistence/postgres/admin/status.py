@@ -1,0 +1,99 @@
+"""What a database holds, told in a moment however much it is."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from chem_persistence.errors import MigrationError
+from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
+from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
+from chem_persistence.postgres.schema.statements import (
+    COUNT_ARTIFACTS,
+    COUNT_EVENTS,
+    DESCRIBE_DATABASE,
+    FIND_NEWEST_FLOW,
+    MEASURE_RELATIONS,
+)
+
+__all__ = ["DatabaseStatus", "SchemaState", "TableSize", "read_status"]
+
+COUNTED_BYTES = 256 * 2**20
+"""Up to this size the rows of the log and of the artifacts are counted; else the server's estimate is told."""
+
+SchemaState = Literal["current", "missing", "behind", "unusable"]
+
+_COUNTS = {"event_log": (COUNT_EVENTS, (None,)), "workflow_step_artifacts": (COUNT_ARTIFACTS, ())}
+
+
+class TableSize(msgspec.Struct, frozen=True):
+    """A table with its indexes; `rows` is an estimate unless it is `exact`, and None where there is none yet."""
+
+    name: str
+    bytes: int
+    rows: int | None
+    exact: bool
+
+
+class DatabaseStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is; `trouble` says why a schema is `unusable`."""
+
+    server_version: str
+    database: str
+    bytes: int
+    role: str
+    schema: str
+    schema_state: SchemaState
+    schema_version: int
+    library_version: int
+    trouble: str | None
+    newest_flow_at: datetime | None
+    tables: Sequence[TableSize]
+
+
+async def read_status(provider: ConnectionProvider, schema: str) -> DatabaseStatus:
+    """Describe a database and `schema`, which is its connections' search path, in whatever state it is.
+
+    Raises:
+        StoreUnavailable, StoreError: the database could not be read.
+    """
+    return await call(provider, lambda connection: _read(connection, schema))
+
+
+async def _read(connection: Connection, schema: str) -> DatabaseStatus:
+    known = known_migrations()
+    (database,) = await connection.fetch(DESCRIBE_DATABASE)
+    state: SchemaState = "current"
+    version, trouble = 0, None
+    try:
+        pending = await pending_migrations(connection, schema, known)
+        version = len(known) - len(pending)
+        state = "missing" if version == 0 else "behind" if pending else "current"
+    except MigrationError as error:
+        state, trouble = "unusable", str(error)
+    tables = [] if state in {"missing", "unusable"} else await _measure(connection, schema)
+    newest = await connection.fetch(FIND_NEWEST_FLOW) if tables else []
+    return DatabaseStatus(
+        **database,
+        schema=schema,
+        schema_state=state,
+        schema_version=version,
+        library_version=len(known),
+        trouble=trouble,
+        newest_flow_at=newest[0]["newest_flow_at"] if newest else None,
+        tables=tables,
+    )
+
+
+async def _measure(connection: Connection, schema: str) -> list[TableSize]:
+    tables = []
+    for row in await connection.fetch(MEASURE_RELATIONS, schema):
+        name, rows = row["name"], row["about_rows"]
+        exact = name in _COUNTS and row["heap_bytes"] <= COUNTED_BYTES
+        if exact:
+            statement, arguments = _COUNTS[name]
+            ((rows,),) = await connection.fetch(statement, *arguments)
+        tables.append(TableSize(name, row["bytes"], rows, exact))
+    return tables

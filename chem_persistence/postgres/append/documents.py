@@ -1,0 +1,108 @@
+"""Values to JSON documents: the one place that knows the parameters of `append_events`.
+
+An event's document begins with the very bytes that the chain hashes. A body is sent beside its artifact's document, not
+in it, so that the server reads it once.
+"""
+
+from binascii import hexlify
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from chem_persistence.domain.events import FlowEventKind
+from chem_persistence.domain.hash_chain import ChainLink
+from chem_persistence.domain.step_rows import RetryChange, StepChange, execution_changes
+from chem_persistence.store.append_request import AppendRequest, Head
+from chem_persistence.store.codec import StoredArtifact
+
+__all__ = ["Write", "append_documents"]
+
+Documents: TypeAlias = tuple[
+    str,
+    str | None,
+    Sequence[str | None] | None,
+    Sequence[bytes | None] | None,
+    str | None,
+    str | None,
+]
+
+_json = msgspec.json.Encoder().encode
+
+
+class Write(msgspec.Struct, frozen=True, gc=False):
+    """A request that is to follow `head`, with its events' links; `base` is where the flow ended before the batch."""
+
+    request: AppendRequest
+    head: Head
+    base: Head
+    links: Sequence[ChainLink]
+
+
+def append_documents(writes: Sequence[Write]) -> Documents:
+    """Give the parameters of `append_events`, but for the last; one flow's writes stand side by side and in order."""
+    events: list[bytes] = []
+    artifacts: list[tuple[StoredArtifact, UUID, int]] = []
+    retries: list[bytes] = []
+    steps: list[bytes] = []
+    for _, group in groupby(writes, key=lambda write: write.request.flow_id.int):
+        run = list(group)
+        flow_id = run[0].request.flow_id
+        facts: list[tuple[FlowEventKind, datetime]] = []
+        for write in run:
+            request = write.request
+            events += _event_documents(write)
+            facts += [(kind, request.ts) for kind in request.kinds]
+            for producer, artifact in request.artifacts:
+                artifacts.append((artifact, flow_id, write.head.version + producer))
+        pending, changed = execution_changes(facts)
+        retries += [_change_document(flow_id, change) for change in pending]
+        steps += [_change_document(flow_id, change) for change in changed]
+    artifacts.sort(key=lambda produced: produced[0].hash)
+    return (
+        _array(events),
+        _array([_artifact_document(*produced) for produced in artifacts]) if artifacts else None,
+        [_text(artifact.payload) for artifact, _, _ in artifacts] or None,
+        [artifact.content for artifact, _, _ in artifacts] or None,
+        _array(retries) if retries else None,
+        _array(steps) if steps else None,
+    )
+
+
+def _event_documents(write: Write) -> list[bytes]:
+    base = write.base
+    place = b'"first_version":%d,"previous_hash":"\\\\x%b"}' % (base.version, hexlify(base.link))
+    return [
+        b'%b,"chain_hash":"\\\\x%b",%b' % (link.content[:-1], hexlify(link.hash), place)
+        for link in write.links
+    ]
+
+
+def _artifact_document(artifact: StoredArtifact, flow_id: UUID, version: int) -> bytes:
+    return (
+        b'{"artifact_hash":%b,"kind":%b,"media_type":%b,"metadata":%b,"flow_id":%b,"version":%d}'
+        % (
+            _json(artifact.hash),
+            _json(artifact.kind),
+            _json(artifact.media_type),
+            artifact.metadata,
+            _json(flow_id),
+            version,
+        )
+    )
+
+
+def _change_document(flow_id: UUID, change: RetryChange | StepChange) -> bytes:
+    return b'{"flow_id":%b,%b' % (_json(flow_id), _json(change)[1:])
+
+
+def _array(documents: Iterable[bytes]) -> str:
+    return (b"[%b]" % b",".join(documents)).decode()
+
+
+def _text(json: bytes | None) -> str | None:
+    """Give JSON as text: the driver needs a round trip on each connection before it can send an array of jsonb."""
+    return None if json is None else json.decode()

@@ -1,0 +1,92 @@
+"""Appends, streamed contents and the caller's own rows in one transaction."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.streams import StreamedArtifact, described_stream
+from chem_persistence.postgres.append.heads import FlowHeads
+from chem_persistence.postgres.append.place_events import Append, append_batch
+from chem_persistence.postgres.append.uploads import Uploads
+from chem_persistence.postgres.connection.failures import library_errors
+from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
+from chem_persistence.postgres.connection.session import noticing_loss
+from chem_persistence.postgres.connection.transaction import own_transaction
+from chem_persistence.store.append_request import AppendRequest
+from chem_persistence.store.appender import Appender
+from chem_persistence.store.ports import Clock
+
+__all__ = ["PgTransaction", "pg_transaction"]
+
+
+class PgTransaction(Appender[Artifact | StreamedArtifact]):
+    """An open transaction: `append_kind` and `append_kinds` as the store has them, `put_stream`, and its `connection`.
+
+    Appends go one after another, each in a savepoint, so that a `ConcurrencyConflict` leaves the transaction usable. An append with
+    event ids that are stored already returns the original events: then what the caller wrote beside them is
+    stored too, since it was the same transaction; key such rows by event id and insert them ON CONFLICT DO NOTHING.
+    """
+
+    def __init__(self, connection: Connection, clock: Clock, max_artifact_bytes: int) -> None:
+        super().__init__(clock, max_artifact_bytes)
+        self.connection = connection
+        self._heads = FlowHeads()
+        self._uploads = Uploads(connection)
+        self._turn = asyncio.Lock()
+
+    async def _append(
+        self, encode: Callable[[], AppendRequest], expected_version: int | None
+    ) -> list[FlowEvent]:
+        request = encode()
+        self._uploads.check(request.streamed)
+        append = Append(request, expected_version)
+        async with self._turn:
+            with self._uploads.alone():
+                with library_errors(), noticing_loss(self.connection):
+                    while append.answer is None:
+                        await append_batch(self.connection, [append], self._heads)
+                if isinstance(append.answer, Exception):
+                    raise append.answer
+                await self._uploads.store(request.streamed, append.answer)
+        return append.answer
+
+    async def put_stream(
+        self,
+        *,
+        kind: str,
+        chunks: AsyncIterable[bytes],
+        media_type: str,
+        metadata: Mapping[str, Any] | None = None,
+        max_stream_bytes: int | None = None,
+    ) -> StreamedArtifact:
+        """Write a content of any length; see `EventTransaction.put_stream`.
+
+        What `chunks` does meanwhile on `connection` is undone when the content turns out to be stored already.
+        """
+        described = described_stream(kind, media_type, metadata)
+        return await self._uploads.put(described, chunks, max_stream_bytes)
+
+    async def finish(self) -> None:
+        """Check, before the commit, that no upload is left over; see `EventTransaction.put_stream`."""
+        await self._uploads.finish()
+
+
+@asynccontextmanager
+async def pg_transaction(
+    provider: ConnectionProvider, clock: Clock, max_artifact_bytes: int
+) -> AsyncIterator[PgTransaction]:
+    """Open a transaction on a connection of its own; see `PgEventStore.transaction`.
+
+    What the caller's own statements raise in the block stays the driver's; the rest is named by the library.
+    """
+    async with AsyncExitStack() as lent:
+        with library_errors():
+            connection = await lent.enter_async_context(provider.acquire())
+        # under READ COMMITTED an append sees the writer that it lost the version to
+        async with own_transaction(connection, isolation="read_committed"):
+            opened = PgTransaction(connection, clock, max_artifact_bytes)
+            yield opened
+            await opened.finish()

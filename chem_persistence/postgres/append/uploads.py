@@ -1,0 +1,160 @@
+"""Contents streamed into one transaction, from their first chunk to the append that makes them artifacts."""
+
+from collections.abc import AsyncIterable, Iterator, Sequence
+from contextlib import contextmanager
+from uuid import UUID
+
+import msgspec
+from uuid_utils.compat import uuid7
+
+from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.streams import Chunking, StreamedArtifact
+from chem_persistence.errors import InvalidArgument, StoreUnavailable
+from chem_persistence.postgres.connection.failures import library_errors
+from chem_persistence.postgres.connection.ports import Connection
+from chem_persistence.postgres.connection.session import noticing_loss
+from chem_persistence.postgres.connection.transaction import own_transaction
+from chem_persistence.postgres.read.rows import Row
+from chem_persistence.postgres.schema.statements import (
+    FIND_MISSING_ARTIFACTS,
+    INSERT_CHUNK,
+    INSERT_UPLOADED_ARTIFACT,
+    LOCK_ARTIFACT,
+    READ_UPLOAD,
+)
+from chem_persistence.store.codec import encode_metadata
+
+__all__ = ["Uploads"]
+
+
+class _Upload(msgspec.Struct):
+    """Chunks that this transaction wrote: `id` is their key; `appended` once they are an artifact."""
+
+    id: UUID
+    size: int
+    chunks: int
+    appended: bool = False
+
+
+class _StoredAlready(Exception):
+    """Leaves the savepoint, and never this module."""
+
+
+class Uploads:
+    """What `connection`'s transaction streams; every content is stored once, whoever brings it how often."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._uploads: dict[str, _Upload | None] = {}
+        self._busy = False
+
+    async def put(
+        self, described: StreamedArtifact, chunks: AsyncIterable[bytes], limit: int | None
+    ) -> StreamedArtifact:
+        """Write a content; see `EventTransaction.put_stream`.
+
+        When it turns out at its end that the content is there, the savepoint takes its chunks back, for nothing else may.
+        """
+        with self.alone():
+            upload, chunking = _Upload(uuid7(), 0, 0), Chunking(limit)
+            try:
+                async with own_transaction(self._connection):
+                    async for data in chunks:
+                        for chunk in chunking.feed(data):
+                            await self._write(upload, chunk)
+                    if rest := chunking.rest():
+                        await self._write(upload, rest)
+                    artifact = chunking.described(described)
+                    if artifact.hash in self._uploads or await self._is_stored(artifact.hash):
+                        raise _StoredAlready  # noqa: TRY301  # it has to leave the savepoint
+                self._uploads[artifact.hash] = upload
+            except _StoredAlready:
+                artifact = chunking.described(described)
+                self._uploads.setdefault(artifact.hash, None)
+        return artifact
+
+    def check(self, artifacts: Sequence[tuple[int, StreamedArtifact]]) -> None:
+        """Refuse artifacts that this transaction has not uploaded.
+
+        Raises:
+            InvalidArgument: there is one.
+        """
+        for _, artifact in artifacts:
+            if artifact.hash not in self._uploads:
+                raise InvalidArgument(
+                    "artifacts", f"{artifact.hash} was not uploaded in this transaction"
+                )
+
+    async def store(
+        self, artifacts: Sequence[tuple[int, StreamedArtifact]], events: Sequence[FlowEvent]
+    ) -> None:
+        """Make uploads the artifacts of events.
+
+        Raises:
+            StoreUnavailable: another writer stored the same content meanwhile, in another way.
+        """
+        for place, artifact in artifacts:
+            upload = self._uploads[artifact.hash]
+            if upload is None or upload.appended:
+                continue
+            event = events[place]
+            rows = await self._fetch(
+                INSERT_UPLOADED_ARTIFACT,
+                artifact.hash,
+                artifact.kind,
+                artifact.media_type,
+                encode_metadata(artifact.metadata).decode(),
+                event.flow_id,
+                event.seq,
+                upload.id,
+                upload.size,
+            )
+            if not rows:
+                raise StoreUnavailable(
+                    f"artifact {artifact.hash} was stored by another writer meanwhile"
+                )
+            upload.appended = True
+
+    async def finish(self) -> None:
+        """See to it that the transaction leaves no chunks without their artifact, and no artifact without its chunks.
+
+        Raises:
+            InvalidArgument: it would.
+        """
+        for artifact_hash, upload in self._uploads.items():
+            if upload is None:
+                continue
+            (row,) = await self._fetch(READ_UPLOAD, upload.id, artifact_hash)
+            chunks, artifacts = row["chunks"], row["artifacts"]
+            if artifacts and chunks != upload.chunks:
+                raise InvalidArgument("artifacts", f"the upload of {artifact_hash} was rolled back")
+            if not artifacts and (chunks or not (upload.chunks or upload.appended)):
+                raise InvalidArgument("artifacts", f"no append brought the upload {artifact_hash}")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Refuse whatever else would stand in the savepoint of an upload.
+
+        Raises:
+            InvalidArgument: an upload or an append is under way.
+        """
+        if self._busy:
+            raise InvalidArgument("transaction", "another upload or append is under way in it")
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    async def _write(self, upload: _Upload, chunk: bytes) -> None:
+        await self._fetch(INSERT_CHUNK, upload.id, upload.chunks, chunk)
+        upload.size += len(chunk)
+        upload.chunks += 1
+
+    async def _is_stored(self, artifact_hash: str) -> bool:
+        await self._fetch(LOCK_ARTIFACT, artifact_hash)
+        return not await self._fetch(FIND_MISSING_ARTIFACTS, [artifact_hash])
+
+    async def _fetch(self, statement: str, *arguments: object) -> list[Row]:
+        with library_errors(), noticing_loss(self._connection):
+            return await self._connection.fetch(statement, *arguments)

@@ -1,0 +1,189 @@
+"""Anchors: the heads of all flows, written to a file that is kept away from the database.
+
+A chain proves that nothing in its middle was changed, but not that its end is still there, nor that nobody computed
+it anew. A head that was written down proves both for everything before it.
+
+Format: UTF-8 JSON lines. The first says {format, created}, then one a flow, by flow id: {flow_id, version, link}; the
+last holds {flows, sha256} over all lines before it, and with a key {signature}: Ed25519 (RFC 8032) of that SHA-256.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from chem_persistence.errors import InvalidArgument
+
+__all__ = ["Anchor", "AnchorWriter", "read_anchors", "writing_anchors"]
+
+FORMAT = "chem_persistence anchors 1"
+
+
+class Anchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A flow's head: after `version` events its chain ended with `link`, in hexadecimal."""
+
+    flow_id: UUID
+    version: int
+    link: str
+
+
+class _Heading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: str
+    created: datetime
+
+
+class _Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    flows: int
+    sha256: str
+    signature: bytes | None = None
+
+
+class AnchorWriter:
+    """Writes one line an anchor, and remembers what was written."""
+
+    def __init__(self, output: Any) -> None:
+        self.flows = 0
+        self.is_given_up = False
+        self._output = output
+        self._digest = hashlib.sha256()
+
+    def write(self, anchor: Anchor) -> None:
+        """Add a flow's head; flows come ordered by id."""
+        self._line(anchor)
+        self.flows += 1
+
+    def _line(self, value: msgspec.Struct) -> None:
+        line = msgspec.json.encode(value) + b"\n"
+        self._output.write(line)
+        self._digest.update(line)
+
+    def give_up(self) -> None:
+        """Have no file made of what was written: one that is there is left as it was."""
+        self.is_given_up = True
+
+    def begin(self, created: datetime) -> None:
+        """Write the heading."""
+        self._line(_Heading(FORMAT, created))
+
+    def end(self, key: Any) -> None:
+        """Write the ending, signed if there is a key."""
+        digest = self._digest.digest()
+        signature = None if key is None else key.sign(digest)
+        self._line(_Ending(self.flows, digest.hex(), signature))
+
+
+@contextmanager
+def writing_anchors(
+    file: Path, created: datetime, private_key: Path | None = None
+) -> Iterator[AnchorWriter]:
+    """Write an anchor file, which appears whole at the end of the block, or not at all: if the writer gave up, or raised.
+
+    `private_key` is a PEM file with an Ed25519 key (`openssl genpkey -algorithm ed25519`).
+
+    Raises:
+        InvalidArgument: that is no Ed25519 key, or the extra `sign` is not installed.
+        OSError: a file cannot be read or written.
+    """
+    key = None if private_key is None else _private_key(private_key)
+    draft = file.with_name(file.name + ".part")
+    try:
+        with draft.open("wb") as output:
+            writer = AnchorWriter(output)
+            writer.begin(created)
+            yield writer
+            writer.end(key)
+        if not writer.is_given_up:
+            draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_anchors(file: Path, public_key: Path | None = None) -> Iterator[Anchor]:
+    """Read an anchor file, after checking it as a whole; it is read twice, in constant memory.
+
+    `public_key` is a PEM file (`openssl pkey -pubout`): with it the signature must be there and right.
+
+    Raises:
+        InvalidArgument: the file is incomplete, was changed, or is not signed with this key.
+        OSError: a file cannot be read.
+    """
+    flows = _checked(file, public_key)
+    with file.open("rb") as lines:
+        next(lines)
+        for number in range(2, flows + 2):
+            try:
+                yield msgspec.json.decode(next(lines, b""), type=Anchor)
+            except (ValueError, RecursionError) as error:
+                raise InvalidArgument("anchors", f"line {number} of {file} is no anchor") from error
+
+
+def _checked(file: Path, public_key: Path | None) -> int:
+    digest, last, count = hashlib.sha256(), b"", 0
+    with file.open("rb") as lines:
+        for line in lines:
+            digest.update(last)
+            last, count = line, count + 1
+    try:
+        ending = msgspec.json.decode(last, type=_Ending)
+        with file.open("rb") as lines:
+            heading = msgspec.json.decode(next(lines), type=_Heading)
+    except (ValueError, RecursionError, StopIteration) as error:
+        raise InvalidArgument("anchors", f"{file} is not a whole anchor file") from error
+    if heading.format != FORMAT:
+        raise InvalidArgument(
+            "anchors", f"{file} has the format {heading.format!r}, not {FORMAT!r}"
+        )
+    if ending.sha256 != digest.hexdigest() or ending.flows != count - 2:
+        raise InvalidArgument("anchors", f"{file} was changed after it was written")
+    if public_key is not None:
+        _check_signature(file, _public_key(public_key), ending.signature, digest.digest())
+    return ending.flows
+
+
+def _check_signature(file: Path, key: Any, signature: bytes | None, digest: bytes) -> None:
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  # the extra `sign`
+
+    if signature is None:
+        raise InvalidArgument("anchors", f"{file} is not signed")
+    try:
+        key.verify(signature, digest)
+    except InvalidSignature:
+        raise InvalidArgument("anchors", f"{file} is not signed with this key") from None
+
+
+def _private_key(file: Path) -> Any:
+    serialization, ed25519 = _cryptography()
+    return _ed25519_key(
+        file, lambda pem: serialization.load_pem_private_key(pem, None), ed25519.Ed25519PrivateKey
+    )
+
+
+def _public_key(file: Path) -> Any:
+    serialization, ed25519 = _cryptography()
+    return _ed25519_key(file, serialization.load_pem_public_key, ed25519.Ed25519PublicKey)
+
+
+def _ed25519_key(file: Path, load: Any, expected: type) -> Any:
+    try:
+        key = load(file.read_bytes())
+    except (ValueError, TypeError):
+        raise InvalidArgument("key", f"{file} holds no PEM key that can be read") from None
+    if not isinstance(key, expected):
+        raise InvalidArgument("key", f"{file} holds no {expected.__name__}")
+    return key
+
+
+def _cryptography() -> tuple[Any, Any]:
+    try:
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # the extra `sign`
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+    except ImportError:
+        raise InvalidArgument(
+            "key", "signing needs: pip install 'chem-persistence[sign]'"
+        ) from None
+    return serialization, ed25519

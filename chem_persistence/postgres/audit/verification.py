@@ -1,0 +1,267 @@
+"""Verification: walk every chain and every artifact, in constant memory, and say what was tampered with."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from chem_persistence.domain.tampering import ChainedEvent, Finding, FlowCheck, Tampering
+from chem_persistence.errors import ArtifactCorrupt
+from chem_persistence.postgres.audit.anchors import Anchor
+from chem_persistence.postgres.audit.snapshots import false_snapshots
+from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.read.artifacts import check_artifact
+from chem_persistence.postgres.read.rows import chained_event, stored_artifact
+from chem_persistence.postgres.schema.statements import (
+    COUNT_ARTIFACTS,
+    COUNT_EVENTS,
+    FIND_MISSING_ARTIFACTS,
+    READ_ARTIFACT_PRODUCERS,
+    READ_CHAINED_EVENTS,
+    READ_CHAINED_FLOW,
+)
+
+__all__ = ["Extent", "Progress", "Verification", "measure_log", "verify_log"]
+
+PAGE_SIZE = 2_000
+ARTIFACT_PAGE_SIZE = 100
+LONGEST_DIAGNOSIS = 10_000
+"""Events after a break that are looked at to say what was done."""
+
+_LEAST_SEQ, _GREATEST_SEQ = -(2**63), 2**63 - 1
+_BEFORE_ALL = (-(2**31), _LEAST_SEQ)
+"""The least version and seq that there can be: whoever altered the log may have made them negative."""
+
+
+class Progress(msgspec.Struct):
+    """What was walked so far."""
+
+    flows: int = 0
+    events: int = 0
+    artifacts: int = 0
+
+
+class Extent(msgspec.Struct, frozen=True):
+    """How much there is to walk."""
+
+    events: int
+    artifacts: int
+
+
+class Verification(msgspec.Struct):
+    """What a verification found; clean when `findings` is empty."""
+
+    progress: Progress
+    findings: list[Finding]
+
+
+async def measure_log(
+    provider: ConnectionProvider, *, flow_ids: Sequence[UUID] | None = None
+) -> Extent:
+    """Count what `verify_log` would walk now, so that its progress can be told.
+
+    Raises:
+        StoreUnavailable, StoreError: the log could not be read.
+    """
+    (row,) = await call(provider, lambda connection: connection.fetch(COUNT_EVENTS, flow_ids))
+    if flow_ids is not None:
+        return Extent(row["events"], 0)
+    (other,) = await call(provider, lambda connection: connection.fetch(COUNT_ARTIFACTS))
+    return Extent(row["events"], other["artifacts"])
+
+
+async def verify_log(
+    provider: ConnectionProvider,
+    *,
+    flow_ids: Sequence[UUID] | None = None,
+    anchors: Iterable[Anchor] = (),
+    on_head: Callable[[Anchor], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Verification:
+    """Check the chains of all flows, or of those named, their snapshots, and every artifact (only without `flow_ids`).
+
+    `anchors` come ordered by flow id, those of flows that are not named are passed over; `on_head` is told every sound flow's head, in that order. Memory does
+    not grow with the log: pages of events are read in the order of the key, and one finding is kept a flow.
+
+    Raises:
+        StoreUnavailable, StoreError: the log could not be read.
+    """
+    if flow_ids is not None:
+        named = frozenset(flow_ids)
+        anchors = (anchor for anchor in anchors if anchor.flow_id in named)
+    walk = _Walk(provider, iter(anchors), on_head)
+    pages = _all_pages(provider) if flow_ids is None else _pages_of(provider, sorted(flow_ids))
+    async for page in pages:
+        await walk.take(page)
+        if on_progress is not None:
+            on_progress(walk.progress)
+    walk.end()
+    walk.findings += [finding async for finding in false_snapshots(provider, flow_ids)]
+    if flow_ids is None:
+        await walk.check_artifacts(on_progress)
+    return Verification(walk.progress, walk.findings)
+
+
+class _Walk:
+    """Goes through events in the order (flow, version), one flow's check at a time."""
+
+    def __init__(
+        self,
+        provider: ConnectionProvider,
+        anchors: Iterator[Anchor],
+        on_head: Callable[[Anchor], None] | None,
+    ) -> None:
+        self.progress = Progress()
+        self.findings: list[Finding] = []
+        self._provider = provider
+        self._anchors = anchors
+        self._anchor = next(anchors, None)
+        self._on_head = on_head
+        self._check: FlowCheck | None = None
+        self._broken = False
+
+    async def take(self, page: Sequence[ChainedEvent]) -> None:
+        """Check the next events; the artifacts they name are looked for page by page."""
+        named: dict[str, ChainedEvent] = {}
+        for event in page:
+            check = self._check
+            if check is None or event.flow_id != check.flow_id:
+                check = self._begin(event.flow_id)
+            self.progress.events += 1
+            if not self._broken and await self._follows(check, event):
+                for artifact_hash in event.named_artifacts():
+                    named.setdefault(artifact_hash, event)
+        if named:
+            rows = await call(
+                self._provider,
+                lambda connection: connection.fetch(FIND_MISSING_ARTIFACTS, list(named)),
+            )
+            for row in rows:
+                event = named[row["artifact_hash"]]
+                self._find(
+                    event.flow_id, event.version, Tampering.ARTIFACT_MISSING, row["artifact_hash"]
+                )
+
+    def end(self) -> None:
+        """Finish the last flow; anchors that are left name flows that are gone."""
+        self._finish()
+        while self._anchor is not None:
+            self._next_anchor_is_gone(self._anchor)
+
+    async def check_artifacts(self, on_progress: Callable[[Progress], None] | None) -> None:
+        """Compare every artifact with its hash."""
+        after = ""
+        while rows := await _read_artifacts(self._provider, after):
+            for row in rows:
+                try:
+                    await check_artifact(self._provider, stored_artifact(row))
+                except ArtifactCorrupt as error:
+                    self._find(
+                        row["flow_id"], row["version"], Tampering.ARTIFACT_ALTERED, str(error)
+                    )
+            self.progress.artifacts += len(rows)
+            after = rows[-1]["artifact_hash"]
+            if on_progress is not None:
+                on_progress(self.progress)
+
+    def _begin(self, flow_id: UUID) -> FlowCheck:
+        self._finish()
+        while self._anchor is not None and self._anchor.flow_id < flow_id:
+            self._next_anchor_is_gone(self._anchor)
+        self._check, self._broken = FlowCheck(flow_id), False
+        self.progress.flows += 1
+        return self._check
+
+    async def _follows(self, check: FlowCheck, event: ChainedEvent) -> bool:
+        """Say whether the event continues its flow's chain, and what is wrong where it does not."""
+        if not check.fits(event):
+            rest = await call(
+                self._provider,
+                lambda connection: connection.fetch(
+                    READ_CHAINED_FLOW, check.flow_id, *_just_before(event), LONGEST_DIAGNOSIS
+                ),
+            )
+            self.findings.append(check.diagnose([chained_event(row) for row in rest] or [event]))
+            self._broken = True
+        elif self._contradicts_anchor(check):
+            self._find(
+                check.flow_id, check.version - 1, Tampering.ALTERED, "the chain was computed anew"
+            )
+            self._broken = True
+        return not self._broken
+
+    def _contradicts_anchor(self, check: FlowCheck) -> bool:
+        anchor = self._anchor
+        here = anchor is not None and (anchor.flow_id, anchor.version) == (
+            check.flow_id,
+            check.version,
+        )
+        return anchor is not None and here and anchor.link != check.link.hex()
+
+    def _finish(self) -> None:
+        check = self._check
+        if check is None:
+            return
+        anchor = self._anchor
+        if anchor is not None and anchor.flow_id == check.flow_id:
+            self._anchor = next(self._anchors, None)
+            if not self._broken and check.version < anchor.version:
+                lost = anchor.version - check.version
+                self._find(
+                    check.flow_id,
+                    check.version,
+                    Tampering.TRUNCATED,
+                    f"{lost} anchored events are gone",
+                )
+                self._broken = True
+        if not self._broken and self._on_head is not None:
+            self._on_head(Anchor(check.flow_id, check.version, check.link.hex()))
+        self._check = None
+
+    def _next_anchor_is_gone(self, anchor: Anchor) -> None:
+        self._find(
+            anchor.flow_id, 0, Tampering.TRUNCATED, f"all {anchor.version} anchored events are gone"
+        )
+        self._anchor = next(self._anchors, None)
+
+    def _find(self, flow_id: UUID, version: int, tampering: Tampering, detail: str) -> None:
+        self.findings.append(Finding(flow_id, version, tampering, detail))
+
+
+async def _all_pages(provider: ConnectionProvider) -> AsyncIterator[list[ChainedEvent]]:
+    place = (UUID(int=0), *_BEFORE_ALL)
+    while page := await _read_page(provider, READ_CHAINED_EVENTS, place):
+        yield page
+        place = (page[-1].flow_id, page[-1].version, page[-1].seq)
+
+
+async def _pages_of(
+    provider: ConnectionProvider, flow_ids: Iterable[UUID]
+) -> AsyncIterator[list[ChainedEvent]]:
+    for flow_id in flow_ids:
+        place = (flow_id, *_BEFORE_ALL)
+        while page := await _read_page(provider, READ_CHAINED_FLOW, place):
+            yield page
+            place = (flow_id, page[-1].version, page[-1].seq)
+
+
+def _just_before(event: ChainedEvent) -> tuple[int, int]:
+    if event.seq == _LEAST_SEQ:
+        return (event.version - 1, _GREATEST_SEQ)
+    return (event.version, event.seq - 1)
+
+
+async def _read_artifacts(provider: ConnectionProvider, after: str) -> list[Any]:
+    return await call(
+        provider,
+        lambda connection: connection.fetch(READ_ARTIFACT_PRODUCERS, after, ARTIFACT_PAGE_SIZE),
+    )
+
+
+async def _read_page(
+    provider: ConnectionProvider, statement: str, place: tuple[UUID, int, int]
+) -> list[ChainedEvent]:
+    rows = await call(provider, lambda connection: connection.fetch(statement, *place, PAGE_SIZE))
+    return [chained_event(row) for row in rows]

@@ -1,0 +1,1 @@
+"""Connections: URL, pool, sessions, transactions, failures."""

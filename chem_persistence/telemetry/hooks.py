@@ -1,0 +1,143 @@
+"""What the rest of the library calls: work goes in, and comes out to be awaited, with an observer or as it was."""
+
+from __future__ import (
+    annotations,  # each that is evaluated would cost every program 20 us of its start
+)
+
+from collections.abc import Awaitable, Sequence, Sized
+from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
+
+from chem_persistence.telemetry.listening import found, look, observer
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
+    from chem_persistence.telemetry.observer import QueuedAppend
+
+__all__ = [
+    "count_retry",
+    "count_step_retry",
+    "current_span",
+    "current_traceparent",
+    "describe_flow",
+    "link_to_trace",
+    "watched_append",
+    "watched_batch",
+    "watched_borrow",
+    "watched_flow",
+    "watched_read",
+    "watched_replay",
+    "watched_retry",
+    "watched_schedule_retry",
+    "watched_step",
+]
+
+Result = TypeVar("Result")
+Rows = TypeVar("Rows", bound=Sized)
+
+
+# ---- the store: an append and a read look whether anybody listens, what they are made of goes by that
+
+
+def current_traceparent() -> str | None:
+    """Give the trace in which an event is appended (W3C Trace Context, section 3.2); None outside a trace."""
+    seen = observer()
+    return None if seen is None else seen.traceparent()
+
+
+def current_span() -> SpanContext | None:
+    """Give what names the present span, for a batch that is stored on its behalf."""
+    seen = found.observer
+    return None if seen is None else seen.span_context()
+
+
+def watched_append(work: Awaitable[Result], flow_id: UUID, events: int) -> Awaitable[Result]:
+    """Watch an append, as its caller sees it."""
+    seen = found.observer
+    return work if seen is None else seen.append(work, flow_id, events)
+
+
+def watched_batch(work: Awaitable[Result], appends: Sequence[QueuedAppend]) -> Awaitable[Result]:
+    """Watch the transaction that appends share."""
+    seen = found.observer
+    return work if seen is None or not appends else seen.batch(work, appends)
+
+
+def watched_borrow(work: Awaitable[Result], pool: str) -> Awaitable[Result]:
+    """Watch how long it takes to get a connection of a pool."""
+    seen = found.observer
+    return work if seen is None else seen.borrow(work, pool)
+
+
+def watched_read(
+    work: Awaitable[Rows], flow_id: UUID | None = None, *, postgresql: bool = True
+) -> Awaitable[Rows]:
+    """Watch the reading of a page of events, of one flow or (None) of several."""
+    seen = observer()
+    return work if seen is None else seen.read(work, flow_id, postgresql=postgresql)
+
+
+def watched_replay(work: Awaitable[Result], flow_id: UUID) -> Awaitable[Result]:
+    """Watch the reading and replaying of a flow."""
+    seen = found.observer
+    return work if seen is None else seen.replay(work, flow_id)
+
+
+def watched_retry(work: Awaitable[Result], number: int, failed: Exception) -> Awaitable[Result]:
+    """Watch an attempt that follows one that `failed`; the first retry has the number 1."""
+    seen = found.observer
+    return work if seen is None else seen.retry(work, number, failed)
+
+
+def count_retry(number: int, failed: Exception) -> None:
+    """Count a retry by what `failed`, before it is tried."""
+    seen = found.observer
+    if seen is not None:
+        seen.count_retry(number, failed)
+
+
+# ---- the engine
+
+
+def watched_flow(work: Awaitable[Result], flow_id: UUID | None) -> Awaitable[Result]:
+    """Watch a flow that begins or goes on; its id may not be known yet."""
+    seen = look()
+    return work if seen is None else seen.flow(work, "chem_persistence.flow", flow_id)
+
+
+def watched_schedule_retry(work: Awaitable[Result], flow_id: UUID) -> Awaitable[Result]:
+    """Watch the scheduling of a failed step's retry."""
+    seen = look()
+    return work if seen is None else seen.flow(work, "chem_persistence.schedule_retry", flow_id)
+
+
+def describe_flow(flow_id: UUID, definition_hash: str, version: int) -> bool:
+    """Say which flow it is that is watched, and how many events it had; False if nobody watches."""
+    seen = found.observer
+    if seen is None:
+        return False
+    seen.describe_flow(flow_id, definition_hash, version)
+    return True
+
+
+def link_to_trace(traceparent: str) -> None:
+    """Link the present span to the trace of an earlier event."""
+    seen = found.observer
+    if seen is not None:
+        seen.link(traceparent)
+
+
+def watched_step(
+    work: Awaitable[Result], flow_id: UUID, index: int, step_id: str, attempt: int
+) -> Awaitable[Result]:
+    """Watch one attempt at a step, with its appends."""
+    seen = found.observer
+    return work if seen is None else seen.step(work, flow_id, index, step_id, attempt)
+
+
+def count_step_retry(step_id: str, number: int, error_class: str) -> None:
+    """Count a retry of a step, by the class of the error that it failed with."""
+    seen = found.observer
+    if seen is not None:
+        seen.count_step_retry(step_id, number, error_class)

@@ -1,0 +1,189 @@
+"""What an append costs, counted and not timed, so that a slow-down by design is seen on a busy machine as well.
+
+The server counts by pg_stat_statements (PostgreSQL manual, appendix F): calls, rows, buffers and bytes of WAL of the
+one statement that appends. The proxy counts round trips.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TypeAlias
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import pytest
+import pytest_asyncio
+
+from chem_persistence import (
+    Artifact,
+    FlowEventKind,
+    PgEventStore,
+    PoolProvider,
+    StepError,
+    StepFailed,
+    StepFinished,
+    StepSignal,
+    StepStarted,
+    build_pool,
+    embedded_postgres,
+)
+from tests.support.faults.proxy import Fault, Message, Strike, proxied
+from tests.support.flows.flows import new_flow_id
+from tests.support.flows.messages import ends_a_statement, sends_an_append
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+COUNTERS = """
+    SELECT coalesce(sum(calls), 0)::integer AS calls, coalesce(sum(rows), 0)::integer AS rows,
+        coalesce(sum(shared_blks_hit + shared_blks_read), 0)::integer AS buffers,
+        coalesce(sum(wal_bytes - wal_fpi * 8192), 0)::integer AS wal_bytes
+    FROM public.pg_stat_statements WHERE query LIKE '%append_events(%' AND toplevel
+"""
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What appends cost, each figure for one event."""
+
+    calls: float
+    rows: float
+    buffers: float
+    wal_bytes: float
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def counting_url() -> AsyncIterator[str]:
+    """Give a server of its own that counts."""
+    with tempfile.TemporaryDirectory(prefix="counting-") as path:
+        directory = Path(path) / "server"
+        async with embedded_postgres(directory) as url:
+            connection = await asyncpg.connect(url)
+            await connection.execute(
+                "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'"
+            )
+            await connection.execute("ALTER SYSTEM SET autovacuum = off")
+            await connection.execute(
+                "ALTER SYSTEM SET full_page_writes = off"
+            )  # they depend on when, not on what
+            await connection.close()
+        async with embedded_postgres(directory) as url:
+            connection = await asyncpg.connect(url)
+            await connection.execute("CREATE EXTENSION pg_stat_statements")
+            await connection.close()
+            yield url
+
+
+@pytest.fixture
+async def counted(counting_url: str) -> AsyncIterator[Pool]:
+    """Give a pool of one connection, so that what warms its caches warms those of all."""
+    async with await build_pool(counting_url, max_size=1) as pool:
+        yield pool
+
+
+async def cost_of(pool: Pool, flows: int, events: list[FlowEventKind], *, size: int = 0) -> Cost:
+    """Append the events one by one to so many flows at once, after some that warm the caches."""
+    store = PgEventStore(PoolProvider(pool))
+    await one_flow(store, ONE_OF_EACH, 0)
+    await asyncio.gather(*(one_flow(store, events, size) for _ in range(flows)))
+    await pool.execute("SELECT public.pg_stat_statements_reset()")
+    await asyncio.gather(*(one_flow(store, events, size) for _ in range(flows)))
+    row = await pool.fetchrow(COUNTERS)
+    await store.aclose()
+    assert row is not None
+    number = flows * len(events)
+    return Cost(*(row[counter] / number for counter in Cost.__struct_fields__))
+
+
+async def one_flow(store: PgEventStore, events: list[FlowEventKind], size: int) -> UUID:
+    flow_id = new_flow_id()
+    for version, event in enumerate(events):
+        artifacts = []
+        if size:
+            payload = {"flow": str(flow_id), "version": version, "text": "x" * size}
+            artifacts.append(Artifact.from_payload(kind="Table", payload=payload))
+        await store.append_kind(flow_id, event, artifacts=artifacts, expected_version=version)
+    return flow_id
+
+
+ONE_OF_EACH: list[FlowEventKind] = [
+    StepStarted(0, "acquire"),
+    StepFailed(0, "acquire", StepError("ValueError", "no"), "f" * 64),
+    StepFinished(0, "acquire", ("a" * 64, "b" * 64), "f" * 64),
+]
+"""An entry for every index: the server's planner looks an empty one up each time, and remembers others."""
+
+
+def signals(count: int) -> list[FlowEventKind]:
+    return [StepSignal(0, "acquire", "said", {"n": number}) for number in range(count)]
+
+
+def steps(count: int) -> list[FlowEventKind]:
+    return [
+        kind
+        for index in range(count // 2)
+        for kind in (
+            StepStarted(index, f"s{index}"),
+            StepFinished(index, f"s{index}", ("a" * 64,), "f" * 64),
+        )
+    ]
+
+
+async def test_one_append_at_a_time_is_one_statement_each(counted: Pool) -> None:
+    cost = await cost_of(counted, 1, signals(200))
+    assert cost.calls == 1
+    assert cost.rows == 1
+
+
+async def test_a_signal_costs_so_many_buffers_and_bytes_of_wal(counted: Pool) -> None:
+    cost = await cost_of(counted, 1, signals(200))
+    assert cost.buffers <= 14.8
+    assert cost.wal_bytes <= 632
+
+
+async def test_a_step_costs_its_row_besides(counted: Pool) -> None:
+    cost = await cost_of(counted, 1, steps(200))
+    assert cost.calls == 1
+    assert cost.buffers <= 19.6
+    assert cost.wal_bytes <= 960
+
+
+async def test_an_artifact_costs_its_bytes_and_little_more(counted: Pool) -> None:
+    cost = await cost_of(counted, 1, signals(100), size=1_000)
+    assert cost.calls == 1
+    assert cost.buffers <= 31
+    assert cost.wal_bytes <= 2_255
+
+
+async def test_flows_at_once_share_statements_and_commits(counted: Pool) -> None:
+    cost = await cost_of(counted, 100, signals(20))
+    assert cost.calls <= 1 / 10
+    assert cost.buffers <= 13.7
+    assert cost.wal_bytes <= 616
+
+
+async def test_an_index_more_is_seen(counting_url: str) -> None:
+    async with await build_pool(counting_url, max_size=1, schema="indexed") as pool:
+        before = await cost_of(pool, 1, signals(200))
+        await pool.execute("CREATE UNIQUE INDEX ON event_log (event_id)")
+        after = await cost_of(pool, 1, signals(200))
+    assert after.buffers >= before.buffers + 1
+
+
+async def test_an_append_is_one_round_trip(counting_url: str) -> None:
+    asked = appended = 0
+
+    def count(message: Message) -> bool:
+        nonlocal asked, appended
+        asked += ends_a_statement(message) or (message.from_client and message.type == "Q")
+        appended += sends_an_append(message)
+        return False
+
+    async with proxied(counting_url) as proxy, await build_pool(proxy.url, max_size=2) as pool:
+        store = PgEventStore(PoolProvider(pool))
+        await one_flow(store, signals(10), 0)
+        proxy.arm(Fault(Strike.STALL, count))
+        await one_flow(store, signals(100), 0)
+        await store.aclose()
+    assert appended == 100
+    assert asked <= 150  # with the pool's resets, which depend on the time: one each 0.1 s

@@ -1,0 +1,214 @@
+"""Behind PgBouncer in transaction mode, where a connection keeps nothing from one transaction to the next."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from chem_persistence import (
+    Artifact,
+    ConcurrencyConflict,
+    MigrationError,
+    PgEventStore,
+    PgFlowRepository,
+    PoolProvider,
+    StepFinished,
+    StepSignal,
+    StepStarted,
+    StoreUnavailable,
+    build_dev_pool_from_env,
+    build_pool,
+)
+from chem_persistence.postgres.audit.verification import verify_log
+from tests.support.flows.flows import DEFINITION, initialized, new_flow_id, whole_history
+from tests.support.servers.pgbouncer import SERVER_CONNECTIONS, pgbouncer_before
+
+pytestmark = pytest.mark.pgbouncer
+
+FLOWS = 60
+MOST_TERMINATED = 30
+TERMINATE_OTHERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+STORES = 4
+
+
+@pytest.fixture
+async def pooled_url(admin_url: str) -> AsyncIterator[str]:
+    """Give the URL of a migrated, empty database through PgBouncer."""
+    async with pgbouncer_before(admin_url) as url:
+        yield url
+
+
+async def test_appends_of_many_tasks_and_stores_are_stored_once(pooled_url: str) -> None:
+    flow_ids = [new_flow_id() for _ in range(FLOWS)]
+
+    async def run(store: PgEventStore, number: int) -> None:
+        artifact = Artifact.from_payload(
+            kind="Molecule", payload=[number // 2]
+        )  # two flows share it
+        for version, kind in enumerate(whole_history(artifact)):
+            artifacts = [artifact] if isinstance(kind, StepFinished) else []
+            await store.append_kind(
+                flow_ids[number], kind, artifacts=artifacts, expected_version=version
+            )
+
+    async with await build_pool(pooled_url, max_size=3 * STORES, transaction_pooling=True) as pool:
+        provider = PoolProvider(pool)
+        stores = [PgEventStore(provider) for _ in range(STORES)]
+        await asyncio.gather(*(run(stores[number % STORES], number) for number in range(FLOWS)))
+        repository = PgFlowRepository(provider, snapshot_after=1)
+        instances = [await repository.load(flow_id, None, DEFINITION) for flow_id in flow_ids]
+        verification = await verify_log(provider)
+        assert all(instance.completed for instance in instances)
+        assert verification.findings == []
+        assert (
+            verification.progress.events
+            == sum(instance.version for instance in instances)
+            == FLOWS * 8
+        )
+
+
+async def test_it_shares_fewer_connections_than_its_clients_have(
+    pooled_url: str, admin_url: str
+) -> None:
+    async with await build_pool(
+        pooled_url, min_size=12, max_size=12, transaction_pooling=True
+    ) as pool:
+        store = PgEventStore(PoolProvider(pool))
+        await asyncio.gather(*(store.append_kind(new_flow_id(), initialized()) for _ in range(200)))
+        await asyncio.gather(*(store.list(new_flow_id()) for _ in range(200)))
+        administrator = await asyncpg.connect(admin_url)
+        try:
+            sessions = await administrator.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        finally:
+            await administrator.close()
+        assert pool.get_size() == 12
+        assert 1 <= sessions <= SERVER_CONNECTIONS
+
+
+async def test_a_conflict_is_a_conflict(pooled_url: str) -> None:
+    flow_id = new_flow_id()
+    async with await build_pool(pooled_url, transaction_pooling=True) as pool:
+        first, second = PgEventStore(PoolProvider(pool)), PgEventStore(PoolProvider(pool))
+        await first.append_kind(flow_id, initialized(), expected_version=0)
+        with pytest.raises(ConcurrencyConflict):
+            await second.append_kind(flow_id, StepStarted(0, "acquire"), expected_version=0)
+
+
+async def test_a_repeated_append_is_recognised(pooled_url: str) -> None:
+    flow_id, event_id = new_flow_id(), uuid4()
+    async with await build_pool(pooled_url, transaction_pooling=True) as pool:
+        store = PgEventStore(PoolProvider(pool))
+        appended = await store.append_kind(flow_id, initialized(), event_id=event_id)
+        again = await store.append_kind(flow_id, initialized(), event_id=event_id)
+        assert again == appended
+        assert await store.list(flow_id) == [appended]
+
+
+async def test_appends_whose_sessions_are_terminated_are_stored_once(
+    pooled_url: str, admin_url: str
+) -> None:
+    flow_ids = [new_flow_id() for _ in range(20)]
+
+    async def run(store: PgEventStore, flow_id: UUID) -> None:
+        for version in range(20):
+            event_id = uuid4()
+            while True:
+                with suppress(StoreUnavailable):
+                    said = StepSignal(0, "acquire", f"{version}")
+                    await store.append_kind(
+                        flow_id, said, expected_version=version, event_id=event_id
+                    )
+                    break
+
+    async def terminate(
+        administrator: "asyncpg.Connection[asyncpg.Record]", appends: "asyncio.Future[list[None]]"
+    ) -> int:
+        terminated = 0
+        while not appends.done() and terminated < MOST_TERMINATED:
+            terminated += len(await administrator.fetch(TERMINATE_OTHERS))
+            await asyncio.wait([appends], timeout=0.05)
+        return terminated
+
+    administrator = await asyncpg.connect(admin_url)
+    try:
+        async with await build_pool(pooled_url, max_size=8, transaction_pooling=True) as pool:
+            stores = [PgEventStore(PoolProvider(pool)) for _ in range(2)]
+            runs = asyncio.gather(
+                *(run(stores[place % 2], flow_id) for place, flow_id in enumerate(flow_ids))
+            )
+            appends = asyncio.ensure_future(runs)
+            assert await terminate(administrator, appends) > 0
+            await appends
+            events = await stores[0].list_many(flow_ids)
+        assert [len(events[flow_id]) for flow_id in flow_ids] == [20] * 20
+    finally:
+        await administrator.close()
+
+
+async def test_a_transaction_streams_and_appends_on_one_connection(pooled_url: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for number in range(3):
+            yield bytes([number]) * 2**20
+
+    flow_id = new_flow_id()
+    async with await build_pool(pooled_url, transaction_pooling=True) as pool:
+        store = PgEventStore(PoolProvider(pool))
+        async with store.transaction() as tx:
+            artifact = await tx.put_stream(kind="Trajectory", chunks=chunks(), media_type="x")
+            others = (store.append_kind(new_flow_id(), initialized()) for _ in range(20))
+            await asyncio.gather(*others)
+            await tx.append_kind(flow_id, StepSignal(0, "acquire", "s"), artifacts=[artifact])
+        read = b"".join([chunk async for chunk in store.read_artifact(artifact.hash)])
+        assert read == b"".join([chunk async for chunk in chunks()])
+
+
+async def test_an_empty_database_is_migrated(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow_id = new_flow_id()
+    async with pgbouncer_before(empty_database_url) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        pools = [build_dev_pool_from_env(max_size=2, transaction_pooling=True) for _ in range(4)]
+        opened = await asyncio.gather(*pools)
+        event = await PgEventStore(PoolProvider(opened[0])).append_kind(flow_id, initialized())
+        assert await PgEventStore(PoolProvider(opened[3])).list(flow_id) == [event]
+        await asyncio.gather(*(pool.close() for pool in opened))
+
+
+async def test_another_schema_needs_the_roles_own_search_path(pooled_url: str) -> None:
+    with pytest.raises(MigrationError, match="ALTER ROLE"):
+        await build_pool(pooled_url, schema="lab", transaction_pooling=True)
+
+
+async def test_another_schema_is_found_by_the_search_path(pooled_url: str, admin_url: str) -> None:
+    async with await build_pool(admin_url, schema="lab") as pool:
+        name = await pool.fetchval("SELECT current_database()")
+        await pool.execute(f'ALTER DATABASE "{name}" SET search_path = lab')
+    flow_id = new_flow_id()
+    async with await build_pool(pooled_url, schema="lab", transaction_pooling=True) as pool:
+        await PgEventStore(PoolProvider(pool)).append_kind(flow_id, initialized())
+        assert await pool.fetchval("SELECT count(*) FROM lab.event_log") == 1
+
+
+async def test_session_mode_needs_the_same_option(admin_url: str) -> None:
+    flow_id = new_flow_id()
+    async with pgbouncer_before(admin_url, "session") as url:
+        with pytest.raises(StoreUnavailable, match="unsupported startup parameter: search_path"):
+            await build_pool(url)
+        async with await build_pool(url, transaction_pooling=True) as pool:
+            store = PgEventStore(PoolProvider(pool))
+            event = await store.append_kind(flow_id, initialized())
+            assert await store.list(flow_id) == [event]
+
+
+async def test_without_the_option_it_says_what_the_pooler_refuses(pooled_url: str) -> None:
+    with pytest.raises(StoreUnavailable, match="unsupported startup parameter: search_path"):
+        await build_pool(pooled_url)

@@ -1,0 +1,110 @@
+"""A page of a flow is planned once a connection and not at each call, whatever the planner believes of the log."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeAlias
+from uuid import UUID, uuid4
+
+import asyncpg
+import msgspec
+import pytest
+import pytest_asyncio
+from uuid_utils.compat import uuid7
+
+from chem_persistence import FlowEventKind, PgEventStore, PoolProvider, StepSignal, build_pool
+from chem_persistence.postgres.schema.statements import (
+    READ_EVENT_PAGE,
+    READ_FACT_PAGE,
+    READ_FLOW_EVENTS,
+)
+from tests.support.flows.flows import initialized
+from tests.support.servers.server import TestServer
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+CALLS = 20
+
+CUSTOM_AT_FIRST = 5
+"""Calls that PostgreSQL plans before it compares (manual, PREPARE, "Notes")."""
+
+COUNT_PLANS = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1"
+
+
+class Log(msgspec.Struct, frozen=True):
+    """Flows of given lengths, the first of which is read."""
+
+    flow_ids: Sequence[UUID]
+    lengths: Sequence[int]
+
+
+LOGS = {
+    "random ids": Log([uuid4() for _ in range(50)], [200] * 50),
+    "ids in the order of time": Log([uuid7() for _ in range(50)], [200] * 50),
+    "small flows and a long one": Log([uuid4() for _ in range(21)], [10] * 20 + [20_000]),
+}
+"""In each of them one last event is cheap to read, and a page of unknown place and length may look dear."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=LOGS)
+async def log_and_url(
+    request: pytest.FixtureRequest, server: TestServer
+) -> AsyncIterator[tuple[Log, str]]:
+    log = LOGS[request.param]
+    async with server.database() as url:
+        async with await build_pool(url, max_size=2) as pool:
+            store = PgEventStore(PoolProvider(pool))
+            flows = zip(log.flow_ids, log.lengths, strict=True)
+            await asyncio.gather(
+                *(store.append_kinds(flow_id, kinds(length)) for flow_id, length in flows)
+            )
+            await store.aclose()
+            await pool.execute("VACUUM ANALYZE")
+        yield log, url
+
+
+@pytest.fixture
+def log(log_and_url: tuple[Log, str]) -> Log:
+    return log_and_url[0]
+
+
+@pytest.fixture
+async def pool(log_and_url: tuple[Log, str]) -> AsyncIterator[Pool]:
+    async with await build_pool(log_and_url[1], max_size=1) as pool:
+        yield pool
+
+
+def kinds(length: int) -> list[FlowEventKind]:
+    return [initialized(), *(StepSignal(0, "acquire", "progress", {}) for _ in range(length - 1))]
+
+
+every_page = pytest.mark.parametrize(
+    "page", [READ_EVENT_PAGE, READ_FACT_PAGE, READ_FLOW_EVENTS], ids=["events", "facts", "rows"]
+)
+
+
+@every_page
+async def test_the_plan_for_a_last_event_is_kept(pool: Pool, log: Log, page: str) -> None:
+    for _ in range(CALLS):
+        assert len(await pool.fetch(page, log.flow_ids[0], log.lengths[0] - 2, 1)) == 1
+    (count,) = await pool.fetch(COUNT_PLANS, page)
+    assert dict(count) == {
+        "generic_plans": CALLS - CUSTOM_AT_FIRST,
+        "custom_plans": CUSTOM_AT_FIRST,
+    }
+
+
+@every_page
+async def test_the_kept_plan_walks_the_flow_in_order(pool: Pool, log: Log, page: str) -> None:
+    async with pool.acquire() as connection:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE page (uuid, integer, bigint) AS {page}")
+        found = await connection.fetchval(
+            f"EXPLAIN (FORMAT JSON) EXECUTE page ('{log.flow_ids[0]}', 8, 1)"
+        )
+        await connection.execute("DEALLOCATE page")
+    plan: dict[str, Any] = json.loads(found)[0]["Plan"]
+    (scan,) = (node for node in plan["Plans"] if node["Parent Relationship"] == "Outer")
+    assert (plan["Node Type"], scan["Node Type"]) == ("Limit", "Index Scan")
+    assert scan["Index Name"] == "event_log_flow_version_key"
+    assert "(version > " in scan["Index Cond"]

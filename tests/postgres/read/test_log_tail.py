@@ -1,0 +1,107 @@
+"""The end of the log, as a person watches it."""
+
+from collections.abc import AsyncIterator, Sequence
+
+import anyio
+import anyio.lowlevel
+
+from chem_persistence import FlowEvent, PgEventStore, PoolProvider
+from chem_persistence.postgres.read.feed import follow_log, read_log_tail
+from tests.support.flows.flows import initialized, new_flow_id
+
+SOON = 0.001
+
+
+async def seen(looks: AsyncIterator[Sequence[FlowEvent]], count: int) -> list[int]:
+    """Look until so many events were seen, and give their places in the log."""
+    seqs: list[int] = []
+    while len(seqs) < count:
+        seqs += [event.seq for event in await anext(looks)]
+    return seqs
+
+
+async def test_the_last_events_come_in_order(provider: PoolProvider) -> None:
+    store = PgEventStore(provider)
+    appended = [await store.append_kind(new_flow_id(), initialized()) for _ in range(5)]
+    assert list((await read_log_tail(provider, 3)).events) == appended[2:]
+    assert list((await read_log_tail(provider, 0)).events) == []
+    assert list((await read_log_tail(provider, 99)).events) == appended
+
+
+async def test_what_comes_is_given_once(provider: PoolProvider) -> None:
+    store = PgEventStore(provider)
+    await store.append_kind(new_flow_id(), initialized())
+    looks = follow_log(provider, await read_log_tail(provider, 10, to_follow=True), SOON)
+    assert list(await anext(looks)) == []
+    events = [await store.append_kind(new_flow_id(), initialized()) for _ in range(3)]
+    assert await seen(looks, 3) == [event.seq for event in events]
+    for _ in range(5):
+        assert list(await anext(looks)) == []
+    last = await store.append_kind(new_flow_id(), initialized())
+    assert await seen(looks, 1) == [last.seq]
+
+
+async def test_an_event_that_commits_late_is_given_all_the_same(provider: PoolProvider) -> None:
+    store = PgEventStore(provider)
+    async with store.transaction() as slow:
+        early = await slow.append_kind(new_flow_id(), initialized())
+        late = await store.append_kind(new_flow_id(), initialized())
+        assert list((await read_log_tail(provider, 10)).events) == [late]
+        tail = await read_log_tail(provider, 10, to_follow=True)
+        assert list(tail.events) == []
+        looks = follow_log(provider, tail, SOON)
+        assert list(await anext(looks)) == []
+    assert await seen(looks, 2) == [early.seq, late.seq]
+
+
+async def test_an_event_that_was_long_under_way_is_given_when_nothing_comes_after_it(
+    provider: PoolProvider,
+) -> None:
+    store = PgEventStore(provider)
+    looks = follow_log(provider, await read_log_tail(provider, 10, to_follow=True), SOON)
+    for _ in range(5):
+        event = await store.append_kind(new_flow_id(), initialized())
+        assert await seen(looks, 1) == [event.seq]
+    async with store.transaction() as slow:
+        last = await slow.append_kind(new_flow_id(), initialized())
+        for _ in range(10):
+            assert list(await anext(looks)) == []
+    assert await seen(looks, 1) == [last.seq]
+
+
+async def test_a_flow_is_followed_alone(provider: PoolProvider) -> None:
+    store, flow_id = PgEventStore(provider), new_flow_id()
+    first = await store.append_kind(flow_id, initialized())
+    tail = await read_log_tail(provider, 10, flow_id)
+    assert list(tail.events) == [first]
+    looks = follow_log(provider, tail, SOON, flow_id)
+    await store.append_kind(new_flow_id(), initialized())
+    second = await store.append_kind(flow_id, initialized())
+    assert await seen(looks, 1) == [second.seq]
+
+
+async def test_a_flow_without_events_has_no_tail(provider: PoolProvider) -> None:
+    assert list((await read_log_tail(provider, 10, new_flow_id())).events) == []
+
+
+async def test_of_many_writers_whose_transactions_overlap_each_event_is_given_once(
+    provider: PoolProvider,
+) -> None:
+    store = PgEventStore(provider)
+
+    async def write(turns: int) -> None:
+        for turn in range(20):
+            async with store.transaction() as slow:
+                for _ in range(2):
+                    await slow.append_kind(new_flow_id(), initialized())
+                for _ in range((turn * turns) % 5):
+                    await anyio.lowlevel.checkpoint()
+
+    looks = follow_log(provider, await read_log_tail(provider, 10, to_follow=True), SOON)
+    async with anyio.create_task_group() as writers:
+        for turns in range(8):
+            writers.start_soon(write, turns)
+        given = await seen(looks, 8 * 20 * 2)
+    assert sorted(given) == sorted(
+        event.seq for event in (await read_log_tail(provider, 1_000)).events
+    )

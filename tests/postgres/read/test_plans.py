@@ -1,0 +1,134 @@
+"""The plans of the read models' queries on a log that is long enough to need its indexes; how long they take is measured elsewhere."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, TypeAlias
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from benchmarks.grown import grow
+from chem_persistence import (
+    FlowInitialized,
+    PgEventStore,
+    PoolProvider,
+    RetryScheduled,
+    StepError,
+    StepFailed,
+    StepFinished,
+    StepStarted,
+    UserInteractionRequested,
+    build_pool,
+)
+from chem_persistence.postgres.schema.statements import statement
+from tests.support.flows.flows import DEFINITION, new_flow_id
+from tests.support.servers.server import TestServer
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+EVENTS = 50_000
+HASHES = [letter * 64 for letter in "abcdef"]
+NEW: list[Any] = [None, None, None, 50]
+ERROR = StepError("ValueError", "no")
+USED: dict[str, tuple[list[Any], set[str]]] = {
+    "flows/list_flows": (NEW, {"event_log_first_event_idx"}),
+    "flows/list_completed_flows": (NEW, {"event_log_first_event_idx", "event_log_completed_idx"}),
+    "flows/list_running_flows": (NEW, {"event_log_first_event_idx", "event_log_completed_idx"}),
+    "flows/list_failed_flows": (NEW, {"event_log_setback_idx"}),
+    "flows/list_awaiting_flows": (NEW, {"event_log_setback_idx"}),
+    "executions/list_errors": ([None, 50], {"event_log_setback_idx"}),
+    "provenance/read_producers": (
+        [HASHES[1], 50],
+        {"event_log_input_idx", "event_log_outputs_idx"},
+    ),
+    "provenance/read_consumers": ([HASHES[1], 50], {"event_log_input_idx"}),
+    "provenance/read_sources": (
+        [HASHES[:2], [], 50],
+        {"event_log_input_idx", "event_log_outputs_idx"},
+    ),
+    "provenance/read_products": ([HASHES[:2], [], 50], {"event_log_input_idx"}),
+}
+NO_MORE_THAN = 1_000
+"""Rows that a node of these plans may give: the log has fifty times as many events."""
+
+COUNTS_ALL_FLOWS = {"flows/list_running_flows"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def grown_url(server: TestServer) -> AsyncIterator[str]:
+    """Give a log of flows that are completed, but for a few."""
+    async with server.database() as url:
+        await grow(url, EVENTS)
+        async with await build_pool(url, max_size=3) as pool:
+            store = PgEventStore(PoolProvider(pool))
+            await asyncio.gather(
+                *(store.append_kinds(new_flow_id(), kinds) for kinds in few_flows())
+            )
+            await store.aclose()
+            await pool.execute("VACUUM ANALYZE")
+        yield url
+
+
+def few_flows() -> Iterator[list[Any]]:
+    for number in range(20):
+        begin = FlowInitialized(DEFINITION.definition_hash, 3, HASHES[number % 3])
+        yield [begin, StepStarted(0, "acquire"), StepFailed(0, "acquire", ERROR, HASHES[0])]
+        yield [begin, StepStarted(0, "acquire"), UserInteractionRequested(0, "acquire", {})]
+        yield [
+            *(begin, StepStarted(0, "acquire"), StepFailed(0, "acquire", ERROR, HASHES[0])),
+            *(RetryScheduled("acquire", 1, "again"), StepStarted(0, "acquire")),
+            StepFinished(0, "acquire", tuple(HASHES[number % 3 : number % 3 + 2]), HASHES[0]),
+        ]
+
+
+@pytest.fixture
+async def grown(grown_url: str) -> AsyncIterator[Pool]:
+    async with await build_pool(grown_url, max_size=1) as pool:
+        yield pool
+
+
+async def plan_of(pool: Pool, name: str, arguments: list[Any]) -> list[dict[str, Any]]:
+    """Run a statement with its plan, and give the plan's nodes."""
+    (row,) = await pool.fetch(
+        f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement(name)}", *arguments
+    )
+    return list(nodes(json.loads(row[0])[0]["Plan"]))
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from nodes(part)
+
+
+@pytest.mark.parametrize("name", USED)
+async def test_a_question_uses_its_indexes(grown: Pool, name: str) -> None:
+    arguments, indexes = USED[name]
+    plan = await plan_of(grown, name, arguments)
+    assert indexes <= {node.get("Index Name") for node in plan}
+    assert "Seq Scan" not in {
+        node["Node Type"] for node in plan if node.get("Relation Name") == "event_log"
+    }
+
+
+@pytest.mark.parametrize("name", set(USED) - COUNTS_ALL_FLOWS)
+async def test_a_question_does_not_walk_the_log(grown: Pool, name: str) -> None:
+    plan = await plan_of(grown, name, USED[name][0])
+    assert max(node["Actual Rows"] * node["Actual Loops"] for node in plan) <= NO_MORE_THAN
+
+
+async def test_a_page_far_back_begins_where_the_last_one_ended(grown: Pool) -> None:
+    place = await grown.fetchrow(
+        "SELECT started_at, flow_id FROM flows ORDER BY started_at, flow_id OFFSET 60 LIMIT 1"
+    )
+    assert place is not None
+    plan = await plan_of(grown, "flows/list_flows", [*place, None, 50])
+    assert max(node["Actual Rows"] * node["Actual Loops"] for node in plan) <= NO_MORE_THAN
+
+
+async def test_the_list_of_flows_keeps_no_cache(grown: Pool) -> None:
+    """A Memoize node is made as large as the planner fears that it gets: three of them cost 5 ms before the first row."""
+    plan = await plan_of(grown, "flows/list_flows", NEW)
+    assert "Memoize" not in {node["Node Type"] for node in plan}

@@ -1,0 +1,103 @@
+"""What a Citus cluster would be told, and the log as it is then; Citus itself is stood in for by what it demands of keys."""
+
+from pathlib import Path
+from typing import TypeAlias
+
+import asyncpg
+import pytest
+
+from chem_persistence import (
+    Artifact,
+    InMemoryFlowRepository,
+    PgEventStore,
+    PgFlowRepository,
+    PoolProvider,
+)
+from tests.support.flows.flows import DEFINITION, new_flow_id, whole_history
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+DISTRIBUTE = Path(__file__).parents[3] / "sql" / "citus" / "distribute.sql"
+
+STAND_IN = """
+    CREATE FUNCTION citus_truncate_trigger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TABLE distributed (relation text, by_column text, colocated_with text);
+    CREATE FUNCTION create_distributed_table(relation regclass, by_column text, colocate_with text DEFAULT 'default')
+    RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN
+        IF EXISTS (SELECT FROM pg_constraint WHERE conrelid = relation AND contype IN ('p', 'u', 'f')
+                AND NOT conkey @> ARRAY(SELECT attnum FROM pg_attribute
+                    WHERE attrelid = relation AND attname = by_column)) THEN
+            RAISE EXCEPTION 'a key of % lacks %', relation, by_column;
+        END IF;
+        EXECUTE format('CREATE TRIGGER truncate_trigger_%s AFTER TRUNCATE ON %s
+            EXECUTE FUNCTION citus_truncate_trigger()', relation, relation);
+        INSERT INTO distributed VALUES (relation, by_column, colocate_with);
+    END $$;
+"""
+
+pytestmark = pytest.mark.usefixtures("distributed")
+
+
+@pytest.fixture
+async def distributed(admin_url: str) -> None:
+    connection = await asyncpg.connect(admin_url)
+    try:
+        async with connection.transaction():
+            await connection.execute(STAND_IN)
+            await connection.execute(DISTRIBUTE.read_text(encoding="utf-8"))
+    finally:
+        await connection.close()
+
+
+async def test_every_table_of_the_log_is_distributed_by_what_its_keys_contain(
+    admin_url: str,
+) -> None:
+    connection = await asyncpg.connect(admin_url)
+    rows = await connection.fetch("SELECT relation, by_column, colocated_with FROM distributed")
+    tables = await connection.fetch("""
+        SELECT relname AS name FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+            AND relname NOT IN ('schema_migrations', 'distributed')
+    """)
+    await connection.close()
+    by_flow = {"event_log", "workflow_step_artifacts", "workflow_step_executions", "flow_snapshots"}
+    assert {row["name"] for row in tables} == {row["relation"] for row in rows}
+    assert {row["relation"] for row in rows if row["by_column"] == "flow_id"} == by_flow
+    assert {row["relation"] for row in rows if row["colocated_with"] == "event_log"} == by_flow - {
+        "event_log"
+    }
+
+
+async def test_flows_that_share_an_artifact_are_stored_each_with_its_own(
+    pool: "asyncpg.Pool[asyncpg.Record]", provider: PoolProvider
+) -> None:
+    store, artifact = (
+        PgEventStore(provider),
+        Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"}),
+    )
+    flow_ids = [new_flow_id(), new_flow_id()]
+    for flow_id in flow_ids:
+        await store.append_kinds(
+            flow_id, whole_history(artifact), artifacts=[artifact], expected_version=0
+        )
+        await store.append_kind(flow_id, whole_history(artifact)[-1], artifacts=[artifact])
+    held = await pool.fetch(
+        "SELECT flow_id FROM workflow_step_artifacts WHERE artifact_hash = $1", artifact.hash
+    )
+    assert sorted(row["flow_id"].int for row in held) == sorted(flow_id.int for flow_id in flow_ids)
+    assert await store.get_artifact(artifact.hash) == artifact
+    await store.aclose()
+
+
+async def test_a_flow_is_replayed_as_ever(provider: PoolProvider) -> None:
+    store, artifact = (
+        PgEventStore(provider),
+        Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"}),
+    )
+    flow_id = new_flow_id()
+    await store.append_kinds(
+        flow_id, whole_history(artifact), artifacts=[artifact], expected_version=0
+    )
+    loaded = await PgFlowRepository(provider).load(flow_id, None, DEFINITION)
+    assert loaded == await InMemoryFlowRepository(store).load(flow_id, None, DEFINITION)
+    await store.aclose()

@@ -1,0 +1,96 @@
+"""What a reader may rely on in every file of the library."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import chem_persistence
+from tests.support.syntax_tree import syntax_tree
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGE = Path(chem_persistence.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+DOMAIN = sorted((PACKAGE / "domain").glob("*.py"))
+
+LONGEST_FILE = 250
+LONGEST_FUNCTION = 40
+LONGER_FILES: dict[str, str] = {}
+LONGER_FUNCTIONS = {
+    "store/append_request.py append_request": "a third of it is the signature that the contract gives it",
+}
+
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def label(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def definitions(body: list[ast.stmt]) -> Iterator[Definition]:
+    """Give the public classes, functions and methods; what stands inside a function is nobody else's."""
+    for node in body:
+        if isinstance(node, Definition) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from definitions(node.body)
+
+
+def is_overload(node: Definition) -> bool:
+    return any(isinstance(name, ast.Name) and name.id == "overload" for name in node.decorator_list)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=label)
+def test_a_file_fits_in_the_head(path: Path) -> None:
+    length = len(path.read_text(encoding="utf-8").splitlines())
+    assert (length > LONGEST_FILE) is (label(path) in LONGER_FILES)
+
+
+def test_a_function_fits_in_the_head() -> None:
+    longer = {
+        f"{label(path)} {node.name}"
+        for path in MODULES
+        for node in ast.walk(syntax_tree(path))
+        if isinstance(node, Function)
+        and (node.end_lineno or 0) - node.lineno + 1 > LONGEST_FUNCTION
+    }
+    assert longer == set(LONGER_FUNCTIONS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=label)
+def test_what_is_public_says_what_it_does(path: Path) -> None:
+    module = syntax_tree(path)
+    silent = [
+        f"{node.name}, line {node.lineno}"
+        for node in definitions(module.body)
+        if not ast.get_docstring(node) and not is_overload(node)
+    ]
+    assert silent == []
+    assert ast.get_docstring(module)
+
+
+@pytest.mark.parametrize("folder", ["chem_persistence", "sql"])
+def test_nothing_is_left_to_do(folder: str) -> None:
+    files = [path for path in (REPOSITORY / folder).rglob("*") if path.suffix in {".py", ".sql"}]
+    left = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+    assert files
+    assert [str(path) for path in files if left.search(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("path", DOMAIN, ids=label)
+def test_the_domain_never_waits(path: Path) -> None:
+    waiting = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    assert not [node.lineno for node in ast.walk(syntax_tree(path)) if isinstance(node, waiting)]
+
+
+@pytest.mark.parametrize("path", DOMAIN, ids=label)
+def test_the_domain_gets_time_and_ids_as_arguments(path: Path) -> None:
+    worldly = re.compile(
+        r"now|utcnow|today|monotonic|perf_counter|time_ns|urandom|uuid\d|getenv|environ|open|random"
+    )
+    names = {node.attr for node in ast.walk(syntax_tree(path)) if isinstance(node, ast.Attribute)}
+    names |= {node.id for node in ast.walk(syntax_tree(path)) if isinstance(node, ast.Name)}
+    assert {name for name in names if worldly.fullmatch(name)} == set()

@@ -1,0 +1,130 @@
+"""What a user may import, and that nothing else looks as if a user might."""
+
+import ast
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import chem_persistence
+from chem_persistence import errors
+from tests.support.syntax_tree import syntax_tree
+
+PACKAGE = Path(chem_persistence.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+CONTRACT = [
+    "FlowEvent",
+    "FlowEventKind",
+    "FlowInitialized",
+    "StepStarted",
+    "StepFinished",
+    "StepFailed",
+    "StepSignal",
+    "PropertyPreferenceAssigned",
+    "RetryScheduled",
+    "BranchCreated",
+    "UserInteractionRequested",
+    "UserInteractionProvided",
+    "FlowCompleted",
+    "EventStore",
+    "FlowRepository",
+    "ConnectionProvider",
+    "Clock",
+    "InMemoryEventStore",
+    "PgEventStore",
+    "InMemoryFlowRepository",
+    "PgFlowRepository",
+    "PoolProvider",
+    "build_pool",
+    "build_dev_pool_from_env",
+    "embedded_postgres",
+    "Artifact",
+    "FlowDefinition",
+    "FlowInstance",
+    "StepSlot",
+    "StepStatus",
+    "canonical_json",
+    "content_hash",
+    "Step",
+    "StepKind",
+    "StepContext",
+    "FlowEngine",
+    "ChemPersistenceError",
+    "ConcurrencyConflict",
+    "EventIdReused",
+    "InvalidPayload",
+    "UnreadableEvent",
+    "ArtifactNotFound",
+    "ArtifactCorrupt",
+    "StoreUnavailable",
+    "MigrationError",
+    "FlowAlreadyCompleted",
+    "FlowHasFailed",
+    "StepRaised",
+    "DefinitionMismatch",
+]
+
+
+def sorted_names(names: list[str]) -> list[str]:
+    """Sort as the linter does: constants, then classes, then functions."""
+    return sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def public_definitions(path: Path) -> set[str]:
+    """Give the classes and functions that a module defines under a public name."""
+    body = syntax_tree(path).body
+    definitions = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return {
+        node.name
+        for node in body
+        if isinstance(node, definitions) and not node.name.startswith("_")
+    }
+
+
+def test_the_public_names_are_sorted() -> None:
+    assert chem_persistence.__all__ == sorted_names(chem_persistence.__all__)
+
+
+def test_the_public_names_are_what_the_package_holds() -> None:
+    held = {
+        name
+        for name, value in vars(chem_persistence).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert held == set(chem_persistence.__all__)
+
+
+def test_the_public_names_are_imported_by_a_star() -> None:
+    namespace: dict[str, object] = {}
+    exec("from chem_persistence import *", namespace)
+    assert set(namespace) - {"__builtins__"} == set(chem_persistence.__all__)
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_a_name_of_the_contract_is_public(name: str) -> None:
+    assert name in chem_persistence.__all__
+    assert getattr(chem_persistence, name) is not None
+
+
+def test_every_error_is_public() -> None:
+    assert set(errors.__all__) <= set(chem_persistence.__all__)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_names_what_it_offers(path: Path) -> None:
+    module = importlib.import_module(name_of(path))
+    offered = getattr(module, "__all__", [])
+    assert offered == sorted_names(offered)
+    assert [name for name in offered if not hasattr(module, name)] == []
+    assert public_definitions(path) <= set(offered)
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (PACKAGE / "py.typed").is_file()

@@ -1,0 +1,56 @@
+"""The stores that the contract is tested on."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import msgspec
+
+from chem_persistence import (
+    Clock,
+    EventFeed,
+    EventReader,
+    InMemoryEventStore,
+    InMemoryFlowRepository,
+    PgEventStore,
+    PgFlowRepository,
+    PoolProvider,
+    StreamingEventStore,
+    build_pool,
+)
+
+SMALL_ARTIFACT_LIMIT = 2 * 2**20
+
+
+class Store(StreamingEventStore, EventReader, EventFeed, Protocol):
+    """What the library's own stores can do."""
+
+
+class Backend(msgspec.Struct, frozen=True):
+    """A store and its repository; `reconnected` opens the same data anew, as another process would."""
+
+    name: str
+    store: Store
+    repository: InMemoryFlowRepository | PgFlowRepository
+    reconnected: "Callable[[], AbstractAsyncContextManager[Backend]]"
+
+
+def memory_backend(clock: Clock | None = None) -> Backend:
+    store = InMemoryEventStore(clock=clock, max_artifact_bytes=SMALL_ARTIFACT_LIMIT)
+
+    @asynccontextmanager
+    async def same() -> AsyncIterator[Backend]:
+        yield backend
+
+    backend = Backend("memory", store, InMemoryFlowRepository(store), same)
+    return backend
+
+
+@asynccontextmanager
+async def postgres_backend(url: str, clock: Clock | None = None) -> AsyncIterator[Backend]:
+    async with await build_pool(url, min_size=0, max_size=8) as pool:
+        provider = PoolProvider(pool)
+        store = PgEventStore(provider, clock=clock, max_artifact_bytes=SMALL_ARTIFACT_LIMIT)
+        yield Backend(
+            "postgres", store, PgFlowRepository(provider), lambda: postgres_backend(url, clock)
+        )

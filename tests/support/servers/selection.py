@@ -1,0 +1,88 @@
+"""Which tests need more than a run has: a superuser's rights, a server with TLS, a browser, or PgBouncer."""
+
+import os
+from collections.abc import Sequence
+
+import pytest
+
+from tests.support.pages.browser import chromium
+from tests.support.servers.pgbouncer import pgbouncer_program
+from tests.support.servers.tls import tls_programs
+
+__all__ = [
+    "BROWSER_HELP",
+    "PGBOUNCER_HELP",
+    "SUPERUSER_HELP",
+    "TLS_HELP",
+    "mark_superusers",
+    "reasons_to_leave_out",
+]
+
+SUPERUSER_HELP = (
+    "changes or inspects what the application role is kept from: the schema, stored rows, other sessions; "
+    "left out when CHEM_TEST_ROLE=application"
+)
+BROWSER_HELP = (
+    "looks at a page in Chromium without a window; left out where none is found, or when CHEM_TEST_BROWSER=none; "
+    "CHEM_TEST_BROWSER=chromium (a name or a path) demands it"
+)
+TLS_HELP = "starts a server with TLS; left out where no PostgreSQL with OpenSSL is (CHEM_TEST_TLS_PROGRAMS)"
+PGBOUNCER_HELP = "starts PgBouncer; left out where it is not installed"
+
+SUPERUSERS = {
+    "postgres/schema/test_migrations.py": "migrates",
+    "postgres/read/test_undecodable_rows.py": "alters stored rows",
+    "postgres/audit/test_verification.py::test_it_is_found_and_named_when": "alters stored rows",
+    "postgres/audit/test_verification.py::test_a_changed_event_type_is_found": "alters stored rows",
+    "postgres/audit/test_verification.py::test_a_second_event_at_a_version_is_found": "drops a constraint",
+    "postgres/audit/test_verification.py::test_a_cut_tail_is_found_by_anchors": "deletes stored rows",
+    "postgres/audit/test_verification.py::test_a_flow_that_vanished_is_found_by_anchors": "deletes stored rows",
+    "postgres/audit/test_verification.py::test_a_named_flow_that_vanished_is_found_by_its_anchor": "deletes stored rows",
+    "postgres/audit/test_verification.py::test_a_chain_that_was_computed_anew_is_found_by_anchors": "alters stored rows",
+    "postgres/audit/test_verification.py::test_altered_artifacts_are_found": "alters stored rows",
+    "postgres/audit/test_verification.py::test_a_missing_artifact_is_found": "deletes stored rows",
+    "postgres/read/test_event_pages.py::test_a_missing_event_is_found": "deletes stored rows",
+    "postgres/read/test_snapshots.py::test_a_snapshot_of_another_history": "deletes stored rows",
+    "torture/test_torture_checker.py::test_what_was_planted_is_found": "alters stored rows",
+    "torture/test_torture_checker.py::test_an_append_that_nobody_answered": "deletes stored rows",
+    "torture/test_torture_checker.py::test_a_log_without_the_version_key": "drops a constraint",
+    "postgres/read/test_statistics.py": "refreshes, which is the owner's",
+    "postgres/schema/test_schema_snapshot.py::test_a_change_by_hand_shows": "alters the schema",
+    "postgres/connection/test_bad_connections.py::test_a_schema_that_is_newer_than_the_library": "writes a migration",
+    "postgres/connection/test_bad_connections.py::test_a_pool_that_gets_some_of_its_connections": "limits connections",
+    "postgres/append/test_lost_replies.py::test_a_first_attempt_that_the_server_still_works_on": "adds a trigger",
+    "postgres/connection/test_retries.py::test_an_error_that_passes_by_itself": "adds a trigger that fails",
+    "postgres/connection/test_retries.py::test_an_error_that_does_not_pass": "adds a trigger that fails",
+    "postgres/connection/test_retries.py::test_an_error_that_stays": "adds a trigger that fails",
+    "postgres/connection/test_retries.py::test_a_value_that_a_table_refuses": "adds a constraint",
+    "postgres/connection/test_retries.py::test_a_user_without_the_right_to_insert": "creates a role",
+    "postgres/connection/test_retries.py::test_a_deadlock_is_tried_again": "locks a table",
+    "postgres/connection/test_retries.py::test_an_append_whose_session_is_terminated": "locks a table",
+    "postgres/connection/test_retries.py::test_a_server_that_takes_no_more_connections": "limits connections",
+    "acceptance/test_verify_command.py::test_a_changed_event_is_named": "alters stored rows",
+    "acceptance/test_verify_command.py::test_what_is_left_of_a_flow": "deletes stored rows",
+    "acceptance/test_verify_command.py::test_a_run_that_found_something": "deletes stored rows",
+    "acceptance/test_verify_command.py::test_signed_anchors_prove": "deletes stored rows",
+}
+"""Tests by the beginning of their node id, each with what it does that the application role may not."""
+
+
+def mark_superusers(items: Sequence[pytest.Item]) -> None:
+    """Mark the tests that are listed."""
+    for item in items:
+        if item.nodeid.removeprefix("tests/").startswith(tuple(SUPERUSERS)):
+            item.add_marker("superuser")
+
+
+def reasons_to_leave_out() -> dict[str, str]:
+    """Give the markers whose tests this run cannot have, each with the reason."""
+    reasons = {}
+    if os.environ.get("CHEM_TEST_ROLE"):
+        reasons["superuser"] = "they need a superuser"
+    if tls_programs() is None and not os.environ.get("CHEM_TEST_TLS"):
+        reasons["tls"] = "no PostgreSQL with OpenSSL is here"
+    if chromium() is None:
+        reasons["browser"] = "no Chromium is here, or CHEM_TEST_BROWSER=none"
+    if pgbouncer_program() is None:
+        reasons["pgbouncer"] = "no PgBouncer is here"
+    return reasons

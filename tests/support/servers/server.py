@@ -1,0 +1,184 @@
+"""The PostgreSQL server that a test run uses, chosen once.
+
+CHEM_TEST_DATABASE says which: `embedded`, `container`, or the URL of a superuser's database. Unset, it is
+a container when a Docker engine answers and has, or can pull, the image CHEM_TEST_IMAGE (postgres:18);
+else the embedded server.
+
+CHEM_TEST_ROLE=application makes tests connect as a member of the application role, wherever they do not ask for
+more; CHEM_TEST_TLS=verify-full makes the embedded server one that can only be reached over TLS.
+
+The embedded server and the container keep their files in memory where there is room for them: a database a test is 300
+new files, which take a disk five times as long. What is about files and their loss starts servers of its own, on the disk.
+"""
+
+import gc
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import docker
+import msgspec
+import pytest
+from anyio.from_thread import start_blocking_portal
+from docker.errors import DockerException, ImageNotFound
+from testcontainers.community.postgres import PostgresContainer
+
+from chem_persistence import build_pool, embedded_postgres
+from chem_persistence.postgres.admin.roles import APPLICATION, create_roles
+from tests.support.servers.roles import PASSWORD, as_user
+from tests.support.servers.tls import tls_server
+
+PULL_SECONDS = 300
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 4 << 30
+TEMPLATE = "chem_persistence_template"
+LOGIN = "chem_persistence_test_login"
+TestRole = Literal["superuser", "application"]
+
+
+class TestServer(msgspec.Struct, frozen=True):
+    """A running server: `url` is an administrator's, `label` says what it is; tests connect as a `role`."""
+
+    __test__ = False
+
+    url: str
+    label: str
+    role: TestRole = "superuser"
+
+    def database_url(self, database: str) -> str:
+        """Give the URL of another database of this server."""
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
+
+    def as_tested(self, database_url: str) -> str:
+        """Give the URL of the same database for the role that the tests connect as."""
+        return database_url if self.role == "superuser" else as_user(database_url, LOGIN, PASSWORD)
+
+    @asynccontextmanager
+    async def database(self, template: str = TEMPLATE) -> AsyncIterator[str]:
+        """Create a database like the template, give its URL, and drop it."""
+        name = f"test_{uuid4().hex}"
+        await self.administrate(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        try:
+            yield self.database_url(name)
+        finally:
+            await self.administrate(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    async def administrate(self, statement: str) -> None:
+        """Run a statement that no transaction may hold."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@contextmanager
+def running_server() -> Iterator[TestServer]:
+    """Start the server that the environment asks for, with a migrated template database."""
+    image = os.environ.get("CHEM_TEST_IMAGE", "postgres:18")
+    tls = chosen("CHEM_TEST_TLS", ["verify-full"])
+    choice = os.environ.get("CHEM_TEST_DATABASE") or ("embedded" if tls else default_choice(image))
+    if tls and choice != "embedded":
+        raise pytest.UsageError(
+            "CHEM_TEST_TLS needs the embedded server; a URL brings its own sslmode"
+        )
+    with start_blocking_portal() as portal:
+        if choice == "embedded":
+            with tempfile.TemporaryDirectory(
+                prefix="chem-persistence-tests-", dir=in_memory()
+            ) as name:
+                embedded = (
+                    tls_server(Path(name)) if tls else embedded_postgres(Path(name) / "server")
+                )
+                with portal.wrap_async_context_manager(embedded) as url:
+                    yield portal.call(prepare, url, f"embedded, TLS {tls}" if tls else "embedded")
+        elif choice == "container":
+            container = PostgresContainer(image, driver=None)
+            if in_memory():
+                container.with_tmpfs_mount("/var/lib/postgresql", f"size={MEMORY_BYTES}")
+            with container:
+                yield portal.call(prepare, container.get_connection_url(), f"container {image}")
+        else:
+            yield portal.call(prepare, choice, "given URL")
+
+
+def in_memory() -> Path | None:
+    """Give the directory whose files are in memory, if this machine has one with room for a run."""
+    try:
+        free = shutil.disk_usage(MEMORY).free
+    except OSError:
+        return None
+    return MEMORY if free >= MEMORY_BYTES and os.access(MEMORY, os.W_OK) else None
+
+
+def chosen(variable: str, choices: list[str]) -> str | None:
+    """Read a variable that chooses, or is unset or empty."""
+    value = os.environ.get(variable) or None
+    if value not in {None, *choices}:
+        raise pytest.UsageError(f"{variable}={value}: it can be {' or '.join(choices)}")
+    return value
+
+
+def check_choices() -> None:
+    """Refuse what the variables cannot be."""
+    chosen("CHEM_TEST_ROLE", ["application"])
+    chosen("CHEM_TEST_TLS", ["verify-full"])
+
+
+def default_choice(image: str) -> str:
+    """Prefer a container where one can be had."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # a client that gets no answer leaves its socket open
+        choice = "container" if can_be_had(image) else "embedded"
+        gc.collect()
+    return choice
+
+
+def can_be_had(image: str) -> bool:
+    """Say whether a Docker engine answers and has the image, after pulling it if need be."""
+    try:
+        with closing(docker.from_env(timeout=PULL_SECONDS)) as client:
+            try:
+                client.images.get(image)
+            except ImageNotFound:
+                client.images.pull(image)
+    except (DockerException, OSError):
+        return False
+    return True
+
+
+async def prepare(url: str, label: str) -> TestServer:
+    """Make the template database and ask the server what it is."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f'DROP DATABASE IF EXISTS "{TEMPLATE}"')
+        await connection.execute(f'CREATE DATABASE "{TEMPLATE}"')
+        version = connection.get_settings().server_version
+    finally:
+        await connection.close()
+    role: TestRole = "application" if chosen("CHEM_TEST_ROLE", ["application"]) else "superuser"
+    server = TestServer(url, f"PostgreSQL {version} ({label})", role)
+    async with await build_pool(server.database_url(TEMPLATE), max_size=1) as pool:
+        if role == "application":
+            await make_login(pool)
+    return server
+
+
+async def make_login(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    """Divide the rights in the pool's database, and make a user who is in the application role and in no other."""
+    async with pool.acquire() as connection:
+        await create_roles(connection)
+        await connection.execute(f"DROP ROLE IF EXISTS {LOGIN}")
+        await connection.execute(
+            f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{PASSWORD}' IN ROLE {APPLICATION}"
+        )
