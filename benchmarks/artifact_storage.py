@@ -30,7 +30,10 @@ from rdkit.Chem.Draw import rdMolDraw2D
 
 from chem_persistence import build_pool, canonical_json, embedded_postgres
 from chem_persistence.postgres.connection.jsonb import pass_jsonb_as_bytes
-from chem_persistence.postgres.schema.statements import QUOTE_CREATE_SCHEMA
+from chem_persistence.postgres.schema.statements import statement
+
+QUOTE_CREATE_SCHEMA = statement("migrations/quote_create_schema")
+
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Corpora: TypeAlias = Mapping[str, Sequence["Body"]]

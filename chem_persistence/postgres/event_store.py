@@ -18,7 +18,7 @@ from chem_persistence.postgres.read.artifacts import read_artifact_in_chunks, re
 from chem_persistence.postgres.read.feed import follow_feed, read_feed_page
 from chem_persistence.postgres.read.flows import iterate_events, list_flows, pages_ahead
 from chem_persistence.postgres.read.rows import flow_events
-from chem_persistence.postgres.schema.statements import READ_EVENT_PAGE
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.store.appender import Appender, refuse_streamed
 from chem_persistence.store.checks import (
@@ -34,6 +34,8 @@ from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.ports import Clock
 
 __all__ = ["PgEventStore"]
+
+READ_EVENT_PAGE = statement("events/read_event_page")
 
 
 class PgEventStore(Appender[Artifact]):

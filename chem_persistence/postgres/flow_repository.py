@@ -13,11 +13,14 @@ from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.read.flows import pages_ahead
 from chem_persistence.postgres.read.rows import flow_facts
 from chem_persistence.postgres.read.snapshots import find_snapshot, keep_snapshot
-from chem_persistence.postgres.schema.statements import READ_FACT_PAGE
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_flow_id
 from chem_persistence.telemetry.hooks import watched_replay
 
 __all__ = ["PgFlowRepository"]
+
+READ_FACT_PAGE = statement("events/read_fact_page")
+
 
 SHORT_FLOW = 100
 """Of a flow with fewer events no snapshot is looked for: that would cost more than they do."""

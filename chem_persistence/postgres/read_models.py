@@ -27,24 +27,25 @@ from chem_persistence.postgres.read.rows import (
     step_execution_error,
 )
 from chem_persistence.postgres.read.statistics import read_statistics, refresh_statistics
-from chem_persistence.postgres.schema.statements import (
-    LIST_AWAITING_FLOWS,
-    LIST_COMPLETED_FLOWS,
-    LIST_ERRORS,
-    LIST_ERRORS_OF_FLOW,
-    LIST_FAILED_FLOWS,
-    LIST_FLOWS,
-    LIST_RUNNING_FLOWS,
-    READ_CONSUMERS,
-    READ_EXECUTIONS,
-    READ_FLOW,
-    READ_PRODUCERS,
-    READ_PRODUCTS,
-    READ_SOURCES,
-)
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_countable, check_flow_id
 
 __all__ = ["PgReadModels"]
+
+LIST_AWAITING_FLOWS = statement("flows/list_awaiting_flows")
+LIST_COMPLETED_FLOWS = statement("flows/list_completed_flows")
+LIST_ERRORS = statement("executions/list_errors")
+LIST_ERRORS_OF_FLOW = statement("executions/list_errors_of_flow")
+LIST_FAILED_FLOWS = statement("flows/list_failed_flows")
+LIST_FLOWS = statement("flows/list_flows")
+LIST_RUNNING_FLOWS = statement("flows/list_running_flows")
+READ_CONSUMERS = statement("provenance/read_consumers")
+READ_EXECUTIONS = statement("executions/read_executions")
+READ_FLOW = statement("flows/read_flow")
+READ_PRODUCERS = statement("provenance/read_producers")
+READ_PRODUCTS = statement("provenance/read_products")
+READ_SOURCES = statement("provenance/read_sources")
+
 
 _LISTINGS = {
     None: LIST_FLOWS,

@@ -23,7 +23,7 @@ from chem_persistence import (
     embedded_postgres,
 )
 from chem_persistence.domain.fingerprints import flow_fingerprint
-from chem_persistence.postgres.schema.statements import READ_EXECUTIONS
+from chem_persistence.postgres.schema.statements import statement
 from tests.support.flows.flows import DEFINITION, new_flow_id
 from tests.support.flows.histories import (
     GARBAGE_KINDS,
@@ -43,6 +43,9 @@ from tests.support.servers.backends import Backend, memory_backend, postgres_bac
 
 if TYPE_CHECKING:
     import asyncpg
+
+READ_EXECUTIONS = statement("executions/read_executions")
+
 
 EVERY_HEALTH_CHECK = list(HealthCheck)
 BOUNDED = settings(

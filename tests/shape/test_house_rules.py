@@ -15,12 +15,9 @@ PACKAGE = Path(chem_persistence.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 DOMAIN = sorted((PACKAGE / "domain").glob("*.py"))
 
-LONGEST_FILE = 250
+LONGEST_FILE = 400
 LONGEST_FUNCTION = 40
 LONGER_FILES: dict[str, str] = {}
-LONGER_FUNCTIONS = {
-    "store/append_request.py append_request": "a third of it is the signature that the contract gives it",
-}
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -49,15 +46,20 @@ def test_a_file_fits_in_the_head(path: Path) -> None:
     assert (length > LONGEST_FILE) is (label(path) in LONGER_FILES)
 
 
+def code_lines(function: Function) -> int:
+    """Count the lines of a function's body, without its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
 def test_a_function_fits_in_the_head() -> None:
     longer = {
         f"{label(path)} {node.name}"
         for path in MODULES
         for node in ast.walk(syntax_tree(path))
-        if isinstance(node, Function)
-        and (node.end_lineno or 0) - node.lineno + 1 > LONGEST_FUNCTION
+        if isinstance(node, Function) and code_lines(node) > LONGEST_FUNCTION
     }
-    assert longer == set(LONGER_FUNCTIONS)
+    assert longer == set()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=label)

@@ -23,13 +23,16 @@ from chem_persistence import (
     canonical_json,
 )
 from chem_persistence.postgres.connection.session import call
-from chem_persistence.postgres.schema.statements import READ_EXECUTIONS
+from chem_persistence.postgres.schema.statements import statement
 from tests.support.faults.worker import Work, three_steps
 from tests.support.flows.projection import projected_slots
 from tests.torture.append_check import Logged
 from tests.torture.findings import Finding, Flaw
 
 __all__ = ["ENGINE_DEFINITION", "check_projection", "check_replay"]
+
+READ_EXECUTIONS = statement("executions/read_executions")
+
 
 _MEMORY = InMemoryEventStore()
 ENGINE_DEFINITION = three_steps(

@@ -8,17 +8,18 @@ import asyncpg
 from chem_persistence.errors import InvalidArgument, MigrationError
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.session import with_retries
-from chem_persistence.postgres.schema.statements import (
-    FIND_EXCESS,
-    FIND_MISSING_RELATIONS,
-    LIST_RIGHTS,
-    QUOTE_CREATE_ROLES,
-    QUOTE_GRANTS,
-    QUOTE_OWNERSHIP,
-    QUOTE_REVOKES,
-)
+from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["APPLICATION", "OWNER", "READER", "create_roles"]
+
+FIND_EXCESS = statement("roles/find_excess")
+FIND_MISSING_RELATIONS = statement("roles/find_missing_relations")
+LIST_RIGHTS = statement("roles/list_rights")
+QUOTE_CREATE_ROLES = statement("roles/quote_create_roles")
+QUOTE_GRANTS = statement("roles/quote_grants")
+QUOTE_OWNERSHIP = statement("roles/quote_ownership")
+QUOTE_REVOKES = statement("roles/quote_revokes")
+
 
 OWNER = "chem_owner"
 APPLICATION = "chem_application"

@@ -10,15 +10,16 @@ from chem_persistence.errors import MigrationError
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import call
 from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
-from chem_persistence.postgres.schema.statements import (
-    COUNT_ARTIFACTS,
-    COUNT_EVENTS,
-    DESCRIBE_DATABASE,
-    FIND_NEWEST_FLOW,
-    MEASURE_RELATIONS,
-)
+from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["DatabaseStatus", "SchemaState", "TableSize", "read_status"]
+
+COUNT_ARTIFACTS = statement("verification/count_artifacts")
+COUNT_EVENTS = statement("verification/count_events")
+DESCRIBE_DATABASE = statement("status/describe_database")
+FIND_NEWEST_FLOW = statement("status/find_newest_flow")
+MEASURE_RELATIONS = statement("status/measure_relations")
+
 
 COUNTED_BYTES = 256 * 2**20
 """Up to this size the rows of the log and of the artifacts are counted; else the server's estimate is told."""

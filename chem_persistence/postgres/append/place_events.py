@@ -14,17 +14,17 @@ from chem_persistence.postgres.append.heads import FlowHeads
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.transaction import transaction
 from chem_persistence.postgres.read.rows import stored_event
-from chem_persistence.postgres.schema.statements import (
-    APPEND_EVENTS,
-    READ_EVENTS_BY_ID,
-    READ_FLOW_EVENTS,
-    READ_FLOW_HEADS,
-)
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.append_request import AppendRequest, Head
 from chem_persistence.store.codec import StoredEvent
 from chem_persistence.store.idempotency import recognise
 
 __all__ = ["Append", "append_batch"]
+
+APPEND_EVENTS = statement("events/append_events")
+READ_EVENTS_BY_ID = statement("events/read_events_by_id")
+READ_FLOW_EVENTS = statement("events/read_flow_events")
+READ_FLOW_HEADS = statement("events/read_flow_heads")
 
 
 class Append:

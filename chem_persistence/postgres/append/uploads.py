@@ -15,16 +15,16 @@ from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.session import noticing_loss
 from chem_persistence.postgres.connection.transaction import own_transaction
 from chem_persistence.postgres.read.rows import Row
-from chem_persistence.postgres.schema.statements import (
-    FIND_MISSING_ARTIFACTS,
-    INSERT_CHUNK,
-    INSERT_UPLOADED_ARTIFACT,
-    LOCK_ARTIFACT,
-    READ_UPLOAD,
-)
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import encode_metadata
 
 __all__ = ["Uploads"]
+
+FIND_MISSING_ARTIFACTS = statement("verification/find_missing_artifacts")
+INSERT_CHUNK = statement("uploads/insert_chunk")
+INSERT_UPLOADED_ARTIFACT = statement("uploads/insert_uploaded_artifact")
+LOCK_ARTIFACT = statement("uploads/lock_artifact")
+READ_UPLOAD = statement("uploads/read_upload")
 
 
 class _Upload(msgspec.Struct):

@@ -19,11 +19,14 @@ from chem_persistence.postgres.append.queue import AppendQueue, QueuedAppend
 from chem_persistence.postgres.connection.held_connection import HeldConnection
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import call
-from chem_persistence.postgres.schema.statements import FIND_DISTRIBUTION
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.telemetry.hooks import watched_batch
 
 __all__ = ["GroupCommit"]
+
+FIND_DISTRIBUTION = statement("events/find_distribution")
+
 
 WRITERS = 2
 """While one batch is with the server, the next is made, and neither takes more than its share."""

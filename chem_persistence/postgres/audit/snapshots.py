@@ -14,9 +14,13 @@ from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import call
 from chem_persistence.postgres.read.flows import event_pages
 from chem_persistence.postgres.read.rows import flow_facts, stored_snapshot
-from chem_persistence.postgres.schema.statements import READ_FACT_PAGE, READ_SNAPSHOTS
+from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["false_snapshots"]
+
+READ_FACT_PAGE = statement("events/read_fact_page")
+READ_SNAPSHOTS = statement("verification/read_snapshots")
+
 
 PAGE_SIZE = 10
 

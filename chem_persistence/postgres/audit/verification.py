@@ -14,16 +14,17 @@ from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import call
 from chem_persistence.postgres.read.artifacts import check_artifact
 from chem_persistence.postgres.read.rows import chained_event, stored_artifact
-from chem_persistence.postgres.schema.statements import (
-    COUNT_ARTIFACTS,
-    COUNT_EVENTS,
-    FIND_MISSING_ARTIFACTS,
-    READ_ARTIFACT_PRODUCERS,
-    READ_CHAINED_EVENTS,
-    READ_CHAINED_FLOW,
-)
+from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["Extent", "Progress", "Verification", "measure_log", "verify_log"]
+
+COUNT_ARTIFACTS = statement("verification/count_artifacts")
+COUNT_EVENTS = statement("verification/count_events")
+FIND_MISSING_ARTIFACTS = statement("verification/find_missing_artifacts")
+READ_ARTIFACT_PRODUCERS = statement("verification/read_artifact_producers")
+READ_CHAINED_EVENTS = statement("verification/read_chained_events")
+READ_CHAINED_FLOW = statement("verification/read_chained_flow")
+
 
 PAGE_SIZE = 2_000
 ARTIFACT_PAGE_SIZE = 100

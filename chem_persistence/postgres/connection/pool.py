@@ -22,11 +22,14 @@ from chem_persistence.postgres.connection.session import with_retries
 from chem_persistence.postgres.connection.tls_files import check_tls_files
 from chem_persistence.postgres.connection.url import DatabaseUrl, parse_database_url
 from chem_persistence.postgres.schema.migrations import migrate
-from chem_persistence.postgres.schema.statements import READ_CURRENT_SCHEMA
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.telemetry.gauges import watch_pool
 from chem_persistence.telemetry.hooks import watched_borrow
 
 __all__ = ["PoolProvider", "build_dev_pool_from_env", "build_pool", "open_pool"]
+
+READ_CURRENT_SCHEMA = statement("migrations/read_current_schema")
+
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 

@@ -11,7 +11,7 @@ from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import call
 from chem_persistence.postgres.read.rows import Row, stored_artifact
-from chem_persistence.postgres.schema.statements import READ_ARTIFACT, READ_CHUNKS
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import (
     StoredArtifact,
     check_readable_whole,
@@ -20,6 +20,10 @@ from chem_persistence.store.codec import (
 )
 
 __all__ = ["check_artifact", "read_artifact_in_chunks", "read_whole_artifact"]
+
+READ_ARTIFACT = statement("artifacts/read_artifact")
+READ_CHUNKS = statement("artifacts/read_chunks")
+
 
 PAGE_SIZE = 4
 """Chunks read at a time."""

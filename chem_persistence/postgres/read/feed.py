@@ -19,12 +19,7 @@ from chem_persistence.postgres.connection.ports import Connection, ConnectionPro
 from chem_persistence.postgres.connection.session import call
 from chem_persistence.postgres.read.flows import iterate_events
 from chem_persistence.postgres.read.rows import stored_event
-from chem_persistence.postgres.schema.statements import (
-    FIND_FEED_END,
-    FIND_FLOW_END,
-    READ_FEED_PAGE,
-    READ_LAST_EVENTS,
-)
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_countable
 from chem_persistence.store.codec import decode_event
 
@@ -36,6 +31,12 @@ __all__ = [
     "read_feed_page",
     "read_log_tail",
 ]
+
+FIND_FEED_END = statement("events/find_feed_end")
+FIND_FLOW_END = statement("tail/find_flow_end")
+READ_FEED_PAGE = statement("events/read_feed_page")
+READ_LAST_EVENTS = statement("tail/read_last_events")
+
 
 PAGE_SIZE = 1_000
 

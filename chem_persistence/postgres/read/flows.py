@@ -14,11 +14,15 @@ from chem_persistence.postgres.connection.held_connection import HeldConnection
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import call
 from chem_persistence.postgres.read.rows import flow_events
-from chem_persistence.postgres.schema.statements import READ_EVENT_PAGE, READ_EVENTS_OF_FLOWS
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import MAX_VERSION, check_flow_id
 from chem_persistence.telemetry.hooks import watched_read
 
 __all__ = ["event_pages", "iterate_events", "list_flows", "pages_ahead"]
+
+READ_EVENT_PAGE = statement("events/read_event_page")
+READ_EVENTS_OF_FLOWS = statement("events/read_events_of_flows")
+
 
 PAGE_SIZE = 5_000
 """Events read at a time: as fast as one big read, in a bounded part of the memory."""

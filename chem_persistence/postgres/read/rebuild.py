@@ -17,15 +17,7 @@ from chem_persistence.errors import UnreadableEvent
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import call
 from chem_persistence.postgres.read.rows import Row, step_execution
-from chem_persistence.postgres.schema.statements import (
-    DELETE_EXECUTIONS,
-    INSERT_MISSING_EXECUTIONS,
-    LOCK_EXECUTIONS,
-    READ_EXECUTIONS_OF_FLOWS,
-    READ_FACTS_OF_FLOW,
-    READ_STEP_FACT_PAGE,
-    WRITE_EXECUTIONS,
-)
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import decode_typed_kind
 
 __all__ = [
@@ -36,6 +28,15 @@ __all__ = [
     "rebuild_flow",
     "stored_executions",
 ]
+
+DELETE_EXECUTIONS = statement("rebuild/delete_executions")
+INSERT_MISSING_EXECUTIONS = statement("rebuild/insert_missing_executions")
+LOCK_EXECUTIONS = statement("rebuild/lock_executions")
+READ_EXECUTIONS_OF_FLOWS = statement("rebuild/read_executions_of_flows")
+READ_FACTS_OF_FLOW = statement("rebuild/read_facts_of_flow")
+READ_STEP_FACT_PAGE = statement("rebuild/read_step_fact_page")
+WRITE_EXECUTIONS = statement("rebuild/write_executions")
+
 
 PAGE_SIZE = 5_000
 

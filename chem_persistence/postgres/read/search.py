@@ -11,11 +11,7 @@ from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import call
 from chem_persistence.postgres.read.rows import Row
-from chem_persistence.postgres.schema.statements import (
-    DESCRIBE_ARTIFACTS,
-    FIND_ARTIFACTS,
-    FIND_FLOWS,
-)
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import decode_description
 
 __all__ = [
@@ -25,6 +21,10 @@ __all__ = [
     "find_artifacts",
     "find_flows",
 ]
+
+DESCRIBE_ARTIFACTS = statement("search/describe_artifacts")
+FIND_ARTIFACTS = statement("search/find_artifacts")
+FIND_FLOWS = statement("search/find_flows")
 
 
 class ArtifactDescription(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,9 +11,13 @@ from chem_persistence.errors import StoreError, StoreUnavailable
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import call
 from chem_persistence.postgres.read.rows import stored_snapshot
-from chem_persistence.postgres.schema.statements import KEEP_SNAPSHOT, READ_SNAPSHOT
+from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["find_snapshot", "keep_snapshot"]
+
+KEEP_SNAPSHOT = statement("snapshots/keep_snapshot")
+READ_SNAPSHOT = statement("snapshots/read_snapshot")
+
 
 _logger = logging.getLogger("chem_persistence.snapshots")
 

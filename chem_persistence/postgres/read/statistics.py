@@ -15,20 +15,21 @@ from chem_persistence.domain.answers import (
 from chem_persistence.errors import StoreError
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import call
-from chem_persistence.postgres.schema.statements import (
-    READ_ARTIFACT_STATISTICS,
-    READ_FAILURE_STATISTICS,
-    READ_HOURLY_THROUGHPUT,
-    READ_STATISTICS_REFRESH,
-    READ_STEP_STATISTICS,
-    REFRESH_ARTIFACT_STATISTICS,
-    REFRESH_FAILURE_STATISTICS,
-    REFRESH_HOURLY_THROUGHPUT,
-    REFRESH_STATISTICS_REFRESH,
-    REFRESH_STEP_STATISTICS,
-)
+from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["read_statistics", "refresh_statistics"]
+
+READ_ARTIFACT_STATISTICS = statement("statistics/read_artifact_statistics")
+READ_FAILURE_STATISTICS = statement("statistics/read_failure_statistics")
+READ_HOURLY_THROUGHPUT = statement("statistics/read_hourly_throughput")
+READ_STATISTICS_REFRESH = statement("statistics/read_statistics_refresh")
+READ_STEP_STATISTICS = statement("statistics/read_step_statistics")
+REFRESH_ARTIFACT_STATISTICS = statement("statistics/refresh_artifact_statistics")
+REFRESH_FAILURE_STATISTICS = statement("statistics/refresh_failure_statistics")
+REFRESH_HOURLY_THROUGHPUT = statement("statistics/refresh_hourly_throughput")
+REFRESH_STATISTICS_REFRESH = statement("statistics/refresh_statistics_refresh")
+REFRESH_STEP_STATISTICS = statement("statistics/refresh_step_statistics")
+
 
 _REFRESHES = (  # the one that every refresh begins with is what a second refresh waits for
     REFRESH_STATISTICS_REFRESH,

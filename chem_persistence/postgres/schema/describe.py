@@ -5,19 +5,20 @@ from typing import TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from chem_persistence.postgres.schema.statements import (
-    DESCRIBE_SCHEMA_COLUMNS,
-    DESCRIBE_SCHEMA_CONSTRAINTS,
-    DESCRIBE_SCHEMA_FUNCTIONS,
-    DESCRIBE_SCHEMA_INDEXES,
-    DESCRIBE_SCHEMA_SEARCH_PATH,
-    DESCRIBE_SCHEMA_SEQUENCES,
-    DESCRIBE_SCHEMA_TABLES,
-    DESCRIBE_SCHEMA_TRIGGERS,
-    DESCRIBE_SCHEMA_VIEWS,
-)
+from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["describe_schema", "describe_statements"]
+
+DESCRIBE_SCHEMA_COLUMNS = statement("migrations/describe_schema_columns")
+DESCRIBE_SCHEMA_CONSTRAINTS = statement("migrations/describe_schema_constraints")
+DESCRIBE_SCHEMA_FUNCTIONS = statement("migrations/describe_schema_functions")
+DESCRIBE_SCHEMA_INDEXES = statement("migrations/describe_schema_indexes")
+DESCRIBE_SCHEMA_SEARCH_PATH = statement("migrations/describe_schema_search_path")
+DESCRIBE_SCHEMA_SEQUENCES = statement("migrations/describe_schema_sequences")
+DESCRIBE_SCHEMA_TABLES = statement("migrations/describe_schema_tables")
+DESCRIBE_SCHEMA_TRIGGERS = statement("migrations/describe_schema_triggers")
+DESCRIBE_SCHEMA_VIEWS = statement("migrations/describe_schema_views")
+
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 

@@ -10,17 +10,17 @@ import msgspec
 
 from chem_persistence.errors import MigrationError, UnsupportedServer
 from chem_persistence.postgres.connection.ports import Connection
-from chem_persistence.postgres.schema.statements import (
-    CREATE_MIGRATIONS_TABLE,
-    FIND_MIGRATIONS_TABLE,
-    LOCK_MIGRATIONS,
-    QUOTE_CREATE_SCHEMA,
-    READ_APPLIED_MIGRATIONS,
-    RECORD_MIGRATION,
-    SQL_DIRECTORY,
-)
+from chem_persistence.postgres.schema.statements import SQL_DIRECTORY, statement
 
 __all__ = ["OLDEST_SERVER", "Migration", "known_migrations", "migrate", "pending_migrations"]
+
+CREATE_MIGRATIONS_TABLE = statement("migrations/create_migrations_table")
+FIND_MIGRATIONS_TABLE = statement("migrations/find_migrations_table")
+LOCK_MIGRATIONS = statement("migrations/lock_migrations")
+QUOTE_CREATE_SCHEMA = statement("migrations/quote_create_schema")
+READ_APPLIED_MIGRATIONS = statement("migrations/read_applied_migrations")
+RECORD_MIGRATION = statement("migrations/record_migration")
+
 
 OLDEST_SERVER = 15
 """The oldest major version of PostgreSQL that the schema is valid on."""

@@ -27,10 +27,13 @@ from chem_persistence import (
 )
 from chem_persistence.postgres.admin.roles import create_roles
 from chem_persistence.postgres.schema.migrations import Migration, known_migrations, migrate
-from chem_persistence.postgres.schema.statements import LIST_RIGHTS
+from chem_persistence.postgres.schema.statements import statement
 from tests.support.flows.flows import DEFINITION, new_flow_id, whole_history
 from tests.support.servers.roles import PASSWORD, as_user
 from tests.support.servers.server import TestServer
+
+LIST_RIGHTS = statement("roles/list_rights")
+
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -26,9 +26,12 @@ from chem_persistence import (
 )
 from chem_persistence.postgres.connection.pool import open_pool
 from chem_persistence.postgres.schema.migrations import known_migrations
-from chem_persistence.postgres.schema.statements import LOCK_MIGRATIONS
+from chem_persistence.postgres.schema.statements import statement
 from tests.support.servers.roles import as_user, new_role
 from tests.support.servers.server import TestServer
+
+LOCK_MIGRATIONS = statement("migrations/lock_migrations")
+
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Builder = Callable[..., Awaitable[Pool]]

@@ -13,13 +13,14 @@ import pytest_asyncio
 from uuid_utils.compat import uuid7
 
 from chem_persistence import FlowEventKind, PgEventStore, PoolProvider, StepSignal, build_pool
-from chem_persistence.postgres.schema.statements import (
-    READ_EVENT_PAGE,
-    READ_FACT_PAGE,
-    READ_FLOW_EVENTS,
-)
+from chem_persistence.postgres.schema.statements import statement
 from tests.support.flows.flows import initialized
 from tests.support.servers.server import TestServer
+
+READ_EVENT_PAGE = statement("events/read_event_page")
+READ_FACT_PAGE = statement("events/read_fact_page")
+READ_FLOW_EVENTS = statement("events/read_flow_events")
+
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 

@@ -15,7 +15,7 @@ from chem_persistence.postgres.connection import held_connection
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.read import flows
 from chem_persistence.postgres.read.flows import pages_ahead
-from chem_persistence.postgres.schema.statements import READ_FACT_PAGE
+from chem_persistence.postgres.schema.statements import statement
 from tests.support.counting import CountingProvider
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import asyncpg
 
     Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+
+READ_FACT_PAGE = statement("events/read_fact_page")
+
 
 PAGE = 4
 LENGTH = 5 * PAGE + 1

@@ -31,9 +31,12 @@ from chem_persistence.postgres.schema.migrations import (
     known_migrations,
     migrate,
 )
-from chem_persistence.postgres.schema.statements import LOCK_MIGRATIONS
+from chem_persistence.postgres.schema.statements import statement
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.servers.roles import new_role
+
+LOCK_MIGRATIONS = statement("migrations/lock_migrations")
+
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -43,7 +43,9 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 REPOSITORY = Path(__file__).resolve().parents[3]
 QUERIES = REPOSITORY / "sql" / "queries"
 QUERY_NAMES = sorted(
-    str(path.relative_to(QUERIES).with_suffix("")) for path in QUERIES.rglob("*.sql")
+    f"{path.stem}/{name}"
+    for path in QUERIES.glob("*.sql")
+    for name in statements.statements(path.stem)
 )
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HASH = "a" * 64
@@ -552,7 +554,7 @@ def test_there_are_statements() -> None:
 
 @pytest.mark.parametrize("name", QUERY_NAMES)
 def test_a_statement_opens_with_a_sentence(name: str) -> None:
-    lines = (QUERIES / f"{name}.sql").read_text(encoding="utf-8").splitlines()
+    lines = statements.statement(name).splitlines()
     heading = " ".join(line.removeprefix("--").strip() for line in lines if line.startswith("--"))
     assert lines[0].startswith("-- ")
     assert re.match(r"[A-Z][^$]*\.( |$)", heading), (
@@ -582,16 +584,18 @@ async def test_a_statement_says_what_its_parameters_are(connection: Connection, 
     assert documented == {number: names.get(name, name) for number, name in actual.items()}
 
 
-@pytest.mark.parametrize("name", QUERY_NAMES)
-def test_a_statement_is_named_once(name: str) -> None:
-    source = Path(statements.__file__).read_text(encoding="utf-8")
-    constant = name.rpartition("/")[2].upper()
-    assert re.findall(rf'^(\w+) = statement\("{name}"\)$', source, re.MULTILINE) == [constant]
+def test_every_statement_is_asked_for_and_every_one_asked_for_is_there() -> None:
+    modules = (REPOSITORY / "chem_persistence").rglob("*.py")
+    sources = "".join(path.read_text(encoding="utf-8") for path in modules)
+    assert sorted(set(re.findall(r'\bstatement\(\s*"([^"]+)"\s*\)', sources))) == QUERY_NAMES
 
 
-def test_every_named_statement_is_a_file() -> None:
-    source = Path(statements.__file__).read_text(encoding="utf-8")
-    assert sorted(re.findall(r'= statement\("(.+)"\)', source)) == QUERY_NAMES
+@pytest.mark.parametrize("topic", sorted(path.stem for path in QUERIES.iterdir()))
+def test_a_topic_has_a_sentence_and_names_each_statement_once(topic: str) -> None:
+    text = (QUERIES / f"{topic}.sql").read_text(encoding="utf-8")
+    named = re.findall(r"^-- name: (.*)$", text, re.MULTILINE)
+    assert re.match(r"-- [A-Z][^\n]*\.\n\n-- name: ", text)
+    assert named == sorted(set(named)) == sorted(statements.statements(topic))
 
 
 SQL = re.compile(

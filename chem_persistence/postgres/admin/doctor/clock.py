@@ -4,10 +4,14 @@ from datetime import timedelta
 
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.connection.ports import Connection
-from chem_persistence.postgres.schema.statements import FIND_FUTURE_FLOW, READ_CLOCK
+from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.ports import Clock
 
 __all__ = ["check_clock", "check_newest_flow"]
+
+FIND_FUTURE_FLOW = statement("doctor/find_future_flow")
+READ_CLOCK = statement("doctor/read_clock")
+
 
 TOLERANCE = timedelta(seconds=1)
 ROUNDS = 5

@@ -2,9 +2,11 @@
 
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.connection.ports import Connection
-from chem_persistence.postgres.schema.statements import MEASURE_CONNECTIONS
+from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["check_connections"]
+
+MEASURE_CONNECTIONS = statement("doctor/measure_connections")
 
 
 async def check_connections(

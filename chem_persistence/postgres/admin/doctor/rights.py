@@ -12,14 +12,14 @@ from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.admin.roles import APPLICATION, OWNER, READER
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.read.rows import Row
-from chem_persistence.postgres.schema.statements import (
-    DESCRIBE_ROLE,
-    FIND_EXCESS,
-    FIND_MISSING_RIGHTS,
-    LIST_RIGHTS,
-)
+from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["RoleNames", "check_rights"]
+
+DESCRIBE_ROLE = statement("doctor/describe_role")
+FIND_EXCESS = statement("roles/find_excess")
+FIND_MISSING_RIGHTS = statement("doctor/find_missing_rights")
+LIST_RIGHTS = statement("roles/list_rights")
 
 
 class RoleNames(msgspec.Struct, frozen=True):

@@ -4,9 +4,12 @@ from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.postgres.schema.migrations import OLDEST_SERVER
-from chem_persistence.postgres.schema.statements import DESCRIBE_SERVER
+from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["check_server", "judge_server"]
+
+DESCRIBE_SERVER = statement("doctor/describe_server")
+
 
 _RELOAD = "ALTER SYSTEM RESET {}; SELECT pg_reload_conf();"
 _HARMFUL = {

@@ -4,13 +4,14 @@ from datetime import timedelta
 
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.connection.ports import Connection
-from chem_persistence.postgres.schema.statements import (
-    FIND_OLD_TRANSACTIONS,
-    MEASURE_BLOAT,
-    MEASURE_WRAPAROUND,
-)
+from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["check_bloat", "check_old_transactions", "check_wraparound"]
+
+FIND_OLD_TRANSACTIONS = statement("doctor/find_old_transactions")
+MEASURE_BLOAT = statement("doctor/measure_bloat")
+MEASURE_WRAPAROUND = statement("doctor/measure_wraparound")
+
 
 LAST_ID = 2**31
 """The age at which a transaction id would lie in the future; the server stops writing before."""

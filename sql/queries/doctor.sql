@@ -1,0 +1,107 @@
+-- What `doctor` asks of a server, a schema and a role.
+
+-- name: describe_role
+-- Say who is connected, what that role is to the log, and which of some roles there are and have it as a member.
+-- $1 text schema, $2 text[] role
+SELECT current_user::text AS name, quote_ident(current_user) AS quoted_name, role.rolsuper AS is_superuser,
+    coalesce((SELECT pg_has_role(relation.relowner, 'MEMBER') FROM pg_class AS relation
+        WHERE relation.relname = 'event_log'
+            AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)), false) AS is_owner,
+    coalesce((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1::text), false) AS may_use_schema,
+    ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($2::text[]) ORDER BY rolname) AS existing,
+    ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($2::text[]) AND pg_has_role(oid, 'MEMBER')
+        ORDER BY rolname) AS groups
+FROM pg_roles AS role
+WHERE role.rolname = current_user
+
+-- name: describe_server
+-- Give the settings of the server, as this session has them, that the library's promises depend on.
+SELECT current_setting('server_version') AS server_version,
+    current_setting('server_version_num')::integer / 10000 AS major_version,
+    current_setting('server_encoding') AS encoding,
+    pg_is_in_recovery() AS is_standby,
+    current_setting('transaction_read_only') = 'on' AS is_read_only,
+    current_setting('fsync') AS fsync,
+    current_setting('full_page_writes') AS full_page_writes,
+    current_setting('synchronous_commit') AS synchronous_commit,
+    current_setting('session_replication_role') AS replication_role,
+    current_setting('autovacuum') AS autovacuum,
+    current_database()::text AS database
+
+-- name: find_future_flow
+-- Say how many seconds ahead of the server's clock the newest flow began; less than 0: it began before, null: there is none.
+SELECT extract(epoch FROM max(ts) - clock_timestamp())::double precision AS seconds
+FROM event_log
+WHERE version = 0
+
+-- name: find_missing_rights
+-- Give the rights on relations of a schema that a role ought to have and has not.
+-- $1 text schema, $2 text role, $3 text[] relation, $4 text[] privileges (a list with commas), one a relation
+SELECT wanted.relation, privilege.name AS privilege
+FROM unnest($3::text[], $4::text[]) AS wanted (relation, privileges)
+CROSS JOIN LATERAL string_to_table(wanted.privileges, ', ') AS privilege (name)
+JOIN pg_class AS relation ON relation.relname = wanted.relation
+    AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+WHERE NOT CASE relation.relkind
+    WHEN 'S' THEN has_sequence_privilege($2::text, relation.oid, privilege.name)
+    ELSE has_table_privilege($2::text, relation.oid, privilege.name) END
+ORDER BY wanted.relation, privilege.name
+
+-- name: find_old_transactions
+-- Find what keeps VACUUM from its work: transactions that are open for long, of sessions and prepared ones.
+-- $1 interval
+SELECT format('session %s of %s in %s', activity.pid, activity.usename, activity.datname) AS name,
+    extract(epoch FROM clock_timestamp() - activity.xact_start)::double precision AS seconds,
+    format('SELECT pg_terminate_backend(%s)', activity.pid) AS remedy
+FROM pg_stat_activity AS activity
+WHERE activity.xact_start < clock_timestamp() - $1::interval AND activity.backend_type = 'client backend'
+    AND activity.pid <> pg_backend_pid()
+UNION ALL
+SELECT format('prepared transaction %L in %s', prepared.gid, prepared.database),
+    extract(epoch FROM clock_timestamp() - prepared.prepared)::double precision,
+    format('ROLLBACK PREPARED %L', prepared.gid)
+FROM pg_prepared_xacts AS prepared
+WHERE prepared.prepared < clock_timestamp() - $1::interval
+ORDER BY seconds DESC
+
+-- name: measure_bloat
+-- Give the schema's tables with their live and dead rows, as the server counts them.
+-- $1 text schema
+SELECT relation.relname::text AS name, format('%I.%I', $1::text, relation.relname) AS quoted_name,
+    pg_stat_get_live_tuples(relation.oid) AS live_rows, pg_stat_get_dead_tuples(relation.oid) AS dead_rows
+FROM pg_class AS relation
+WHERE relation.relkind = 'r'
+    AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+ORDER BY relation.relname COLLATE "C"
+
+-- name: measure_connections
+-- Give the limits on the connections of this role to this database (-1: none), and how many of each are in use, without this one.
+SELECT current_setting('max_connections')::integer
+        - CASE WHEN role.rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::integer
+            + coalesce(current_setting('reserved_connections', true)::integer, 0) END AS server_limit,
+    CASE WHEN role.rolsuper THEN -1 ELSE database.datconnlimit END AS database_limit,
+    CASE WHEN role.rolsuper THEN -1 ELSE role.rolconnlimit END AS role_limit,
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS server_used,
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+        AND datid = database.oid) AS database_used,
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+        AND usesysid = role.oid) AS role_used,
+    quote_ident(database.datname) AS quoted_database, quote_ident(role.rolname) AS quoted_role
+FROM pg_database AS database
+CROSS JOIN pg_roles AS role
+WHERE database.datname = current_database() AND role.rolname = current_user
+
+-- name: measure_wraparound
+-- Say how old the oldest transaction and multixact ids of each database are, the oldest first, and when VACUUM is forced.
+-- The server stops writing in all of them when one reaches 2^31 (PostgreSQL manual, section 24.1.5).
+SELECT ids.kind, database.datname::text AS database, ids.age, ids.forced_at
+FROM pg_database AS database
+CROSS JOIN LATERAL (
+    VALUES ('transaction', age(database.datfrozenxid), current_setting('autovacuum_freeze_max_age')::bigint),
+        ('multixact', mxid_age(database.datminmxid), current_setting('autovacuum_multixact_freeze_max_age')::bigint)
+) AS ids (kind, age, forced_at)
+ORDER BY ids.age DESC, database.datname, ids.kind
+
+-- name: read_clock
+-- Read the server's clock.
+SELECT clock_timestamp() AS now

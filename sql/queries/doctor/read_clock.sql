@@ -1,2 +1,0 @@
--- Read the server's clock.
-SELECT clock_timestamp() AS now

@@ -1,2 +1,0 @@
--- Find the seq up to which the log is complete, for good.
-SELECT feed_end() AS seq

@@ -1,2 +1,0 @@
--- Read which migrations were applied.
-SELECT version, name, checksum FROM schema_migrations ORDER BY version

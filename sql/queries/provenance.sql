@@ -1,0 +1,145 @@
+-- Which events produced and consumed an artifact.
+
+-- name: read_consumers
+-- Read the steps that started with an artifact as their input, the first first, each with its first such start; a time that
+-- no datetime can hold is null. The input of a step is the first output of the step before it, or the flow's own.
+-- $1 text artifact_hash, $2 bigint rows at most
+SELECT consumer.flow_id, consumer.version, consumer.seq, consumer.step_index, consumer.payload ->> 'step_id' AS step_id,
+    CASE WHEN consumer.ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN consumer.ts END AS ts
+FROM (
+    SELECT DISTINCT ON (source.flow_id, source.step_index)
+        source.flow_id, source.step_index, started.version, started.seq, started.payload, started.ts
+    FROM (
+        SELECT finished.flow_id, finished.version, finished.event_type,
+            (finished.payload ->> 'step_index')::bigint + 1 AS step_index
+        FROM event_log AS finished
+        WHERE finished.event_type = 'stepfinished' AND finished.payload #>> '{outputs,0}' = $1
+            AND hashtextextended(coalesce(finished.payload #>> '{outputs,0}', finished.payload ->> 'input'), 0)
+                = hashtextextended($1, 0)
+        UNION ALL
+        SELECT initialized.flow_id, initialized.version, initialized.event_type, 0
+        FROM event_log AS initialized
+        WHERE initialized.event_type = 'flowinitialized' AND initialized.payload ->> 'input' = $1
+            AND hashtextextended(coalesce(initialized.payload #>> '{outputs,0}', initialized.payload ->> 'input'), 0)
+                = hashtextextended($1, 0)
+    ) AS source
+    JOIN event_log AS started ON started.flow_id = source.flow_id AND started.version > source.version
+        AND started.event_type = 'stepstarted' AND (started.payload ->> 'step_index')::bigint = source.step_index
+    WHERE NOT EXISTS (SELECT 1 FROM event_log AS later
+        WHERE later.flow_id = source.flow_id AND later.version > source.version AND later.version < started.version
+            AND later.event_type = source.event_type
+            AND (source.step_index = 0 OR (later.payload ->> 'step_index')::bigint = source.step_index - 1))
+    ORDER BY source.flow_id, source.step_index, started.version
+) AS consumer
+ORDER BY consumer.seq
+LIMIT $2
+
+-- name: read_producers
+-- Read the events that an artifact came from, the first first: each that names it among its outputs, and the one that it
+-- was stored with, if that does not; a time that no datetime can hold is null.
+-- $1 text artifact_hash, $2 bigint rows at most
+SELECT producer.flow_id, producer.version, producer.seq, producer.event_type,
+    (producer.payload ->> 'step_index')::bigint AS step_index, producer.payload ->> 'step_id' AS step_id,
+    (SELECT min(output.place) - 1
+        FROM jsonb_array_elements_text(producer.payload -> 'outputs') WITH ORDINALITY AS output (hash, place)
+        WHERE output.hash = $1) AS output,
+    CASE WHEN producer.ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN producer.ts END AS ts
+FROM (
+    SELECT event.flow_id, event.version, event.seq, event.event_type, event.payload, event.ts
+    FROM event_log AS event
+    WHERE event.event_type = 'stepfinished' AND event.payload #>> '{outputs,0}' = $1
+        AND hashtextextended(coalesce(event.payload #>> '{outputs,0}', event.payload ->> 'input'), 0) = hashtextextended($1, 0)
+    UNION ALL
+    SELECT event.flow_id, event.version, event.seq, event.event_type, event.payload, event.ts
+    FROM event_log AS event
+    WHERE event.event_type = 'stepfinished' AND event.payload #> '{outputs,1}' IS NOT NULL
+        AND event.payload -> 'outputs' @> to_jsonb($1::text) AND event.payload #>> '{outputs,0}' <> $1
+    UNION ALL
+    SELECT event.flow_id, event.version, event.seq, event.event_type, event.payload, event.ts
+    FROM workflow_step_artifacts AS artifact
+    JOIN event_log AS event ON event.flow_id = artifact.flow_id AND event.seq = artifact.produced_in_seq
+    WHERE artifact.artifact_hash = $1
+        AND (event.event_type = 'stepfinished' AND event.payload -> 'outputs' @> to_jsonb($1::text)) IS NOT TRUE
+) AS producer
+ORDER BY producer.seq
+LIMIT $2
+
+-- name: read_products
+-- Read what the steps that had some artifacts as their inputs produced: each hash once, with the first step in the log
+-- that relates it.
+-- $1 text[] artifact_hash, $2 text[] hashes that are known already, $3 bigint rows at most
+SELECT related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
+FROM (
+    SELECT DISTINCT ON (output.hash)
+        output.hash AS artifact_hash, finished.seq, finished.flow_id, source.step_index,
+        finished.payload ->> 'step_id' AS step_id
+    FROM (
+        SELECT event.flow_id, event.version, event.event_type, (event.payload ->> 'step_index')::bigint + 1 AS step_index
+        FROM event_log AS event
+        WHERE event.event_type = 'stepfinished' AND event.payload #>> '{outputs,0}' = ANY ($1::text[])
+            AND hashtextextended(coalesce(event.payload #>> '{outputs,0}', event.payload ->> 'input'), 0)
+                = ANY (ARRAY(SELECT hashtextextended(wanted.hash, 0) FROM unnest($1::text[]) AS wanted (hash)))
+        UNION ALL
+        SELECT event.flow_id, event.version, event.event_type, 0
+        FROM event_log AS event
+        WHERE event.event_type = 'flowinitialized' AND event.payload ->> 'input' = ANY ($1::text[])
+            AND hashtextextended(coalesce(event.payload #>> '{outputs,0}', event.payload ->> 'input'), 0)
+                = ANY (ARRAY(SELECT hashtextextended(wanted.hash, 0) FROM unnest($1::text[]) AS wanted (hash)))
+    ) AS source
+    JOIN event_log AS finished ON finished.flow_id = source.flow_id AND finished.version > source.version
+        AND finished.event_type = 'stepfinished' AND (finished.payload ->> 'step_index')::bigint = source.step_index
+    CROSS JOIN LATERAL jsonb_array_elements_text(finished.payload -> 'outputs') AS output (hash)
+    WHERE output.hash <> ALL ($2::text[])
+        AND NOT EXISTS (SELECT 1 FROM event_log AS later
+            WHERE later.flow_id = source.flow_id AND later.version > source.version AND later.version < finished.version
+                AND later.event_type = source.event_type
+                AND (source.step_index = 0 OR (later.payload ->> 'step_index')::bigint = source.step_index - 1))
+    ORDER BY output.hash, finished.seq
+) AS related
+LEFT JOIN workflow_step_artifacts AS artifact ON artifact.artifact_hash = related.artifact_hash
+ORDER BY related.seq, related.artifact_hash
+LIMIT $3
+
+-- name: read_sources
+-- Read what the steps that produced some artifacts had as their inputs: each hash once, with the first step in the log
+-- that relates it.
+-- $1 text[] artifact_hash, $2 text[] hashes that are known already, $3 bigint rows at most
+SELECT related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
+FROM (
+    SELECT DISTINCT ON (source.artifact_hash)
+        source.artifact_hash, source.seq, source.flow_id, source.step_index, source.step_id
+    FROM (
+        SELECT finished.flow_id, finished.seq, (finished.payload ->> 'step_index')::bigint AS step_index,
+            finished.payload ->> 'step_id' AS step_id,
+            CASE WHEN (finished.payload ->> 'step_index')::bigint = 0 THEN
+                (SELECT event.payload ->> 'input' FROM event_log AS event
+                    WHERE event.flow_id = finished.flow_id AND event.version < finished.version
+                        AND event.event_type = 'flowinitialized'
+                    ORDER BY event.version DESC LIMIT 1)
+            ELSE
+                (SELECT event.payload #>> '{outputs,0}' FROM event_log AS event
+                    WHERE event.flow_id = finished.flow_id AND event.version < finished.version
+                        AND event.event_type = 'stepfinished'
+                        AND (event.payload ->> 'step_index')::bigint = (finished.payload ->> 'step_index')::bigint - 1
+                    ORDER BY event.version DESC LIMIT 1)
+            END AS artifact_hash
+        FROM (
+            SELECT event.flow_id, event.version, event.seq, event.payload
+            FROM event_log AS event
+            WHERE event.event_type = 'stepfinished' AND event.payload #>> '{outputs,0}' = ANY ($1::text[])
+                AND hashtextextended(coalesce(event.payload #>> '{outputs,0}', event.payload ->> 'input'), 0)
+                    = ANY (ARRAY(SELECT hashtextextended(wanted.hash, 0) FROM unnest($1::text[]) AS wanted (hash)))
+            UNION ALL
+            SELECT event.flow_id, event.version, event.seq, event.payload
+            FROM event_log AS event
+            WHERE event.event_type = 'stepfinished' AND event.payload #> '{outputs,1}' IS NOT NULL
+                AND event.payload -> 'outputs'
+                    @> ANY (ARRAY(SELECT to_jsonb(wanted.hash) FROM unnest($1::text[]) AS wanted (hash)))
+        ) AS finished
+    ) AS source
+    WHERE source.artifact_hash <> ALL ($2::text[])
+    ORDER BY source.artifact_hash, source.seq
+) AS related
+LEFT JOIN workflow_step_artifacts AS artifact ON artifact.artifact_hash = related.artifact_hash
+ORDER BY related.seq, related.artifact_hash
+LIMIT $3

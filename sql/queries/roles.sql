@@ -1,0 +1,142 @@
+-- The roles of the application and of readers, and their rights.
+
+-- name: find_excess
+-- Give each way in which a role may do more than its rights: by what it is, by a role it is in, or by a right it has.
+-- $1 text schema, $2 text owner, $3 text application, $4 text reader, $5 text[] relation, $6 text[] role (application or
+-- reader), $7 text[] privileges (a list with commas), one a relation and role
+SELECT role.rolname::text AS name, 'is a superuser, or may bypass what guards the tables' AS excess
+FROM pg_roles AS role
+WHERE role.rolname IN ($2::text, $3::text, $4::text)
+    AND (role.rolsuper OR role.rolcreaterole OR role.rolreplication OR role.rolbypassrls)
+UNION ALL
+SELECT member.rolname::text, format('is a member of %I', role.rolname)
+FROM pg_roles AS member
+JOIN pg_roles AS role ON role.rolname = $2::text OR (role.rolname = $3::text AND member.rolname = $4::text)
+WHERE member.rolname IN ($3::text, $4::text) AND NOT member.rolsuper AND pg_has_role(member.oid, role.oid, 'MEMBER')
+UNION ALL
+SELECT role.rolname::text, format('may CREATE in schema %I', $1::text)
+FROM pg_roles AS role
+JOIN pg_namespace AS schema ON schema.nspname = $1::text
+WHERE role.rolname IN ($3::text, $4::text) AND NOT role.rolsuper
+    AND has_schema_privilege(role.oid, schema.oid, 'CREATE')
+UNION ALL
+SELECT role.rolname::text, format('may %s %I', privilege.name, relation.relname)
+FROM pg_roles AS role
+CROSS JOIN pg_class AS relation
+CROSS JOIN unnest(CASE relation.relkind WHEN 'S' THEN ARRAY['USAGE', 'SELECT', 'UPDATE']
+    ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'] END) AS privilege (name)
+WHERE role.rolname IN ($3::text, $4::text) AND NOT role.rolsuper
+    AND relation.relname = ANY ($5::text[])
+    AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+    AND CASE relation.relkind WHEN 'S' THEN has_sequence_privilege(role.oid, relation.oid, privilege.name)
+        ELSE has_table_privilege(role.oid, relation.oid, privilege.name) END
+    AND NOT EXISTS (SELECT 1
+        FROM unnest($5::text[], $6::text[], $7::text[]) AS rights (relation, role, privileges)
+        WHERE rights.relation = relation.relname
+            AND role.rolname = CASE rights.role WHEN 'application' THEN $3::text WHEN 'reader' THEN $4::text END
+            AND privilege.name = ANY (string_to_array(rights.privileges, ', ')))
+
+-- name: find_missing_relations
+-- Give those of the relations that the schema lacks.
+-- $1 text schema, $2 text[] relation
+SELECT DISTINCT wanted.relation
+FROM unnest($2::text[]) AS wanted (relation)
+WHERE NOT EXISTS (SELECT 1 FROM pg_class AS relation
+    WHERE relation.relname = wanted.relation
+        AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text))
+ORDER BY wanted.relation
+
+-- name: list_rights
+-- List what each role that does not own the tables may do with them; a relation that is not here, nobody else may touch.
+SELECT rights.relation, rights.role, rights.privileges
+FROM (VALUES
+    ('event_log', 'application', ARRAY['SELECT', 'INSERT']),
+    ('event_log_seq_seq', 'application', ARRAY['USAGE', 'SELECT']),
+    ('workflow_step_artifacts', 'application', ARRAY['SELECT', 'INSERT']),
+    ('workflow_step_artifact_chunks', 'application', ARRAY['SELECT', 'INSERT']),
+    ('workflow_step_executions', 'application', ARRAY['SELECT', 'INSERT', 'UPDATE']),
+    ('flow_snapshots', 'application', ARRAY['SELECT', 'INSERT', 'UPDATE']),
+    ('flows', 'application', ARRAY['SELECT']),
+    ('step_execution_errors', 'application', ARRAY['SELECT']),
+    ('step_statistics', 'application', ARRAY['SELECT']),
+    ('failure_statistics', 'application', ARRAY['SELECT']),
+    ('hourly_throughput', 'application', ARRAY['SELECT']),
+    ('artifact_statistics', 'application', ARRAY['SELECT']),
+    ('statistics_refresh', 'application', ARRAY['SELECT']),
+    ('schema_migrations', 'application', ARRAY['SELECT']),
+    ('event_log', 'reader', ARRAY['SELECT']),
+    ('event_log_seq_seq', 'reader', ARRAY['SELECT']),
+    ('workflow_step_artifacts', 'reader', ARRAY['SELECT']),
+    ('workflow_step_artifact_chunks', 'reader', ARRAY['SELECT']),
+    ('workflow_step_executions', 'reader', ARRAY['SELECT']),
+    ('flow_snapshots', 'reader', ARRAY['SELECT']),
+    ('flows', 'reader', ARRAY['SELECT']),
+    ('step_execution_errors', 'reader', ARRAY['SELECT']),
+    ('step_statistics', 'reader', ARRAY['SELECT']),
+    ('failure_statistics', 'reader', ARRAY['SELECT']),
+    ('hourly_throughput', 'reader', ARRAY['SELECT']),
+    ('artifact_statistics', 'reader', ARRAY['SELECT']),
+    ('statistics_refresh', 'reader', ARRAY['SELECT']),
+    ('schema_migrations', 'reader', ARRAY['SELECT'])
+) AS rights (relation, role, privileges)
+
+-- name: quote_create_roles
+-- Give the statements that create those of the roles that are not there, quoted by the server.
+-- $1 text[] role
+SELECT format('CREATE ROLE %I NOLOGIN', wanted.name) AS statement
+FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, place)
+WHERE NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = wanted.name)
+ORDER BY wanted.place
+
+-- name: quote_grants
+-- Give the statements that grant the use of the schema to two roles, and to each its rights on the relations.
+-- $1 text schema, $2 text application, $3 text reader, $4 text[] relation, $5 text[] role (application or reader),
+-- $6 text[] privileges (a list with commas), one a relation and role
+SELECT format('GRANT USAGE ON SCHEMA %I TO %I, %I', $1::text, $2::text, $3::text) AS statement
+UNION ALL
+SELECT format(
+    'GRANT %s ON %s %I.%I TO %I',
+    rights.privileges,
+    CASE relation.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+    $1::text,
+    relation.relname,
+    CASE rights.role WHEN 'application' THEN $2::text WHEN 'reader' THEN $3::text END
+)
+FROM unnest($4::text[], $5::text[], $6::text[]) AS rights (relation, role, privileges)
+JOIN pg_class AS relation ON relation.relname = rights.relation
+    AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+
+-- name: quote_ownership
+-- Give the statements that hand a schema, and the library's relations and functions in it, to their owner.
+-- A sequence goes with the table that it counts for.
+-- $1 text schema, $2 text owner, $3 text[] relation, $4 text[] function
+SELECT format('ALTER SCHEMA %I OWNER TO %I', $1::text, $2::text) AS statement
+UNION ALL
+SELECT format('ALTER TABLE %I.%I OWNER TO %I', $1::text, relation.relname, $2::text)
+FROM pg_class AS relation
+WHERE relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+    AND relation.relname = ANY ($3::text[]) AND relation.relkind <> 'S'
+UNION ALL
+SELECT format(
+    'ALTER FUNCTION %I.%I(%s) OWNER TO %I',
+    $1::text, routine.proname, pg_get_function_identity_arguments(routine.oid), $2::text
+)
+FROM pg_proc AS routine
+WHERE routine.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+    AND routine.proname = ANY ($4::text[])
+
+-- name: quote_revokes
+-- Give the statements that take every right on the schema and on the library's relations from all but the owner.
+-- PUBLIC keeps the use of the schema, which may hold other programs' tables.
+-- $1 text schema, $2 text[] relation, $3 text application, $4 text reader
+SELECT format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', $1::text) AS statement
+UNION ALL
+SELECT format('REVOKE ALL ON SCHEMA %I FROM %I, %I', $1::text, $3::text, $4::text)
+UNION ALL
+SELECT format(
+    'REVOKE ALL ON %s %I.%I FROM PUBLIC, %I, %I',
+    CASE relation.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, $1::text, relation.relname, $3::text, $4::text
+)
+FROM pg_class AS relation
+WHERE relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+    AND relation.relname = ANY ($2::text[])

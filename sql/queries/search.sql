@@ -1,0 +1,31 @@
+-- Flows and artifacts by the beginning of an id or a hash.
+
+-- name: describe_artifacts
+-- Describe artifacts without reading their bodies; where artifacts are stored per flow, any copy of each.
+-- $1 text[] artifact_hash
+SELECT DISTINCT ON (artifact.artifact_hash) artifact.artifact_hash AS hash, artifact.kind, artifact.media_type,
+    coalesce(artifact.content_size, octet_length(artifact.content)) AS content_bytes,
+    convert_to(artifact.metadata::text, 'UTF8') AS metadata,
+    artifact.flow_id, event.version, event.ts
+FROM workflow_step_artifacts AS artifact
+LEFT JOIN event_log AS event ON event.flow_id = artifact.flow_id AND event.seq = artifact.produced_in_seq
+WHERE artifact.artifact_hash = ANY ($1::text[])
+ORDER BY artifact.artifact_hash
+
+-- name: find_artifacts
+-- Find artifacts by a range of their hashes; where artifacts are stored per flow, each once.
+-- $1 text first, $2 text last, $3 bigint rows at most
+SELECT DISTINCT artifact_hash
+FROM workflow_step_artifacts
+WHERE artifact_hash BETWEEN $1 AND $2
+ORDER BY artifact_hash
+LIMIT $3
+
+-- name: find_flows
+-- Find flows by a range of their ids.
+-- $1 uuid first, $2 uuid last, $3 bigint rows at most
+SELECT flow_id
+FROM event_log
+WHERE version = 0 AND flow_id BETWEEN $1 AND $2
+ORDER BY flow_id
+LIMIT $3

@@ -1,2 +1,0 @@
--- Refresh hourly_throughput, blocking no reader.
-REFRESH MATERIALIZED VIEW CONCURRENTLY hourly_throughput

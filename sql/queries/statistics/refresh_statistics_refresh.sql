@@ -1,2 +1,0 @@
--- Refresh statistics_refresh, blocking no reader.
-REFRESH MATERIALIZED VIEW CONCURRENTLY statistics_refresh

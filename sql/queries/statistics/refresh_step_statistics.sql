@@ -1,2 +1,0 @@
--- Refresh step_statistics, blocking no reader.
-REFRESH MATERIALIZED VIEW CONCURRENTLY step_statistics
