@@ -4,6 +4,7 @@ Durations are in seconds. No attribute has more values than a program has steps,
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Protocol
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
@@ -71,11 +72,7 @@ class Instruments:
     step_retries: Counter
 
     def __init__(self, meter: Meter) -> None:
-        def seconds(name: str, of: str, bounds: Iterable[float] = SECONDS) -> Histogram:
-            return meter.create_histogram(
-                name, "s", of, explicit_bucket_boundaries_advisory=list(bounds)
-            )
-
+        seconds = partial(_seconds, meter)
         self.append_duration = seconds(
             "chem_persistence.append.duration",
             "From handing an append to the store until it is committed",
@@ -151,3 +148,7 @@ def _connections(_: CallbackOptions) -> Iterable[Observation]:
 def _most_connections(_: CallbackOptions) -> Iterable[Observation]:
     for name, pool in pools().items():
         yield Observation(pool.get_max_size(), {POOL_NAME: name})
+
+
+def _seconds(meter: Meter, name: str, of: str, bounds: Iterable[float] = SECONDS) -> Histogram:
+    return meter.create_histogram(name, "s", of, explicit_bucket_boundaries_advisory=list(bounds))

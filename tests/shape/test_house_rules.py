@@ -13,7 +13,7 @@ from tests.support.syntax_tree import syntax_tree
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = Path(chem_persistence.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-DOMAIN = sorted((PACKAGE / "domain").glob("*.py"))
+DOMAIN = sorted((PACKAGE / "domain").rglob("*.py"))
 
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 40

@@ -49,7 +49,7 @@ def test_only_the_postgres_backend_imports_the_driver(path: Path) -> None:
 
 
 def test_the_domain_imports_no_package_but_msgspec() -> None:
-    packages = set().union(*(imported(path) for path in (PACKAGE / "domain").glob("*.py")))
+    packages = set().union(*(imported(path) for path in (PACKAGE / "domain").rglob("*.py")))
     assert packages - sys.stdlib_module_names == {"chem_persistence", "msgspec"}
 
 
