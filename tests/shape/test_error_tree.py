@@ -1,4 +1,7 @@
-"""The tree of errors that the docstring draws is the tree that there is."""
+"""The docstring of `errors` draws the tree of the error classes.
+
+These tests pin form rather than behaviour: they compare the drawing with the classes.
+"""
 
 import inspect
 import re
@@ -10,7 +13,7 @@ from chem_persistence.errors import ChemPersistenceError
 
 
 def drawn() -> dict[str, str | None]:
-    """Read the parent of each class off the drawing, in which a level is four columns wide."""
+    """Return the parent of each class in the drawing, in which a level is four columns wide."""
     parents: dict[str, str | None] = {}
     line_of_descent: list[str] = []
     for line in str(errors.__doc__).splitlines():
@@ -23,7 +26,7 @@ def drawn() -> dict[str, str | None]:
 
 
 def defined() -> dict[str, str | None]:
-    """Give the parent of each class in the module."""
+    """Return the parent of each class in the module."""
     classes = [value for value in vars(errors).values() if inspect.isclass(value)]
     return {
         value.__name__: None if value is ChemPersistenceError else value.__bases__[0].__name__

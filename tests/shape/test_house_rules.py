@@ -1,4 +1,7 @@
-"""What a reader may rely on in every file of the library."""
+"""What a reader may rely on in every file of the library.
+
+These tests pin form rather than behaviour: they measure and read the text of the package's files.
+"""
 
 import ast
 import re
@@ -28,7 +31,7 @@ def label(path: Path) -> str:
 
 
 def definitions(body: list[ast.stmt]) -> Iterator[Definition]:
-    """Give the public classes, functions and methods; what stands inside a function is nobody else's."""
+    """Yield the public classes, functions and methods, but none that a function contains."""
     for node in body:
         if isinstance(node, Definition) and not node.name.startswith("_"):
             yield node
@@ -96,3 +99,16 @@ def test_the_domain_gets_time_and_ids_as_arguments(path: Path) -> None:
     names = {node.attr for node in ast.walk(syntax_tree(path)) if isinstance(node, ast.Attribute)}
     names |= {node.id for node in ast.walk(syntax_tree(path)) if isinstance(node, ast.Name)}
     assert {name for name in names if worldly.fullmatch(name)} == set()
+
+
+def test_only_the_module_of_assets_makes_markup_that_is_not_escaped() -> None:
+    html = PACKAGE / "pages" / "html"
+    callers = {
+        path.name
+        for path in html.glob("*.py")
+        for node in ast.walk(syntax_tree(path))
+        if isinstance(node, ast.Name)
+        and node.id in {"packed_element", "_Made"}
+        and path.name != "markup.py"
+    }
+    assert callers == {"assets.py"}

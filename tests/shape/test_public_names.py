@@ -1,4 +1,7 @@
-"""What a user may import, and that nothing else looks as if a user might."""
+"""What a user may import is listed and sorted, and every module lists what it offers.
+
+These tests pin form rather than behaviour: they read `__all__` of the package and its modules.
+"""
 
 import ast
 import importlib
@@ -78,7 +81,7 @@ def name_of(path: Path) -> str:
 
 
 def public_definitions(path: Path) -> set[str]:
-    """Give the classes and functions that a module defines under a public name."""
+    """Return the classes and functions that a module defines under a public name."""
     body = syntax_tree(path).body
     definitions = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     return {

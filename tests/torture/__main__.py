@@ -16,10 +16,10 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from tests.torture.faults.schedule import FAULTS
 from tests.torture.report import report, succeeded
 from tests.torture.run import Outcome, run
-from tests.torture.schedule import FAULTS
-from tests.torture.small_disk import unshare_mounts
+from tests.torture.servers.small_disk import unshare_mounts
 
 LONGEST_CHECK_MINUTES = 30
 SECONDS_A_FAULT = 3.0

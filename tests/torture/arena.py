@@ -8,10 +8,10 @@ from random import Random
 import msgspec
 
 from tests.support.faults.proxy import Proxy
-from tests.torture.server import Server
-from tests.torture.standby import Standby
+from tests.torture.servers.server import Server
+from tests.torture.servers.standby import Standby
 from tests.torture.subscriber import Subscriber
-from tests.torture.writers import Writers
+from tests.torture.writers.writers import Writers
 
 __all__ = ["Arena", "Fault", "NotStruck"]
 

@@ -6,8 +6,8 @@ from statistics import median
 
 import msgspec
 
-from tests.torture.findings import COLUMNS, Finding
-from tests.torture.ledger import Append
+from tests.torture.checker.findings import COLUMNS, Finding
+from tests.torture.checker.ledger import Append
 from tests.torture.run import Outcome, Window
 
 __all__ = ["report", "succeeded"]

@@ -13,14 +13,14 @@ from chem_persistence import PoolProvider, build_pool
 from tests.support.faults.proxy import proxied
 from tests.support.servers.roles import as_user
 from tests.torture.arena import Arena, Fault, NotStruck
-from tests.torture.checker import Verdict, check
-from tests.torture.ledger import Ledger
-from tests.torture.records import now
-from tests.torture.schedule import schedule
-from tests.torture.server import WRITER, Server
-from tests.torture.standby import Standby
+from tests.torture.checker.check import Verdict, check
+from tests.torture.checker.ledger import Ledger
+from tests.torture.faults.schedule import schedule
+from tests.torture.servers.server import WRITER, Server
+from tests.torture.servers.standby import Standby
 from tests.torture.subscriber import Subscriber
-from tests.torture.writers import Writers
+from tests.torture.writers.records import now
+from tests.torture.writers.writers import Writers
 
 __all__ = ["Outcome", "Window", "run"]
 

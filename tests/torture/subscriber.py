@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from chem_persistence import ChemPersistenceError, PgEventStore, PoolProvider, build_pool
-from tests.torture.findings import Finding, Flaw
+from tests.torture.checker.findings import Finding, Flaw
 
 __all__ = ["Subscriber"]
 

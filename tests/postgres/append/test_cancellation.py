@@ -31,10 +31,10 @@ from chem_persistence import (
 )
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.servers.tls_ends import tls_ends
-from tests.torture.checker import check
-from tests.torture.ledger import Ledger
-from tests.torture.recording import RecordingStore
-from tests.torture.records import RecordFile, read_records
+from tests.torture.checker.check import check
+from tests.torture.checker.ledger import Ledger
+from tests.torture.writers.recording import RecordingStore
+from tests.torture.writers.records import RecordFile, read_records
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Appending: TypeAlias = Callable[[PgEventStore, UUID], Coroutine[Any, Any, list[FlowEvent]]]

@@ -1,6 +1,5 @@
 """What the database itself accepts, refuses and answers; the statements that are run on it; and where SQL stands."""
 
-import ast
 import json
 import re
 from collections.abc import AsyncIterator
@@ -36,7 +35,6 @@ from chem_persistence.domain.events import EVENT_KINDS
 from chem_persistence.postgres.schema import statements
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id, whole_history
 from tests.support.servers.server import TestServer
-from tests.support.syntax_tree import syntax_tree
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -582,103 +580,3 @@ async def test_a_statement_says_what_its_parameters_are(connection: Connection, 
     }
     names = {"int4": "integer", "int8": "bigint", "int4[]": "integer[]", "int8[]": "bigint[]"}
     assert documented == {number: names.get(name, name) for number, name in actual.items()}
-
-
-def test_every_statement_is_asked_for_and_every_one_asked_for_is_there() -> None:
-    modules = (REPOSITORY / "chem_persistence").rglob("*.py")
-    sources = "".join(path.read_text(encoding="utf-8") for path in modules)
-    assert sorted(set(re.findall(r'\bstatement\(\s*"([^"]+)"\s*\)', sources))) == QUERY_NAMES
-
-
-@pytest.mark.parametrize("topic", sorted(path.stem for path in QUERIES.iterdir()))
-def test_a_topic_has_a_sentence_and_names_each_statement_once(topic: str) -> None:
-    text = (QUERIES / f"{topic}.sql").read_text(encoding="utf-8")
-    named = re.findall(r"^-- name: (.*)$", text, re.MULTILINE)
-    assert re.match(r"-- [A-Z][^\n]*\.\n\n-- name: ", text)
-    assert named == sorted(set(named)) == sorted(statements.statements(topic))
-
-
-SQL = re.compile(
-    r"""
-    \b(?:
-        select\b.+\bfrom | insert\s+into | update\s+\w+\s+set | delete\s+from\s+\w+ | merge\s+into | truncate\s+\w+
-        | (?:create|alter|drop)\s+(?:table|index|view|schema|trigger|function|sequence|role|database|extension)
-    )\b
-    | ^\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|BEGIN|COMMIT|ROLLBACK|SAVEPOINT|LISTEN|NOTIFY|LOCK|SET|SHOW|COPY)\b
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-LOWER_SQL = re.compile(SQL.pattern.partition("| ^")[0], re.VERBOSE | re.DOTALL | re.IGNORECASE)
-
-
-def docstrings(tree: ast.AST) -> set[int]:
-    """Give the places of the strings that are statements of their own."""
-    return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-
-
-def sql_in(path: Path) -> list[str]:
-    tree = syntax_tree(path)
-    documentation = docstrings(tree)
-    strings = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and id(node) not in documentation
-    ]
-    return [
-        f"{path.name}:{node.lineno}: {text}"
-        for node in strings
-        if isinstance(text := node.value, str) and (SQL.search(text) or LOWER_SQL.search(text))
-    ]
-
-
-SAID = {
-    "postgres/admin/doctor/connections.py": "what a person is told to type",
-    "postgres/admin/doctor/schema.py": "what a person is told to type",
-    "postgres/admin/doctor/server.py": "what a person is told to type",
-    "postgres/connection/pool.py": "what a person is told to do",
-    "telemetry/observer.py": "an operation's name, as OpenTelemetry has it",
-}
-"""SQL that is said, and never run."""
-
-RUNS = {"execute", "fetch", "fetchrow", "fetchval"}
-
-MODULES = {
-    str(path.relative_to(REPOSITORY / "chem_persistence")): path
-    for path in (REPOSITORY / "chem_persistence").rglob("*.py")
-}
-
-
-def test_no_sql_stands_in_python() -> None:
-    assert [
-        found for name, path in MODULES.items() if name not in SAID for found in sql_in(path)
-    ] == []
-
-
-@pytest.mark.parametrize("name", SAID)
-def test_what_is_said_is_never_run(name: str) -> None:
-    assert sql_in(MODULES[name])
-    calls = [
-        node
-        for node in ast.walk(syntax_tree(MODULES[name]))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in RUNS
-    ]
-    assert all(isinstance(call.args[0], ast.Name) and call.args[0].id.isupper() for call in calls)
-
-
-def test_sql_in_python_would_be_found(tmp_path: Path) -> None:
-    module = tmp_path / "module.py"
-    for text in (
-        "SELECT 1",
-        "select seq from event_log",
-        "insert into event_log",
-        "COMMIT",
-        " DROP TABLE x",
-        "drop table x",
-    ):
-        module.write_text(
-            f"def f():\n    '''Select one from many.'''\n    return f'{text} {{1}}'\n",
-            encoding="utf-8",
-        )
-        assert len(sql_in(module)) == 1

@@ -22,9 +22,9 @@ from chem_persistence import (
 )
 from tests.support.faults.worker import Work, three_steps
 from tests.support.flows.flows import initialized
-from tests.torture.ledger import Ledger
-from tests.torture.recording import TOKEN, RecordingStore
-from tests.torture.records import EngineFlow, RecordFile, Sent, now, read_records
+from tests.torture.checker.ledger import Ledger
+from tests.torture.writers.recording import TOKEN, RecordingStore
+from tests.torture.writers.records import EngineFlow, RecordFile, Sent, now, read_records
 
 __all__ = ["FLOW", "OTHER", "OWN", "UNANSWERED", "Noted", "finished", "said", "write_log"]
 

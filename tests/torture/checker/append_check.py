@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import msgspec
 
 from chem_persistence import FlowEvent
-from tests.torture.findings import Finding, Flaw
-from tests.torture.ledger import Append
-from tests.torture.recording import TOKEN
-from tests.torture.records import Told, told
+from tests.torture.checker.findings import Finding, Flaw
+from tests.torture.checker.ledger import Append
+from tests.torture.writers.recording import TOKEN
+from tests.torture.writers.records import Told, told
 
 __all__ = ["Logged", "check_append", "check_order"]
 

@@ -1,4 +1,7 @@
-"""What others read about the project says what the project says."""
+"""The citation and the policies agree with the project's metadata and files.
+
+These tests pin form rather than behaviour: they read the text of files.
+"""
 
 import re
 import tomllib

@@ -16,7 +16,7 @@ from chem_persistence import (
     StoreError,
     StoreUnavailable,
 )
-from tests.torture.records import (
+from tests.torture.writers.records import (
     Acknowledged,
     RecordFile,
     Refused,

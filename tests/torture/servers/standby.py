@@ -9,8 +9,8 @@ import asyncpg
 
 from chem_persistence import embedded_postgres
 from tests.support.servers.standby import base_backup
-from tests.torture.server import Server
-from tests.torture.server_log import ServerLog
+from tests.torture.servers.server import Server
+from tests.torture.servers.server_log import ServerLog
 
 __all__ = ["Standby"]
 

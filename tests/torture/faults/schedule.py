@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from random import Random
 
 from tests.torture.arena import Fault
-from tests.torture.connection_faults import CONNECTION_FAULTS
-from tests.torture.process_faults import PROCESS_FAULTS
-from tests.torture.refusal_faults import REFUSAL_FAULTS
-from tests.torture.writer_faults import WRITER_FAULTS
+from tests.torture.faults.connection import CONNECTION_FAULTS
+from tests.torture.faults.process import PROCESS_FAULTS
+from tests.torture.faults.refusal import REFUSAL_FAULTS
+from tests.torture.faults.writer import WRITER_FAULTS
 
 __all__ = ["FAULTS", "schedule"]
 

@@ -1,4 +1,7 @@
-"""Every public name has its place in the reference, and every error a word on what to do."""
+"""The reference describes every public name, and says of every error when it comes and what to do.
+
+These tests pin form rather than behaviour: they compare the headings of pages with `__all__`.
+"""
 
 import re
 from collections import Counter

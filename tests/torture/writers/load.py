@@ -19,7 +19,7 @@ from chem_persistence import (
     UserInteractionRequested,
 )
 from tests.support.flows.flows import DEFINITION, initialized
-from tests.torture.records import now
+from tests.torture.writers.records import now
 
 __all__ = ["Load", "Plan"]
 

@@ -16,8 +16,8 @@ import asyncpg
 
 from chem_persistence import embedded_postgres
 from tests.support.servers.roles import as_user
-from tests.torture.server_log import ServerLog
-from tests.torture.small_disk import SmallDisk
+from tests.torture.servers.server_log import ServerLog
+from tests.torture.servers.small_disk import SmallDisk
 
 __all__ = ["Server"]
 

@@ -1,19 +1,12 @@
 """Markup is made escaped, or not at all."""
 
-import ast
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chem_persistence import InvalidArgument
-from chem_persistence.pages.html import assets, markup
 from chem_persistence.pages.html.markup import Html, element, group, packed_element, visible
 from tests.support.pages.read_page import read_page
-from tests.support.syntax_tree import syntax_tree
-
-PAGES = Path(markup.__file__).parent
 
 
 def test_a_text_is_escaped() -> None:
@@ -82,18 +75,6 @@ def test_an_attribute_that_would_lead_out_of_the_page_is_refused(name: str, valu
 def test_a_file_that_could_end_its_element_is_refused(source: str) -> None:
     with pytest.raises(InvalidArgument):
         packed_element("script", source)
-
-
-def test_what_is_not_escaped_comes_from_the_package_alone() -> None:
-    callers = {
-        path.name
-        for path in PAGES.glob("*.py")
-        for node in ast.walk(syntax_tree(path))
-        if isinstance(node, ast.Name)
-        and node.id in {"packed_element", "_Made"}
-        and path.name != "markup.py"
-    }
-    assert callers == {Path(assets.__file__).name}
 
 
 @pytest.mark.parametrize(

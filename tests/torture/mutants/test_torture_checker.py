@@ -16,14 +16,22 @@ from tests.support.faults.gate import gate
 from tests.support.faults.proxy import Fault, Proxy, Strike, proxied
 from tests.support.flows.flows import initialized
 from tests.support.flows.messages import gives_a_stored_event, sends_an_append
-from tests.torture.broken_stores import artifacts_afterwards, stores_artifacts, with_new_ids
-from tests.torture.checker import Verdict, check
-from tests.torture.findings import Flaw
-from tests.torture.plants import PLANTS
-from tests.torture.recording import TOKEN, RecordingStore
-from tests.torture.records import Refused, Unexpected, now
-from tests.torture.schedule import FAULTS, schedule
-from tests.torture.written_log import FLOW, OWN, UNANSWERED, Noted, finished, said, write_log
+from tests.torture.checker.check import Verdict, check
+from tests.torture.checker.findings import Flaw
+from tests.torture.faults.schedule import FAULTS, schedule
+from tests.torture.mutants.broken_stores import artifacts_afterwards, stores_artifacts, with_new_ids
+from tests.torture.mutants.plants import PLANTS
+from tests.torture.mutants.written_log import (
+    FLOW,
+    OWN,
+    UNANSWERED,
+    Noted,
+    finished,
+    said,
+    write_log,
+)
+from tests.torture.writers.recording import TOKEN, RecordingStore
+from tests.torture.writers.records import Refused, Unexpected, now
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from tests.support.servers.processes import KILLED, REPOSITORY
-from tests.torture.records import (
+from tests.torture.mutants.written_log import FLOW
+from tests.torture.writers.records import (
     Acknowledged,
     EngineFlow,
     Record,
@@ -15,7 +16,6 @@ from tests.torture.records import (
     Unknown,
     read_records,
 )
-from tests.torture.written_log import FLOW
 
 RECORDS: list[Record] = [
     Refused("a\nb", "ConcurrencyConflict", 1.5),
@@ -26,8 +26,8 @@ RECORDS: list[Record] = [
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from tests.unit.test_torture_records import RECORDS
-from tests.torture.records import RecordFile
+from tests.torture.writers.test_torture_records import RECORDS
+from tests.torture.writers.records import RecordFile
 file = RecordFile(Path(sys.argv[1]))
 for _ in range(500):
     for record in RECORDS:
@@ -37,8 +37,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from tests.unit.test_torture_records import RECORDS
-from tests.torture.records import RecordFile
+from tests.torture.writers.test_torture_records import RECORDS
+from tests.torture.writers.records import RecordFile
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 file = RecordFile(Path(sys.argv[1]))
 for number in range(100):

@@ -4,8 +4,8 @@ from uuid import UUID
 
 import msgspec
 
-from tests.torture.findings import Flaw
-from tests.torture.written_log import FLOW, OTHER, OWN, UNANSWERED
+from tests.torture.checker.findings import Flaw
+from tests.torture.mutants.written_log import FLOW, OTHER, OWN, UNANSWERED
 
 __all__ = ["PLANTS", "Plant"]
 

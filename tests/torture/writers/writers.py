@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from tests.support.servers.processes import REPOSITORY
-from tests.torture.ledger import Ledger
-from tests.torture.records import now, read_records
+from tests.torture.checker.ledger import Ledger
+from tests.torture.writers.records import now, read_records
 
 __all__ = ["Writers"]
 
@@ -50,7 +50,7 @@ class Writers:
         self._processes[slot] = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "tests.torture.writer",
+            "tests.torture.writers.writer",
             *map(str, arguments),
             cwd=REPOSITORY,
             env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},

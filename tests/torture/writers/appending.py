@@ -22,9 +22,9 @@ from chem_persistence import (
 )
 from tests.support.faults.worker import Work, three_steps
 from tests.support.flows.flows import DEFINITION
-from tests.torture.load import Load, Plan
-from tests.torture.recording import TOKEN, RecordingStore
-from tests.torture.records import EngineFlow, RecordFile, Sent, Unexpected, now
+from tests.torture.writers.load import Load, Plan
+from tests.torture.writers.recording import TOKEN, RecordingStore
+from tests.torture.writers.records import EngineFlow, RecordFile, Sent, Unexpected, now
 
 __all__ = ["TASKS", "Appending"]
 

@@ -26,8 +26,8 @@ from chem_persistence.postgres.connection.session import call
 from chem_persistence.postgres.schema.statements import statement
 from tests.support.faults.worker import Work, three_steps
 from tests.support.flows.projection import projected_slots
-from tests.torture.append_check import Logged
-from tests.torture.findings import Finding, Flaw
+from tests.torture.checker.append_check import Logged
+from tests.torture.checker.findings import Finding, Flaw
 
 __all__ = ["ENGINE_DEFINITION", "check_projection", "check_replay"]
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence import content_hash
-from tests.torture.records import (
+from tests.torture.writers.records import (
     Acknowledged,
     EngineFlow,
     Record,

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 
 from tests.torture.arena import Arena, Fault, NotStruck
-from tests.torture.server import WRITER
-from tests.torture.small_disk import may_mount
+from tests.torture.servers.server import WRITER
+from tests.torture.servers.small_disk import may_mount
 
 __all__ = ["REFUSAL_FAULTS"]
 

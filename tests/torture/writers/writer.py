@@ -1,6 +1,6 @@
 """A writer process: it appends until its standard input ends, and notes down what it sent and was told.
 
-    python -m tests.torture.writer URL SEED SLOT GENERATION BEGAN RECORDS [EARLIER RECORDS ...]
+    python -m tests.torture.writers.writer URL SEED SLOT GENERATION BEGAN RECORDS [EARLIER RECORDS ...]
 
 Lines on its standard input are commands: `step SECONDS` moves its clock, `exhaust SECONDS` holds all of its
 connections, `cancel SECONDS` cancels appends at random moments; 0 ends either. First it takes over what earlier processes of its slot
@@ -24,10 +24,10 @@ from chem_persistence import (
     StoreError,
     build_pool,
 )
-from tests.torture.appending import TASKS, Appending
-from tests.torture.load import Load
-from tests.torture.recording import RecordingStore
-from tests.torture.records import (
+from tests.torture.writers.appending import TASKS, Appending
+from tests.torture.writers.load import Load
+from tests.torture.writers.recording import RecordingStore
+from tests.torture.writers.records import (
     Acknowledged,
     EngineFlow,
     Record,

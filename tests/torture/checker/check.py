@@ -19,10 +19,10 @@ from chem_persistence.postgres.connection.session import call
 from chem_persistence.postgres.read.rows import stored_event
 from chem_persistence.store.codec import decode_event
 from tests.support.flows.flows import DEFINITION
-from tests.torture.append_check import Logged, check_append, check_order
-from tests.torture.findings import Finding, Flaw
-from tests.torture.flow_check import ENGINE_DEFINITION, check_projection, check_replay
-from tests.torture.ledger import Append, Ledger
+from tests.torture.checker.append_check import Logged, check_append, check_order
+from tests.torture.checker.findings import Finding, Flaw
+from tests.torture.checker.flow_check import ENGINE_DEFINITION, check_projection, check_replay
+from tests.torture.checker.ledger import Append, Ledger
 
 __all__ = ["Verdict", "check"]
 
