@@ -85,11 +85,12 @@ bench-quick: $(BENCH_VENV)/.bench ## the same in 3 minutes, roughly, and without
 
 docs: $(DOCS_VENV)/.docs ## build the documentation site into build/site; a broken link fails
 	@$(DOCS_VENV)/bin/cffconvert --validate
-	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	@$(DOCS_VENV)/bin/zensical build --clean --strict
+	@$(DOCS_VENV)/bin/python -m tests.support.pages.check_site build/site
 	@echo "build/site/index.html"
 
 docs-serve: $(DOCS_VENV)/.docs ## show the documentation site while you write it, on http://127.0.0.1:8000
-	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs serve --strict
+	@$(DOCS_VENV)/bin/zensical serve
 
 check: $(VENV)/.dev ## lint, format check, types, import arrows
 	@$(BIN)/ruff check .

@@ -160,7 +160,7 @@ def _page(report: Report, names: Sequence[str]) -> Iterator[str]:
     yield from (
         "# Benchmarks",
         "",
-        "How to read these: [benchmarks/README.md](../../benchmarks/README.md).",
+        "How to read these figures: `benchmarks/README.md`.",
         "",
     )
     yield from (
@@ -181,7 +181,7 @@ def main() -> None:
     """Draw from the command line."""
     results, directory = [*map(Path, sys.argv[1:3]), None, None][:2]
     results = results or _HERE / "results" / "results.json"
-    directory = directory or _HERE.parent / "documentation" / "benchmarks"
+    directory = directory or _HERE.parent / "documentation" / "reference" / "benchmarks"
     report = msgspec.json.decode(results.read_bytes(), type=Report)
     print(f"{directory}: {', '.join(draw(report, directory))}")
 

@@ -74,7 +74,9 @@ def test_every_make_target_that_the_readme_names_is_there() -> None:
 
 
 def test_the_figures_of_the_benchmark_are_those_of_its_page() -> None:
-    page = (ROOT / "documentation" / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "documentation" / "reference" / "benchmarks" / "README.md").read_text(
+        encoding="utf-8"
+    )
     shown = fenced("text", "<!-- readme benchmark -->")
     assert "met" in shown
     assert shown in page
