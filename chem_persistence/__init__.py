@@ -7,7 +7,6 @@ from chem_persistence.domain.answers import (
     ArtifactProducer,
     ArtifactStatistics,
     FailureStatistics,
-    FlowState,
     FlowSummary,
     HourlyThroughput,
     Lineage,
@@ -34,6 +33,7 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
+from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
 from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
 from chem_persistence.domain.streams import StreamedArtifact
@@ -91,7 +91,7 @@ from chem_persistence.store.ports import (
     FlowRepository,
     StreamingEventStore,
 )
-from chem_persistence.views.page_limits import PageLimits
+from chem_persistence.views.flow_view import PageLimits
 
 __all__ = [
     "Artifact",

@@ -1,28 +1,31 @@
-"""What `show` tells of a flow: its summary, every attempt at its steps, and what it made."""
+"""What `show` prints of a flow: its summary, every attempt at its steps, and its artifacts."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from chem_persistence.domain.answers import FlowSummary
-from chem_persistence.domain.events import FlowCompleted, FlowInitialized
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.read.flows import iterate_events
 from chem_persistence.postgres.read.search import ArtifactDescription, describe_artifacts
 from chem_persistence.postgres.read_models import PgReadModels
-from chem_persistence.views.attempts import StepTracks
-from chem_persistence.views.flow_view import AttemptView, StepView
-from chem_persistence.views.named_artifacts import NamedArtifacts
-from chem_persistence.views.page_limits import PageLimits
+from chem_persistence.views.flow_fold import FlowFold
+from chem_persistence.views.flow_view import AttemptView, PageLimits, StepView
 
 __all__ = ["FlowStory", "NamedArtifact", "read_story", "story_json"]
 
 
 class NamedArtifact(msgspec.Struct, frozen=True):
-    """An artifact that an event names first at `version`, and all that it is to the flow; without description it is not stored."""
+    """An artifact, first named by the event at `version`; `role` lists all that it is to the flow.
+
+    `described` is None if the artifact is not stored.
+    """
 
     hash: str
     version: int
@@ -31,45 +34,56 @@ class NamedArtifact(msgspec.Struct, frozen=True):
 
 
 class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow to its last event."""
+    """A flow up to its last event, read at `seen_at`."""
 
     summary: FlowSummary
+    seen_at: datetime
     input: str | None
     flow_fingerprint: str | None
     steps: Sequence[StepView]
     artifacts: Sequence[NamedArtifact]
 
 
-async def read_story(provider: ConnectionProvider, flow_id: UUID) -> FlowStory:
-    """Read a flow's events and describe the artifacts that they name.
+async def read_story(
+    provider: ConnectionProvider, flow_id: UUID, *, html: Path | None = None
+) -> FlowStory:
+    """Read a flow, and write its page to the file `html` if one is given; the events are read once.
 
     Raises:
         InvalidArgument: the flow has no events.
         UnreadableEvent: an event does not decode.
         StoreUnavailable, StoreError: the database could not be read.
+        OSError: the file could not be written.
     """
+    seen_at = datetime.now(UTC)
+    if html is None:
+        return await _read(provider, flow_id, FlowFold(PageLimits()), seen_at)
+    # imported here: the import takes a tenth of the time in which a command starts
+    from chem_persistence.pages.gather import PageFold  # noqa: PLC0415
+
+    fold = PageFold(PageLimits())
+    story = await _read(provider, flow_id, fold, seen_at)
+    page = await fold.page(PgEventStore(provider), seen_at=seen_at)
+    html.write_text(page, encoding="utf-8")
+    return story
+
+
+async def _read(
+    provider: ConnectionProvider, flow_id: UUID, fold: FlowFold, seen_at: datetime
+) -> FlowStory:
     summary = await PgReadModels(provider).flow(flow_id)
     if summary is None:
         raise InvalidArgument("FLOW", f"there is no flow {flow_id}")
-    tracks = StepTracks(PageLimits())
-    named = NamedArtifacts()
-    flow_input = fingerprint = None
     async for event in iterate_events(provider, flow_id, -1):
-        tracks.take(event)
-        named.take(event)
-        match event.kind:
-            case FlowInitialized():
-                flow_input = event.kind.input
-            case FlowCompleted():
-                fingerprint = event.kind.flow_fingerprint
-            case _:
-                pass
+        fold.take(event)
+    named = list(fold.artifacts)
     described = await describe_artifacts(provider, [artifact_hash for artifact_hash, _, _ in named])
     return FlowStory(
         summary=summary,
-        input=flow_input,
-        flow_fingerprint=fingerprint,
-        steps=tracks.steps(),
+        seen_at=seen_at,
+        input=fold.input,
+        flow_fingerprint=fold.flow_fingerprint,
+        steps=fold.attempts.steps(),
         artifacts=[
             NamedArtifact(artifact_hash, version, role, described.get(artifact_hash))
             for artifact_hash, version, role in named
@@ -78,7 +92,7 @@ async def read_story(provider: ConnectionProvider, flow_id: UUID) -> FlowStory:
 
 
 def story_json(story: FlowStory) -> dict[str, Any]:
-    """Give the story as `show --json` prints it."""
+    """Return the object that `show --json` prints."""
     summary: dict[str, Any] = msgspec.to_builtins(story.summary)
     return summary | {
         "input": story.input,

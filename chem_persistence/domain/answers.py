@@ -1,19 +1,18 @@
-"""A flow as a list of flows shows it."""
+"""What the read models return: flows in a list, the lineage of artifacts, and statistics."""
 
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
 import msgspec
 
 from chem_persistence.domain.events import StepError
+from chem_persistence.domain.flow_state import FlowState
 
 __all__ = [
     "ArtifactConsumer",
     "ArtifactProducer",
     "ArtifactStatistics",
     "FailureStatistics",
-    "FlowState",
     "FlowSummary",
     "HourlyThroughput",
     "Lineage",
@@ -23,22 +22,14 @@ __all__ = [
 ]
 
 
-class FlowState(StrEnum):
-    """Where a flow stands; one whose process died is running, because the next process goes on with it."""
-
-    RUNNING = "running"
-    AWAITING_USER_INPUT = "awaiting_user_input"
-    FAILED = "failed"
-    COMPLETED = "completed"
-
-
 class FlowSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow's state after `version` events, as its log and its step rows tell it without its definition.
+    """A flow after `version` events, read from its log and its step rows without its definition.
 
-    `definition_hash` and `step_count` are what its first event says, None when that is no `FlowInitialized`. `cursor` is the
-    index of the first step that is not finished, and `step_count` when all are. `current_step` is the id of that step, None
-    while no event names it: the log holds no definition, so the name of a step that has not started is not known.
-    `failure` is the error of the last step that stands failed, None once its retry is scheduled. Times are UTC.
+    `definition_hash` and `step_count` are those of the first event, None if that is not a
+    `FlowInitialized`. `cursor` is the index of the first step that is not finished, and equals
+    `step_count` when all are. `current_step` is the id of that step, None if no event names it: the
+    log holds no definition, so the id of a step that has not started is unknown. `failure` is the
+    error of the last step whose status is failed, None once its retry is scheduled. Times are UTC.
     """
 
     flow_id: UUID
@@ -55,10 +46,11 @@ class FlowSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ArtifactProducer(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that an artifact came from: the `StepFinished` that names it among its outputs, or else what it was stored with.
+    """An event that an artifact came from: a `StepFinished` that has it as an output, or another.
 
-    `output` is its place among the outputs, from 0, None for the other case. `step_index` and `step_id` are None where
-    the event names no step, such as the `FlowInitialized` that a flow's input came with.
+    `output` is its index among the outputs, from 0; None if the artifact is not an output of the
+    event, but was appended with it. `step_index` and `step_id` are None if the event names no step,
+    such as the `FlowInitialized` with which a flow's input is appended.
     """
 
     artifact_hash: str
@@ -73,7 +65,10 @@ class ArtifactProducer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ArtifactConsumer(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that started with an artifact as its input; `version`, `seq` and `consumed_at` are those of its first such start."""
+    """A step that started with an artifact as its input.
+
+    `version`, `seq` and `consumed_at` are those of the first such start.
+    """
 
     artifact_hash: str
     flow_id: UUID
@@ -85,10 +80,10 @@ class ArtifactConsumer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RelatedArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact so many steps away from the one that was asked for, and the first step in the log that relates it.
+    """An artifact `distance` steps away from the one asked for, and the first step relating them.
 
-    `kind` is None if no artifact of that hash is stored. The step has it as its input where it is an ancestor, and among its
-    outputs where it is a descendant.
+    `kind` is None if no artifact of that hash is stored. The artifact is an input of the step if it
+    is an ancestor, and one of the step's outputs if it is a descendant.
     """
 
     artifact_hash: str
@@ -100,9 +95,9 @@ class RelatedArtifact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
-    """The ancestors or descendants of an artifact, the nearest first, each once.
+    """The ancestors or descendants of an artifact, nearest first, each once.
 
-    `complete` is false if there may be more: the walk ended at its depth or at its limit.
+    `complete` is false if there may be more, because the search ended at its depth or its limit.
     """
 
     artifact_hash: str
@@ -113,9 +108,10 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 class StepStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The executions of the steps of one id, in all flows.
 
-    `finished` of the `executions` are finished. `failures` of the `attempts` (starts) failed: `failure_rate` is their
-    quotient, None without an attempt. `retries` counts scheduled ones. The times are in seconds, of the last attempt of each
-    finished execution; the percentiles are interpolated (`percentile_cont`); None without a finished one.
+    `finished` of the `executions` are finished. `failures` of the `attempts` (starts) failed:
+    `failure_rate` is their quotient, None without an attempt. `retries` counts scheduled ones. The
+    durations, in seconds, are of the last attempt of each finished execution, None without one; the
+    percentiles are interpolated (`percentile_cont`).
     """
 
     step_id: str
@@ -133,7 +129,7 @@ class StepStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailureStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The failures of the steps of one id with an error of one class; in how many flows, and when last."""
+    """The failures of the steps of one id with an error of one class, in `flows` flows."""
 
     step_id: str
     error_class: str
@@ -143,7 +139,7 @@ class FailureStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HourlyThroughput(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened in the hour that begins at `hour` (UTC)."""
+    """What was appended in the hour that begins at `hour` (UTC)."""
 
     hour: datetime
     events: int
@@ -155,7 +151,7 @@ class HourlyThroughput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ArtifactStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The artifacts of one kind, and the bytes that their bodies take in the database, after its compression."""
+    """The artifacts of one kind, and the bytes of their bodies in the database, compressed."""
 
     kind: str
     artifacts: int
@@ -163,7 +159,7 @@ class ArtifactStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
-    """All figures, as of `refreshed_at`: steps, failures and kinds by name, hours from the first to the last."""
+    """All statistics as of `refreshed_at`: by name, and the hours from first to last."""
 
     refreshed_at: datetime
     steps: tuple[StepStatistics, ...]

@@ -1,1 +1,1 @@
-"""Pages to look at: what a store holds, as HTML that asks nobody for anything."""
+"""HTML pages of what a store holds; a page is one file that loads nothing from anywhere."""

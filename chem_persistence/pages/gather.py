@@ -1,68 +1,92 @@
-"""A flow as a page shows it, read from any store."""
+"""All that the page of a flow shows, gathered from one pass over its events and its artifacts."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime
 from itertools import islice
 from uuid import UUID
 
+from anyio import to_thread
+
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import InvalidArgument
+from chem_persistence.pages.page import render_page
 from chem_persistence.pages.previews.previews import Previews
 from chem_persistence.store.ports import EventStore
-from chem_persistence.views.flow_view import FlowView
-from chem_persistence.views.flow_walk import FlowWalk
-from chem_persistence.views.page_limits import PageLimits
+from chem_persistence.views.attributions import Attributions
+from chem_persistence.views.event_listing import EventListing
+from chem_persistence.views.flow_fold import FlowFold
+from chem_persistence.views.flow_view import FlowView, PageLimits
 
-__all__ = ["gather_flow"]
+__all__ = ["PageFold", "read_flow"]
 
 EVENTS_A_READ = 500
 
 
-async def gather_flow(
-    store: EventStore, flow_id: UUID, *, seen_at: datetime, limits: PageLimits
-) -> FlowView:
-    """Read a flow's events, keep of them what the page shows, and read the artifacts that they name.
+class PageFold(FlowFold):
+    """A fold that keeps the events to list and who caused them, too; `page` ends it."""
+
+    def __init__(self, limits: PageLimits) -> None:
+        super().__init__(limits)
+        self._listing = EventListing(limits)
+        self._attributions = Attributions()
+
+    def take(self, event: FlowEvent) -> None:
+        """Add the next event."""
+        super().take(event)
+        self._listing.take(event)
+        self._attributions.take(event)
+
+    async def page(self, store: EventStore, *, seen_at: datetime) -> str:
+        """Read the artifacts that the events name from `store`, and return the page as HTML.
+
+        Raises:
+            InvalidArgument: no event was taken.
+            StoreUnavailable: the store cannot be reached.
+        """
+        previews = Previews(self.limits)
+        await previews.read(store, islice(self.artifacts, self.limits.artifacts))
+        return await to_thread.run_sync(render_page, self._view(previews, seen_at))
+
+    def _view(self, previews: Previews, seen_at: datetime) -> FlowView:
+        if self.first is None or self.last is None:
+            raise InvalidArgument("events", "a page needs at least one event")
+        steps = self.attempts.steps()
+        return FlowView(
+            flow_id=self.first.flow_id,
+            state=self.attempts.state,
+            began=self.first.ts,
+            last_at=self.last.ts,
+            seen_at=seen_at,
+            definition_hash=self.definition_hash,
+            step_count=self.step_count,
+            flow_fingerprint=self.flow_fingerprint,
+            head=self._listing.link.hex(),
+            event_count=self.last.version + 1,
+            events=self._listing.events(),
+            named_steps=len(steps),
+            steps=tuple(steps[: self.limits.steps]),
+            attributions=tuple(self._attributions.first),
+            attribution_count=self._attributions.count,
+            artifact_count=len(self.artifacts),
+            artifacts=tuple(previews.artifacts),
+            molecules=previews.molecules(),
+            molecule_note=previews.molecule_note(),
+        )
+
+
+async def read_flow(store: EventStore, flow_id: UUID, fold: FlowFold) -> None:
+    """Fold the events of a flow, read a page at a time.
 
     Raises:
         InvalidArgument: the flow has no events.
         UnreadableEvent: an event does not decode, or is missing.
         StoreUnavailable: the store cannot be reached.
     """
-    walk = FlowWalk(limits)
-    async for event in _events(store, flow_id):
-        walk.take(event)
-    if walk.first is None or walk.last is None:
+    version, is_full = -1, True
+    while is_full:
+        events = await store.list(flow_id, after_version=version, limit=EVENTS_A_READ)
+        for event in events:
+            fold.take(event)
+            version = event.version
+        is_full = len(events) == EVENTS_A_READ
+    if fold.first is None:
         raise InvalidArgument("flow_id", f"{flow_id} names no flow of this store")
-    previews = Previews(store, limits)
-    for artifact_hash, version, role in islice(walk.named, limits.artifacts):
-        await previews.add(artifact_hash, version, role)
-    steps = walk.tracks.steps()
-    return FlowView(
-        flow_id=flow_id,
-        state=walk.tracks.state,
-        began=walk.first.ts,
-        last_at=walk.last.ts,
-        seen_at=seen_at,
-        definition_hash=walk.definition_hash,
-        step_count=walk.step_count,
-        flow_fingerprint=walk.flow_fingerprint,
-        head=walk.link.hex(),
-        event_count=walk.last.version + 1,
-        events=walk.events(),
-        named_steps=len(steps),
-        steps=tuple(steps[: limits.steps]),
-        attributions=tuple(walk.attributions),
-        attribution_count=walk.attribution_count,
-        artifact_count=len(walk.named),
-        artifacts=tuple(previews.artifacts),
-        molecules=previews.molecules(),
-        molecule_note=previews.molecule_note(),
-    )
-
-
-async def _events(store: EventStore, flow_id: UUID) -> AsyncIterator[FlowEvent]:
-    version = -1
-    while page := await store.list(flow_id, after_version=version, limit=EVENTS_A_READ):
-        for event in page:
-            yield event
-        version = page[-1].version

@@ -7,12 +7,12 @@ from uuid import UUID
 from chem_persistence.domain.answers import (
     ArtifactConsumer,
     ArtifactProducer,
-    FlowState,
     FlowSummary,
     Lineage,
     Statistics,
 )
 from chem_persistence.domain.artifacts import is_content_hash
+from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider

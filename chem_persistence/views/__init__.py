@@ -1,1 +1,1 @@
-"""What a flow looks like, on no device: attempts, time scale, wording and event lines."""
+"""What a flow looks like, on any device: attempts, time scale, wording and event lines."""

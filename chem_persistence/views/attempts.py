@@ -1,7 +1,9 @@
-"""The attempts at a flow's steps, and the flow's state, as its events tell them one after another.
+"""The fold of a flow's events into the attempts at its steps, for people.
 
-Replay keeps the last attempt of a step; a picture shows them all. It needs no definition, so steps that no event
-names are only known by their number, and it refuses nothing: whether the events fit together is what replay says.
+Replay keeps the last attempt of a step; a timeline shows them all. The fold needs no definition,
+so a step without events is unknown to it, and it never raises: whether the events fit together is
+decided by replay. The state of the flow is decided by `domain.flow_state`, from the status in which
+the events leave each step.
 """
 
 from collections import deque
@@ -10,7 +12,6 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from chem_persistence.domain.answers import FlowState
 from chem_persistence.domain.events import (
     BranchCreated,
     FlowCompleted,
@@ -26,129 +27,142 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, StepView
-from chem_persistence.views.page_limits import PageLimits
+from chem_persistence.domain.flow_state import FlowState, flow_state
+from chem_persistence.domain.instance import StepStatus
+from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, PageLimits, StepView
 from chem_persistence.views.wording import short
 
-__all__ = ["StepTracks"]
+__all__ = ["FlowAttempts"]
+
+LONGEST_QUESTION = 400
+LONGEST_ERROR_CLASS = 200
 
 
-class StepTracks:
-    """Takes a flow's events in order."""
+class FlowAttempts:
+    """The attempts at a flow's steps; `take` its events in order."""
 
     def __init__(self, limits: PageLimits) -> None:
-        self.state = FlowState.RUNNING
         self._limits = limits
-        self._tracks: dict[tuple[int, str], _Track] = {}
+        self._steps: dict[tuple[int, str], _Step] = {}
+        self._completed = False
+
+    @property
+    def state(self) -> FlowState:
+        """The state of the flow after the events taken so far."""
+        statuses = (step.status for step in self._steps.values())
+        return flow_state(statuses, completed=self._completed)
+
+    def steps(self) -> list[StepView]:
+        """Return the steps that an event names, in the definition's order."""
+        return [step.view() for _, step in sorted(self._steps.items())]
 
     def take(self, event: FlowEvent) -> None:
-        """Go on with the next event."""
-        kind, ts = event.kind, event.ts
-        match kind:
+        """Add the next event."""
+        fact, ts = event.kind, event.ts
+        match fact:
             case StepStarted():
-                self._track(kind.step_index, kind.step_id).begin(ts)
-                self.state = FlowState.RUNNING
+                self._step(fact.step_index, fact.step_id).start(ts)
             case StepFinished():
-                self._track(kind.step_index, kind.step_id).end(ts, AttemptOutcome.FINISHED)
-                self.state = FlowState.RUNNING
+                self._step(fact.step_index, fact.step_id).finish(ts)
             case StepFailed():
-                self._track(kind.step_index, kind.step_id).fail(ts, self._shortened(kind.error))
-                self.state = FlowState.FAILED
+                self._step(fact.step_index, fact.step_id).fail(ts, self._shortened(fact.error))
             case StepSignal():
-                self._track(kind.step_index, kind.step_id).signal(ts)
+                self._step(fact.step_index, fact.step_id).signal(ts)
             case UserInteractionRequested():
-                self._track(kind.step_index, kind.step_id).ask(ts, short(kind.hint or "", 400))
-                self.state = FlowState.AWAITING_USER_INPUT
+                question = short(fact.hint or "", LONGEST_QUESTION)
+                self._step(fact.step_index, fact.step_id).ask(ts, question)
             case UserInteractionProvided():
-                self._track(kind.step_index, kind.step_id).answer(ts)
-                self.state = FlowState.RUNNING
+                self._step(fact.step_index, fact.step_id).answer(ts)
             case RetryScheduled():
-                for track in self._tracks.values():
-                    if track.step_id == kind.step_id:
-                        track.retries += 1
-                self.state = FlowState.RUNNING
+                for step in self._steps.values():
+                    if step.id == fact.step_id:
+                        step.retry()
             case FlowCompleted():
-                self.state = FlowState.COMPLETED
+                self._completed = True
             case FlowInitialized() | PropertyPreferenceAssigned() | BranchCreated():
                 pass
             case _ as never:
                 assert_never(never)
 
-    def steps(self) -> list[StepView]:
-        """Give the steps that were named, in the definition's order."""
-        return [track.view() for _, track in sorted(self._tracks.items())]
-
-    def _track(self, index: int, step_id: str) -> "_Track":
-        return self._tracks.setdefault((index, step_id), _Track(index, step_id, self._limits))
+    def _step(self, index: int, step_id: str) -> "_Step":
+        return self._steps.setdefault((index, step_id), _Step(index, step_id, self._limits))
 
     def _shortened(self, error: StepError) -> StepError:
         return StepError(
-            short(error.error_class, 200),
+            short(error.error_class, LONGEST_ERROR_CLASS),
             short(error.message, self._limits.text),
             short(error.traceback, self._limits.text),
         )
 
 
-class _Track:
-    """One step."""
+class _Step:
+    """One step: its status, its latest attempts and signals, and how many there were of each."""
 
     def __init__(self, index: int, step_id: str, limits: PageLimits) -> None:
-        self.step_id = step_id
-        self.retries = 0
+        self.id = step_id
+        self.status = StepStatus.PENDING
         self._index = index
-        self._count = 0
+        self._attempt_count = 0
         self._attempts: deque[AttemptView] = deque(maxlen=limits.attempts)
         self._signal_count = 0
         self._signals: deque[datetime] = deque(maxlen=limits.signals)
+        self._retry_count = 0
 
     def view(self) -> StepView:
-        """Give what is shown of it."""
         return StepView(
             index=self._index,
-            id=short(self.step_id),
-            attempt_count=self._count,
+            id=short(self.id),
+            attempt_count=self._attempt_count,
             attempts=tuple(self._attempts),
             signal_count=self._signal_count,
             signals=tuple(self._signals),
-            retry_count=self.retries,
+            retry_count=self._retry_count,
         )
 
-    def begin(self, ts: datetime) -> None:
-        """Begin an attempt; the one before it, if it is open, was interrupted."""
+    def start(self, ts: datetime) -> None:
+        """Start an attempt; one that is still open was interrupted."""
+        self.status = StepStatus.RUNNING
         if self._is_open():
             self._change(ended=ts, outcome=AttemptOutcome.INTERRUPTED)
-        self._count += 1
+        self._attempt_count += 1
         self._attempts.append(
-            AttemptView(number=self._count, began=ts, ended=None, outcome=AttemptOutcome.OPEN)
+            AttemptView(
+                number=self._attempt_count, began=ts, ended=None, outcome=AttemptOutcome.OPEN
+            )
         )
 
-    def end(self, ts: datetime, outcome: AttemptOutcome) -> None:
-        """End the open attempt; where none was begun, it is one without length."""
-        if not self._is_open():
-            self.begin(ts)
-        self._change(ended=ts, outcome=outcome)
+    def finish(self, ts: datetime) -> None:
+        self._end(ts, StepStatus.FINISHED, outcome=AttemptOutcome.FINISHED)
 
     def fail(self, ts: datetime, error: StepError) -> None:
-        """End the open attempt with an error."""
-        self.end(ts, AttemptOutcome.FAILED)
-        self._change(error=error)
+        self._end(ts, StepStatus.FAILED, outcome=AttemptOutcome.FAILED, error=error)
 
     def ask(self, ts: datetime, question: str) -> None:
-        """End the open attempt with a question."""
-        self.end(ts, AttemptOutcome.ASKED)
-        self._change(question=question)
+        self._end(
+            ts, StepStatus.AWAITING_USER_INPUT, outcome=AttemptOutcome.ASKED, question=question
+        )
 
     def answer(self, ts: datetime) -> None:
-        """Note when the question of the last attempt was answered."""
+        self.status = StepStatus.PENDING
         if self._attempts and self._attempts[-1].outcome is AttemptOutcome.ASKED:
             self._change(answered=ts)
 
+    def retry(self) -> None:
+        self.status = StepStatus.PENDING
+        self._retry_count += 1
+
     def signal(self, ts: datetime) -> None:
-        """Count a signal."""
         self._signal_count += 1
         self._signals.append(ts)
         if self._is_open():
             self._change(last_sign=ts)
+
+    def _end(self, ts: datetime, status: StepStatus, **changes: Any) -> None:
+        """End the open attempt; without one, record an attempt of no duration."""
+        if not self._is_open():
+            self.start(ts)
+        self.status = status
+        self._change(ended=ts, **changes)
 
     def _is_open(self) -> bool:
         return bool(self._attempts) and self._attempts[-1].ended is None

@@ -1,6 +1,8 @@
-"""What an event says, in one line."""
+"""An event as one line of text."""
 
 from typing import Any, assert_never
+
+import msgspec
 
 from chem_persistence.domain.canonical_json.encode import canonical_json
 from chem_persistence.domain.events import (
@@ -17,50 +19,74 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.views.wording import counted, short, short_hash
+from chem_persistence.views.wording import counted, hash_prefix, short, short_hash
 
-__all__ = ["event_step", "event_summary"]
+__all__ = ["EventLine", "event_line", "event_step"]
+
+LONGEST_JSON = 400
 
 
-def event_summary(kind: FlowEventKind) -> str:
-    """Give the line: what the event's name and step do not say."""
-    match kind:
-        case FlowInitialized():
-            return (
-                f"{counted(kind.step_count, 'step')}, definition {short_hash(kind.definition_hash)}"
+class EventLine(msgspec.Struct, frozen=True):
+    """An event in words.
+
+    `sentence` is complete, for a terminal, and as long as the event's texts. `detail` is what the
+    event's name and its step leave open, for a page that shows these beside it, and is shortened.
+    """
+
+    sentence: str
+    detail: str = ""
+
+
+def event_line(fact: FlowEventKind) -> EventLine:
+    """Return the event in words, with each hash shortened."""
+    match fact:
+        case FlowInitialized(definition_hash=definition):
+            steps = counted(fact.step_count, "step")
+            return EventLine(
+                f"initialized: {steps}, definition {hash_prefix(definition)}",
+                f"{steps}, definition {short_hash(definition)}",
             )
-        case StepStarted():
-            return ""
-        case StepFinished():
-            return counted(len(kind.outputs), "artifact")
-        case StepFailed():
-            name = kind.error.error_class.rpartition(".")[2]
-            return short(f"{name}: {kind.error.message}")
-        case StepSignal():
-            return short(kind.signal if kind.data is None else f"{kind.signal} {_line(kind.data)}")
-        case PropertyPreferenceAssigned():
-            return short(f"{kind.property_key} by {kind.policy_id}")
-        case RetryScheduled():
-            return short(f"retry {kind.retry_index}: {kind.reason}")
-        case BranchCreated():
-            return f"branch {kind.branch_id} of {kind.parent_flow_id}"
-        case UserInteractionRequested():
-            return short(kind.hint or "")
-        case UserInteractionProvided():
-            return short(_line(kind.provided))
-        case FlowCompleted():
-            return f"fingerprint {short_hash(kind.flow_fingerprint)}"
+        case StepStarted(step_id=step):
+            return EventLine(f"{step} started")
+        case StepFinished(step_id=step, outputs=outputs):
+            hashes = ", ".join(hash_prefix(output) for output in outputs) or "no outputs"
+            return EventLine(f"{step} finished: {hashes}", counted(len(outputs), "artifact"))
+        case StepFailed(step_id=step, error=error):
+            what = f"{error.error_class.rpartition('.')[2]}: {error.message}"
+            return EventLine(f"{step} failed: {what}", short(what))
+        case StepSignal(step_id=step, signal=signal, data=data):
+            what = signal if data is None else f"{signal} {_json(data)}"
+            return EventLine(f"{step} signals {signal}", short(what))
+        case PropertyPreferenceAssigned(property_key=key, policy_id=policy):
+            return EventLine(f"property {key} by policy {policy}", short(f"{key} by {policy}"))
+        case RetryScheduled(step_id=step, retry_index=index, reason=reason):
+            return EventLine(
+                f"{step} is retried ({index}): {reason}", short(f"retry {index}: {reason}")
+            )
+        case BranchCreated(branch_id=branch, created_from_step_id=step):
+            return EventLine(
+                f"branch {branch} after {step}", f"branch {branch} of {fact.parent_flow_id}"
+            )
+        case UserInteractionRequested(step_id=step, hint=hint):
+            question = f": {hint}" if hint else ""
+            return EventLine(f"{step} asks a person{question}", short(hint or ""))
+        case UserInteractionProvided(step_id=step, provided=provided):
+            return EventLine(f"{step} was answered", short(_json(provided)))
+        case FlowCompleted(flow_fingerprint=fingerprint):
+            return EventLine(
+                f"completed: {hash_prefix(fingerprint)}", f"fingerprint {short_hash(fingerprint)}"
+            )
         case _ as never:
             assert_never(never)
 
 
-def event_step(kind: FlowEventKind) -> str | None:
-    """Give the id of the step that the event is about."""
-    if isinstance(kind, BranchCreated):
-        return short(kind.created_from_step_id)
-    step_id = getattr(kind, "step_id", None)
+def _json(value: Any) -> str:
+    return canonical_json(value)[:LONGEST_JSON].decode("utf-8", "ignore")
+
+
+def event_step(fact: FlowEventKind) -> str | None:
+    """Return the id of the step that the event is about; None for an event of the whole flow."""
+    if isinstance(fact, BranchCreated):
+        return short(fact.created_from_step_id)
+    step_id = getattr(fact, "step_id", None)
     return None if step_id is None else short(step_id)
-
-
-def _line(value: Any) -> str:
-    return canonical_json(value)[:400].decode("utf-8", "ignore")

@@ -1,4 +1,4 @@
-"""What a page shows of a flow: plain values, gathered before a letter of HTML is written."""
+"""The values that a page shows of a flow, gathered before any HTML is written, and their limits."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -6,8 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from chem_persistence.domain.answers import FlowState
 from chem_persistence.domain.events import StepError
+from chem_persistence.domain.flow_state import FlowState
 
 __all__ = [
     "ArtifactView",
@@ -20,10 +20,31 @@ __all__ = [
     "Ink",
     "MoleculeView",
     "NoPreview",
+    "PageLimits",
     "Preview",
     "StepView",
     "TextPreview",
 ]
+
+
+class PageLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a flow a page holds, so that a browser can open it and a mail can carry it.
+
+    What exceeds a limit is left out, and the page says what and how much. Of more than `events`
+    events the first and the last half are listed; of a step the latest `attempts` and `signals`.
+    `text` is in characters a payload or preview, `image` in bytes an image; `embedded` is in
+    characters and bytes of all events together, and again of all artifacts together.
+    """
+
+    events: int = 2_000
+    steps: int = 500
+    attempts: int = 100
+    signals: int = 500
+    artifacts: int = 200
+    molecules: int = 24
+    text: int = 20_000
+    image: int = 512 * 2**10
+    embedded: int = 8 * 2**20
 
 
 class AttemptOutcome(StrEnum):
@@ -39,7 +60,8 @@ class AttemptOutcome(StrEnum):
 class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt: `number` counts from 1; without `ended` it is open.
 
-    An interrupted one ended, at the latest, when the next began; `last_sign` is its last signal. `question` is what it asked a person, who `answered` then.
+    An interrupted attempt ended, at the latest, when the next one began; `last_sign` is the time of
+    its last signal. `question` is what it asked a person, and `answered` when the answer came.
     """
 
     number: int
@@ -53,7 +75,7 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that an event names: its latest attempts and the times of its first signals, with the true counts."""
+    """A step that an event names: its latest attempts and signals, with the true counts."""
 
     index: int
     id: str
@@ -65,14 +87,14 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TextPreview(msgspec.Struct, frozen=True):
-    """The beginning of a text, or all of it; `characters` is how many it has, or None if that is not known."""
+    """A text or its beginning; `characters` is the length of the whole, None if unknown."""
 
     text: str
     characters: int | None = None
 
 
 class ImagePreview(msgspec.Struct, frozen=True):
-    """A PNG or JPEG image, whose bytes begin as such an image does."""
+    """A PNG or JPEG image, recognised by its first bytes."""
 
     media_type: str
     content: bytes
@@ -81,7 +103,7 @@ class ImagePreview(msgspec.Struct, frozen=True):
 
 
 class NoPreview(msgspec.Struct, frozen=True):
-    """Why nothing is shown; `alarming` says that something is wrong with it."""
+    """The reason why nothing is shown; `alarming` if it is a defect of what is stored."""
 
     reason: str
     alarming: bool = False
@@ -109,7 +131,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attribution(msgspec.Struct, frozen=True):
-    """Who appended the events from `first` to `last`, and why."""
+    """Who appended the events from version `first` to `last`, and why."""
 
     who: str
     why: str
@@ -118,7 +140,10 @@ class Attribution(msgspec.Struct, frozen=True):
 
 
 class ArtifactView(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact that an event names first at `version`; `role` is all that it is to the flow."""
+    """An artifact, first named by the event at `version`; `role` lists all that it is to the flow.
+
+    `size` is in bytes, None if the artifact could not be read.
+    """
 
     hash: str
     version: int
@@ -131,7 +156,10 @@ class ArtifactView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ink(msgspec.Struct, frozen=True):
-    """Lines or areas of one colour, as the path data of SVG 2 (9.3); `colour` is an element's name or `carbon`."""
+    """Lines or areas of one colour, as the path data of SVG 2 (9.3).
+
+    `colour` is the name of a chemical element, or `carbon` for everything else.
+    """
 
     colour: str
     path: str
@@ -143,8 +171,8 @@ class Ink(msgspec.Struct, frozen=True):
 class MoleculeView(msgspec.Struct, frozen=True, kw_only=True):
     """A molecule drawn in `inks`, `width` by `height`.
 
-    The canonical `smiles` names it, `label` is what its artifact calls it; `sources` are the hashes of the artifacts
-    that hold it.
+    The canonical `smiles` identifies it, `label` is its name in the artifact; `sources` are the
+    hashes of the artifacts that contain it.
     """
 
     smiles: str
@@ -157,7 +185,7 @@ class MoleculeView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlowView(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow after its last event, seen at `seen_at`; what is longer than a limit comes with the true count."""
+    """A flow after its last event, read at `seen_at`; a list above a limit has its true count."""
 
     flow_id: UUID
     state: FlowState

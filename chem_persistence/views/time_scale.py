@@ -1,31 +1,40 @@
-"""Where on the timeline a moment stands: to scale while steps run, shortened where nothing does.
+"""The time axis of a flow: to scale while attempts run, shortened where none is known to run.
 
-A person may answer after three days what a step asked after three seconds; to one scale the steps would be a hair's breadth. So a
-pause, in which no attempt is known to run, is drawn as long as a tenth of all running time at most, and marked.
+A person may answer after three days what a step asked after three seconds; on a linear axis the
+steps could not be seen. So a pause, in which no attempt is known to run, is drawn at most as long
+as a tenth of all running time, and marked.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import msgspec
 
-__all__ = ["Interval", "Pause", "TimeScale"]
+from chem_persistence.domain.flow_state import FlowState
+from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, StepView
+
+__all__ = ["COMPLETE_OUTCOMES", "Interval", "Pause", "TimeScale", "flow_scale", "is_unanswered"]
 
 LONGEST_PAUSE = 0.1
-"""Of the running time."""
+"""As a share of the running time."""
+
+COMPLETE_OUTCOMES = frozenset(
+    {AttemptOutcome.FINISHED, AttemptOutcome.FAILED, AttemptOutcome.ASKED}
+)
+"""The outcomes of attempts whose end is known; when an interrupted attempt ended is not."""
 
 
 class Interval(msgspec.Struct, frozen=True, order=True):
-    """From `begin` to `end`."""
+    """The time from `begin` to `end`."""
 
     begin: datetime
     end: datetime
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """A shortened pause: where it is drawn, in percent, and how long it was."""
+    """A shortened pause: from `begin` to `end` percent of the axis; `length` is its true length."""
 
     begin: float
     end: float
@@ -33,10 +42,11 @@ class Pause(msgspec.Struct, frozen=True):
 
 
 class TimeScale:
-    """Maps the moments from `begin` to `end` to 0 to 100 percent; `running` are the times in which attempts ran."""
+    """Map the times from `begin` to `end` to 0 to 100 percent; attempts ran in `running`."""
 
     def __init__(self, begin: datetime, end: datetime, running: Iterable[Interval]) -> None:
         self.begin = begin
+        self.end = end
         self._moments, lengths, shortened = _segments(begin, end, _joined(running, begin, end))
         total = sum(lengths) or 1.0
         self._places = [0.0]
@@ -52,7 +62,7 @@ class TimeScale:
         )
 
     def place(self, ts: datetime) -> float:
-        """Give a moment's place in percent; what is outside stands at the edge."""
+        """Return where on the axis a time is, in percent; one outside of it is at its edge."""
         index = bisect_right(self._moments, ts) - 1
         if index < 0:
             return 0.0
@@ -63,7 +73,7 @@ class TimeScale:
         return self._places[index] + share * (self._places[index + 1] - self._places[index])
 
     def elapsed(self, place: float) -> timedelta:
-        """Give the time from the beginning to a place."""
+        """Return the time from the beginning to a place on the axis, given in percent."""
         for (low, high), (begin, end) in zip(
             pairwise(self._places), pairwise(self._moments), strict=True
         ):
@@ -72,8 +82,43 @@ class TimeScale:
         return self._moments[-1] - self.begin
 
 
+def flow_scale(
+    steps: Sequence[StepView],
+    *,
+    state: FlowState,
+    began: datetime,
+    last_at: datetime,
+    seen_at: datetime,
+) -> TimeScale:
+    """Return the time scale of a flow, from its first event at `began` to its last at `last_at`.
+
+    While an attempt runs or waits for an answer, the scale goes on to `seen_at`, when the flow was
+    read. An interrupted or open attempt is known to have run until its last signal.
+    """
+    last_attempts = (step.attempts[-1] for step in steps if step.attempts)
+    is_under_way = state is not FlowState.COMPLETED and any(
+        attempt.ended is None or is_unanswered(attempt) for attempt in last_attempts
+    )
+    end = max(last_at, seen_at) if is_under_way else last_at
+    return TimeScale(began, end, _running(steps))
+
+
+def is_unanswered(attempt: AttemptView) -> bool:
+    """Return whether an attempt asked a person and no answer has come."""
+    return attempt.outcome is AttemptOutcome.ASKED and attempt.answered is None
+
+
+def _running(steps: Sequence[StepView]) -> Iterator[Interval]:
+    for step in steps:
+        for attempt in step.attempts:
+            is_complete = attempt.outcome in COMPLETE_OUTCOMES
+            known_until = attempt.ended if is_complete else attempt.last_sign
+            if known_until:
+                yield Interval(attempt.began, known_until)
+
+
 def _joined(intervals: Iterable[Interval], begin: datetime, end: datetime) -> list[Interval]:
-    """Give the intervals in order, those that overlap as one, cut to the whole."""
+    """Return the intervals in order, cut to `begin` and `end`, with overlapping ones merged."""
     joined: list[Interval] = []
     for interval in sorted(intervals):
         low, high = max(begin, interval.begin), min(end, interval.end)
@@ -89,12 +134,16 @@ def _joined(intervals: Iterable[Interval], begin: datetime, end: datetime) -> li
 def _segments(
     begin: datetime, end: datetime, running: Sequence[Interval]
 ) -> tuple[list[datetime], list[float], list[int]]:
-    """Give the moments at which running begins and ends, how long to draw what is between, and which are shortened."""
+    """Divide the axis where running begins and ends.
+
+    Returns the times that divide it, the length to draw between each two of them in seconds, and
+    the indexes of the lengths that are shortened.
+    """
     busy = sum((interval.end - interval.begin).total_seconds() for interval in running)
     longest = LONGEST_PAUSE * busy if busy else float("inf")
     moments, lengths, shortened = [begin], list[float](), list[int]()
 
-    def go_on(moment: datetime, most: float) -> None:
+    def add_segment(moment: datetime, most: float) -> None:
         length = (moment - moments[-1]).total_seconds()
         if length <= 0:
             return
@@ -104,7 +153,7 @@ def _segments(
         moments.append(moment)
 
     for interval in running:
-        go_on(interval.begin, longest)
-        go_on(interval.end, float("inf"))
-    go_on(end, longest)
+        add_segment(interval.begin, longest)
+        add_segment(interval.end, float("inf"))
+    add_segment(end, longest)
     return moments, lengths, shortened

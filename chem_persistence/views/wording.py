@@ -1,15 +1,20 @@
-"""Times, sizes, hashes and long names, as a page writes them."""
+"""How times, sizes, hashes, states, JSON and long names are written for people."""
 
 from datetime import UTC, datetime, timedelta
 
-from chem_persistence.domain.answers import FlowState
+import msgspec
+
+from chem_persistence.domain.flow_state import FlowState
+from chem_persistence.views.flow_view import TextPreview
 
 __all__ = [
     "NOT_INITIALIZED",
     "counted",
     "duration",
+    "hash_prefix",
     "in_words",
     "iso",
+    "json_text",
     "moment",
     "short",
     "short_hash",
@@ -18,13 +23,13 @@ __all__ = [
 ]
 
 NOT_INITIALIZED = "not initialized"
-"""What stands for the definition of a flow that does not begin with its initialization."""
+"""Shown as the definition of a flow whose first event is no `FlowInitialized`."""
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1.0, 60.0, 3_600.0, 86_400.0
 
 
 def duration(span: timedelta) -> str:
-    """Write a time span with two units or three digits: `12 ms`, `1.24 s`, `2 min 5 s`, `3 d 4 h`."""
+    """Return a time span in two units or three digits: `12 ms`, `1.24 s`, `2 min 5 s`, `3 d 4 h`."""
     seconds = span.total_seconds()
     if seconds < 0:
         return f"\u2212{duration(-span)}"
@@ -46,7 +51,7 @@ def _two(seconds: int, large: int, large_name: str, small: int, small_name: str)
 
 
 def stopwatch(span: timedelta) -> str:
-    """Write the time since a beginning so that rows can be compared: `00:00:02.780`, `3 d 01:30:42.120`."""
+    """Return a time since the beginning, aligned in a column: `00:00:02.780`, `3 d 01:30:42.120`."""
     milliseconds = round(span.total_seconds() * 1_000)
     sign, rest = "\u2212" if milliseconds < 0 else "", abs(milliseconds)
     days, rest = divmod(rest, 86_400_000)
@@ -57,17 +62,17 @@ def stopwatch(span: timedelta) -> str:
 
 
 def moment(ts: datetime) -> str:
-    """Write a point in time for a person: `2026-11-23 21:05:07 UTC`."""
+    """Return a point in time for a person: `2026-11-23 21:05:07 UTC`."""
     return ts.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def iso(ts: datetime) -> str:
-    """Write a point in time exactly, as ISO 8601 does."""
+    """Return a point in time to the microsecond, in UTC (RFC 3339)."""
     return ts.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def size_of(size: int) -> str:
-    """Write a number of bytes: `812 bytes`, `12.4 KiB`."""
+    """Return a number of bytes in words: `812 bytes`, `12.4 KiB`."""
     if size < 1_024:
         return counted(size, "byte")
     value = float(size)
@@ -79,20 +84,36 @@ def size_of(size: int) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Write a number with its noun: `1 event`, `2,000 events`."""
+    """Return a number with its noun: `1 event`, `2,000 events`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def in_words(state: FlowState) -> str:
-    """Write how a flow stands: `awaiting user input`."""
+    """Return a state in words: `awaiting user input`."""
     return state.value.replace("_", " ")
 
 
 def short(text: str, most: int = 120) -> str:
-    """Cut a text that is too long for a line."""
+    """Return a text of at most `most` characters, cut with an ellipsis."""
     return text if len(text) <= most else f"{text[: most - 1]}\u2026"
 
 
 def short_hash(text: str) -> str:
-    """Give the beginning of a hash."""
+    """Return the first ten digits of a hash and an ellipsis, for a page, which has the whole too."""
     return short(text, 11)
+
+
+def hash_prefix(text: str) -> str:
+    """Return the first twelve digits of a hash, which a command accepts in place of the whole."""
+    return text[:12]
+
+
+def json_text(canonical: bytes, limit: int) -> TextPreview:
+    """Return canonical JSON with one line a member, at most `limit` characters of it.
+
+    JSON of more than four times the limit is cut without being indented first.
+    """
+    if len(canonical) > 4 * limit:
+        return TextPreview(canonical[: 4 * limit].decode("utf-8", "ignore")[:limit])
+    text = msgspec.json.format(canonical, indent=2).decode()
+    return TextPreview(text[:limit], len(text))

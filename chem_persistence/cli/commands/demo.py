@@ -7,7 +7,6 @@ from uuid import UUID
 import typer
 from uuid_utils.compat import uuid7
 
-from chem_persistence.cli.commands.show import write_page
 from chem_persistence.cli.database import DEFAULT_DATA, Place, commands_about, server_url
 from chem_persistence.cli.demo_flow import build_demo
 from chem_persistence.cli.exit import ExitCode, run
@@ -54,8 +53,7 @@ async def _demo(place: Place, html: Path, *, as_json: bool) -> int:
         provider = PoolProvider(pool)
         store = PgEventStore(provider)
         flow_id = await _run(store, PgFlowRepository(provider), is_silent=as_json)
-        story = await read_story(provider, flow_id)
-        await write_page(html, store, flow_id)
+        story = await read_story(provider, flow_id, html=html)
         await store.aclose()
     if as_json:
         print_json(

@@ -7,7 +7,6 @@ from uuid import UUID
 import msgspec
 import typer
 
-from chem_persistence.cli.commands.replay import state_of
 from chem_persistence.cli.database import Place, open_database
 from chem_persistence.cli.exit import ExitCode, run
 from chem_persistence.cli.lookup import find_flow
@@ -15,10 +14,10 @@ from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
 from chem_persistence.cli.terminal.escaping import shown
 from chem_persistence.cli.terminal.printing import column, print_json, print_line, print_table
 from chem_persistence.domain.artifacts import is_content_hash
-from chem_persistence.domain.events import FlowCompleted, FlowEvent
+from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.instance import StepSlot, StepStatus
 from chem_persistence.postgres.event_store import PgEventStore
-from chem_persistence.views.observed_steps import replay_observed
+from chem_persistence.views.observed_flow import replay_observed
 from chem_persistence.views.wording import counted
 
 __all__ = ["Difference", "diff"]
@@ -73,14 +72,11 @@ async def _diff(place: Place, left: str, right: str, *, as_json: bool) -> int:
 def _compared(flow_id: UUID, events: Sequence[FlowEvent]) -> dict[tuple[int | None, str], Value]:
     """Give all that is compared of a flow."""
     observed = replay_observed(flow_id, events)
-    fingerprints = [
-        event.kind.flow_fingerprint for event in events if isinstance(event.kind, FlowCompleted)
-    ]
     values: dict[tuple[int | None, str], Value] = {
         (None, "definition"): observed.definition_hash,
         (None, "input"): observed.instance.input,
-        (None, "state"): state_of(observed.instance),
-        (None, "fingerprint"): fingerprints[-1] if fingerprints else None,
+        (None, "state"): observed.state.value,
+        (None, "fingerprint"): observed.flow_fingerprint,
     }
     for index, slot in enumerate(observed.instance.steps):
         values |= {(index, what): value for what, value in _of_step(slot).items()}

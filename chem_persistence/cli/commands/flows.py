@@ -22,8 +22,9 @@ from chem_persistence.cli.terminal.printing import (
     shown_state,
     shown_time,
 )
-from chem_persistence.domain.answers import FlowState, FlowSummary
+from chem_persistence.domain.answers import FlowSummary
 from chem_persistence.domain.artifacts import is_content_hash
+from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.read_models import PgReadModels
 from chem_persistence.views.wording import duration

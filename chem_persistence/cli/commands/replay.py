@@ -18,12 +18,11 @@ from chem_persistence.cli.terminal.printing import (
     shown_state,
     shown_time,
 )
-from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.postgres.event_store import PgEventStore
-from chem_persistence.views.observed_steps import UNNAMED, ObservedFlow, replay_observed
+from chem_persistence.views.observed_flow import UNNAMED, ObservedFlow, replay_observed
 from chem_persistence.views.wording import counted
 
-__all__ = ["replay", "state_of"]
+__all__ = ["replay"]
 
 
 def replay(
@@ -61,17 +60,6 @@ async def _replay(place: Place, flow: str, at: int | None, *, as_json: bool) -> 
     return ExitCode.WELL
 
 
-def state_of(instance: FlowInstance) -> str:
-    """Say where a flow stands, in the word that `flows` has for it."""
-    statuses = {slot.status for slot in instance.steps}
-    if instance.completed:
-        return "completed"
-    for status in (StepStatus.FAILED, StepStatus.AWAITING_USER_INPUT):
-        if status in statuses:
-            return status.value
-    return StepStatus.RUNNING.value
-
-
 def _as_json(observed: ObservedFlow) -> dict[str, Any]:
     instance: dict[str, Any] = msgspec.to_builtins(observed.instance)
     steps = [slot | {"step_id": slot["step_id"] or None} for slot in instance["steps"]]
@@ -80,7 +68,7 @@ def _as_json(observed: ObservedFlow) -> dict[str, Any]:
         "version": instance["version"],
         "events": observed.events,
         "at": observed.at,
-        "state": state_of(observed.instance),
+        "state": observed.state,
         "completed": instance["completed"],
         "definition_hash": observed.definition_hash,
         "input": instance["input"],
@@ -95,7 +83,7 @@ def _print(observed: ObservedFlow) -> None:
         [column(""), column("", fold=True)],
         [
             ("flow", str(instance.id)),
-            ("state", shown_state(state_of(instance))),
+            ("state", shown_state(observed.state)),
             (
                 "after",
                 f"{instance.version} of {counted(observed.events, 'event')}, at {shown_time(observed.at)} UTC",

@@ -2,20 +2,18 @@
 
 from pathlib import Path
 from typing import Annotated
-from uuid import UUID
 
 import typer
 
 from chem_persistence.cli.database import Place, open_database
 from chem_persistence.cli.exit import ExitCode, run
-from chem_persistence.cli.flow_story import FlowStory, read_story, story_json
+from chem_persistence.cli.flow_story import read_story, story_json
 from chem_persistence.cli.lookup import find_flow
 from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, FlowName, Schema
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.timeline import print_story
-from chem_persistence.postgres.event_store import PgEventStore
 
-__all__ = ["show", "write_page"]
+__all__ = ["show"]
 
 
 def show(
@@ -40,9 +38,7 @@ def show(
 async def _show(place: Place, name: str, html: Path | None, *, as_json: bool) -> int:
     async with open_database(place) as provider:
         flow_id = await find_flow(provider, name)
-        story: FlowStory = await read_story(provider, flow_id)
-        if html is not None:
-            await write_page(html, PgEventStore(provider), flow_id)
+        story = await read_story(provider, flow_id, html=html)
     if as_json:
         print_json(story_json(story))
     else:
@@ -50,10 +46,3 @@ async def _show(place: Place, name: str, html: Path | None, *, as_json: bool) ->
     if html is not None:
         print_line(f"page written to {html}", error=True)
     return ExitCode.WELL
-
-
-async def write_page(path: Path, store: PgEventStore, flow_id: UUID) -> None:
-    """Write a flow's page."""
-    from chem_persistence.pages.flow_page import flow_page  # noqa: PLC0415 - a tenth of what a command takes to begin
-
-    path.write_text(await flow_page(store, flow_id), encoding="utf-8")

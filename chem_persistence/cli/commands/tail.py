@@ -18,7 +18,7 @@ from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.read.feed import LogTail, follow_log, read_log_tail
-from chem_persistence.views.event_fields import said
+from chem_persistence.views.event_line import event_line
 
 __all__ = ["tail"]
 
@@ -95,6 +95,6 @@ def _print(events: Iterable[FlowEvent], *, as_json: bool) -> None:
             Text(f"{shown_time(event.ts)}  "),
             Text(f"{str(event.flow_id)[:13]} {event.version:>4}  ", style="dim"),
             Text(f"{event.variant} ", style=_STYLES.get(event.variant, "")),
-            shown(said(event.kind)),
+            shown(event_line(event.kind).sentence),
             cut=True,
         )

@@ -1,7 +1,4 @@
-"""A flow's story on a terminal: bars on one scale of time, then artifacts and errors."""
-
-from collections.abc import Iterator
-from datetime import UTC, datetime
+"""A flow on a terminal: a bar for every attempt on the flow's time scale, artifacts, errors."""
 
 from rich.text import Text
 
@@ -18,15 +15,15 @@ from chem_persistence.cli.terminal.printing import (
     shown_bytes,
     shown_time,
 )
-from chem_persistence.domain.answers import FlowState
+from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView
-from chem_persistence.views.time_scale import Interval, TimeScale
-from chem_persistence.views.wording import NOT_INITIALIZED, counted, duration
+from chem_persistence.views.time_scale import TimeScale, flow_scale, is_unanswered
+from chem_persistence.views.wording import NOT_INITIALIZED, counted, duration, hash_prefix
 
 __all__ = ["print_story"]
 
-ELSEWHERE = 40
-"""The width of the bars where there is no terminal."""
+WIDTH_WITHOUT_TERMINAL = 40
+"""The width of the bars in characters if the output is no terminal."""
 
 MOST_ARTIFACTS = 50
 
@@ -37,11 +34,10 @@ _STYLES = {
     AttemptOutcome.INTERRUPTED: "magenta",
     AttemptOutcome.OPEN: "yellow",
 }
-_UNDER_WAY = {FlowState.RUNNING, FlowState.AWAITING_USER_INPUT}
 
 
 def print_story(story: FlowStory) -> None:
-    """Print what happened in the flow."""
+    """Print a flow: its summary, attempts, artifacts and errors, and the questions it waits for."""
     _print_heading(story)
     if any(step.attempts for step in story.steps):
         _print_attempts(story)
@@ -71,14 +67,17 @@ def _print_heading(story: FlowStory) -> None:
 
 def _print_attempts(story: FlowStory) -> None:
     flow = story.summary
-    end = (
-        max(flow.last_event_at, datetime.now(UTC))
-        if flow.state in _UNDER_WAY
-        else flow.last_event_at
+    scale = flow_scale(
+        story.steps,
+        state=flow.state,
+        began=flow.started_at,
+        last_at=flow.last_event_at,
+        seen_at=story.seen_at,
     )
-    scale = TimeScale(flow.started_at, end, _running(story))
     longest = max(len(shown(step.id)) for step in story.steps)
-    width = max(10, min(output_width(most=longest + 46 + ELSEWHERE) - longest - 46, 80))
+    width = max(
+        10, min(output_width(most=longest + 46 + WIDTH_WITHOUT_TERMINAL) - longest - 46, 80)
+    )
     rows: list[tuple[Cell, ...]] = []
     for step in story.steps:
         left_out = step.attempt_count - len(step.attempts)
@@ -93,8 +92,8 @@ def _print_attempts(story: FlowStory) -> None:
                     if left_out and place == 1
                     else "",
                     f"{attempt.number}",
-                    _bar(attempt, scale, end, width),
-                    duration((attempt.ended or end) - attempt.began),
+                    _bar(attempt, scale, width),
+                    duration((attempt.ended or scale.end) - attempt.began),
                     Text(attempt.outcome.value, style=_STYLES[attempt.outcome]),
                 )
             )
@@ -108,16 +107,9 @@ def _print_attempts(story: FlowStory) -> None:
     print_table([*columns, column("took", right=True), column("")], rows)
 
 
-def _running(story: FlowStory) -> Iterator[Interval]:
-    for step in story.steps:
-        for attempt in step.attempts:
-            if attempt.ended is not None and attempt.outcome is not AttemptOutcome.INTERRUPTED:
-                yield Interval(attempt.began, attempt.ended)
-
-
-def _bar(attempt: AttemptView, scale: TimeScale, end: datetime, width: int) -> Text:
+def _bar(attempt: AttemptView, scale: TimeScale, width: int) -> Text:
     begin = scale.place(attempt.began) * width / 100
-    length = scale.place(attempt.ended or end) * width / 100 - begin
+    length = scale.place(attempt.ended or scale.end) * width / 100 - begin
     drawn = bar(max(length, 1.0))
     start = min(int(begin), width - len(drawn))
     return Text(" " * start).append(drawn, style=_STYLES[attempt.outcome])
@@ -131,12 +123,17 @@ def _print_artifacts(story: FlowStory) -> None:
         described = artifact.described
         if described is None:
             rows.append(
-                (artifact.hash[:12], Text("is not stored", style="red"), "", shown(artifact.role))
+                (
+                    hash_prefix(artifact.hash),
+                    Text("is not stored", style="red"),
+                    "",
+                    shown(artifact.role),
+                )
             )
             continue
         size = "" if described.content_bytes is None else shown_bytes(described.content_bytes)
         what = f"{described.kind} ({described.media_type})" if size else described.kind
-        rows.append((artifact.hash[:12], shown(what), size, shown(artifact.role)))
+        rows.append((hash_prefix(artifact.hash), shown(what), size, shown(artifact.role)))
     print_line("")
     print_table(
         [
@@ -168,16 +165,12 @@ def _print_errors(story: FlowStory) -> None:
 
 
 def _print_questions(story: FlowStory) -> None:
-    """Print what a person is asked: of the questions, those that the flow waits for."""
+    """Print the unanswered questions of a flow that waits for an answer."""
     last = [(step, step.attempts[-1]) for step in story.steps if step.attempts]
-    asked = [(step, attempt) for step, attempt in last if _waits(attempt)]
+    asked = [(step, attempt) for step, attempt in last if is_unanswered(attempt)]
     if story.summary.state is not FlowState.AWAITING_USER_INPUT or not asked:
         return
     print_line("")
     for step, attempt in asked:
         hint = f": {attempt.question}" if attempt.question else ""
         print_line(Text("question ", style="cyan"), shown(f"in {step.id}{hint}"))
-
-
-def _waits(attempt: AttemptView) -> bool:
-    return attempt.outcome is AttemptOutcome.ASKED and attempt.answered is None

@@ -1,5 +1,7 @@
 """The artifacts of a flow, each with as much of it as is safe and small enough to show."""
 
+from collections.abc import Iterable
+
 from anyio import to_thread
 
 from chem_persistence.domain.artifacts import Artifact
@@ -13,12 +15,11 @@ from chem_persistence.views.flow_view import (
     ImagePreview,
     MoleculeView,
     NoPreview,
+    PageLimits,
     Preview,
     TextPreview,
 )
-from chem_persistence.views.json_text import json_text
-from chem_persistence.views.page_limits import PageLimits
-from chem_persistence.views.wording import short
+from chem_persistence.views.wording import json_text, short
 
 __all__ = ["Previews"]
 
@@ -31,17 +32,20 @@ IMAGES = frozenset({"image/png", "image/jpeg"})
 class Previews:
     """Reads artifacts one after another and keeps what is shown of them."""
 
-    def __init__(self, store: EventStore, limits: PageLimits) -> None:
+    def __init__(self, limits: PageLimits) -> None:
         self.artifacts: list[ArtifactView] = []
-        self._store = store
         self._limits = limits
         self._left = limits.embedded
         self._molecules = Molecules(limits.molecules)
 
-    async def add(self, artifact_hash: str, version: int, role: str) -> None:
-        """Read the artifact that the event at `version` names."""
+    async def read(self, store: EventStore, named: Iterable[tuple[str, int, str]]) -> None:
+        """Read artifacts, given as hash, version and role."""
+        for artifact_hash, version, role in named:
+            await self._read(store, artifact_hash, version, role)
+
+    async def _read(self, store: EventStore, artifact_hash: str, version: int, role: str) -> None:
         try:
-            artifact = await self._store.get_artifact(artifact_hash)
+            artifact = await store.get_artifact(artifact_hash)
         except ArtifactNotFound:
             self._add_unread(
                 artifact_hash, version, role, NoPreview("is not in the store", alarming=True)

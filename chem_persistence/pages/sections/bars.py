@@ -1,7 +1,6 @@
 """The bars of one step on the timeline, as SVG that stretches with the page: places are in percent."""
 
 from collections.abc import Iterator
-from datetime import datetime
 
 from chem_persistence.pages.html.markup import Html, element
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, StepView
@@ -24,8 +23,8 @@ THINNEST = 0.6
 """A bar has at least so many percent of the width, so that it is seen."""
 
 
-def step_bars(step: StepView, scale: TimeScale, end: datetime) -> Html:
-    """Draw a step's attempts, its waits for a person, and its signals; what is under way goes to `end`.
+def step_bars(step: StepView, scale: TimeScale) -> Html:
+    """Draw a step's attempts, its waits for a person, and its signals; what is under way goes to the end of the scale.
 
     It is hidden from those who cannot see it: the text beside it and the list of attempts say the same.
     """
@@ -53,18 +52,18 @@ def step_bars(step: StepView, scale: TimeScale, end: datetime) -> Html:
             "line",
             {"class": "rail", "x1": "0%", "x2": "100%", "y1": HEIGHT // 2, "y2": HEIGHT // 2},
         ),
-        *(bar for attempt in step.attempts for bar in _attempt(attempt, scale, end)),
+        *(bar for attempt in step.attempts for bar in _attempt(attempt, scale)),
         *signals,
     )
 
 
-def _attempt(attempt: AttemptView, scale: TimeScale, end: datetime) -> Iterator[Html]:
-    ended = attempt.ended or end
+def _attempt(attempt: AttemptView, scale: TimeScale) -> Iterator[Html]:
+    ended = attempt.ended or scale.end
     title = f"attempt {attempt.number}: {attempt.outcome.value}, {duration(ended - attempt.began)}"
     begin = scale.place(attempt.began)
     yield _bar(OUTCOME_CLASSES[attempt.outcome], begin, scale.place(ended), 14, title)
     if attempt.outcome is AttemptOutcome.ASKED:
-        answered = attempt.answered or end
+        answered = attempt.answered or scale.end
         waited = f"waited {duration(answered - ended)} for the answer"
         yield _bar("wait", scale.place(ended), scale.place(answered), 8, waited)
 

@@ -7,7 +7,7 @@ from chem_persistence.domain.events import EVENT_KINDS
 from chem_persistence.pages.html.markup import Child, Html, element
 from chem_persistence.pages.sections.artifact_list import artifact_link
 from chem_persistence.pages.sections.section import facts, section, text_block
-from chem_persistence.views.event_runs import event_runs
+from chem_persistence.views.event_listing import event_runs
 from chem_persistence.views.flow_view import EventView, FlowView
 from chem_persistence.views.wording import counted, iso, short_hash, stopwatch
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from chem_persistence.domain.answers import FlowState
+from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.pages.html.markup import Child, Html, element
 from chem_persistence.pages.sections.section import facts
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, FlowView, StepView

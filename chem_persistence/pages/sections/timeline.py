@@ -1,20 +1,18 @@
 """The section of steps: a lane each, with a bar for every attempt, and what happened in it underneath."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from chem_persistence.domain.answers import FlowState
 from chem_persistence.pages.html.markup import Child, Html, element
 from chem_persistence.pages.sections.attempt_list import attempt_list
 from chem_persistence.pages.sections.bars import OUTCOME_CLASSES, step_bars
 from chem_persistence.pages.sections.section import left_out, section
-from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, FlowView, StepView
-from chem_persistence.views.time_scale import Interval, TimeScale
+from chem_persistence.views.flow_view import AttemptOutcome, FlowView, StepView
+from chem_persistence.views.time_scale import COMPLETE_OUTCOMES, TimeScale, flow_scale
 from chem_persistence.views.wording import counted, duration
 
 __all__ = ["timeline_section"]
 
-_RUNS = {AttemptOutcome.FINISHED, AttemptOutcome.FAILED, AttemptOutcome.ASKED}
 _SIGNS = {
     AttemptOutcome.FINISHED: "\u2713",
     AttemptOutcome.FAILED: "\u2715",
@@ -37,11 +35,16 @@ def timeline_section(view: FlowView) -> Html:
 
 
 def _drawing(view: FlowView) -> Iterator[Child]:
-    end = _end(view)
-    scale = TimeScale(view.began, end, _running(view))
+    scale = flow_scale(
+        view.steps,
+        state=view.state,
+        began=view.began,
+        last_at=view.last_at,
+        seen_at=view.seen_at,
+    )
     yield _legend(view, scale)
     yield _axis(scale)
-    yield element("ol", {"class": "lanes"}, *(_lane(step, scale, end) for step in view.steps))
+    yield element("ol", {"class": "lanes"}, *(_lane(step, scale) for step in view.steps))
 
 
 def _not_begun(view: FlowView) -> str:
@@ -49,30 +52,6 @@ def _not_begun(view: FlowView) -> str:
     if waiting:
         return f"{counted(waiting, 'step')} not begun."
     return "" if view.steps else "No step has begun."
-
-
-def _end(view: FlowView) -> datetime:
-    """Give the last event's time; what is under way goes on until it was looked at."""
-    attempts = (step.attempts[-1] for step in view.steps if step.attempts)
-    if view.state is not FlowState.COMPLETED and any(
-        _is_under_way(attempt) for attempt in attempts
-    ):
-        return max(view.last_at, view.seen_at)
-    return view.last_at
-
-
-def _is_under_way(attempt: AttemptView) -> bool:
-    asks = attempt.outcome is AttemptOutcome.ASKED and attempt.answered is None
-    return asks or attempt.ended is None
-
-
-def _running(view: FlowView) -> Iterator[Interval]:
-    """Give the times in which attempts are known to have run: one that was interrupted, until its last signal."""
-    for step in view.steps:
-        for attempt in step.attempts:
-            known = attempt.ended if attempt.outcome in _RUNS else attempt.last_sign
-            if known:
-                yield Interval(attempt.began, known)
 
 
 def _legend(view: FlowView, scale: TimeScale) -> Html:
@@ -110,7 +89,7 @@ def _axis(scale: TimeScale) -> Html:
     return element("div", {"class": "lane axis-row", "aria-hidden": "true"}, drawing)
 
 
-def _lane(step: StepView, scale: TimeScale, end: datetime) -> Html:
+def _lane(step: StepView, scale: TimeScale) -> Html:
     outcome = step.attempts[-1].outcome if step.attempts else AttemptOutcome.OPEN
     name: list[Child] = [
         element(
@@ -126,7 +105,7 @@ def _lane(step: StepView, scale: TimeScale, end: datetime) -> Html:
         "summary",
         {"class": "lane"},
         element("span", {"class": "lane-name"}, *name),
-        step_bars(step, scale, end),
+        step_bars(step, scale),
         element("span", {"class": "lane-facts"}, _facts(step, outcome)),
     )
     return element("li", None, element("details", {"class": "step"}, summary, attempt_list(step)))
@@ -134,7 +113,7 @@ def _lane(step: StepView, scale: TimeScale, end: datetime) -> Html:
 
 def _facts(step: StepView, outcome: AttemptOutcome) -> str:
     # when an interrupted one ended is unknown
-    ended = (attempt for attempt in step.attempts if attempt.outcome in _RUNS)
+    ended = (attempt for attempt in step.attempts if attempt.outcome in COMPLETE_OUTCOMES)
     spans = [attempt.ended - attempt.began for attempt in ended if attempt.ended]
     facts = [outcome.value]
     if spans:

@@ -10,10 +10,10 @@ import msgspec
 from chem_persistence.domain.answers import (
     ArtifactConsumer,
     ArtifactProducer,
-    FlowState,
     FlowSummary,
 )
 from chem_persistence.domain.events import FlowEvent, FlowEventKind, StepError
+from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.domain.instance import StepStatus
 from chem_persistence.domain.snapshot import Snapshot
 from chem_persistence.domain.step_rows import StepExecution, StepExecutionError

@@ -1,4 +1,4 @@
-"""A flow's state without its definition, which the log does not hold: from what the events themselves name."""
+"""The state of a flow without its definition, which the log does not hold, for any version."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence.domain.events import (
+    FlowCompleted,
     FlowEvent,
     FlowInitialized,
     StepFailed,
@@ -16,6 +17,7 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
+from chem_persistence.domain.flow_state import FlowState, state_of_instance
 from chem_persistence.domain.instance import FlowInstance, empty_instance
 from chem_persistence.domain.replay import replay_facts
 from chem_persistence.errors import InvalidArgument, UnreplayableEvent
@@ -23,7 +25,7 @@ from chem_persistence.errors import InvalidArgument, UnreplayableEvent
 __all__ = ["UNNAMED", "ObservedFlow", "replay_observed"]
 
 UNNAMED = ""
-"""The id of a step that no event of the flow names yet; no step has it."""
+"""The id given to a step that no event of the flow names; no step has an empty id."""
 
 _NAMING = (
     StepStarted,
@@ -36,25 +38,32 @@ _NAMING = (
 
 
 class ObservedFlow(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow after its first `instance.version` events, of `events` that it has; `definition_hash` is what it began with."""
+    """A flow after the first `instance.version` of its `events` events, the last of them at `at`."""
 
     instance: FlowInstance
     definition_hash: str
+    flow_fingerprint: str | None
     events: int
     at: datetime
+
+    @property
+    def state(self) -> FlowState:
+        """The state of the flow after these events."""
+        return state_of_instance(self.instance)
 
 
 def replay_observed(
     flow_id: UUID, events: Sequence[FlowEvent], at: int | None = None
 ) -> ObservedFlow:
-    """Replay the first events of a flow, up to and with version `at`, by the library's one replay.
+    """Replay a flow's events up to and including version `at`, or all of them.
 
-    How many steps there are is in the first event; their ids are those that any event of the flow names, also a later one.
-    What cannot be known without the definition is whether it is the one that the flow was begun with.
+    The first event has the number of steps; their ids are those that any event of the flow names,
+    a later one too. Without the definition it is not known whether a program still has the same.
 
     Raises:
         InvalidArgument: the flow has no event of version `at`.
-        UnreplayableEvent: the first event is no `FlowInitialized`, or an event contradicts those before it.
+        UnreplayableEvent: the first event is not a `FlowInitialized`, or an event contradicts
+            those before it.
     """
     version = len(events) - 1 if at is None else at
     if not 0 <= version < len(events):
@@ -69,11 +78,13 @@ def replay_observed(
         if isinstance(event.kind, _NAMING):
             named.setdefault(event.kind.step_index, event.kind.step_id)
     step_ids = [named.get(index, UNNAMED) for index in range(first.step_count)]
-    facts = ((event.kind, event.ts) for event in events[: version + 1])
-    instance = replay_facts(empty_instance(flow_id, step_ids), facts, first.definition_hash)
+    replayed = events[: version + 1]
+    facts = ((event.kind, event.ts) for event in replayed)
+    completions = [event.kind for event in replayed if isinstance(event.kind, FlowCompleted)]
     return ObservedFlow(
-        instance=instance,
+        instance=replay_facts(empty_instance(flow_id, step_ids), facts, first.definition_hash),
         definition_hash=first.definition_hash,
+        flow_fingerprint=completions[-1].flow_fingerprint if completions else None,
         events=len(events),
         at=events[version].ts,
     )

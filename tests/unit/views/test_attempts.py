@@ -1,4 +1,4 @@
-"""The attempts at steps, as a flow's events tell them."""
+"""The attempts at steps and the state of the flow, folded from events."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -18,10 +18,9 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.domain.answers import FlowState
-from chem_persistence.views.attempts import StepTracks
-from chem_persistence.views.flow_view import AttemptOutcome
-from chem_persistence.views.page_limits import PageLimits
+from chem_persistence.domain.flow_state import FlowState
+from chem_persistence.views.attempts import FlowAttempts
+from chem_persistence.views.flow_view import AttemptOutcome, PageLimits
 
 BEGAN = datetime(2026, 11, 23, tzinfo=UTC)
 ERROR = StepError("ValueError", "no")
@@ -34,9 +33,9 @@ ASK, ANSWER = (
 SIGNAL = StepSignal(0, "embed", "progress")
 
 
-def tracks(*kinds: FlowEventKind, limits: PageLimits | None = None) -> StepTracks:
-    """Take events a second apart."""
-    taken = StepTracks(limits or PageLimits())
+def attempts(*kinds: FlowEventKind, limits: PageLimits | None = None) -> FlowAttempts:
+    """Fold events that are a second apart."""
+    taken = FlowAttempts(limits or PageLimits())
     for version, kind in enumerate(kinds):
         ts = BEGAN + timedelta(seconds=version)
         taken.take(
@@ -74,7 +73,7 @@ def tracks(*kinds: FlowEventKind, limits: PageLimits | None = None) -> StepTrack
 def test_events_make_attempts(
     kinds: tuple[FlowEventKind, ...], state: FlowState, outcomes: list[AttemptOutcome]
 ) -> None:
-    taken = tracks(*kinds)
+    taken = attempts(*kinds)
     assert taken.state is state
     (step,) = taken.steps()
     assert [attempt.outcome for attempt in step.attempts] == outcomes
@@ -82,7 +81,7 @@ def test_events_make_attempts(
 
 
 def test_an_attempt_knows_its_times_its_error_and_its_answer() -> None:
-    (step,) = tracks(START, SIGNAL, ASK, ANSWER, START, FAIL, RETRY).steps()
+    (step,) = attempts(START, SIGNAL, ASK, ANSWER, START, FAIL, RETRY).steps()
     asked, failed = step.attempts
     assert (asked.began, asked.last_sign, asked.ended, asked.answered) == tuple(
         BEGAN + timedelta(seconds=second) for second in range(4)
@@ -92,11 +91,22 @@ def test_an_attempt_knows_its_times_its_error_and_its_answer() -> None:
 
 def test_of_many_attempts_the_latest_are_kept_and_all_are_counted() -> None:
     kinds: list[FlowEventKind] = [START, SIGNAL]
-    (step,) = tracks(*kinds * 9, limits=PageLimits(attempts=2, signals=3)).steps()
+    (step,) = attempts(*kinds * 9, limits=PageLimits(attempts=2, signals=3)).steps()
     assert (step.attempt_count, [attempt.number for attempt in step.attempts]) == (9, [8, 9])
     assert (step.signal_count, len(step.signals)) == (9, 3)
 
 
 def test_steps_stand_in_the_order_of_the_definition() -> None:
-    taken = tracks(StepStarted(1, "b"), StepStarted(0, "z"), StepStarted(0, "a"))
+    taken = attempts(StepStarted(1, "b"), StepStarted(0, "z"), StepStarted(0, "a"))
     assert [(step.index, step.id) for step in taken.steps()] == [(0, "a"), (0, "z"), (1, "b")]
+
+
+def test_a_failed_step_decides_until_its_own_retry_is_scheduled() -> None:
+    other = StepFailed(1, "dock", ERROR, "f")
+    assert attempts(START, FAIL, StepStarted(1, "dock"), other, RETRY).state is FlowState.FAILED
+    retried = attempts(START, FAIL, other, RETRY, RetryScheduled("dock", 1, "again"))
+    assert retried.state is FlowState.RUNNING
+
+
+def test_a_completed_flow_stays_completed() -> None:
+    assert attempts(START, FINISH, FlowCompleted("f"), SIGNAL, START).state is FlowState.COMPLETED

@@ -1,0 +1,39 @@
+"""The one pass over a flow's events from which a page and a terminal show the flow."""
+
+from chem_persistence.domain.events import FlowCompleted, FlowEvent, FlowInitialized
+from chem_persistence.views.attempts import FlowAttempts
+from chem_persistence.views.flow_view import PageLimits
+from chem_persistence.views.named_artifacts import NamedArtifacts
+
+__all__ = ["FlowFold"]
+
+
+class FlowFold:
+    """A flow's attempts, artifacts, input and fingerprint; `take` its events in order."""
+
+    def __init__(self, limits: PageLimits) -> None:
+        self.limits = limits
+        self.first: FlowEvent | None = None
+        self.last: FlowEvent | None = None
+        self.definition_hash: str | None = None
+        self.step_count: int | None = None
+        self.input: str | None = None
+        self.flow_fingerprint: str | None = None
+        self.attempts = FlowAttempts(limits)
+        self.artifacts = NamedArtifacts()
+
+    def take(self, event: FlowEvent) -> None:
+        """Add the next event."""
+        self.first = self.first or event
+        self.last = event
+        self.attempts.take(event)
+        self.artifacts.take(event)
+        match event.kind:
+            case FlowInitialized() as fact:
+                self.definition_hash = fact.definition_hash
+                self.step_count = fact.step_count
+                self.input = fact.input
+            case FlowCompleted() as fact:
+                self.flow_fingerprint = fact.flow_fingerprint
+            case _:
+                pass
