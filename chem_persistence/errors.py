@@ -10,6 +10,7 @@ ChemPersistenceError
 |-- UnreplayableEvent               an event that decodes but contradicts the events before it
 |-- ConcurrencyConflict             the flow is not at the version the caller expected
 |-- EventIdReused                   an event id that already names an event with other content
+|-- FlowNotFound                    no event has this flow id
 |-- ArtifactNotFound                no artifact has this hash
 |-- ArtifactCorrupt                 an artifact's content is not what its hash says
 |-- DefinitionMismatch              the flow belongs to another definition
@@ -39,6 +40,7 @@ __all__ = [
     "FlowAwaitsUser",
     "FlowHasFailed",
     "FlowNotCompleted",
+    "FlowNotFound",
     "InvalidArgument",
     "InvalidDatabaseUrl",
     "InvalidDefinition",
@@ -145,6 +147,14 @@ class EventIdReused(ChemPersistenceError):
         super().__init__(f"flow {flow_id}: event id {event_id} names an event with other content")
         self.flow_id = flow_id
         self.event_id = event_id
+
+
+class FlowNotFound(ChemPersistenceError, LookupError):
+    """The store has no event of this flow."""
+
+    def __init__(self, flow_id: UUID) -> None:
+        super().__init__(f"flow {flow_id} has no events: it was never started under this id")
+        self.flow_id = flow_id
 
 
 class ArtifactNotFound(ChemPersistenceError, LookupError):

@@ -108,12 +108,12 @@ async def run_flow(
         .build()
     )
     await engine.run_to_end(flow_id)
-    instance = await engine.load()
+    instance = await engine.load(flow_id)
     result = await store.get_artifact(instance.steps[-1].outputs[0])
-    fingerprint = await engine.flow_fingerprint()
+    fingerprint = await engine.flow_fingerprint(flow_id)
     print("  result:     ", result.payload)
-    print("  variants:   ", ", ".join(await engine.event_variants()))
-    print("  trace:      ", " ".join(await engine.event_trace()))
+    print("  variants:   ", ", ".join(await engine.event_variants(flow_id)))
+    print("  trace:      ", " ".join(await engine.event_trace(flow_id)))
     print("  fingerprint:", fingerprint)
     return fingerprint, [
         replace(slot, started_at=None, finished_at=None) for slot in instance.steps

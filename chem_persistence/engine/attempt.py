@@ -1,21 +1,30 @@
-"""One attempt at one step: decode the input, run, encode the output."""
+"""One attempt at one step: decode the input, run the step, check and encode the output."""
 
+import asyncio
+import traceback
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.canonical_json.encode import read_json
+from chem_persistence.domain.events import StepError
 from chem_persistence.domain.fingerprints import step_fingerprint
 from chem_persistence.engine.step import Step, StepContext
-from chem_persistence.engine.steps_fit import members, step_types
+from chem_persistence.engine.steps_fit import members, step_types, type_name
+from chem_persistence.errors import InvalidPayload
 from chem_persistence.store.ports import EventStore
 
-__all__ = ["Attempt"]
+__all__ = ["Attempt", "check_typed", "describe_failure", "is_interruption"]
+
+LONGEST_MESSAGE = 8_192
+LONGEST_TRACEBACK = 65_536
+"""Characters kept; a longer traceback keeps its end, which names the cause."""
 
 
 class Attempt:
-    """An attempt at `step`, on the artifact `given` (None: nothing comes in)."""
+    """An attempt at `step`, on the artifact `given` (None: the step has no input)."""
 
     def __init__(
         self,
@@ -42,13 +51,98 @@ class Attempt:
         self._given = given
 
     async def produce(self) -> list[Artifact]:
-        """Run the step and give its artifacts, its own output first (None is `null`); raises whatever the step raises."""
+        """Run the step; return its artifacts, its own output first (None is stored as `null`).
+
+        Raises what the step raises, and:
+            InvalidPayload: the input cannot be read as the type that the step takes, or the output
+                is not I-JSON or not a value of the type that the step declares.
+            TypeError: the output is of another class than the step declares.
+        """
         takes, gives = step_types(self._step)
-        value = (
-            None if self._given is None else msgspec.json.decode(self._given.encoded(), type=takes)
-        )
-        output = await self._step.run(value, self.context)
-        if not isinstance(output, members(gives)):
+        output = await self._step.run(self._input(takes), self.context)
+        declared = [member for member in members(gives) if isinstance(output, member)]
+        if not declared:
             raise TypeError(f"step {self._step.id!r} returned {type(output).__qualname__}")
         own = Artifact.from_payload(kind=type(output).__qualname__, payload=output)
+        exact = type(output) if type(output) in declared else declared[0]
+        check_typed(own, exact, f"the output of step {self._step.id!r}")
         return [own, *self.context.artifacts]
+
+    def _input(self, takes: Any) -> Any:
+        """Decode the input as the type that the step takes.
+
+        The payload of an artifact is decoded here, not its JSON: there a float such as 1e19 is
+        written as an integer, and a field that takes both types would get the integer.
+        """
+        given = self._given
+        if given is None:
+            return None
+        try:
+            payload = given.payload if given.content is None else read_json(given.content)
+            return msgspec.convert(payload, takes, str_keys=True)
+        except msgspec.DecodeError as error:
+            path, reason = _path_and_reason(error)
+            raise InvalidPayload(
+                path,
+                f"step {self._step.id!r} cannot read its input, artifact {given.hash} of the kind "
+                f"{given.kind!r}, as {type_name(takes)}: {reason}; it was stored by other code: "
+                "while flows are alive, a new field of a struct needs a default",
+            ) from error
+
+
+def check_typed(artifact: Artifact, declared: Any, what: str) -> None:
+    """Check that a value can be read back from its artifact as the type that is declared for it.
+
+    A struct's constructor checks neither its fields' types nor their constraints (`msgspec.Meta`).
+    A type that msgspec cannot decode, such as `str | datetime`, is not checked: no step takes it.
+
+    Raises:
+        InvalidPayload: it cannot; `what` names the value in the message.
+    """
+    try:
+        msgspec.convert(artifact.payload, declared, str_keys=True)
+    except msgspec.ValidationError as error:
+        path, reason = _path_and_reason(error)
+        raise InvalidPayload(
+            path, f"{what} is not a valid {type_name(declared)}: {reason}"
+        ) from error
+    except (TypeError, NameError):
+        return
+
+
+def _path_and_reason(error: msgspec.DecodeError) -> tuple[str, str]:
+    """Separate a message of msgspec, which ends with the path of the value (" - at `$.x`")."""
+    reason, _, path = str(error).partition(" - at `")
+    return path.removesuffix("`") or "$", reason
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Return whether an exception ends the attempt from outside, so that it is not a failure.
+
+    That is Ctrl-C, the cancellation of the task that runs the flow, and the closing of its
+    coroutine. `SystemExit`, and the `CancelledError` of a task that the step itself cancelled and
+    awaits, are failures of the step.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_interruption(part) for part in error.exceptions)
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt | GeneratorExit)
+
+
+def describe_failure(error: BaseException) -> StepError:
+    """Describe an exception by class, message and traceback, as text that a store accepts."""
+    cls = type(error)
+    # unlike str(error), it does not fail when the exception's own __str__ raises
+    described = traceback.TracebackException.from_exception(error)
+    return StepError(
+        error_class=f"{cls.__module__}.{cls.__qualname__}",
+        message=_storable(str(described))[:LONGEST_MESSAGE],
+        traceback=_storable("".join(described.format()))[-LONGEST_TRACEBACK:],
+    )
+
+
+def _storable(text: str) -> str:
+    """Escape what is not I-JSON: lone surrogates and U+0000."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

@@ -8,13 +8,21 @@ from uuid_utils.compat import uuid7
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
-from chem_persistence.domain.events import RetryScheduled
+from chem_persistence.domain.events import FlowEvent, RetryScheduled
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
-from chem_persistence.engine.run import Run
+from chem_persistence.engine.attempt import check_typed
+from chem_persistence.engine.last_flow import LastFlow
+from chem_persistence.engine.run import FlowRun
 from chem_persistence.engine.step import Step
-from chem_persistence.engine.steps_fit import Steps, extended, members, step_types
-from chem_persistence.errors import ChemPersistenceError, FlowAlreadyCompleted, InvalidArgument
+from chem_persistence.engine.steps_fit import Steps, extend_sequence, members, step_types
+from chem_persistence.errors import (
+    ChemPersistenceError,
+    FlowAlreadyCompleted,
+    FlowNotFound,
+    InvalidArgument,
+    InvalidPayload,
+)
 from chem_persistence.store.attribution import trace_of
 from chem_persistence.store.ports import EventStore, FlowRepository
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on, log_step_retry
@@ -34,10 +42,15 @@ Next = TypeVar("Next")
 
 
 class FlowEngine(Generic[Input]):
-    """Runs flows of one definition, many at once; everything it knows of a flow is in the log.
+    """Runs flows of one definition, many at once; all that it knows of a flow is in the log.
 
-    Two engines, in one process or in two, may be told to run the same flow: one of them goes on, the
-    other gets a `ConcurrencyConflict`.
+    Two engines, in one process or in two, may run the same flow: one of them goes on, the other
+    gets a `ConcurrencyConflict`.
+
+    The questions (`load`, `event_variants`, `event_trace`, `flow_fingerprint`) take a flow id.
+    Without one they are about the flow of this engine's last run, which is a convenience for a
+    program that runs one flow after another. Name the flow wherever several run at once: after
+    runs that overlapped, a question without an id raises `InvalidArgument`.
     """
 
     def __init__(
@@ -51,32 +64,36 @@ class FlowEngine(Generic[Input]):
         self._store = store
         self._repository = repository
         self._steps = steps
-        self._last_flow_id: UUID | None = None
+        self._last_flow = LastFlow()
 
     @staticmethod
     def builder(store: EventStore, repository: FlowRepository) -> "FlowBuilder":
-        """Begin a chain of steps."""
+        """Return a builder of an engine on this store."""
         return FlowBuilder(store, repository)
 
     async def run_to_end(self, flow_id: UUID | None = None, input: Input | None = None) -> UUID:  # noqa: A002
-        """Start a new flow, or go on with the one named, until it is completed; gives its id.
+        """Start a new flow, or go on with the one named, until it is completed; return its id.
 
-        A flow that has no events yet is started under the id given. A step that was interrupted runs again, a
-        finished one never. `input` may be given again when going on; it must then be the same.
+        A flow that has no events yet is started under the id given. A step that was interrupted
+        runs again, a finished one never. `input` may be given again when going on; it must then be
+        the same.
 
         Raises:
-            StepRaised: a step raised; its `StepFailed` is in the log and the original is the cause.
+            StepRaised: a step raised, or returned what is not of its declared type; its
+                `StepFailed` is in the log and the original is the cause.
             FlowAlreadyCompleted: the flow named is completed.
             FlowHasFailed: a step failed earlier and no retry is scheduled.
             FlowAwaitsUser: a step waits for a person's answer.
             DefinitionMismatch: the flow named was started with another definition.
-            ConcurrencyConflict: someone else went on with the flow.
-            InvalidArgument: the input is missing, of another type, or not the one the flow was started with.
-            InvalidPayload: the input or an output is not I-JSON, or too large.
-            ArtifactNotFound, ArtifactCorrupt: the store lacks what a step takes, or has something else.
+            ConcurrencyConflict: another process or task went on with the flow.
+            InvalidArgument: the input is missing, is not a value of the type that the first step
+                takes, or is not the one that the flow was started with.
+            InvalidPayload: the input is not I-JSON, or too large.
+            ArtifactNotFound, ArtifactCorrupt: the store does not have a step's input, or has other
+                bytes under its hash.
             UnreadableEvent, UnreplayableEvent: the log of the flow named is damaged.
             StoreUnavailable: the store cannot be reached; run the same flow again later.
-            StoreError: the store refused, for want of a right, say.
+            StoreError: the store refused the append, for lack of a privilege, for example.
         """
         return (await watched_flow(self._run(flow_id, input, to_end=True), flow_id)).id
 
@@ -85,43 +102,59 @@ class FlowEngine(Generic[Input]):
         flow_id: UUID | None = None,
         input: Input | None = None,  # noqa: A002
     ) -> FlowInstance:
-        """Run one step of a flow, which is started if need be, and give the state after it.
+        """Run one step of a flow, which is started if it has no events; return its state after it.
 
         The last step also completes the flow. Raises what `run_to_end` raises.
         """
         return await watched_flow(self._run(flow_id, input, to_end=False), flow_id)
 
     async def schedule_retry(self, flow_id: UUID, *, reason: str) -> FlowInstance:
-        """Let a failed flow go on: its failed step is pending again, and `run_to_end` will run it.
+        """Make the failed step of a flow pending again, so that `run_to_end` runs it.
 
         Raises:
+            FlowNotFound: the flow has no events.
             InvalidArgument: no step of the flow has failed.
-            ConcurrencyConflict: someone else went on with the flow.
+            ConcurrencyConflict: another process or task went on with the flow.
         """
         return await watched_schedule_retry(self._schedule_retry(flow_id, reason), flow_id)
 
-    async def load(self, flow_id: UUID | None = None) -> FlowInstance:
-        """Replay a flow from the store; the default is the one this engine ran last.
+    async def load(self, flow_id: UUID | None = None, *, missing_ok: bool = False) -> FlowInstance:
+        """Return a flow's state, replayed from the store; the default flow is the last that ran.
+
+        With `missing_ok` the state of a flow without events is that of one that has not begun.
 
         Raises what `FlowRepository.load` raises, and:
-            InvalidArgument: no flow is named, and none was run.
+            FlowNotFound: the flow has no events, and `missing_ok` is false.
+            InvalidArgument: no flow is named, and none was run, or several at the same time.
         """
-        return await self._repository.load(self._asked(flow_id), None, self.definition)
+        named = self._last_flow.named_or_last(flow_id)
+        instance = await self._repository.load(named, None, self.definition)
+        if instance.version == 0 and not missing_ok:
+            raise FlowNotFound(named)
+        return instance
 
     async def event_variants(self, flow_id: UUID | None = None) -> list[str]:
-        """Give the distinct variants of a flow's events, in order of first appearance."""
+        """Return the distinct variants of a flow's events, in order of first appearance.
+
+        Raises what `event_trace` raises.
+        """
         return list(dict.fromkeys(await self.event_trace(flow_id)))
 
     async def event_trace(self, flow_id: UUID | None = None) -> list[str]:
-        """Give the letter of every event of a flow, in log order.
+        """Return the letter of every event of a flow, in log order.
 
         Raises what `EventStore.list` raises, and:
-            InvalidArgument: no flow is named, and none was run.
+            FlowNotFound: the flow has no events.
+            InvalidArgument: no flow is named, and none was run, or several at the same time.
         """
-        return [event.variant for event in await self._store.list(self._asked(flow_id))]
+        named = self._last_flow.named_or_last(flow_id)
+        events: list[FlowEvent] = await self._store.list(named)
+        if not events:
+            raise FlowNotFound(named)
+        return [event.variant for event in events]
 
     async def flow_fingerprint(self, flow_id: UUID | None = None) -> str:
-        """Compute a flow's fingerprint from its replay: the same for the same definition and input.
+        """Return a flow's fingerprint, from its replay: the same for equal definition and input.
 
         Raises what `load` raises, and:
             FlowNotCompleted: a step is not finished.
@@ -131,23 +164,24 @@ class FlowEngine(Generic[Input]):
     async def _run(
         self, flow_id: UUID | None, value: Input | None, *, to_end: bool
     ) -> FlowInstance:
-        run = await self._begin(flow_id, value)
-        log_goes_on(run.instance.id, run.instance.version)
-        await self._introduce(run.instance)
-        await run.advance(go_on=to_end)
-        while to_end and not run.instance.completed:
-            await run.advance(go_on=True)
-        if run.instance.completed:
-            log_completed(run.instance.id)
-        return run.instance
+        with self._last_flow.run():
+            run = await self._begin(flow_id, value)
+            log_goes_on(run.instance.id, run.instance.version)
+            await self._introduce(run.instance)
+            await run.advance(go_on=to_end)
+            while to_end and not run.instance.completed:
+                await run.advance(go_on=True)
+            if run.instance.completed:
+                log_completed(run.instance.id)
+            return run.instance
 
     async def _introduce(self, instance: FlowInstance) -> None:
-        """Say which flow goes on, and link what watches it to the trace in which it began."""
+        """Describe the flow in the current span, and link it to the trace in which it began."""
         if (
             describe_flow(instance.id, self.definition.definition_hash, instance.version)
             and instance.version
         ):
-            with suppress(ChemPersistenceError):  # whoever watches must not stop the flow
+            with suppress(ChemPersistenceError):  # telemetry must not stop the flow
                 for first in await self._store.list(instance.id, limit=1):
                     link_to_trace(trace_of(first.metadata) or "")
 
@@ -165,48 +199,49 @@ class FlowEngine(Generic[Input]):
         log_step_retry(flow_id, slot.step_id, retry.retry_index)
         return await self.load(flow_id)
 
-    async def _begin(self, flow_id: UUID | None, value: Input | None) -> Run:
-        if value is not None:
-            self._check_input(value)
-        given = self._input_artifact(value)
+    async def _begin(self, flow_id: UUID | None, value: Input | None) -> FlowRun:
+        given = None if value is None else self._input_artifact(value)
         if flow_id is None:
             flow_id = uuid7()
             instance = initial_instance(flow_id, self.definition)
         else:
             instance = await self._repository.load(flow_id, None, self.definition)
-        if instance.completed:
+        if instance.completed:  # whatever the input is
             raise FlowAlreadyCompleted(flow_id)
-        run = Run(self._store, self._steps, self.definition, instance)
+        run = FlowRun(self._store, self._steps, self.definition, instance)
         if instance.version == 0:
-            self._check_input(value)
+            self._check_input_class(value)
             run.start_with(given)
         elif given is not None and given.hash != instance.input:
             raise InvalidArgument("input", f"flow {flow_id} was started with another input")
-        self._last_flow_id = flow_id
+        self._last_flow.begin(flow_id)
         return run
 
-    def _check_input(self, value: Input | None) -> None:
+    def _input_artifact(self, value: Input) -> Artifact:
+        """Make the artifact of a flow's input, whose fields have the types that are declared.
+
+        Raises:
+            InvalidArgument: the first step does not take such a value.
+            InvalidPayload: it is not I-JSON.
+        """
+        self._check_input_class(value)
+        artifact = Artifact.from_payload(kind=type(value).__qualname__, payload=value)
+        try:
+            check_typed(artifact, type(value), "the input")
+        except InvalidPayload as error:
+            raise InvalidArgument("input", str(error)) from error
+        return artifact
+
+    def _check_input_class(self, value: Input | None) -> None:
         takes = step_types(self._steps[0])[0]
         if not isinstance(value, members(takes)):
             raise InvalidArgument(
                 "input", f"step {self._steps[0].id!r} does not take {type(value).__qualname__}"
             )
 
-    @staticmethod
-    def _input_artifact(value: Input | None) -> Artifact | None:
-        if value is None:
-            return None
-        return Artifact.from_payload(kind=type(value).__qualname__, payload=value)
-
-    def _asked(self, flow_id: UUID | None) -> UUID:
-        asked = flow_id if flow_id is not None else self._last_flow_id
-        if asked is None:
-            raise InvalidArgument("flow_id", "this engine has run no flow yet: name one")
-        return asked
-
 
 class FlowBuilder:
-    """Where a chain of steps begins."""
+    """Builds an engine, step by step."""
 
     def __init__(self, store: EventStore, repository: FlowRepository) -> None:
         self._store = store
@@ -216,13 +251,18 @@ class FlowBuilder:
         """Begin with this step; its input type is the flow's.
 
         Raises:
-            InvalidDefinition: the step has no id, or does not say its types, or takes what cannot be read from JSON.
+            InvalidDefinition: the step has no id, its class does not name its types, or its input
+                type cannot be decoded from JSON.
         """
-        return FlowChain(self._store, self._repository, extended((), step))
+        return FlowChain(self._store, self._repository, extend_sequence((), step))
 
 
 class FlowChain(Generic[Input, Output]):
-    """Steps that fit so far: together they take a flow's `Input` and give `Output`."""
+    """A sequence of steps, each of which accepts what the one before it returns.
+
+    Together they take a flow's `Input` and return `Output`. The name is public and stays; it has
+    nothing to do with the hash chain of the log.
+    """
 
     def __init__(self, store: EventStore, repository: FlowRepository, steps: Steps) -> None:
         self._store = store
@@ -230,15 +270,20 @@ class FlowChain(Generic[Input, Output]):
         self._steps = steps
 
     def add_step(self, step: Step[Output, Next]) -> "FlowChain[Input, Next]":
-        """Add a step that takes what the last one gives.
+        """Return the sequence with a step at its end that takes what the last one returns.
 
         Raises:
-            InvalidDefinition: its types do not fit, it has no id or one that is taken, it does not say its types, a
-                source stands after the first step, or any step after a sink.
+            InvalidDefinition: the types do not fit, the step has no id or one that is taken, its
+                class does not name its types, it is a source, or the last step is a sink.
         """
-        return FlowChain(self._store, self._repository, extended(self._steps, step))
+        return FlowChain(self._store, self._repository, extend_sequence(self._steps, step))
 
     def build(self) -> FlowEngine[Input]:
-        """Make the engine that runs flows of these steps."""
+        """Return the engine that runs flows of these steps.
+
+        Raises:
+            InvalidDefinition: a step's id is empty.
+            InvalidPayload: a step's params are not I-JSON.
+        """
         definition = FlowDefinition(tuple(step.definition() for step in self._steps))
         return FlowEngine(self._store, self._repository, self._steps, definition)

@@ -1,4 +1,8 @@
-"""Which steps may follow which."""
+"""Check that steps make a sequence: each can read what the step before it returns.
+
+The types of a step are those that its class gives for `Step[Input, Output]`. Every type is a struct,
+None, or a union of these.
+"""
 
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -9,46 +13,93 @@ from chem_persistence.domain.definition import StepKind
 from chem_persistence.engine.step import Step
 from chem_persistence.errors import InvalidDefinition
 
-__all__ = ["Steps", "check_fit", "check_readable", "extended", "members", "step_types"]
+__all__ = [
+    "Steps",
+    "check_fit",
+    "check_readable",
+    "extend_sequence",
+    "members",
+    "step_types",
+    "type_name",
+]
 
 Steps = tuple[Step[Any, Any], ...]
 
 
-def extended(steps: Steps, step: Step[Any, Any]) -> Steps:
-    """Give the chain with one more step at its end.
+def extend_sequence(steps: Steps, step: Step[Any, Any]) -> Steps:
+    """Return the sequence with one more step at its end.
 
     Raises:
-        InvalidDefinition: the step has no id or does not say its types, its input could not be read back, its types do not fit
-            those of the last step, its id is taken, a source stands after the first step, or any step after a sink.
+        InvalidDefinition: the step has no id, or one that an earlier step has; its class does not
+            name its types, or its input type cannot be decoded; it does not accept what the last
+            step returns; it is a source but not the first step; or the last step is a sink.
     """
     step_id = getattr(step, "id", None)
     if not (isinstance(step_id, str) and step_id):
         raise InvalidDefinition(
-            f"{type(step).__qualname__} has no id: give the class or the instance one, a string"
+            f"{type(step).__qualname__} has no id: set `id`, a string that is not empty, on the "
+            "class or on the instance"
         )
     check_readable(step)
     if steps:
-        last = steps[-1]
-        check_fit(last, step)
-        if any(step.id == earlier.id for earlier in steps):
-            raise InvalidDefinition(f"two steps have the id {step.id!r}")
-        if step.kind is StepKind.SOURCE:
-            raise InvalidDefinition(
-                f"step {step.id!r} is a source and stands after step {last.id!r}"
-            )
-        if last.kind is StepKind.SINK:
-            raise InvalidDefinition(f"step {step.id!r} stands after the sink {last.id!r}")
+        check_fit(steps[-1], step)
+        _check_position(steps, step)
     return (*steps, step)
 
 
-def step_types(step: Step[Any, Any]) -> tuple[Any, Any]:
-    """Give the input and output types of a step.
+def check_readable(step: Step[Any, Any]) -> None:
+    """Check that a step's input can be decoded from its artifact.
 
     Raises:
-        InvalidDefinition: the class does not say them, or they are no structs.
+        InvalidDefinition: msgspec does not decode the type, such as a union of untagged structs.
+    """
+    takes = step_types(step)[0]
+    try:
+        msgspec.json.Decoder(takes)
+    except TypeError as error:
+        raise InvalidDefinition(
+            f"step {step.id!r} takes {type_name(takes)}, which msgspec cannot decode: {error}"
+        ) from error
+
+
+def check_fit(earlier: Step[Any, Any], later: Step[Any, Any]) -> None:
+    """Check that a step accepts whatever the step before it may return.
+
+    Raises:
+        InvalidDefinition: `earlier` may return a type that `later` does not accept.
+    """
+    gives, takes = step_types(earlier)[1], step_types(later)[0]
+    if not all(
+        any(issubclass(given, taken) for taken in members(takes)) for given in members(gives)
+    ):
+        raise InvalidDefinition(
+            f"step {later.id!r} takes {type_name(takes)}, "
+            f"but step {earlier.id!r} returns {type_name(gives)}"
+        )
+
+
+def _check_position(steps: Steps, step: Step[Any, Any]) -> None:
+    last = steps[-1]
+    if any(step.id == earlier.id for earlier in steps):
+        raise InvalidDefinition(f"two steps have the id {step.id!r}")
+    if step.kind is StepKind.SOURCE:
+        raise InvalidDefinition(
+            f"step {step.id!r} is a source but follows step {last.id!r}: a source is the first step"
+        )
+    if last.kind is StepKind.SINK:
+        raise InvalidDefinition(
+            f"step {step.id!r} follows the sink {last.id!r}: a sink is the last step"
+        )
+
+
+def step_types(step: Step[Any, Any]) -> tuple[Any, Any]:
+    """Return the input type and the output type of a step.
+
+    Raises:
+        InvalidDefinition: the class does not name them, or they are not structs.
     """
     cls = type(step)
-    types = _arguments(cls)
+    types = _type_arguments(cls)
     for declared in types:
         for member in members(declared):
             if not (
@@ -56,49 +107,24 @@ def step_types(step: Step[Any, Any]) -> tuple[Any, Any]:
                 and (member is NoneType or issubclass(member, msgspec.Struct))
             ):
                 raise InvalidDefinition(
-                    f"{cls.__qualname__} must derive from Step[Input, Output] with msgspec structs or None, "
-                    f"got {_named(declared)}"
+                    f"{cls.__qualname__} must derive from Step[Input, Output] with msgspec "
+                    f"structs or None, got {type_name(declared)}"
                 )
     return types[0], types[1]
 
 
 def members(declared: Any) -> tuple[Any, ...]:
-    """Give the members of a union, or the type alone."""
+    """Return the members of a union, or the type itself as the only one."""
     return get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
 
 
-def check_fit(earlier: Step[Any, Any], later: Step[Any, Any]) -> None:
-    """Refuse a step that cannot take what the one before it gives.
-
-    Raises:
-        InvalidDefinition: a type that `earlier` may give is none that `later` takes.
-    """
-    gives, takes = step_types(earlier)[1], step_types(later)[0]
-    if not all(
-        any(issubclass(given, taken) for taken in members(takes)) for given in members(gives)
-    ):
-        raise InvalidDefinition(
-            f"step {later.id!r} takes {_named(takes)}, but step {earlier.id!r} gives {_named(gives)}"
-        )
+def type_name(declared: Any) -> str:
+    """Return a type as an error message names it, such as `Molecule | NoneType`."""
+    return " | ".join(getattr(member, "__name__", str(member)) for member in members(declared))
 
 
-def check_readable(step: Step[Any, Any]) -> None:
-    """Refuse a step whose input could not be read back from its artifact.
-
-    Raises:
-        InvalidDefinition: its input type is none that msgspec decodes, such as a union of structs without tags.
-    """
-    takes = step_types(step)[0]
-    try:
-        msgspec.json.Decoder(takes)
-    except TypeError as error:
-        raise InvalidDefinition(
-            f"step {step.id!r} takes {_named(takes)}, which cannot be read back: {error}"
-        ) from error
-
-
-def _arguments(cls: type) -> tuple[Any, ...]:
-    """Find what the class, or the nearest of its bases, puts for Step's two type parameters."""
+def _type_arguments(cls: type) -> tuple[Any, ...]:
+    """Return what the class, or the nearest of its bases, gives for Step's two type parameters."""
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin = get_origin(base) or base
         if not (isinstance(origin, type) and issubclass(origin, Step)):
@@ -108,9 +134,6 @@ def _arguments(cls: type) -> tuple[Any, ...]:
             return given or (Any, Any)
         names = getattr(origin, "__parameters__", ())
         bound = dict(zip(names, given, strict=False))
-        return tuple(bound.get(a, a) if isinstance(a, TypeVar) else a for a in _arguments(origin))
+        inherited = _type_arguments(origin)
+        return tuple(bound.get(a, a) if isinstance(a, TypeVar) else a for a in inherited)
     return (Any, Any)
-
-
-def _named(declared: Any) -> str:
-    return " | ".join(getattr(member, "__name__", str(member)) for member in members(declared))

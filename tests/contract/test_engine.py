@@ -54,6 +54,7 @@ class Count(msgspec.Struct):
 
 class Energy(msgspec.Struct):
     hartree: float
+    method: str = ""
 
 
 class SeedStep(Step[None, Mixture]):
@@ -364,7 +365,7 @@ BIG = Artifact.from_content(kind="Grid", content=bytes(SMALL_ARTIFACT_LIMIT + 1)
         (BadStep(Count(1)), "TypeError"),
         (BadStep(None), "TypeError"),
         (BadStep({"hartree": 1.0}), "TypeError"),
-        (BadStep(Energy("x" * SMALL_ARTIFACT_LIMIT)), "ArtifactTooLarge"),  # type: ignore[arg-type]
+        (BadStep(Energy(1.0, "x" * SMALL_ARTIFACT_LIMIT)), "ArtifactTooLarge"),
         (BadStep(Energy(1.0), BIG), "ArtifactTooLarge"),
     ],
 )
@@ -707,14 +708,14 @@ def test_steps_that_make_no_flow_are_refused_when_they_are_added() -> None:
     builder = FlowEngine.builder(backend.store, backend.repository)
     seeded: Any = builder.first_step(SeedStep())
     with pytest.raises(
-        InvalidDefinition, match="'count' takes Molecules, but step 'seed' gives Mixture"
+        InvalidDefinition, match="'count' takes Molecules, but step 'seed' returns Mixture"
     ):
         seeded.add_step(CountStep())
     with pytest.raises(InvalidDefinition, match="two steps have the id 'split'"):
         seeded.add_step(SplitStep()).add_step(RenamedSplit())
-    with pytest.raises(InvalidDefinition, match="'late' is a source and stands after step 'seed'"):
+    with pytest.raises(InvalidDefinition, match="'late' is a source but follows step 'seed'"):
         seeded.add_step(LateSource())
-    with pytest.raises(InvalidDefinition, match="'after' stands after the sink 'count'"):
+    with pytest.raises(InvalidDefinition, match="'after' follows the sink 'count'"):
         seeded.add_step(SplitStep()).add_step(CountStep()).add_step(AfterSink())
     with pytest.raises(InvalidDefinition, match="Untyped must derive from Step"):
         seeded.add_step(Untyped())

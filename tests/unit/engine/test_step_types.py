@@ -9,7 +9,7 @@ from chem_persistence import BlockingStep, InvalidDefinition, Step, StepContext
 from chem_persistence.engine.steps_fit import (
     check_fit,
     check_readable,
-    extended,
+    extend_sequence,
     members,
     step_types,
 )
@@ -139,7 +139,7 @@ def test_types_that_are_missing_or_no_structs_are_refused(step: Step[Any, Any]) 
     with pytest.raises(InvalidDefinition, match=f"{type(step).__name__} must derive from Step"):
         step_types(step)
     with pytest.raises(InvalidDefinition):
-        extended((), step)
+        extend_sequence((), step)
 
 
 def test_a_union_has_its_members_and_another_type_itself() -> None:
@@ -165,9 +165,9 @@ def test_steps_fit_when_all_that_is_given_is_taken(
 @pytest.mark.parametrize(
     ("earlier", "later", "text"),
     [
-        (FromAToB(), FromNothing(), "'nothing' takes NoneType, but step 'step' gives B"),
-        (MaybeA(), FromAToB(), "'step' takes A, but step 'maybe' gives A | B"),
-        (FromBToA(), FromBToA(), "'b to a' takes B, but step 'b to a' gives A"),
+        (FromAToB(), FromNothing(), "'nothing' takes NoneType, but step 'step' returns B"),
+        (MaybeA(), FromAToB(), "'step' takes A, but step 'maybe' returns A | B"),
+        (FromBToA(), FromBToA(), "'b to a' takes B, but step 'b to a' returns A"),
     ],
 )
 def test_steps_do_not_fit_when_something_that_is_given_is_not_taken(
@@ -183,8 +183,10 @@ def test_a_union_of_tagged_structs_can_be_read_back() -> None:
 
 
 def test_a_union_of_structs_without_tags_is_refused_when_the_step_is_added() -> None:
-    with pytest.raises(InvalidDefinition, match=r"'ambiguous' takes .*, which cannot be read back"):
-        extended((), FromAmbiguous())
+    with pytest.raises(
+        InvalidDefinition, match=r"'ambiguous' takes .*, which msgspec cannot decode"
+    ):
+        extend_sequence((), FromAmbiguous())
 
 
 @pytest.mark.parametrize("step_id", ["", None, 7])
@@ -192,7 +194,7 @@ def test_a_step_without_an_id_is_refused_when_it_is_added(step_id: Any) -> None:
     step = FromAToB()
     step.id = step_id
     with pytest.raises(InvalidDefinition, match="FromAToB has no id"):
-        extended((), step)
+        extend_sequence((), step)
 
 
 def test_a_step_whose_class_says_no_id_is_refused_when_it_is_added() -> None:
@@ -201,4 +203,4 @@ def test_a_step_whose_class_says_no_id_is_refused_when_it_is_added() -> None:
             return A(1)
 
     with pytest.raises(InvalidDefinition, match="NoId has no id"):
-        extended((), NoId())
+        extend_sequence((), NoId())

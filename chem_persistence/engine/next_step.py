@@ -1,0 +1,82 @@
+"""Decide what an engine does next with a flow, from the flow's state alone.
+
+The decision is a value and no effect: `FlowRun` carries it out. A state that flows come to have
+(waiting for a time, cancelled) is one more branch here, and the type checker then finds every
+place that has to handle it.
+"""
+
+from typing import TypeAlias, assert_never
+
+import msgspec
+
+from chem_persistence.domain.definition import FlowDefinition
+from chem_persistence.domain.fingerprints import flow_fingerprint
+from chem_persistence.domain.instance import FlowInstance, StepStatus
+from chem_persistence.errors import ChemPersistenceError, FlowAlreadyCompleted, FlowHasFailed
+
+__all__ = ["Complete", "Decision", "Refuse", "Run", "Wait", "next_step"]
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Run the step at `step_index`; `input` is the hash of the artifact that it works on, or None.
+
+    `attempts` counts the starts of the step that are in the log.
+    """
+
+    step_index: int
+    step_id: str
+    input: str | None
+    attempts: int
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Do nothing: the step at `step_index` waits for an event, a person's answer."""
+
+    step_index: int
+    step_id: str
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """Do nothing: the flow does not go on by itself; `error` says why."""
+
+    error: ChemPersistenceError
+
+
+class Complete(msgspec.Struct, frozen=True):
+    """Append `FlowCompleted` with this fingerprint: every step is finished."""
+
+    flow_fingerprint: str
+
+
+Decision: TypeAlias = Run | Wait | Refuse | Complete
+
+
+def next_step(instance: FlowInstance, definition: FlowDefinition) -> Decision:
+    """Return what comes next for a flow in this state.
+
+    A step that was started and has no outcome is run again: the process that ran it has died.
+    """
+    if instance.completed:
+        return Refuse(FlowAlreadyCompleted(instance.id))
+    index = instance.cursor
+    if index == len(instance.steps):
+        return Complete(flow_fingerprint(definition.definition_hash, instance))
+    slot = instance.steps[index]
+    match slot.status:
+        case StepStatus.PENDING | StepStatus.RUNNING:
+            return Run(index, slot.step_id, _input_of(instance, index), slot.attempts)
+        case StepStatus.AWAITING_USER_INPUT:
+            return Wait(index, slot.step_id)
+        case StepStatus.FAILED:
+            return Refuse(FlowHasFailed(instance.id, slot.step_id))
+        case StepStatus.FINISHED:
+            raise AssertionError("the cursor is at a step that is not finished")
+        case _ as never:
+            assert_never(never)
+
+
+def _input_of(instance: FlowInstance, index: int) -> str | None:
+    """Return the hash of a step's input: the flow's, or the first output of the step before it."""
+    if index == 0:
+        return instance.input
+    return next(iter(instance.steps[index - 1].outputs), None)

@@ -1,0 +1,85 @@
+"""What an engine does next, decided from a flow's state alone."""
+
+import pytest
+from msgspec.structs import replace
+
+from chem_persistence import (
+    FlowAlreadyCompleted,
+    FlowDefinition,
+    FlowHasFailed,
+    FlowInstance,
+    StepDefinition,
+    StepStatus,
+)
+from chem_persistence.domain.fingerprints import flow_fingerprint
+from chem_persistence.domain.instance import initial_instance
+from chem_persistence.engine.next_step import Complete, Refuse, Run, Wait, next_step
+from tests.support.flows.flows import new_flow_id
+
+DEFINITION = FlowDefinition((StepDefinition("acquire"), StepDefinition("compute")))
+
+
+def state(*statuses: StepStatus, completed: bool = False) -> FlowInstance:
+    """Return a flow whose steps have these states; each finished one has two outputs."""
+    instance = initial_instance(new_flow_id(), DEFINITION)
+    slots = [
+        replace(
+            slot,
+            status=status,
+            attempts=index + 1,
+            fingerprint="f" * 64,
+            outputs=(f"{index}out", f"{index}more") if status is StepStatus.FINISHED else (),
+        )
+        for index, (slot, status) in enumerate(zip(instance.steps, statuses, strict=True))
+    ]
+    return replace(instance, steps=tuple(slots), completed=completed, input="in")
+
+
+PENDING, RUNNING, FINISHED = StepStatus.PENDING, StepStatus.RUNNING, StepStatus.FINISHED
+FAILED, AWAITING = StepStatus.FAILED, StepStatus.AWAITING_USER_INPUT
+
+
+@pytest.mark.parametrize("status", [PENDING, RUNNING])
+def test_a_step_that_is_not_finished_is_run(status: StepStatus) -> None:
+    assert next_step(state(status, PENDING), DEFINITION) == Run(0, "acquire", "in", 1)
+    assert next_step(state(FINISHED, status), DEFINITION) == Run(1, "compute", "0out", 2)
+
+
+def test_a_step_after_one_without_outputs_has_no_input() -> None:
+    instance = state(FINISHED, PENDING)
+    silent = replace(instance, steps=(replace(instance.steps[0], outputs=()), instance.steps[1]))
+    assert next_step(silent, DEFINITION) == Run(1, "compute", None, 2)
+
+
+def test_a_flow_whose_steps_are_all_finished_is_completed_with_its_fingerprint() -> None:
+    instance = state(FINISHED, FINISHED)
+    fingerprint = flow_fingerprint(DEFINITION.definition_hash, instance)
+    assert next_step(instance, DEFINITION) == Complete(fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("index", "statuses"), [(0, (AWAITING, PENDING)), (1, (FINISHED, AWAITING))]
+)
+def test_a_step_that_asked_a_person_waits(index: int, statuses: tuple[StepStatus, ...]) -> None:
+    step_id = DEFINITION.steps[index].id
+    assert next_step(state(*statuses), DEFINITION) == Wait(index, step_id)
+
+
+@pytest.mark.parametrize(
+    ("step_id", "statuses"), [("acquire", (FAILED, PENDING)), ("compute", (FINISHED, FAILED))]
+)
+def test_a_failed_step_is_refused(step_id: str, statuses: tuple[StepStatus, ...]) -> None:
+    instance = state(*statuses)
+    decided = next_step(instance, DEFINITION)
+    assert isinstance(decided, Refuse)
+    assert isinstance(decided.error, FlowHasFailed)
+    assert (decided.error.flow_id, decided.error.step_id) == (instance.id, step_id)
+
+
+@pytest.mark.parametrize("statuses", [(FINISHED, FINISHED), (FINISHED, FAILED), (PENDING, PENDING)])
+def test_a_completed_flow_is_refused_whatever_its_steps_are(
+    statuses: tuple[StepStatus, ...],
+) -> None:
+    decided = next_step(state(*statuses, completed=True), DEFINITION)
+    assert isinstance(decided, Refuse)
+    assert isinstance(decided.error, FlowAlreadyCompleted)
