@@ -12,6 +12,11 @@ MINUTES ?= 1
 SEED ?=
 FAULT ?=
 
+NEEDS_COMPOSE = docker compose version >/dev/null 2>&1 || { \
+	echo "error: this target needs Docker with Compose 2 (https://docs.docker.com/compose/install/)." >&2; \
+	echo "Without it use the embedded server ('make demo'), or set DATABASE_URL to a server of yours." >&2; \
+	exit 1; }
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-containers torture bench bench-quick docs docs-serve check format snapshot pictures up down build clean
 
@@ -51,18 +56,19 @@ $(DOCS_VENV)/.docs: pyproject.toml
 # ---- what a person types
 
 demo: $(VENV)/.demo ## run the example programs on an embedded PostgreSQL, with real molecules
-	@echo; echo "== examples/f5_demo.py: one flow, in memory and on PostgreSQL"
+	@echo; echo "== examples/f5_demo.py: one flow of four typed steps, in memory and on PostgreSQL"
+	@echo "   (f5 marks the files that show the persistence of a flow by itself; it is no version)"
 	@$(BIN)/python examples/f5_demo.py
-	@echo; echo "== examples/f5_lowlevel.py: the same by hand, event by event"
+	@echo; echo "== examples/f5_lowlevel.py: the same log without the engine, event by event"
 	@$(BIN)/python examples/f5_lowlevel.py
-	@echo; echo "== examples/screen_nci.py --limit 200: real molecules, a flow each"
+	@echo; echo "== examples/screen_nci.py --limit 200: real molecules, one flow for each"
 	@$(BIN)/python examples/screen_nci.py --limit 200 --data $(DEMO_DATA)
 	@echo
 	@echo "The data is in $(DEMO_DATA), a PostgreSQL of its own. Try next:"
-	@echo "  make demo                                                           # nothing is run twice"
-	@echo "  $(BIN)/python examples/screen_nci.py --limit 1000 --data $(DEMO_DATA)   # goes on with the next 800"
-	@echo "  $(BIN)/python examples/orchestrator.py                              # awaited from a service"
-	@echo "  $(BIN)/chem-persistence flows --data $(DEMO_DATA)                        # and show, stats, tail, doctor, ..."
+	@echo "  make demo                        # nothing is computed twice"
+	@echo "  $(BIN)/python examples/screen_nci.py --limit 1000 --data $(DEMO_DATA)   # the next 800"
+	@echo "  $(BIN)/python examples/orchestrator.py             # inside a service that is stopped"
+	@echo "  $(BIN)/chem-persistence flows --data $(DEMO_DATA)   # and show, stats, tail, doctor, ..."
 
 test: $(VENV)/.dev ## run the tests (on a container if an engine has one, else embedded)
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
@@ -109,10 +115,13 @@ pictures: $(VENV)/.dev ## take documentation/pictures/flow_*.png with Chromium
 	@$(BIN)/python -m tests.support.pages.write_pictures
 
 up: ## start PostgreSQL 18 with docker compose, and wait until it is healthy
+	@$(NEEDS_COMPOSE)
 	@docker compose up --detach --wait
-	@echo 'export DATABASE_URL=postgresql://chem:$${CHEM_POSTGRES_PASSWORD:-chem_dev}@localhost:5432/chem'
+	@address=$$(docker compose port postgres 5432) && \
+		echo "export DATABASE_URL=postgresql://chem:\$${CHEM_POSTGRES_PASSWORD:-chem_dev}@$$address/chem"
 
 down: ## stop it; its data stays in the volume
+	@$(NEEDS_COMPOSE)
 	@docker compose down
 
 build: $(VENV)/.dev ## build the sdist and the wheel into dist/

@@ -2,8 +2,9 @@
 
     python examples/f5_demo.py
 
-Each step takes the struct that the step before it gives; a chain whose types do not fit fails the type check, and
-`add_step` refuses it. The flow runs on the server that DATABASE_URL names, else on an embedded one.
+Each step takes the struct that the step before it returns. A chain whose types do not fit fails the
+type check, and `add_step` raises `InvalidDefinition`. The flow runs on the server that DATABASE_URL
+names, else on an embedded one. `f5` marks the files that show the persistence of a flow by itself.
 """
 
 import asyncio
@@ -27,6 +28,16 @@ from chem_persistence import (
     StepSlot,
 )
 
+WORDS = """\
+what the words below mean:
+  result       what the last step returned, read back from its artifact
+  variants     the letters of the events, in the order in which each came first:
+               I flow initialized, S step started, F step finished, C flow completed
+  trace        the letter of every event, in the order of the log
+  fingerprint  a SHA-256 over definition, inputs and outputs: equal in every run
+  step states  status, attempts, outputs and fingerprint of each step, without its times
+"""
+
 
 class Mixture(msgspec.Struct):
     """SMILES of several molecules, with dots between them."""
@@ -41,13 +52,13 @@ class Molecules(msgspec.Struct):
 
 
 class Count(msgspec.Struct):
-    """How many molecules went through the flow."""
+    """The number of molecules that went through the flow."""
 
     molecules: int
 
 
 class SeedStep(Step[None, Mixture]):
-    """Bring the data in."""
+    """Provide the input."""
 
     id = "seed"
     kind = StepKind.SOURCE
@@ -57,12 +68,12 @@ class SeedStep(Step[None, Mixture]):
         self._mixture = self.params
 
     async def run(self, _nothing: None, _context: StepContext) -> Mixture:
-        """Give the mixture."""
+        """Return the mixture."""
         return self._mixture
 
 
 class SplitStep(Step[Mixture, Molecules]):
-    """Take the mixture apart."""
+    """Split the mixture into its molecules."""
 
     id = "split"
 
@@ -72,23 +83,23 @@ class SplitStep(Step[Mixture, Molecules]):
 
 
 class ForwardStep(Step[Molecules, Molecules]):
-    """Pass the molecules on as they came."""
+    """Pass the molecules on unchanged."""
 
     id = "forward"
 
     async def run(self, molecules: Molecules, _context: StepContext) -> Molecules:
-        """Give what came in."""
+        """Return the input."""
         return molecules
 
 
 class PrintAndCountStep(Step[Molecules, Count]):
-    """Show the molecules, and take out how many they were."""
+    """Print the molecules and count them."""
 
     id = "print_and_count"
     kind = StepKind.SINK
 
     async def run(self, molecules: Molecules, _context: StepContext) -> Count:
-        """Print each SMILES and count them."""
+        """Print each SMILES and return their number."""
         for smiles in molecules.smiles:
             print("  molecule:", smiles)
         return Count(len(molecules.smiles))
@@ -97,7 +108,7 @@ class PrintAndCountStep(Step[Molecules, Count]):
 async def run_flow(
     name: str, flow_id: UUID, store: EventStore, repository: FlowRepository
 ) -> tuple[str, list[StepSlot]]:
-    """Run the flow on one store; give its fingerprint, and its steps' states without their times."""
+    """Run the flow on one store; return its fingerprint, and its step states without times."""
     print(f"{name}:")
     engine = (
         FlowEngine.builder(store, repository)
@@ -121,7 +132,8 @@ async def run_flow(
 
 
 async def main() -> None:
-    """Run the same flow in both stores and compare."""
+    """Run the same flow on both stores and compare."""
+    print(WORDS)
     flow_id = uuid4()
     memory = InMemoryEventStore()
     in_memory = await run_flow("memory", flow_id, memory, InMemoryFlowRepository(memory))
@@ -138,6 +150,14 @@ if __name__ == "__main__":
 
 # ruff: noqa: ERA001 - what follows is not code but what the program prints
 # Output:
+# what the words below mean:
+#   result       what the last step returned, read back from its artifact
+#   variants     the letters of the events, in the order in which each came first:
+#                I flow initialized, S step started, F step finished, C flow completed
+#   trace        the letter of every event, in the order of the log
+#   fingerprint  a SHA-256 over definition, inputs and outputs: equal in every run
+#   step states  status, attempts, outputs and fingerprint of each step, without its times
+#
 # memory:
 #   molecule: CCO
 #   molecule: c1ccccc1

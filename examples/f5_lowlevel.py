@@ -2,9 +2,10 @@
 
     python examples/f5_lowlevel.py
 
-This is what the engine does for you, one append at a time. `expected_version` is the number of events that the
-writer has seen: a second writer gets a `ConcurrencyConflict` instead of a fork. The step's artifact is stored in the
-transaction of the event that names it. The log is on the server that DATABASE_URL names, else on an embedded one.
+This is what the engine does for you, one append at a time. `expected_version` is the number of
+events that the writer has seen: a second writer gets a `ConcurrencyConflict` instead of a fork. The
+step's artifact is stored in the transaction of the event that names it. The log is on the server
+that DATABASE_URL names, else on an embedded one.
 """
 
 import asyncio
@@ -50,22 +51,26 @@ async def main() -> None:
         try:
             await store.append_kind(flow_id, outcome, expected_version=2)
         except ConcurrencyConflict as conflict:
+            print("a second writer that has seen two events is")
             print(
                 f"refused: expected version {conflict.expected}, actual version {conflict.actual}"
             )
         await store.append_kind(flow_id, FlowCompleted(flow_fingerprint), expected_version=3)
 
         events = await store.list(flow_id)
+        print("the log: version, variant (its letter) and type of each event")
         for event in events:
             print(event.version, event.variant, event.event_type)
 
         repository = PgFlowRepository(provider)
-        replayed = await repository.load(flow_id, events, definition)  # the events that we give
-        read = await repository.load(flow_id, None, definition)  # the events that it reads
+        replayed = await repository.load(flow_id, events, definition)  # the given events
+        read = await repository.load(flow_id, None, definition)  # it reads them itself
+        print("the replay computes the state from the events alone")
         print("replay lowlevel completed?", str(replayed.completed).lower())
         print(f"steps={len(replayed.steps)}")
         print("the same, read by the repository?", str(read == replayed).lower())
         stored = await store.get_artifact(replayed.steps[0].outputs[0])
+        print("what the step produced, read by its hash")
         print("artifact:", stored.kind, stored.payload)
 
 
@@ -74,12 +79,16 @@ if __name__ == "__main__":
 
 # ruff: noqa: ERA001 - what follows is not code but what the program prints
 # Output:
+# a second writer that has seen two events is
 # refused: expected version 2, actual version 3
+# the log: version, variant (its letter) and type of each event
 # 0 I flowinitialized
 # 1 S stepstarted
 # 2 F stepfinished
 # 3 C flowcompleted
+# the replay computes the state from the events alone
 # replay lowlevel completed? true
 # steps=1
 # the same, read by the repository? true
+# what the step produced, read by its hash
 # artifact: Molecule {'smiles': 'CCO'}

@@ -1,14 +1,16 @@
-"""Screen molecules of the NCI for drug-likeness: one durable flow a molecule, many of them at once.
+"""Screen molecules of the NCI for drug-likeness: one durable flow per molecule, many at once.
 
     python examples/screen_nci.py --limit 12
     python examples/screen_nci.py --smiles my.smi --retry-failed
 
-Each molecule is parsed, standardised, described, embedded in three dimensions and judged. Stop the program, or kill it, and
-run it again: finished molecules are not computed again, failed ones are reported from the log, and interrupted ones go on
-where they were. Two runs over the same molecules print the same screen fingerprint, whatever happened to them.
+Each molecule is parsed, standardised, described, embedded in three dimensions and judged. Stop the
+program, or kill it, and run it again: finished molecules are not computed again, failed ones are
+reported from the log, and interrupted ones continue where they were. Two runs over the same
+molecules print the same screen fingerprint, whatever happened to them.
 
-The molecules are the 4,999 of the NCI that come with RDKit, or those of a file with a SMILES and a name a
-line. The log is in the database of --database-url or DATABASE_URL, else on an embedded server in --data.
+The molecules are the 4,999 of the NCI that come with RDKit, or those of a file with a SMILES and a
+name on each line. The log is in the database of --database-url or DATABASE_URL, else on an embedded
+server in --data.
 """
 
 import argparse
@@ -47,11 +49,20 @@ from chem_persistence import (
 
 NCI = Path(RDConfig.RDDataDir, "NCI", "first_5K.smi")
 FLOWS = UUID("6f0e7d54-3c0b-5b8e-9d0c-5d1f2f7c8a41")  # the namespace of this program's flow ids
-MOST_CONNECTIONS = 10  # RDKit is busy for longer than the database, so a few serve many flows
+MOST_CONNECTIONS = 10  # RDKit takes longer than the database, so a few serve many flows
+
+WORDS = """\
+what the words above mean:
+  finished, failed    flows that reached their last step, and flows that one step stopped:
+                      now in this run, before in an earlier one and not computed again
+  events, artifacts   what the log has of these flows, and their different contents
+  drug-like           breaks at most one of Lipinski's rules and none of Veber's;
+                      indented below it: how many molecules break each rule
+  screen fingerprint  a SHA-256 over all results: equal in every run over these molecules"""
 
 
 class Screen:
-    """Brings each molecule's flow as far as it goes, and tells how far that is."""
+    """Runs the flow of each molecule as far as possible, and reports its state."""
 
     def __init__(self, provider: ConnectionProvider, *, retry_failed: bool) -> None:
         self._store = PgEventStore(provider)
@@ -68,7 +79,7 @@ class Screen:
         )
 
     async def bring_on(self, molecule: Molecule) -> Outcome:
-        """Run a molecule's flow, unless it is completed or has failed."""
+        """Run the flow of a molecule, unless it is completed or has failed."""
         flow_id = uuid5(FLOWS, f"{molecule.name}\n{molecule.smiles}")
         events = await self._store.list(flow_id)
         instance = await self._repository.load(flow_id, events, self._engine.definition)
@@ -77,7 +88,7 @@ class Screen:
         if failed and self._retry_failed:
             await self._engine.schedule_retry(flow_id, reason="asked for by --retry-failed")
         if not instance.completed and (self._retry_failed or not failed):
-            with suppress(StepRaised):  # it is in the log now, and is reported from there
+            with suppress(StepRaised):  # reported from the log
                 await self._engine.run_to_end(flow_id, molecule)
             events += await self._store.list(flow_id, after_version=seen - 1)
             instance = await self._repository.load(flow_id, events, self._engine.definition)
@@ -114,7 +125,7 @@ def _failure(instance: FlowInstance) -> Failure | None:
 
 
 class Progression:
-    """Shows how many molecules are done: a bar on a terminal, else a line now and then."""
+    """Shows the number of finished molecules: a bar on a terminal, else a line per tenth."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._every = math.ceil(total / 10)
@@ -140,7 +151,7 @@ class Progression:
 async def screen_all(
     molecules: list[Molecule], options: argparse.Namespace, console: Console
 ) -> None:
-    """Keep `--concurrency` flows on their way until all molecules are done, and print the report."""
+    """Run `--concurrency` flows at once until all molecules are done, and print the report."""
     report = Report()
     connections = min(options.concurrency, MOST_CONNECTIONS)
     async with open_database(
@@ -163,10 +174,11 @@ async def screen_all(
         seconds = time.monotonic() - began
     report.show(console, seconds)
     print("screen fingerprint", report.fingerprint())
+    print(WORDS)
 
 
 async def run(molecules: list[Molecule], options: argparse.Namespace) -> int:
-    """Screen until the end or a signal; give the exit code."""
+    """Screen until the end or a signal; return the exit code."""
     console = Console()
     caught: list[signal.Signals] = []
 
@@ -192,7 +204,7 @@ async def run(molecules: list[Molecule], options: argparse.Namespace) -> int:
 
 
 def read_molecules(path: Path, limit: int | None) -> Iterator[Molecule]:
-    """Read a SMILES and a name a line; a molecule without a name is called after its line."""
+    """Yield a molecule per line of SMILES and name; one without a name gets its line number."""
     seen = set()
     with path.open(encoding="utf-8", errors="backslashreplace") as lines:
         for number, line in enumerate(lines, start=1):
@@ -277,3 +289,10 @@ if __name__ == "__main__":
 # drug-like                              12
 #   logP above 5                          2
 # screen fingerprint ...
+# what the words above mean:
+#   finished, failed    flows that reached their last step, and flows that one step stopped:
+#                       now in this run, before in an earlier one and not computed again
+#   events, artifacts   what the log has of these flows, and their different contents
+#   drug-like           breaks at most one of Lipinski's rules and none of Veber's;
+#                       indented below it: how many molecules break each rule
+#   screen fingerprint  a SHA-256 over all results: equal in every run over these molecules

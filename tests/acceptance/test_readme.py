@@ -1,22 +1,16 @@
-"""What the README shows is what happens."""
+"""The program, the paths and the figures of the README are right."""
 
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from textwrap import indent
-from typing import Any
-from uuid import uuid4
-
-from chem_persistence import InMemoryEventStore, StepFinished
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def fenced(language: str, after: str) -> str:
-    """Give the first fenced block of the language after a text."""
+    """Return the first fenced block of the language after a text."""
     found = re.search(rf"```{language}\n(.*?)```", README[README.index(after) :], re.DOTALL)
     assert found is not None
     return found[1]
@@ -24,7 +18,7 @@ def fenced(language: str, after: str) -> str:
 
 def test_the_program_in_the_readme_prints_what_the_readme_says(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text(fenced("python", "## Use it from asyncio"), encoding="utf-8")
+    program.write_text(fenced("python", "## Install, and a first program"), encoding="utf-8")
     run = subprocess.run(
         [sys.executable, "-W", "error", program],
         cwd=tmp_path,
@@ -35,24 +29,6 @@ def test_the_program_in_the_readme_prints_what_the_readme_says(tmp_path: Path) -
     )
     assert run.stderr == ""
     assert run.stdout == fenced("text", "<!-- readme program output -->")
-
-
-async def test_the_streaming_in_the_readme_streams(tmp_path: Path) -> None:
-    async def frames() -> AsyncIterator[bytes]:
-        for number in range(3):
-            yield bytes([number]) * 2**20
-
-    names: dict[str, Any] = {
-        "store": InMemoryEventStore(),
-        "frames": frames(),
-        "StepFinished": StepFinished,
-    }
-    names |= {"flow_id": uuid4(), "fingerprint": "f" * 64}
-    snippet = indent(fenced("python", "## Large artifacts"), "    ")
-    with (tmp_path / "copy").open("wb") as names["file"]:
-        exec(f"async def run():\n{snippet}", names)
-        await names["run"]()
-    assert (tmp_path / "copy").stat().st_size == 3 * 2**20
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
@@ -73,11 +49,32 @@ def test_every_make_target_that_the_readme_names_is_there() -> None:
     assert named <= targets
 
 
-def test_the_figures_of_the_benchmark_are_those_of_its_page() -> None:
-    page = (ROOT / "documentation" / "reference" / "benchmarks" / "README.md").read_text(
-        encoding="utf-8"
+def test_the_readme_is_short_and_begins_with_the_program() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 170
+    assert lines.index("<!-- readme program output -->") < 70
+
+
+FIGURES = ROOT / "documentation" / "reference" / "benchmarks" / "README.md"
+
+
+def test_the_readme_compares_with_the_figures_of_the_last_run() -> None:
+    page = FIGURES.read_text(encoding="utf-8")
+    goals = re.findall(
+        r"^(\w+).*, 32 concurrent, best mode +at least 5 x +([\d.]+) \(", page, re.MULTILINE
     )
-    shown = fenced("text", "<!-- readme benchmark -->")
-    assert "met" in shown
-    assert shown in page
-    assert set(re.findall(r"(\w+\.svg)", page)) <= set(re.findall(r"(\w+\.svg)", README))
+    shown = re.findall(r"^\| \[(\w+)\]\(\S+\) .* ([\d.]+) times as fast \|$", README, re.MULTILINE)
+    assert len(shown) == 5
+    assert set(shown) <= set(goals)
+    assert {name for name, _ in shown} == {name for name, _ in goals}
+
+
+def test_the_goals_of_the_benchmark_are_those_of_its_figures() -> None:
+    page = FIGURES.read_text(encoding="utf-8")
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- goals -->\n```text\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    assert "met" in found[1]
+    assert found[1] in page
+    plots = {plot.name for plot in FIGURES.parent.glob("*.svg")}
+    assert set(re.findall(r"(\w+\.svg)", page)) == plots

@@ -1,9 +1,10 @@
-"""The how-to pages go as they say, on real servers."""
+"""Each how-to page prints what it shows, on real servers."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from chem_persistence import embedded_postgres
@@ -14,9 +15,22 @@ from tests.support.servers.roles import as_user
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def own_server() -> AsyncIterator[str]:
-    """Give the URL of a server of these tests' own, since roles are the whole server's; nothing is appended there."""
+    """Yield the URL of a server for these tests alone: roles belong to a whole server."""
     async with embedded_postgres() as url:
         yield url
+
+
+@pytest.mark.parametrize(
+    ("page", "commands"),
+    [
+        ("use-it-in-a-service.md", 2),
+        ("stream-large-artifacts.md", 1),
+        ("read-and-follow-the-log.md", 1),
+        ("find-what-failed.md", 1),
+    ],
+)
+async def test_a_page_that_needs_no_server(tmp_path: Path, page: str, commands: int) -> None:
+    assert await follow_page(f"how-to/{page}", tmp_path, DATABASE_URL="") == commands
 
 
 async def test_write_a_step(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the README shows of 5,000 molecules is what the commands print after them; only times and sizes differ."""
+"""The page shows what the commands print after 5,000 molecules; only times and sizes differ."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "documentation" / "how-to" / "find-what-failed.md").read_text(encoding="utf-8")
 MEASURED = (
     (r"\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?", "DATE"),
     (r"[\d.]+ (ms|s|min)\b", "TIME"),
@@ -25,8 +25,9 @@ MEASURED = (
 
 
 def shown() -> Iterator[tuple[str, str]]:
-    """Give each command of the README's block, and what it prints there."""
-    found = re.search(r"<!-- readme screen -->\n```console\n(.*?)```", README, re.DOTALL)
+    """Yield each command of the page's block that this test runs, and the output shown there."""
+    block = rf"<!-- not run: .*{Path(__file__).name}.* -->\n```console\n(.*?)```"
+    found = re.search(block, PAGE, re.DOTALL)
     assert found is not None
     for part in re.split(r"^\$ ", found[1], flags=re.MULTILINE)[1:]:
         command, _, output = part.partition("\n")
@@ -37,7 +38,7 @@ COMMANDS = list(shown())
 
 
 def without_measures(output: str) -> list[str]:
-    """Take out what no two runs have alike; an hour's row is of the hour in which the test runs."""
+    """Return the lines without measures; rows of hours depend on when the test runs."""
     for measure, name in MEASURED:
         output = re.sub(measure, name, output)
     return [
@@ -72,12 +73,10 @@ def screened(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("command", "output"), COMMANDS, ids=[command for command, _ in COMMANDS])
-def test_the_readme_shows_what_a_command_prints(screened: str, command: str, output: str) -> None:
+def test_the_page_shows_what_a_command_prints(screened: str, command: str, output: str) -> None:
     name, *arguments = command.split()
     assert name == "chem-persistence"
     printed = run("-m", "chem_persistence", *arguments, "--data", screened)
-    printed = printed.replace(
-        f" --data {screened}", ""
-    )  # the reader's is where the example puts it
+    printed = printed.replace(f" --data {screened}", "")  # a reader uses the default
     assert without_measures(printed) == without_measures(output)
     assert len(without_measures(output)) > 3
