@@ -2,7 +2,7 @@
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -14,8 +14,8 @@ from chem_persistence.domain.streams import ContentCheck, cut
 from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.memory.log import MemoryLog
 from chem_persistence.memory.transaction import InMemoryTransaction
-from chem_persistence.store.append_request import AppendRequest
-from chem_persistence.store.appender import Appender, refuse_streamed
+from chem_persistence.store.append_request import AppendCall, append_request, check_no_streams
+from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import (
     MAX_ARTIFACT_BYTES,
     check_countable,
@@ -48,12 +48,12 @@ class InMemoryEventStore(Appender[Artifact]):
         super().__init__(clock or SystemClock(), max_artifact_bytes)
         self._log = MemoryLog()
 
-    async def _append(
-        self, encode: Callable[[], AppendRequest], expected_version: int | None
-    ) -> builtins.list[FlowEvent]:
-        request = encode()
-        refuse_streamed(request)
-        return self._log.append(request, expected_version)
+    async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
+        request = append_request(
+            call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
+        )
+        check_no_streams(request)
+        return self._log.append(request)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[InMemoryTransaction]:

@@ -59,9 +59,9 @@ class MemoryLog:
         """Give the chunks of a streamed artifact."""
         return self._chunks[upload_id]
 
-    def append(self, request: AppendRequest, expected_version: int | None) -> list[FlowEvent]:
+    def append(self, request: AppendRequest) -> list[FlowEvent]:
         """Append events; see `EventStore.append_kinds`. Streamed artifacts are left to `keep`."""
-        stream = self.stream(request.flow_id)
+        stream, expected_version = self.stream(request.flow_id), request.expected_version
         if request.ids_given:
             ids = set(request.event_ids)
             originals = recognise(request, [event for event in stream if event.event_id in ids])

@@ -1,6 +1,6 @@
 """Appends and streamed contents that an in-memory store keeps together, or not at all."""
 
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import Chunking, StreamedArtifact, described_stream
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.memory.log import MemoryLog
-from chem_persistence.store.append_request import AppendRequest
+from chem_persistence.store.append_request import AppendCall, append_request
 from chem_persistence.store.appender import Appender
 from chem_persistence.store.codec import StoredArtifact, encode_metadata
 from chem_persistence.store.ports import Clock
@@ -35,17 +35,17 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
         self._uploads: dict[str, _Upload | None] = {}
         self._uploading = False
 
-    async def _append(
-        self, encode: Callable[[], AppendRequest], expected_version: int | None
-    ) -> list[FlowEvent]:
-        request = encode()
+    async def _append(self, call: AppendCall) -> list[FlowEvent]:
+        request = append_request(
+            call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
+        )
         self._refuse_during_upload()
         for _, artifact in request.streamed:
             if artifact.hash not in self._uploads:
                 raise InvalidArgument(
                     "artifacts", f"{artifact.hash} was not uploaded in this transaction"
                 )
-        events = self._log.append(request, expected_version)
+        events = self._log.append(request)
         for _, artifact in request.streamed:
             upload = self._uploads[artifact.hash]
             if upload is not None:

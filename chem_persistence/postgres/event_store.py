@@ -2,25 +2,25 @@
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from uuid import UUID
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import StoreUnavailable
-from chem_persistence.postgres.append.backpressure import InFlight, Room
+from chem_persistence.postgres.append.backpressure import Backpressure, OpenCalls
 from chem_persistence.postgres.append.heads import FlowHeads
 from chem_persistence.postgres.append.transaction import PgTransaction, pg_transaction
-from chem_persistence.postgres.append.writers import GroupCommit
+from chem_persistence.postgres.append.writers import Writers
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.read.artifacts import read_artifact_in_chunks, read_whole_artifact
 from chem_persistence.postgres.read.feed import follow_feed, read_feed_page
 from chem_persistence.postgres.read.flows import iterate_events, list_flows, pages_ahead
 from chem_persistence.postgres.read.rows import flow_events
 from chem_persistence.postgres.schema.statements import statement
-from chem_persistence.store.append_request import AppendRequest
-from chem_persistence.store.appender import Appender, refuse_streamed
+from chem_persistence.store.append_request import AppendCall, append_request, check_no_streams
+from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import (
     MAX_ARTIFACT_BYTES,
     MAX_WAITING,
@@ -58,22 +58,20 @@ class PgEventStore(Appender[Artifact]):
     ) -> None:
         super().__init__(clock or SystemClock(), max_artifact_bytes)
         self._provider = provider
-        self._in_flight = InFlight()
-        self._room = Room(max_waiting, max_waiting_bytes)
-        self._overload_timeout = overload_timeout
-        self._heads = FlowHeads()
-        self._commits = GroupCommit(provider, self._heads)
+        self._open_calls = OpenCalls()
+        self._backpressure = Backpressure(max_waiting, max_waiting_bytes, overload_timeout)
+        self._writers = Writers(provider, FlowHeads())
 
-    async def _append(
-        self, encode: Callable[[], AppendRequest], expected_version: int | None
-    ) -> builtins.list[FlowEvent]:
-        with self._in_flight:
-            request, size = await self._room.enter(encode, self._overload_timeout)
-            try:
-                refuse_streamed(request)
-                return await self._commits.append(request, expected_version, size)
-            finally:
-                self._room.leave(size)
+    async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
+        with self._open_calls:
+            async with self._backpressure.place() as place:
+                request = append_request(
+                    call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
+                )
+                check_no_streams(request)
+                size = request.size()
+                await place.take(size)
+                return await self._writers.store(request, size)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PgTransaction]:
@@ -87,7 +85,7 @@ class PgEventStore(Appender[Artifact]):
             StoreError: the database refused to begin or to commit.
             StoreClosed: after `aclose`.
         """
-        with self._in_flight:
+        with self._open_calls:
             async with pg_transaction(
                 self._provider, self._clock, self._max_artifact_bytes
             ) as opened:
@@ -103,11 +101,11 @@ class PgEventStore(Appender[Artifact]):
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._in_flight.close()
-                await self._commits.drain()
+                await self._open_calls.close()
+                await self._writers.drain()
         except TimeoutError:
             raise StoreUnavailable(
-                f"{self._in_flight.count} appends were not done within {timeout} s"
+                f"{self._open_calls.count} appends were not done within {timeout} s"
             ) from None
 
     async def list(

@@ -1,11 +1,11 @@
-"""What one append asks for, checked and encoded before any store is touched.
+"""One append, checked and encoded before any store is touched.
 
-Every check that needs no store is made here, once, for all stores.
+Every check that needs no store is made here, once for all stores.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -40,48 +40,64 @@ from chem_persistence.store.codec import (
 
 __all__ = [
     "EMPTY_FLOW",
+    "AppendCall",
     "AppendRequest",
     "Head",
     "append_request",
-    "encoded_artifacts",
-    "streamed_artifacts",
+    "check_no_streams",
 ]
+
+EventPlace: TypeAlias = int
+"""The index of an event in its append."""
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """Where a flow ends: how many events it has, and the last one's link of the hash chain."""
+    """The end of a flow: its number of events, and the hash-chain link of the last one."""
 
     version: int
     link: bytes
 
 
-FEW_EVENTS = MAX_APPEND_BYTES // (2 * MAX_EVENT_BYTES)
-"""So many events are never too large together."""
-
 EMPTY_FLOW = Head(0, GENESIS)
+
+FEW_EVENTS = MAX_APPEND_BYTES // (2 * MAX_EVENT_BYTES)
+"""This many events of the largest size fit into one append, so that fewer need no check."""
+
+
+class AppendCall(msgspec.Struct, frozen=True, gc=False):
+    """The arguments of one `append_kinds`, as the caller gave them; metadata is already attributed."""
+
+    flow_id: UUID
+    kinds: Sequence[FlowEventKind]
+    artifacts: Sequence[Artifact | StreamedArtifact] = ()
+    expected_version: int | None = None
+    event_ids: Sequence[UUID] | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Events for the end of one flow, with artifacts; the lists run in step.
+    """Encoded events for the end of one flow, with their artifacts.
 
-    `kinds` are the facts as they will be read back; `ids_given` says that the caller chose the event ids and may
-    be repeating an append; `artifacts` pairs each artifact with the index of the event that produced it, in hash order,
-    so that two appends which share artifacts lock them in the same order; `streamed` does so for artifacts whose content
-    is in the store already.
+    `event_ids`, `kinds` and `payloads` have one entry an event, in order. `kinds` are the facts as
+    they will be read back. `ids_given` is true if the caller chose the event ids, and so may be
+    repeating an append. `artifacts` and `streamed` pair each artifact with the index of the event
+    that produced it, in hash order, so that appends which share artifacts lock them in one order
+    and cannot deadlock; the content of `streamed` ones is in the store already.
     """
 
     flow_id: UUID
+    expected_version: int | None
     ts: datetime
     event_ids: tuple[UUID, ...]
     ids_given: bool
     kinds: tuple[FlowEventKind, ...]
     payloads: tuple[bytes, ...]
     metadata: bytes
-    artifacts: tuple[tuple[int, StoredArtifact], ...]
-    streamed: tuple[tuple[int, StreamedArtifact], ...] = ()
+    artifacts: tuple[tuple[EventPlace, StoredArtifact], ...]
+    streamed: tuple[tuple[EventPlace, StreamedArtifact], ...] = ()
 
     def size(self) -> int:
-        """Give the bytes of JSON and content that the append stores."""
+        """Return the number of bytes of JSON and content that the append stores."""
         size = len(self.payloads) * len(self.metadata)
         for payload in self.payloads:
             size += len(payload)
@@ -90,7 +106,7 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return size
 
     def links(self, head: Head) -> list[ChainLink]:
-        """Chain the events, when they are appended to the flow's `head`."""
+        """Return the events' hash-chain links if they follow the flow's `head`."""
         links = []
         previous = head.link
         for index, payload in enumerate(self.payloads):
@@ -108,7 +124,7 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return links
 
     def stored_events(self, head: Head, seqs: Sequence[int]) -> list[StoredEvent]:
-        """Give the events as they are stored after the flow's `head`, under the store-wide numbers `seqs`."""
+        """Return the events as stored after the flow's `head`, with the store-wide numbers `seqs`."""
         return [
             StoredEvent(
                 seq=seqs[index],
@@ -125,7 +141,7 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         ]
 
     def events(self, version: int, seqs: Sequence[int]) -> list[FlowEvent]:
-        """Give the events as a reader will read them, without decoding them again."""
+        """Return the events as a reader will read them, without decoding them again."""
         metadata = {} if self.metadata == b"{}" else read_json(self.metadata)
         return [
             FlowEvent(
@@ -141,54 +157,60 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         ]
 
 
-def append_request(
-    flow_id: UUID,
-    kinds: Sequence[FlowEventKind],
-    *,
-    artifacts: Sequence[Artifact | StreamedArtifact],
-    expected_version: int | None,
-    event_ids: Sequence[UUID] | None,
-    metadata: Mapping[str, Any] | None,
-    ts: datetime,
-    max_artifact_bytes: int,
-) -> AppendRequest:
-    """Check and encode an append; the event ids are made here unless the caller gives them.
+def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -> AppendRequest:
+    """Check and encode an append; event ids are made here (UUIDv7) unless the caller gives them.
 
     Raises:
-        InvalidArgument: a flow id that is nil or no UUID, no events, event ids that do not match them, an
-            impossible expected version, or a clock that gives naive datetimes.
-        InvalidPayload: a fact or the metadata is not I-JSON or too large, or all is too large together.
-        ArtifactCorrupt: an artifact does not have the hash that names it.
-        ArtifactTooLarge: an artifact has more than `max_artifact_bytes` bytes.
+        InvalidArgument: if the flow id is nil or not a UUID, there are no events, the event ids do
+            not match them, the expected version is impossible, or the clock's time has no zone.
+        InvalidPayload: if a fact or the metadata is not I-JSON or too large, or the whole is.
+        ArtifactCorrupt: if an artifact does not have the hash that names it.
+        ArtifactTooLarge: if an artifact has more than `max_artifact_bytes` bytes.
     """
-    check_flow_id(flow_id)
+    kinds, expected_version, artifacts = call.kinds, call.expected_version, call.artifacts
+    check_flow_id(call.flow_id)
     if not kinds:
         raise InvalidArgument("kinds", "an append needs at least one event")
     if expected_version is not None and not 0 <= expected_version <= MAX_VERSION:
         raise InvalidArgument("expected_version", f"must be 0 to {MAX_VERSION}")
     encoded = [encode_kind(kind) for kind in kinds]
-    encoded_metadata = encode_metadata(metadata)
-    payloads = [payload for payload, _ in encoded]
-    for size in map(len, [encoded_metadata, *payloads]):
-        if size > MAX_EVENT_BYTES:
-            raise InvalidPayload("$", f"the event has {size} bytes, the limit is {MAX_EVENT_BYTES}")
-    read_back = tuple([kind for _, kind in encoded])
+    payloads = tuple([payload for payload, _ in encoded])
+    facts = tuple([fact for _, fact in encoded])
+    metadata = encode_metadata(call.metadata)
+    _check_event_sizes(payloads, metadata)
     request = AppendRequest(
-        flow_id=flow_id,
+        flow_id=call.flow_id,
+        expected_version=expected_version,
         ts=ts if ts.tzinfo is UTC else _in_utc(ts),
-        event_ids=_new_ids(len(kinds))
-        if event_ids is None
-        else _checked_ids(event_ids, len(kinds)),
-        ids_given=event_ids is not None,
-        kinds=read_back,
-        payloads=tuple(payloads),
-        metadata=encoded_metadata,
-        artifacts=encoded_artifacts(artifacts, read_back, max_artifact_bytes) if artifacts else (),
-        streamed=streamed_artifacts(artifacts, read_back) if artifacts else (),
+        event_ids=_event_ids(call.event_ids, len(kinds)),
+        ids_given=call.event_ids is not None,
+        kinds=facts,
+        payloads=payloads,
+        metadata=metadata,
+        artifacts=_encoded_artifacts(artifacts, facts, max_artifact_bytes) if artifacts else (),
+        streamed=_streamed_artifacts(artifacts, facts) if artifacts else (),
     )
     if artifacts or len(kinds) > FEW_EVENTS:
         _check_size(request, max(MAX_APPEND_BYTES, max_artifact_bytes + 2 * MAX_EVENT_BYTES))
     return request
+
+
+def check_no_streams(request: AppendRequest) -> None:
+    """Check that an append outside a transaction has no streamed artifacts.
+
+    Raises:
+        InvalidArgument: if it has one; it belongs into the transaction of its upload.
+    """
+    if request.streamed:
+        raise InvalidArgument(
+            "artifacts", "a streamed artifact is appended in the transaction of its upload"
+        )
+
+
+def _check_event_sizes(payloads: Sequence[bytes], metadata: bytes) -> None:
+    size = max(map(len, (metadata, *payloads)))
+    if size > MAX_EVENT_BYTES:
+        raise InvalidPayload("$", f"the event has {size} bytes, the limit is {MAX_EVENT_BYTES}")
 
 
 def _check_size(request: AppendRequest, limit: int) -> None:
@@ -203,30 +225,20 @@ def _in_utc(ts: datetime) -> datetime:
     return ts.astimezone(UTC)
 
 
-def _new_ids(count: int) -> tuple[UUID, ...]:
-    return (uuid7(),) if count == 1 else tuple([uuid7() for _ in range(count)])
-
-
-def _checked_ids(event_ids: Sequence[UUID], count: int) -> tuple[UUID, ...]:
-    if len(event_ids) != count:
-        raise InvalidArgument("event_ids", f"has {len(event_ids)} ids for {count} events")
-    if len(set(event_ids)) != count or not all(
-        isinstance(event_id, UUID) for event_id in event_ids
-    ):
+def _event_ids(given: Sequence[UUID] | None, count: int) -> tuple[UUID, ...]:
+    if given is None:
+        return (uuid7(),) if count == 1 else tuple([uuid7() for _ in range(count)])
+    if len(given) != count:
+        raise InvalidArgument("event_ids", f"has {len(given)} ids for {count} events")
+    if len(set(given)) != count or not all(isinstance(event_id, UUID) for event_id in given):
         raise InvalidArgument("event_ids", "must be distinct UUIDs")
-    return tuple(event_ids)
+    return tuple(given)
 
 
-def encoded_artifacts(
+def _encoded_artifacts(
     artifacts: Sequence[Artifact | StreamedArtifact], kinds: Sequence[FlowEventKind], limit: int
-) -> tuple[tuple[int, StoredArtifact], ...]:
-    """Check and encode the artifacts that bring their content, in hash order, each with its event's index.
-
-    Raises:
-        ArtifactCorrupt: one does not have the hash that names it.
-        ArtifactTooLarge: one has more than `limit` bytes.
-        InvalidPayload: one is not I-JSON, or its description is not; or an array or object is larger than JSONB's can be.
-    """
+) -> tuple[tuple[EventPlace, StoredArtifact], ...]:
+    """Check and encode the artifacts that carry their content, in hash order."""
     given = [artifact for artifact in artifacts if not isinstance(artifact, StreamedArtifact)]
     encoded: dict[str, tuple[int, StoredArtifact]] = {}
     for artifact in sorted(given, key=lambda artifact: artifact.hash):
@@ -248,6 +260,7 @@ def encoded_artifacts(
 
 
 def _check_containers(payload: Any) -> None:
+    """Check that JSONB can hold every array and object of a payload."""
     waiting = [payload]
     while waiting:
         value = waiting.pop()
@@ -259,10 +272,10 @@ def _check_containers(payload: Any) -> None:
         waiting += [item for item in items if isinstance(item, dict | list)]
 
 
-def streamed_artifacts(
+def _streamed_artifacts(
     artifacts: Sequence[Artifact | StreamedArtifact], kinds: Sequence[FlowEventKind]
-) -> tuple[tuple[int, StreamedArtifact], ...]:
-    """Give the artifacts whose content is in the store already, in hash order, each with its event's index."""
+) -> tuple[tuple[EventPlace, StreamedArtifact], ...]:
+    """Return the artifacts whose content is in the store already, in hash order."""
     streamed = {
         artifact.hash: artifact for artifact in artifacts if isinstance(artifact, StreamedArtifact)
     }
@@ -273,7 +286,7 @@ def streamed_artifacts(
 
 
 def _producer(artifact_hash: str, kinds: Sequence[FlowEventKind]) -> int:
-    """Find the event that names the artifact; one that no event names belongs to the last."""
+    """Return the index of the event that names the artifact, or of the last event if none does."""
     for index, kind in enumerate(kinds):
         match kind:
             case StepFinished(outputs=outputs) if artifact_hash in outputs:

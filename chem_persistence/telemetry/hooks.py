@@ -4,8 +4,8 @@ from __future__ import (
     annotations,  # each that is evaluated would cost every program 20 us of its start
 )
 
-from collections.abc import Awaitable, Sequence, Sized
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Mapping, Sequence, Sized
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from chem_persistence.telemetry.listening import found, look, observer
@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 Result = TypeVar("Result")
+Outcomes = TypeVar("Outcomes", bound=Mapping[Any, object])
+"""What became of each append of a batch; a refused one has its `error`."""
 Rows = TypeVar("Rows", bound=Sized)
 
 
@@ -58,7 +60,9 @@ def watched_append(work: Awaitable[Result], flow_id: UUID, events: int) -> Await
     return work if seen is None else seen.append(work, flow_id, events)
 
 
-def watched_batch(work: Awaitable[Result], appends: Sequence[QueuedAppend]) -> Awaitable[Result]:
+def watched_batch(
+    work: Awaitable[Outcomes], appends: Sequence[QueuedAppend]
+) -> Awaitable[Outcomes]:
     """Watch the transaction that appends share."""
     seen = found.observer
     return work if seen is None or not appends else seen.batch(work, appends)

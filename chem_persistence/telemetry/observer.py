@@ -3,7 +3,7 @@
 Only the API of OpenTelemetry is used; where the spans and metrics go is the program's to say.
 """
 
-from collections.abc import Awaitable, Sequence, Sized
+from collections.abc import Awaitable, Mapping, Sequence, Sized
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -28,6 +28,7 @@ from chem_persistence.telemetry.spans import (
 __all__ = ["Observer", "QueuedAppend", "is_heard"]
 
 Result = TypeVar("Result")
+Outcomes = TypeVar("Outcomes", bound=Mapping[Any, object])
 Rows = TypeVar("Rows", bound=Sized)
 
 _APPEND: Attributes = {names.SYSTEM: "postgresql", names.STORED_PROCEDURE: "append_events"}
@@ -53,7 +54,6 @@ class QueuedAppend(Protocol):
     """An append that shares a transaction with others; `origin` is the span of its caller."""
 
     origin: SpanContext | None
-    answer: Any
 
     @property
     def event_count(self) -> int:
@@ -128,7 +128,7 @@ class Observer:
                 self._instruments.conflicts.add(1)
                 raise
 
-    async def batch(self, work: Awaitable[Result], appends: Sequence[QueuedAppend]) -> Result:
+    async def batch(self, work: Awaitable[Outcomes], appends: Sequence[QueuedAppend]) -> Outcomes:
         """Await the transaction that stores appends.
 
         It is in the trace of a lone caller, and in one of its own when there are several; it is linked to all of them.
@@ -147,12 +147,13 @@ class Observer:
             parent=origins[0] if len(appends) == len(origins) == 1 else None,
             origins=origins,
         ) as span:
-            result = await work
+            outcomes = await work
             for append in appends:
-                if isinstance(append.answer, StoreError):
-                    fail_span(span, append.answer)
+                error = getattr(outcomes.get(append), "error", None)
+                if isinstance(error, StoreError):
+                    fail_span(span, error)
                     break
-            return result
+            return outcomes
 
     async def retry(self, work: Awaitable[Result], number: int, failed: Exception) -> Result:
         """Await an attempt that follows one that `failed`."""

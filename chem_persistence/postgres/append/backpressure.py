@@ -1,106 +1,131 @@
-"""Backpressure: how much may wait at once."""
+"""Backpressure: a bound on the appends, and on their bytes, that a store holds at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Any, Self
 
 import anyio
 
 from chem_persistence.errors import StoreClosed, StoreUnavailable
 from chem_persistence.telemetry.gauges import watch_queue
 
-__all__ = ["InFlight", "Room"]
+__all__ = ["Backpressure", "OpenCalls", "Place"]
 
 
-class _Sized(Protocol):
-    """What takes room."""
+class Backpressure:
+    """Admits at most `max_appends` appends with `max_bytes` bytes together; others wait, in order.
 
-    def size(self) -> int:
-        """Give its bytes."""
-
-
-Guest = TypeVar("Guest", bound=_Sized)
-
-
-class Room:
-    """Has room for so many appends and so many bytes; who comes later waits, first come, first served.
-
-    One that is larger than the whole room goes in when the room is empty. Of those outside only the first is made
-    yet: so however many wait, and however large they are, they take no more than the room and one.
+    An append larger than `max_bytes` is admitted when no other is. Of those that wait only the
+    first is encoded, so memory holds what is admitted and one append more, however many wait.
     """
 
-    def __init__(self, appends: int, size: int) -> None:
-        self._appends = appends
-        self._size = size
-        self._appends_inside = 0
-        self._size_inside = 0
-        self._outside = 0
-        self._door = asyncio.Lock()
-        self._left: asyncio.Future[None] | None = None  # for which the first one outside waits
+    def __init__(self, max_appends: int, max_bytes: int, timeout: float) -> None:
+        self._max_appends = max_appends
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+        self._admitted = 0
+        self._admitted_bytes = 0
+        self._waiting = 0
+        self._turn = asyncio.Lock()  # of the append that is being encoded, until it is admitted
+        self._released: asyncio.Future[None] | None = None  # awaited by the append whose turn it is
         watch_queue(self)
 
     @property
     def inside(self) -> int:
-        """How many appends have room."""
-        return self._appends_inside
+        """The number of appends that are admitted."""
+        return self._admitted
 
     @property
     def outside(self) -> int:
-        """How many wait for it."""
-        return self._outside
+        """The number of appends that wait to be admitted."""
+        return self._waiting
 
-    async def enter(self, make: Callable[[], Guest], seconds: float) -> tuple[Guest, int]:
-        """Take room for an append that is made when its turn comes; give its size back with `leave`.
+    def place(self) -> "Place":
+        """Return a block that waits at its beginning until the caller may encode its append.
 
-        Raises:
-            StoreUnavailable: there was none for `seconds`.
+        The append counts from `Place.take` to the end of the block.
         """
-        if self._outside == 0:
-            guest = make()
-            size = guest.size()
-            if self._fits(size):
-                self._take(size)
-                return guest, size
-            del guest
-        self._outside += 1
+        return Place(self)
+
+    async def _take_turn(self, place: "Place") -> None:
+        if self._waiting or self._turn.locked():
+            await self._wait(place, self._turn.acquire())
+        else:
+            await self._turn.acquire()
+
+    async def _admit(self, place: "Place", size: int) -> None:
+        if not self._fits(size):
+            await self._wait(place, self._until_it_fits(size))
+        self._admitted += 1
+        self._admitted_bytes += size
+        self._turn.release()
+
+    def _leave(self, size: int | None) -> None:
+        if size is None:  # not admitted: the append could not be encoded
+            self._turn.release()
+            return
+        self._admitted -= 1
+        self._admitted_bytes -= size
+        if self._released is not None and not self._released.done():
+            self._released.set_result(None)
+
+    async def _wait(self, place: "Place", event: Coroutine[Any, Any, object]) -> None:
+        """Wait for an event until the deadline of the place, which begins with its first wait."""
+        if place.deadline is None:
+            place.deadline = asyncio.get_running_loop().time() + self._timeout
+        self._waiting += 1
         try:
-            async with asyncio.timeout(seconds), self._door:
-                return await self._first_in(make)
+            async with asyncio.timeout_at(place.deadline):
+                await event
         except TimeoutError:
-            reason = f"overloaded: {self._appends_inside} appends wait, and none was done for {seconds} s"
-            raise StoreUnavailable(reason) from None
+            raise StoreUnavailable(
+                f"overloaded: {self._admitted} appends wait, and none was done "
+                f"within {self._timeout} s"
+            ) from None
         finally:
-            self._outside -= 1
+            self._waiting -= 1
 
-    async def _first_in(self, make: Callable[[], Guest]) -> tuple[Guest, int]:
-        guest = make()
-        size = guest.size()
+    async def _until_it_fits(self, size: int) -> None:
         while not self._fits(size):
-            self._left = asyncio.get_running_loop().create_future()
-            await self._left
-        self._take(size)
-        return guest, size
-
-    def leave(self, size: int) -> None:
-        """Give the room of an append back."""
-        self._appends_inside -= 1
-        self._size_inside -= size
-        if self._left is not None and not self._left.done():
-            self._left.set_result(None)
+            self._released = asyncio.get_running_loop().create_future()
+            await self._released
 
     def _fits(self, size: int) -> bool:
-        return self._appends_inside == 0 or (
-            self._appends_inside < self._appends and self._size_inside + size <= self._size
+        return self._admitted == 0 or (
+            self._admitted < self._max_appends and self._admitted_bytes + size <= self._max_bytes
         )
 
-    def _take(self, size: int) -> None:
-        self._appends_inside += 1
-        self._size_inside += size
+
+class Place:
+    """The place of one append; it is the caller's turn to encode when the block begins."""
+
+    __slots__ = ("_backpressure", "_size", "deadline")
+
+    def __init__(self, backpressure: Backpressure) -> None:
+        self._backpressure = backpressure
+        self._size: int | None = None
+        self.deadline: float | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._backpressure._take_turn(self)  # noqa: SLF001  # they are one
+        return self
+
+    async def take(self, size: int) -> None:
+        """Wait until an append of `size` bytes is admitted.
+
+        Raises:
+            StoreUnavailable: if it was not within the timeout of the store.
+        """
+        await self._backpressure._admit(self, size)  # noqa: SLF001
+        self._size = size
+
+    async def __aexit__(self, *_: object) -> None:
+        self._backpressure._leave(self._size)  # noqa: SLF001
 
 
-class InFlight:
-    """Counts the blocks it is entered for; once closed it lets nobody in."""
+class OpenCalls:
+    """Counts the calls under way, and refuses new ones once it is closed."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -123,7 +148,7 @@ class InFlight:
             self._idle.set()
 
     async def close(self) -> None:
-        """Let nobody in any more, and wait for those inside."""
+        """Refuse new calls, and wait for those under way."""
         self._closed = True
         if self.count > 0:
             await self._idle.wait()

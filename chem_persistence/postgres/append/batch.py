@@ -1,6 +1,6 @@
-"""One batch of appends, all in one transaction if that goes; else taken apart, so that a bad one fails alone."""
+"""Storing a batch: tried as a whole, and divided when it cannot be stored as a whole."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 from typing import TypeVar
 
@@ -8,17 +8,26 @@ import asyncpg
 
 from chem_persistence.errors import StoreError, StoreUnavailable
 from chem_persistence.postgres.append.heads import FlowHeads
-from chem_persistence.postgres.append.place_events import Append, append_batch
+from chem_persistence.postgres.append.place_events import (
+    Append,
+    Outcome,
+    Reason,
+    Refused,
+    Stored,
+    TryAgain,
+    append_batch,
+)
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import call, lost_and_refused
 
-__all__ = ["answer_all", "store_batch"]
+__all__ = ["refuse_all", "store_batch"]
 
-
-IMPATIENCE = 0.01
-"""Seconds that the parts of a batch which was out of patience wait once more, to find out whose lock it was."""
+SHORT_PATIENCE = 0.01
+"""Seconds that the parts of a batch wait for locks after the whole has waited: to find the flow."""
 
 Queued = TypeVar("Queued", bound=Append)
+
+_LOCKED = TryAgain(Reason.LOCKED)
 
 
 class _OutOfPatience(Exception):  # never leaves this module
@@ -26,14 +35,19 @@ class _OutOfPatience(Exception):  # never leaves this module
 
 
 async def store_batch(
-    provider: ConnectionProvider, batch: Sequence[Queued], heads: FlowHeads, patience: float | None
-) -> list[Sequence[Queued]]:
-    """Store appends, those of one flow side by side and in order, and answer them.
+    provider: ConnectionProvider,
+    batch: Sequence[Queued],
+    heads: FlowHeads,
+    patience: float | None,
+) -> dict[Append, Outcome]:
+    """Store appends, those of one flow side by side and in order, and return what became of each.
 
-    One without an answer has to be tried again. Gives, flow by flow, those that were out of `patience`, in seconds, because
-    another writer held a lock: unanswered, to be stored by themselves. A lock_timeout of the session that is shorter is
-    a refusal to who is by himself already.
+    What cannot be stored is refused alone: a batch that fails is divided. A flow whose lock another
+    transaction held for longer than `patience`, in seconds, is left with `Reason.LOCKED`; the
+    others are stored without it. A lock_timeout of the session that is shorter than `patience` is
+    an error for a flow that is alone already.
     """
+    outcomes: dict[Append, Outcome] = {}
     attempts = 0
 
     async def attempt(connection: Connection) -> None:
@@ -41,7 +55,8 @@ async def store_batch(
         attempts += 1
         began = monotonic()
         try:
-            await _append(connection, batch, heads, patience)
+            left = _without(batch, outcomes)
+            await _append_halves(connection, left, heads, patience, outcomes)
         except asyncpg.LockNotAvailableError as error:
             waited = monotonic() - began
             if patience is None or (waited < patience and _halves(batch) is None):
@@ -51,72 +66,92 @@ async def store_batch(
     try:
         await call(provider, attempt)
     except StoreUnavailable as error:
-        answer_all(batch, error)
+        return outcomes | refuse_all(_without(batch, outcomes), error)
     except _OutOfPatience:
-        for append in batch:
+        left = _without(batch, outcomes)
+        for append in left:
             append.lost = append.lost or attempts > 1
-        halves = _halves(batch)
-        if halves is None:
-            return [batch]
-        return [
-            left for half in halves for left in await store_batch(provider, half, heads, IMPATIENCE)
-        ]
-    except Exception as error:  # noqa: BLE001  # it is the answer of one of them
-        if len(batch) > 1:
-            return await _store_in_parts(provider, batch, heads, patience)
-        answer_all(batch, error)
-    return []
+        return outcomes | await _store_unlocked(provider, left, heads)
+    except Exception as error:  # noqa: BLE001  # it is the outcome of one of them
+        left = _without(batch, outcomes)
+        if len(left) > 1:
+            return outcomes | await _store_parts(provider, left, heads, patience)
+        return outcomes | refuse_all(left, error)
+    return outcomes
 
 
-async def _append(
-    connection: Connection, batch: Sequence[Queued], heads: FlowHeads, patience: float | None
+async def _append_halves(
+    connection: Connection,
+    batch: Sequence[Queued],
+    heads: FlowHeads,
+    patience: float | None,
+    outcomes: dict[Append, Outcome],
 ) -> None:
-    """Append; where one of several flows was taken at the same time, the halves by themselves.
+    """Append; if another writer took a version of one of several flows, append the halves.
 
-    It may be an earlier attempt of this very batch that took it. So this is no refusal, and belongs to the same call: a flow
-    that collides alone finds out whose the events are.
+    That writer may be an earlier attempt of this very batch. So it is part of the same attempt: a
+    flow that collides when it is alone finds out whose the events are.
     """
     try:
-        await append_batch(connection, batch, heads, patience)
+        outcomes.update(await append_batch(connection, batch, heads, patience))
     except asyncpg.UniqueViolationError:
         halves = _halves(batch)
         if halves is None:
             raise
         for half in halves:
-            await _append(connection, half, heads, patience)
+            await _append_halves(connection, half, heads, patience, outcomes)
 
 
-async def _store_in_parts(
-    provider: ConnectionProvider, batch: Sequence[Queued], heads: FlowHeads, patience: float | None
-) -> list[Sequence[Queued]]:
+async def _store_unlocked(
+    provider: ConnectionProvider, batch: Sequence[Queued], heads: FlowHeads
+) -> dict[Append, Outcome]:
+    """Store what no lock holds up, after the batch as a whole has waited for one."""
     halves = _halves(batch)
-    if halves is not None:
-        return [
-            left for half in halves for left in await store_batch(provider, half, heads, patience)
-        ]
-    first, rest = batch[:1], batch[1:]  # of one flow
-    if await store_batch(provider, first, heads, patience):
-        return [batch]
-    answer = first[0].answer
-    if isinstance(answer, StoreUnavailable):
-        answer_all(rest, answer)  # it may be stored, and they with it
-    elif isinstance(answer, Exception):
-        for append in rest:  # they were to follow what is never stored
-            append.begin_again()
-    elif answer is not None:
-        return await store_batch(provider, rest, heads, patience)
-    return []
+    if halves is None:
+        return dict.fromkeys(batch, _LOCKED)
+    outcomes: dict[Append, Outcome] = {}
+    for half in halves:
+        outcomes |= await store_batch(provider, half, heads, SHORT_PATIENCE)
+    return outcomes
 
 
-def answer_all(batch: Iterable[Append], error: Exception) -> None:
-    """Answer what has no answer yet, each with an error of its own."""
-    for append in batch:
-        if append.answer is None:
-            append.answer = _own(error, lost=append.lost)
+async def _store_parts(
+    provider: ConnectionProvider,
+    batch: Sequence[Queued],
+    heads: FlowHeads,
+    patience: float | None,
+) -> dict[Append, Outcome]:
+    """Store a batch of which an append is refused: by halves, and a single flow one by one."""
+    first, rest = _halves(batch) or (batch[:1], batch[1:])
+    outcomes = await store_batch(provider, first, heads, patience)
+    if first[-1].request.flow_id != rest[0].request.flow_id:
+        return outcomes | await store_batch(provider, rest, heads, patience)
+    match outcomes[first[0]]:
+        case Stored():
+            return outcomes | await store_batch(provider, rest, heads, patience)
+        case TryAgain(Reason.LOCKED):
+            return outcomes | dict.fromkeys(rest, _LOCKED)
+        case Refused(StoreUnavailable() as error):  # it may be stored, and they after it
+            return outcomes | refuse_all(rest, error)
+        case Refused():
+            for append in rest:  # they were to follow what is never stored
+                append.forget_place()
+        case TryAgain():
+            pass
+    return outcomes
+
+
+def refuse_all(batch: Iterable[Append], error: Exception) -> dict[Append, Outcome]:
+    """Return the error as the outcome of each append, to each an error of its own."""
+    return {append: Refused(_own(error, lost=append.lost)) for append in batch}
+
+
+def _without(batch: Sequence[Queued], outcomes: Mapping[Append, Outcome]) -> Sequence[Queued]:
+    return [append for append in batch if append not in outcomes] if outcomes else batch
 
 
 def _halves(batch: Sequence[Queued]) -> tuple[Sequence[Queued], Sequence[Queued]] | None:
-    """Part a batch between two flows, near its middle; None if it has one flow only."""
+    """Divide a batch between two flows, near its middle; None if it has one flow only."""
     flow_ids = [append.request.flow_id for append in batch]
     borders = [index for index in range(1, len(batch)) if flow_ids[index] != flow_ids[index - 1]]
     if not borders:
@@ -126,6 +161,7 @@ def _halves(batch: Sequence[Queued]) -> tuple[Sequence[Queued], Sequence[Queued]
 
 
 def _own(error: Exception, *, lost: bool) -> Exception:
+    """Return a copy of an error for one of the callers that share it."""
     if not isinstance(error, StoreError):
         return error
     if lost and not isinstance(error, StoreUnavailable):

@@ -1,10 +1,13 @@
-"""The write path: a batch of appends, one statement, its own transaction."""
+"""The write path: a batch of appends, placed at the ends of their flows by one statement."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from itertools import groupby
+from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.hash_chain import GENESIS
@@ -19,7 +22,7 @@ from chem_persistence.store.append_request import AppendRequest, Head
 from chem_persistence.store.codec import StoredEvent
 from chem_persistence.store.idempotency import recognise
 
-__all__ = ["Append", "append_batch"]
+__all__ = ["Append", "Outcome", "Reason", "Refused", "Stored", "TryAgain", "append_batch"]
 
 APPEND_EVENTS = statement("events/append_events")
 READ_EVENTS_BY_ID = statement("events/read_events_by_id")
@@ -28,29 +31,58 @@ READ_FLOW_HEADS = statement("events/read_flow_heads")
 
 
 class Append:
-    """A request on its way into the log, and in the end its `answer`: the events, or what to raise.
+    """A request, and what the attempts to store it have found out.
 
-    Once `head` is set the append is tried there and nowhere else, however often, until it is certain that another
-    writer holds that place: so an attempt whose outcome is not known can never be joined by a twin. `lost` says that there
-    was such an attempt. `races` is how often another writer was quicker.
+    Once `head` is set, every attempt is made at that place, until it is certain that another writer
+    has taken it: retries reuse the same version, so a lost attempt cannot be stored twice. `lost`
+    is true if the outcome of an attempt is unknown; `races` counts the versions that other writers
+    took first; `looked_up` is true once the given event ids need not be looked for in the log.
     """
 
-    __slots__ = ("answer", "expected_version", "head", "looked_up", "lost", "races", "request")
+    __slots__ = ("head", "looked_up", "lost", "races", "request")
 
-    def __init__(self, request: AppendRequest, expected_version: int | None) -> None:
+    def __init__(self, request: AppendRequest) -> None:
         self.request = request
-        self.expected_version = expected_version
+        self.races = 0
+        self.forget_place()
+
+    def forget_place(self) -> None:
+        """Begin again, as if nothing were known about the flow."""
         self.head: Head | None = None
         self.lost = False
-        self.races = 0
-        self.looked_up = not request.ids_given
-        self.answer: list[FlowEvent] | Exception | None = None
-
-    def begin_again(self) -> None:
-        """Go back to where nothing is known about the flow."""
-        self.head = None
-        self.lost = False
         self.looked_up = not self.request.ids_given
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """The append is in the log, by this attempt or an earlier one."""
+
+    events: list[FlowEvent]
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """The append is not stored and will not be; its caller gets the error."""
+
+    error: Exception
+
+
+class Reason(Enum):
+    """Why an append has to be tried again."""
+
+    BEHIND = "it waits for an append before it"
+    RACE = "another writer took its version first"
+    LOCKED = "another transaction holds a lock that it needs"
+
+
+class TryAgain(msgspec.Struct, frozen=True, gc=False):
+    """The append is not stored yet; it may be tried again at any time."""
+
+    reason: Reason
+
+
+Outcome: TypeAlias = Stored | Refused | TryAgain
+
+_BEHIND = TryAgain(Reason.BEHIND)
+_RACE = TryAgain(Reason.RACE)
 
 
 async def append_batch(
@@ -58,49 +90,40 @@ async def append_batch(
     appends: Sequence[Append],
     heads: FlowHeads,
     patience: float | None = None,
-) -> None:
-    """Answer appends, those of one flow side by side and in order; one without an answer has to be tried again.
+) -> dict[Append, Outcome]:
+    """Store appends, those of one flow side by side and in order, and return each one's outcome.
 
-    What is stored is stored in one statement. It may be called again with the same appends when the outcome of a call is
-    unknown, also while that call is still at work on the server: the key (flow_id, version) lets one of them
-    through, and the other waits for it and then finds the appends' own event ids at those versions. `patience` bounds
-    the wait for other writers' locks, in seconds, as lock_timeout does.
+    What is stored is stored by one statement. When the outcome of a call is unknown it may be made
+    again with the same appends, also while the server still works on the first one: the key
+    (flow_id, version) lets one of the two through, and the other waits for it and then finds the
+    appends' own event ids at those versions. `patience` is the longest wait for other writers'
+    locks in seconds, as lock_timeout is (PostgreSQL manual, section 20.11).
 
     Raises:
-        asyncpg.UniqueViolationError: another writer was at the same time appending to one of several flows.
-        asyncpg.LockNotAvailableError: the patience is over.
-        asyncpg.PostgresError: one of the appends cannot be stored, or none at the moment.
+        asyncpg.UniqueViolationError: if another writer appended to one of several flows meanwhile.
+        asyncpg.LockNotAvailableError: if a lock was not free within `patience`.
+        asyncpg.PostgresError: if one of the appends cannot be stored, or none at the moment.
     """
     await _find_heads(connection, appends, heads)
-    await _find_originals(connection, appends)
-    writes = _chain(appends)
-    if not writes:
-        return
-    collision = None
-    try:
-        stored = await _write(connection, [write for _, write in writes], patience)
-    except asyncpg.UniqueViolationError as error:
-        if writes[0][0].request.flow_id != writes[-1][0].request.flow_id:
-            raise
-        stored, collision = {}, error
-    for append, write in writes:
-        request, first = append.request, write.head.version
-        key, end = request.flow_id.int, first + len(write.links)
-        if (key, first) in stored:  # then so are those that come with it
-            append.answer = request.events(
-                first, [stored[key, version] for version in range(first, end)]
-            )
-            heads.keep(request.flow_id, Head(end, write.links[-1].hash))
-        else:
-            await _settle(connection, append, write, heads, collision)
+    outcomes = await _find_originals(connection, appends)
+    if writes := _place(appends, outcomes):
+        outcomes |= await _write(connection, writes, heads, patience)
+    for append in appends:
+        if append not in outcomes:
+            outcomes[append] = _BEHIND
+    return outcomes
 
 
 async def _find_heads(connection: Connection, appends: Sequence[Append], heads: FlowHeads) -> None:
-    """Find the head for the first append of each flow; the others follow it."""
+    """Set the head of the first append of each flow; those behind it follow."""
     unknown: list[Append] = []
-    for append in _first_of_each_flow(appends):
+    flow = None
+    for append in appends:
+        if append.request.flow_id.int == flow:
+            continue
+        flow = append.request.flow_id.int
         if append.head is None:
-            append.head = heads.at(append.request.flow_id, append.expected_version)
+            append.head = heads.at(append.request.flow_id, append.request.expected_version)
             if append.head is None:
                 unknown.append(append)
     if not unknown:
@@ -108,79 +131,69 @@ async def _find_heads(connection: Connection, appends: Sequence[Append], heads: 
     rows = await connection.fetch(
         READ_FLOW_HEADS,
         [append.request.flow_id for append in unknown],
-        [append.expected_version for append in unknown],
+        [append.request.expected_version for append in unknown],
     )
     found = {row["flow_id"]: Head(row["version"], row["chain_hash"] or GENESIS) for row in rows}
-    for (
-        append
-    ) in unknown:  # a flow that does not reach so far gets a head that no event has: a conflict
+    for append in unknown:  # a flow shorter than expected gets a head that no event has: a conflict
         append.head = found[append.request.flow_id]
 
 
-def _first_of_each_flow(appends: Iterable[Append]) -> Iterable[Append]:
-    last = None
-    for append in appends:
-        if append.answer is None and append.request.flow_id.int != last:
-            last = append.request.flow_id.int
-            yield append
+async def _find_originals(
+    connection: Connection, appends: Sequence[Append]
+) -> dict[Append, Outcome]:
+    """Return the outcome of each append whose given event ids are in the log already.
 
-
-async def _find_originals(connection: Connection, appends: Sequence[Append]) -> None:
-    """Answer the appends whose given event ids are in the log.
-
-    It comes after the heads are known: what is appended in between makes the append conflict.
+    Heads are known by then, so what others append after this makes the append conflict.
     """
-    asked = [append for append in appends if append.answer is None and not append.looked_up]
+    asked = [append for append in appends if not append.looked_up]
     if not asked:
-        return
+        return {}
     rows = await connection.fetch(
         READ_EVENTS_BY_ID,
         list({append.request.flow_id for append in asked}),
         [event_id for append in asked for event_id in append.request.event_ids],
     )
     stored = [stored_event(row) for row in rows]
+    outcomes: dict[Append, Outcome] = {}
     for append in asked:
-        append.answer = _recognised(append.request, stored)
         append.looked_up = True
+        if original := _recognised(append.request, stored):
+            outcomes[append] = original
+    return outcomes
 
 
-def _recognised(
-    request: AppendRequest, stored: Iterable[StoredEvent]
-) -> list[FlowEvent] | Exception | None:
+def _recognised(request: AppendRequest, stored: Iterable[StoredEvent]) -> Stored | Refused | None:
     ids = set(request.event_ids)
     own = [event for event in stored if event.flow_id == request.flow_id and event.event_id in ids]
     try:
-        return recognise(request, own)
+        events = recognise(request, own)
     except ChemPersistenceError as error:
-        return error
+        return Refused(error)
+    return None if events is None else Stored(events)
 
 
-def _chain(appends: Iterable[Append]) -> list[tuple[Append, Write]]:
-    """Let the unanswered appends of a flow follow each other; one that does not fit there has to wait.
+def _place(
+    appends: Iterable[Append], outcomes: Mapping[Append, Outcome]
+) -> list[tuple[Append, Write]]:
+    """Chain the appends of each flow without an outcome to its head; leave out what does not fit.
 
-    It does not fit if it expects another version, or has an event id that an append before it brings. Where another writer
-    was quicker, fewer are tried each time, for the more there are the longer they take, and the quicker he is again.
+    An append does not fit if it expects another version, or repeats an event id of one before it.
+    After a lost race fewer appends of the flow are tried, half as many each time: a shorter
+    statement is faster, so that a writer with many appends does not lose to one with few for ever.
     """
     writes: list[tuple[Append, Write]] = []
     for _, group in groupby(appends, key=lambda append: append.request.flow_id.int):
         run = list(group)
         if races := max([append.races for append in run]):
             run = run[: max(1, len(run) >> races)]
-        base = end = None
+        base = end = run[0].head
         given: set[UUID] = set()
         for append in run:
-            if base is None or end is None:
-                base = end = append.head
-            if append.answer is not None or base is None or end is None:
+            if append in outcomes or base is None or end is None:
                 continue
-            if append.head is None:
-                fits = append.expected_version is None or append.expected_version == end.version
-            else:
-                fits = append.head == end
-            repeated = append.request.ids_given and not given.isdisjoint(append.request.event_ids)
-            if repeated or not fits:
+            if not _fits(append, end, given):
                 if append.head is None:
-                    append.begin_again()  # what is stored now may hold its event ids
+                    append.forget_place()  # what is stored now may hold its event ids
                 continue
             append.head = end
             links = append.request.links(end)
@@ -191,14 +204,48 @@ def _chain(appends: Iterable[Append]) -> list[tuple[Append, Write]]:
     return writes
 
 
+def _fits(append: Append, end: Head, given: set[UUID]) -> bool:
+    request = append.request
+    if request.ids_given and not given.isdisjoint(request.event_ids):
+        return False
+    if append.head is not None:
+        return append.head == end
+    return request.expected_version is None or request.expected_version == end.version
+
+
 async def _write(
+    connection: Connection,
+    writes: Sequence[tuple[Append, Write]],
+    heads: FlowHeads,
+    patience: float | None,
+) -> dict[Append, Outcome]:
+    """Store placed appends, each flow all or nothing, and return their outcomes."""
+    collision = None
+    try:
+        seqs = await _insert(connection, [write for _, write in writes], patience)
+    except asyncpg.UniqueViolationError as error:
+        if writes[0][0].request.flow_id != writes[-1][0].request.flow_id:
+            raise
+        seqs, collision = {}, error
+    outcomes: dict[Append, Outcome] = {}
+    for append, write in writes:
+        request, first = append.request, write.head.version
+        key, end = request.flow_id.int, first + len(write.links)
+        if (key, first) in seqs:  # then the append's other events are, too
+            events = request.events(first, [seqs[key, version] for version in range(first, end)])
+            outcomes[append] = Stored(events)
+            heads.keep(request.flow_id, Head(end, write.links[-1].hash))
+        else:
+            outcomes[append] = await _settle(connection, append, write, heads, collision)
+    return outcomes
+
+
+async def _insert(
     connection: Connection, writes: Sequence[Write], patience: float | None
 ) -> dict[tuple[int, int], int]:
-    """Give the numbers of the stored events, by flow and version."""
+    """Return the seq of each stored event by flow and version."""
     lock_timeout = None if patience is None else f"{patience * 1_000:.0f}ms"
-    if (
-        connection.is_in_transaction()
-    ):  # a savepoint, so that a caller's transaction outlives a conflict
+    if connection.is_in_transaction():  # a savepoint: the caller's transaction outlives a conflict
         async with transaction(connection):
             rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), lock_timeout)
     else:
@@ -212,26 +259,24 @@ async def _settle(
     write: Write,
     heads: FlowHeads,
     collision: Exception | None,
-) -> None:
-    """Find out who holds the versions: this append's own earlier attempt, or another writer."""
+) -> Outcome:
+    """Find out who took the versions: this append's own earlier attempt, or another writer."""
     request, version = append.request, write.head.version
     rows = await connection.fetch(READ_FLOW_EVENTS, request.flow_id, version - 1, len(write.links))
     stored = [stored_event(row) for row in rows]
     if collision is not None and not stored and write.head == write.base:
         raise collision  # with something else than the flow's next version
-    append.answer = _recognised(request, stored)
-    if isinstance(append.answer, list):
+    recognised = _recognised(request, stored)
+    if isinstance(recognised, Stored):
         heads.keep(request.flow_id, Head(stored[-1].version + 1, stored[-1].link))
-        return
+        return recognised
     heads.forget(request.flow_id)
-    if append.answer is not None:
-        return
+    if recognised is not None:
+        return recognised
     (end,) = await connection.fetch(READ_FLOW_HEADS, [request.flow_id], [None])
     heads.keep(request.flow_id, Head(end["version"], end["chain_hash"] or GENESIS))
-    if append.expected_version in {None, end["version"]} or write.head != write.base:
-        append.begin_again()
+    if request.expected_version in {None, end["version"]} or write.head != write.base:
+        append.forget_place()
         append.races += 1
-    else:
-        append.answer = ConcurrencyConflict(
-            request.flow_id, append.expected_version, end["version"]
-        )
+        return _RACE
+    return Refused(ConcurrencyConflict(request.flow_id, request.expected_version, end["version"]))

@@ -1,36 +1,42 @@
-"""Appends that wait to be stored: the order in which they go, and how many go together."""
+"""The queue of appends: the order in which they are stored, how many together, and their answers."""
 
 from asyncio import Future
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.postgres.append.place_events import Append
+from chem_persistence.postgres.append.place_events import (
+    Append,
+    Outcome,
+    Reason,
+    Refused,
+    Stored,
+    TryAgain,
+)
 from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.telemetry.hooks import current_span
 
-__all__ = ["AppendQueue", "QueuedAppend"]
+__all__ = ["AppendQueue", "Outcomes", "QueuedAppend"]
 
 MAX_EVENTS = 1_000
 MAX_BYTES = 4 * 2**20
 
 MIN_SHARE = 16
-"""Batches of fewer flows are not divided: what each costs by itself would outweigh what is won."""
+"""Batches of fewer flows are not divided: the cost of a statement would outweigh the gain."""
+
+_NOT_TRIED = TryAgain(Reason.BEHIND)
 
 
 class QueuedAppend(Append):
-    """An append for whose `answered` its caller waits; `size` is what it sends, in bytes, `origin` its caller's span."""
+    """An append whose caller awaits `answered`; `size` is in bytes, `origin` the caller's span."""
 
     __slots__ = ("answered", "key", "origin", "size")
 
     def __init__(
-        self,
-        request: AppendRequest,
-        expected_version: int | None,
-        size: int,
-        answered: "Future[list[FlowEvent]]",
+        self, request: AppendRequest, size: int, answered: "Future[list[FlowEvent]]"
     ) -> None:
-        super().__init__(request, expected_version)
+        super().__init__(request)
         self.answered = answered
         self.key = request.flow_id.int  # hashes faster than the UUID
         self.size = size
@@ -38,19 +44,23 @@ class QueuedAppend(Append):
 
     @property
     def event_count(self) -> int:
-        """How many events it has."""
+        """The number of its events."""
         return len(self.request.kinds)
 
 
+Outcomes: TypeAlias = Mapping[Append, Outcome]
+
+
 class AppendQueue:
-    """First come, first served, but for flows whose turn has to wait for a batch under way: one flow, one history.
+    """A FIFO of appends by flow.
 
-    A batch has at most `max_events` events and `max_bytes` bytes, unless its only append has more: a huge one goes
-    alone, and those that came after it go with another batch. With `one_flow_each` a batch keeps to one flow, because a
-    transaction over several would be one over several servers.
+    A flow in a running batch is skipped until that batch ends, so its events keep their order.
 
-    Nor has it more than its share of the flows that are busy, for `shares` batches at a time. If one took all that wait, all
-    would be answered together and wait together again, and client and server would work in turns instead of side by side.
+    A batch has at most `max_events` events and `max_bytes` bytes, unless its only append has more.
+    It takes at most one of `shares` equal parts of the flows that have appends: if one batch took
+    all, all callers would be answered and call again together, and client and server would work
+    in turns instead of side by side. With `one_flow_each` it keeps to one flow, since a
+    transaction over flows on several servers needs a two-phase commit (Citus).
     """
 
     def __init__(
@@ -61,11 +71,11 @@ class AppendQueue:
         self._shares = shares
         self.one_flow_each = False
         self._waiting: dict[int, deque[QueuedAppend]] = {}
-        self._ready: dict[int, None] = {}  # who waits and is not under way, in the order of turns
+        self._ready: dict[int, None] = {}  # the flows that a batch may take, in order
         self._under_way: set[int] = set()
 
     def put(self, append: QueuedAppend) -> None:
-        """Let an append wait at the end of its flow's line."""
+        """Add an append behind those of its flow."""
         line = self._waiting.get(append.key)
         if line is None:
             line = self._waiting[append.key] = deque()
@@ -74,7 +84,7 @@ class AppendQueue:
             self._ready.setdefault(append.key)
 
     def take(self) -> list[QueuedAppend]:
-        """Take the next batch, the appends of one flow side by side and in order; its flows are then under way."""
+        """Return the next batch, the appends of one flow side by side; its flows are under way then."""
         batch: list[QueuedAppend] = []
         events = size = 0
         for _ in range(self._share()):
@@ -99,27 +109,50 @@ class AppendQueue:
                 break
         return batch
 
-    def _share(self) -> int:
-        """Say how many flows a batch may have: those that wait and those under way, divided and rounded up."""
-        return max(MIN_SHARE, -(-(len(self._ready) + len(self._under_way)) // self._shares))
+    def finish(self, batch: Sequence[QueuedAppend], outcomes: Outcomes) -> list[list[QueuedAppend]]:
+        """Answer the callers of a batch, and queue what has to be tried again before what came later.
 
-    def give_back(self, batch: Iterable[QueuedAppend], again: Sequence[QueuedAppend] = ()) -> None:
-        """End the turn of a batch's flows; `again`, in order, are to be tried again before what came later."""
+        Returns the appends that a lock holds up, by flow: these flows stay under way.
+        """
+        again: list[QueuedAppend] = []
+        locked: dict[int, list[QueuedAppend]] = {}
+        for append in batch:
+            if append.answered.done():  # the caller was cancelled
+                continue
+            match outcomes.get(append, _NOT_TRIED):
+                case Stored(events):
+                    append.answered.set_result(events)
+                case Refused(error):
+                    append.answered.set_exception(error)
+                case TryAgain(reason):
+                    if reason is Reason.LOCKED or append.key in locked:
+                        locked.setdefault(append.key, []).append(append)
+                    else:
+                        again.append(append)
         for append in reversed(again):
             self._waiting.setdefault(append.key, deque()).appendleft(append)
-        for append in batch:
-            self._under_way.discard(append.key)
-            if append.key in self._waiting:
-                self._ready.setdefault(append.key)
+        self._end_turn(append.key for append in batch if append.key not in locked)
+        return list(locked.values())
+
+    def _end_turn(self, keys: Iterable[int]) -> None:
+        for key in keys:
+            self._under_way.discard(key)
+            if key in self._waiting:
+                self._ready.setdefault(key)
 
     def remove(self, append: QueuedAppend) -> None:
-        """Forget an append for whose answer nobody waits any more, if it is not under way."""
+        """Remove an append whose caller was cancelled, unless it is under way."""
         line = self._waiting.get(append.key, deque())
         if append in line:
             line.remove(append)
             if not line:
                 del self._waiting[append.key]
                 self._ready.pop(append.key, None)
+
+    def _share(self) -> int:
+        """Return the number of flows that a batch may take."""
+        flows = len(self._ready) + len(self._under_way)
+        return max(MIN_SHARE, -(-flows // self._shares))
 
     def __bool__(self) -> bool:
         return bool(self._ready)

@@ -1,7 +1,7 @@
 """Appends, streamed contents and the caller's own rows in one transaction."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -9,13 +9,19 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import StreamedArtifact, described_stream
 from chem_persistence.postgres.append.heads import FlowHeads
-from chem_persistence.postgres.append.place_events import Append, append_batch
+from chem_persistence.postgres.append.place_events import (
+    Append,
+    Refused,
+    Stored,
+    TryAgain,
+    append_batch,
+)
 from chem_persistence.postgres.append.uploads import Uploads
 from chem_persistence.postgres.connection.failures import library_errors
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import noticing_loss
 from chem_persistence.postgres.connection.transaction import own_transaction
-from chem_persistence.store.append_request import AppendRequest
+from chem_persistence.store.append_request import AppendCall, append_request
 from chem_persistence.store.appender import Appender
 from chem_persistence.store.ports import Clock
 
@@ -37,21 +43,28 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
         self._uploads = Uploads(connection)
         self._turn = asyncio.Lock()
 
-    async def _append(
-        self, encode: Callable[[], AppendRequest], expected_version: int | None
-    ) -> list[FlowEvent]:
-        request = encode()
+    async def _append(self, call: AppendCall) -> list[FlowEvent]:
+        request = append_request(
+            call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
+        )
         self._uploads.check(request.streamed)
-        append = Append(request, expected_version)
         async with self._turn:
             with self._uploads.alone():
-                with library_errors(), noticing_loss(self.connection):
-                    while append.answer is None:
-                        await append_batch(self.connection, [append], self._heads)
-                if isinstance(append.answer, Exception):
-                    raise append.answer
-                await self._uploads.store(request.streamed, append.answer)
-        return append.answer
+                events = await self._store(Append(request))
+                await self._uploads.store(request.streamed, events)
+        return events
+
+    async def _store(self, append: Append) -> list[FlowEvent]:
+        with library_errors(), noticing_loss(self.connection):
+            while True:
+                outcomes = await append_batch(self.connection, [append], self._heads)
+                match outcomes[append]:
+                    case Stored(events):
+                        return events
+                    case Refused(error):
+                        raise error
+                    case TryAgain():
+                        pass
 
     async def put_stream(
         self,

@@ -1,21 +1,20 @@
 """Group commit: appends that wait while a writer is busy share its next transaction.
 
-There is no timer: when a writer is free it takes what waits, or its share of a crowd, and each caller is answered after
-the commit. One append at a time costs one statement on a held connection. What cannot be stored fails alone: a batch that the
-database refuses is taken apart.
+There is no timer. A free writer takes what waits, or its share of it, and every caller is answered
+after the commit. One append at a time costs one statement on a connection that is held.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
-from typing import Any, TypeAlias
 
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import InvalidArgument, StoreUnavailable
-from chem_persistence.postgres.append.batch import answer_all, store_batch
+from chem_persistence.postgres.append.batch import refuse_all, store_batch
 from chem_persistence.postgres.append.heads import FlowHeads
-from chem_persistence.postgres.append.queue import AppendQueue, QueuedAppend
+from chem_persistence.postgres.append.held_flows import HeldFlows, UnderWay, current_task
+from chem_persistence.postgres.append.queue import AppendQueue, Outcomes, QueuedAppend
 from chem_persistence.postgres.connection.held_connection import HeldConnection
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import call
@@ -23,124 +22,114 @@ from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.telemetry.hooks import watched_batch
 
-__all__ = ["GroupCommit"]
+__all__ = ["Writers"]
 
 FIND_DISTRIBUTION = statement("events/find_distribution")
 
-
 WRITERS = 2
-"""While one batch is with the server, the next is made, and neither takes more than its share."""
+"""One waits for the server while the other encodes."""
 
 LINGER_SECONDS = 0.01
-"""How long an idle writer keeps its connection, for the appends of one task follow each other closely."""
+"""How long an idle writer keeps its connection: appends of one task follow each other closely."""
 
 PATIENCE_SECONDS = 1.0
-"""How long a batch waits for another writer's lock; then who has to wait longer does so alone."""
-
-TURNS, TURN_SECONDS = 2, 0.25
-"""So many of those who wait alone have a connection at a time, each for so long, so that none waits behind one that waits for ever."""
-
-LONGEST_WAIT_SECONDS = 30.0
-"""Then whoever waits alone is told that the flow is held."""
+"""How long a batch waits for other transactions' locks, before its flows wait by themselves."""
 
 
-Task: TypeAlias = "asyncio.Task[None]"
-
-
-class GroupCommit:
-    """Stores the appends of any number of tasks, on connections of `provider`."""
+class Writers:
+    """Stores the appends of any number of tasks, on at most `count` connections at a time."""
 
     def __init__(
-        self, provider: ConnectionProvider, heads: FlowHeads, writers: int = WRITERS
+        self, provider: ConnectionProvider, heads: FlowHeads, count: int = WRITERS
     ) -> None:
         self._provider = provider
         self._heads = heads
-        self._queue = AppendQueue(shares=writers)
+        self._count = count
+        self._queue = AppendQueue(shares=count)
+        self._under_way: UnderWay = {}
+        self._held_flows = self._new_held_flows()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._learned = False
-        self._max_writers = writers
-        self._writers: dict[Task, HeldConnection] = {}
+        self._writers: dict[asyncio.Task[None], HeldConnection] = {}
         self._idle: list[asyncio.Future[bool]] = []
-        self._connecting: set[Task] = set()
-        self._batches: dict[Task, Sequence[QueuedAppend]] = {}  # what each task has under way
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._looked_for_distribution = False
 
-    async def append(
-        self, request: AppendRequest, expected_version: int | None, size: int
-    ) -> list[FlowEvent]:
-        """Store a request of `size` bytes, and give its events once they are committed.
+    async def store(self, request: AppendRequest, size: int) -> list[FlowEvent]:
+        """Store a request of `size` bytes, and return its events once they are committed.
 
-        Cancelled, it leaves the whole append in the log, or nothing.
+        If it is cancelled, the whole append is in the log, or nothing of it.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._move_to(loop)
-        append = QueuedAppend(request, expected_version, size, loop.create_future())
+        append = QueuedAppend(request, size, loop.create_future())
         self._queue.put(append)
-        self._rouse()
+        self._wake_writer()
         try:
             return await append.answered
         except asyncio.CancelledError:
             self._abandon(append)
             raise
 
-    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._writers or self._batches or self._queue:
-            raise InvalidArgument("store", "is in use in another event loop")
-        self._loop = loop
-        self._turns = asyncio.Semaphore(TURNS)
-
     async def drain(self) -> None:
-        """Wait until nothing is under way and no connection held; who waits for more, or to connect, is sent home."""
-        while tasks := {*self._writers, *self._batches}:
+        """Wait until nothing is under way and no connection is held.
+
+        Writers that wait for more, or for a connection, end at once.
+        """
+        while tasks := {*self._writers, *self._under_way}:
             for idle in self._idle:
-                _wake(idle)
+                _wake(idle, more=False)
             for writer in self._connecting:
                 writer.cancel()
             await asyncio.wait(tasks)
 
-    # ---- who waits
+    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._writers or self._under_way or self._queue:
+            raise InvalidArgument("store", "is in use in another event loop")
+        self._loop = loop
+        self._held_flows = self._new_held_flows()
 
-    def _rouse(self) -> None:
-        """Let a writer look at the queue, if one is free."""
-        while self._idle:
-            if _wake(self._idle.pop(), more=True):
-                return
-        if len(self._writers) < self._max_writers:
-            held = HeldConnection(self._provider)
-            writer = _start(self._write(held))
-            self._writers[writer] = held
-            writer.add_done_callback(self._retire)
-
-    def _retire(self, writer: Task) -> None:
-        del self._writers[writer]
-        if self._queue:  # something came while it was leaving
-            self._rouse()
+    def _new_held_flows(self) -> HeldFlows:
+        return HeldFlows(self._provider, self._queue, self._attempt, self._under_way)
 
     def _abandon(self, append: QueuedAppend) -> None:
-        """Take back what nobody waits for; what is under way is cancelled when nobody waits for any of its batch."""
+        """Remove an append whose caller was cancelled; cancel a batch that has no caller left."""
         self._queue.remove(append)
-        for task, batch in self._batches.items():
+        for task, batch in self._under_way.items():
             if append in batch and all(other.answered.done() for other in batch):
                 task.cancel()
 
-    # ---- the writers
+    # ---- the life of a writer
+
+    def _wake_writer(self) -> None:
+        """Have a writer look at the queue: an idle one, or a new one if there are too few."""
+        while self._idle:
+            if _wake(self._idle.pop(), more=True):
+                return
+        if len(self._writers) < self._count:
+            held = HeldConnection(self._provider)
+            writer = asyncio.create_task(self._write(held), context=Context())
+            self._writers[writer] = held
+            writer.add_done_callback(self._retire)
 
     async def _write(self, held: HeldConnection) -> None:
-        """Store batches until none comes any more."""
+        """Store batches until no more come."""
         try:
-            while self._queue or await self._more_comes():
-                if await self._connected(held):
+            while self._queue or await self._more_come():
+                if await self._connect(held):
                     batch = self._queue.take()
-                    if self._queue:  # the other's share
-                        self._rouse()
-                    await self._carry_out(batch, held, PATIENCE_SECONDS)
+                    if self._queue:  # there is a share for another writer
+                        self._wake_writer()
+                    for appends in await self._attempt(batch, held, PATIENCE_SECONDS):
+                        self._held_flows.wait(appends)
                 elif self._queue:
                     return
         finally:
-            with suppress(Exception):  # what was stored is answered for; nobody is there to be told
+            with suppress(Exception):  # every caller is answered; nobody is there to be told
                 await held.give_back()
 
-    async def _more_comes(self) -> bool:
+    async def _more_come(self) -> bool:
+        """Wait a moment for more appends; return whether some have come."""
         loop = asyncio.get_running_loop()
         idle: asyncio.Future[bool] = loop.create_future()
         self._idle.append(idle)
@@ -152,104 +141,63 @@ class GroupCommit:
             if idle in self._idle:
                 self._idle.remove(idle)
 
-    async def _connected(self, held: HeldConnection) -> bool:
-        """Have a connection before a batch is taken; without one, the batch is left to a writer that has one."""
+    async def _connect(self, held: HeldConnection) -> bool:
+        """Return whether there is a connection: a batch is taken only by a writer that has one.
+
+        If none can be had, and no other writer has one, all that wait get the error.
+        """
         if held.is_due:
             await held.give_back()
         if held.is_held:
             return True
-        task = _current()
+        task = current_task()
         self._connecting.add(task)
         try:
-            await call(held, self._learn)
+            await call(held, self._look_for_distribution)
         except Exception as error:  # noqa: BLE001  # each caller gets it
             if not any(other.is_held for other in self._writers.values()):
                 while batch := self._queue.take():
-                    answer_all(batch, error)
-                    self._hand_out(batch)
+                    self._queue.finish(batch, refuse_all(batch, error))
         finally:
             self._connecting.discard(task)
         return held.is_held
 
-    async def _learn(self, connection: Connection) -> None:
-        """Find out, once, whether a transaction had better keep to one flow."""
-        if not self._learned:
+    async def _look_for_distribution(self, connection: Connection) -> None:
+        if not self._looked_for_distribution:
             (row,) = await connection.fetch(FIND_DISTRIBUTION)
             self._queue.one_flow_each = row["distributed"]
-            self._learned = True
+            self._looked_for_distribution = True
 
-    async def _wait_alone(self, alone: Sequence[QueuedAppend], until: float) -> None:
-        """Store appends of one flow that another transaction holds, in turns with others that wait so."""
-        async with self._turns:
-            if asyncio.get_running_loop().time() < until:
-                await self._carry_out(alone, self._provider, TURN_SECONDS, until)
-            else:
-                reason = f"another transaction has held the flow, or what it shares, for {LONGEST_WAIT_SECONDS:g} s"
-                answer_all(alone, StoreUnavailable(reason))
-
-    async def _carry_out(
-        self,
-        batch: Sequence[QueuedAppend],
-        provider: ConnectionProvider,
-        patience: float,
-        until: float = 0.0,
-    ) -> None:
-        """Store a batch, and answer for it whatever happens; who is out of patience waits alone, `until` it has been too long."""
-        task = _current()
-        self._batches[task] = batch
+    async def _attempt(
+        self, batch: Sequence[QueuedAppend], provider: ConnectionProvider, patience: float
+    ) -> list[list[QueuedAppend]]:
+        """Store a batch and answer its callers; return what a lock holds up, by flow."""
+        task = current_task()
+        self._under_way[task] = batch
+        outcomes: Outcomes = {}
         try:
             storing = store_batch(provider, batch, self._heads, patience)
-            for alone in await watched_batch(storing, batch):
-                batch = self._batches[task] = [append for append in batch if append not in alone]
-                until = until or asyncio.get_running_loop().time() + LONGEST_WAIT_SECONDS
-                waiting = _start(self._wait_alone(alone, until))
-                self._batches[waiting] = alone
-                waiting.add_done_callback(self._put_away)
+            outcomes = await watched_batch(storing, batch)
         except asyncio.CancelledError:
-            if any(not append.answered.done() for append in batch):
-                answer_all(batch, StoreUnavailable("the writer was cancelled"))
-                raise
-            if task.uncancel() > 0:
+            unanswered = [append for append in batch if not append.answered.done()]
+            outcomes = refuse_all(unanswered, StoreUnavailable("the writer was cancelled"))
+            if unanswered or task.uncancel() > 0:
                 raise
         finally:
-            del self._batches[task]
-            self._hand_out(batch)
+            del self._under_way[task]
+            held_up = self._queue.finish(batch, outcomes)
+            if self._queue:
+                self._wake_writer()
+        return held_up
 
-    def _put_away(self, waiting: Task) -> None:
-        """Hand out what a task had under way whose turn never came, or came too late."""
-        if waiting in self._batches:
-            self._hand_out(self._batches.pop(waiting))
-
-    def _hand_out(self, batch: Sequence[QueuedAppend]) -> None:
-        """Give the callers their answers; what has none has to be tried again, unless nobody waits for it."""
-        again = []
-        for append in batch:
-            if append.answered.done():
-                continue
-            if append.answer is None:
-                again.append(append)
-            elif isinstance(append.answer, Exception):
-                append.answered.set_exception(append.answer)
-            else:
-                append.answered.set_result(append.answer)
-        self._queue.give_back(batch, again)
-        if self._queue:
-            self._rouse()
-
-
-def _start(work: Coroutine[Any, Any, None]) -> Task:
-    """Start a task that belongs to none of the callers, and shares nothing of their context."""
-    return asyncio.create_task(work, context=Context())
-
-
-def _current() -> Task:
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101  # only tasks ask
-    return task
+    def _retire(self, writer: asyncio.Task[None]) -> None:
+        del self._writers[writer]
+        if self._queue:  # something came while it was ending
+            self._wake_writer()
 
 
 def _wake(idle: "asyncio.Future[bool]", *, more: bool = False) -> bool:
-    """Tell an idle writer whether there is more to do; say whether it was still waiting."""
+    """Wake an idle writer, telling it whether there is more to store; return whether it waited."""
     if idle.done():
         return False
     idle.set_result(more)

@@ -68,7 +68,7 @@ class Suspensions:
     def _task(
         self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any
     ) -> "asyncio.Task[Any]":
-        writes = getattr(work, "__qualname__", "").startswith("GroupCommit.")
+        writes = getattr(work, "__qualname__", "").startswith(("Writers.", "HeldFlows."))
         return asyncio.Task(self._watched(work) if writes else work, loop=loop, **options)
 
     async def _watched(self, work: Coroutine[Any, Any, Any]) -> Any:

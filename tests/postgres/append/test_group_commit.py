@@ -26,7 +26,8 @@ from chem_persistence import (
     StoreUnavailable,
     build_pool,
 )
-from chem_persistence.postgres.append import writers as group_commit
+from chem_persistence.postgres.append import held_flows
+from chem_persistence.postgres.append.backpressure import Place
 from chem_persistence.postgres.append.queue import MIN_SHARE
 from chem_persistence.postgres.connection.jsonb import pass_jsonb_as_bytes
 from tests.support.faults.gate import gate
@@ -336,7 +337,7 @@ async def test_many_flows_that_others_hold_leave_connections_for_the_rest(
             await tx.append_kind(flow_id, initialized())
         waiting = [asyncio.create_task(store.append_kind(flow_id, said())) for flow_id in held]
         async with asyncio.timeout(60):
-            while len(store._commits._batches) < len(held):
+            while len(store._writers._under_way) < len(held):
                 await asyncio.sleep(0)
         for _ in range(50):
             flow_id = new_flow_id()
@@ -351,11 +352,11 @@ async def test_many_flows_that_others_hold_leave_connections_for_the_rest(
 async def test_an_append_that_waits_for_its_own_programs_transaction_is_told_in_the_end(
     store: PgEventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "LONGEST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(held_flows, "LONGEST_WAIT_SECONDS", 0.0)
     flow_id = new_flow_id()
     async with store.transaction() as tx:
         await tx.append_kind(flow_id, initialized())
-        with pytest.raises(StoreUnavailable, match="held the flow"):
+        with pytest.raises(StoreUnavailable, match="held a lock on the flow"):
             await store.append_kind(flow_id, said())
     assert [event.version for event in await store.list(flow_id)] == [0]
 
@@ -406,14 +407,15 @@ async def test_ten_thousand_callers_wait_in_bounded_room_and_none_is_dropped(
     limit = 256 * 1024
     store = PgEventStore(provider, max_waiting=500, max_waiting_bytes=limit)
     fullest = [0, 0]
-    take = store._room._take
+    backpressure = store._backpressure
+    admit = backpressure._admit
 
-    def taking(size: int) -> None:
-        take(size)
-        fullest[0] = max(fullest[0], store._room._appends_inside)
-        fullest[1] = max(fullest[1], store._room._size_inside)
+    async def admitting(place: Place, size: int) -> None:
+        await admit(place, size)
+        fullest[0] = max(fullest[0], backpressure._admitted)
+        fullest[1] = max(fullest[1], backpressure._admitted_bytes)
 
-    monkeypatch.setattr(store._room, "_take", taking)
+    monkeypatch.setattr(backpressure, "_admit", admitting)
     flow_ids = [new_flow_id() for _ in range(10_000)]
 
     async def caller(flow_id: UUID) -> FlowEvent:
@@ -423,7 +425,7 @@ async def test_ten_thousand_callers_wait_in_bounded_room_and_none_is_dropped(
     assert [event.flow_id for event in events] == flow_ids
     assert fullest[0] <= 500
     assert limit / 2 < fullest[1] <= limit
-    assert (store._room._appends_inside, store._room._size_inside) == (0, 0)
+    assert (backpressure._admitted, backpressure._admitted_bytes) == (0, 0)
     await store.aclose()
 
 

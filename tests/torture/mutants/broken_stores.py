@@ -19,7 +19,7 @@ STORE_ARTIFACT = """
 """
 
 sound_append_batch = write_path.append_batch
-sound_write = write_path._write
+sound_insert = write_path._insert
 
 
 async def with_new_ids(
@@ -27,12 +27,12 @@ async def with_new_ids(
     appends: Sequence[write_path.Append],
     heads: FlowHeads,
     patience: float | None = None,
-) -> None:
+) -> dict[write_path.Append, write_path.Outcome]:
     """Break the idempotency: each attempt has event ids of its own."""
     for append in appends:
         ids = tuple(uuid7() for _ in append.request.kinds)
         append.request = msgspec.structs.replace(append.request, event_ids=ids)
-    await sound_append_batch(connection, appends, heads, patience)
+    return await sound_append_batch(connection, appends, heads, patience)
 
 
 async def artifacts_afterwards(
@@ -43,7 +43,7 @@ async def artifacts_afterwards(
         msgspec.structs.replace(write, request=msgspec.structs.replace(write.request, artifacts=()))
         for write in writes
     ]
-    stored = await sound_write(connection, bare, patience)
+    stored = await sound_insert(connection, bare, patience)
     for write in writes:
         for producer, artifact in write.request.artifacts:
             flow_id = write.request.flow_id

@@ -200,7 +200,7 @@ async def test_a_store_with_two_transactions_is_found_out_by_a_cut_between_them(
     sound: bool,
 ) -> None:
     if not sound:
-        monkeypatch.setattr(write_path, "_write", artifacts_afterwards)
+        monkeypatch.setattr(write_path, "_insert", artifacts_afterwards)
     fault = proxy.arm(Fault(Strike.CUT_BEFORE, sends_an_append if sound else stores_artifacts))
     await troubled.append("victim", FLOW, [finished(OWN)], artifacts=[OWN])
     assert fault.struck.is_set()

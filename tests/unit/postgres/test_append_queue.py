@@ -1,11 +1,20 @@
 """The order in which waiting appends go, and how many go together."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from chem_persistence import StepSignal
+from chem_persistence import StepSignal, StoreError
+from chem_persistence.postgres.append.place_events import (
+    Append,
+    Outcome,
+    Reason,
+    Refused,
+    Stored,
+    TryAgain,
+)
 from chem_persistence.postgres.append.queue import (
     MAX_BYTES,
     MAX_EVENTS,
@@ -13,23 +22,15 @@ from chem_persistence.postgres.append.queue import (
     AppendQueue,
     QueuedAppend,
 )
-from chem_persistence.store.append_request import append_request
+from chem_persistence.store.append_request import AppendCall, append_request
 
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
 
 
 def append(flow_id: UUID, *, events: int = 1, data: Any = None) -> QueuedAppend:
-    request = append_request(
-        flow_id,
-        [StepSignal(0, "acquire", "said", data)] * events,
-        artifacts=(),
-        expected_version=None,
-        event_ids=None,
-        metadata=None,
-        ts=datetime(2026, 1, 1, tzinfo=UTC),
-        max_artifact_bytes=1,
-    )
-    return QueuedAppend(request, None, request.size(), asyncio.get_running_loop().create_future())
+    call = AppendCall(flow_id, [StepSignal(0, "acquire", "said", data)] * events)
+    request = append_request(call, ts=datetime(2026, 1, 1, tzinfo=UTC), max_artifact_bytes=1)
+    return QueuedAppend(request, request.size(), asyncio.get_running_loop().create_future())
 
 
 def queue_of(
@@ -39,6 +40,10 @@ def queue_of(
     for each in appends:
         queue.put(each)
     return queue
+
+
+def stored(batch: Sequence[QueuedAppend]) -> dict[Append, Outcome]:
+    return {each: Stored([]) for each in batch}
 
 
 def flows(batch: list[QueuedAppend]) -> list[UUID]:
@@ -58,7 +63,7 @@ async def test_a_flow_whose_batch_is_under_way_waits() -> None:
     queue.put(other)
     assert queue.take() == [other]
     assert not queue
-    queue.give_back([first])
+    queue.finish([first], stored([first]))
     assert queue.take() == [second]
 
 
@@ -67,8 +72,41 @@ async def test_what_has_to_be_tried_again_goes_before_what_came_later() -> None:
     queue = queue_of(first, second)
     queue.take()
     queue.put(third)
-    queue.give_back([first, second], [first, second])
+    queue.finish([first, second], {})
     assert queue.take() == [first, second, third]
+
+
+async def test_each_caller_gets_the_outcome_of_its_own_append() -> None:
+    kept, refused = append(A), append(B)
+    queue = queue_of(kept, refused)
+    error = StoreError("refused", None)
+    queue.finish(queue.take(), {kept: Stored([]), refused: Refused(error)})
+    assert (kept.answered.result(), refused.answered.exception()) == ([], error)
+    assert not queue
+
+
+async def test_a_flow_that_a_lock_holds_up_stays_under_way() -> None:
+    held, free, other = append(A), append(B), append(C)
+    queue = queue_of(held, append(A), free)
+    batch = queue.take()
+    queue.put(other)
+    locked = TryAgain(Reason.LOCKED)
+    left = queue.finish(batch, {**stored([free]), held: locked})
+    assert left == [batch[:2]]  # with what was behind it
+    queue.put(append(A))
+    queue.put(append(B))
+    assert flows(queue.take()) == [C, B]
+    queue.finish(left[0], stored(left[0]))
+    assert flows(queue.take()) == [A]
+
+
+async def test_a_caller_that_was_cancelled_is_not_answered_and_not_tried_again() -> None:
+    gone, here = append(A), append(A)
+    queue = queue_of(gone, here)
+    batch = queue.take()
+    gone.answered.cancel()
+    assert queue.finish(batch, {gone: TryAgain(Reason.LOCKED)}) == []
+    assert queue.take() == [here]
 
 
 async def test_a_batch_ends_where_it_would_have_too_many_events() -> None:
@@ -93,7 +131,8 @@ async def test_a_huge_append_goes_alone_and_holds_up_nobody_behind_it() -> None:
 
 async def test_a_huge_append_is_not_held_up_by_small_ones_for_ever() -> None:
     queue = queue_of(append(A), append(B, events=100), append(C))
-    queue.give_back(queue.take())
+    first = queue.take()
+    queue.finish(first, stored(first))
     queue.put(append(A))
     assert flows(queue.take()) == [B]
     assert flows(queue.take()) == [C, A]
@@ -103,8 +142,9 @@ async def test_the_rest_of_a_long_line_goes_after_the_other_flows() -> None:
     line = [append(A, events=6) for _ in range(2)]
     queue = queue_of(*line, append(B, events=6))
     assert queue.take() == line[:1]
-    assert flows(queue.take()) == [B]
-    queue.give_back([line[0], append(B)])
+    other = queue.take()
+    assert flows(other) == [B]
+    queue.finish([line[0], *other], stored([line[0], *other]))
     assert queue.take() == line[1:]
 
 
@@ -114,7 +154,7 @@ async def test_an_append_that_nobody_waits_for_is_forgotten() -> None:
     queue.remove(first)
     assert queue.take() == [second]
     queue.remove(second)  # under way: not the queue's any more
-    queue.give_back([second])
+    queue.finish([second], stored([second]))
     assert not queue
     assert queue.take() == []
 
