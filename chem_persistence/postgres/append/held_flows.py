@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.append.batch import refuse_all
@@ -53,7 +53,7 @@ class HeldFlows:
         task.add_done_callback(self._end)
 
     async def _wait(self, appends: Sequence[QueuedAppend]) -> None:
-        loop = asyncio.get_running_loop()
+        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())
         deadline = loop.time() + LONGEST_WAIT_SECONDS
         while loop.time() < deadline:
             async with self._turns:
@@ -61,22 +61,15 @@ class HeldFlows:
             if not held:
                 return
             (appends,) = held
-            self._under_way[current_task()] = appends
+            self._under_way[task] = appends
         reason = (
             "another transaction has held a lock on the flow, or on an artifact it shares, "
             f"for {LONGEST_WAIT_SECONDS:g} s"
         )
         self._queue.finish(appends, refuse_all(appends, StoreUnavailable(reason)))
-        del self._under_way[current_task()]
+        del self._under_way[task]
 
     def _end(self, task: "asyncio.Task[None]") -> None:
         """Release the flow of a task that was cancelled before or between its attempts."""
         if task in self._under_way:
             self._queue.finish(self._under_way.pop(task), {})
-
-
-def current_task() -> "asyncio.Task[None]":
-    """Return the running task; only tasks call this."""
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101
-    return task

@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import Context
+from typing import cast
 
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import InvalidArgument, StoreUnavailable
 from chem_persistence.postgres.append.batch import refuse_all, store_batch
 from chem_persistence.postgres.append.heads import FlowHeads
-from chem_persistence.postgres.append.held_flows import HeldFlows, UnderWay, current_task
+from chem_persistence.postgres.append.held_flows import HeldFlows, UnderWay
 from chem_persistence.postgres.append.queue import AppendQueue, Outcomes, QueuedAppend
 from chem_persistence.postgres.connection.held_connection import HeldConnection
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
@@ -150,7 +151,7 @@ class Writers:
             await held.give_back()
         if held.is_held:
             return True
-        task = current_task()
+        task = cast("asyncio.Task[None]", asyncio.current_task())
         self._connecting.add(task)
         try:
             await call(held, self._look_for_distribution)
@@ -172,7 +173,7 @@ class Writers:
         self, batch: Sequence[QueuedAppend], provider: ConnectionProvider, patience: float
     ) -> list[list[QueuedAppend]]:
         """Store a batch and answer its callers; return what a lock holds up, by flow."""
-        task = current_task()
+        task = cast("asyncio.Task[None]", asyncio.current_task())
         self._under_way[task] = batch
         outcomes: Outcomes = {}
         try:
