@@ -3,7 +3,7 @@
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Iterable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from chem_persistence.domain.artifacts import Artifact
@@ -16,9 +16,7 @@ from chem_persistence.postgres.append.writers import Writers
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.read.artifacts import read_artifact_in_chunks, read_whole_artifact
 from chem_persistence.postgres.read.feed import follow_feed, read_feed_page
-from chem_persistence.postgres.read.flows import iterate_events, list_flows, pages_ahead
-from chem_persistence.postgres.read.rows import flow_events
-from chem_persistence.postgres.schema.statements import statement
+from chem_persistence.postgres.read.flows import iterate_events, list_events, list_flows
 from chem_persistence.store.append_request import AppendCall, append_request, check_no_streams
 from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import (
@@ -34,8 +32,6 @@ from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.ports import Clock
 
 __all__ = ["PgEventStore"]
-
-READ_EVENT_PAGE = statement("events/read_event_page")
 
 
 class PgEventStore(Appender[Artifact]):
@@ -114,11 +110,7 @@ class PgEventStore(Appender[Artifact]):
         """Read a flow's events in order, page by page; see `EventStore.list`."""
         check_flow_id(flow_id)
         check_not_negative(limit=limit)
-        reading = pages_ahead(self._provider, READ_EVENT_PAGE, flow_id, after_version, limit)
-        async with aclosing(reading) as pages:
-            return [
-                event async for first, rows in pages for event in flow_events(rows, flow_id, first)
-            ]
+        return await list_events(self._provider, flow_id, after_version, limit)
 
     def iterate(self, flow_id: UUID, *, after_version: int = -1) -> AsyncIterator[FlowEvent]:
         """Read a long flow's events one after another; see `EventReader.iterate`.

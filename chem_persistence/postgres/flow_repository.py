@@ -1,4 +1,4 @@
-"""Flow states from PostgreSQL: events and snapshots are read here, `domain.replay` gives their meaning."""
+"""Flow states from PostgreSQL: read as events and snapshots, replayed by `domain.replay`."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -10,32 +10,30 @@ from chem_persistence.domain.instance import FlowInstance, check_steps, initial_
 from chem_persistence.domain.replay import replay, replay_facts
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.read.flows import pages_ahead
-from chem_persistence.postgres.read.rows import flow_facts
+from chem_persistence.postgres.read.flows import fact_pages_ahead
 from chem_persistence.postgres.read.snapshots import find_snapshot, keep_snapshot
-from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_flow_id
 from chem_persistence.telemetry.hooks import watched_replay
 
 __all__ = ["PgFlowRepository"]
 
-READ_FACT_PAGE = statement("events/read_fact_page")
-
-
 SHORT_FLOW = 100
-"""Of a flow with fewer events no snapshot is looked for: that would cost more than they do."""
+"""The snapshot of a flow with fewer events is not read, since replaying them costs less."""
 
 
 class PgFlowRepository:
     """Replays the events it is given, or those that it reads through `provider`, page by page.
 
-    A load that had to replay `snapshot_after` events or more keeps the state as the flow's snapshot, and later loads go on
-    from there; with None it neither keeps snapshots nor uses them. The state is the same in either case.
+    A load that replays `snapshot_after` events or more stores the state as the flow's snapshot, and
+    later loads continue from there; None turns snapshots off. The state is the same either way.
+
+    Raises:
+        InvalidArgument: `snapshot_after` is less than 1.
     """
 
     def __init__(self, provider: ConnectionProvider, *, snapshot_after: int | None = 1_000) -> None:
         if snapshot_after is not None and snapshot_after < 1:
-            raise InvalidArgument("snapshot_after", "must be at least 1")
+            raise InvalidArgument("snapshot_after", f"must be at least 1, not {snapshot_after}")
         self._provider = provider
         self._snapshot_after = snapshot_after
 
@@ -44,7 +42,7 @@ class PgFlowRepository:
     ) -> FlowInstance:
         """Replay a flow; see `FlowRepository.load`.
 
-        What a snapshot stands for is not read again: `verify_log` is what finds events altered since.
+        The events before a snapshot are not read again; `verify_log` finds those altered since.
         """
         check_flow_id(flow_id)
         begin = initial_instance(flow_id, definition)
@@ -70,10 +68,11 @@ class PgFlowRepository:
     async def catch_up(
         self, instance: FlowInstance, events: Sequence[FlowEvent] | None, definition: FlowDefinition
     ) -> FlowInstance:
-        """Replay the events given, or with None those in the store, that follow what `instance` has seen.
+        """Replay the events after `instance.version`: those given, or with None those stored.
 
-        Raises what `FlowRepository.load` raises, and:
+        Raises:
             InvalidArgument: the instance has other steps than the definition.
+            As `FlowRepository.load` otherwise.
         """
         check_steps(instance, definition)
         return await watched_replay(self._catch_up(instance, events, definition), instance.id)
@@ -88,11 +87,8 @@ class PgFlowRepository:
     async def _follow(
         self, instance: FlowInstance, definition: FlowDefinition, limit: int | None = None
     ) -> FlowInstance:
-        flow_id, after = instance.id, instance.version - 1
-        async with aclosing(
-            pages_ahead(self._provider, READ_FACT_PAGE, flow_id, after, limit)
-        ) as pages:
-            async for first, rows in pages:
-                facts = flow_facts(rows, flow_id, first)
+        reading = fact_pages_ahead(self._provider, instance.id, instance.version - 1, limit)
+        async with aclosing(reading) as pages:
+            async for facts in pages:
                 instance = replay_facts(instance, facts, definition.definition_hash)
         return instance

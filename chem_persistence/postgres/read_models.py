@@ -1,7 +1,6 @@
 """What people ask of a log: its flows, their steps and failures, where artifacts come from, figures."""
 
 from collections.abc import Callable
-from typing import Any
 from uuid import UUID
 
 from chem_persistence.domain.answers import (
@@ -16,7 +15,7 @@ from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.lineage import MOST_DISTANT, walk_lineage
 from chem_persistence.postgres.read.rebuild import Projection, Rebuild, rebuild_executions
 from chem_persistence.postgres.read.rows import (
@@ -66,6 +65,7 @@ class PgReadModels:
 
     def __init__(self, provider: ConnectionProvider) -> None:
         self._provider = provider
+        self._session = Session(provider)
 
     async def flows(
         self,
@@ -84,7 +84,9 @@ class PgReadModels:
         """
         statement = _LISTINGS[_known_state(state)]
         place = (None, None) if before is None else (before.started_at, before.flow_id)
-        rows = await self._fetch(statement, *place, definition_hash, _checked("limit", limit))
+        rows = await self._session.fetch(
+            statement, *place, definition_hash, _checked("limit", limit)
+        )
         return [flow_summary(row) for row in rows]
 
     async def flow(self, flow_id: UUID) -> FlowSummary | None:
@@ -94,7 +96,7 @@ class PgReadModels:
             InvalidArgument: the id is no flow's.
         """
         check_flow_id(flow_id)
-        rows = await self._fetch(READ_FLOW, flow_id)
+        rows = await self._session.fetch(READ_FLOW, flow_id)
         return flow_summary(rows[0]) if rows else None
 
     async def step_executions(self, flow_id: UUID) -> list[StepExecution]:
@@ -104,7 +106,10 @@ class PgReadModels:
             InvalidArgument: the id is no flow's.
         """
         check_flow_id(flow_id)
-        return [step_execution(row, flow_id) for row in await self._fetch(READ_EXECUTIONS, flow_id)]
+        return [
+            step_execution(row, flow_id)
+            for row in await self._session.fetch(READ_EXECUTIONS, flow_id)
+        ]
 
     async def step_errors(
         self,
@@ -122,10 +127,10 @@ class PgReadModels:
         """
         place = (None if before is None else before.seq, _checked("limit", limit))
         if flow_id is None:
-            rows = await self._fetch(LIST_ERRORS, *place)
+            rows = await self._session.fetch(LIST_ERRORS, *place)
         else:
             check_flow_id(flow_id)
-            rows = await self._fetch(LIST_ERRORS_OF_FLOW, *place, flow_id)
+            rows = await self._session.fetch(LIST_ERRORS_OF_FLOW, *place, flow_id)
         return [step_execution_error(row) for row in rows]
 
     async def producers(self, artifact_hash: str, *, limit: int = 1_000) -> list[ArtifactProducer]:
@@ -136,7 +141,7 @@ class PgReadModels:
         Raises:
             InvalidArgument: it is no hash, or the limit is negative.
         """
-        rows = await self._fetch(
+        rows = await self._session.fetch(
             READ_PRODUCERS, _checked_hash(artifact_hash), _checked("limit", limit)
         )
         return [artifact_producer(row, artifact_hash) for row in rows]
@@ -147,7 +152,7 @@ class PgReadModels:
         Raises:
             InvalidArgument: it is no hash, or the limit is negative.
         """
-        rows = await self._fetch(
+        rows = await self._session.fetch(
             READ_CONSUMERS, _checked_hash(artifact_hash), _checked("limit", limit)
         )
         return [artifact_consumer(row, artifact_hash) for row in rows]
@@ -201,11 +206,6 @@ class PgReadModels:
     async def _lineage(self, statement: str, artifact_hash: str, depth: int, limit: int) -> Lineage:
         bounds = _checked("depth", depth), _checked("limit", limit)
         return await walk_lineage(self._provider, statement, _checked_hash(artifact_hash), *bounds)
-
-    async def _fetch(self, statement: str, *arguments: object) -> list[Any]:
-        return await call(
-            self._provider, lambda connection: connection.fetch(statement, *arguments)
-        )
 
 
 def _known_state(state: str | None) -> FlowState | None:

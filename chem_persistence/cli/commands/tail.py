@@ -17,7 +17,7 @@ from chem_persistence.cli.terminal.printing import print_json, print_line, shown
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.read.feed import LogTail, follow_log, read_log_tail
+from chem_persistence.postgres.read.tail import LogTail, follow_log, read_log_tail
 from chem_persistence.views.event_line import event_line
 
 __all__ = ["tail"]
@@ -71,7 +71,7 @@ async def _follow(
     as_json: bool,
 ) -> NoReturn:
     """Print what comes after `last`, for ever: it waits for a database that is away, and goes on where it was."""
-    place, is_away = last.place, False
+    place, is_away = last.position, False
     while True:
         try:
             async for events in follow_log(provider, LogTail((), place), interval, flow_id):

@@ -1,14 +1,15 @@
-"""What a database holds, told in a moment however much it is."""
+"""The status of a database: its size, schema and tables, read without scanning large tables."""
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 import msgspec
 
 from chem_persistence.errors import MigrationError
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
-from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
 from chem_persistence.postgres.schema.statements import statement
 
@@ -20,9 +21,8 @@ DESCRIBE_DATABASE = statement("status/describe_database")
 FIND_NEWEST_FLOW = statement("status/find_newest_flow")
 MEASURE_RELATIONS = statement("status/measure_relations")
 
-
 COUNTED_BYTES = 256 * 2**20
-"""Up to this size the rows of the log and of the artifacts are counted; else the server's estimate is told."""
+"""Up to this size a table's rows are counted; above it, the server's estimate is returned."""
 
 SchemaState = Literal["current", "missing", "behind", "unusable"]
 
@@ -30,7 +30,7 @@ _COUNTS = {"event_log": (COUNT_EVENTS, (None,)), "workflow_step_artifacts": (COU
 
 
 class TableSize(msgspec.Struct, frozen=True):
-    """A table with its indexes; `rows` is an estimate unless it is `exact`, and None where there is none yet."""
+    """A table with its indexes; `rows` is an estimate unless `exact`, or None without an estimate."""
 
     name: str
     bytes: int
@@ -39,7 +39,7 @@ class TableSize(msgspec.Struct, frozen=True):
 
 
 class DatabaseStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is; `trouble` says why a schema is `unusable`."""
+    """The status of a database; `trouble` is the reason why a schema is `unusable`."""
 
     server_version: str
     database: str
@@ -55,12 +55,14 @@ class DatabaseStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_status(provider: ConnectionProvider, schema: str) -> DatabaseStatus:
-    """Describe a database and `schema`, which is its connections' search path, in whatever state it is.
+    """Return the status of a database and of `schema`, its connections' search path.
+
+    The schema may be missing, behind this library, or unusable.
 
     Raises:
         StoreUnavailable, StoreError: the database could not be read.
     """
-    return await call(provider, lambda connection: _read(connection, schema))
+    return await Session(provider).run(partial(_read, schema=schema))
 
 
 async def _read(connection: Connection, schema: str) -> DatabaseStatus:

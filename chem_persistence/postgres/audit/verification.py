@@ -1,7 +1,6 @@
-"""Verification: walk every chain and every artifact, in constant memory, and say what was tampered with."""
+"""Verification: every chain and every artifact checked for tampering, in constant memory."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -11,7 +10,7 @@ from chem_persistence.errors import ArtifactCorrupt
 from chem_persistence.postgres.audit.anchors import Anchor
 from chem_persistence.postgres.audit.snapshots import false_snapshots
 from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.artifacts import check_artifact
 from chem_persistence.postgres.read.rows import chained_event, stored_artifact
 from chem_persistence.postgres.schema.statements import statement
@@ -25,19 +24,18 @@ READ_ARTIFACT_PRODUCERS = statement("verification/read_artifact_producers")
 READ_CHAINED_EVENTS = statement("verification/read_chained_events")
 READ_CHAINED_FLOW = statement("verification/read_chained_flow")
 
-
-PAGE_SIZE = 2_000
-ARTIFACT_PAGE_SIZE = 100
-LONGEST_DIAGNOSIS = 10_000
-"""Events after a break that are looked at to say what was done."""
+EVENTS_PER_PAGE = 2_000
+ARTIFACTS_PER_PAGE = 100
+EVENTS_PER_DIAGNOSIS = 10_000
+"""How many events after a broken link are read to find out what was changed."""
 
 _LEAST_SEQ, _GREATEST_SEQ = -(2**63), 2**63 - 1
 _BEFORE_ALL = (-(2**31), _LEAST_SEQ)
-"""The least version and seq that there can be: whoever altered the log may have made them negative."""
+"""Below the least version and seq of their columns, which a changed log may hold."""
 
 
 class Progress(msgspec.Struct):
-    """What was walked so far."""
+    """How much was checked so far."""
 
     flows: int = 0
     events: int = 0
@@ -45,14 +43,14 @@ class Progress(msgspec.Struct):
 
 
 class Extent(msgspec.Struct, frozen=True):
-    """How much there is to walk."""
+    """How much there is to check."""
 
     events: int
     artifacts: int
 
 
 class Verification(msgspec.Struct):
-    """What a verification found; clean when `findings` is empty."""
+    """The result of a verification; the log is sound if `findings` is empty."""
 
     progress: Progress
     findings: list[Finding]
@@ -61,15 +59,16 @@ class Verification(msgspec.Struct):
 async def measure_log(
     provider: ConnectionProvider, *, flow_ids: Sequence[UUID] | None = None
 ) -> Extent:
-    """Count what `verify_log` would walk now, so that its progress can be told.
+    """Count what `verify_log` would check now, as the total of its progress.
 
     Raises:
         StoreUnavailable, StoreError: the log could not be read.
     """
-    (row,) = await call(provider, lambda connection: connection.fetch(COUNT_EVENTS, flow_ids))
+    session = Session(provider)
+    (row,) = await session.fetch(COUNT_EVENTS, flow_ids)
     if flow_ids is not None:
         return Extent(row["events"], 0)
-    (other,) = await call(provider, lambda connection: connection.fetch(COUNT_ARTIFACTS))
+    (other,) = await session.fetch(COUNT_ARTIFACTS)
     return Extent(row["events"], other["artifacts"])
 
 
@@ -81,10 +80,12 @@ async def verify_log(
     on_head: Callable[[Anchor], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Verification:
-    """Check the chains of all flows, or of those named, their snapshots, and every artifact (only without `flow_ids`).
+    """Check the chains and snapshots of all flows, or of `flow_ids`, and then every artifact.
 
-    `anchors` come ordered by flow id, those of flows that are not named are passed over; `on_head` is told every sound flow's head, in that order. Memory does
-    not grow with the log: pages of events are read in the order of the key, and one finding is kept a flow.
+    With `flow_ids` artifacts are not checked, and anchors of other flows are ignored. `anchors` are
+    ordered by flow id; `on_head` is called with the head of every sound flow, in the same order.
+    Memory does not grow with the log: events are read in pages, in the order of the key, and one
+    finding is kept per flow.
 
     Raises:
         StoreUnavailable, StoreError: the log could not be read.
@@ -93,7 +94,8 @@ async def verify_log(
         named = frozenset(flow_ids)
         anchors = (anchor for anchor in anchors if anchor.flow_id in named)
     walk = _Walk(provider, iter(anchors), on_head)
-    pages = _all_pages(provider) if flow_ids is None else _pages_of(provider, sorted(flow_ids))
+    session = Session(provider)
+    pages = _all_pages(session) if flow_ids is None else _pages_of(session, sorted(flow_ids))
     async for page in pages:
         await walk.take(page)
         if on_progress is not None:
@@ -106,7 +108,7 @@ async def verify_log(
 
 
 class _Walk:
-    """Goes through events in the order (flow, version), one flow's check at a time."""
+    """A walk over events in the order (flow, version), which checks one flow after another."""
 
     def __init__(
         self,
@@ -117,6 +119,7 @@ class _Walk:
         self.progress = Progress()
         self.findings: list[Finding] = []
         self._provider = provider
+        self._session = Session(provider)
         self._anchors = anchors
         self._anchor = next(anchors, None)
         self._on_head = on_head
@@ -124,7 +127,7 @@ class _Walk:
         self._broken = False
 
     async def take(self, page: Sequence[ChainedEvent]) -> None:
-        """Check the next events; the artifacts they name are looked for page by page."""
+        """Check the next page of events, and whether the artifacts that they name exist."""
         named: dict[str, ChainedEvent] = {}
         for event in page:
             check = self._check
@@ -135,26 +138,22 @@ class _Walk:
                 for artifact_hash in event.named_artifacts():
                     named.setdefault(artifact_hash, event)
         if named:
-            rows = await call(
-                self._provider,
-                lambda connection: connection.fetch(FIND_MISSING_ARTIFACTS, list(named)),
-            )
-            for row in rows:
+            for row in await self._session.fetch(FIND_MISSING_ARTIFACTS, list(named)):
                 event = named[row["artifact_hash"]]
                 self._find(
                     event.flow_id, event.version, Tampering.ARTIFACT_MISSING, row["artifact_hash"]
                 )
 
     def end(self) -> None:
-        """Finish the last flow; anchors that are left name flows that are gone."""
+        """Finish the last flow; anchors that are left name flows that no longer exist."""
         self._finish()
         while self._anchor is not None:
             self._next_anchor_is_gone(self._anchor)
 
     async def check_artifacts(self, on_progress: Callable[[Progress], None] | None) -> None:
-        """Compare every artifact with its hash."""
+        """Check every artifact against its hash."""
         after = ""
-        while rows := await _read_artifacts(self._provider, after):
+        while rows := await self._session.fetch(READ_ARTIFACT_PRODUCERS, after, ARTIFACTS_PER_PAGE):
             for row in rows:
                 try:
                     await check_artifact(self._provider, stored_artifact(row))
@@ -176,13 +175,10 @@ class _Walk:
         return self._check
 
     async def _follows(self, check: FlowCheck, event: ChainedEvent) -> bool:
-        """Say whether the event continues its flow's chain, and what is wrong where it does not."""
+        """Return whether the event continues its flow's chain; record a finding if not."""
         if not check.fits(event):
-            rest = await call(
-                self._provider,
-                lambda connection: connection.fetch(
-                    READ_CHAINED_FLOW, check.flow_id, *_just_before(event), LONGEST_DIAGNOSIS
-                ),
+            rest = await self._session.fetch(
+                READ_CHAINED_FLOW, check.flow_id, *_just_before(event), EVENTS_PER_DIAGNOSIS
             )
             self.findings.append(check.diagnose([chained_event(row) for row in rest] or [event]))
             self._broken = True
@@ -231,38 +227,31 @@ class _Walk:
         self.findings.append(Finding(flow_id, version, tampering, detail))
 
 
-async def _all_pages(provider: ConnectionProvider) -> AsyncIterator[list[ChainedEvent]]:
-    place = (UUID(int=0), *_BEFORE_ALL)
-    while page := await _read_page(provider, READ_CHAINED_EVENTS, place):
+async def _all_pages(session: Session) -> AsyncIterator[list[ChainedEvent]]:
+    position = (UUID(int=0), *_BEFORE_ALL)
+    while page := await _read_page(session, READ_CHAINED_EVENTS, position):
         yield page
-        place = (page[-1].flow_id, page[-1].version, page[-1].seq)
+        position = (page[-1].flow_id, page[-1].version, page[-1].seq)
 
 
 async def _pages_of(
-    provider: ConnectionProvider, flow_ids: Iterable[UUID]
+    session: Session, flow_ids: Iterable[UUID]
 ) -> AsyncIterator[list[ChainedEvent]]:
     for flow_id in flow_ids:
-        place = (flow_id, *_BEFORE_ALL)
-        while page := await _read_page(provider, READ_CHAINED_FLOW, place):
+        position = (flow_id, *_BEFORE_ALL)
+        while page := await _read_page(session, READ_CHAINED_FLOW, position):
             yield page
-            place = (flow_id, page[-1].version, page[-1].seq)
+            position = (flow_id, page[-1].version, page[-1].seq)
+
+
+async def _read_page(
+    session: Session, statement: str, position: tuple[UUID, int, int]
+) -> list[ChainedEvent]:
+    rows = await session.fetch(statement, *position, EVENTS_PER_PAGE)
+    return [chained_event(row) for row in rows]
 
 
 def _just_before(event: ChainedEvent) -> tuple[int, int]:
     if event.seq == _LEAST_SEQ:
         return (event.version - 1, _GREATEST_SEQ)
     return (event.version, event.seq - 1)
-
-
-async def _read_artifacts(provider: ConnectionProvider, after: str) -> list[Any]:
-    return await call(
-        provider,
-        lambda connection: connection.fetch(READ_ARTIFACT_PRODUCERS, after, ARTIFACT_PAGE_SIZE),
-    )
-
-
-async def _read_page(
-    provider: ConnectionProvider, statement: str, place: tuple[UUID, int, int]
-) -> list[ChainedEvent]:
-    rows = await call(provider, lambda connection: connection.fetch(statement, *place, PAGE_SIZE))
-    return [chained_event(row) for row in rows]

@@ -1,6 +1,6 @@
-"""The one place where the driver's errors get the library's names.
+"""The driver's failures: which of them are transient, and the library's errors for them.
 
-SQLSTATEs: PostgreSQL manual, appendix A. Nothing is decided by the text of an error.
+Failures are told apart by class and SQLSTATE (PostgreSQL manual, appendix A), never by their text.
 """
 
 import ssl
@@ -15,8 +15,17 @@ from chem_persistence.errors import (
     StoreError,
     StoreUnavailable,
 )
+from chem_persistence.postgres.connection.ports import Connection
 
-__all__ = ["ConnectionLost", "is_transient", "library_errors", "translated"]
+__all__ = [
+    "ConnectionLost",
+    "is_lost",
+    "is_transient",
+    "library_errors",
+    "lost_and_refused",
+    "noticing_loss",
+    "translated",
+]
 
 _TRANSIENT_STATES = frozenset(
     {
@@ -39,7 +48,7 @@ class ConnectionLost(Exception):  # becomes StoreUnavailable before a caller see
 
 
 def is_transient(error: BaseException) -> bool:
-    """Say whether the same call may succeed a moment later, on another connection."""
+    """Return whether the same call may succeed a moment later, on another connection."""
     match error:
         case asyncpg.PostgresError():
             state = error.sqlstate or ""
@@ -51,17 +60,27 @@ def is_transient(error: BaseException) -> bool:
         ):
             return False
         case asyncpg.InternalClientError():
-            return (
-                True  # the server has ended an idle session, and the connection has not noticed yet
-            )
+            # The server ended an idle session, and the driver has not noticed it yet.
+            return True
         case ConnectionLost() | OSError():  # TimeoutError is an OSError
             return True
         case _:
             return False
 
 
+def is_lost(connection: Connection) -> bool:
+    """Return whether a borrowed connection is closed.
+
+    The pool takes a closed connection back at once; the driver then raises where it is asked.
+    """
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
+
+
 def translated(error: Exception) -> Exception:
-    """Give the library's error for the driver's; an error that is not the driver's stays as it is."""
+    """Return the library's error for the driver's; any other error is returned unchanged."""
     match error:
         case ChemPersistenceError():
             return error
@@ -81,15 +100,44 @@ def translated(error: Exception) -> Exception:
 
 
 @contextmanager
-def library_errors() -> Iterator[None]:
-    """Turn what the driver raises in the block into the library's errors, with the driver's as the cause."""
+def library_errors(connection: Connection | None = None) -> Iterator[None]:
+    """Raise the library's errors for the driver's, which become their causes.
+
+    With a `connection`, the driver's refusal to use it once it is closed counts as its loss.
+    """
     try:
-        yield
+        if connection is None:
+            yield
+        else:
+            with noticing_loss(connection):
+                yield
     except Exception as error:
         named = translated(error)
         if named is error:
             raise
         raise named from error
+
+
+@contextmanager
+def noticing_loss(connection: Connection) -> Iterator[None]:
+    """Raise ConnectionLost if the driver refuses a call because the connection is closed."""
+    try:
+        yield
+    except asyncpg.InterfaceError as error:
+        if is_lost(connection):
+            raise ConnectionLost from error
+        raise
+
+
+def lost_and_refused(error: StoreError) -> StoreUnavailable:
+    """Return the error for a refused retry: the outcome of the lost attempt is not known."""
+    named = StoreUnavailable(
+        f"the connection was lost during an attempt, and the retry was refused: {error.reason}; "
+        "whether the first attempt took effect is not known",
+        error.sqlstate,
+    )
+    named.__cause__ = error
+    return named
 
 
 def _described(error: Exception) -> str:

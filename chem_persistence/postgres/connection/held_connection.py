@@ -1,19 +1,22 @@
-"""A connection that is kept between calls, so that not each of them pays for borrowing it."""
+"""A connection that is kept between calls, so that each of them need not borrow one."""
 
 import asyncio
 from contextlib import AsyncExitStack
 
+from chem_persistence.postgres.connection.failures import is_lost
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
-from chem_persistence.postgres.connection.session import is_gone
 
 __all__ = ["HeldConnection"]
 
 LONGEST_SECONDS = 0.1
-"""A connection goes back after this time under constant use as well, for others may be waiting for one."""
+"""A connection is due after this time even in constant use, since others may wait for one."""
 
 
 class HeldConnection:
-    """Lends one and the same connection of `provider`; one on which a call fails goes back at once."""
+    """A provider that lends one connection of `provider` again and again, until it is returned.
+
+    A connection on which a call failed is returned at once.
+    """
 
     def __init__(self, provider: ConnectionProvider) -> None:
         self._provider = provider
@@ -37,18 +40,18 @@ class HeldConnection:
 
     @property
     def is_held(self) -> bool:
-        """Whether there is a connection."""
+        """Whether a connection is held."""
         return self._connection is not None
 
     @property
     def is_due(self) -> bool:
-        """Whether the connection had better be given back: it is gone, or it has been kept for long."""
+        """Whether the connection should be returned: it is lost, or was held for long enough."""
         return self._connection is not None and (
-            is_gone(self._connection)
+            is_lost(self._connection)
             or asyncio.get_running_loop().time() - self._since > LONGEST_SECONDS
         )
 
     async def give_back(self) -> None:
-        """Give the connection back, if there is one."""
+        """Return the connection to its provider, if one is held."""
         self._connection = None
         await self._borrowed.aclose()

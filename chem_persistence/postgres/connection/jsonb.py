@@ -1,4 +1,4 @@
-"""JSONB in and out as the JSON bytes that the codec made, untouched by the driver.
+"""JSONB values as the JSON bytes that the codec reads and writes, unparsed by the driver.
 
 Format: one version byte, 1, then the JSON text (jsonb_send and jsonb_recv of the PostgreSQL sources).
 """
@@ -11,7 +11,7 @@ _VERSION = b"\x01"
 
 
 async def pass_jsonb_as_bytes(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Make the connection take and give `jsonb` as UTF-8 JSON bytes."""
+    """Make the connection accept and return `jsonb` as UTF-8 JSON bytes."""
     await connection.set_type_codec(
         "jsonb", encoder=_encode, decoder=_decode, schema="pg_catalog", format="binary"
     )

@@ -1,4 +1,4 @@
-"""Pools of connections to a database whose schema is up to date."""
+"""Connection pools: opened on a database, with its schema brought up to date first."""
 
 import os
 import socket
@@ -30,17 +30,16 @@ __all__ = ["PoolProvider", "build_dev_pool_from_env", "build_pool", "open_pool"]
 
 READ_CURRENT_SCHEMA = statement("migrations/read_current_schema")
 
-
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 _LONGEST_NAME = 63
-"""Bytes of a name that PostgreSQL keeps (manual, section 4.1.1)."""
+"""The length at which PostgreSQL truncates a name, in bytes (manual, section 4.1.1)."""
 
 
 class PoolProvider:
-    """Lends a pool's connections.
+    """A provider that lends a pool's connections.
 
-    A caller waits at most `acquire_timeout` seconds for one before `StoreUnavailable`.
+    A caller waits at most `acquire_timeout` seconds for one; then `StoreUnavailable` is raised.
     """
 
     def __init__(self, pool: Pool, *, acquire_timeout: float = 30.0) -> None:
@@ -52,15 +51,21 @@ class PoolProvider:
     async def acquire(self) -> AsyncIterator[Connection]:
         """Lend a connection for the length of a block.
 
-        One that breaks as it is given back is thrown away: what was done on it stands, and what the block raised,
-        a cancellation above all, is not hidden by it.
+        A connection that breaks when it is returned is discarded silently: the work done on it
+        stands, and the block's own exception, such as a cancellation, is not replaced.
+
+        Raises:
+            StoreUnavailable: no connection was free within `acquire_timeout` seconds.
         """
         try:
             connection = await watched_borrow(
                 self._pool.acquire(timeout=self._acquire_timeout), self._name
             )
         except TimeoutError as error:
-            raise StoreUnavailable(f"no connection within {self._acquire_timeout} s") from error
+            raise StoreUnavailable(
+                f"no connection of the pool was free within {self._acquire_timeout} s; "
+                "make the pool larger, or hold its connections for less time"
+            ) from error
         try:
             yield connection
         finally:
@@ -78,22 +83,24 @@ async def build_pool(
     schema: str = "public",
     transaction_pooling: bool = False,
 ) -> Pool:
-    """Make a pool on a database, after bringing its schema up to date.
+    """Open a pool on a database, after bringing its schema up to date.
 
-    `min_size` connections are kept open, though unused; up to `max_size` are opened as they are needed.
-    `url` is what libpq accepts (PostgreSQL manual, section 34.1.1.2); the tables live in `schema`, which is created
-    when it is missing. Close the pool with `await pool.close()`, or use it as an asynchronous context manager.
-    `transaction_pooling` is for a URL that leads to PgBouncer: no statement is prepared beyond a transaction, and the
-    search path is the role's own, which must begin with `schema`.
+    `min_size` connections stay open even if unused; up to `max_size` are opened on demand. `url` is
+    a libpq URL (PostgreSQL manual, section 34.1.1.2); the tables are in `schema`, which is created
+    if it is missing. Close the pool with `await pool.close()`, or use it as an asynchronous context
+    manager. `transaction_pooling` is for a URL of PgBouncer: no prepared statement outlives its
+    transaction, and the search path is the role's own, which must begin with `schema`.
 
     Raises:
-        InvalidDatabaseUrl: the URL is malformed, asks for a protection that the driver cannot give, or names a TLS
-            file that cannot be read.
-        InvalidArgument: the schema's name or the sizes are impossible.
+        InvalidDatabaseUrl: the URL is malformed, asks for a protection that the driver does not
+            offer, or names a TLS file that cannot be read.
+        InvalidArgument: the schema's name or the sizes are invalid.
         UnsupportedServer: the server is older than PostgreSQL 15.
-        MigrationError: the schema is newer than this library, or was changed, or is not where the search path leads.
-        StoreUnavailable: there is no server, or it does not take connections.
-        StoreError: the server refuses: the password, the database, a right.
+        MigrationError: the schema is newer than this library, was changed, or is not the first
+            one of the search path.
+        StoreUnavailable: the server cannot be reached, or accepts no connections.
+        StoreError: the server refused the password, the database, or a statement for lack of a
+            privilege.
     """
     _check_sizes(min_size, max_size)
     target = _checked_target(url)
@@ -105,11 +112,11 @@ async def build_pool(
 async def open_pool(
     url: str, *, min_size: int = 0, max_size: int = 10, schema: str = "public"
 ) -> Pool:
-    """Make a pool on a database as it is: `build_pool` without the migrations, for who must not change the schema.
+    """Open a pool as `build_pool` does, but leave the schema as it is.
 
     Raises:
         InvalidDatabaseUrl, InvalidArgument: as `build_pool`.
-        StoreUnavailable, StoreError: as `build_pool`, but without connections (`min_size` 0) only when one is used.
+        StoreUnavailable, StoreError: as `build_pool`; with a `min_size` of 0 only at the first use.
     """
     _check_sizes(min_size, max_size)
     target = _checked_target(url)
@@ -124,15 +131,16 @@ async def build_dev_pool_from_env(
     schema: str = "public",
     transaction_pooling: bool = False,
 ) -> Pool:
-    """Make a pool on the database that the environment variable DATABASE_URL names; see `build_pool`.
+    """Open a pool on the database of the environment variable DATABASE_URL; see `build_pool`.
 
     Raises:
-        InvalidDatabaseUrl: DATABASE_URL is not set; and whatever `build_pool` raises.
+        InvalidDatabaseUrl: DATABASE_URL is not set.
+        As `build_pool` otherwise.
     """
     url = os.environ.get("DATABASE_URL")
     if not url:
         raise InvalidDatabaseUrl(
-            "DATABASE_URL is not set; embedded_postgres() gives a URL without a server"
+            "DATABASE_URL is not set; embedded_postgres() runs a server and returns its URL"
         )
     return await build_pool(
         url,
@@ -146,7 +154,9 @@ async def build_dev_pool_from_env(
 def _check_sizes(min_size: int, max_size: int) -> None:
     if not 0 <= min_size <= max_size or max_size < 1:
         raise InvalidArgument(
-            "min_size", f"sizes must be 0 <= {min_size} <= {max_size} and 1 <= {max_size}"
+            "min_size",
+            "0 <= min_size <= max_size and 1 <= max_size must hold, "
+            f"but min_size is {min_size} and max_size is {max_size}",
         )
 
 
@@ -177,17 +187,17 @@ async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[async
         return await asyncpg.connect(*arguments, **options)
     except UnicodeError as error:
         raise InvalidDatabaseUrl(
-            "has a host that no host can be called (RFC 1035, section 2.3.4)"
+            "has a host that is not a valid host name (RFC 1035, section 2.3.4)"
         ) from error
     except socket.gaierror as error:
-        # It names no host, and of several hosts the driver raises only the last one's error.
+        # The error does not name the host; of several hosts the driver raises only the last error.
         raise socket.gaierror(error.errno, f"{error.strerror}: {_hosts(arguments[0])}") from error
 
 
 def _hosts(dsn: str) -> str:
-    """Name the hosts of a `DatabaseUrl.dsn`, which has user and password elsewhere."""
-    places = urlsplit(dsn).netloc.split(",")
-    return ", ".join(unquote(place.rpartition(":")[0]) for place in places) or "localhost"
+    """Return the hosts of a `DatabaseUrl.dsn`, whose network location has no user or password."""
+    hosts = urlsplit(dsn).netloc.split(",")
+    return ", ".join(unquote(host.rpartition(":")[0]) for host in hosts) or "localhost"
 
 
 async def _bring_up_to_date(target: DatabaseUrl, options: Mapping[str, Any], schema: str) -> None:
@@ -209,7 +219,7 @@ async def _check_search_path(connection: "asyncpg.Connection[asyncpg.Record]", s
     if current != schema:
         raise MigrationError(
             f"the search path begins with schema {current!r}, not with {schema!r}: "
-            "migrate without the pooler, then ALTER ROLE ... SET search_path for whoever logs in"
+            "migrate without the pooler, then run ALTER ROLE ... SET search_path for the login role"
         )
 
 
@@ -218,9 +228,8 @@ def _connect_options(
 ) -> Mapping[str, Any]:
     search_path = _quoted_name(schema)
     options: dict[str, Any] = {"server_settings": dict(target.server_settings)}
-    if (
-        transaction_pooling
-    ):  # the pooler refuses to set a search path, and mixes up prepared statements
+    if transaction_pooling:
+        # The pooler rejects search_path, and sends a prepared statement to any server connection.
         options["statement_cache_size"] = 0
     else:
         options["server_settings"]["search_path"] = search_path
@@ -230,21 +239,24 @@ def _connect_options(
 
 
 def _quoted_name(name: str) -> str:
-    """Quote a name for a setting that holds names (PostgreSQL manual, section 4.1.1).
+    """Quote a schema's name for the setting search_path (PostgreSQL manual, section 4.1.1).
 
     Raises:
-        InvalidArgument: it is empty, no text, too long to be kept whole, holds U+0000, or means something to the server.
+        InvalidArgument: the name is empty, longer than PostgreSQL keeps, reserved, or has U+0000
+            or a lone surrogate.
     """
     try:
         size = len(name.encode())
     except UnicodeEncodeError as error:
-        raise InvalidArgument("schema", "has a lone surrogate, which is no character") from error
+        raise InvalidArgument(
+            "schema", "has a lone surrogate, which UTF-8 cannot encode"
+        ) from error
     if not 0 < size <= _LONGEST_NAME or "\0" in name:
         raise InvalidArgument("schema", f"must have 1 to {_LONGEST_NAME} bytes and no U+0000")
     if name.startswith("pg_") or name == "information_schema":
         raise InvalidArgument(
-            "schema", "names that begin with pg_, and information_schema, are the server's"
+            "schema", "information_schema and names that begin with pg_ are reserved by the server"
         )
-    if name == "$user":  # also in quotes, a search path means the role's name by it
-        raise InvalidArgument("schema", "$user stands for the name of whoever connects")
+    if name == "$user":  # even a quoted $user means the role's name in a search path
+        raise InvalidArgument("schema", "$user stands for the role's name in a search path")
     return '"' + name.replace('"', '""') + '"'

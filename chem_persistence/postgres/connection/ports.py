@@ -1,4 +1,4 @@
-"""What the PostgreSQL store asks of a database connection and of whoever lends it."""
+"""The ports of the PostgreSQL store: a database connection, and the provider that lends it."""
 
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
@@ -10,32 +10,33 @@ class Connection(Protocol):
     """The part of a database connection that the store uses; asyncpg's connections have it."""
 
     async def execute(self, query: str, *args: Any) -> str:
-        """Run a statement and give its status."""
+        """Run a statement and return its command tag."""
         ...
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
-        """Run a statement and give its rows."""
+        """Run a statement and return its rows."""
         ...
 
     def transaction(self, *, isolation: Any = None) -> AbstractAsyncContextManager[Any]:
-        """Open a transaction that commits at the end of the block, and rolls back when the block raises.
+        """Open a transaction that commits at the end of the block, or rolls back if it raises.
 
-        Inside a transaction it is a savepoint. `isolation` is `read_committed`, ..., or the server's default.
+        Inside a transaction it is a savepoint. `isolation` is `read_committed`, ..., or None for
+        the server's default.
         """
         ...
 
     def is_in_transaction(self) -> bool:
-        """Say whether a transaction is open."""
+        """Return whether a transaction is open."""
         ...
 
     def is_closed(self) -> bool:
-        """Say whether the connection is gone."""
+        """Return whether the connection is closed."""
         ...
 
 
 class ConnectionProvider(Protocol):
-    """Where the store gets its connections from."""
+    """The source of the store's connections, such as a pool."""
 
     def acquire(self) -> AbstractAsyncContextManager[Connection]:
-        """Lend a connection for the length of a block; it is given back healthy or thrown away."""
+        """Lend a connection for the length of a block; a broken one is not lent again."""
         ...

@@ -1,8 +1,7 @@
-"""How a piece of work gets a connection: lent for one attempt, retried when the failure passes by itself."""
+"""Sessions: statements that may fail, run on borrowed connections and retried."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 import asyncpg
@@ -11,115 +10,143 @@ import backoff
 from chem_persistence.errors import StoreError, StoreUnavailable
 from chem_persistence.postgres.connection.failures import (
     ConnectionLost,
+    is_lost,
     is_transient,
     library_errors,
+    lost_and_refused,
+    noticing_loss,
 )
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
+from chem_persistence.postgres.connection.transaction import transaction
 from chem_persistence.telemetry.failures import failure_cause
 from chem_persistence.telemetry.hooks import count_retry, watched_retry
 
-__all__ = ["RETRY_DELAYS", "call", "is_gone", "lost_and_refused", "noticing_loss", "with_retries"]
+__all__ = [
+    "RETRY_DELAYS",
+    "Session",
+    "call",
+    "lost_and_refused",
+    "noticing_loss",
+    "with_retries",
+]
+
+RETRY_DELAYS = (0.015, 0.030, 0.045)
+"""Seconds before the first, second and third retry."""
 
 Result = TypeVar("Result")
+
+_logger = logging.getLogger("chem_persistence.retries")
+
+
+class Session:
+    """Runs work that may safely be repeated, each attempt on a connection of `provider`.
+
+    An attempt that fails transiently is retried. Every method raises:
+        StoreUnavailable: the last retry failed transiently too; or the database refused a retry,
+            so that the outcome of the attempt before it is not known.
+        StoreError: the database refused the first attempt.
+    """
+
+    __slots__ = ("_provider",)
+
+    def __init__(self, provider: ConnectionProvider) -> None:
+        self._provider = provider
+
+    async def fetch(self, statement: str, *arguments: object) -> list[Any]:
+        """Run a statement and return its rows."""
+        return await self.run(lambda connection: connection.fetch(statement, *arguments))
+
+    async def transaction(
+        self, work: Callable[[Connection], Awaitable[Result]], *, isolation: str
+    ) -> Result:
+        """Run `work` in a transaction; a retry repeats the whole of it.
+
+        `isolation` is a level as asyncpg names it: `read_committed`, `repeatable_read`, ...
+        """
+
+        async def in_transaction(connection: Connection) -> Result:
+            async with transaction(connection, isolation=isolation):
+                return await work(connection)
+
+        return await self.run(in_transaction)
+
+    async def run(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Run `work` on a borrowed connection; a retry repeats the whole of it."""
+        lost = False
+
+        async def attempt() -> Result:
+            nonlocal lost
+            try:
+                async with self._provider.acquire() as connection:
+                    try:
+                        return await work(connection)
+                    except asyncpg.InterfaceError as error:
+                        if is_lost(connection):
+                            raise ConnectionLost from error
+                        raise
+            except Exception as error:
+                lost = lost or is_transient(error)
+                raise
+
+        try:
+            return await with_retries(attempt)
+        except StoreError as error:
+            if lost and not isinstance(error, StoreUnavailable):
+                raise lost_and_refused(error) from error
+            raise
 
 
 async def call(
     provider: ConnectionProvider, work: Callable[[Connection], Awaitable[Result]]
 ) -> Result:
-    """Do work that may safely be done again on a connection of its own.
+    """Run `work` in a session of `provider`; see `Session.run`."""
+    return await Session(provider).run(work)
+
+
+async def with_retries(attempt: Callable[[], Awaitable[Result]]) -> Result:
+    """Await `attempt`, and repeat it as long as it fails transiently and retries are left.
 
     Raises:
-        StoreUnavailable: it failed transiently, also at the last retry; or the database refused a retry, so that the
-            outcome of the attempt before it is not known.
-        StoreError: the database refused the first attempt.
+        StoreUnavailable: the last retry failed transiently too; the driver's error is the cause.
+        StoreError: the database refused; the driver's error is the cause.
     """
-    lost = False
-
-    async def attempt() -> Result:
-        nonlocal lost
-        try:
-            async with provider.acquire() as connection:
-                with noticing_loss(connection):
-                    return await work(connection)
-        except Exception as error:
-            lost = lost or is_transient(error)
+    try:
+        return await attempt()
+    except Exception as error:
+        with library_errors():
+            if is_transient(error):
+                return await _retry(_Failed(attempt, error))
             raise
 
-    try:
-        return await with_retries(attempt)
-    except StoreError as error:
-        if lost and not isinstance(error, StoreUnavailable):
-            raise lost_and_refused(error) from error
-        raise
 
+class _Failed(Generic[Result]):
+    """An attempt that failed: how often it was retried, and with what it failed last."""
 
-def lost_and_refused(error: StoreError) -> StoreUnavailable:
-    """Give what a refusal means to who has lost an attempt before it: whether that one is stored is not known."""
-    named = StoreUnavailable(
-        f"an attempt was lost, and its retry refused: {error.reason}", error.sqlstate
-    )
-    named.__cause__ = error
-    return named
+    __slots__ = ("attempt", "error", "retries")
 
-
-@contextmanager
-def noticing_loss(connection: Connection) -> Iterator[None]:
-    """Tell the driver's refusal to use a connection that is gone from its other refusals.
-
-    Raises:
-        ConnectionLost: it is gone.
-    """
-    try:
-        yield
-    except asyncpg.InterfaceError as error:
-        if is_gone(connection):
-            raise ConnectionLost from error
-        raise
-
-
-def is_gone(connection: Connection) -> bool:
-    """Say whether a lent connection has broken; the pool takes such a one back at once, and then refuses to say."""
-    try:
-        return connection.is_closed()
-    except asyncpg.InterfaceError:
-        return True
-
-
-RETRY_DELAYS = (0.015, 0.030, 0.045)
-"""Seconds before the first, second and third retry."""
-
-
-_logger = logging.getLogger("chem_persistence.retries")
-
-
-class _Call(Generic[Result]):
-    """A call whose first attempt failed, how often it was tried again, and what failed last."""
-
-    __slots__ = ("failed", "make", "retries")
-
-    def __init__(self, make: Callable[[], Awaitable[Result]], failed: Exception) -> None:
-        self.make = make
+    def __init__(self, attempt: Callable[[], Awaitable[Result]], error: Exception) -> None:
+        self.attempt = attempt
+        self.error = error
         self.retries = 0
-        self.failed = failed
 
 
-def _announce(details: Any) -> None:
-    """Tell of a retry; an error's text stays out, for it may quote a payload."""
-    call, failed = details["args"][0], details["exception"]
-    call.retries, call.failed = details["tries"], failed
-    count_retry(call.retries, failed)
-    cause = failure_cause(failed)
+def _log_retry(details: Any) -> None:
+    """Log a retry without the error's text, which may quote a payload."""
+    failed, error = details["args"][0], details["exception"]
+    failed.retries, failed.error = details["tries"], error
+    count_retry(failed.retries, error)
+    cause = failure_cause(error)
     _logger.info(
         "retry %d follows in %.3f s: %s",
-        call.retries,
+        failed.retries,
         details["wait"],
         cause,
-        extra={"retry": call.retries, "wait_seconds": details["wait"], "error_type": cause},
+        extra={"retry": failed.retries, "wait_seconds": details["wait"], "error_type": cause},
     )
 
 
-def _give_up(details: Any) -> None:
-    """Tell of what did not pass; an error of another kind is its caller's answer, and no news."""
+def _log_last_failure(details: Any) -> None:
+    """Log that the retries are used up; an error that is not transient is the caller's to log."""
     if is_transient(details["exception"]):
         cause = failure_cause(details["exception"])
         fields = {"attempts": details["tries"], "error_type": cause}
@@ -133,28 +160,12 @@ def _give_up(details: Any) -> None:
     max_tries=len(RETRY_DELAYS) + 1,
     jitter=None,
     giveup=lambda error: not is_transient(error),
-    on_backoff=_announce,
-    on_giveup=_give_up,
+    on_backoff=_log_retry,
+    on_giveup=_log_last_failure,
     logger=None,
 )
-async def _retry(call: _Call[Result]) -> Result:
-    if call.retries == 0:
-        raise call.failed
-    return await watched_retry(call.make(), call.retries, call.failed)
-
-
-async def with_retries(call: Callable[[], Awaitable[Result]]) -> Result:
-    """Await `call`, again while it fails in a way that passes by itself.
-
-    Raises:
-        StoreUnavailable: it still failed so after the last retry; the driver's error is the cause.
-        StoreError: the database refused in a way that does not pass; the driver's error is the cause.
-    """
-    with library_errors():
-        try:
-            return await call()
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            failed = error
-        return await _retry(_Call(call, failed))
+async def _retry(failed: _Failed[Result]) -> Result:
+    """Repeat an attempt; the first call raises its failure, so that `backoff` counts it as well."""
+    if failed.retries == 0:
+        raise failed.error
+    return await watched_retry(failed.attempt(), failed.retries, failed.error)

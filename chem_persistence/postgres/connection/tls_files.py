@@ -1,4 +1,4 @@
-"""The files that a database URL names for TLS: seen to be there and readable before anything is dialled."""
+"""Checks of the TLS files that a database URL names, before a connection is attempted."""
 
 import ssl
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ _UNVERIFIED = {"disable", "allow", "prefer"}
 
 
 def check_tls_files(dsn: str) -> None:
-    """Read the TLS files that asyncpg will read for this DSN of `DatabaseUrl`.
+    """Check the TLS files that asyncpg will read for this DSN of a `DatabaseUrl`.
 
-    asyncpg lets the operating system's and OpenSSL's errors through, which do not say what could not be read, and which
-    look like those of a server that is not there.
+    asyncpg passes on the errors of the operating system and of OpenSSL, which do not name the file
+    and look like those of an unreachable server.
 
     Raises:
-        InvalidDatabaseUrl: a file is missing, unreadable, or not what its keyword stands for.
+        InvalidDatabaseUrl: a file is missing, unreadable, or not of the kind its keyword asks for.
     """
     values = dict(parse_qsl(urlsplit(dsn).query))
     mode = values.get("sslmode", "prefer")
@@ -34,7 +34,7 @@ def check_tls_files(dsn: str) -> None:
         if mode != "disable" and certificate and values.get(keyword):
             with _named(keyword):
                 Path(values[keyword]).read_bytes()
-    # without sslkey, asyncpg looks for one in the home directory
+    # Without sslkey, asyncpg looks for a key in the home directory.
     if mode != "disable" and certificate and key:
         with _named("sslcert and sslkey"):
             context.load_cert_chain(certificate, key, lambda: values.get("sslpassword", ""))

@@ -1,4 +1,4 @@
-"""A transaction that leaves its connection healthy, also when it is cancelled."""
+"""Transactions that leave their connection usable, also when the task is cancelled."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -9,22 +9,21 @@ import asyncpg
 
 from chem_persistence.postgres.connection.failures import library_errors
 from chem_persistence.postgres.connection.ports import Connection
-from chem_persistence.postgres.connection.session import noticing_loss
 
 __all__ = ["own_transaction", "transaction"]
 
 ROLLBACK_SECONDS = 5.0
-"""How long a cancelled caller waits for the ROLLBACK; the pool ends a transaction that is still open after that."""
+"""How long a cancelled task waits for the ROLLBACK; later the pool ends the transaction."""
 
 
 @asynccontextmanager
 async def transaction(
     connection: Connection, *, isolation: str | None = None
 ) -> AsyncIterator[None]:
-    """Open a transaction, or a savepoint inside one.
+    """Open a transaction, or a savepoint inside one; its failures stay the driver's.
 
-    Its ROLLBACK goes through although a cancelled anyio scope cancels every await in it; one that fails, because the
-    connection is gone, does not hide why the block was left.
+    Its ROLLBACK is shielded from a cancelled anyio scope, which would cancel every await in it.
+    A ROLLBACK that fails because the connection is lost does not replace the block's own error.
     """
     opened = connection.transaction(isolation=isolation)
     await opened.__aenter__()
@@ -46,19 +45,21 @@ async def transaction(
 async def own_transaction(
     connection: Connection, *, isolation: str | None = None
 ) -> AsyncIterator[None]:
-    """Open a transaction, or a savepoint inside one.
+    """Open a transaction, or a savepoint, whose own failures are raised as the library's.
+
+    What the block raises is passed on unchanged.
 
     Raises:
-        StoreUnavailable: the connection was lost at its begin or its end.
+        StoreUnavailable: the connection was lost at the transaction's begin or end.
         StoreError: the database refused to begin or to end it.
     """
     opened = transaction(connection, isolation=isolation)
-    with library_errors(), noticing_loss(connection):
+    with library_errors(connection):
         await opened.__aenter__()
     try:
         yield
     except BaseException as error:
         await opened.__aexit__(type(error), error, error.__traceback__)
         raise
-    with library_errors(), noticing_loss(connection):
+    with library_errors(connection):
         await opened.__aexit__(None, None, None)

@@ -1,10 +1,11 @@
-"""Read a database URL as libpq does and write it as asyncpg means it.
+"""Database URLs: parsed as libpq parses them, and translated for asyncpg.
 
-asyncpg sends each parameter that it does not know to the server as a setting, and leaves out checks that a
-URL can ask for. Here each keyword is passed on, translated, dropped because nothing is lost, or refused.
+asyncpg sends each parameter that it does not know to the server as a setting, and omits checks that
+a URL can ask for. Here each keyword is passed on, translated, dropped if it changes nothing, or
+rejected.
 
-Sources: PostgreSQL 18 manual, "libpq - C Library", sections "Connection Strings", "Parameter Key Words" and
-"Environment Variables".
+Sources: PostgreSQL 18 manual, "libpq - C Library", sections "Connection Strings", "Parameter Key
+Words" and "Environment Variables".
 """
 
 import difflib
@@ -28,13 +29,16 @@ _TLS_VERSIONS: Final = "|TLSv1|TLSv1.1|TLSv1.2|TLSv1.3"
 
 
 class _Keyword(msgspec.Struct, frozen=True):
-    action: Literal[
-        "pass", "read", "drop"
-    ]  # to asyncpg under the same name; used below; not needed
-    accepts: str  # a value that is none of these is refused
-    variable: str = (
-        ""  # what libpq reads without a URL value; blank: asyncpg reads it itself, or none exists
-    )
+    """How a libpq keyword is treated.
+
+    `action`: pass it to asyncpg under the same name, read it here, or drop it. `accepts` lists the
+    values that are not rejected. `variable` is the environment variable that libpq reads if the URL
+    has no value; empty if asyncpg reads it itself or there is none.
+    """
+
+    action: Literal["pass", "read", "drop"]
+    accepts: str
+    variable: str = ""
 
 
 _KEYWORDS: Final = {
@@ -49,9 +53,9 @@ _KEYWORDS: Final = {
     "application_name": _Keyword("read", _ANY, "PGAPPNAME"),
     "fallback_application_name": _Keyword("read", _ANY),
     "target_session_attrs": _Keyword("pass", _SESSIONS, "PGTARGETSESSIONATTRS"),
-    # Any of the hosts was acceptable, so the first that answers is too.
+    # The URL accepts any of its hosts, so the first one that answers will do.
     "load_balance_hosts": _Keyword("drop", "disable|random", "PGLOADBALANCEHOSTS"),
-    # asyncpg always talks UTF-8, and its caller sees only str.
+    # asyncpg always uses UTF-8, and its callers see only str.
     "client_encoding": _Keyword("drop", _ANY, "PGCLIENTENCODING"),
     "replication": _Keyword("drop", "|false|off|no|0"),
     **{
@@ -59,10 +63,10 @@ _KEYWORDS: Final = {
         for end in ("", "_idle", "_interval", "_count")
     },
     "tcp_user_timeout": _Keyword("drop", _INTEGER),
-    # asyncpg speaks protocol 3.0 and no other.
+    # asyncpg speaks protocol 3.0 only.
     "min_protocol_version": _Keyword("drop", "3.0", "PGMINPROTOCOLVERSION"),
     "max_protocol_version": _Keyword("drop", "3.0|3.2|latest", "PGMAXPROTOCOLVERSION"),
-    # asyncpg skips a service that it does not find, most of what a service can hold, and PGSERVICE.
+    # asyncpg ignores an unknown service, most of a service's settings, and PGSERVICE.
     "service": _Keyword("drop", _NONE, "PGSERVICE"),
     "sslmode": _Keyword("pass", "disable|allow|prefer|require|verify-ca|verify-full", "PGSSLMODE"),
     "sslnegotiation": _Keyword("pass", "postgres|direct", "PGSSLNEGOTIATION"),
@@ -75,7 +79,7 @@ _KEYWORDS: Final = {
     "ssl_max_protocol_version": _Keyword("pass", _TLS_VERSIONS, "PGSSLMAXPROTOCOLVERSION"),
     "sslcertmode": _Keyword("drop", "allow", "PGSSLCERTMODE"),
     "sslsni": _Keyword("drop", "1", "PGSSLSNI"),
-    # Servers since 14 never compress, and a file of TLS secrets is for debugging: asyncpg is only stricter.
+    # Servers since 14 never compress, and a TLS key log is for debugging: asyncpg is stricter.
     "sslcompression": _Keyword("drop", _ANY, "PGSSLCOMPRESSION"),
     "sslkeylogfile": _Keyword("drop", _ANY),
     "channel_binding": _Keyword("drop", "disable|prefer", "PGCHANNELBINDING"),
@@ -107,10 +111,10 @@ _WHOLE_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,10}\s*", re.ASCII)
 
 
 class DatabaseUrl(msgspec.Struct, frozen=True):
-    """What a libpq URL and environment ask for, in asyncpg's terms; its repr shows no secret.
+    """A libpq URL and environment, in asyncpg's terms; its repr shows no secret.
 
-    `dsn` leaves user, password, password file and database to asyncpg, which reads their PG* variables, if
-    the URL has none. `connect_timeout` is in seconds; None: no limit was asked for.
+    Where the URL has no user, password, password file or database, `dsn` leaves them to asyncpg,
+    which reads their PG* variables. `connect_timeout` is in seconds, or None for no limit.
     """
 
     dsn: str
@@ -125,21 +129,23 @@ class DatabaseUrl(msgspec.Struct, frozen=True):
 
 
 def parse_database_url(url: str, environ: Mapping[str, str]) -> DatabaseUrl:
-    """Translate a URL that libpq accepts, and the PG* variables it is completed by, for asyncpg.
+    """Translate a libpq URL, completed from the PG* environment variables, for asyncpg.
 
-    A value in the URL wins over the environment; of two in the URL the last wins (manual, sections above).
+    A value in the URL takes precedence over the environment, and a later one in the URL over an
+    earlier one (manual, sections above).
 
     Args:
         url: `postgresql://[user[:password]@][host[:port],...][/dbname][?keyword=value&...]`.
-        environ: the variables, as in `os.environ`.
+        environ: the environment variables, as in `os.environ`.
 
     Raises:
-        InvalidDatabaseUrl: the URL is malformed, has a keyword that libpq does not know, or asks for what
-            asyncpg cannot do. The message repeats nothing from the URL but names of keywords.
+        InvalidDatabaseUrl: the URL is malformed, has a keyword that libpq does not know, or asks
+            for something that asyncpg does not support. The message repeats nothing of the URL but
+            the names of keywords.
     """
     values = _complete(_split(url), environ)
     _settle_tls(values)
-    places, port = _places(values)
+    addresses, port = _addresses(values)
     passed = [name for name, keyword in _KEYWORDS.items() if keyword.action == "pass"]
     query = {name: values[name] for name in passed if values.get(name)}
     query |= {"port": port} if port else {}
@@ -147,14 +153,14 @@ def parse_database_url(url: str, environ: Mapping[str, str]) -> DatabaseUrl:
     settings = {"options": values.get("options", ""), "application_name": application}
     timeout = int(values.get("connect_timeout", "0"))
     return DatabaseUrl(
-        dsn=f"postgresql://{places}?{urlencode(query, safe='', quote_via=quote)}",
+        dsn=f"postgresql://{addresses}?{urlencode(query, safe='', quote_via=quote)}",
         connect_timeout=float(timeout) if timeout > 0 else None,
         server_settings={name: value for name, value in settings.items() if value},
     )
 
 
 def _split(url: str) -> dict[str, str]:
-    """Take a URL apart, byte for byte as libpq does (an unescaped `@` ends the password, `#` is a letter)."""
+    """Split a URL as libpq does: an unescaped `@` ends the password, `#` is an ordinary character."""
     if not url:
         raise InvalidDatabaseUrl("is missing or empty")
     scheme, separator, rest = url.partition("://")
@@ -193,15 +199,17 @@ def _parameters(query: str) -> Iterator[tuple[str, str]]:
         if name not in _KEYWORDS:
             near = difflib.get_close_matches(name[:40], _KEYWORDS, n=1, cutoff=0.8)
             hint = _HINTS.get(name, f"did you mean {near[0]}?" if near else _SETTING_HINT)
-            given = (
-                name if name.isidentifier() and "@" not in query else number
-            )  # else a password's piece
-            raise InvalidDatabaseUrl(f"libpq knows no query parameter {given}: {hint}")
+            # A name that is no identifier, or beside an "@", may be part of a password.
+            given = name if name.isidentifier() and "@" not in query else number
+            raise InvalidDatabaseUrl(f"libpq does not know query parameter {given}: {hint}")
         yield name, value
 
 
 def _decode(text: str) -> str:
-    """Undo percent-encoding as libpq does: `+` stays, spaces around the text go, others are refused."""
+    """Decode percent-encoding as libpq does.
+
+    `+` is kept, spaces around the text are removed, and spaces inside it are an error.
+    """
     if _BAD_ESCAPE.search(text):
         raise InvalidDatabaseUrl("has a bad percent escape (write % as %25)")
     trimmed = text.strip(" ")
@@ -211,7 +219,11 @@ def _decode(text: str) -> str:
 
 
 def _complete(given: dict[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Add what the environment says, then refuse each value that its keyword does not accept."""
+    """Add the values of the environment, then check each value against its keyword.
+
+    Raises:
+        InvalidDatabaseUrl: a keyword does not accept its value.
+    """
     variables = {
         name: keyword.variable for name, keyword in _KEYWORDS.items() if keyword.variable in environ
     }
@@ -229,21 +241,19 @@ def _complete(given: dict[str, str], environ: Mapping[str, str]) -> dict[str, st
             raise InvalidDatabaseUrl(f"{label} must be an integer")
         if keyword.accepts not in {_ANY, _INTEGER} and value not in keyword.accepts.split("|"):
             choices = keyword.accepts.strip("|").replace("|", " or ") or "left out"
-            raise InvalidDatabaseUrl(
-                f"{label} must be {choices}: asyncpg cannot honour anything else"
-            )
+            raise InvalidDatabaseUrl(f"{label} must be {choices}: asyncpg supports no other value")
     return values
 
 
 def _settle_tls(values: dict[str, str]) -> None:
-    """Hold libpq's rules between the TLS keywords, and name the file that `sslrootcert=system` stands for."""
+    """Check libpq's rules between the TLS keywords, and resolve `sslrootcert=system` to a file."""
     if values.get("sslrootcert") == "system":
         if values.setdefault("sslmode", "verify-full") != "verify-full":
             raise InvalidDatabaseUrl("sslrootcert=system needs sslmode=verify-full")
         bundle = ssl.get_default_verify_paths().cafile
         if not bundle:
             raise InvalidDatabaseUrl(
-                "sslrootcert=system: OpenSSL has no bundle file here; write a path"
+                "sslrootcert=system: OpenSSL has no bundle file on this machine; give a path"
             )
         values["sslrootcert"] = bundle
     weak = values.get("sslmode", "prefer") in {"disable", "allow", "prefer"}
@@ -253,21 +263,24 @@ def _settle_tls(values: dict[str, str]) -> None:
         )
     if values.get("sslmode") == "verify-full" and values.get("hostaddr"):
         raise InvalidDatabaseUrl(
-            "hostaddr with sslmode=verify-full: asyncpg verifies only what it dials"
+            "hostaddr with sslmode=verify-full: asyncpg verifies only the address it connects to"
         )
 
 
-def _places(values: Mapping[str, str]) -> tuple[str, str]:
-    """Give `host:port,...`, each escaped so that urllib and asyncpg read IPv6 and sockets, and the port alone."""
+def _addresses(values: Mapping[str, str]) -> tuple[str, str]:
+    """Return `host:port,...`, or an empty string and the port if there is no host.
+
+    Each host is escaped so that urllib and asyncpg accept IPv6 addresses and socket directories.
+    """
     hosts, addresses = values.get("host", "").split(","), values.get("hostaddr", "").split(",")
     if addresses != [""]:
         hosts = hosts if hosts != [""] else hosts * len(addresses)
         if len(hosts) != len(addresses):
-            raise InvalidDatabaseUrl("has another number of hosts than of hostaddr")
+            raise InvalidDatabaseUrl("has a different number of hosts than of values of hostaddr")
         hosts = [address or host for address, host in zip(addresses, hosts, strict=True)]
     ports = values.get("port", "").split(",")
     if len(ports) not in {1, len(hosts)}:
-        raise InvalidDatabaseUrl("has another number of ports than of hosts")
+        raise InvalidDatabaseUrl("has a different number of ports than of hosts")
     if any(
         port and not (_WHOLE_NUMBER.fullmatch(port) and 0 < int(port) < 65536) for port in ports
     ):
@@ -276,7 +289,7 @@ def _places(values: Mapping[str, str]) -> tuple[str, str]:
     if hosts == [""]:
         return "", ports[0] if values.get("port") else ""
     if "" in hosts:
-        raise InvalidDatabaseUrl("has an empty host among several")
+        raise InvalidDatabaseUrl("has an empty host among several hosts")
     if any("@" in host for host in hosts):
         raise InvalidDatabaseUrl("has a host with '@' (in a user or password write it as %40)")
     return ",".join(

@@ -1,7 +1,6 @@
-"""Reading artifacts: whole, or chunk by chunk in bounded memory, and never trusting what is read."""
+"""Artifacts: read whole, or chunk by chunk in bounded memory, and always verified."""
 
 from collections.abc import AsyncIterator
-from uuid import UUID
 
 from msgspec.structs import replace
 
@@ -9,8 +8,8 @@ from chem_persistence.domain.artifacts import Artifact, is_content_hash
 from chem_persistence.domain.streams import ContentCheck, cut
 from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound
 from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.connection.session import call
-from chem_persistence.postgres.read.rows import Row, stored_artifact
+from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.read.rows import stored_artifact
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import (
     StoredArtifact,
@@ -24,15 +23,16 @@ __all__ = ["check_artifact", "read_artifact_in_chunks", "read_whole_artifact"]
 READ_ARTIFACT = statement("artifacts/read_artifact")
 READ_CHUNKS = statement("artifacts/read_chunks")
 
-
-PAGE_SIZE = 4
-"""Chunks read at a time."""
+CHUNKS_PER_PAGE = 4
 
 
 async def read_whole_artifact(
     provider: ConnectionProvider, artifact_hash: str, limit: int
 ) -> Artifact:
-    """Read an artifact; `limit` bounds what is put together from chunks. See `EventStore.get_artifact`."""
+    """Read an artifact; see `EventStore.get_artifact`.
+
+    `limit` is the largest size, in bytes, that is assembled from chunks.
+    """
     stored = await _read_stored(provider, artifact_hash)
     if stored.upload_id is None:
         return decode_artifact(stored)
@@ -44,7 +44,7 @@ async def read_whole_artifact(
 async def read_artifact_in_chunks(
     provider: ConnectionProvider, artifact_hash: str
 ) -> AsyncIterator[bytes]:
-    """Read an artifact's bytes; see `StreamingEventStore.read_artifact`."""
+    """Yield an artifact's bytes in chunks; see `StreamingEventStore.read_artifact`."""
     stored = await _read_stored(provider, artifact_hash)
     if stored.upload_id is None:
         for chunk in cut(decode_artifact(stored).encoded()):
@@ -55,11 +55,11 @@ async def read_artifact_in_chunks(
 
 
 async def check_artifact(provider: ConnectionProvider, stored: StoredArtifact) -> None:
-    """Compare an artifact's body, wherever it is, with its hash.
+    """Check that an artifact's body, in its row or in chunks, has the artifact's hash.
 
     Raises:
-        ArtifactCorrupt: they differ.
-        StoreUnavailable, StoreError: its chunks could not be read.
+        ArtifactCorrupt: it has another hash, or cannot be read.
+        StoreUnavailable, StoreError: the chunks could not be read.
     """
     if stored.upload_id is None:
         decode_artifact(stored)
@@ -71,7 +71,7 @@ async def check_artifact(provider: ConnectionProvider, stored: StoredArtifact) -
 async def _read_stored(provider: ConnectionProvider, artifact_hash: str) -> StoredArtifact:
     if not is_content_hash(artifact_hash):
         raise ArtifactNotFound(artifact_hash)
-    rows = await call(provider, lambda connection: connection.fetch(READ_ARTIFACT, artifact_hash))
+    rows = await Session(provider).fetch(READ_ARTIFACT, artifact_hash)
     if not rows:
         raise ArtifactNotFound(artifact_hash)
     return stored_artifact(rows[0])
@@ -80,29 +80,25 @@ async def _read_stored(provider: ConnectionProvider, artifact_hash: str) -> Stor
 async def _read_chunks(
     provider: ConnectionProvider, stored: StoredArtifact
 ) -> AsyncIterator[bytes]:
-    """Give the chunks, page by page, without a connection in between.
+    """Yield the chunks of an artifact; they are read in pages, with no connection held in between.
 
     Raises:
-        ArtifactCorrupt: the description is no artifact's, a chunk is missing, or, at the end, the hash is another.
+        ArtifactCorrupt: the row contradicts itself, a chunk is missing, or, at the end, the hash
+            differs.
     """
+    session = Session(provider)
     if stored.upload_id is None or stored.content_size is None:
-        raise ArtifactCorrupt(stored.hash, "has chunks, but no size")
+        raise ArtifactCorrupt(stored.hash, "has chunks but no size")
     if stored.payload is not None or stored.content is not None:
-        raise ArtifactCorrupt(stored.hash, "has a body beside its chunks")
+        raise ArtifactCorrupt(stored.hash, "has chunks and also a body of its own")
     decode_description(stored.hash, stored.metadata)
     check, number, full = ContentCheck(stored.hash, stored.content_size), 0, True
     while full:
-        page = await _read_page(provider, stored.upload_id, number)
-        full = len(page) == PAGE_SIZE
+        page = await session.fetch(READ_CHUNKS, stored.upload_id, number, CHUNKS_PER_PAGE)
+        full = len(page) == CHUNKS_PER_PAGE
         for row in page:
             if row["chunk_no"] != number:
-                raise ArtifactCorrupt(stored.hash, f"lacks its chunk {number}")
+                raise ArtifactCorrupt(stored.hash, f"chunk {number} is missing")
             yield check.take(row["content"] or b"")
             number += 1
     check.end()
-
-
-async def _read_page(provider: ConnectionProvider, upload_id: UUID, number: int) -> list[Row]:
-    return await call(
-        provider, lambda connection: connection.fetch(READ_CHUNKS, upload_id, number, PAGE_SIZE)
-    )

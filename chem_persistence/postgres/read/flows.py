@@ -1,69 +1,73 @@
-"""Reading flows: a long one page by page, with no connection held between pages, or many whole ones at once."""
+"""Flows: read in pages, with no connection held between two pages, or several in one query.
+
+Every function raises, besides what it lists:
+    UnreadableEvent: a stored event does not decode, or is missing.
+    StoreUnavailable, StoreError: the log could not be read.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from itertools import groupby
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import anyio
 
-from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.events import FlowEvent, FlowEventKind
+from chem_persistence.errors import UnreadableEvent
 from chem_persistence.postgres.connection.held_connection import HeldConnection
 from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.connection.session import call
-from chem_persistence.postgres.read.rows import flow_events
+from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.read.rows import NO_EVENT_ID, NO_TIME, Row
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import MAX_VERSION, check_flow_id
+from chem_persistence.store.codec import decode_metadata, decode_typed_kind
 from chem_persistence.telemetry.hooks import watched_read
 
-__all__ = ["event_pages", "iterate_events", "list_flows", "pages_ahead"]
+__all__ = [
+    "fact_pages",
+    "fact_pages_ahead",
+    "iterate_events",
+    "list_events",
+    "list_flows",
+    "pages_ahead",
+]
 
 READ_EVENT_PAGE = statement("events/read_event_page")
 READ_EVENTS_OF_FLOWS = statement("events/read_events_of_flows")
+READ_FACT_PAGE = statement("events/read_fact_page")
+
+EVENTS_PER_PAGE = 5_000
+"""As fast as one query for the whole flow, in bounded memory."""
+
+EVENTS_PER_PAGE_AHEAD = 1_000
+"""A page of usual events fits into the socket's buffers, so the server need not wait for us."""
+
+_Page: TypeAlias = tuple[int, list[Any]]
+_Facts: TypeAlias = Iterator[tuple[FlowEventKind, datetime | None]]
 
 
-PAGE_SIZE = 5_000
-"""Events read at a time: as fast as one big read, in a bounded part of the memory."""
+# ---- what callers read
 
 
-async def event_pages(
-    provider: ConnectionProvider,
-    statement: str,
-    flow_id: UUID,
-    after_version: int,
-    limit: int | None = None,
-    *,
-    page_size: int | None = None,
-) -> AsyncGenerator[tuple[int, list[Any]]]:
-    """Give a flow's rows after a version, at most `limit`, in pages, each with the version that it begins with.
-
-    Each page, of `page_size` rows or `PAGE_SIZE`, is a read of its own, up to where the flow ends by then; between two of
-    them no connection is held.
-
-    Raises:
-        StoreUnavailable, StoreError: a page could not be read.
-    """
-    first = min(max(after_version + 1, 0), MAX_VERSION)
-    full = page_size or PAGE_SIZE
-    while limit is None or limit > 0:
-        size = full if limit is None else min(full, limit)
-        rows = await watched_read(_fetch(provider, statement, flow_id, first - 1, size), flow_id)
-        yield first, rows
-        if len(rows) < size:
-            return
-        first += size
-        limit = None if limit is None else limit - size
+async def list_events(
+    provider: ConnectionProvider, flow_id: UUID, after_version: int, limit: int | None
+) -> list[FlowEvent]:
+    """Read a flow's events at once; see `EventReader.list`."""
+    reading = pages_ahead(provider, READ_EVENT_PAGE, flow_id, after_version, limit)
+    async with aclosing(reading) as pages:
+        return [event async for first, rows in pages for event in _events(rows, flow_id, first)]
 
 
 async def iterate_events(
     provider: ConnectionProvider, flow_id: UUID, after_version: int
 ) -> AsyncGenerator[FlowEvent]:
-    """Give a flow's events one by one; see `EventReader.iterate`."""
-    async with aclosing(event_pages(provider, READ_EVENT_PAGE, flow_id, after_version)) as pages:
+    """Yield a flow's events one by one; see `EventReader.iterate`."""
+    async with aclosing(_pages(provider, READ_EVENT_PAGE, flow_id, after_version)) as pages:
         async for first, rows in pages:
-            for event in flow_events(rows, flow_id, first):
+            for event in _events(rows, flow_id, first):
                 yield event
 
 
@@ -76,20 +80,32 @@ async def list_flows(
         check_flow_id(flow_id)
         events[flow_id] = []
     if events:
-        rows = await watched_read(_fetch(provider, READ_EVENTS_OF_FLOWS, list(events)))
+        rows = await watched_read(Session(provider).fetch(READ_EVENTS_OF_FLOWS, list(events)))
         for flow_id, own in groupby(rows, key=lambda row: row["flow_id"]):
-            events[flow_id] = list(flow_events(own, flow_id, 0))
+            events[flow_id] = list(_events(own, flow_id, 0))
     return events
 
 
-async def _fetch(provider: ConnectionProvider, statement: str, *arguments: object) -> list[Any]:
-    return await call(provider, lambda connection: connection.fetch(statement, *arguments))
+async def fact_pages(
+    provider: ConnectionProvider, flow_id: UUID, after_version: int, limit: int | None = None
+) -> AsyncGenerator[_Facts]:
+    """Yield what `replay_facts` needs of a flow's events after a version, page by page."""
+    async with aclosing(_pages(provider, READ_FACT_PAGE, flow_id, after_version, limit)) as pages:
+        async for first, rows in pages:
+            yield _facts(rows, flow_id, first)
 
 
-PAGE_SIZE = 1_000
-"""Events read at a time. A page of usual ones fits into the socket's buffers, so that the server need not wait for us."""
+async def fact_pages_ahead(
+    provider: ConnectionProvider, flow_id: UUID, after_version: int, limit: int | None = None
+) -> AsyncGenerator[_Facts]:
+    """Yield the same as `fact_pages`, read ahead as in `pages_ahead`."""
+    reading = pages_ahead(provider, READ_FACT_PAGE, flow_id, after_version, limit)
+    async with aclosing(reading) as pages:
+        async for first, rows in pages:
+            yield _facts(rows, flow_id, first)
 
-_Page: TypeAlias = tuple[int, list[Any]]
+
+# ---- pages of rows, each with the version that it begins with
 
 
 async def pages_ahead(
@@ -99,28 +115,27 @@ async def pages_ahead(
     after_version: int,
     limit: int | None = None,
 ) -> AsyncGenerator[_Page]:
-    """Give what `event_pages` gives, for who decodes page after page without a pause.
+    """Yield a flow's rows after a version in pages, at most `limit` rows, and read ahead.
 
-    Of a flow that is longer than a page, pages are read ahead on a connection that is lent until the generator is closed,
-    but for 0.1 s at most at a time. Whoever may leave early closes it (`contextlib.aclosing`).
-
-    Raises:
-        StoreUnavailable, StoreError: a page could not be read.
+    A flow that fits into one page is read in one query. Of a longer one, the next pages are read
+    while the caller decodes, on a connection that is borrowed until the generator is closed, but
+    returned every 0.1 s. Close the generator if the loop may end early (`contextlib.aclosing`).
     """
-    alone = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit)
+    size = EVENTS_PER_PAGE_AHEAD
+    alone = size if limit is None else min(size, limit)
     rest = None if limit is None else limit - alone
     rows: list[Any] = []
-    reading = event_pages(provider, statement, flow_id, after_version, alone, page_size=PAGE_SIZE)
+    reading = _pages(provider, statement, flow_id, after_version, alone, page_size=size)
     async with aclosing(reading) as first_page:
         async for first, rows in first_page:
-            after_version = first + PAGE_SIZE - 1
+            after_version = first + size - 1
             yield first, rows
-    if len(rows) < PAGE_SIZE:
+    if len(rows) < size:
         return
     held = HeldConnection(provider)
-    pages = event_pages(held, statement, flow_id, after_version, rest, page_size=PAGE_SIZE)
+    pages = _pages(held, statement, flow_id, after_version, rest, page_size=size)
     ready: asyncio.Queue[_Page | Exception | None] = asyncio.Queue(maxsize=1)
-    reader = asyncio.create_task(_read(ready, held, pages))
+    reader = asyncio.create_task(_read_ahead(ready, held, pages))
     try:
         while page := await ready.get():
             if isinstance(page, Exception):
@@ -132,12 +147,12 @@ async def pages_ahead(
             await asyncio.wait([reader])
 
 
-async def _read(
+async def _read_ahead(
     ready: "asyncio.Queue[_Page | Exception | None]",
     held: HeldConnection,
     pages: AsyncGenerator[_Page],
 ) -> None:
-    """Put the pages, which come over the connection that is held, into the queue; then None, or what went wrong."""
+    """Put the pages, read on the held connection, into the queue; then the error, or None."""
     last: Exception | None = None
     try:
         async with aclosing(pages):
@@ -145,8 +160,74 @@ async def _read(
                 await ready.put(page)
                 if held.is_due:
                     await held.give_back()
-    except Exception as error:  # noqa: BLE001  # it is raised where the page is asked for
+    except Exception as error:  # noqa: BLE001  # the consumer of the queue raises it
         last = error
     finally:
         await held.give_back()
     await ready.put(last)
+
+
+async def _pages(
+    provider: ConnectionProvider,
+    statement: str,
+    flow_id: UUID,
+    after_version: int,
+    limit: int | None = None,
+    *,
+    page_size: int | None = None,
+) -> AsyncGenerator[_Page]:
+    """Yield a flow's rows after a version in pages, at most `limit` rows.
+
+    Each page, of `page_size` rows or `EVENTS_PER_PAGE`, is a query of its own that sees what has
+    been committed by then. No connection is held between two pages.
+    """
+    session = Session(provider)
+    first = min(max(after_version + 1, 0), MAX_VERSION)
+    full = page_size or EVENTS_PER_PAGE
+    while limit is None or limit > 0:
+        size = full if limit is None else min(full, limit)
+        rows = await watched_read(session.fetch(statement, flow_id, first - 1, size), flow_id)
+        yield first, rows
+        if len(rows) < size:
+            return
+        first += size
+        limit = None if limit is None else limit - size
+
+
+# ---- rows to events and facts, each decoded when it is asked for
+
+
+def _events(rows: Iterable[Row], flow_id: UUID, first: int) -> Iterator[FlowEvent]:
+    """Decode the rows of a flow, whose versions follow each other from `first` on."""
+    for version, row in enumerate(rows, start=first):
+        if row["version"] != version:
+            raise UnreadableEvent(flow_id, version, _MISSING)
+        if row["ts"] is None or row["event_id"] is None:
+            raise UnreadableEvent(flow_id, version, NO_TIME if row["event_id"] else NO_EVENT_ID)
+        yield FlowEvent(
+            seq=row["seq"],
+            flow_id=flow_id,
+            version=version,
+            event_id=row["event_id"],
+            ts=row["ts"],
+            kind=decode_typed_kind(row["event_type"], row["payload"] or b"", flow_id, version),
+            metadata=decode_metadata(row["metadata"] or b"", flow_id, version),
+        )
+
+
+def _facts(rows: Iterable[Sequence[Any]], flow_id: UUID, first: int) -> _Facts:
+    """Decode rows of (version, has_time, ts, event_type, payload) to facts with their times.
+
+    The time is None where no state shows it; see `replay_facts`.
+    """
+    for version, (stored_version, has_time, ts, event_type, payload) in enumerate(
+        rows, start=first
+    ):
+        if stored_version != version:
+            raise UnreadableEvent(flow_id, version, _MISSING)
+        if not has_time:
+            raise UnreadableEvent(flow_id, version, NO_TIME)
+        yield decode_typed_kind(event_type, payload or b"", flow_id, version), ts
+
+
+_MISSING = "is missing from the log"

@@ -1,28 +1,33 @@
-"""Walks through what artifacts derive from, one generation a query: Citus takes no recursive ones."""
+"""Lineage: the artifacts that an artifact derives from, or that derive from it.
+
+Each generation is one query, since Citus does not run recursive ones over distributed tables.
+"""
 
 from chem_persistence.domain.answers import Lineage, RelatedArtifact
 from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.connection.session import Session
 
 __all__ = ["MOST_DISTANT", "walk_lineage"]
 
 MOST_DISTANT = 100
-"""Steps away from an artifact that its relatives may be, unless the caller gives another bound."""
+"""How many steps away the related artifacts may be, unless the caller gives another bound."""
 
 
 async def walk_lineage(
     provider: ConnectionProvider, statement: str, artifact_hash: str, depth: int, limit: int
 ) -> Lineage:
-    """Give an artifact's relatives, generation by generation; `statement` gives those of some hashes that are not known.
+    """Read an artifact's relatives, generation by generation.
+
+    `statement` reads the relatives of some hashes that are not among the known ones.
 
     Raises:
         StoreUnavailable, StoreError: a generation could not be read.
     """
+    session = Session(provider)
     related: list[RelatedArtifact] = []
     known, generation = [artifact_hash], [artifact_hash]
     for distance in range(1, depth + 1):
-        arguments = (generation, known, limit - len(related) + 1)
-        rows = await call(provider, lambda connection: connection.fetch(statement, *arguments))  # noqa: B023
+        rows = await session.fetch(statement, generation, known, limit - len(related) + 1)
         related += [RelatedArtifact(distance=distance, **row) for row in rows]
         if len(related) > limit:
             return Lineage(

@@ -1,7 +1,6 @@
-"""Rows to values: the one place that knows the shapes of what is read."""
+"""Rows of the tables and views, mapped to values; a row that is not as appended raises."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from chem_persistence.domain.answers import (
     ArtifactProducer,
     FlowSummary,
 )
-from chem_persistence.domain.events import FlowEvent, FlowEventKind, StepError
+from chem_persistence.domain.events import StepError
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.domain.instance import StepStatus
 from chem_persistence.domain.snapshot import Snapshot
@@ -20,20 +19,15 @@ from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
 from chem_persistence.domain.tampering import ChainedEvent
 from chem_persistence.errors import UnreadableEvent
 from chem_persistence.store.checks import MAX_VERSION
-from chem_persistence.store.codec import (
-    StoredArtifact,
-    StoredEvent,
-    decode_metadata,
-    decode_typed_kind,
-)
+from chem_persistence.store.codec import StoredArtifact, StoredEvent
 
 __all__ = [
+    "NO_EVENT_ID",
+    "NO_TIME",
     "Row",
     "artifact_consumer",
     "artifact_producer",
     "chained_event",
-    "flow_events",
-    "flow_facts",
     "flow_summary",
     "step_execution",
     "step_execution_error",
@@ -44,19 +38,18 @@ __all__ = [
 
 Row = Mapping[str, Any]
 
-_MISSING = "is missing from the log"
-_NO_EVENT_ID = "has no event id"
-_NO_TIME = "has no time, or one that is out of range"
+NO_EVENT_ID = "its event id is missing"
+NO_TIME = "its time is missing or out of range"
 
 
 def stored_event(row: Row) -> StoredEvent:
-    """Map a row of `event_log`; what must be JSON and is NULL becomes what is no JSON either.
+    """Map a row of `event_log`; a payload or metadata that is NULL becomes invalid JSON.
 
     Raises:
         UnreadableEvent: the row has no event id, or no time that a datetime can hold.
     """
     if row["ts"] is None or row["event_id"] is None:
-        reason = _NO_TIME if row["event_id"] else _NO_EVENT_ID
+        reason = NO_TIME if row["event_id"] else NO_EVENT_ID
         raise UnreadableEvent(row["flow_id"], row["version"], reason)
     return StoredEvent(
         seq=row["seq"],
@@ -71,55 +64,14 @@ def stored_event(row: Row) -> StoredEvent:
     )
 
 
-def flow_events(rows: Iterable[Row], flow_id: UUID, first: int) -> Iterator[FlowEvent]:
-    """Map rows to the events of a flow, from version `first` on, each when it is asked for.
-
-    Raises:
-        UnreadableEvent: an event does not decode, or is missing.
-    """
-    for version, row in enumerate(rows, start=first):
-        if row["version"] != version:
-            raise UnreadableEvent(flow_id, version, _MISSING)
-        if row["ts"] is None or row["event_id"] is None:
-            raise UnreadableEvent(flow_id, version, _NO_TIME if row["event_id"] else _NO_EVENT_ID)
-        yield FlowEvent(
-            seq=row["seq"],
-            flow_id=flow_id,
-            version=version,
-            event_id=row["event_id"],
-            ts=row["ts"],
-            kind=decode_typed_kind(row["event_type"], row["payload"] or b"", flow_id, version),
-            metadata=decode_metadata(row["metadata"] or b"", flow_id, version),
-        )
-
-
-def flow_facts(
-    rows: Iterable[Sequence[Any]], flow_id: UUID, first: int
-) -> Iterator[tuple[FlowEventKind, datetime | None]]:
-    """Map rows of (version, has_time, ts, event_type, payload) to what a replay needs of the events.
-
-    That is each fact, with its time if a state shows it; see `replay_facts`.
-
-    Raises:
-        UnreadableEvent: a fact does not decode, or an event is missing, or has no time.
-    """
-    for version, (stored_version, has_time, ts, event_type, payload) in enumerate(
-        rows, start=first
-    ):
-        if stored_version != version:
-            raise UnreadableEvent(flow_id, version, _MISSING)
-        if not has_time:
-            raise UnreadableEvent(flow_id, version, _NO_TIME)
-        yield decode_typed_kind(event_type, payload or b"", flow_id, version), ts
-
-
 def chained_event(row: Row) -> ChainedEvent:
-    """Map a row of `event_log` to what the chain is made of, undecoded; what is NULL is what no event has."""
+    """Map a row of `event_log` to the values that the chain hashes, undecoded.
+
+    A value that is NULL becomes one that no event has.
+    """
     return ChainedEvent(
         flow_id=row["flow_id"],
-        version=MAX_VERSION
-        if row["version"] is None
-        else row["version"],  # where NULL is in the order
+        version=MAX_VERSION if row["version"] is None else row["version"],  # NULL sorts last
         seq=row["seq"],
         event_id=row["event_id"],
         ts=row["ts"],
@@ -131,7 +83,7 @@ def chained_event(row: Row) -> ChainedEvent:
 
 
 def stored_artifact(row: Row) -> StoredArtifact:
-    """Map a row of `workflow_step_artifacts`; metadata that is NULL becomes what is no JSON either."""
+    """Map a row of `workflow_step_artifacts`; metadata that is NULL becomes invalid JSON."""
     return StoredArtifact(
         hash=row["artifact_hash"],
         kind=row["kind"],
@@ -145,7 +97,7 @@ def stored_artifact(row: Row) -> StoredArtifact:
 
 
 def stored_snapshot(row: Row) -> Snapshot:
-    """Map a row of `flow_snapshots`; what is NULL becomes what does not verify."""
+    """Map a row of `flow_snapshots`; a state or hash that is NULL becomes one that is invalid."""
     return Snapshot(
         flow_id=row["flow_id"],
         version=row["version"],
@@ -160,7 +112,8 @@ def flow_summary(row: Row) -> FlowSummary:
     """Map a row of the view `flows`.
 
     Raises:
-        UnreadableEvent: the first or the last event has no time that a datetime can hold, or the failure is none.
+        UnreadableEvent: the first or the last event has no time that a datetime can hold, or the
+            failure does not decode.
     """
     flow_id, version = row["flow_id"], row["version"]
     return FlowSummary(
@@ -182,7 +135,7 @@ def step_execution(row: Row, flow_id: UUID) -> StepExecution:
     """Map a row of `workflow_step_executions`.
 
     Raises:
-        UnreadableEvent: its error is none.
+        UnreadableEvent: its error does not decode.
     """
     return StepExecution(
         flow_id=flow_id,
@@ -202,7 +155,7 @@ def step_execution_error(row: Row) -> StepExecutionError:
     """Map a row of the view `step_execution_errors`.
 
     Raises:
-        UnreadableEvent: the failure lacks what a failure has.
+        UnreadableEvent: the failure lacks a column, or its error does not decode.
     """
     flow_id, version = row["flow_id"], row["version"]
     return StepExecutionError(
@@ -258,7 +211,7 @@ def artifact_consumer(row: Row, artifact_hash: str) -> ArtifactConsumer:
 
 def _present(row: Row, column: str, flow_id: UUID, version: int) -> Any:
     if row[column] is None:
-        raise UnreadableEvent(flow_id, version, f"has no {column}, or one that is out of range")
+        raise UnreadableEvent(flow_id, version, f"{column} is missing or out of range")
     return row[column]
 
 

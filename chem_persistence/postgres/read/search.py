@@ -1,4 +1,4 @@
-"""Finding flows and artifacts by the beginnings of their names, and saying what an artifact is."""
+"""Search: flows and artifacts by a range of ids or hashes, and descriptions of artifacts."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ import msgspec
 
 from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import decode_description
@@ -28,7 +28,10 @@ FIND_FLOWS = statement("search/find_flows")
 
 
 class ArtifactDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact without its body, and the event that it came with; `content_bytes` is None for JSON."""
+    """An artifact without its body, and the event that it was stored with.
+
+    `content_bytes` is None for JSON.
+    """
 
     hash: str
     kind: str
@@ -43,36 +46,35 @@ class ArtifactDescription(msgspec.Struct, frozen=True, kw_only=True):
 async def find_flows(
     provider: ConnectionProvider, first: UUID, last: UUID, *, most: int
 ) -> Sequence[UUID]:
-    """Find at most so many flows whose ids are in a range.
+    """Return the ids of at most `most` flows from `first` to `last`.
 
     Raises:
         StoreUnavailable, StoreError: the log could not be read.
     """
-    rows = await call(provider, lambda connection: connection.fetch(FIND_FLOWS, first, last, most))
+    rows = await Session(provider).fetch(FIND_FLOWS, first, last, most)
     return [UUID(int=row["flow_id"].int) for row in rows]
 
 
 async def find_artifacts(
     provider: ConnectionProvider, first: str, last: str, *, most: int
 ) -> Sequence[str]:
-    """Find at most so many artifacts whose hashes are in a range.
+    """Return the hashes of at most `most` artifacts from `first` to `last`.
 
     Raises:
         StoreUnavailable, StoreError: the artifacts could not be read.
     """
-    rows = await call(
-        provider, lambda connection: connection.fetch(FIND_ARTIFACTS, first, last, most)
-    )
+    rows = await Session(provider).fetch(FIND_ARTIFACTS, first, last, most)
     return [row["artifact_hash"] for row in rows]
 
 
 async def describe_artifact(
     provider: ConnectionProvider, artifact_hash: str
 ) -> ArtifactDescription:
-    """Describe an artifact, however large it is.
+    """Describe an artifact without reading its body.
 
     Raises:
-        ArtifactNotFound: the store has none with this hash.
+        ArtifactNotFound: no artifact has this hash.
+        ArtifactCorrupt: its metadata does not decode.
         StoreUnavailable, StoreError: the artifacts could not be read.
     """
     found = await describe_artifacts(provider, [artifact_hash])
@@ -84,14 +86,13 @@ async def describe_artifact(
 async def describe_artifacts(
     provider: ConnectionProvider, artifact_hashes: Sequence[str]
 ) -> Mapping[str, ArtifactDescription]:
-    """Describe those of the artifacts that are stored, by their hashes.
+    """Describe artifacts, by hash; hashes that no artifact has are left out.
 
     Raises:
+        ArtifactCorrupt: the metadata of an artifact does not decode.
         StoreUnavailable, StoreError: the artifacts could not be read.
     """
-    rows = await call(
-        provider, lambda connection: connection.fetch(DESCRIBE_ARTIFACTS, list(artifact_hashes))
-    )
+    rows = await Session(provider).fetch(DESCRIBE_ARTIFACTS, list(artifact_hashes))
     return {row["hash"]: _description(row) for row in rows}
 
 

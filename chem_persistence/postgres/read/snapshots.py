@@ -1,4 +1,4 @@
-"""Snapshots in PostgreSQL: found when they fit the log, kept when the database lets us."""
+"""Snapshots: read if they verify, and stored if the database permits it."""
 
 import logging
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from chem_persistence.domain.instance import FlowInstance
 from chem_persistence.domain.snapshot import SNAPSHOT_FORMAT, restore_snapshot, take_snapshot
 from chem_persistence.errors import StoreError, StoreUnavailable
 from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import stored_snapshot
 from chem_persistence.postgres.schema.statements import statement
 
@@ -18,27 +18,27 @@ __all__ = ["find_snapshot", "keep_snapshot"]
 KEEP_SNAPSHOT = statement("snapshots/keep_snapshot")
 READ_SNAPSHOT = statement("snapshots/read_snapshot")
 
-
 _logger = logging.getLogger("chem_persistence.snapshots")
 
 
 async def find_snapshot(
     provider: ConnectionProvider, flow_id: UUID, definition: FlowDefinition
 ) -> FlowInstance | None:
-    """Give the state in the flow's snapshot; None if there is none that verifies and fits the flow and the definition.
+    """Return the state in the flow's snapshot, or None without a valid one for the definition.
+
+    A snapshot that the role may not read counts as missing.
 
     Raises:
-        StoreUnavailable: the store cannot be reached.
+        StoreUnavailable: the database could not be reached.
     """
-    arguments = (flow_id, definition.definition_hash, SNAPSHOT_FORMAT)
     try:
-        rows = await call(provider, lambda connection: connection.fetch(READ_SNAPSHOT, *arguments))
+        rows = await Session(provider).fetch(
+            READ_SNAPSHOT, flow_id, definition.definition_hash, SNAPSHOT_FORMAT
+        )
     except StoreUnavailable:
         raise
-    except (
-        StoreError
-    ) as error:  # such as a role that was granted its rights before there were snapshots
-        _tell(
+    except StoreError as error:  # such as a role whose rights are older than the table
+        _log(
             logging.INFO,
             "the snapshot of flow %s cannot be read (SQLSTATE %s)",
             flow_id,
@@ -50,16 +50,20 @@ async def find_snapshot(
     snapshot = stored_snapshot(rows[0])
     instance = restore_snapshot(snapshot, definition)
     if instance is None:
-        _tell(logging.WARNING, "the snapshot of flow %s does not verify: it is ignored", flow_id)
+        _log(logging.WARNING, "the snapshot of flow %s does not verify: it is ignored", flow_id)
     return instance
 
 
 async def keep_snapshot(
     provider: ConnectionProvider, instance: FlowInstance, definition: FlowDefinition
 ) -> None:
-    """Keep a state in place of the flow's last snapshot, if that can be done: a reader and a standby cannot."""
+    """Store a state as the flow's snapshot, in place of the last one.
+
+    A failure is only logged: the snapshot is a cache, which a read-only role and a standby cannot
+    store.
+    """
     snapshot = take_snapshot(instance, definition)
-    arguments = (
+    row = (
         snapshot.flow_id,
         snapshot.version,
         snapshot.definition_hash,
@@ -69,15 +73,15 @@ async def keep_snapshot(
         datetime.now(UTC),
     )
     try:
-        await call(provider, lambda connection: connection.execute(KEEP_SNAPSHOT, *arguments))
+        await Session(provider).fetch(KEEP_SNAPSHOT, *row)
     except StoreError as error:
-        _tell(
+        _log(
             logging.INFO,
-            "no snapshot of flow %s was kept (SQLSTATE %s)",
+            "no snapshot of flow %s was stored (SQLSTATE %s)",
             instance.id,
             error.sqlstate,
         )
 
 
-def _tell(level: int, message: str, flow_id: UUID, *more: object) -> None:
+def _log(level: int, message: str, flow_id: UUID, *more: object) -> None:
     _logger.log(level, message, flow_id, *more, extra={"flow_id": str(flow_id)})

@@ -1,4 +1,4 @@
-"""Figures about the log: read as they were refreshed last, and refreshed."""
+"""Statistics of the log: read as of their last refresh, and refreshed."""
 
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from chem_persistence.domain.answers import (
 )
 from chem_persistence.errors import StoreError
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
-from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["read_statistics", "refresh_statistics"]
@@ -30,8 +30,7 @@ REFRESH_HOURLY_THROUGHPUT = statement("statistics/refresh_hourly_throughput")
 REFRESH_STATISTICS_REFRESH = statement("statistics/refresh_statistics_refresh")
 REFRESH_STEP_STATISTICS = statement("statistics/refresh_step_statistics")
 
-
-_REFRESHES = (  # the one that every refresh begins with is what a second refresh waits for
+_REFRESHES = (  # in this order, so that a concurrent refresh waits at the first one
     REFRESH_STATISTICS_REFRESH,
     REFRESH_STEP_STATISTICS,
     REFRESH_FAILURE_STATISTICS,
@@ -43,49 +42,52 @@ Figures = TypeVar("Figures", bound=msgspec.Struct)
 
 
 async def read_statistics(provider: ConnectionProvider) -> Statistics:
-    """Give all figures of one refresh.
+    """Read the statistics, all of one refresh.
 
     Raises:
         StoreUnavailable, StoreError: they could not be read.
     """
-
-    async def read(connection: Connection) -> Statistics:
-        async with connection.transaction(isolation="repeatable_read"):
-            (refresh,) = await connection.fetch(READ_STATISTICS_REFRESH)
-            return Statistics(
-                refreshed_at=refresh["refreshed_at"],
-                steps=await _read(connection, READ_STEP_STATISTICS, StepStatistics),
-                failures=await _read(connection, READ_FAILURE_STATISTICS, FailureStatistics),
-                hours=await _read(connection, READ_HOURLY_THROUGHPUT, HourlyThroughput),
-                artifacts=await _read(connection, READ_ARTIFACT_STATISTICS, ArtifactStatistics),
-            )
-
-    return await call(provider, read)
+    return await Session(provider).transaction(_read_all, isolation="repeatable_read")
 
 
 async def refresh_statistics(provider: ConnectionProvider) -> None:
-    """Compute all figures anew; readers go on with the last ones (PostgreSQL manual, REFRESH MATERIALIZED VIEW).
+    """Compute the statistics anew, while readers see the last ones.
+
+    Source: PostgreSQL manual, REFRESH MATERIALIZED VIEW.
 
     Raises:
-        StoreError: the role is neither the owner of the figures nor a member of it.
+        StoreError: the role is neither the owner of the tables nor a member of it.
         StoreUnavailable: the database could not be reached.
     """
-
-    async def refresh(connection: Connection) -> None:
-        async with connection.transaction(isolation="read_committed"):
-            for statement in _REFRESHES:
-                await connection.execute(statement)
-
     try:
-        await call(provider, refresh)
+        await Session(provider).transaction(_refresh_all, isolation="read_committed")
     except StoreError as error:
         if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
-            reason = "only the owner of the tables, or a role that is a member of it, may refresh the statistics"
+            reason = (
+                "only the owner of the tables, or a role that is a member of it, "
+                "may refresh the statistics"
+            )
             raise StoreError(reason, error.sqlstate) from error
         raise
+
+
+async def _read_all(connection: Connection) -> Statistics:
+    (refresh,) = await connection.fetch(READ_STATISTICS_REFRESH)
+    return Statistics(
+        refreshed_at=refresh["refreshed_at"],
+        steps=await _read(connection, READ_STEP_STATISTICS, StepStatistics),
+        failures=await _read(connection, READ_FAILURE_STATISTICS, FailureStatistics),
+        hours=await _read(connection, READ_HOURLY_THROUGHPUT, HourlyThroughput),
+        artifacts=await _read(connection, READ_ARTIFACT_STATISTICS, ArtifactStatistics),
+    )
 
 
 async def _read(
     connection: Connection, statement: str, figures: type[Figures]
 ) -> tuple[Figures, ...]:
     return tuple(figures(**row) for row in await connection.fetch(statement))
+
+
+async def _refresh_all(connection: Connection) -> None:
+    for refresh in _REFRESHES:
+        await connection.execute(refresh)

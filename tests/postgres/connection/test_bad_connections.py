@@ -155,7 +155,9 @@ async def test_what_libpq_knows_and_the_driver_does_not_is_accepted(
 async def test_impossible_pool_sizes_are_refused_before_any_connection(
     build: Builder, sizes: tuple[int, int]
 ) -> None:
-    with pytest.raises(InvalidArgument, match="sizes") as caught:
+    with pytest.raises(
+        InvalidArgument, match="min_size <= max_size and 1 <= max_size must hold"
+    ) as caught:
         await build(NOWHERE, min_size=sizes[0], max_size=sizes[1])
     assert caught.value.name == "min_size"
 

@@ -32,7 +32,8 @@ LENGTHS = [0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 2 * PAGE + 3]
 
 @pytest.fixture
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flows, "PAGE_SIZE", PAGE)
+    monkeypatch.setattr(flows, "EVENTS_PER_PAGE", PAGE)
+    monkeypatch.setattr(flows, "EVENTS_PER_PAGE_AHEAD", PAGE)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 
 from chem_persistence import FlowEvent, PgEventStore, PoolProvider
-from chem_persistence.postgres.read.feed import follow_log, read_log_tail
+from chem_persistence.postgres.read.tail import follow_log, read_log_tail
 from tests.support.flows.flows import initialized, new_flow_id
 
 SOON = 0.001

@@ -34,7 +34,7 @@ Reading: TypeAlias = Callable[[ConnectionProvider, UUID], Awaitable[int]]
 
 @pytest.fixture(autouse=True)
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flows, "PAGE_SIZE", PAGE)
+    monkeypatch.setattr(flows, "EVENTS_PER_PAGE_AHEAD", PAGE)
 
 
 @pytest.fixture

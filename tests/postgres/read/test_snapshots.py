@@ -371,7 +371,7 @@ class GoingOn:
 async def test_a_flow_that_goes_on_while_it_is_loaded_gets_a_snapshot_of_what_was_seen(
     pool: Pool, provider: PoolProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flows, "PAGE_SIZE", 2)
+    monkeypatch.setattr(flows, "EVENTS_PER_PAGE_AHEAD", 2)
     flow_id = await stored_flow(provider)
     going_on = GoingOn(provider, flow_id, 20)
     repository = PgFlowRepository(going_on, snapshot_after=1)

@@ -235,7 +235,7 @@ async def test_a_flow_with_a_time_that_no_datetime_can_hold_does_not_load(
         time,
         version,
     )
-    with pytest.raises(UnreadableEvent, match="no time") as caught:
+    with pytest.raises(UnreadableEvent, match="its time is missing or out of range") as caught:
         await PgFlowRepository(provider).load(flow_id, None, DEFINITION)
     assert caught.value.version == version
 

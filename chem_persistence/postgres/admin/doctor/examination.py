@@ -17,7 +17,7 @@ from chem_persistence.postgres.admin.doctor.storage import (
     check_wraparound,
 )
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
-from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.ports import Clock
 
@@ -66,7 +66,7 @@ async def examine(
         checks = _of_a_schema(schema) if is_current else {}
         return results + migrations + await _run(connection, checks | rights)
 
-    return await call(provider, run)
+    return await Session(provider).run(run)
 
 
 def _of_a_schema(schema: str) -> dict[str, Check]:
