@@ -2,7 +2,7 @@
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from chem_persistence.postgres.append.heads import FlowHeads
 from chem_persistence.postgres.append.transaction import PgTransaction, pg_transaction
 from chem_persistence.postgres.append.writers import Writers
 from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.read.artifact_batches import read_artifact_batches
 from chem_persistence.postgres.read.artifacts import read_artifact_in_chunks, read_whole_artifact
 from chem_persistence.postgres.read.feed import follow_feed, read_feed_page
 from chem_persistence.postgres.read.flows import iterate_events, list_events, list_flows
@@ -29,7 +30,7 @@ from chem_persistence.store.checks import (
     check_poll_interval,
 )
 from chem_persistence.store.clock import SystemClock
-from chem_persistence.store.ports import Clock
+from chem_persistence.store.ports import ArtifactRead, Clock
 
 __all__ = ["PgEventStore"]
 
@@ -127,6 +128,10 @@ class PgEventStore(Appender[Artifact]):
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Read an artifact; see `EventStore.get_artifact`."""
         return await read_whole_artifact(self._provider, artifact_hash, self._max_artifact_bytes)
+
+    def get_artifacts(self, artifact_hashes: Sequence[str]) -> AsyncIterator[ArtifactRead]:
+        """Read many artifacts in few queries; see `ArtifactReader.get_artifacts`."""
+        return read_artifact_batches(self._provider, artifact_hashes, self._max_artifact_bytes)
 
     async def read_feed(
         self, *, after_seq: int = 0, limit: int = 1_000

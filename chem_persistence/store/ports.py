@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
 
 from chem_persistence.domain.artifacts import Artifact
@@ -11,8 +11,11 @@ from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.domain.instance import FlowInstance
 from chem_persistence.domain.streams import StreamedArtifact
+from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactTooLarge
 
 __all__ = [
+    "ArtifactRead",
+    "ArtifactReader",
     "Clock",
     "EventFeed",
     "EventReader",
@@ -212,6 +215,25 @@ class EventReader(Protocol):
         Raises:
             InvalidArgument: a flow id is none.
             UnreadableEvent: an event does not decode, or one is missing.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        ...
+
+
+ArtifactRead: TypeAlias = Artifact | ArtifactNotFound | ArtifactCorrupt | ArtifactTooLarge
+"""An artifact, or the error for which it could not be read."""
+
+
+@runtime_checkable
+class ArtifactReader(Protocol):
+    """A store that reads many artifacts in few queries; `read_artifacts` works with any store."""
+
+    def get_artifacts(self, artifact_hashes: Sequence[str]) -> AsyncIterator[ArtifactRead]:
+        """Yield artifacts in the order given, in memory bounded by bytes.
+
+        In place of one that cannot be read, yield the error that `get_artifact` raises for it.
+
+        Raises:
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...

@@ -1,6 +1,7 @@
 """The artifacts of a flow, each with as much of it as is safe and small enough to show."""
 
 from collections.abc import Iterable
+from typing import assert_never
 
 from anyio import to_thread
 
@@ -9,6 +10,7 @@ from chem_persistence.domain.canonical_json.encode import canonical_json
 from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactTooLarge
 from chem_persistence.pages.previews.images import image_size
 from chem_persistence.pages.previews.molecules import Molecules
+from chem_persistence.store.artifact_reads import read_artifacts
 from chem_persistence.store.ports import EventStore
 from chem_persistence.views.flow_view import (
     ArtifactView,
@@ -39,26 +41,20 @@ class Previews:
         self._molecules = Molecules(limits.molecules)
 
     async def read(self, store: EventStore, named: Iterable[tuple[str, int, str]]) -> None:
-        """Read artifacts, given as hash, version and role."""
-        for artifact_hash, version, role in named:
-            await self._read(store, artifact_hash, version, role)
+        """Read artifacts, each given as its hash, the version that names it, and its role.
 
-    async def _read(self, store: EventStore, artifact_hash: str, version: int, role: str) -> None:
-        try:
-            artifact = await store.get_artifact(artifact_hash)
-        except ArtifactNotFound:
-            self._add_unread(
-                artifact_hash, version, role, NoPreview("is not in the store", alarming=True)
-            )
-        except ArtifactCorrupt as error:
-            reason = f"is not what its hash says: {error.reason}"
-            self._add_unread(artifact_hash, version, role, NoPreview(reason, alarming=True))
-        except ArtifactTooLarge as error:
-            reason = "was streamed into the store, and is too large to be read whole"
-            self._add_unread(artifact_hash, version, role, NoPreview(reason), error.size)
-        else:
-            await to_thread.run_sync(self._molecules.look_into, artifact)
-            self._add_read(artifact, version, role)
+        Raises:
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        roles = {artifact_hash: (version, role) for artifact_hash, version, role in named}
+        expected = iter(roles.items())
+        async for read in read_artifacts(store, list(roles)):
+            artifact_hash, (version, role) = next(expected)
+            if isinstance(read, Artifact):
+                await to_thread.run_sync(self._molecules.look_into, read)
+                self._add_read(read, version, role)
+            else:
+                self._add_unread(artifact_hash, version, role, read)
 
     def molecules(self) -> tuple[MoleculeView, ...]:
         """Give the molecules that the artifacts hold."""
@@ -94,8 +90,7 @@ class Previews:
         artifact_hash: str,
         version: int,
         role: str,
-        preview: NoPreview,
-        size: int | None = None,
+        error: ArtifactNotFound | ArtifactCorrupt | ArtifactTooLarge,
     ) -> None:
         self.artifacts.append(
             ArtifactView(
@@ -104,9 +99,9 @@ class Previews:
                 role=role,
                 kind="",
                 media_type="",
-                size=size,
+                size=error.size if isinstance(error, ArtifactTooLarge) else None,
                 metadata=None,
-                preview=preview,
+                preview=_why_unread(error),
             )
         )
 
@@ -135,6 +130,18 @@ class Previews:
             return NoPreview("left out: the page's limit for all previews is used up")
         self._left -= size
         return preview
+
+
+def _why_unread(error: ArtifactNotFound | ArtifactCorrupt | ArtifactTooLarge) -> NoPreview:
+    match error:
+        case ArtifactNotFound():
+            return NoPreview("is not in the store", alarming=True)
+        case ArtifactCorrupt():
+            return NoPreview(f"is not what its hash says: {error.reason}", alarming=True)
+        case ArtifactTooLarge():
+            return NoPreview("was streamed into the store, and is too large to be read whole")
+        case _ as never:
+            assert_never(never)
 
 
 def _text(content: bytes, limit: int) -> Preview:
