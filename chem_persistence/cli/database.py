@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 from chem_persistence.errors import InvalidArgument, MigrationError
 from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.connection.pool import PoolProvider, open_pool
-from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.embedded.server import embedded_postgres
 from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
 
@@ -94,7 +94,9 @@ async def open_database(place: Place, *, connections: int = 2) -> AsyncIterator[
 
 async def _check_schema(provider: PoolProvider, commands: Commands) -> None:
     known, schema = known_migrations(), commands.schema
-    pending = await call(provider, lambda connection: pending_migrations(connection, schema, known))
+    pending = await Session(provider).run(
+        lambda connection: pending_migrations(connection, schema, known)
+    )
     if pending:
         at = len(known) - len(pending)
         found = (

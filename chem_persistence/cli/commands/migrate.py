@@ -7,7 +7,7 @@ from chem_persistence.cli.terminal.escaping import shown
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.errors import MigrationError
 from chem_persistence.postgres.connection.pool import PoolProvider, build_pool, open_pool
-from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.schema.migrations import (
     Migration,
     known_migrations,
@@ -51,8 +51,7 @@ async def _pending(url: str, schema: str) -> list[Migration]:
     async with await open_pool(url, max_size=1, schema=schema) as pool:
         try:
             return list(
-                await call(
-                    PoolProvider(pool),
+                await Session(PoolProvider(pool)).run(
                     lambda connection: pending_migrations(connection, schema, known_migrations()),
                 )
             )

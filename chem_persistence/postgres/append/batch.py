@@ -17,8 +17,9 @@ from chem_persistence.postgres.append.place_events import (
     TryAgain,
     append_batch,
 )
+from chem_persistence.postgres.connection.failures import lost_and_refused
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
-from chem_persistence.postgres.connection.session import call, lost_and_refused
+from chem_persistence.postgres.connection.session import Session
 
 __all__ = ["refuse_all", "store_batch"]
 
@@ -64,7 +65,7 @@ async def store_batch(
             raise _OutOfPatience from error
 
     try:
-        await call(provider, attempt)
+        await Session(provider).run(attempt)
     except StoreUnavailable as error:
         return outcomes | refuse_all(_without(batch, outcomes), error)
     except _OutOfPatience:

@@ -19,7 +19,6 @@ from chem_persistence.postgres.append.place_events import (
 from chem_persistence.postgres.append.uploads import Uploads
 from chem_persistence.postgres.connection.failures import library_errors
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
-from chem_persistence.postgres.connection.session import noticing_loss
 from chem_persistence.postgres.connection.transaction import own_transaction
 from chem_persistence.store.append_request import AppendCall, append_request
 from chem_persistence.store.appender import Appender
@@ -55,7 +54,7 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
         return events
 
     async def _store(self, append: Append) -> list[FlowEvent]:
-        with library_errors(), noticing_loss(self.connection):
+        with library_errors(self.connection):
             while True:
                 outcomes = await append_batch(self.connection, [append], self._heads)
                 match outcomes[append]:

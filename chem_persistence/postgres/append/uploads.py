@@ -12,7 +12,6 @@ from chem_persistence.domain.streams import Chunking, StreamedArtifact
 from chem_persistence.errors import InvalidArgument, StoreUnavailable
 from chem_persistence.postgres.connection.failures import library_errors
 from chem_persistence.postgres.connection.ports import Connection
-from chem_persistence.postgres.connection.session import noticing_loss
 from chem_persistence.postgres.connection.transaction import own_transaction
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.postgres.schema.statements import statement
@@ -156,5 +155,5 @@ class Uploads:
         return not await self._fetch(FIND_MISSING_ARTIFACTS, [artifact_hash])
 
     async def _fetch(self, statement: str, *arguments: object) -> list[Row]:
-        with library_errors(), noticing_loss(self._connection):
+        with library_errors(self._connection):
             return await self._connection.fetch(statement, *arguments)

@@ -18,14 +18,12 @@ from chem_persistence.postgres.append.held_flows import HeldFlows, UnderWay
 from chem_persistence.postgres.append.queue import AppendQueue, Outcomes, QueuedAppend
 from chem_persistence.postgres.connection.held_connection import HeldConnection
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
-from chem_persistence.postgres.connection.session import call
-from chem_persistence.postgres.schema.statements import statement
+from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.schema.distribution import is_distributed
 from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.telemetry.hooks import watched_batch
 
 __all__ = ["Writers"]
-
-FIND_DISTRIBUTION = statement("events/find_distribution")
 
 WRITERS = 2
 """One waits for the server while the other encodes."""
@@ -154,7 +152,7 @@ class Writers:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._connecting.add(task)
         try:
-            await call(held, self._look_for_distribution)
+            await Session(held).run(self._look_for_distribution)
         except Exception as error:  # noqa: BLE001  # each caller gets it
             if not any(other.is_held for other in self._writers.values()):
                 while batch := self._queue.take():
@@ -165,8 +163,7 @@ class Writers:
 
     async def _look_for_distribution(self, connection: Connection) -> None:
         if not self._looked_for_distribution:
-            (row,) = await connection.fetch(FIND_DISTRIBUTION)
-            self._queue.one_flow_each = row["distributed"]
+            self._queue.one_flow_each = await is_distributed(connection)
             self._looked_for_distribution = True
 
     async def _attempt(

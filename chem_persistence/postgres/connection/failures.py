@@ -23,7 +23,6 @@ __all__ = [
     "is_transient",
     "library_errors",
     "lost_and_refused",
-    "noticing_loss",
     "translated",
 ]
 
@@ -106,27 +105,17 @@ def library_errors(connection: Connection | None = None) -> Iterator[None]:
     With a `connection`, the driver's refusal to use it once it is closed counts as its loss.
     """
     try:
-        if connection is None:
-            yield
-        else:
-            with noticing_loss(connection):
-                yield
+        yield
     except Exception as error:
-        named = translated(error)
+        found: Exception = error
+        is_refusal = isinstance(error, asyncpg.InterfaceError)
+        if is_refusal and connection is not None and is_lost(connection):
+            found = ConnectionLost()
+            found.__cause__ = error
+        named = translated(found)
         if named is error:
             raise
-        raise named from error
-
-
-@contextmanager
-def noticing_loss(connection: Connection) -> Iterator[None]:
-    """Raise ConnectionLost if the driver refuses a call because the connection is closed."""
-    try:
-        yield
-    except asyncpg.InterfaceError as error:
-        if is_lost(connection):
-            raise ConnectionLost from error
-        raise
+        raise named from found
 
 
 def lost_and_refused(error: StoreError) -> StoreUnavailable:

@@ -14,21 +14,13 @@ from chem_persistence.postgres.connection.failures import (
     is_transient,
     library_errors,
     lost_and_refused,
-    noticing_loss,
 )
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.transaction import transaction
 from chem_persistence.telemetry.failures import failure_cause
 from chem_persistence.telemetry.hooks import count_retry, watched_retry
 
-__all__ = [
-    "RETRY_DELAYS",
-    "Session",
-    "call",
-    "lost_and_refused",
-    "noticing_loss",
-    "with_retries",
-]
+__all__ = ["RETRY_DELAYS", "Session", "with_retries"]
 
 RETRY_DELAYS = (0.015, 0.030, 0.045)
 """Seconds before the first, second and third retry."""
@@ -94,13 +86,6 @@ class Session:
             if lost and not isinstance(error, StoreUnavailable):
                 raise lost_and_refused(error) from error
             raise
-
-
-async def call(
-    provider: ConnectionProvider, work: Callable[[Connection], Awaitable[Result]]
-) -> Result:
-    """Run `work` in a session of `provider`; see `Session.run`."""
-    return await Session(provider).run(work)
 
 
 async def with_retries(attempt: Callable[[], Awaitable[Result]]) -> Result:

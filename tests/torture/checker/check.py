@@ -15,7 +15,7 @@ from chem_persistence import (
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.tampering import Tampering
 from chem_persistence.postgres.audit.verification import verify_log
-from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import stored_event
 from chem_persistence.store.codec import decode_event
 from tests.support.flows.flows import DEFINITION
@@ -69,7 +69,7 @@ class _Checking:
         self._places: set[tuple[UUID, int]] = set()
 
     async def run(self) -> None:
-        rows = await call(self._provider, lambda connection: connection.fetch(READ_FLOW_IDS))
+        rows = await Session(self._provider).fetch(READ_FLOW_IDS)
         for row in rows:
             await self._check_flow(row["flow_id"])
         self._check_absent()
@@ -86,7 +86,7 @@ class _Checking:
             self._find(Flaw.UNEXPECTED, error)
 
     async def _check_flow(self, flow_id: UUID) -> None:
-        rows = await call(self._provider, lambda connection: connection.fetch(READ_FLOW, flow_id))
+        rows = await Session(self._provider).fetch(READ_FLOW, flow_id)
         self.verdict.flows += 1
         self.verdict.events += len(rows)
         try:
@@ -133,7 +133,7 @@ class _Checking:
                 self._find(Flaw.LOST, f"all {len(append.hashes)} events", append.flow_id, token)
 
     async def _check_artifacts(self) -> None:
-        rows = await call(self._provider, lambda connection: connection.fetch(READ_ARTIFACTS))
+        rows = await Session(self._provider).fetch(READ_ARTIFACTS)
         self.verdict.artifacts = len(rows)
         present = {row["artifact_hash"] for row in rows}
         for artifact_hash, (flow_id, token) in self._named.items():
@@ -152,7 +152,7 @@ class _Checking:
                 )
 
     async def _check_projected_flows(self, flow_ids: set[UUID]) -> None:
-        rows = await call(self._provider, lambda connection: connection.fetch(READ_PROJECTED_FLOWS))
+        rows = await Session(self._provider).fetch(READ_PROJECTED_FLOWS)
         for row in rows:
             if row["flow_id"] not in flow_ids:
                 self._find(Flaw.PROJECTION, "rows of a flow without events", row["flow_id"])

@@ -22,7 +22,7 @@ from chem_persistence import (
     StepSlot,
     canonical_json,
 )
-from chem_persistence.postgres.connection.session import call
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.schema.statements import statement
 from tests.support.faults.worker import Work, three_steps
 from tests.support.flows.projection import projected_slots
@@ -53,7 +53,7 @@ async def check_projection(
 ) -> list[Finding]:
     """Compare a flow's step rows with the replay of its events, which is written without SQL."""
     flow_id = logged[0].event.flow_id
-    rows = await call(provider, lambda connection: connection.fetch(READ_EXECUTIONS, flow_id))
+    rows = await Session(provider).fetch(READ_EXECUTIONS, flow_id)
     projected = projected_slots(rows, flow_id)
     try:
         instance = await PgFlowRepository(provider).load(
