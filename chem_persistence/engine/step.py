@@ -1,4 +1,4 @@
-"""What a person writes: a step, with typed input, output and parameters."""
+"""What a user of the library writes: a step, with typed input, output and parameters."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar, final
@@ -11,9 +11,9 @@ import msgspec
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import StepDefinition, StepKind
 from chem_persistence.domain.events import FlowEventKind, StepSignal
-from chem_persistence.errors import InvalidPayload
-from chem_persistence.store.checks import MAX_EVENT_BYTES
-from chem_persistence.store.codec import encode_kind
+from chem_persistence.errors import ArtifactTooLarge, InvalidPayload
+from chem_persistence.store.checks import MAX_APPEND_BYTES, MAX_EVENT_BYTES, largest_append
+from chem_persistence.store.codec import encode_kind, encode_metadata
 from chem_persistence.store.ports import EventStore
 
 __all__ = ["BlockingStep", "Step", "StepContext"]
@@ -21,13 +21,16 @@ __all__ = ["BlockingStep", "Step", "StepContext"]
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
 
+MAX_SIGNAL_BYTES = MAX_APPEND_BYTES - MAX_EVENT_BYTES
+"""The signals of one attempt have at most this many bytes: their append has the outcome, too."""
+
 
 class StepContext:
-    """What a step may know of the run it is in, and the two things it may say besides its output.
+    """What a step knows of its run, and what it can store besides its output.
 
     `attempt` counts from 1; `fingerprint` names this work on this input, before it is done.
-    Signals and extra artifacts are stored with the attempt's outcome, in its transaction: a process that dies
-    leaves none of them. They may be made from a worker thread.
+    Signals and extra artifacts are stored with the attempt's outcome, in its transaction: a process
+    that dies leaves none of them. They may be made from a worker thread.
     """
 
     def __init__(
@@ -48,27 +51,56 @@ class StepContext:
         self.signals: list[FlowEventKind] = []
         self.artifacts: list[Artifact] = []
         self._store = store
+        # a store that is not the library's own may have no such attribute: its append decides
+        self._max_artifact_bytes: int | None = getattr(store, "max_artifact_bytes", None)
+        self._signal_bytes = 0
+        self._artifact_sizes: dict[str, int] = {}  # by hash: equal contents are stored once
 
     def signal(self, name: str, data: Any = None) -> None:
-        """Say something that is to be a `StepSignal` event.
+        """Store a `StepSignal` event with the attempt's outcome.
 
         Raises:
-            InvalidPayload: `name` is no string, `data` is not I-JSON, or they are larger than an event may be.
+            InvalidPayload: `name` is not a string, `data` is not I-JSON, the signal is larger than
+                an event may be, or all signals of the attempt are larger than their append may be.
         """
-        encoded, said = encode_kind(StepSignal(self.step_index, self.step_id, name, data))
+        encoded, signal = encode_kind(StepSignal(self.step_index, self.step_id, name, data))
         if len(encoded) > MAX_EVENT_BYTES:
             raise InvalidPayload(
                 "$", f"the signal has {len(encoded)} bytes, the limit is {MAX_EVENT_BYTES}"
             )
-        self.signals.append(said)
+        total = self._signal_bytes + len(encoded)
+        if total > MAX_SIGNAL_BYTES:
+            raise InvalidPayload(
+                "$",
+                f"the signals of this attempt have {total} bytes together, "
+                f"the limit is {MAX_SIGNAL_BYTES}",
+            )
+        self._signal_bytes = total
+        self.signals.append(signal)
 
     def add_artifact(self, artifact: Artifact) -> str:
-        """Store an artifact beside the step's output, and give its hash for use in that output.
+        """Store an artifact beside the step's output; return its hash, for use in that output.
 
         Raises:
             ArtifactCorrupt: it does not have the hash that names it.
+            ArtifactTooLarge: it is above the store's limit.
+            InvalidPayload: it is not I-JSON, or it makes the attempt larger than an append may be.
         """
-        artifact.verified()
+        body, limit = artifact.verified(), self._max_artifact_bytes
+        size = len(body) + len(encode_metadata(artifact.metadata))
+        if limit is not None:
+            if len(body) > limit:
+                raise ArtifactTooLarge(artifact.hash, len(body), limit)
+            others = sum(self._artifact_sizes.values()) - self._artifact_sizes.get(artifact.hash, 0)
+            total = self._signal_bytes + others + size
+            if total > largest_append(limit):
+                raise InvalidPayload(
+                    "$",
+                    f"artifact {artifact.hash} brings this attempt to {total} bytes, the limit of "
+                    f"an append is {largest_append(limit)}: upload large contents in a transaction "
+                    "(`put_stream`), or return them from several steps",
+                )
+        self._artifact_sizes[artifact.hash] = size
         self.artifacts.append(artifact)
         return artifact.hash
 
@@ -80,10 +112,10 @@ class StepContext:
 class Step(ABC, Generic[Input_contra, Output_co]):
     """One step of a flow.
 
-    Subclass it with its types, which are msgspec structs (None: nothing comes in, or nothing goes out), give
-    it an `id`, and write `run`. `params` is a struct or None; `version` is changed by hand when the code
-    comes to give other results. A step runs again when its process died in the middle: what it does outside must
-    bear that.
+    Subclass it with its types, which are msgspec structs (None: no input, or no output), set its
+    `id`, and write `run`. `params` is a struct or None; change `version` by hand when the code
+    comes to return other results. A step runs again if its process died in the middle: its effects
+    on the outside must be safe to repeat.
     """
 
     id: str
@@ -93,22 +125,27 @@ class Step(ABC, Generic[Input_contra, Output_co]):
 
     @abstractmethod
     async def run(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002  # the contract's name
-        """Do the work; whatever is raised becomes a `StepFailed` event."""
+        """Do the work; an exception becomes a `StepFailed` event.
+
+        So does `SystemExit`, and the `CancelledError` of a task that the step itself cancelled.
+        Ctrl-C (`KeyboardInterrupt`) and the cancellation of the flow's task end the run without
+        one: the step runs again when the flow goes on.
+        """
 
     @final
     def definition(self) -> StepDefinition:
-        """Give what is hashed of this step: {id, kind, version, params}."""
+        """Return what is hashed of this step: {id, kind, version, params}."""
         return StepDefinition(id=self.id, kind=self.kind, version=self.version, params=self.params)
 
 
 class BlockingStep(Step[Input_contra, Output_co]):
-    """A step whose work would block the event loop: write `compute`, which runs in a worker thread.
+    """A step that would block the event loop: write `compute`, which runs in a worker thread.
 
-    `limiter` bounds how many threads such steps take at once (None: anyio's default of 40). A thread cannot be
-    stopped: a cancelled flow waits for the computation to end.
+    `limiter` bounds how many threads such steps use at once (None: anyio's default of 40). A thread
+    cannot be stopped: a cancelled flow waits for the computation to end.
     """
 
-    limiter: "anyio.CapacityLimiter | None" = None  # in quotes: anyio loads such names late
+    limiter: "anyio.CapacityLimiter | None" = None  # quoted: anyio imports the name on first use
 
     @abstractmethod
     def compute(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002  # the contract's name

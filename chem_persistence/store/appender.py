@@ -26,6 +26,11 @@ class Appender(ABC, Generic[Given]):
         self._clock = clock
         self._max_artifact_bytes = max_artifact_bytes
 
+    @property
+    def max_artifact_bytes(self) -> int:
+        """The number of bytes that one artifact may have."""
+        return self._max_artifact_bytes
+
     @abstractmethod
     async def _append(self, call: AppendCall) -> list[FlowEvent]:
         """Encode the call with `append_request`, store it, and return its events."""

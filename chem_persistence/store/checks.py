@@ -1,4 +1,4 @@
-"""What every store refuses before it looks at anything."""
+"""The limits of every store, and the checks of arguments that need no store."""
 
 from uuid import UUID
 
@@ -17,14 +17,50 @@ __all__ = [
     "check_flow_id",
     "check_not_negative",
     "check_poll_interval",
+    "largest_append",
 ]
+
+MAX_EVENT_BYTES = 16 * 2**20
+"""An event's payload, and its metadata, may have this many bytes of canonical JSON (16 MiB)."""
+
+MAX_VERSION = 2**31 - 1
+"""The last version that a flow can have: the database keeps versions in 32 bits."""
+
+MAX_ARTIFACT_BYTES = 64 * 2**20
+"""An artifact may have this many bytes, unless the store is given another limit (64 MiB).
+
+PostgreSQL itself stops at 1 GiB a field, and JSONB at 256 MiB a string.
+"""
+
+MAX_APPEND_BYTES = 256 * 2**20
+"""The events and artifacts of one append may have this many bytes together (256 MiB).
+
+They are one message, for which PostgreSQL's limit is 1 GiB; see `largest_append`.
+"""
+
+MAX_JSON_ITEMS, MAX_JSON_MEMBERS = 2**24, 2**23
+"""The number of items of a JSON array, and of members of an object, that are accepted.
+
+JSONB builds them in memory, where PostgreSQL allocates at most 1 GiB at once.
+"""
+
+MAX_WAITING = 10_000
+"""The number of appends that may wait in a store at once, unless it is given another limit."""
+
+MAX_WAITING_BYTES = 64 * 2**20
+"""The bytes of JSON and content that waiting appends may have together (64 MiB)."""
+
+
+def largest_append(max_artifact_bytes: int) -> int:
+    """Return the limit of an append in bytes: the largest artifact and its event always fit."""
+    return max(MAX_APPEND_BYTES, max_artifact_bytes + 2 * MAX_EVENT_BYTES)
 
 
 def check_flow_id(flow_id: UUID) -> None:
-    """Refuse what cannot name a flow.
+    """Check that a value can name a flow.
 
     Raises:
-        InvalidArgument: it is no UUID, or the nil UUID (RFC 9562, section 5.9).
+        InvalidArgument: it is not a UUID, or it is the nil UUID (RFC 9562, section 5.9).
     """
     if not isinstance(flow_id, UUID):
         raise InvalidArgument("flow_id", f"must be a UUID, not {type(flow_id).__qualname__}")
@@ -33,10 +69,10 @@ def check_flow_id(flow_id: UUID) -> None:
 
 
 def check_countable(**arguments: int) -> None:
-    """Refuse what is no number of rows.
+    """Check that the given numbers can count rows: 0 to 2^63 - 1.
 
     Raises:
-        InvalidArgument: one is below 0, or more than 64 bits can count.
+        InvalidArgument: one is out of that range.
     """
     for name, number in arguments.items():
         if not 0 <= number < 2**63:
@@ -44,10 +80,10 @@ def check_countable(**arguments: int) -> None:
 
 
 def check_not_negative(**arguments: float | None) -> None:
-    """Refuse numbers below 0; None is none.
+    """Check that the given numbers are not negative; None is allowed.
 
     Raises:
-        InvalidArgument: one is.
+        InvalidArgument: one is negative.
     """
     for name, number in arguments.items():
         if number is not None and number < 0:
@@ -55,38 +91,10 @@ def check_not_negative(**arguments: float | None) -> None:
 
 
 def check_poll_interval(seconds: float) -> None:
-    """Refuse to look for news without a pause.
+    """Check that an interval of polling is above 0.
 
     Raises:
-        InvalidArgument: it is not above 0, or NaN.
+        InvalidArgument: it is not above 0, or it is NaN.
     """
     if not seconds > 0:
         raise InvalidArgument("poll_interval", "must be above 0")
-
-
-MAX_EVENT_BYTES = 16 * 2**20
-"""An event's payload, and its metadata, may have this many bytes of canonical JSON (16 MiB)."""
-
-MAX_VERSION = 2**31 - 1
-"""A flow's last possible version: the database keeps versions in 32 bits."""
-
-MAX_ARTIFACT_BYTES = 64 * 2**20
-"""An artifact may have this many bytes, unless the store is given another limit (64 MiB).
-
-PostgreSQL itself ends at 1 GiB a field, and JSONB at 256 MiB a string.
-"""
-
-MAX_APPEND_BYTES = 256 * 2**20
-"""The events and artifacts of one append may have this many bytes together, or as many as the largest artifact and its event (256 MiB).
-
-They travel in one message, which PostgreSQL ends at 1 GiB.
-"""
-
-MAX_JSON_ITEMS, MAX_JSON_MEMBERS = 2**24, 2**23
-"""So many items an array, and so many members an object of JSON may have: JSONB builds them in memory, in 1 GiB at most."""
-
-MAX_WAITING = 10_000
-"""So many appends may wait in a store at once, unless it is given another limit."""
-
-MAX_WAITING_BYTES = 64 * 2**20
-"""They may have this many bytes of JSON and content together (64 MiB)."""
