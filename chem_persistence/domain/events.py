@@ -139,13 +139,16 @@ class UserInteractionRequested(_Kind, frozen=True):
 
 
 class UserInteractionProvided(_Kind, frozen=True):
-    """V: a person answered; `decision_hash` is the content hash of `provided`."""
+    """V: a person answered; `decision_hash` is the content hash of `provided`.
+
+    It may be left out: the append computes it. One that is given must be right.
+    """
 
     variant: ClassVar[str] = "V"
     step_index: Count
     step_id: str
     provided: Any
-    decision_hash: str
+    decision_hash: str = ""
 
 
 class FlowCompleted(_Kind, frozen=True, gc=False):

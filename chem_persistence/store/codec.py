@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical_json.encode import (
     canonical_json,
+    content_hash,
     may_hold_lost_floats,
     read_json,
     restore_floats,
@@ -24,6 +25,7 @@ from chem_persistence.domain.events import (
     EVENT_KINDS,
     FlowEvent,
     FlowEventKind,
+    UserInteractionProvided,
     event_type,
 )
 from chem_persistence.errors import (
@@ -108,10 +110,29 @@ def encode_kind(kind: FlowEventKind) -> tuple[bytes, FlowEventKind]:
         read = _decode(encoded)
     except msgspec.DecodeError as error:
         raise InvalidPayload("$", f"{type(kind).__qualname__}: {error}") from error
+    if type(read) is UserInteractionProvided:
+        return _encode_decision(encoded, read)
     if type(kind) in _json_fields:  # their other fields have one form only
         return encoded, read
     # a UUID given as text, say, is stored as it is read, or it would not be recognised
     return canonical_json(read), read
+
+
+def _encode_decision(
+    encoded: bytes, provided: UserInteractionProvided
+) -> tuple[bytes, FlowEventKind]:
+    """Check the decision's hash, or compute the one that was left out."""
+    actual = content_hash(provided.provided)
+    if provided.decision_hash == actual:
+        return encoded, provided
+    if provided.decision_hash:
+        raise InvalidPayload(
+            "$.decision_hash",
+            f"is {provided.decision_hash!r}, but the content hash of `provided` is {actual!r}: "
+            "leave it out, and it is computed",
+        )
+    complete = replace(provided, decision_hash=actual)
+    return canonical_json(complete), complete
 
 
 def decode_kind(data: bytes, flow_id: UUID, version: int) -> FlowEventKind:
@@ -121,9 +142,16 @@ def decode_kind(data: bytes, flow_id: UUID, version: int) -> FlowEventKind:
         UnreadableEvent: the kind is unknown, a field is bad, or the bytes are not JSON.
     """
     try:
-        return _decode(data)
+        kind = _decode(data)
     except (ValueError, OverflowError, RecursionError) as error:
         raise UnreadableEvent(flow_id, version, str(error)) from error
+    if (
+        type(kind) is UserInteractionProvided
+        and not kind.decision_hash
+        and "decision_hash" not in read_json(data)  # a caller may leave it out, a row may not
+    ):
+        raise UnreadableEvent(flow_id, version, "has no `decision_hash`")
+    return kind
 
 
 def _decode(data: bytes) -> FlowEventKind:

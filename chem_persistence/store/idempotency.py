@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chem_persistence.domain.canonical_json.encode import read_json
+from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import EventIdReused
 from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.store.attribution import untraced
-from chem_persistence.store.codec import StoredEvent, decode_event, encode_kind, encode_metadata
+from chem_persistence.store.codec import StoredEvent, decode_event, encode_metadata
 
 __all__ = ["recognise"]
 
@@ -31,7 +31,7 @@ def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[Flo
             original is None
             or original.event_id != event_id
             or original.version != originals[0].version + index
-            or encode_kind(original.kind)[0]
+            or canonical_json(original.kind)
             != request.payloads[index]  # in Python 1 == True, in JSON not
             or not _says_the_same(original.metadata, request.metadata)
         ):

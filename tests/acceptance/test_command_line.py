@@ -149,7 +149,7 @@ async def test_show_prints_the_question_that_a_flow_waits_for(database_url: str)
     last = (await output("show", FAILED, "--database-url", database_url)).splitlines()[-1]
     assert last.startswith("question in acquire: which one? ")
     assert "\x1b" not in last
-    await append(database_url, FAILED, UserInteractionProvided(0, "acquire", {}, "d" * 64))
+    await append(database_url, FAILED, UserInteractionProvided(0, "acquire", {}))
     assert "question" not in await output("show", FAILED, "--database-url", database_url)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from chem_persistence import (
     BranchCreated,
@@ -23,6 +24,7 @@ from chem_persistence import (
     StepStarted,
     UserInteractionProvided,
     UserInteractionRequested,
+    content_hash,
 )
 
 METADATA = {"actor": "Ada Lovelace", "trace": {"span": "7", "sampled": 1e16}}
@@ -59,6 +61,15 @@ KINDS: tuple[FlowEventKind, ...] = (
     FlowCompleted("8" * 64),
 )
 
+"""Each row's event; the answer has a decision hash that a store no longer accepts: it is wrong."""
+
+
+def appendable(kind: FlowEventKind) -> FlowEventKind:
+    """Return the event as a store accepts it, with the hash that the decision has."""
+    if isinstance(kind, UserInteractionProvided):
+        return replace(kind, decision_hash=content_hash(kind.provided))
+    return kind
+
 
 class GoldenRow(msgspec.Struct, frozen=True):
     """The columns of a row as text, and the bytes that had been sent for the payload."""
@@ -67,6 +78,16 @@ class GoldenRow(msgspec.Struct, frozen=True):
     payload: str
     metadata: str
     canonical_payload: str
+
+    def of(self, kind: FlowEventKind) -> "GoldenRow":
+        """Return the row that the event gives, `appendable` or as it is."""
+        if not isinstance(kind, UserInteractionProvided):
+            return self
+        payload, canonical = (
+            text.replace("9" * 64, kind.decision_hash)
+            for text in (self.payload, self.canonical_payload)
+        )
+        return replace(self, payload=payload, canonical_payload=canonical)
 
 
 def golden_rows() -> Mapping[str, GoldenRow]:

@@ -6,7 +6,7 @@ import pytest
 
 from chem_persistence import EventStore, FlowEventKind, PgEventStore, PoolProvider
 from chem_persistence.domain.events import event_type
-from tests.golden.kinds import KINDS, METADATA, golden_rows
+from tests.golden.kinds import KINDS, METADATA, appendable, golden_rows
 from tests.support.flows.flows import new_flow_id
 
 if TYPE_CHECKING:
@@ -22,14 +22,15 @@ async def test_the_server_gives_each_golden_row(
     store: EventStore, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
     flow_id = new_flow_id()
-    await store.append_kinds(flow_id, KINDS, metadata=METADATA)
+    kinds = [appendable(kind) for kind in KINDS]
+    await store.append_kinds(flow_id, kinds, metadata=METADATA)
     rows = await pool.fetch(
         "SELECT event_type, payload::text AS payload, metadata::text AS metadata FROM event_log ORDER BY version"
     )
     golden = golden_rows()
     assert [tuple(row) for row in rows] == [
         (row.event_type, row.payload, row.metadata)
-        for row in (golden[event_type(kind)] for kind in KINDS)
+        for row in (golden[event_type(kind)].of(kind) for kind in kinds)
     ]
 
 

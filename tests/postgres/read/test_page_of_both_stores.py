@@ -5,7 +5,7 @@ from uuid import UUID
 from chem_persistence import InMemoryEventStore, PgEventStore, PoolProvider, flow_page
 from chem_persistence.postgres.audit.anchors import Anchor
 from chem_persistence.postgres.audit.verification import verify_log
-from tests.golden.kinds import KINDS, METADATA
+from tests.golden.kinds import KINDS, METADATA, appendable
 from tests.support.flows.hostile_flow import (
     HOSTILE_FLOW_ID,
     PLANTED,
@@ -19,7 +19,7 @@ from tests.support.pages.read_page import read_page
 async def test_the_head_of_the_chain_is_the_one_that_is_stored(provider: PoolProvider) -> None:
     store = PgEventStore(provider)
     for kind in KINDS:
-        await store.append_kind(FLOW_ID, kind, metadata=METADATA)
+        await store.append_kind(FLOW_ID, appendable(kind), metadata=METADATA)
     heads: list[Anchor] = []
     await verify_log(provider, flow_ids=[FLOW_ID], on_head=heads.append)
     page = read_page(await flow_page(store, FLOW_ID))

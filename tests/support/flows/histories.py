@@ -26,6 +26,7 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
     canonical_json,
+    content_hash,
 )
 from tests.support.flows.flows import DEFINITION, initialized
 from tests.support.flows.json_values import I_JSON, TEXT
@@ -97,10 +98,9 @@ def about(step: st.SearchStrategy[tuple[int, str]]) -> st.SearchStrategy[FlowEve
         st.builds(BranchCreated, st.uuids(), st.uuids(), st.uuids(), TEXT, st.none() | HASHES),
         st.builds(lambda at, schema: UserInteractionRequested(at[0], at[1], schema), step, I_JSON),
         st.builds(
-            lambda at, value, h: UserInteractionProvided(at[0], at[1], value, h),
+            lambda at, value: UserInteractionProvided(at[0], at[1], value, content_hash(value)),
             step,
             I_JSON,
-            HASHES,
         ),
     )
 
@@ -154,7 +154,7 @@ def _run_step(draw: st.DrawFn, kinds: list[FlowEventKind], index: int, step_id: 
             case "ask":
                 kinds += [
                     UserInteractionRequested(index, step_id, draw(I_JSON), draw(st.none() | TEXT)),
-                    UserInteractionProvided(index, step_id, draw(I_JSON), "d" * 64),
+                    UserInteractionProvided(index, step_id, draw(I_JSON)),
                     StepStarted(index, step_id),
                 ]
             case "signal":

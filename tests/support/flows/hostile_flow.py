@@ -73,7 +73,7 @@ def hostile_kinds(text: str, outputs: tuple[str, ...]) -> list[FlowEventKind]:
         BranchCreated(UUID(int=1), UUID(int=2), UUID(int=3), text, text),
         StepStarted(1, text),
         UserInteractionRequested(1, text, data, text),
-        UserInteractionProvided(1, text, data, text),
+        UserInteractionProvided(1, text, data),
         StepStarted(1, text),
         FlowCompleted(text),
     ]

@@ -86,7 +86,7 @@ class Load:
             case 7:
                 if dice.random() < 0.5:
                     return UserInteractionRequested(index, step_id, {"ask": mark})
-                return UserInteractionProvided(index, step_id, mark, 4 * mark)
+                return UserInteractionProvided(index, step_id, mark)
             case _:
                 return StepSignal(index, step_id, "said", {"mark": mark, "x": dice.random()})
 
