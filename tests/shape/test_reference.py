@@ -33,8 +33,9 @@ def test_an_error_says_when_it_comes_and_what_to_do(name: str) -> None:
     (entry,) = re.findall(
         rf"^::: chem_persistence\.{name}\n(.*?)(?=^:::|\Z)", CATALOGUE, re.MULTILINE | re.DOTALL
     )
+    paragraph = r"\S(?:.|\n(?!\n)){15,}"
     assert re.fullmatch(
-        r"    options:\n      members: false\n\n\*\*When\.\*\* \S.{15,}\n\n\*\*Do\.\*\* \S.{15,}\n*",
+        rf"    options:\n      members: false\n\n\*\*When\.\*\* {paragraph}\n\n\*\*Do\.\*\* {paragraph}\n*",
         entry,
     )
 
