@@ -1,12 +1,25 @@
 """The timeline is to scale while steps run, and shortens what is between."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chem_persistence.views.time_scale import Interval, TimeScale
+from chem_persistence import (
+    FlowCompleted,
+    FlowEvent,
+    FlowEventKind,
+    PageLimits,
+    StepFinished,
+    StepSignal,
+    StepStarted,
+    UserInteractionProvided,
+    UserInteractionRequested,
+)
+from chem_persistence.views.attempts import FlowAttempts
+from chem_persistence.views.time_scale import Interval, TimeScale, flow_scale
 
 BEGAN = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -74,3 +87,63 @@ def test_later_stands_further_right_and_the_axis_says_when(
     for moment, place in zip(moments, places, strict=True):
         if end:
             assert drawn.elapsed(place).total_seconds() == pytest.approx(moment, abs=end / 10**6)
+
+
+START = StepStarted(0, "embed")
+FINISH = StepFinished(0, "embed", (), "f")
+SIGNAL = StepSignal(0, "embed", "progress")
+ASK = UserInteractionRequested(0, "embed", None, "which?")
+ANSWER = UserInteractionProvided(0, "embed", 1, "h")
+SEEN = 1_000
+
+
+def scale_of(*timed: tuple[float, FlowEventKind]) -> TimeScale:
+    """Return the scale of a flow whose events have these times, read after `SEEN` seconds."""
+    attempts = FlowAttempts(PageLimits())
+    events = [
+        FlowEvent(
+            seq=version,
+            flow_id=UUID(int=1),
+            version=version,
+            event_id=UUID(int=2),
+            ts=at(seconds),
+            kind=fact,
+        )
+        for version, (seconds, fact) in enumerate(timed)
+    ]
+    for event in events:
+        attempts.take(event)
+    return flow_scale(
+        attempts.steps(),
+        state=attempts.state,
+        began=BEGAN,
+        last_at=events[-1].ts,
+        seen_at=at(SEEN),
+    )
+
+
+@pytest.mark.parametrize(
+    ("timed", "end"),
+    [
+        ([(0, START)], SEEN),
+        ([(0, START), (1, FINISH)], 1),
+        ([(0, START), (1, ASK)], SEEN),
+        ([(0, START), (1, ASK), (2, ANSWER)], 2),
+        ([(0, START), (1, FINISH), (2, FlowCompleted("f"))], 2),
+        ([(0, START), (2, FlowCompleted("f"))], 2),
+    ],
+)
+def test_the_scale_of_a_flow_goes_on_while_an_attempt_runs_or_waits(
+    timed: list[tuple[float, FlowEventKind]], end: float
+) -> None:
+    assert scale_of(*timed).end == at(end)
+
+
+def test_an_interrupted_attempt_is_known_to_have_run_until_its_last_signal() -> None:
+    drawn = scale_of((0, START), (4, SIGNAL), (100, START), (110, FINISH))
+    assert [pause.length for pause in drawn.pauses] == [timedelta(seconds=96)]
+
+
+def test_an_interrupted_attempt_without_a_signal_is_a_pause() -> None:
+    drawn = scale_of((0, START), (100, START), (110, FINISH))
+    assert [pause.length for pause in drawn.pauses] == [timedelta(seconds=100)]
