@@ -22,7 +22,7 @@ __all__ = ["FlowStory", "NamedArtifact", "read_story", "story_json"]
 
 
 class NamedArtifact(msgspec.Struct, frozen=True):
-    """An artifact, first named by the event at `version`; `role` lists all that it is to the flow.
+    """An artifact, first named by the event at `version`; `role` is all that it is to the flow.
 
     `described` is None if the artifact is not stored.
     """
@@ -47,7 +47,9 @@ class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
 async def read_story(
     provider: ConnectionProvider, flow_id: UUID, *, html: Path | None = None
 ) -> FlowStory:
-    """Read a flow, and write its page to the file `html` if one is given; the events are read once.
+    """Read a flow, and write its page to the file `html` if one is given.
+
+    The events are read once.
 
     Raises:
         InvalidArgument: the flow has no events.

@@ -46,7 +46,7 @@ class FlowSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ArtifactProducer(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that an artifact came from: a `StepFinished` that has it as an output, or another.
+    """An event that an artifact came from: a `StepFinished` with it as output, or another.
 
     `output` is its index among the outputs, from 0; None if the artifact is not an output of the
     event, but was appended with it. `step_index` and `step_id` are None if the event names no step,
@@ -80,7 +80,7 @@ class ArtifactConsumer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RelatedArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact `distance` steps away from the one asked for, and the first step relating them.
+    """An artifact `distance` steps from the one asked for, and the first step relating them.
 
     `kind` is None if no artifact of that hash is stored. The artifact is an input of the step if it
     is an ancestor, and one of the step's outputs if it is a descendant.

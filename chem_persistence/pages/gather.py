@@ -1,4 +1,4 @@
-"""All that the page of a flow shows, gathered from one pass over its events and its artifacts."""
+"""All that the page of a flow shows, gathered in one pass over its events and artifacts."""
 
 from datetime import datetime
 from itertools import islice
@@ -9,7 +9,7 @@ from anyio import to_thread
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.pages.page import render_page
-from chem_persistence.pages.previews.previews import Previews
+from chem_persistence.pages.previews.artifact_previews import Previews
 from chem_persistence.store.ports import EventStore
 from chem_persistence.views.attributions import Attributions
 from chem_persistence.views.event_listing import EventListing
@@ -89,4 +89,4 @@ async def read_flow(store: EventStore, flow_id: UUID, fold: FlowFold) -> None:
             version = event.version
         is_full = len(events) == EVENTS_A_READ
     if fold.first is None:
-        raise InvalidArgument("flow_id", f"{flow_id} names no flow of this store")
+        raise InvalidArgument("flow_id", f"the store has no flow {flow_id}")

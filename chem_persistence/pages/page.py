@@ -1,4 +1,4 @@
-"""The whole page, from its first letter to its last."""
+"""The HTML of a whole page, written from a view of a flow."""
 
 from collections.abc import Iterator
 
@@ -17,10 +17,11 @@ __all__ = ["render_page"]
 
 
 def render_page(view: FlowView) -> str:
-    """Write the page of a flow.
+    """Return the page of a flow.
 
-    Its Content-Security-Policy lets a browser load nothing from anywhere, and run and apply nothing but this package's own
-    script and style sheet, known by their hashes: even what had escaped the escaping would not run.
+    Its Content-Security-Policy forbids a browser to load anything, and to use any script or style
+    sheet but those of this package, identified by their hashes. So even a text that was not escaped
+    by mistake would not be executed.
     """
     style, script = read_asset("style", "page.css"), read_asset("script", "page.js")
     policy = (
@@ -35,7 +36,7 @@ def render_page(view: FlowView) -> str:
         element("meta", {"name": "referrer", "content": "no-referrer"}),
         element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
         element("meta", {"name": "color-scheme", "content": "light dark"}),
-        element("link", {"rel": "icon", "href": "data:,"}),  # or a browser asks the server for one
+        element("link", {"rel": "icon", "href": "data:,"}),  # without it a browser requests one
         element("title", None, f"Flow {view.flow_id}: {in_words(view.state)}"),
         style.element,
     )
@@ -47,7 +48,7 @@ def render_page(view: FlowView) -> str:
 def _body(view: FlowView) -> Html:
     sections = list(_sections(view))
     links = (element("a", {"href": f"#{name}"}, title) for name, title, _ in sections)
-    seen = f"Seen {moment(view.seen_at)}, after event {view.event_count - 1}. Made by chem_persistence."
+    seen = f"Seen {moment(view.seen_at)}, after event {view.event_count - 1}."
     return element(
         "body",
         None,
@@ -55,7 +56,7 @@ def _body(view: FlowView) -> Html:
         page_heading(view),
         element("nav", {"aria-label": "Sections"}, *links),
         element("main", None, *(section for _, _, section in sections)),
-        element("footer", None, element("p", None, seen)),
+        element("footer", None, element("p", None, f"{seen} Made by chem_persistence.")),
     )
 
 

@@ -1,4 +1,4 @@
-"""The values that a page shows of a flow, gathered before any HTML is written, and their limits."""
+"""The values that a page shows of a flow, and the limits of how much it shows."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -140,7 +140,7 @@ class Attribution(msgspec.Struct, frozen=True):
 
 
 class ArtifactView(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact, first named by the event at `version`; `role` lists all that it is to the flow.
+    """An artifact, first named by the event at `version`; `role` is all that it is to the flow.
 
     `size` is in bytes, None if the artifact could not be read.
     """

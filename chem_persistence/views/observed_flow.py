@@ -38,7 +38,7 @@ _NAMING = (
 
 
 class ObservedFlow(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow after the first `instance.version` of its `events` events, the last of them at `at`."""
+    """A flow after the first `instance.version` of its `events` events, at the time `at`."""
 
     instance: FlowInstance
     definition_hash: str
@@ -72,7 +72,7 @@ def replay_observed(
         )
     first = events[0].kind
     if not isinstance(first, FlowInitialized):
-        raise UnreplayableEvent(flow_id, 0, "the first event is no FlowInitialized")
+        raise UnreplayableEvent(flow_id, 0, "the first event is not a FlowInitialized")
     named: dict[int, str] = {}
     for event in events:
         if isinstance(event.kind, _NAMING):

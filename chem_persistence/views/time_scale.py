@@ -1,4 +1,4 @@
-"""The time axis of a flow: to scale while attempts run, shortened where none is known to run.
+"""The time axis of a flow: to scale while attempts run, shortened where none is known to.
 
 A person may answer after three days what a step asked after three seconds; on a linear axis the
 steps could not be seen. So a pause, in which no attempt is known to run, is drawn at most as long

@@ -23,13 +23,13 @@ __all__ = [
 ]
 
 NOT_INITIALIZED = "not initialized"
-"""Shown as the definition of a flow whose first event is no `FlowInitialized`."""
+"""Shown as the definition of a flow whose first event is not a `FlowInitialized`."""
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1.0, 60.0, 3_600.0, 86_400.0
 
 
 def duration(span: timedelta) -> str:
-    """Return a time span in two units or three digits: `12 ms`, `1.24 s`, `2 min 5 s`, `3 d 4 h`."""
+    """Return a time span in two units or three digits: `12 ms`, `1.24 s`, `3 d 4 h`."""
     seconds = span.total_seconds()
     if seconds < 0:
         return f"\u2212{duration(-span)}"
@@ -51,7 +51,7 @@ def _two(seconds: int, large: int, large_name: str, small: int, small_name: str)
 
 
 def stopwatch(span: timedelta) -> str:
-    """Return a time since the beginning, aligned in a column: `00:00:02.780`, `3 d 01:30:42.120`."""
+    """Return a time since the beginning to compare in a column: `3 d 01:30:42.120`."""
     milliseconds = round(span.total_seconds() * 1_000)
     sign, rest = "\u2212" if milliseconds < 0 else "", abs(milliseconds)
     days, rest = divmod(rest, 86_400_000)
@@ -99,7 +99,7 @@ def short(text: str, most: int = 120) -> str:
 
 
 def short_hash(text: str) -> str:
-    """Return the first ten digits of a hash and an ellipsis, for a page, which has the whole too."""
+    """Return the first digits of a hash and an ellipsis, for a page that has the whole too."""
     return short(text, 11)
 
 

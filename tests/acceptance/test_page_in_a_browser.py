@@ -1,4 +1,4 @@
-"""A flow's page in a real browser: it asks nobody, runs nothing that was planted, and serves eyes, ears and keyboard."""
+"""A flow's page in a real browser: it requests nothing, runs nothing planted, is accessible."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -54,7 +54,7 @@ def written(folder: Path, html: str) -> Path:
 
 
 async def all_that_asked(page: Browser, visitors: Visitors, folder: Path) -> list[str]:
-    """Give the paths asked for before a request that is made now, which comes after them all."""
+    """Return the paths requested so far, by making a request that comes after all others."""
     last = folder / "last.html"
     last.write_text(f"<img src='{visitors.url}/last'>", encoding="utf-8")
     await page.open(last)
@@ -81,9 +81,12 @@ async def test_nothing_that_is_planted_runs_or_loads(
     assert await page.run("document.title") == title
     assert await page.run("document.querySelectorAll('script').length") == 1
     assert await page.run("document.baseURI") == hostile.as_uri()
-    through = f"""[...document.querySelectorAll("*")].flatMap((each) => [each.localName, ...each.getAttributeNames(),
-        ...each.getAttributeNames().filter((name) => !["aria-label", "alt"].includes(name)).map((name) =>
-        each.getAttribute(name))]).filter((text) => text.includes("{CANARY}"))"""
+    through = f"""[...document.querySelectorAll("*")].flatMap((each) => [
+        each.localName,
+        ...each.getAttributeNames(),
+        ...each.getAttributeNames().filter((name) => !["aria-label", "alt"].includes(name))
+            .map((name) => each.getAttribute(name))
+        ]).filter((text) => text.includes("{CANARY}"))"""
     assert await page.run(through) == []
     assert CANARY in await page.run("document.body.innerText")
     assert page.complaints == []
@@ -151,7 +154,8 @@ async def test_whatever_takes_the_focus_is_reached_by_tab_and_shows_it(
 ) -> None:
     await page.open(sample)
     count = await page.run(
-        "[...document.querySelectorAll('a, button, input, select, summary')].filter((e) => e.checkVisibility()).length"
+        "[...document.querySelectorAll('a, button, input, select, summary')]"
+        ".filter((each) => each.checkVisibility()).length"
     )
     for _ in range(count):
         await page.press(*TAB)
@@ -191,13 +195,18 @@ async def test_what_can_be_used_or_seen_has_a_name_for_who_listens(
 
 async def test_events_are_found_by_text_and_by_kind(page: Browser, sample: Path) -> None:
     await page.open(sample)
-    shown = "[...document.querySelectorAll('.events li[data-kind]')].filter((row) => row.checkVisibility()).length"
+    shown = (
+        "[...document.querySelectorAll('.events li[data-kind]')]"
+        ".filter((row) => row.checkVisibility()).length"
+    )
     await page.run("document.getElementById('event-filter').focus()")
     await page.send("Input.insertText", text="licence")
     assert await page.run("document.getElementById('event-count').textContent") == "2 of 202 shown"
     assert await page.run(shown) == 2
-    await page.run("{ const kind = document.getElementById('event-kind'); kind.value = 'retryscheduled';"
-                   " kind.dispatchEvent(new Event('change')); }")  # fmt: skip
+    await page.run(
+        "{ const kind = document.getElementById('event-kind'); kind.value = 'retryscheduled';"
+        " kind.dispatchEvent(new Event('change')); }"
+    )
     assert await page.run(shown) == 1
     assert page.complaints == []
 
@@ -252,11 +261,14 @@ CONTRAST = """(() => {
   const poor = new Set();
   for (const each of document.querySelectorAll("body *")) {
     const own = [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-    if (!own || !each.checkVisibility() || ["script", "title", "option"].includes(each.localName)) continue;
+    const hidden = ["script", "title", "option"].includes(each.localName);
+    if (!own || hidden || !each.checkVisibility()) continue;
     const style = getComputedStyle(each);
-    const [text, behind] = [light(each.localName === "text" ? style.fill : style.color), light(ground(each))];
+    const text = light(each.localName === "text" ? style.fill : style.color);
+    const behind = light(ground(each));
     const contrast = (Math.max(text, behind) + 0.05) / (Math.min(text, behind) + 0.05);
-    if (contrast < 4.5) poor.add(`${each.localName}.${each.getAttribute("class")} ${contrast.toFixed(2)}`);
+    const name = `${each.localName}.${each.getAttribute("class")}`;
+    if (contrast < 4.5) poor.add(`${name} ${contrast.toFixed(2)}`);
   }
   return [...poor];
 })()"""

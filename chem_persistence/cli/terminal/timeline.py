@@ -23,7 +23,7 @@ from chem_persistence.views.wording import NOT_INITIALIZED, counted, duration, h
 __all__ = ["print_story"]
 
 WIDTH_WITHOUT_TERMINAL = 40
-"""The width of the bars in characters if the output is no terminal."""
+"""The width of the bars in characters if the output is not a terminal."""
 
 MOST_ARTIFACTS = 50
 

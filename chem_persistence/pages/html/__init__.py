@@ -1,1 +1,1 @@
-"""HTML, safe by construction."""
+"""HTML that is always escaped, and the assets of a page."""

@@ -1,4 +1,4 @@
-"""The elements and attributes that a page is made of: nothing that loads, runs, frames, submits or leads elsewhere."""
+"""The elements and attributes of a page: none that loads, runs, submits or links out."""
 
 import re
 from typing import Final
@@ -8,9 +8,9 @@ __all__ = ["ATTRIBUTES", "ELEMENTS", "EMPTY_ELEMENTS", "PATTERNS"]
 ELEMENTS: Final = frozenset(
     re.findall(
         r"\S+",
-        """a article body button code dd details div dl dt figcaption figure footer h1 h2 h3 h4 head header html img input
-        label li link main meta nav ol option p pre section select span strong summary table tbody td th thead time title tr
-        ul circle line path rect svg text""",
+        """a article body button code dd details div dl dt figcaption figure footer h1 h2 h3 h4
+        head header html img input label li link main meta nav ol option p pre section select span
+        strong summary table tbody td th thead time title tr ul circle line path rect svg text""",
     )
 )
 
@@ -19,8 +19,9 @@ EMPTY_ELEMENTS: Final = frozenset({"img", "input", "link", "meta"})
 ATTRIBUTES: Final = frozenset(
     re.findall(
         r"\S+",
-        """alt aria-hidden aria-label aria-labelledby charset class content cx cy d data-kind datetime focusable height
-        hidden href http-equiv id lang name r rel role rx scope src type value viewBox width x x1 x2 y y1 y2""",
+        """alt aria-hidden aria-label aria-labelledby charset class content cx cy d data-kind
+        datetime focusable height hidden href http-equiv id lang name r rel role rx scope src type
+        value viewBox width x x1 x2 y y1 y2""",
     )
 )
 
@@ -31,4 +32,4 @@ PATTERNS: Final = {
     "class": re.compile(r"[a-z][a-z -]*"),
     "type": re.compile(r"search|button"),
 }
-"""What an attribute may hold, of those where a browser would act on more than text."""
+"""The values allowed for an attribute whose value a browser acts on."""

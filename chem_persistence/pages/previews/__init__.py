@@ -1,1 +1,1 @@
-"""Previews of artifacts."""
+"""Previews of artifacts: text, images and molecules."""

@@ -1,7 +1,7 @@
-"""Molecules as lines, drawn by RDKit (extra `chem`), which this module alone imports.
+"""Molecules as lines, drawn by RDKit (extra `chem`), which only this module imports.
 
-RDKit writes SVG; of that only the path data and the colours are taken, each checked, so that nothing else can come from a
-molecule into a page, and the page's own style sheet colours it in light and dark.
+RDKit writes SVG. Only its path data and colours are used, and each is checked, so that a molecule
+can bring nothing else into a page, and the page's style sheet can colour it in light and dark mode.
 """
 
 import re
@@ -33,7 +33,7 @@ _COLOURS = {
     "#7F4C19": "bromine",
     "#A01EEF": "iodine",
 }
-"""RDKit's own palette."""
+"""The elements by the colours of RDKit's default palette."""
 
 _SHAPE = re.compile(r"<(?!/|\?|!|svg\b)([a-z]+)\b([^>]*)>")
 _ATTRIBUTE = re.compile(r"([a-z]+)='([^']*)'")
@@ -41,19 +41,19 @@ _PATH = re.compile(r"[MLCQZ0-9eE., \n-]+")
 
 
 def quiet() -> AbstractContextManager[object]:
-    """Keep RDKit from writing what it thinks of a text to standard error, for every thread, inside a block."""
+    """Return a context in which RDKit, in every thread, writes no warnings to standard error."""
     return rdBase.BlockLogs()
 
 
 def draw_smiles(smiles: str, label: str) -> MoleculeView | None:
-    """Draw a molecule given as SMILES; None when it is none, or too large to be seen."""
+    """Draw a molecule given as SMILES; return None if it is invalid or too large to be seen."""
     if len(smiles) > LONGEST_SMILES:
         return None
     return _drawn(Chem.MolFromSmiles(smiles), label)
 
 
 def draw_molfile(molfile: str, label: str) -> MoleculeView | None:
-    """Draw the first molecule of a molfile or SD file, flat and without the hydrogens that go without saying."""
+    """Draw the first molecule of a molfile or SD file, in two dimensions, hydrogens implicit."""
     if len(molfile) > LONGEST_MOLFILE:
         return None
     molecule = Chem.MolFromMolBlock(molfile)
@@ -66,7 +66,7 @@ def _drawn(molecule: Chem.Mol | None, label: str) -> MoleculeView | None:
     if molecule is None or not 0 < molecule.GetNumAtoms() <= MOST_ATOMS:
         return None
     drawing = rdMolDraw2D.MolDraw2DSVG(WIDTH, HEIGHT)
-    options: Any = drawing.drawOptions()  # RDKit's types say that its options cannot be set
+    options: Any = drawing.drawOptions()  # RDKit's stubs declare the options as read-only
     options.clearBackground = False
     rdMolDraw2D.PrepareAndDrawMolecule(drawing, molecule)
     drawing.FinishDrawing()
@@ -84,7 +84,7 @@ def _drawn(molecule: Chem.Mol | None, label: str) -> MoleculeView | None:
 
 
 def _inks(svg: str) -> tuple[Ink, ...]:
-    """Take the paths out of what RDKit wrote, those of one ink together; none when there is anything but paths."""
+    """Return the paths of RDKit's SVG, joined by ink; empty if it has anything but paths."""
     paths: dict[tuple[str, bool, bool, bool], list[str]] = {}
     for name, attributes in _SHAPE.findall(svg):
         found = dict(_ATTRIBUTE.findall(attributes))
@@ -105,7 +105,7 @@ def _inks(svg: str) -> tuple[Ink, ...]:
 
 
 def _declarations(attributes: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Give an element's presentation as pairs, from `style` and, where RDKit writes them so, from attributes."""
+    """Yield an element's presentation properties, from its attributes and then from `style`."""
     yield from ((key, value) for key, value in attributes.items() if key in {"fill", "stroke"})
     for declaration in attributes.get("style", "").split(";"):
         key, _, value = declaration.partition(":")

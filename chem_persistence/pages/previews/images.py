@@ -1,4 +1,4 @@
-"""What PNG and JPEG say about themselves, read off their bytes and not off what they are called."""
+"""The sizes of PNG and JPEG images, read from their bytes, whatever their media type says."""
 
 import struct
 
@@ -11,7 +11,7 @@ _NO_FRAME = frozenset({0xC4, 0xC8, 0xCC})
 
 
 def image_size(media_type: str, content: bytes) -> tuple[int, int] | None:
-    """Give an image's width and height in pixels, or None when the bytes are no image of this type."""
+    """Return an image's width and height in pixels; None if the bytes are not of this type."""
     if media_type == "image/png":
         return _png_size(content)
     if media_type == "image/jpeg":
@@ -20,7 +20,7 @@ def image_size(media_type: str, content: bytes) -> tuple[int, int] | None:
 
 
 def _png_size(content: bytes) -> tuple[int, int] | None:
-    """Read the IHDR chunk, which comes first (PNG, third edition, 11.2.1)."""
+    """Read the first chunk, IHDR (PNG, third edition, 11.2.1)."""
     if not content.startswith(_PNG) or content[12:16] != b"IHDR" or len(content) < 33:
         return None
     width, height = struct.unpack(">II", content[16:24])
@@ -28,17 +28,17 @@ def _png_size(content: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Go from segment to segment to the frame header (ITU-T T.81, B.2.2)."""
+    """Read the segments up to the frame header (ITU-T T.81, B.2.2)."""
     if not content.startswith(_JPEG):
         return None
-    place = 2
-    while place + 9 <= len(content) and content[place] == 0xFF:
-        marker = content[place + 1]
+    offset = 2
+    while offset + 9 <= len(content) and content[offset] == 0xFF:
+        marker = content[offset + 1]
         if marker == 0xFF or marker in _STANDALONE:
-            place += 1 if marker == 0xFF else 2
+            offset += 1 if marker == 0xFF else 2
         elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME:
-            height, width = struct.unpack(">HH", content[place + 5 : place + 9])
+            height, width = struct.unpack(">HH", content[offset + 5 : offset + 9])
             return width, height
         else:
-            place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+            offset += 2 + int.from_bytes(content[offset + 2 : offset + 4], "big")
     return None

@@ -1,4 +1,4 @@
-"""The molecules that artifacts hold, each once, in order of appearance."""
+"""The molecules that artifacts contain, each once, in order of appearance."""
 
 import importlib
 import importlib.util
@@ -15,11 +15,14 @@ __all__ = ["Molecules"]
 
 MOLFILES = frozenset({"chemical/x-mdl-molfile", "chemical/x-mdl-sdfile"})
 MOST_VALUES = 10_000
-"""So many values of a payload are looked at for SMILES."""
+"""How many values of a payload are searched for SMILES."""
 
 
 class Molecules:
-    """Finds SMILES in JSON, as the value of a key `smiles`, and molfiles, and draws what it finds up to a limit."""
+    """Draws the molecules that it finds: molfiles, and SMILES as values of a JSON key `smiles`.
+
+    `more` is set when there are more than `most` molecules, `missing_rdkit` when RDKit is missing.
+    """
 
     def __init__(self, most: int) -> None:
         self.missing_rdkit = False
@@ -29,11 +32,11 @@ class Molecules:
         self._named: dict[str, str | None] = {}
 
     def drawn(self) -> tuple[MoleculeView, ...]:
-        """Give the molecules."""
+        """Return the molecules."""
         return tuple(self._found.values())
 
     def look_into(self, artifact: Artifact) -> None:
-        """Draw what an artifact holds, or note that it holds more than the limit; without RDKit note that."""
+        """Draw the molecules that an artifact contains, as far as the limit allows."""
         texts = list(_texts(artifact))
         if not texts:
             return
@@ -65,7 +68,7 @@ class Molecules:
 
 
 def _texts(artifact: Artifact) -> Iterator[tuple[str, str]]:
-    """Give the SMILES or the molfile of an artifact, each with what it is called there."""
+    """Yield the SMILES, or the molfile, of an artifact, each with its name there or ''."""
     if artifact.content is None:
         yield from _smiles(artifact.payload)
     elif artifact.media_type in MOLFILES:

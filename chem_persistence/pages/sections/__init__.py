@@ -1,1 +1,1 @@
-"""The sections of a flow's page."""
+"""The sections of a page, each a function from a view of a flow to HTML."""

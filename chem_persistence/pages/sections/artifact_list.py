@@ -1,4 +1,4 @@
-"""The section of artifacts: a card each, with a preview where one is safe."""
+"""The section of artifacts: a card for each, with a preview if it is safe."""
 
 import base64
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ from chem_persistence.views.wording import counted, short_hash, size_of
 __all__ = ["artifact_link", "artifact_section"]
 
 MOST_LINES = 18
-"""A text with more lines is shown when it is asked for."""
+"""A text with more lines is collapsed until it is opened."""
 
 MOST_CHARACTERS = 1_200
 
 
 def artifact_section(view: FlowView) -> Html:
-    """Show the artifacts that the flow's events name, in order of their appearance."""
+    """Return the section of the artifacts that events name, in order of appearance."""
     return section(
         "artifacts",
         f"Artifacts ({view.artifact_count:,})",
@@ -35,9 +35,9 @@ def artifact_section(view: FlowView) -> Html:
 
 
 def artifact_link(artifact_hash: str) -> Html:
-    """Lead to an artifact that the page shows."""
+    """Return a link to an artifact that the page shows."""
     code = element("code", None, short_hash(artifact_hash))
-    if not is_content_hash(artifact_hash):  # an event may name anything
+    if not is_content_hash(artifact_hash):  # an event may name any text
         return code
     return element("a", {"href": f"#artifact-{artifact_hash}"}, code)
 
@@ -73,11 +73,12 @@ def _preview(preview: Preview, artifact: ArtifactView) -> Iterator[Child]:
         case ImagePreview():
             data = base64.b64encode(preview.content).decode()
             source = f"data:{preview.media_type};base64,{data}"
+            size = f"{preview.width} by {preview.height}"
             yield element(
                 "img",
                 {
                     "src": source,
-                    "alt": f"{artifact.kind}, an image of {preview.width} by {preview.height} pixels",
+                    "alt": f"{artifact.kind}, an image of {size} pixels",
                     "width": preview.width,
                     "height": preview.height,
                 },

@@ -1,4 +1,4 @@
-"""The attempts at one step, in words: when, how long, how it ended, and the error."""
+"""The attempts at one step in words: when each began, how long it took, how it ended."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ __all__ = ["attempt_list"]
 
 
 def attempt_list(step: StepView) -> Html:
-    """List the attempts that the page holds."""
+    """Return the list of the attempts that the page has, with their questions and errors."""
     return element(
         "div",
         {"class": "attempts"},

@@ -1,4 +1,4 @@
-"""The bars of one step on the timeline, as SVG that stretches with the page: places are in percent."""
+"""The bars of one step on the timeline, as SVG with positions in percent of the width."""
 
 from collections.abc import Iterator
 
@@ -16,17 +16,18 @@ OUTCOME_CLASSES = {
     AttemptOutcome.INTERRUPTED: "interrupted",
     AttemptOutcome.OPEN: "open",
 }
-"""What the style sheet calls them."""
+"""The classes of the style sheet."""
 
 HEIGHT = 24
 THINNEST = 0.6
-"""A bar has at least so many percent of the width, so that it is seen."""
+"""The least width of a bar in percent, so that it can be seen."""
 
 
 def step_bars(step: StepView, scale: TimeScale) -> Html:
-    """Draw a step's attempts, its waits for a person, and its signals; what is under way goes to the end of the scale.
+    """Return a step's attempts, waits for a person, and signals as bars and dots.
 
-    It is hidden from those who cannot see it: the text beside it and the list of attempts say the same.
+    What is under way goes on to the end of the scale. The drawing is hidden from screen readers,
+    because the text beside it and the list of attempts have the same information.
     """
     pauses = [
         _bar("pause", pause.begin, pause.end, HEIGHT, f"pause of {duration(pause.length)}")

@@ -1,4 +1,4 @@
-"""The section of events: a line each, which opens to the event's payload, metadata and link of the chain."""
+"""The section of events: a line for each, with payload, metadata and link when opened."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -15,7 +15,10 @@ __all__ = ["event_section"]
 
 
 def event_section(view: FlowView) -> Html:
-    """List the events; many signals in a row open as one, and where events are left out it is said."""
+    """Return the list of events, with notes where events are left out.
+
+    Many signals of a step in a row are collapsed into one line.
+    """
     shown = {artifact.hash for artifact in view.artifacts}
     return section(
         "events",
@@ -60,7 +63,7 @@ def _run(run: Sequence[EventView], rows: Sequence[Html], began: datetime) -> Htm
 
 
 def _controls(view: FlowView) -> Html:
-    """Offer to filter; hidden until the script that does it runs."""
+    """Return the controls of the filter, hidden until the script runs that needs them."""
     kinds = dict.fromkeys(event.event_type for event in view.events)
     options = (element("option", {"value": kind}, _name(kind)) for kind in kinds)
     return element(
@@ -98,7 +101,7 @@ def _row(event: EventView, began: datetime, shown: set[str]) -> Html:
 
 
 def _name(event_type: str) -> str:
-    """Write the class's name with spaces: `Step finished`."""
+    """Return the class name of an event in words: `Step finished`."""
     name = EVENT_KINDS[event_type].__name__
     return name[0] + "".join(
         f" {letter.lower()}" if letter.isupper() else letter for letter in name[1:]

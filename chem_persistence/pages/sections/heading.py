@@ -1,4 +1,4 @@
-"""The head of a page: which flow, how it stands, and what asks for attention."""
+"""The heading of a page: the flow, its state and figures, and what needs attention."""
 
 from collections.abc import Iterator
 
@@ -16,11 +16,11 @@ _STATE_CLASSES = {
     FlowState.AWAITING_USER_INPUT: "asked",
     FlowState.RUNNING: "open",
 }
-"""What the style sheet calls them."""
+"""The classes of the style sheet."""
 
 
 def page_heading(view: FlowView) -> Html:
-    """Name the flow, and give its state and its figures."""
+    """Return the heading: the flow, its state, what needs attention, and its figures."""
     return element(
         "header",
         None,
@@ -51,7 +51,7 @@ def _ended_with(step: StepView) -> AttemptOutcome | None:
 
 
 def _attention(view: FlowView) -> Iterator[Child]:
-    """Say what went wrong, or what a person is asked."""
+    """Yield what went wrong, or the question that waits for an answer."""
     for step in view.steps:
         last = step.attempts[-1] if step.attempts else None
         if last is None:

@@ -1,4 +1,4 @@
-"""The section of what an auditor asks for: who and why, and the hashes that hold the flow together."""
+"""The section for auditors: who caused the events and why, and the hashes of the flow."""
 
 from collections.abc import Iterator
 
@@ -10,13 +10,14 @@ from chem_persistence.views.wording import NOT_INITIALIZED
 __all__ = ["identity_section"]
 
 CHAIN_NOTE = (
-    "The links were computed from the events as they were read for this page. That the stored links are the same, and "
-    "the same as an anchor kept elsewhere, is what the command verify checks."
+    "The links were computed from the events as they were read for this page. That the stored "
+    "links are the same, and the same as an anchor kept elsewhere, is what the command verify "
+    "checks."
 )
 
 
 def identity_section(view: FlowView) -> Html:
-    """Show who caused which events and why, and the flow's hashes."""
+    """Return the section of who caused which events and why, and of the flow's hashes."""
     return section(
         "identity",
         "Who, why, and hashes",

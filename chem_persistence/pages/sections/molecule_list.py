@@ -1,4 +1,4 @@
-"""The section of molecules: each drawn once, with the artifacts that hold it."""
+"""The section of molecules: each drawn once, with the artifacts that contain it."""
 
 import re
 
@@ -17,7 +17,7 @@ __all__ = ["molecule_section"]
 
 
 def molecule_section(view: FlowView) -> Html:
-    """Show the molecules and say which were not drawn."""
+    """Return the section of the molecules, with a note on those not drawn."""
     note = (
         element("p", {"class": "note left-out"}, view.molecule_note) if view.molecule_note else ""
     )

@@ -1,4 +1,4 @@
-"""What the sections of a page share: a heading, a note of what is left out, a text to read, a list of facts."""
+"""The parts that all sections share: heading, note of what is left out, text, table."""
 
 from collections.abc import Iterable
 
@@ -10,13 +10,13 @@ __all__ = ["facts", "left_out", "section", "text_block"]
 
 
 def section(name: str, title: str, *children: Child) -> Html:
-    """Make a section that the page's navigation leads to."""
+    """Return a section with a heading, to which the navigation of the page links."""
     heading = element("h2", {"id": f"{name}-title"}, title)
     return element("section", {"id": name, "aria-labelledby": f"{name}-title"}, heading, *children)
 
 
 def left_out(count: int, shown: int, noun: str) -> Child:
-    """Say how many are not shown, if any."""
+    """Return a note on how many are not shown; empty if all are."""
     if count <= shown:
         return ""
     text = f"{counted(count - shown, noun)} of {count:,} left out: above the page's limit."
@@ -24,7 +24,7 @@ def left_out(count: int, shown: int, noun: str) -> Child:
 
 
 def facts(pairs: Iterable[tuple[str, Child]]) -> Html:
-    """List what is known, each under its name."""
+    """Return a list of names and values."""
     rows = (
         element("div", None, element("dt", None, name), element("dd", None, value))
         for name, value in pairs
@@ -33,7 +33,7 @@ def facts(pairs: Iterable[tuple[str, Child]]) -> Html:
 
 
 def text_block(preview: TextPreview | NoPreview) -> Html:
-    """Show a text as it is, and say how much of it is left out."""
+    """Return a text as it is, with a note on how much of it is left out."""
     if isinstance(preview, NoPreview):
         alarm = " alarm" if preview.alarming else ""
         return element("p", {"class": f"note{alarm}"}, preview.reason)

@@ -1,4 +1,4 @@
-"""The section of steps: a lane each, with a bar for every attempt, and what happened in it underneath."""
+"""The timeline: a lane for each step, with a bar for every attempt and details below."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -23,7 +23,7 @@ _SIGNS = {
 
 
 def timeline_section(view: FlowView) -> Html:
-    """Draw the steps that have begun, and say how many have not."""
+    """Return the lanes of the steps that have begun, and a note on those that have not."""
     note = _not_begun(view)
     return section(
         "timeline",
@@ -112,7 +112,7 @@ def _lane(step: StepView, scale: TimeScale) -> Html:
 
 
 def _facts(step: StepView, outcome: AttemptOutcome) -> str:
-    # when an interrupted one ended is unknown
+    # an interrupted attempt is left out, because its end is unknown
     ended = (attempt for attempt in step.attempts if attempt.outcome in COMPLETE_OUTCOMES)
     spans = [attempt.ended - attempt.began for attempt in ended if attempt.ended]
     facts = [outcome.value]

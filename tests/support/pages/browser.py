@@ -1,4 +1,4 @@
-"""Chromium without a window, spoken to by the DevTools protocol through a pipe: one page, and all that it does."""
+"""Headless Chromium with one page, controlled by the DevTools protocol through a pipe."""
 
 import asyncio
 import base64
@@ -20,18 +20,19 @@ __all__ = ["Browser", "browser", "chromium"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LONGEST_WAIT = 30
-"""Seconds that an answer may take, on a machine with much else to do."""
+"""Seconds that a reply may take on a busy machine."""
 
 SWITCHES = re.findall(
     r"\S+",
-    """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
-    --disable-component-update --disable-sync --disable-extensions --hide-scrollbars --force-device-scale-factor=1
-    --disable-dev-shm-usage --remote-debugging-pipe""",
+    """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run
+    --disable-background-networking --disable-component-update --disable-sync --disable-extensions
+    --hide-scrollbars --force-device-scale-factor=1 --disable-dev-shm-usage
+    --remote-debugging-pipe""",
 )
 
 
 def chromium() -> str | None:
-    """Find the program: CHEM_TEST_BROWSER, which may be a name, a path or `none`, else one that is installed."""
+    """Return the program to run: CHEM_TEST_BROWSER if set (`none` is None), else one installed."""
     chosen = os.environ.get("CHEM_TEST_BROWSER")
     if chosen == "none":
         return None
@@ -51,7 +52,10 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 
 class Browser:
-    """One page; `requests` are the URLs that it asked for, `complaints` what its console said as a warning or error."""
+    """One page.
+
+    `requests` are the URLs that it requested, `complaints` the warnings and errors of its console.
+    """
 
     def __init__(self, to: asyncio.StreamWriter, back: asyncio.StreamReader) -> None:
         self.requests: list[str] = []
@@ -64,7 +68,7 @@ class Browser:
         self._loaded = asyncio.Event()
 
     async def listen(self) -> None:
-        """Take what Chromium says, until it ends."""
+        """Read what Chromium sends, until it ends."""
         while data := await self._next():
             message = msgspec.json.decode(data)
             if "id" in message:
@@ -157,7 +161,7 @@ class Browser:
         await self.send("Input.dispatchKeyEvent", type="keyUp", **pressed)
 
     async def picture(self, *, top: float = 0, height: float | None = None) -> bytes:
-        """Give a PNG of the page, from `top` on, as high as the page unless told."""
+        """Return a PNG of the page from `top` on, `height` pixels high or down to the end."""
         size = (await self.send("Page.getLayoutMetrics"))["cssContentSize"]
         height = size["height"] - top if height is None else height
         clip = {"x": 0, "y": top, "width": size["width"], "height": height, "scale": 1}
@@ -172,7 +176,7 @@ async def browser() -> AsyncIterator[Browser]:
     """Start Chromium with a new profile, and end it; `attach` opens a page in it.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: no Chromium is installed.
     """
     program = chromium()
     if program is None:
@@ -182,9 +186,15 @@ async def browser() -> AsyncIterator[Browser]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [sys.executable, "-c", ON_3_AND_4, str(in_read), str(out_write), program]
         process = await asyncio.create_subprocess_exec(
-            *command, *SWITCHES, f"--user-data-dir={profile}", pass_fds=(in_read, out_write), stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL, start_new_session=True, env=os.environ | {"TMPDIR": profile},
-        )  # fmt: skip
+            *command,
+            *SWITCHES,
+            f"--user-data-dir={profile}",
+            pass_fds=(in_read, out_write),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | {"TMPDIR": profile},
+        )
         os.close(in_read)
         os.close(out_write)
         loop = asyncio.get_running_loop()

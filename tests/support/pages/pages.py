@@ -1,8 +1,9 @@
-"""Pages of the documentation, done as a reader does them: in an empty folder, from the top to the bottom.
+"""Run a page of the documentation as a reader does: in an empty folder, from the top.
 
-A fenced block with a title (`python title="steps.py"`) is a file that the reader writes. In a `console` block the lines
-that begin with `$ ` are commands, `> ` goes on with one, and what follows is their output, in which a line `...` stands
-for any number of lines; a command fails if and only if its output shows an `error:`. A block after the comment `<!-- not run: why -->` is left alone.
+A fenced block with a title (`python title="steps.py"`) is a file that the reader writes. In a
+`console` block a line that begins with `$ ` is a command, `> ` continues it, and the lines after it
+are its output, in which a line `...` stands for any number of lines; a command fails if and only if
+its output shows an `error:`. A block after the comment `<!-- not run: why -->` is not run.
 """
 
 import asyncio
@@ -54,7 +55,7 @@ class Command(msgspec.Struct, frozen=True):
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """Give a page's fenced blocks in order, also those inside lists and admonitions."""
+    """Yield a page's fenced blocks in order, also those inside lists and admonitions."""
     not_run = None
     text = page.read_text(encoding="utf-8")
     for token in MarkdownIt("commonmark").parse(text):
@@ -84,7 +85,7 @@ def commands(block: Block) -> Iterator[Command]:
 
 
 def follow(page: Path, folder: Path, environment: Mapping[str, str]) -> int:
-    """Do what a page says, compare what is printed, and give the number of commands that were run."""
+    """Run the commands of a page, compare their output, and return how many were run."""
     done = 0
     for block in blocks(page):
         if block.not_run is not None:
@@ -139,7 +140,7 @@ def _run(command: Command, folder: Path, environment: Mapping[str, str], place: 
 
 
 def is_output(said: list[str], shown: list[str]) -> bool:
-    """Say whether a command's output is the one that is shown."""
+    """Return whether a command's output is the one that the page shows."""
     pattern = "".join(
         r"(?:.*\n)*?" if line == "..." else re.escape(line) + r" *\n" for line in shown
     )

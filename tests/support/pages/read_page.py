@@ -6,7 +6,7 @@ __all__ = ["ReadPage", "read_page"]
 
 
 class ReadPage(HTMLParser):
-    """`elements` are the tags with their attributes, `texts` what stands between them, by the element it stands in."""
+    """A page; `elements` are tags with attributes, `texts` pairs of a tag and a text in it."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -37,11 +37,11 @@ class ReadPage(HTMLParser):
         self.others.append(data)
 
     def text(self) -> str:
-        """Give what a reader reads: all text outside of the style sheet and the script."""
+        """Return the text that a reader sees: all but the style sheet and the script."""
         return "".join(text for tag, text in self.texts if tag not in {"style", "script"})
 
     def ids(self) -> list[str]:
-        """Give the identifiers in the order of their elements."""
+        """Return the ids in the order of their elements."""
         return [str(attributes["id"]) for _, attributes in self.elements if "id" in attributes]
 
 

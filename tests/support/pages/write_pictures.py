@@ -1,7 +1,9 @@
-"""Take the documentation's pictures of a flow page with Chromium: `python -m tests.support.pages.write_pictures`.
+"""Take the documentation's pictures of a flow page with Chromium.
 
-A picture keeps the hash of the page that it shows, so that a test can say when it has to be taken again; molecules are
-not part of that hash, because what draws them is another project.
+Run it with `python -m tests.support.pages.write_pictures`.
+
+A picture has the hash of the page that it shows, so that a test fails when it must be taken again.
+Molecules are not part of that hash, because they are drawn by another project.
 """
 
 import asyncio
@@ -31,11 +33,14 @@ __all__ = [
 FOLDER = Path(__file__).parents[3] / "documentation" / "pictures"
 KEYWORD = b"Source\0"
 TEXT_AT = 33
-"""Where the signature and the header of a PNG end, and its text may stand (PNG, third edition, 5.6)."""
+"""The offset after signature and header, where a tEXt chunk may be (PNG, third edition, 5.6)."""
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """The upper `height` pixels of the sample flow's page, `open` lanes opened, or the page from `section` on."""
+    """The first `height` pixels of the sample flow's page, from `section` on if one is given.
+
+    The lanes with an index in `open` are opened.
+    """
 
     until: str
     scheme: str
@@ -54,7 +59,7 @@ PICTURES = {
 
 
 async def shown_page(picture: Picture, *, molecules: bool = True) -> str:
-    """Give the page that a picture shows."""
+    """Return the page that a picture shows."""
     limits = PageLimits() if molecules else PageLimits(molecules=0)
     store = await sample_store(until=picture.until)
     return await flow_page(store, FLOW_ID, limits=limits, clock=SetClock(SEEN_AT))
@@ -77,14 +82,14 @@ async def take_picture(page: Browser, picture: Picture, folder: Path) -> bytes:
 
 
 async def source_chunk(picture: Picture) -> bytes:
-    """Give the tEXt chunk (PNG, third edition, 11.3.3.2) that names the page by its hash."""
+    """Return the tEXt chunk with the hash of the page (PNG, third edition, 11.3.3.2)."""
     source = hashlib.sha256((await shown_page(picture, molecules=False)).encode()).hexdigest()
     text = b"tEXt" + KEYWORD + source.encode()
     return struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
 
 
 def size_of_picture(png: bytes) -> tuple[int, int]:
-    """Give the width and height that a PNG says it has."""
+    """Return the width and height in the header of a PNG."""
     width, height = struct.unpack(">II", png[16:24])
     return width, height
 

@@ -26,13 +26,13 @@ from chem_persistence.views.wording import json_text, short
 __all__ = ["Previews"]
 
 MOST_PIXELS = 40_000_000
-"""A small file may be a huge image, which the browser would have to hold."""
+"""The limit for an image, because a small file may decode to a huge image in the browser."""
 
 IMAGES = frozenset({"image/png", "image/jpeg"})
 
 
 class Previews:
-    """Reads artifacts one after another and keeps what is shown of them."""
+    """Reads artifacts, and keeps only what is shown of each."""
 
     def __init__(self, limits: PageLimits) -> None:
         self.artifacts: list[ArtifactView] = []
@@ -57,13 +57,14 @@ class Previews:
                 self._add_unread(artifact_hash, version, role, read)
 
     def molecules(self) -> tuple[MoleculeView, ...]:
-        """Give the molecules that the artifacts hold."""
+        """Return the molecules that the artifacts contain."""
         return self._molecules.drawn()
 
     def molecule_note(self) -> str:
-        """Say which molecules were not drawn, if any."""
+        """Return a note on molecules that were not drawn, or an empty text."""
         if self._molecules.missing_rdkit:
-            return "Molecules are drawn where RDKit is installed: pip install 'chem-persistence[chem]'."
+            install = "pip install 'chem-persistence[chem]'"
+            return f"Molecules are drawn where RDKit is installed: {install}."
         if self._molecules.more:
             return f"Only the first {self._limits.molecules:,} molecules are drawn."
         return ""
@@ -122,7 +123,7 @@ class Previews:
         return ImagePreview(media_type, content, width, height)
 
     def _within_limit(self, preview: Preview) -> Preview:
-        """Leave out what is above what all previews may have together."""
+        """Return the preview, or none if the limit for all previews together is used up."""
         if isinstance(preview, NoPreview):
             return preview
         size = len(preview.content if isinstance(preview, ImagePreview) else preview.text)
@@ -145,7 +146,7 @@ def _why_unread(error: ArtifactNotFound | ArtifactCorrupt | ArtifactTooLarge) ->
 
 
 def _text(content: bytes, limit: int) -> Preview:
-    """Show bytes as text if they are UTF-8, whatever they call themselves: text is shown and never interpreted."""
+    """Return bytes as text if they are UTF-8, whatever their media type."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
