@@ -22,8 +22,8 @@ ChemPersistenceError
 |-- MigrationError                  the database's schema is not one this library can use or make
 |   `-- UnsupportedServer           the server is older than PostgreSQL 15
 `-- StoreError                      the database refused a statement (its SQLSTATE is kept)
-    |-- StoreClosed                 the store was closed and takes no more appends
-    `-- StoreUnavailable            the database could not be reached, and the retries are used up
+    |-- StoreClosed                 the store was closed and accepts no more appends
+    `-- StoreUnavailable            the database cannot be reached, and no retry is left
 """
 
 from uuid import UUID
@@ -57,11 +57,11 @@ __all__ = [
 
 
 class ChemPersistenceError(Exception):
-    """The root: catch it to catch whatever the library raises on purpose."""
+    """The root of the tree: every error that the library raises on purpose."""
 
 
 class InvalidArgument(ChemPersistenceError, ValueError):
-    """An argument is one that the call can never accept."""
+    """An argument can never be accepted by this call."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}")
@@ -70,7 +70,7 @@ class InvalidArgument(ChemPersistenceError, ValueError):
 
 
 class InvalidDatabaseUrl(InvalidArgument):
-    """The database URL is missing, malformed, or asks for what the driver cannot give.
+    """The database URL is missing, malformed, or asks for what the driver does not support.
 
     The message never repeats the URL, which may hold a password.
     """
@@ -80,7 +80,7 @@ class InvalidDatabaseUrl(InvalidArgument):
 
 
 class InvalidDefinition(InvalidArgument):
-    """The steps given make no flow: no steps, a step id twice, or neighbours whose types do not fit."""
+    """The steps make no flow: there are none, an id is there twice, or types do not fit."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("definition", reason)
@@ -89,7 +89,7 @@ class InvalidDefinition(InvalidArgument):
 class InvalidPayload(ChemPersistenceError, ValueError):
     """A value is not I-JSON (RFC 7493), or is larger than the store accepts; nothing was stored.
 
-    `path` is where, in the notation of RFC 9535 (`$.outputs[0]`); `reason` is why.
+    `path` is the position of the value, in the notation of RFC 9535 (`$.outputs[0]`).
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -99,7 +99,7 @@ class InvalidPayload(ChemPersistenceError, ValueError):
 
 
 class ArtifactTooLarge(InvalidPayload):
-    """An artifact has more bytes than the store's limit: it is not stored, or only `read_artifact` gives it."""
+    """An artifact is above the store's limit: not stored, or to be read by `read_artifact`."""
 
     def __init__(self, artifact_hash: str, size: int, limit: int, advice: str = "") -> None:
         super().__init__(
@@ -111,7 +111,7 @@ class ArtifactTooLarge(InvalidPayload):
 
 
 class UnreadableEvent(ChemPersistenceError):
-    """A stored event is of an unknown kind, has bad fields, or is missing from its place."""
+    """A stored event is of an unknown kind, has a bad field, or is missing."""
 
     def __init__(self, flow_id: UUID, version: int, reason: str) -> None:
         super().__init__(f"flow {flow_id}, version {version}: {reason}")
@@ -121,7 +121,7 @@ class UnreadableEvent(ChemPersistenceError):
 
 
 class UnreplayableEvent(ChemPersistenceError):
-    """An event is readable but breaks the rules of replay, given the events before it."""
+    """An event decodes, but contradicts the events before it or the definition."""
 
     def __init__(self, flow_id: UUID, version: int, reason: str) -> None:
         super().__init__(f"flow {flow_id}, version {version}: {reason}")
@@ -141,7 +141,7 @@ class ConcurrencyConflict(ChemPersistenceError):
 
 
 class EventIdReused(ChemPersistenceError):
-    """The event id already names an event of this flow with other content; nothing was stored."""
+    """The event id names an event of this flow with other content; nothing was stored."""
 
     def __init__(self, flow_id: UUID, event_id: UUID) -> None:
         super().__init__(f"flow {flow_id}: event id {event_id} names an event with other content")
@@ -175,7 +175,7 @@ class ArtifactCorrupt(ChemPersistenceError):
 
 
 class DefinitionMismatch(ChemPersistenceError):
-    """The flow was started with the definition `actual`; the one given is `expected`."""
+    """The flow was started with the definition `actual`, not with `expected`."""
 
     def __init__(self, flow_id: UUID, expected: str, actual: str) -> None:
         super().__init__(f"flow {flow_id}: belongs to definition {actual}, not to {expected}")
@@ -201,7 +201,7 @@ class FlowNotCompleted(ChemPersistenceError):
 
 
 class FlowHasFailed(ChemPersistenceError):
-    """A step of the flow failed; the flow stands still until a retry is scheduled."""
+    """A step of the flow failed; the flow goes on after a retry is scheduled."""
 
     def __init__(self, flow_id: UUID, step_id: str) -> None:
         super().__init__(f"flow {flow_id}: step {step_id!r} has failed and no retry is scheduled")
@@ -219,7 +219,7 @@ class FlowAwaitsUser(ChemPersistenceError):
 
 
 class StepRaised(ChemPersistenceError):
-    """A step's own code raised; its `StepFailed` is in the log and the original is `__cause__`."""
+    """A step's own code raised; its `StepFailed` is in the log, the original is `__cause__`."""
 
     def __init__(self, flow_id: UUID, step_id: str) -> None:
         super().__init__(f"flow {flow_id}: step {step_id!r} raised")
@@ -228,11 +228,11 @@ class StepRaised(ChemPersistenceError):
 
 
 class MigrationError(ChemPersistenceError):
-    """The schema cannot be brought to, or is not at, a state that this library knows."""
+    """The schema is not in a state that this library knows, nor can it be migrated to one."""
 
 
 class UnsupportedServer(MigrationError):
-    """The server's version is below the oldest that the schema is valid on."""
+    """The server is older than the oldest version on which the schema is valid."""
 
     def __init__(self, version: str, oldest: int) -> None:
         super().__init__(f"the server is PostgreSQL {version}; {oldest} or newer is needed")
@@ -241,7 +241,10 @@ class UnsupportedServer(MigrationError):
 
 
 class StoreError(ChemPersistenceError):
-    """The database refused; the driver's error is `__cause__`, its SQLSTATE is `sqlstate` if it had one."""
+    """The database refused a statement.
+
+    The driver's error is `__cause__`; `sqlstate` is its SQLSTATE, if it has one.
+    """
 
     def __init__(self, reason: str, sqlstate: str | None = None) -> None:
         super().__init__(reason)
@@ -250,11 +253,11 @@ class StoreError(ChemPersistenceError):
 
 
 class StoreClosed(StoreError):
-    """The store was closed by `aclose` and takes no more appends; nothing was stored."""
+    """The store was closed by `aclose` and accepts no more appends; nothing was stored."""
 
 
 class StoreUnavailable(StoreError):
-    """The database could not be reached or gave only transient errors, and the retries are used up.
+    """The database cannot be reached, or only transient errors came, and no retry is left.
 
-    Whether the last attempt was stored is not known: appending again with the same event ids settles it.
+    It is not known whether the last attempt was stored: repeat the append with the same event ids.
     """

@@ -21,22 +21,23 @@ __all__ = [
 JSON_MEDIA_TYPE = "application/json"
 
 _HASH = re.compile("[0-9a-f]{64}")
-_KEPT = "kept"  # in an artifact's own __dict__, which no copy and no comparison sees
+_KEPT = "kept"  # in the artifact's __dict__, which neither copies nor comparisons look at
 _MOST_KEPT = 2**18
 
 
 def is_content_hash(text: Any) -> bool:
-    """Say whether a value can be the hash of anything: 64 lower-case hexadecimal characters."""
+    """Return whether a value has the form of a hash: 64 lower-case hexadecimal characters."""
     return isinstance(text, str) and _HASH.fullmatch(text) is not None
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A JSON `payload`, or binary `content` with its media type, under the SHA-256 of its bytes.
 
-    `content` is None exactly for a JSON artifact. `kind` and `metadata` describe it and are not hashed: a
-    store keeps the description that came first.
+    `content` is None exactly for a JSON artifact. `kind` and `metadata` describe it and are not
+    hashed: a store keeps the description that it was given first.
 
-    The bytes from which the hash was made are kept beside it, unless they are many, so that a store need not make them again.
+    The bytes that were hashed are kept, unless they are many, so that a store need not encode the
+    payload again.
     """
 
     hash: str
@@ -50,7 +51,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def from_payload(
         cls, *, kind: str, payload: Any, metadata: Mapping[str, Any] | None = None
     ) -> Self:
-        """Make a JSON artifact; `payload` is kept as it will be read back (structs become objects).
+        """Make a JSON artifact; `payload` is what a store will return (structs become objects).
 
         Raises:
             InvalidPayload: the payload or the metadata is not I-JSON.
@@ -75,7 +76,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         media_type: str,
         metadata: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Make a binary artifact of the bytes as they are.
+        """Make a binary artifact of these bytes.
 
         Raises:
             InvalidPayload: the metadata is not I-JSON.
@@ -91,7 +92,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return artifact
 
     def encoded(self) -> bytes:
-        """Give the bytes that are hashed: the content, or the payload's canonical JSON.
+        """Return the bytes that are hashed: the content, or the payload's canonical JSON.
 
         Raises:
             InvalidPayload: the payload is not I-JSON.
@@ -99,11 +100,12 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return canonical_json(self.payload) if self.content is None else self.content
 
     def verified(self) -> bytes:
-        """Give the bytes that are hashed, after comparing them with the hash.
+        """Return the bytes that are hashed, after comparing them with the hash.
 
         Raises:
-            ArtifactCorrupt: they differ, or there is a payload beside the content.
-            InvalidPayload: the payload is not I-JSON, or the kind or the media type is not text that JSON has.
+            ArtifactCorrupt: they do not have the hash, or there is a payload beside the content.
+            InvalidPayload: the payload is not I-JSON, or the kind or the media type is not a
+                string that JSON can hold.
         """
         check_text("kind", self.kind)
         check_text("media_type", self.media_type)
@@ -112,7 +114,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         kept: bytes | None = self.__dict__.get(_KEPT)
         if kept is not None and (self.content is not None or canonical_json(self.payload) == kept):
             return kept
-        encoded = self.encoded()  # made by hand, read, large, or changed inside since
+        encoded = self.encoded()  # made by hand, read, large, or its payload was changed since
         actual = hashlib.sha256(encoded).hexdigest()
         if actual != self.hash:
             raise ArtifactCorrupt(self.hash, f"its content has the hash {actual}")
@@ -120,10 +122,10 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 def check_text(field: str, value: Any) -> None:
-    """Refuse what is no text that JSON has.
+    """Check that a value is a string that JSON can hold.
 
     Raises:
-        InvalidPayload: it is not a string, or has a lone surrogate or U+0000.
+        InvalidPayload: it is not a string, or it has a lone surrogate or U+0000.
     """
     if not isinstance(value, str):
         raise InvalidPayload(f"$.{field}", f"must be a string, not {type(value).__qualname__}")
@@ -131,7 +133,7 @@ def check_text(field: str, value: Any) -> None:
 
 
 def description_as_read_back(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Give an artifact's metadata as a store will give it.
+    """Return an artifact's metadata as a store will return it.
 
     Raises:
         InvalidPayload: it is not an object of I-JSON values.

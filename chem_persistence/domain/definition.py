@@ -1,4 +1,4 @@
-"""What a flow is going to do: its steps, in order, as values that can be hashed."""
+"""A flow's definition: its steps, in order, as values that can be hashed."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -13,7 +13,7 @@ __all__ = ["FlowDefinition", "StepDefinition", "StepKind"]
 
 
 class StepKind(StrEnum):
-    """Where a step stands in the data's way: it brings data in, changes it, or takes it out."""
+    """A step's role for the data: it brings data in, changes it, or takes it out."""
 
     SOURCE = "source"
     TRANSFORM = "transform"
@@ -23,7 +23,7 @@ class StepKind(StrEnum):
 class StepDefinition(msgspec.Struct, frozen=True):
     """One step's identity: `definition_hash` is the content hash of {id, kind, version, params}.
 
-    `params` is JSON or a struct; `version` changes when the step's code gives other results.
+    `params` is JSON or a struct; `version` changes when the step's code returns other results.
 
     Raises:
         InvalidDefinition: the id is empty.
@@ -46,7 +46,7 @@ class StepDefinition(msgspec.Struct, frozen=True):
 
 
 class FlowDefinition(msgspec.Struct, frozen=True):
-    """The steps of a flow: `definition_hash` is the content hash of {steps: [their hashes, in order]}.
+    """The steps of a flow; `definition_hash` is the content hash of {steps: [their hashes]}.
 
     Raises:
         InvalidDefinition: there are no steps, or two share an id.

@@ -1,7 +1,7 @@
-"""The eleven facts that a flow's log is made of, and the event that carries one of them.
+"""The eleven facts of a flow's log, and the event that carries one of them.
 
-As JSON a fact is an object whose short key `type` holds the class name in lower case; the database's
-`event_type` holds the same word. Fields are only ever added, never renamed: old rows decode for ever.
+As JSON a fact is an object whose key `type` holds the class name in lower case, as the database's
+column `event_type` does. Fields are only ever added, never renamed: old rows decode for ever.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 
 
 class StepError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a step raised: the class's qualified name, the message, and the formatted traceback."""
+    """An exception of a step: its class's qualified name, message and formatted traceback."""
 
     error_class: str
     message: str
@@ -46,13 +46,13 @@ class StepError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Kind(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag=str.lower
 ):
-    """What all facts share: the tag that names them in JSON, and the letter that names them in a trace."""
+    """The base of all facts, with the tag that names them in JSON and the letter of a trace."""
 
     variant: ClassVar[str]
 
 
 class FlowInitialized(_Kind, frozen=True, gc=False):
-    """I: the flow began, with this definition; `input` is the hash of the input's artifact, or null."""
+    """I: the flow began, with this definition; `input` is the hash of its artifact, or null."""
 
     variant: ClassVar[str] = "I"
     definition_hash: str
@@ -69,7 +69,7 @@ class StepStarted(_Kind, frozen=True, gc=False):
 
 
 class StepFinished(_Kind, frozen=True, gc=False):
-    """F: the step succeeded; `outputs` are the hashes of its artifacts, the step's own output first."""
+    """F: the step succeeded; `outputs` are its artifacts' hashes, the step's own output first."""
 
     variant: ClassVar[str] = "F"
     step_index: Count
@@ -89,7 +89,7 @@ class StepFailed(_Kind, frozen=True):
 
 
 class StepSignal(_Kind, frozen=True):
-    """G: the step said something on its way; `data` is any JSON."""
+    """G: the step reported something while it ran; `data` is any JSON."""
 
     variant: ClassVar[str] = "G"
     step_index: Count
@@ -129,7 +129,7 @@ class BranchCreated(_Kind, frozen=True, gc=False):
 
 
 class UserInteractionRequested(_Kind, frozen=True):
-    """U: the step waits for a person's answer, which `schema` describes."""
+    """U: the step waits for a person's answer, which the JSON schema `schema` describes."""
 
     variant: ClassVar[str] = "U"
     step_index: Count
@@ -174,7 +174,7 @@ FlowEventKind = (
 
 
 def event_type(kind: FlowEventKind | type[FlowEventKind]) -> str:
-    """Name a fact as the database does: its class name in lower case."""
+    """Return a fact's name in the database: its class name in lower case."""
     return str(kind.__struct_config__.tag)
 
 
@@ -194,14 +194,15 @@ EVENT_KINDS: Mapping[str, type[FlowEventKind]] = {
         FlowCompleted,
     )
 }
-"""Every kind by its event type."""
+"""The class of each fact, by its event type."""
 
 
 class FlowEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry of a flow's log.
 
-    `seq` ascends over the whole store and has gaps; `version` is the 0-based place in the flow and has none;
-    `event_id` is a UUIDv7 (RFC 9562); `ts` is UTC; `metadata` (who, why, trace) is never part of a fingerprint.
+    `seq` ascends over the whole store, with gaps; `version` is the 0-based position in the flow,
+    without gaps; `event_id` is a UUIDv7 (RFC 9562); `ts` is UTC; `metadata` (who, why, trace) is
+    never part of a fingerprint.
     """
 
     seq: int
@@ -214,10 +215,10 @@ class FlowEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def event_type(self) -> str:
-        """The kind's name in the database, such as `stepfinished`."""
+        """The fact's name in the database, such as `stepfinished`."""
         return event_type(self.kind)
 
     @property
     def variant(self) -> str:
-        """The kind's letter, such as `F`."""
+        """The fact's letter, such as `F`."""
         return self.kind.variant

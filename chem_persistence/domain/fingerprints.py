@@ -1,4 +1,4 @@
-"""Fingerprints: the same work on the same input has the same one, in every run and every store.
+"""Fingerprints: equal work on equal input has the same one, in every run and every store.
 
 Never hashed: time, ids, seq, attempts, reasons, metadata, the library's version.
 """
@@ -15,12 +15,12 @@ SCHEMA = 1
 
 
 def step_fingerprint(step_definition_hash: str, inputs: Sequence[str]) -> str:
-    """Hash {schema, step, inputs}: known before the step runs; `inputs` are artifact hashes, in order."""
+    """Hash {schema, step, inputs}, before the step runs; `inputs` are artifact hashes, in order."""
     return content_hash({"schema": SCHEMA, "step": step_definition_hash, "inputs": list(inputs)})
 
 
 def flow_fingerprint(definition_hash: str, instance: FlowInstance) -> str:
-    """Hash {schema, definition, steps: [{fingerprint, outputs}, in step order]} of a flow whose steps all finished.
+    """Hash {schema, definition, steps: [{fingerprint, outputs}, in step order]} of a flow.
 
     Raises:
         FlowNotCompleted: a step is not finished.

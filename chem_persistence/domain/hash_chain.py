@@ -1,9 +1,9 @@
 """The hash chain of a flow: each event carries a link that depends on every event before it.
 
-A link is SHA-256 (FIPS 180-4) over the link before it, 32 bytes, followed by the canonical JSON (RFC 8785) of
-{event_id, flow_id, metadata, payload, ts, version}; `ts` is UTC with six digits of a second. The first event
-follows 32 zero bytes. Whoever changes an event has to change every later link, and cannot change those that an
-auditor has written down.
+A link is SHA-256 (FIPS 180-4) over the link before it, 32 bytes, followed by the canonical JSON
+(RFC 8785) of {event_id, flow_id, metadata, payload, ts, version}; `ts` is UTC with six digits of a
+second. The first event follows 32 zero bytes. To change an event without a trace, every later link
+has to be changed too, also those that an auditor has written down elsewhere.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ import msgspec
 __all__ = ["GENESIS", "ChainLink", "chain_link"]
 
 GENESIS = bytes(32)
-"""What the first event of a flow follows."""
+"""The link before the first event of a flow."""
 
 _json = msgspec.json.Encoder().encode
 
 
 class ChainLink(msgspec.Struct, frozen=True, gc=False):
-    """What is hashed of an event, canonical JSON, and its link, 32 bytes."""
+    """The canonical JSON that is hashed of an event, and the event's link, 32 bytes."""
 
     content: bytes
     hash: bytes
@@ -37,7 +37,7 @@ def chain_link(
     payload: bytes,
     metadata: bytes,
 ) -> ChainLink:
-    """Chain an event to the link before it; `payload` and `metadata` are canonical JSON already."""
+    """Return the link of an event after `previous`; `payload` and `metadata` are canonical JSON."""
     content = b'{"event_id":%b,"flow_id":%b,"metadata":%b,"payload":%b,"ts":%b,"version":%d}' % (
         _json(event_id),
         _json(flow_id),
@@ -50,7 +50,7 @@ def chain_link(
 
 
 def _time(ts: datetime) -> bytes:
-    """Write a time in UTC with all six digits, of which msgspec leaves out those of a whole second."""
+    """Encode a UTC time with six digits of a second; msgspec omits them if all are zero."""
     return (
         _json(ts)
         if ts.microsecond

@@ -23,7 +23,7 @@ __all__ = [
 
 
 class StepStatus(StrEnum):
-    """Where a step stands."""
+    """The state of a step."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -35,8 +35,9 @@ class StepStatus(StrEnum):
 class StepSlot(msgspec.Struct, frozen=True, kw_only=True):
     """One step's state.
 
-    `attempts` counts starts, `retry_count` scheduled retries; `started_at` is the last start, `finished_at` the
-    success; `error` is the last failure and stays after a later success; `outputs` are artifact hashes.
+    `attempts` counts starts, `retry_count` scheduled retries; `started_at` is the last start,
+    `finished_at` the success; `error` is the last failure and stays after a later success;
+    `outputs` are artifact hashes.
     """
 
     step_id: str
@@ -72,24 +73,24 @@ class FlowInstance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def initial_instance(flow_id: UUID, definition: FlowDefinition) -> FlowInstance:
-    """Give the state before the first event: every step pending."""
+    """Return the state before the first event: every step pending."""
     return empty_instance(flow_id, (step.id for step in definition.steps))
 
 
 def empty_instance(flow_id: UUID, step_ids: Iterable[str]) -> FlowInstance:
-    """Give the state before the first event of a flow with such steps."""
+    """Return the state before the first event of a flow that has steps with these ids."""
     return FlowInstance(
         id=flow_id, version=0, steps=tuple(StepSlot(step_id=step_id) for step_id in step_ids)
     )
 
 
 def has_steps_of(instance: FlowInstance, definition: FlowDefinition) -> bool:
-    """Say whether the instance has a slot for each step of the definition, in order."""
+    """Return whether the instance has a slot for each step of the definition, in order."""
     return [slot.step_id for slot in instance.steps] == [step.id for step in definition.steps]
 
 
 def check_steps(instance: FlowInstance, definition: FlowDefinition) -> None:
-    """Refuse an instance that is of another definition.
+    """Check that an instance has the steps of the definition.
 
     Raises:
         InvalidArgument: it has other steps.

@@ -1,4 +1,4 @@
-"""Replay: a flow's state is nothing but the fold of its events."""
+"""Replay: the state of a flow is the fold of its events, and nothing else."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -41,14 +41,15 @@ _StepFact: TypeAlias = (
 def replay(
     instance: FlowInstance, events: Iterable[FlowEvent], definition: FlowDefinition
 ) -> FlowInstance:
-    """Give the state after `events`, which follow the ones that `instance` has already seen.
+    """Return the state after `events`, which follow those that `instance` has seen already.
 
-    In how many parts the events of a flow come does not matter: each part goes on where the last one ended.
+    The events of a flow may be replayed in any number of parts: the state is the same.
 
     Raises:
         DefinitionMismatch: the flow was started with another definition.
-        UnreplayableEvent: an event of another flow or out of its place, one that names a step which the definition
-            lacks, or a retry of a step that has not failed or is not the next one.
+        UnreplayableEvent: an event is of another flow or has another version than the next one; it
+            names a step that the definition does not have; or it is a retry of a step that has not
+            failed, or not the next retry.
     """
     return replay_facts(instance, _facts_in_place(instance, events), definition.definition_hash)
 
@@ -59,7 +60,9 @@ def _facts_in_place(
     for version, event in enumerate(events, start=instance.version):
         if event.version != version or event.flow_id != instance.id:
             raise UnreplayableEvent(
-                instance.id, version, f"expected here, got {event.flow_id} {event.version}"
+                instance.id,
+                version,
+                f"got version {event.version} of flow {event.flow_id} in place of this event",
             )
         yield event.kind, event.ts
 
@@ -69,9 +72,9 @@ def replay_facts(
     facts: Iterable[tuple[FlowEventKind, datetime | None]],
     definition_hash: str,
 ) -> FlowInstance:
-    """Give the state after the flow's next facts, each with its time: what `replay` is of events.
+    """Return the state after the flow's next facts, each with its time; see `replay`.
 
-    Of facts other than `StepStarted` and `StepFinished` no state shows the time, so that None will do for it.
+    The state has only the times of `StepStarted` and `StepFinished`: for other facts None will do.
 
     Raises:
         DefinitionMismatch, UnreplayableEvent: as `replay`.

@@ -1,7 +1,8 @@
 """A flow's state in bytes, so that a later replay need not begin at the first event.
 
-A snapshot is a cache and never the truth: it is taken from a replay, and whatever is wrong with it, a replay from the first
-event gives the same state. Format: the JSON of {definition_hash, format, instance}, and SHA-256 (FIPS 180-4) of these bytes.
+A snapshot is a cache: it is taken from a replay, and if it is damaged in any way, a replay from the
+first event returns the same state. Format: the JSON of {definition_hash, format, instance}, and the
+SHA-256 (FIPS 180-4) of these bytes.
 """
 
 import hashlib
@@ -15,14 +16,16 @@ from chem_persistence.domain.instance import FlowInstance, has_steps_of
 __all__ = ["SNAPSHOT_FORMAT", "Snapshot", "read_snapshot", "restore_snapshot", "take_snapshot"]
 
 SNAPSHOT_FORMAT = 1
-"""The form and the meaning of the state: raised whenever what replay makes of the same events changes, or how it is written.
-
-Snapshots of other formats are ignored.
+"""The number of the format: increased if replay makes another state of the same events, or if
+the state is encoded in another way. Snapshots of other formats are ignored.
 """
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow's state after `version` events, under the definition with that hash; `state_hash` is the SHA-256 of `state`."""
+    """A flow's state after `version` events, under the definition with this hash.
+
+    `state_hash` is the SHA-256 of `state`.
+    """
 
     flow_id: UUID
     version: int
@@ -33,7 +36,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is in the bytes: enough to tell whose state it is, whatever stands beside them."""
+    """The content of the bytes; it names flow and definition, whatever is stored beside them."""
 
     definition_hash: str
     format: int
@@ -44,7 +47,7 @@ _decoder = msgspec.json.Decoder(_State)
 
 
 def take_snapshot(instance: FlowInstance, definition: FlowDefinition) -> Snapshot:
-    """Encode a state that was replayed under this definition."""
+    """Return a snapshot of a state that was replayed under this definition."""
     definition_hash = definition.definition_hash
     state = msgspec.json.encode(
         _State(definition_hash=definition_hash, format=SNAPSHOT_FORMAT, instance=instance)
@@ -60,7 +63,10 @@ def take_snapshot(instance: FlowInstance, definition: FlowDefinition) -> Snapsho
 
 
 def read_snapshot(snapshot: Snapshot) -> FlowInstance | None:
-    """Give the state that was encoded, or None when the bytes do not verify, or are of something else than they stand beside."""
+    """Return the state that was encoded, or None if the snapshot is not valid.
+
+    That is: its bytes do not have its hash, or are of another flow, version or definition.
+    """
     if hashlib.sha256(snapshot.state).digest() != snapshot.state_hash:
         return None
     try:
@@ -76,7 +82,7 @@ def read_snapshot(snapshot: Snapshot) -> FlowInstance | None:
 
 
 def restore_snapshot(snapshot: Snapshot, definition: FlowDefinition) -> FlowInstance | None:
-    """Give the state that was encoded, or None when it does not verify or is another definition's."""
+    """Return the state that was encoded; None if it is not valid or of another definition."""
     instance = read_snapshot(snapshot)
     if instance is None or snapshot.definition_hash != definition.definition_hash:
         return None

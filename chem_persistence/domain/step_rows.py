@@ -1,4 +1,4 @@
-"""A step of a flow as its log left it, and each of its failures."""
+"""The rows that readers see of steps, and what a run of events changes in them."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -29,7 +29,7 @@ __all__ = ["RetryChange", "StepChange", "StepExecution", "StepExecutionError", "
 
 
 class StepExecution(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of one flow; what it has in common with `StepSlot` means the same there."""
+    """One step of one flow; fields that `StepSlot` has too mean the same here."""
 
     flow_id: UUID
     step_index: int
@@ -46,7 +46,8 @@ class StepExecution(msgspec.Struct, frozen=True, kw_only=True):
 class StepExecutionError(msgspec.Struct, frozen=True, kw_only=True):
     """One failure of one step: the event `version` of the flow, `seq` in the store.
 
-    `attempt` counts the step's starts before it, from 1; it is 0 where the log has a failure without a start.
+    `attempt` is the number of the step's starts before it; it is 0 if the log has a failure without
+    a start.
     """
 
     flow_id: UUID
@@ -61,7 +62,10 @@ class StepExecutionError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a run of events does to one step's row: `attempts` is added, None leaves a column as it was."""
+    """What a run of events changes in one step's row.
+
+    `attempts` is added to the column; a field that is None leaves its column as it is.
+    """
 
     step_index: int
     step_id: str
@@ -84,7 +88,10 @@ class RetryChange(msgspec.Struct, frozen=True):
 def execution_changes(
     facts: Iterable[tuple[FlowEventKind, datetime]],
 ) -> tuple[list[RetryChange], list[StepChange]]:
-    """Fold a run of one flow's facts, each with its time, into row changes; retries are to be applied first."""
+    """Fold a run of one flow's facts, each with its time, into changes of rows.
+
+    The retries have to be applied before the other changes.
+    """
     retries: dict[str, RetryChange] = {}
     steps: dict[int, StepChange] = {}
     for kind, ts in facts:

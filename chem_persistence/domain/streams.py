@@ -1,4 +1,4 @@
-"""Content too large to hold: cut into chunks of one size, and hashed on the way in and on the way out."""
+"""Content too large for the memory: chunks of one size, hashed when written and when read."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -12,11 +12,14 @@ from chem_persistence.errors import ArtifactCorrupt, InvalidPayload
 __all__ = ["CHUNK_BYTES", "Chunking", "ContentCheck", "StreamedArtifact", "cut", "described_stream"]
 
 CHUNK_BYTES = 2**20
-"""Every chunk but the last of a content has so many bytes (1 MiB)."""
+"""The bytes of every chunk of a content but the last (1 MiB)."""
 
 
 class StreamedArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """A binary artifact whose `size` bytes are in the store alone; `hash` is what `Artifact.from_content` would give."""
+    """A binary artifact whose content, of `size` bytes, is in the store only.
+
+    `hash` is the one that `Artifact.from_content` computes.
+    """
 
     hash: str
     kind: str
@@ -28,10 +31,11 @@ class StreamedArtifact(msgspec.Struct, frozen=True, kw_only=True):
 def described_stream(
     kind: str, media_type: str, metadata: Mapping[str, Any] | None
 ) -> StreamedArtifact:
-    """Give what is known of a streamed artifact before its first byte.
+    """Return the description of a streamed artifact without content.
 
     Raises:
-        InvalidPayload: the metadata is not an object of I-JSON, or the kind or the media type no text that JSON has.
+        InvalidPayload: the metadata is not an object of I-JSON values, or the kind or the media
+            type is not a string that JSON can hold.
     """
     check_text("kind", kind)
     check_text("media_type", media_type)
@@ -46,13 +50,13 @@ def described_stream(
 
 
 def cut(content: bytes) -> Iterator[bytes]:
-    """Cut a content into chunks."""
+    """Yield the chunks of a content."""
     for first in range(0, len(content), CHUNK_BYTES):
         yield content[first : first + CHUNK_BYTES]
 
 
 class Chunking:
-    """Cuts the bytes it is fed, in pieces of any size, into chunks; `limit` bounds their sum."""
+    """Makes chunks of bytes that come in pieces of any size; `limit` bounds their sum."""
 
     def __init__(self, limit: int | None) -> None:
         self.size = 0
@@ -61,10 +65,10 @@ class Chunking:
         self._begun = bytearray()
 
     def feed(self, data: Any) -> Iterator[bytes]:
-        """Give the chunks that are complete with these bytes.
+        """Yield the chunks that are complete with these bytes.
 
         Raises:
-            InvalidPayload: it is not bytes, or the sum is above the limit.
+            InvalidPayload: `data` is not bytes, or the sum is above the limit.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise InvalidPayload("$.chunks", f"must be bytes, not {type(data).__qualname__}")
@@ -81,18 +85,18 @@ class Chunking:
                 yield self.rest()
 
     def rest(self) -> bytes:
-        """Give the chunk that is begun, and begin the next."""
+        """Return the bytes of the unfinished chunk, and begin the next one."""
         chunk = bytes(self._begun)
         self._begun.clear()
         return chunk
 
     def described(self, artifact: StreamedArtifact) -> StreamedArtifact:
-        """Give the artifact with the hash and the size of what was fed."""
+        """Return the artifact with the hash and the size of all bytes so far."""
         return msgspec.structs.replace(artifact, hash=self._digest.hexdigest(), size=self.size)
 
 
 class ContentCheck:
-    """Compares chunks that are read with the hash and the size that the content had."""
+    """Compares the chunks that are read with the hash and the size of the content."""
 
     def __init__(self, artifact_hash: str, size: int) -> None:
         self._hash = artifact_hash
@@ -100,10 +104,10 @@ class ContentCheck:
         self._digest = hashlib.sha256()
 
     def take(self, chunk: bytes) -> bytes:
-        """Give the chunk back.
+        """Return the chunk itself, after counting and hashing it.
 
         Raises:
-            ArtifactCorrupt: there are more bytes than the content had.
+            ArtifactCorrupt: there are more bytes than the content has.
         """
         self._missing -= len(chunk)
         if self._missing < 0:
@@ -112,10 +116,10 @@ class ContentCheck:
         return chunk
 
     def end(self) -> None:
-        """Say that this was all.
+        """Check size and hash after the last chunk.
 
         Raises:
-            ArtifactCorrupt: bytes are missing, or are others than those that were hashed.
+            ArtifactCorrupt: bytes are missing, or they do not have the hash.
         """
         if self._missing > 0:
             raise ArtifactCorrupt(self._hash, f"lacks {self._missing} of its bytes")

@@ -1,7 +1,8 @@
-"""What can be wrong with a flow's chain, and how the kinds are told apart.
+"""Find out what was done to a flow whose hash chain does not verify.
 
-A chain that does not close says only that something was changed. What was done shows in how the events around
-the break still fit together: every event's link names the content, the place and the predecessor it was made with.
+A wrong link proves only that something was changed. What it was follows from the links around it:
+each link was computed from the event's content, its version and the link before it, so an event
+that still fits one of them shows which of the others was changed.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from chem_persistence.errors import InvalidPayload
 __all__ = ["ChainedEvent", "Finding", "FlowCheck", "Tampering"]
 
 LONGEST_RENUMBERING = 1_000
-"""How many removed events are looked for when those after them were renumbered to close the gap."""
+"""The most removed events that are found if those after them were renumbered to close the gap."""
 
 
 class Tampering(StrEnum):
@@ -35,7 +36,10 @@ class Tampering(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """The first thing wrong with a flow, at `version`; or with its snapshot, or an artifact, whose hash is in `detail`."""
+    """The first fault of a flow, at `version`, or of its snapshot or one of its artifacts.
+
+    `detail` describes it in words; it has the artifact's hash.
+    """
 
     flow_id: UUID
     version: int
@@ -44,7 +48,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class _Named(msgspec.Struct, frozen=True):
-    """What a payload says of its type and of artifacts."""
+    """A payload's type and the artifacts that it names."""
 
     type: str = ""
     outputs: tuple[str, ...] = ()
@@ -56,9 +60,10 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 class ChainedEvent(msgspec.Struct, frozen=True):
-    """A stored event as the chain sees it; `payload` and `metadata` are JSON in any rendering.
+    """A stored event with what its link was computed from.
 
-    `ts` is None where the log has a time that no datetime can hold: no event was made with it.
+    `payload` and `metadata` are JSON in any rendering. `ts` is None if the log has a time that no
+    datetime can hold: no event was made with it.
     """
 
     flow_id: UUID
@@ -72,7 +77,7 @@ class ChainedEvent(msgspec.Struct, frozen=True):
     link: bytes
 
     def link_at(self, previous: bytes, version: int) -> bytes | None:
-        """Give the link that this event would have at a version after `previous`; None: it never had one."""
+        """Return the event's link at a version after `previous`; None if it cannot have had one."""
         if self.ts is None:
             return None
         try:
@@ -91,29 +96,29 @@ class ChainedEvent(msgspec.Struct, frozen=True):
         ).hash
 
     def type_matches(self) -> bool:
-        """Say whether the event type beside the payload is the payload's own."""
+        """Return whether the event type beside the payload is the payload's own."""
         try:
             return _Named.of(self.payload).type == self.event_type
         except msgspec.DecodeError:
             return False
 
     def named_artifacts(self) -> tuple[str, ...]:
-        """Give the hashes of the artifacts that a sound event names."""
+        """Return the hashes of the artifacts that an event names whose link was verified."""
         named = _Named.of(self.payload)
         return named.outputs if named.input is None else (*named.outputs, named.input)
 
 
 class FlowCheck:
-    """Follows one flow's chain, event by event, in constant memory."""
+    """Verifies one flow's hash chain, event by event, in constant memory."""
 
     def __init__(self, flow_id: UUID) -> None:
         self.flow_id = flow_id
         self.version = 0
         self.link = GENESIS
-        self.seq = 0  # below all that a sequence gives
+        self.seq = 0  # below every number of a sequence
 
     def fits(self, event: ChainedEvent) -> bool:
-        """Say whether the event continues the chain, and go on to it if so."""
+        """Return whether the event continues the chain, and move on to it if it does."""
         fits = (
             event.version == self.version
             and event.link_at(self.link, self.version) == event.link
@@ -127,7 +132,7 @@ class FlowCheck:
         return fits
 
     def diagnose(self, rest: Sequence[ChainedEvent]) -> Finding:
-        """Say what is wrong where the chain broke; `rest` are the events from the break on, in order."""
+        """Return the fault; `rest` are the events from the first that does not fit, in order."""
         first = rest[0]
         if first.version > self.version:
             count = first.version - self.version
@@ -180,7 +185,7 @@ class FlowCheck:
         return self._finding(Tampering.INSERTED, f"{place} events stand before the genuine one")
 
     def _genuine_place(self, rest: Sequence[ChainedEvent]) -> int | None:
-        """Find, among the later events, the one that was made for the place where the chain broke."""
+        """Return the index in `rest` of the event made for the current version, or None."""
         for place, event in enumerate(rest):
             if place > 0 and event.link_at(self.link, self.version) == event.link:
                 return place
@@ -188,7 +193,7 @@ class FlowCheck:
 
     @staticmethod
     def _is_renumbered(first: ChainedEvent, follower: ChainedEvent) -> bool:
-        """Say whether the follower continues the first as one that was made for a later version."""
+        """Return whether the follower continues `first` under a version above its own."""
         return any(
             follower.link_at(first.link, follower.version + shift) == follower.link
             for shift in range(1, LONGEST_RENUMBERING + 1)

@@ -71,7 +71,11 @@ class FlowEngine(Generic[Input]):
         """Return a builder of an engine on this store."""
         return FlowBuilder(store, repository)
 
-    async def run_to_end(self, flow_id: UUID | None = None, input: Input | None = None) -> UUID:  # noqa: A002
+    async def run_to_end(
+        self,
+        flow_id: UUID | None = None,
+        input: Input | None = None,  # noqa: A002
+    ) -> UUID:
         """Start a new flow, or go on with the one named, until it is completed; return its id.
 
         A flow that has no events yet is started under the id given. A step that was interrupted

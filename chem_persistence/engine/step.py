@@ -124,7 +124,7 @@ class Step(ABC, Generic[Input_contra, Output_co]):
     params: msgspec.Struct | None = None
 
     @abstractmethod
-    async def run(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002  # the contract's name
+    async def run(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002
         """Do the work; an exception becomes a `StepFailed` event.
 
         So does `SystemExit`, and the `CancelledError` of a task that the step itself cancelled.
@@ -148,10 +148,10 @@ class BlockingStep(Step[Input_contra, Output_co]):
     limiter: "anyio.CapacityLimiter | None" = None  # quoted: anyio imports the name on first use
 
     @abstractmethod
-    def compute(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002  # the contract's name
+    def compute(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002
         """Do the work, outside the event loop."""
 
     @final
-    async def run(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002  # the contract's name
+    async def run(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002
         """Run `compute` in a worker thread."""
         return await anyio.to_thread.run_sync(self.compute, input, context, limiter=self.limiter)

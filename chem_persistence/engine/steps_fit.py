@@ -1,6 +1,6 @@
 """Check that steps make a sequence: each can read what the step before it returns.
 
-The types of a step are those that its class gives for `Step[Input, Output]`. Every type is a struct,
+The types of a step are those that its class gives for `Step[Input, Output]`. Each is a struct,
 None, or a union of these.
 """
 

@@ -1,7 +1,8 @@
-"""Who and why: metadata that every append of a scope carries.
+"""Who and why: metadata of every append inside a scope.
 
-The names are those an auditor asks for (21 CFR 11.10(e); ALCOA+: attributable); any other key may be added. What
-is said here goes into the event and its chain, and never into a fingerprint. Inside a trace the W3C `traceparent` is added.
+The names are those that an auditor asks for (21 CFR 11.10(e); ALCOA+: attributable); any other key
+may be added. The metadata is part of the event and of the hash chain, never of a fingerprint.
+Inside a trace the W3C `traceparent` is added.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from chem_persistence.telemetry.hooks import current_traceparent
 __all__ = ["attributed", "event_metadata", "trace_of", "untraced"]
 
 _TRACE = "traceparent"
-"""W3C Trace Context, section 3.2. It says from where an event came, and never what it is."""
+"""W3C Trace Context, section 3.2: the origin of an event, which is not part of its identity."""
 
 _scope: ContextVar[Mapping[str, Any]] = ContextVar("chem_persistence_attribution")
 
@@ -29,10 +30,10 @@ def event_metadata(
     causation_id: str | None = None,
     **more: Any,
 ) -> Iterator[Mapping[str, Any]]:
-    """Give metadata to every event appended inside the block, by this task and those it starts.
+    """Add metadata to every event appended inside the block, by this task and those it starts.
 
-    Scopes nest: an inner value replaces the outer one, None leaves it. What an append itself is given wins over both.
-    Gives what holds inside the block.
+    Scopes nest: an inner value replaces the outer one, None keeps it. The metadata of an append
+    itself replaces both. Yields the metadata that holds inside the block.
     """
     named = {
         "actor": actor,
@@ -50,7 +51,7 @@ def event_metadata(
 
 
 def attributed(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Complete an append's metadata with those of the scope and of the trace it is in."""
+    """Return an append's metadata with those of its scope and of its trace added."""
     scope, trace = _scope.get({}), current_traceparent()
     if trace is not None:
         scope = {_TRACE: trace, **scope}
@@ -58,11 +59,11 @@ def attributed(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 
 
 def untraced(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give metadata without the trace, in which an append that is repeated differs from the first."""
+    """Return metadata without the trace, in which a repeated append may differ from the first."""
     return {key: value for key, value in metadata.items() if key != _TRACE}
 
 
 def trace_of(metadata: Mapping[str, Any]) -> str | None:
-    """Give the trace in which an event was appended, if there was one."""
+    """Return the trace in which an event was appended, or None."""
     trace = metadata.get(_TRACE)
     return trace if isinstance(trace, str) else None

@@ -1,4 +1,4 @@
-"""The clock that stores use unless they are given another."""
+"""The clock that a store uses unless it is given another."""
 
 from datetime import UTC, datetime
 
@@ -9,5 +9,5 @@ class SystemClock:
     """The machine's clock, in UTC."""
 
     def now(self) -> datetime:
-        """Give the present time in UTC, to the microsecond."""
+        """Return the current time in UTC, to the microsecond."""
         return datetime.now(UTC)

@@ -1,7 +1,7 @@
-"""The one way from an event to the JSON bytes that a store keeps, and back.
+"""The encoding of events and artifacts as the JSON bytes that a store keeps, and the decoding.
 
-What is written is canonical JSON (RFC 8785); what is read may be any rendering of the same JSON, such as
-JSONB's. Both stores use this module, so what one loses the other loses too.
+The encoding is canonical JSON (RFC 8785); the decoding accepts any rendering of the same JSON, such
+as JSONB's. Every store uses this module, so that all keep and lose the same.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,10 @@ __all__ = [
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as a store keeps it: `payload` and `metadata` are JSON bytes, `link` is its 32 bytes of the chain."""
+    """An event as a store keeps it.
+
+    `payload` and `metadata` are JSON bytes, `link` is the event's 32 bytes of the hash chain.
+    """
 
     seq: int
     flow_id: UUID
@@ -65,9 +68,10 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact as a store keeps it: `payload` (JSON bytes), `content`, or the `upload_id` of its content's chunks.
+    """An artifact as a store keeps it.
 
-    `content_size` is what the chunks have together.
+    It has a `payload` (JSON bytes), a `content`, or the `upload_id` of its content's chunks, which
+    have `content_size` bytes together.
     """
 
     hash: str
@@ -88,17 +92,20 @@ _json_fields = {
     for field in msgspec.structs.fields(kind)
     if field.type is Any
 }
-"""The field that takes any JSON, of the kinds that have one."""
+"""The name of the field that takes any JSON, for each fact that has one."""
 
 _closed_kinds = frozenset(EVENT_KINDS.values()) - _json_fields.keys()
-"""The kinds all of whose fields are texts, counts and UUIDs."""
+"""The facts whose fields are all strings, counts and UUIDs."""
 
 
 def encode_kind(kind: FlowEventKind) -> tuple[bytes, FlowEventKind]:
-    """Encode a fact, and give it as it will be read back (structs in `data` become objects).
+    """Encode a fact; return the bytes, and the fact as it will be decoded from them.
+
+    Structs in `data` become objects there, and a decision hash that was left out is computed.
 
     Raises:
-        InvalidPayload: the fact is not one of the eleven, a field has the wrong type, or a value is not I-JSON.
+        InvalidPayload: the fact is not one of the eleven, a field has the wrong type, a value is
+            not I-JSON, or a decision hash is not the hash of the decision.
     """
     if (
         type(kind) in _closed_kinds
@@ -112,9 +119,9 @@ def encode_kind(kind: FlowEventKind) -> tuple[bytes, FlowEventKind]:
         raise InvalidPayload("$", f"{type(kind).__qualname__}: {error}") from error
     if type(read) is UserInteractionProvided:
         return _encode_decision(encoded, read)
-    if type(kind) in _json_fields:  # their other fields have one form only
+    if type(kind) in _json_fields:  # their other fields have only one form
         return encoded, read
-    # a UUID given as text, say, is stored as it is read, or it would not be recognised
+    # store the decoded form: a UUID given as text, for example, would not be recognised otherwise
     return canonical_json(read), read
 
 
@@ -136,10 +143,10 @@ def _encode_decision(
 
 
 def decode_kind(data: bytes, flow_id: UUID, version: int) -> FlowEventKind:
-    """Decode a stored fact; `flow_id` and `version` name it in the error.
+    """Return the fact that is encoded; `flow_id` and `version` name it in the error.
 
     Raises:
-        UnreadableEvent: the kind is unknown, a field is bad, or the bytes are not JSON.
+        UnreadableEvent: the fact is unknown, a field is bad, or the bytes are not JSON.
     """
     try:
         kind = _decode(data)
@@ -177,10 +184,11 @@ def encode_metadata(metadata: Mapping[str, Any] | None) -> bytes:
 
 
 def decode_event(stored: StoredEvent) -> FlowEvent:
-    """Decode a stored event.
+    """Return the event that is stored.
 
     Raises:
-        UnreadableEvent: its kind is unknown or not what `event_type` says, or a field or its metadata is bad.
+        UnreadableEvent: its fact is unknown or not the one of `event_type`, or a field or its
+            metadata is bad.
     """
     return FlowEvent(
         seq=stored.seq,
@@ -196,10 +204,10 @@ def decode_event(stored: StoredEvent) -> FlowEvent:
 def decode_typed_kind(
     stored_type: str, payload: bytes, flow_id: UUID, version: int
 ) -> FlowEventKind:
-    """Decode a stored fact whose event type is stored beside it.
+    """Return the fact that is encoded, whose event type is stored beside it.
 
     Raises:
-        UnreadableEvent: the kind is unknown or not what `stored_type` says, or a field is bad.
+        UnreadableEvent: the fact is unknown or not the one of `stored_type`, or a field is bad.
     """
     kind = decode_kind(payload, flow_id, version)
     if EVENT_KINDS.get(stored_type) is not type(kind):
@@ -209,7 +217,7 @@ def decode_typed_kind(
 
 
 def decode_metadata(data: bytes, flow_id: UUID, version: int) -> Mapping[str, Any]:
-    """Decode an event's metadata.
+    """Return an event's metadata.
 
     Raises:
         UnreadableEvent: it is not an object.
@@ -221,7 +229,7 @@ def decode_metadata(data: bytes, flow_id: UUID, version: int) -> Mapping[str, An
 
 
 def decode_artifact(stored: StoredArtifact) -> Artifact:
-    """Decode a stored artifact and compare its content with its hash.
+    """Return the artifact that is stored, after comparing its content with its hash.
 
     Raises:
         ArtifactCorrupt: they differ, or a part of it is not JSON.
@@ -242,10 +250,10 @@ def decode_artifact(stored: StoredArtifact) -> Artifact:
 
 
 def decode_description(artifact_hash: str, metadata: bytes) -> Mapping[str, Any]:
-    """Decode the metadata of a stored artifact, without its body.
+    """Return the metadata of a stored artifact, without its body.
 
     Raises:
-        ArtifactCorrupt: they are no JSON object.
+        ArtifactCorrupt: they are not a JSON object.
     """
     try:
         return _decode_object(metadata)
@@ -254,14 +262,14 @@ def decode_description(artifact_hash: str, metadata: bytes) -> Mapping[str, Any]
 
 
 def check_readable_whole(stored: StoredArtifact, limit: int) -> None:
-    """Refuse to put together what was streamed because it is large.
+    """Check that a streamed artifact is small enough to be read into memory as a whole.
 
     Raises:
         ArtifactTooLarge: its chunks have more than `limit` bytes together.
     """
     if stored.content_size is not None and stored.content_size > limit:
         raise ArtifactTooLarge(
-            stored.hash, stored.content_size, limit, "; read_artifact gives it chunk by chunk"
+            stored.hash, stored.content_size, limit, "; read_artifact yields it in chunks"
         )
 
 

@@ -1,4 +1,4 @@
-"""The ports: what the engine asks of a store, and what the stores ask of the world."""
+"""The ports: what the engine needs of a store, and what stores need of their surroundings."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class EventStore(Protocol):
-    """An append-only log of events, a stream a flow, with the artifacts that the events name."""
+    """An append-only log of events, one stream for each flow, with the events' artifacts."""
 
     async def append_kind(
         self,
@@ -54,49 +54,51 @@ class EventStore(Protocol):
     ) -> list[FlowEvent]:
         """Append events and their artifacts to the end of a flow: all of them, or nothing.
 
-        `expected_version` is the number of events that the caller has seen (0: the flow is empty; None: whatever
-        it is). Appending again with the same `event_ids` returns the original events. An artifact belongs to the event
-        that names it (in `outputs` or `input`), else to the last one; one that is already stored stays as it is.
+        `expected_version` is the number of events that the caller has seen (0: the flow is empty;
+        None: any number). Appending again with the same `event_ids` returns the original events. An
+        artifact belongs to the event that names it (in `outputs` or `input`), else to the last one;
+        one that is already stored stays as it is.
 
         Raises:
             ConcurrencyConflict: the flow is not at `expected_version`.
             EventIdReused: an id names an event of this flow with other content.
-            InvalidPayload: a fact, the metadata or an artifact is not I-JSON, or too large, or all together are.
+            InvalidPayload: a fact, the metadata or an artifact is not I-JSON or too large, or they
+                are too large together.
             ArtifactCorrupt: an artifact does not have the hash that names it.
             ArtifactTooLarge: an artifact is above the store's limit.
-            InvalidArgument: the flow id, the ids or the expected version can never be right.
+            InvalidArgument: the flow id, the event ids or the expected version can never be right.
             StoreClosed: the store was closed.
             StoreUnavailable: the store cannot be reached; the append may or may not be stored.
-            StoreError: the store refused, for want of a right, say; nothing is stored.
+            StoreError: the store refused, for lack of a privilege, for example; nothing is stored.
         """
         ...
 
     async def list(
         self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
     ) -> list[FlowEvent]:
-        """Read a flow's events in order, from the one after `after_version` on, at most `limit`.
+        """Return a flow's events in order, from the one after `after_version` on, at most `limit`.
 
         Raises:
-            InvalidArgument: the flow id is none, or the limit is negative.
+            InvalidArgument: the flow id cannot name a flow, or the limit is negative.
             UnreadableEvent: an event does not decode, or one is missing.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
-        """Read an artifact.
+        """Return an artifact.
 
         Raises:
-            ArtifactNotFound: the store has none with this hash.
+            ArtifactNotFound: the store has no artifact with this hash.
             ArtifactCorrupt: its content no longer has this hash.
-            ArtifactTooLarge: it was streamed, and is above the store's limit: `read_artifact` gives it.
+            ArtifactTooLarge: it was streamed and is above the limit; `read_artifact` reads it.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...
 
 
 class EventTransaction(Protocol):
-    """Appends and streamed contents that are stored together at the end of a block, or not at all."""
+    """Appends and streamed contents that are stored together when a block ends, or not at all."""
 
     async def append_kind(
         self,
@@ -133,16 +135,19 @@ class EventTransaction(Protocol):
         metadata: Mapping[str, Any] | None = None,
         max_stream_bytes: int | None = None,
     ) -> StreamedArtifact:
-        """Write a binary content of any length, that comes in pieces of any size, and give the artifact that it makes.
+        """Store a binary content of any length, in pieces of any size, and return its artifact.
 
-        Hand it to an append of the same block in `artifacts`: the block fails at its end with `InvalidArgument` when there
-        is an upload that no append brought. A content that the store has already is not kept twice. Whatever is raised, by
-        `chunks` too, leaves nothing of the upload, and the transaction usable.
+        Pass it to an append of the same block in `artifacts`: the end of the block raises
+        `InvalidArgument` if an upload was part of no append. A content that the store has already
+        is not stored twice. After an exception, also one of `chunks`, nothing of the upload is
+        kept and the transaction can still be used.
 
         Raises:
-            InvalidPayload: a piece is no bytes, there are more than `max_stream_bytes`, or the description is not I-JSON.
+            InvalidPayload: a piece is not bytes, there are more than `max_stream_bytes`, or the
+                description is not I-JSON.
             InvalidArgument: another upload or append of this transaction is under way.
-            StoreUnavailable, StoreError: the store cannot be reached, lost the connection, or refused.
+            StoreUnavailable, StoreError: the store cannot be reached, lost the connection, or
+                refused.
         """
         ...
 
@@ -151,17 +156,18 @@ class StreamingEventStore(EventStore, Protocol):
     """An event store whose artifacts may be larger than the memory."""
 
     def transaction(self) -> AbstractAsyncContextManager[EventTransaction]:
-        """Open a transaction that is stored at the end of the block, and forgotten when the block raises."""
+        """Return a transaction: stored when its block ends, rolled back if the block raises."""
         ...
 
     def read_artifact(self, artifact_hash: str) -> AsyncIterator[bytes]:
-        """Read an artifact's bytes, chunk by chunk (JSON as canonical JSON), in bounded memory if it was streamed.
+        """Yield an artifact's bytes in chunks (JSON as canonical JSON).
 
-        The hash is compared when all is read: whoever acts on chunks before the end has to undo it on `ArtifactCorrupt`.
+        Memory is bounded if the artifact was streamed. The hash is compared after the last chunk:
+        what was done with earlier chunks has to be undone on `ArtifactCorrupt`.
 
         Raises:
-            ArtifactNotFound: the store has none with this hash.
-            ArtifactCorrupt: bytes are missing, or, known after the last chunk, have another hash.
+            ArtifactNotFound: the store has no artifact with this hash.
+            ArtifactCorrupt: bytes are missing, or (after the last chunk) have another hash.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...
@@ -173,10 +179,12 @@ class FlowRepository(Protocol):
     async def load(
         self, flow_id: UUID, events: Sequence[FlowEvent] | None, definition: FlowDefinition
     ) -> FlowInstance:
-        """Replay the events given, or with None those in the store; a flow without events is all pending.
+        """Return a flow's state: the replay of the events given, or with None of those stored.
+
+        The steps of a flow without events are all pending.
 
         Raises:
-            InvalidArgument: the flow id is none.
+            InvalidArgument: the flow id cannot name a flow.
             DefinitionMismatch: the flow was started with another definition.
             UnreplayableEvent: an event contradicts those before it or the definition.
             UnreadableEvent: an event in the store does not decode.
@@ -186,34 +194,35 @@ class FlowRepository(Protocol):
 
 
 class Clock(Protocol):
-    """Where events get their time from."""
+    """The source of the events' times."""
 
     def now(self) -> datetime:
-        """Give the present time, with its time zone."""
+        """Return the current time, with a time zone."""
         ...
 
 
 class EventReader(Protocol):
-    """Other ways to read a log: one long flow without holding it, or many flows at once."""
+    """More ways to read flows: a long one in bounded memory, or many at once."""
 
     def iterate(self, flow_id: UUID, *, after_version: int = -1) -> AsyncIterator[FlowEvent]:
-        """Read a flow's events one after another, from the one after `after_version` on, in bounded memory.
+        """Yield a flow's events, from the one after `after_version` on, in bounded memory.
 
-        What is appended meanwhile comes too; it ends where the flow ends when the end is reached. It may be abandoned
-        anywhere: it keeps nothing but the events that it has read ahead.
+        Events that are appended meanwhile are included; it ends when no further event is there. It
+        may be abandoned at any event: it holds nothing but the events that it has read ahead.
 
         Raises:
-            InvalidArgument: the flow id is none.
-            UnreadableEvent: the next event does not decode, or is missing; those before it were given.
+            InvalidArgument: the flow id cannot name a flow.
+            UnreadableEvent: the next event does not decode, or is missing; those before it were
+                yielded.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...
 
     async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, list[FlowEvent]]:
-        """Read all events of some flows, each flow's in order; a flow without events has an empty list.
+        """Return all events of some flows, each flow's in order; empty for one without events.
 
         Raises:
-            InvalidArgument: a flow id is none.
+            InvalidArgument: a flow id cannot name a flow.
             UnreadableEvent: an event does not decode, or one is missing.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
@@ -242,14 +251,16 @@ class ArtifactReader(Protocol):
 class EventFeed(Protocol):
     """The whole log in the order of `seq`, for subscribers: projections, dashboards, other systems.
 
-    Whoever has seen a `seq` never misses an event with a smaller one, also if it is committed later: a page ends before the
-    first number that an open transaction may still commit. Numbers have gaps, where an append failed.
+    A subscriber that has seen a `seq` never misses an event with a smaller one that commits later:
+    a page ends before the first number that an open transaction may still commit. The numbers have
+    gaps, where an append failed.
     """
 
     async def read_feed(self, *, after_seq: int = 0, limit: int = 1_000) -> list[FlowEvent]:
-        """Read the next events after the one whose `seq` is `after_seq`, at most `limit`; none: there are none yet.
+        """Return the next events after `after_seq`, at most `limit`; empty if there are none yet.
 
-        Keep the last event's `seq` with what is made of the events, in one transaction, and go on from there.
+        Store the last event's `seq` in the same transaction as what is made of the events, and go
+        on from there.
 
         Raises:
             InvalidArgument: `after_seq` or `limit` is negative, or more than 64 bits can count.
@@ -262,14 +273,14 @@ class EventFeed(Protocol):
     def follow(
         self, *, after_seq: int = 0, poll_interval: float = 0.25
     ) -> AsyncIterator[FlowEvent]:
-        """Read the events after `after_seq` one after another, and wait for more, for ever.
+        """Yield the events after `after_seq`, and wait for more, without end.
 
-        The log is looked at again every `poll_interval` seconds when there is nothing new. No connection is held in
-        between, so that it may be abandoned anywhere.
+        The log is read again every `poll_interval` seconds if there is no new event. No connection
+        is held meanwhile, so it may be abandoned at any event.
 
         Raises:
             InvalidArgument: `after_seq` is negative, or `poll_interval` is not above 0.
-            UnreadableEvent: the next event does not decode; those before it were given.
+            UnreadableEvent: the next event does not decode; those before it were yielded.
             StoreUnavailable: the store cannot be reached.
             StoreError: the server is a standby.
         """

@@ -1,6 +1,7 @@
-"""Writes every value that canonical JSON has (RFC 8785), and names the place of what it does not have.
+"""The careful encoder of canonical JSON (RFC 8785), which names the path of what is not I-JSON.
 
-It looks at every value by itself and takes its time; what `plain_values` can vouch for never comes here.
+It encodes every value by itself, in Python. Values for which the fast encoder of `fast` is known to
+write the same bytes never come here.
 """
 
 import json
@@ -21,12 +22,12 @@ MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly (RFC 7493, section 2.2)."""
 
 MAX_DEPTH = 128
-"""Arrays and objects may be nested this deep: every server and decoder here reads that from any stack."""
+"""How deep arrays and objects may be nested: no server or decoder in use fails at this depth."""
 
 _quote = json.JSONEncoder(ensure_ascii=False).encode
 
 
-class _Refused(Exception):  # carries the reason upwards while the path is collected
+class _Refused(Exception):  # the path is completed while it passes the containers
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -55,7 +56,7 @@ def _write(value: Any, parts: list[str], depth: int) -> None:
         case None | True | False:
             parts.append({None: "null", True: "true", False: "false"}[value])
         case int() if type(value) is int or isinstance(value, Enum):
-            parts.append(_integer(int.__int__(value)))  # what an enum holds, as msgspec has it
+            parts.append(_integer(int.__int__(value)))  # an enum's value, as msgspec encodes it
         case float() if type(value) is float:
             parts.append(_number(value))
         case dict():
@@ -106,9 +107,10 @@ def _write_array(value: list[Any] | tuple[Any, ...], parts: list[str], depth: in
 
 
 def _struct_members(value: msgspec.Struct) -> dict[str, Any] | list[Any]:
-    """Give what msgspec encodes of a struct, its values untouched, so that each is written under its own path.
+    """Return the members that msgspec encodes of a struct, with their values as they are.
 
-    `omit_defaults` compares by value: msgspec compares by identity, which would make the hash a matter of chance.
+    `omit_defaults` compares by value here. msgspec compares by identity, so equal structs could get
+    different hashes.
     """
     config = value.__struct_config__
     items = [getattr(value, name) for name in value.__struct_fields__]
@@ -130,7 +132,7 @@ def _struct_members(value: msgspec.Struct) -> dict[str, Any] | list[Any]:
 
 
 def _as_builtin(value: Any) -> Any:
-    """Turn a UUID, enum, set, dataclass, ... into what JSON has; datetimes stay, to be looked at."""
+    """Convert a UUID, enum, set, dataclass, ... to JSON types; datetimes stay, to be checked."""
     try:
         builtin = msgspec.to_builtins(value, order="deterministic", builtin_types=(datetime,))
     except (TypeError, ValueError, ArithmeticError) as error:
@@ -158,7 +160,7 @@ def _utf16(key: str) -> bytes:
 
 
 def _string(value: str) -> str:
-    text = str.__str__(value)  # what it holds, whatever a subclass makes of it
+    text = str.__str__(value)  # a subclass may override methods
     if not text.isascii():
         try:
             text.encode()
@@ -176,7 +178,7 @@ def _integer(value: int) -> str:
 
 
 def _number(value: float) -> str:
-    """Write a double as ECMAScript does (RFC 8785, section 3.2.2.3: Number::toString of ECMA-262)."""
+    """Format a double as ECMAScript does (RFC 8785, section 3.2.2.3; Number::toString)."""
     if not math.isfinite(value):
         raise _Refused(f"is {value}, which JSON does not have")
     if value == 0:

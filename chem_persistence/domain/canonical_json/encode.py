@@ -1,7 +1,7 @@
-"""Canonical JSON: the one byte form in which payloads are stored, compared and hashed.
+"""Canonical JSON: the bytes in which payloads are stored, compared and hashed.
 
-The values are I-JSON (RFC 7493), the form is the JSON Canonicalization Scheme (RFC 8785), the hash is
-SHA-256 (FIPS 180-4) of that form.
+The values are I-JSON (RFC 7493), the form is the JSON Canonicalization Scheme (RFC 8785), the hash
+is SHA-256 (FIPS 180-4) of that form. `fast` encodes most values, `careful` the others.
 """
 
 import hashlib
@@ -38,12 +38,13 @@ _decode = msgspec.json.Decoder().decode
 def canonical_json(value: Any) -> bytes:
     """Encode a value in the canonical form of RFC 8785.
 
-    Accepts what JSON has, and what msgspec maps onto it: structs, tuples, sets (sorted), UUIDs, enums,
-    dates, bytes (base64), mappings. Datetimes need a time zone. -0.0 is written as 0.
+    Accepts the types of JSON, and what msgspec converts to them: structs, tuples, sets (sorted),
+    UUIDs, enums, dates, bytes (base64), mappings. Datetimes need a time zone. -0.0 is written as 0.
 
     Raises:
-        InvalidPayload: NaN, infinities, integers beyond +-(2^53 - 1), lone surrogates, U+0000, a key twice or
-            not a string, naive datetimes, nesting deeper than 128, or a type that JSON does not have.
+        InvalidPayload: NaN, infinities, integers beyond +-(2^53 - 1), lone surrogates, U+0000, a
+            key that is there twice or not a string, naive datetimes, nesting deeper than 128, or a
+            type that JSON does not have.
     """
     try:
         encoded = _encode(value)
@@ -52,15 +53,16 @@ def canonical_json(value: Any) -> bytes:
             check_text(encoded)
         return without_fractions(encoded, fractions) if fractions else encoded
     except (NotPlain, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
-        pass  # what is wrong is said by name, with its place
+        pass  # the careful encoder decides, and names the path of what is wrong
     return write_canonical(value)
 
 
 def written_plainly(value: Any, read: Callable[[bytes], Any]) -> tuple[bytes, Any] | None:
-    """Give a value's canonical form and what `read` makes of it; None if the longer way has to be gone.
+    """Try the fast encoder; return (bytes, decoded value), or None: use the careful one.
 
-    The short way is for a `read` that admits texts, whole numbers which JSON keeps, UUIDs and None alone, in places that are
-    its own: if what it reads is equal to the value, msgspec wrote each part as the canonical form has it.
+    `read` is a decoder whose every field is a string, an integer that JSON keeps exactly, a UUID or
+    None. If the value that it decodes is equal to the one given, msgspec has written each field in
+    the canonical form.
     """
     try:
         encoded = _encode(value)
@@ -74,7 +76,7 @@ def written_plainly(value: Any, read: Callable[[bytes], Any]) -> tuple[bytes, An
 
 
 def content_hash(value: Any) -> str:
-    """Hash a value: SHA-256 of its canonical form, 64 lower-case hexadecimal characters.
+    """Return the SHA-256 of a value's canonical form, as 64 lower-case hexadecimal characters.
 
     Raises:
         InvalidPayload: as `canonical_json` does.
@@ -83,10 +85,11 @@ def content_hash(value: Any) -> str:
 
 
 def read_json(data: bytes) -> Any:
-    """Decode stored JSON into the value whose canonical form was stored.
+    """Return the value whose canonical form was stored as this JSON.
 
-    JSONB writes large floats as integers (6.02e23 comes back with 24 digits). No integer beyond
-    +-(2^53 - 1) can have been stored, so one that is read was a float and becomes that float again.
+    The canonical form writes large floats as integers, and JSONB even larger ones (6.02e23 is read
+    with 24 digits). No integer beyond +-(2^53 - 1) is accepted by a store, so one that is read was
+    a float, and becomes that float again.
 
     Raises:
         ValueError: the bytes are not JSON (msgspec.DecodeError), or not UTF-8.
@@ -97,13 +100,13 @@ def read_json(data: bytes) -> Any:
 
 
 def may_hold_lost_floats(data: bytes) -> bool:
-    """Say whether JSON has so many digits in a row somewhere that `restore_floats` may have something to do."""
+    """Return whether JSON has a run of digits so long that a float may have become an integer."""
     zeros = data.translate(_DIGITS_AS_ZEROS)
-    return zeros.find(_LONG_NUMBER) >= 0  # `in` would first try to read it as an integer
+    return zeros.find(_LONG_NUMBER) >= 0  # `in` would first try it as an integer
 
 
 def restore_floats(value: Any) -> Any:
-    """Turn each integer that only a float can have become into that float again, at any depth."""
+    """Return the value with each integer beyond +-(2^53 - 1), at any depth, as a float."""
     return _restored(value) if _has_lost_float([value]) else value
 
 

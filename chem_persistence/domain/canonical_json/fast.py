@@ -1,8 +1,34 @@
-"""Which values msgspec writes in the canonical form (RFC 8785) by itself, in C.
+r"""The fast encoder: msgspec writes the value in C, and checks tell if the bytes are canonical.
 
-Plain values are exactly Python's own dicts, lists, tuples, strings, integers, floats, booleans and None, UUIDs, datetimes
-in UTC, and structs of these. What msgspec then writes otherwise than it should is little, and shows: in the value, at
-the price of a glance at every part, or in the bytes. Where a glance cannot decide, the value counts as not plain.
+msgspec's `Encoder(order="sorted")` with these checks takes a seventh to an eighteenth of the time of
+the careful encoder, but msgspec is not an encoder of RFC 8785. It differs in this:
+
+- Numbers. RFC 8785 formats doubles as ECMAScript does. msgspec writes `1.0` for `1`, `1e16` for
+  `10000000000000000`, `1e-6` for `0.000001`, `-0.0` for `0`, `1e22` for `1e+22`, and `null` for NaN
+  and the infinities. It writes integers of any size; I-JSON ends at +-(2^53 - 1).
+- Keys. RFC 8785 sorts by UTF-16 code unit, msgspec by code point: the orders differ where a key
+  with U+E000 to U+FFFF meets one with a character beyond U+FFFF. msgspec writes a key twice if two
+  keys of a dict are equal as text, as those of a subclass of str may be.
+- Text. msgspec writes U+0000, which JSONB cannot store. Lone surrogates it refuses by itself.
+- Structs. `omit_defaults` goes by identity, a tag may be an integer, and a subclass may replace a
+  field's descriptor by a property.
+- Other types. Naive datetimes are written without a zone; sets, enums, decimals, dataclasses and
+  subclasses of str, int and float have rules of their own.
+- Depth. msgspec ends where the stack does; our limit is `MAX_DEPTH`.
+
+Why the fast path may be trusted: it is taken only for plain values, whose every part was looked at,
+and whose bytes were. Plain are dict with str keys, list, tuple, str, int, float, bool, None, UUID,
+datetime in UTC (no subclass of these), and structs that have none of the properties above. Then:
+
+- an integer out of range, -0.0, and a float that either side writes with an exponent are not plain
+  (in a long sequence a float below 1e-6 is: both write its exponent alike);
+- floats that end in `.0` are counted in the value, and the `.0` before `,`, `]` or `}` are counted
+  in the bytes: if the numbers differ, a string looks like such a float, and the value is not plain.
+  If they are equal, removing all of them is right;
+- the bytes show U+0000 (`\u0000`) and the lead bytes of U+E000 to U+FFFF: then it is not plain.
+
+Whatever is not plain goes to the careful encoder, so a check that is too strict costs time and
+never a wrong byte. The tests compare both encoders, and an independent one, on generated values.
 """
 
 import re
@@ -22,24 +48,21 @@ from chem_persistence.domain.canonical_json.careful import MAX_DEPTH, MAX_INTEGE
 __all__ = ["BACKSLASH", "NotPlain", "check_text", "count_fractions", "without_fractions"]
 
 BACKSLASH = ord("\\")
-_PRIVATE_USE, _SPECIALS = (
-    0xEE,
-    0xEF,
-)  # with one of these begins the UTF-8 of U+E000 to U+FFFF, and no other
+_PRIVATE_USE, _SPECIALS = 0xEE, 0xEF  # lead bytes in UTF-8 of U+E000 to U+FFFF, and of no others
 _MIN_INTEGER = -MAX_INTEGER
-_FRACTION = re.compile(rb"\.0(?=[],}])")  # the end of a number, or text that looks like it
+_FRACTION = re.compile(rb"\.0(?=[],}])")  # the end of a number, or of text that looks like one
 _SMALL = re.compile(rb"e-6[],}]")  # msgspec's 1e-6 is 0.000001
 _NEGATIVE_ZERO = re.compile(rb"-0\.0[],}]")
 _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _TEXTS, _SCALARS, _ROWS = {str}, {float, int, str, bool, type(None)}, {list, tuple}
 _MANY = 16
-"""So many items are rather looked at in C, and their fractions counted in the text."""
+"""From this length on, items are checked in C, and their fractions counted in the bytes."""
 
-_UNCOUNTED = 2**62  # more than there can be, with whatever is added
+_UNCOUNTED = 2**62  # "count the fractions in the bytes": above every sum of counts
 
 
 class NotPlain(Exception):
-    """The careful writer has to look at the value."""
+    """The value needs the careful encoder."""
 
 
 _Scalar = (
@@ -56,11 +79,11 @@ class _Table(msgspec.Struct, array_like=True, gc=False):
 
 
 def count_fractions(value: Any, depth: int = 1) -> int:
-    """Make sure that a container, `depth` deep, holds plain values only; count the floats that msgspec writes with .0 at the end.
+    """Check that a container at this depth is plain; return the number of floats that end in `.0`.
 
     Raises:
-        NotPlain: something else, or nested too deep; a key that is not exactly a string (it may be there twice as JSON);
-            an integer too large; a float that both write with an exponent, or -0.0.
+        NotPlain: a part is not plain: another type, nested too deep, a key that is not exactly a
+            str, an integer out of range, -0.0, or a float that is written with an exponent.
     """
     kind = type(value)
     items: Iterable[Any]
@@ -96,7 +119,7 @@ def count_fractions(value: Any, depth: int = 1) -> int:
 
 
 def _fractions_of_table(items: Sequence[Any], depth: int) -> int | None:
-    """Look at a column of numbers, texts and the like, or a table of such rows; None if that is not what it is."""
+    """Check a sequence of scalars, or of rows of scalars, in C; None if it is neither."""
     kinds = {*map(type, items)}
     if kinds == _TEXTS:
         return 0
@@ -110,7 +133,7 @@ def _fractions_of_table(items: Sequence[Any], depth: int) -> int | None:
 
 
 def _is_fraction(item: float) -> bool:
-    if 1e-5 <= item < 1e15 or -1e15 < item <= -1e-5:  # both write it without an exponent
+    if 1e-5 <= item < 1e15 or -1e15 < item <= -1e-5:  # neither side writes an exponent
         return item.is_integer()
     if item or copysign(1, item) < 0:
         raise NotPlain
@@ -118,10 +141,11 @@ def _is_fraction(item: float) -> bool:
 
 
 def without_fractions(encoded: bytes, fractions: int) -> bytes:
-    """Write what msgspec encoded as ECMAScript does, 1.0 as 1, where so many numbers, or an unknown number of them, end in .0.
+    """Return the bytes with `1.0` written as `1`; `fractions` is the number of such floats.
 
     Raises:
-        NotPlain: there is text that looks like such a number; or, uncounted, one that is to be written otherwise than msgspec does.
+        NotPlain: a string looks like such a float; or, if they are not counted yet, there is a
+            number that ECMAScript writes in another way.
     """
     if fractions >= _UNCOUNTED:
         if _FRACTION.search(encoded) is None and _SMALL.search(encoded) is None:
@@ -134,7 +158,7 @@ def without_fractions(encoded: bytes, fractions: int) -> bytes:
 
 
 def _fractions_in_text(encoded: bytes) -> int:
-    quoted = BACKSLASH in encoded  # before a quote, it may be
+    quoted = BACKSLASH in encoded  # perhaps before a quote
     outside = _TEXT.sub(b"", encoded) if quoted else b"".join(encoded.split(b'"')[::2])
     if _SMALL.search(outside) or _NEGATIVE_ZERO.search(outside):
         raise NotPlain
@@ -142,11 +166,11 @@ def _fractions_in_text(encoded: bytes) -> int:
 
 
 def check_text(encoded: bytes) -> None:
-    """Make sure that the text which msgspec wrote is what the canonical form has.
+    """Check that strings in the bytes have no U+0000, and that keys are in the order of RFC 8785.
 
     Raises:
-        NotPlain: it has U+0000, or it may have keys that UTF-16 sorts otherwise than UTF-8 does (RFC 8785, section
-            3.2.3): one with U+E000 to U+FFFF next to one with a character beyond.
+        NotPlain: there is U+0000 or a character of U+E000 to U+FFFF, which UTF-16 code units
+            (section 3.2.3) sort after the characters beyond U+FFFF, but code points before them.
     """
     if _PRIVATE_USE in encoded or _SPECIALS in encoded or b"\\u0000" in encoded:
         raise NotPlain
@@ -166,7 +190,7 @@ def _parts_of_another(value: Any) -> tuple[Any, ...]:
 
 
 def _is_plain_struct(kind: type[msgspec.Struct]) -> bool:
-    """Say whether the instances are written with all their fields, and nothing stands before a field."""
+    """Return whether instances are written with all their fields, each read from its own slot."""
     config = kind.__struct_config__
     return (
         not config.omit_defaults
