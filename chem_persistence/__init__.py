@@ -1,98 +1,100 @@
 """The durable, replayable, auditable memory of asynchronous scientific workflows, on PostgreSQL."""
 
-import logging
+import importlib
+import typing
 
-from chem_persistence.domain.answers import (
-    ArtifactConsumer,
-    ArtifactProducer,
-    ArtifactStatistics,
-    FailureStatistics,
-    FlowSummary,
-    HourlyThroughput,
-    Lineage,
-    RelatedArtifact,
-    Statistics,
-    StepStatistics,
-)
-from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.canonical_json.encode import canonical_json, content_hash
-from chem_persistence.domain.definition import FlowDefinition, StepDefinition, StepKind
-from chem_persistence.domain.events import (
-    BranchCreated,
-    FlowCompleted,
-    FlowEvent,
-    FlowEventKind,
-    FlowInitialized,
-    PropertyPreferenceAssigned,
-    RetryScheduled,
-    StepError,
-    StepFailed,
-    StepFinished,
-    StepSignal,
-    StepStarted,
-    UserInteractionProvided,
-    UserInteractionRequested,
-)
-from chem_persistence.domain.flow_state import FlowState
-from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
-from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
-from chem_persistence.domain.streams import StreamedArtifact
-from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
-from chem_persistence.engine.step import BlockingStep, Step, StepContext
-from chem_persistence.errors import (
-    ArtifactCorrupt,
-    ArtifactNotFound,
-    ArtifactTooLarge,
-    ChemPersistenceError,
-    ConcurrencyConflict,
-    DefinitionMismatch,
-    EventIdReused,
-    FlowAlreadyCompleted,
-    FlowAwaitsUser,
-    FlowHasFailed,
-    FlowNotCompleted,
-    FlowNotFound,
-    InvalidArgument,
-    InvalidDatabaseUrl,
-    InvalidDefinition,
-    InvalidPayload,
-    MigrationError,
-    StepRaised,
-    StoreClosed,
-    StoreError,
-    StoreUnavailable,
-    UnreadableEvent,
-    UnreplayableEvent,
-    UnsupportedServer,
-)
-from chem_persistence.memory.event_store import InMemoryEventStore
-from chem_persistence.memory.flow_repository import InMemoryFlowRepository
-from chem_persistence.memory.transaction import InMemoryTransaction
-from chem_persistence.pages.flow_page import flow_page
-from chem_persistence.postgres.append.transaction import PgTransaction
-from chem_persistence.postgres.connection.pool import (
-    PoolProvider,
-    build_dev_pool_from_env,
-    build_pool,
-)
-from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.embedded.server import embedded_postgres
-from chem_persistence.postgres.event_store import PgEventStore
-from chem_persistence.postgres.flow_repository import PgFlowRepository
-from chem_persistence.postgres.read.rebuild import Projection, Rebuild
-from chem_persistence.postgres.read_models import PgReadModels
-from chem_persistence.store.attribution import event_metadata
-from chem_persistence.store.clock import SystemClock
-from chem_persistence.store.ports import (
-    Clock,
-    EventFeed,
-    EventReader,
-    EventStore,
-    EventTransaction,
-    FlowRepository,
-    StreamingEventStore,
-)
-from chem_persistence.views.flow_view import PageLimits
+if typing.TYPE_CHECKING:
+    from chem_persistence.domain.answers import (
+        ArtifactConsumer,
+        ArtifactProducer,
+        ArtifactStatistics,
+        FailureStatistics,
+        FlowSummary,
+        HourlyThroughput,
+        Lineage,
+        RelatedArtifact,
+        Statistics,
+        StepStatistics,
+    )
+    from chem_persistence.domain.artifacts import Artifact
+    from chem_persistence.domain.canonical_json.encode import canonical_json, content_hash
+    from chem_persistence.domain.definition import FlowDefinition, StepDefinition, StepKind
+    from chem_persistence.domain.events import (
+        BranchCreated,
+        FlowCompleted,
+        FlowEvent,
+        FlowEventKind,
+        FlowInitialized,
+        PropertyPreferenceAssigned,
+        RetryScheduled,
+        StepError,
+        StepFailed,
+        StepFinished,
+        StepSignal,
+        StepStarted,
+        UserInteractionProvided,
+        UserInteractionRequested,
+    )
+    from chem_persistence.domain.flow_state import FlowState
+    from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
+    from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
+    from chem_persistence.domain.streams import StreamedArtifact
+    from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
+    from chem_persistence.engine.step import BlockingStep, Step, StepContext
+    from chem_persistence.errors import (
+        ArtifactCorrupt,
+        ArtifactNotFound,
+        ArtifactTooLarge,
+        ChemPersistenceError,
+        ConcurrencyConflict,
+        DefinitionMismatch,
+        EventIdReused,
+        FlowAlreadyCompleted,
+        FlowAwaitsUser,
+        FlowHasFailed,
+        FlowNotCompleted,
+        FlowNotFound,
+        InvalidArgument,
+        InvalidDatabaseUrl,
+        InvalidDefinition,
+        InvalidPayload,
+        MigrationError,
+        StepRaised,
+        StoreClosed,
+        StoreError,
+        StoreUnavailable,
+        UnreadableEvent,
+        UnreplayableEvent,
+        UnsupportedServer,
+    )
+    from chem_persistence.memory.event_store import InMemoryEventStore
+    from chem_persistence.memory.flow_repository import InMemoryFlowRepository
+    from chem_persistence.memory.transaction import InMemoryTransaction
+    from chem_persistence.pages.flow_page import flow_page
+    from chem_persistence.postgres.append.transaction import PgTransaction
+    from chem_persistence.postgres.connection.pool import (
+        PoolProvider,
+        build_dev_pool_from_env,
+        build_pool,
+    )
+    from chem_persistence.postgres.connection.ports import ConnectionProvider
+    from chem_persistence.postgres.embedded.server import embedded_postgres
+    from chem_persistence.postgres.event_store import PgEventStore
+    from chem_persistence.postgres.flow_repository import PgFlowRepository
+    from chem_persistence.postgres.read.rebuild import Projection, Rebuild
+    from chem_persistence.postgres.read_models import PgReadModels
+    from chem_persistence.store.attribution import event_metadata
+    from chem_persistence.store.clock import SystemClock
+    from chem_persistence.store.ports import (
+        Clock,
+        EventFeed,
+        EventReader,
+        EventStore,
+        EventTransaction,
+        FlowRepository,
+        StreamingEventStore,
+    )
+    from chem_persistence.views.flow_view import PageLimits
 
 __all__ = [
     "Artifact",
@@ -189,5 +191,55 @@ __all__ = [
     "flow_page",
 ]
 
-# the program that imports decides what is shown
-logging.getLogger(__name__).addHandler(logging.NullHandler())
+_MODULES = (
+    "domain.answers",
+    "domain.artifacts",
+    "domain.canonical_json.encode",
+    "domain.definition",
+    "domain.events",
+    "domain.flow_state",
+    "domain.instance",
+    "domain.step_rows",
+    "domain.streams",
+    "engine.engine",
+    "engine.step",
+    "errors",
+    "memory.event_store",
+    "memory.flow_repository",
+    "memory.transaction",
+    "pages.flow_page",
+    "postgres.append.transaction",
+    "postgres.connection.pool",
+    "postgres.connection.ports",
+    "postgres.embedded.server",
+    "postgres.event_store",
+    "postgres.flow_repository",
+    "postgres.read.rebuild",
+    "postgres.read_models",
+    "store.attribution",
+    "store.clock",
+    "store.ports",
+    "views.flow_view",
+)
+"""The modules that define the public names."""
+
+if (
+    not typing.TYPE_CHECKING
+):  # a type checker reads the imports above, and reports names that are wrong
+
+    def __getattr__(name: str) -> object:
+        """Import the modules of all public names when the first one is asked for (PEP 562).
+
+        The command line imports this package too, and prints its help without the database driver.
+        """
+        if not name.startswith("__"):
+            for module in _MODULES:
+                found = vars(importlib.import_module(f"{__name__}.{module}"))
+                globals().update((key, found[key]) for key in found["__all__"] if key in __all__)
+            if name in globals():  # a public name, or a package that the modules above belong to
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """Return the public names, imported or not, beside what the module holds."""
+        return sorted({*globals(), *__all__})

@@ -1,1 +1,1 @@
-"""The command line: `python -m chem_persistence`."""
+"""The command line: `python -m chem_persistence`, or `chem-persistence`."""

@@ -1,66 +1,77 @@
-"""The command line: each command is in the file of its name."""
+"""The command line: the name, the arguments and the help of every command.
 
-import sys
+What a command does is in `commands/`, in the file of its name, which is imported when it is called:
+`--version`, `--help` and completion need none of it.
+"""
+
 from collections.abc import Callable
-from importlib.metadata import version
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 import typer
 
-from chem_persistence.cli.commands.artifact import artifact
-from chem_persistence.cli.commands.demo import demo
-from chem_persistence.cli.commands.diff import diff
-from chem_persistence.cli.commands.doctor import doctor
-from chem_persistence.cli.commands.flows import flows
-from chem_persistence.cli.commands.migrate import migrate
-from chem_persistence.cli.commands.rebuild import rebuild
-from chem_persistence.cli.commands.replay import replay
-from chem_persistence.cli.commands.roles import roles
-from chem_persistence.cli.commands.show import show
-from chem_persistence.cli.commands.stats import refresh, stats
-from chem_persistence.cli.commands.status import status
-from chem_persistence.cli.commands.tail import tail
-from chem_persistence.cli.commands.verify import verify
-from chem_persistence.cli.exit import BROKEN_PIPE, ExitCode, close_output, prepare_output, say_error
-from chem_persistence.cli.help_text import paragraphs
+from chem_persistence.cli import options as option
+from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.options import (
+    AsJson,
+    Data,
+    FlowName,
+    RoleOptions,
+    Schema,
+    Target,
+    Url,
+)
+from chem_persistence.cli.terminal.help import HelpfulCommand, HelpfulGroup
 
-__all__ = ["app", "main"]
+__all__ = [
+    "app",
+    "demo",
+    "diff",
+    "doctor",
+    "flows",
+    "get",
+    "migrate",
+    "rebuild",
+    "refresh",
+    "replay",
+    "roles",
+    "show",
+    "stats",
+    "status",
+    "tail",
+    "verify",
+]
+
+PAGE = Path("chem-persistence-demo.html")
+
+BEGIN, LOOK, CHECK, OPERATE = "Begin", "Look", "Check", "Operate"
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 app = typer.Typer(
-    no_args_is_help=True,
+    cls=HelpfulGroup,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="The durable, replayable, auditable memory of scientific workflows.",
 )
-
-BEGIN, LOOK, CHECK, OPERATE = "Begin", "Look", "Check", "Operate"
-
-_COMMANDS: dict[str, list[Callable[..., None]]] = {
-    BEGIN: [demo],
-    LOOK: [flows, show, tail, replay, diff, stats],
-    CHECK: [doctor, status, verify],
-    OPERATE: [migrate, refresh, rebuild, roles],
-}
-for _panel, _commands in _COMMANDS.items():
-    for _command in _commands:
-        app.command(rich_help_panel=_panel, help=paragraphs(_command))(_command)
-app.add_typer(artifact, name="artifact", rich_help_panel=LOOK)
-
-_VALIDATOR_SAYS = "Value error, "
-"""With which typer's validator begins what it has from a type's own check."""
-
-# typer brings a click of its own in some versions, and click in others: this is the UsageError of either
-_WrongUse: type[Exception] = typer.BadParameter.__mro__[1]
+artifact = typer.Typer(cls=HelpfulGroup, help="Read what steps produced.")
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+def _command(panel: str) -> Callable[[Command], Command]:
+    return app.command(cls=HelpfulCommand, rich_help_panel=panel)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it by position
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"chem-persistence {version('chem-persistence')}")
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     _version: Annotated[
         bool,
         typer.Option(
@@ -68,39 +79,311 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    _require_command(context)
 
 
-def main() -> int:
-    """Run the command line and give its exit code."""
-    prepare_output()
-    try:
-        code = app(prog_name="chem-persistence", standalone_mode=False) or ExitCode.WELL
-        sys.stdout.flush()
-    except BrokenPipeError:
-        close_output()
-        return BROKEN_PIPE
-    except SystemExit as end:
-        if not isinstance(end.__context__, BrokenPipeError):
-            raise
-        close_output()  # typer has swallowed it
-        return BROKEN_PIPE
-    except OSError as error:  # what typer itself prints, such as help, cannot be written
-        say_error(error)
-        close_output()
-        return ExitCode.WRONG_USE
-    except _WrongUse as error:
-        return _say_wrong_use(error)
-    return code
+@artifact.callback(invoke_without_command=True)
+def _artifact(context: typer.Context) -> None:
+    _require_command(context)
 
 
-def _say_wrong_use(error: Exception) -> int:
-    """Say what a usage error says; without a command, its help has been printed already."""
-    if isinstance(error, typer.BadParameter):
-        error.message = error.message.removeprefix(_VALIDATOR_SAYS)
-    message = error.format_message() if hasattr(error, "format_message") else str(error)
-    if message:
-        context = getattr(error, "ctx", None)
-        path = "chem-persistence" if context is None else context.command_path
-        say_error(f"{message} (try: {path} --help)")
-    return ExitCode.WRONG_USE
+def _require_command(context: typer.Context) -> None:
+    """Print the help and exit if the arguments name no command."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(ExitCode.WRONG_USE)
+
+
+@_command(BEGIN)
+def demo(
+    html: option.HtmlPage = PAGE,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Run a small flow whose third step fails at first, show it, and write a page for a browser.
+
+    Events cannot be deleted. So the flow is stored by an embedded server of its own (--data) unless
+    --database-url names another database; DATABASE_URL and .env are not read.
+    """
+    from chem_persistence.cli.commands.demo import run_demo
+
+    run(lambda: run_demo(Target(database_url, data, schema), html or PAGE, as_json=as_json))
+
+
+@_command(LOOK)
+def flows(
+    state: option.StateName = None,
+    definition: option.Definition = None,
+    before: option.Before = None,
+    limit: option.Limit = 20,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """List flows, the newest first: their state, progress, beginning, and why they failed.
+
+    The number of events, the duration and the error are shown if a line has 120 characters; `show
+    FLOW` prints them on any terminal.
+    """
+    from chem_persistence.cli.commands.flows import list_flows
+
+    target = Target(database_url, data, schema)
+    run(lambda: list_flows(target, state, definition, before, limit, as_json=as_json))
+
+
+@_command(LOOK)
+def show(
+    flow: FlowName,
+    html: option.HtmlPage = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Show a flow: a bar for every attempt at every step, artifacts, errors, the open question.
+
+    A pause in which nothing ran is drawn shorter than it was. The last 100 attempts at each step
+    are shown. The page of --html has more: every event with its payload, previews, molecules (with
+    RDKit).
+    """
+    from chem_persistence.cli.commands.show import show_flow
+
+    run(lambda: show_flow(Target(database_url, data, schema), flow, html, as_json=as_json))
+
+
+@_command(LOOK)
+def tail(
+    flow: option.TailedFlow = None,
+    lines: option.Lines = 20,
+    follow: option.Follow = False,
+    interval: option.Interval = 1.0,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Print the last events of the log or of a flow, and with --follow the new ones.
+
+    An event is printed when its transaction has been committed. While the database is unavailable,
+    --follow waits for it. With --json each event is an object on a line of its own.
+    """
+    from chem_persistence.cli.commands.tail import print_tail
+
+    target, seconds = Target(database_url, data, schema), interval if follow else None
+    run(lambda: print_tail(target, flow, lines, seconds, as_json=as_json))
+
+
+@_command(LOOK)
+def replay(
+    flow: FlowName,
+    at: option.Version = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Replay the events of a flow, all or up to a version, and print the resulting state.
+
+    The replay is that of the engine, but without the definition of the steps, of which the log has
+    only the hash. So the steps are those that events name; a step that no event names is shown as ?.
+    Only your program can compare its steps with those that the flow began with (DefinitionMismatch).
+    Artifacts are not read.
+
+    Exit code 1: the events contradict each other, or one cannot be read.
+    """
+    from chem_persistence.cli.commands.replay import replay_flow
+
+    run(lambda: replay_flow(Target(database_url, data, schema), flow, at, as_json=as_json))
+
+
+@_command(LOOK)
+def diff(
+    left: FlowName,
+    right: option.OtherFlow,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Compare two flows: definition, input, steps, outputs, errors and fingerprints.
+
+    Times, the number of attempts and metadata are not compared: no fingerprint contains them.
+
+    Exit code 1: they differ.
+    """
+    from chem_persistence.cli.commands.diff import compare_flows
+
+    run(lambda: compare_flows(Target(database_url, data, schema), left, right, as_json=as_json))
+
+
+@_command(LOOK)
+def stats(
+    database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
+) -> None:
+    """Print statistics of the whole log: durations and failures by step, errors, hours, artifacts.
+
+    They are as of the last `chem-persistence refresh`.
+    """
+    from chem_persistence.cli.commands.stats import print_statistics
+
+    run(lambda: print_statistics(Target(database_url, data, schema), as_json=as_json))
+
+
+@artifact.command(cls=HelpfulCommand)
+def get(
+    hash_: option.HashName,
+    output: option.Output = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Write the bytes of an artifact whose SHA-256 is its hash: its content or canonical JSON.
+
+    With --json its description is printed instead; with both, the file is written too. On a terminal
+    a payload is indented, and a content needs -o. The bytes are compared with the hash while they
+    are read: -o keeps no file of a corrupt artifact, while standard output has its bytes already.
+
+    Exit code 1: the artifact is corrupt.
+    """
+    from chem_persistence.cli.commands.artifact import get_artifact
+
+    run(lambda: get_artifact(Target(database_url, data, schema), hash_, output, as_json=as_json))
+
+
+app.add_typer(artifact, name="artifact", rich_help_panel=LOOK)
+
+
+@_command(CHECK)
+def doctor(
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    pool_size: option.PoolSize = 10,
+    processes: option.Processes = 1,
+    owner: option.Owner = None,
+    application: option.Application = None,
+    reader: option.Reader = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the server, the schema and the rights, and print remedies; change nothing.
+
+    Exit code 1: there is an error or a warning.
+    """
+    from chem_persistence.cli.commands.doctor import examine_database
+
+    target, names = Target(database_url, data, schema), RoleOptions(owner, application, reader)
+    run(
+        lambda: examine_database(
+            target, names, pool_size=pool_size, processes=processes, as_json=as_json
+        )
+    )
+
+
+@_command(CHECK)
+def status(
+    database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
+) -> None:
+    """Print what the database holds and the migration of its schema; change nothing.
+
+    Exit code 1: the schema is missing, behind, ahead, damaged or not of this library.
+    """
+    from chem_persistence.cli.commands.status import print_status
+
+    run(lambda: print_status(Target(database_url, data, schema), as_json=as_json))
+
+
+@_command(CHECK)
+def verify(
+    flows_: option.Flows = None,
+    anchors: option.InputAnchors = None,
+    public_key: option.PublicKey = None,
+    write_anchors: option.OutputAnchors = None,
+    sign_with: option.SigningKey = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Check the hash chain of every flow and every artifact for tampering.
+
+    Exit code 1: something was tampered with.
+    """
+    from chem_persistence.cli.commands.verify import VerifyOptions, run_verification
+
+    options = VerifyOptions(
+        target=Target(database_url, data, schema),
+        flows=flows_ or None,
+        anchors=anchors,
+        public_key=public_key,
+        write_anchors=write_anchors,
+        sign_with=sign_with,
+        as_json=as_json,
+    )
+    run(lambda: run_verification(options))
+
+
+@_command(OPERATE)
+def migrate(
+    database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
+) -> None:
+    """Apply the missing migrations to the schema, all in one transaction.
+
+    Any number of processes may run it at once. A schema that is up to date is only read.
+    """
+    from chem_persistence.cli.commands.migrate import migrate_schema
+
+    run(lambda: migrate_schema(Target(database_url, data, schema), as_json=as_json))
+
+
+@_command(OPERATE)
+def refresh(
+    database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
+) -> None:
+    """Compute the statistics of `stats` anew, without blocking those who read them.
+
+    The role must own the tables.
+    """
+    from chem_persistence.cli.commands.stats import refresh_statistics
+
+    run(lambda: refresh_statistics(Target(database_url, data, schema), as_json=as_json))
+
+
+@_command(OPERATE)
+def rebuild(
+    projection: option.ProjectionName = "workflow_step_executions",
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Compare the step rows of every flow with its events, and rewrite those that differ.
+
+    Appends go on meanwhile. It can be stopped and started again: each flow has its own transaction.
+    """
+    from chem_persistence.cli.commands.rebuild import rebuild_projection
+
+    run(lambda: rebuild_projection(Target(database_url, data, schema), projection, as_json=as_json))
+
+
+@_command(OPERATE)
+def roles(
+    owner: option.Owner = None,
+    application: option.Application = None,
+    reader: option.Reader = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Migrate the schema and grant rights on it to three roles; the URL is a superuser's.
+
+    Run it after each migration. Rights that are right already are not changed.
+    """
+    from chem_persistence.cli.commands.roles import divide_rights
+
+    names = RoleOptions(owner, application, reader)
+    run(lambda: divide_rights(Target(database_url, data, schema), names, as_json=as_json))

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
 from dotenv import dotenv_values
 
+from chem_persistence.cli.options import Target
 from chem_persistence.errors import InvalidArgument, MigrationError
 from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.connection.pool import PoolProvider, open_pool
@@ -16,18 +16,10 @@ from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.embedded.server import embedded_postgres
 from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
 
-__all__ = ["DEFAULT_DATA", "Place", "commands_about", "open_database", "server_url"]
+__all__ = ["DEFAULT_DATA", "commands_about", "open_database", "server_url"]
 
 DEFAULT_DATA = Path("data", "demo")
 """Where `make demo` keeps its embedded server."""
-
-
-class Place(msgspec.Struct, frozen=True):
-    """What the options say: a URL, an embedded server's data, neither or one of them; the schema of the tables."""
-
-    database_url: str | None
-    data: Path | None
-    schema: str
 
 
 def _environment_url() -> str | None:
@@ -35,36 +27,36 @@ def _environment_url() -> str | None:
     return os.environ.get("DATABASE_URL") or dotenv_values(Path(".env")).get("DATABASE_URL")
 
 
-def commands_about(place: Place) -> Commands:
+def commands_about(target: Target) -> Commands:
     """Give what to type about this place; a URL may hold a password, and is not repeated."""
-    if place.database_url is not None:
-        return Commands(place.schema, "--database-url URL")
+    if target.database_url is not None:
+        return Commands(target.schema, "--database-url URL")
     is_elsewhere = _environment_url() is not None  # whoever names nothing is led there
-    if place.data is None and is_elsewhere:
-        return Commands(place.schema)
-    is_named = place.data is not None and (is_elsewhere or place.data != DEFAULT_DATA)
-    data = f"--data {shlex.quote(str(place.data))}" if is_named else ""
-    return Commands(place.schema, data, data)  # whoever runs an embedded server is its superuser
+    if target.data is None and is_elsewhere:
+        return Commands(target.schema)
+    is_named = target.data is not None and (is_elsewhere or target.data != DEFAULT_DATA)
+    data = f"--data {shlex.quote(str(target.data))}" if is_named else ""
+    return Commands(target.schema, data, data)  # whoever runs an embedded server is its superuser
 
 
 @asynccontextmanager
-async def server_url(place: Place, *, create: bool = False) -> AsyncIterator[str]:
+async def server_url(target: Target, *, create: bool = False) -> AsyncIterator[str]:
     """Give the URL of the options, of DATABASE_URL or of .env, else that of the embedded server, which it runs.
 
     Raises:
         InvalidArgument: a URL and data are named; or the data are not there, unless they may be created.
     """
-    if place.database_url is not None and place.data is not None:
+    if target.database_url is not None and target.data is not None:
         raise InvalidArgument("--data", "does not go with --database-url")
-    url = place.database_url
-    if url is None and place.data is None:
+    url = target.database_url
+    if url is None and target.data is None:
         url = _environment_url()
     if url is not None:
         yield url
         return
-    data = place.data or DEFAULT_DATA
+    data = target.data or DEFAULT_DATA
     if not create and not (data / "cluster").is_dir():
-        if place.data is not None:
+        if target.data is not None:
             raise InvalidArgument("--data", f"{data} has no embedded server's data")
         reason = (
             f"no URL is given, and {data} has no embedded server's data: give --database-url, set DATABASE_URL, "
@@ -76,7 +68,7 @@ async def server_url(place: Place, *, create: bool = False) -> AsyncIterator[str
 
 
 @asynccontextmanager
-async def open_database(place: Place, *, connections: int = 2) -> AsyncIterator[PoolProvider]:
+async def open_database(target: Target, *, connections: int = 2) -> AsyncIterator[PoolProvider]:
     """Give connections to a database whose schema is this library's, without changing it.
 
     Raises:
@@ -84,11 +76,11 @@ async def open_database(place: Place, *, connections: int = 2) -> AsyncIterator[
         InvalidArgument: as `server_url`.
     """
     async with (
-        server_url(place) as url,
-        await open_pool(url, max_size=connections, schema=place.schema) as pool,
+        server_url(target) as url,
+        await open_pool(url, max_size=connections, schema=target.schema) as pool,
     ):
         provider = PoolProvider(pool)
-        await _check_schema(provider, commands_about(place))
+        await _check_schema(provider, commands_about(target))
         yield provider
 
 

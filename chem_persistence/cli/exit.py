@@ -1,18 +1,17 @@
-"""How a command ends: with a documented exit code, and never with a traceback for what is no bug."""
+"""How a command runs and ends: with a documented exit code, and a traceback only for a bug."""
 
-import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from enum import IntEnum
-from typing import Any, NoReturn, TextIO
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-import anyio
 import typer
 
-from chem_persistence.cli.terminal.escaping import shown
+from chem_persistence.cli.terminal.text import shown
 from chem_persistence.errors import (
     ArtifactCorrupt,
     ArtifactNotFound,
@@ -22,16 +21,36 @@ from chem_persistence.errors import (
     UnreplayableEvent,
 )
 
-__all__ = ["BROKEN_PIPE", "ExitCode", "close_output", "prepare_output", "run", "say_error"]
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = [
+    "BROKEN_PIPE",
+    "ExitCode",
+    "close_output",
+    "prepare_output",
+    "run",
+    "run_app",
+    "say_error",
+]
 
 STOPPED = 128
-"""What a shell adds to a signal's number."""
+"""What a shell adds to the number of a signal that ended a process."""
 
 BROKEN_PIPE = STOPPED + 13  # SIGPIPE, which Windows does not have
 
+_COMPLETION = "_CHEM_PERSISTENCE_COMPLETE"
+"""The variable by which a shell asks typer for completions."""
+
+_VALIDATOR_SAYS = "Value error, "
+"""The beginning of typer's message when a type's own check has raised."""
+
+# some versions of typer contain click, others import it: this is the UsageError of either
+_WrongUse: type[Exception] = typer.BadParameter.__mro__[1]
+
 
 class ExitCode(IntEnum):
-    """What a command's end says. Beyond these: 130 and 143 (stopped by SIGINT or SIGTERM), 141 (nobody reads the output)."""
+    """The exit codes of commands, besides 130 (SIGINT), 143 (SIGTERM) and 141 (closed pipe)."""
 
     WELL = 0
     FOUND = 1
@@ -39,20 +58,61 @@ class ExitCode(IntEnum):
     DATABASE = 3
 
 
+def run_app(app: typer.Typer) -> int:
+    """Run the command that the process's arguments name, and return its exit code."""
+    prepare_output()
+    if _COMPLETION in os.environ:
+        # typer would import rich, only to remove markup from help texts that have none
+        sys.modules["rich"] = None  # type: ignore[assignment]  # which means: cannot be imported
+    try:
+        code = app(prog_name="chem-persistence", standalone_mode=False) or ExitCode.WELL
+        sys.stdout.flush()
+    except BrokenPipeError:
+        close_output()
+        return BROKEN_PIPE
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        close_output()  # typer turned the error into an exit
+        return BROKEN_PIPE
+    except OSError as error:  # what typer itself prints, such as help, cannot be written
+        say_error(error)
+        close_output()
+        return ExitCode.WRONG_USE
+    except _WrongUse as error:
+        return _say_wrong_use(error)
+    return code
+
+
+def _say_wrong_use(error: Exception) -> int:
+    """Print a usage error, and the command whose help explains it."""
+    if isinstance(error, typer.BadParameter):
+        error.message = error.message.removeprefix(_VALIDATOR_SAYS)
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    path = "chem-persistence" if context is None else context.command_path
+    say_error(f"{message} (try: {path} --help)")
+    return ExitCode.WRONG_USE
+
+
 def run(work: Callable[[], Awaitable[int]]) -> NoReturn:
-    """Run a command to its exit code; a user's mistake and a database's trouble are one line."""
+    """Run a command and exit with its code; what is not a bug is printed as one line.
+
+    Raises:
+        typer.Exit: always, with the exit code.
+    """
     raise typer.Exit(_exit_code(work))
 
 
 def _exit_code(work: Callable[[], Awaitable[int]]) -> int:
+    import anyio  # noqa: PLC0415 - help and completion start faster without it
+
     try:
         code = anyio.run(_until_signalled, work)
         sys.stdout.flush()
     except BrokenPipeError:
         close_output()
         return BROKEN_PIPE
-    except KeyboardInterrupt:
-        return STOPPED + signal.SIGINT
     except (ChemPersistenceError, OSError) as error:
         say_error(error)
         _give_up_what_cannot_be_written()
@@ -68,43 +128,52 @@ def _meaning(error: Exception) -> ExitCode:
             return ExitCode.FOUND
         case ChemPersistenceError():
             return ExitCode.DATABASE
-        case _:  # a file; what concerns the database is a StoreUnavailable by now
+        case _:  # a file; what concerns the database has become a StoreUnavailable
             return ExitCode.WRONG_USE
 
 
 async def _until_signalled(work: Callable[[], Awaitable[int]]) -> int:
-    """Await the work; SIGINT and SIGTERM cancel it, so that it gives back what it holds."""
-    code, failure = 0, None
+    """Await the work; SIGINT and SIGTERM cancel it, so that it releases what it holds.
 
-    async def stop_on_signal(
-        signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope
-    ) -> None:
-        nonlocal code
-        async for number in signals:
-            code = STOPPED + number
-            asyncio.get_running_loop().set_exception_handler(_say_nothing)
-            scope.cancel()
+    The event loop's own handling of signals ends by setting Python's handler for SIGINT, which
+    raises KeyboardInterrupt. Here the handler of before is set again, without a moment in between.
+    """
+    import asyncio  # noqa: PLC0415 - help and completion start faster without it
 
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with anyio.create_task_group() as group:
-            with anyio.CancelScope() as scope:
-                group.start_soon(stop_on_signal, signals, scope)
-                try:
-                    code = await work()
-                except Exception as error:  # noqa: BLE001 - raised below, outside of the group, which would wrap it
-                    failure = error
-            group.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    import anyio  # noqa: PLC0415
+
+    loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
+    code = stopped_by = 0
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped_by
+        stopped_by = number
+        loop.set_exception_handler(_ignore)
+        loop.call_soon_threadsafe(scope.cancel)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with scope:
+            code = await work()
+    except Exception:
+        if not stopped_by:
+            raise
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if stopped_by:
+        if stopped_by == signal.SIGINT and sys.stderr.isatty():
+            sys.stderr.write("\n")  # the terminal has printed ^C
+        return STOPPED + stopped_by
     return code
 
 
-def _say_nothing(_loop: asyncio.AbstractEventLoop, _context: Mapping[str, Any]) -> None:
-    """Leave out what becomes of the driver's own tasks when it is stopped in the middle of one."""
+def _ignore(_loop: "asyncio.AbstractEventLoop", _context: Mapping[str, Any]) -> None:
+    """Drop the errors of the driver's own tasks, which were cancelled."""
 
 
 def prepare_output() -> None:
-    """Make both streams able to take every text, also where the shell has closed them (`>&-`): nobody reads it then."""
+    """Make both streams accept every text, even where the shell has closed them (`>&-`)."""
     sys.stdout = _unless_closed(sys.stdout)
     sys.stderr = _unless_closed(sys.stderr)
     for stream in (sys.stdout, sys.stderr):
@@ -115,26 +184,26 @@ def prepare_output() -> None:
 def _unless_closed(stream: TextIO | None) -> TextIO:
     if stream is not None:
         return stream
-    nothing = os.open(os.devnull, os.O_WRONLY)  # for as long as the program runs
-    return open(nothing, "w", encoding="utf-8", closefd=False)
+    null = os.open(os.devnull, os.O_WRONLY)  # open until the process ends
+    return open(null, "w", encoding="utf-8", closefd=False)
 
 
 def say_error(error: Exception | str) -> None:
-    """Say it in one line on standard error, in which nothing can write on the terminal what it likes."""
+    """Print an error as one line on standard error, with its control characters escaped."""
     text = " ".join(_text(error).split())
     with suppress(OSError):
         typer.echo(f"error: {shown(text)}", err=True)
 
 
 def _text(error: Exception | str) -> str:
-    """Say what the error says; of a file its name and what is the matter, without a number."""
+    """Return an error's message; of an OSError the file and the reason, without its number."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return str(error)
 
 
 def _give_up_what_cannot_be_written() -> None:
-    """Leave nothing in the buffer of a full disk, which the interpreter would try to write again at its end."""
+    """Empty the buffer of a full disk, which the interpreter would write again when it ends."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -142,7 +211,7 @@ def _give_up_what_cannot_be_written() -> None:
 
 
 def close_output() -> None:
-    """Give up standard output, whose reader is gone, so that the interpreter does not complain at its end."""
+    """Replace standard output, which nobody reads any more, so that flushing it cannot fail."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

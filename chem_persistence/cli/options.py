@@ -1,30 +1,178 @@
-"""The options that commands share."""
+"""The arguments and options of the commands, with their help."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
-__all__ = ["AsJson", "Data", "DatabaseUrl", "FlowName", "Schema"]
+__all__ = [
+    "Application",
+    "AsJson",
+    "Before",
+    "Data",
+    "Definition",
+    "FlowName",
+    "Flows",
+    "Follow",
+    "HashName",
+    "HtmlPage",
+    "InputAnchors",
+    "Interval",
+    "Limit",
+    "Lines",
+    "OtherFlow",
+    "Output",
+    "OutputAnchors",
+    "Owner",
+    "PoolSize",
+    "Processes",
+    "ProjectionName",
+    "PublicKey",
+    "Reader",
+    "RoleOptions",
+    "Schema",
+    "SigningKey",
+    "StateName",
+    "TailedFlow",
+    "Target",
+    "Url",
+    "Version",
+]
 
-DatabaseUrl = Annotated[
+
+class Target(NamedTuple):
+    """The database of a command (a URL, an embedded server's data, or neither) and the schema."""
+
+    database_url: str | None
+    data: Path | None
+    schema: str
+
+
+class RoleOptions(NamedTuple):
+    """The names of the roles, None for those that no option names."""
+
+    owner: str | None
+    application: str | None
+    reader: str | None
+
+    def given(self) -> dict[str, str]:
+        """Return the names that options give."""
+        return {part: name for part, name in self._asdict().items() if name is not None}
+
+
+def _argument(metavar: str, text: str) -> Any:
+    return typer.Argument(metavar=metavar, help=text)
+
+
+def _option(metavar: str, text: str, *names: str, default: str | bool = True) -> Any:
+    """Describe an option; `default` is shown in its help instead of the parameter's."""
+    return typer.Option(*names, metavar=metavar, help=text, show_default=default)
+
+
+def _number(
+    metavar: str, text: str, *names: str, least: float, kind: type[int] | type[float] = int
+) -> Any:
+    """Describe an option whose value is a number of at least `least`."""
+    noun = "a whole number" if kind is int else "a number"
+
+    def parse(value: str | float) -> float:
+        with suppress(ValueError):
+            if (number := kind(value)) >= least:
+                return number
+        raise typer.BadParameter(f"{value} is not {noun} of at least {least}")
+
+    return typer.Option(*names, metavar=metavar, help=text, parser=parse)
+
+
+# ---- of most commands
+
+Url = Annotated[
     str | None,
-    typer.Option(
-        help="A URL as libpq takes it. Without one: --data, else DATABASE_URL, else .env, else --data data/demo."
+    _option(
+        "URL",
+        "The database, as libpq takes it. Without it: --data, else the variable DATABASE_URL, "
+        "else the file .env, else --data data/demo.",
     ),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIRECTORY",
-        help="An embedded server's data; those of `make demo` are in data/demo.",
-    ),
+    _option("DIRECTORY", "The data of an embedded server; `make demo` keeps its in data/demo."),
 ]
-Schema = Annotated[str, typer.Option(help="The schema that holds the tables.")]
+Schema = Annotated[str, _option("NAME", "The schema that holds the tables.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FlowName = Annotated[
-    str,
-    typer.Argument(
-        metavar="FLOW", help="A flow's id, or a beginning of it that no other flow has."
-    ),
+    str, _argument("FLOW", "The id of a flow, or the beginning of only one flow's id.")
 ]
+OtherFlow = Annotated[str, _argument("FLOW", "The flow that it is compared with.")]
+
+# ---- of `demo` and `show`
+
+HtmlPage = Annotated[
+    Path | None, _option("FILE", "Write a page for a browser, complete in one file.")
+]
+
+# ---- of `flows`; the names are the values of FlowState, which would be imported for every help
+
+StateName = Annotated[
+    Literal["running", "awaiting_user_input", "failed", "completed"] | None,
+    _option("STATE", "Only flows that are running, awaiting_user_input, failed or completed."),
+]
+Definition = Annotated[
+    str | None,
+    _option("HASH", "Only flows of this definition: its hash, or the beginning of only one hash."),
+]
+Before = Annotated[
+    str | None, _option("FLOW", "Only flows that began before this one: the next page.")
+]
+Limit = Annotated[int, _number("N", "List at most N flows.", "--limit", "-n", least=1)]
+
+# ---- of `tail`
+
+TailedFlow = Annotated[str | None, _argument("FLOW", "Only the events of this flow.")]
+Lines = Annotated[int, _number("N", "Print the last N events.", "--lines", "-n", least=0)]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Print new events too, until Ctrl-C.")]
+Interval = Annotated[float, _number("SECONDS", "How often --follow looks.", least=0.05, kind=float)]
+
+# ---- of `replay`, `artifact get` and `rebuild`
+
+Version = Annotated[
+    int | None,
+    _number("VERSION", "Replay up to this version; the first event has 0.", "--at", least=0),
+]
+HashName = Annotated[
+    str, _argument("HASH", "The hash of an artifact, or the beginning of only one hash.")
+]
+Output = Annotated[
+    Path | None, _option("FILE", "Write a file: all bytes, or none.", "--output", "-o")
+]
+ProjectionName = Annotated[
+    Literal["workflow_step_executions"],
+    _argument("PROJECTION", "The only projection is workflow_step_executions."),
+]
+
+# ---- of `doctor` and `roles`
+
+PoolSize = Annotated[int, _number("N", "Connections in the pool of each program.", least=1)]
+Processes = Annotated[int, _number("N", "Programs that have a pool.", least=1)]
+Owner = Annotated[
+    str | None,
+    _option("ROLE", "The role that owns the tables and migrates.", default="chem_owner"),
+]
+Application = Annotated[
+    str | None, _option("ROLE", "The role that reads and appends.", default="chem_application")
+]
+Reader = Annotated[str | None, _option("ROLE", "The role that reads.", default="chem_reader")]
+
+# ---- of `verify`
+
+Flows = Annotated[
+    list[str] | None,
+    _option("FLOW", "Only this flow, by its id or a beginning; repeatable.", "--flow"),
+]
+InputAnchors = Annotated[Path | None, _option("FILE", "Compare with the heads in this file.")]
+PublicKey = Annotated[
+    Path | None, _option("FILE", "Require that the anchors are signed: PEM, Ed25519.")
+]
+OutputAnchors = Annotated[Path | None, _option("FILE", "Write all heads, if nothing is found.")]
+SigningKey = Annotated[Path | None, _option("FILE", "Sign the written anchors: PEM, Ed25519.")]

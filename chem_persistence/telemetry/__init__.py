@@ -1,5 +1,10 @@
-"""What the library tells of itself, through the OpenTelemetry API, to a program that has set that up.
+"""Spans, metrics and log records, for a program that has set up OpenTelemetry or logging.
 
-`watched` holds what the rest of the library calls: nothing happens there until `listening` finds that somebody listens; an
-`observer` then opens spans and feeds `instruments`.
+The rest of the library calls `hooks`. They do nothing until `listening` finds that the program has
+set a provider; an `observer` then opens spans and records to `instruments`.
 """
+
+import logging
+
+# without a handler, Python would print warnings to standard error; the program decides about that
+logging.getLogger("chem_persistence").addHandler(logging.NullHandler())

@@ -417,5 +417,7 @@ async def test_without_its_packages_it_says_what_to_install(tmp_path: Path) -> N
         text=True,
         check=False,
     )
-    assert done.returncode == 1
-    assert done.stderr == "the command line needs typer: pip install 'chem-persistence[cli]'\n"
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the command line needs the package typer: pip install 'chem-persistence[cli]'\n"
+    )

@@ -5,6 +5,8 @@ These tests pin form rather than behaviour: they read `__all__` of the package a
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -96,12 +98,29 @@ def test_the_public_names_are_sorted() -> None:
 
 
 def test_the_public_names_are_what_the_package_holds() -> None:
+    assert set(dir(chem_persistence)) >= {"PgEventStore", "__all__"}
+    assert callable(chem_persistence.PgEventStore)  # the first name that is used imports them all
     held = {
         name
         for name, value in vars(chem_persistence).items()
         if not name.startswith("_") and not isinstance(value, ModuleType)
     }
     assert held == set(chem_persistence.__all__)
+
+
+@pytest.mark.parametrize("name", ["PgEventstore", "_MODULE", "__signature__"])
+def test_a_name_that_the_package_has_not_is_an_attribute_error(name: str) -> None:
+    with pytest.raises(AttributeError, match=rf"'chem_persistence' has no attribute '{name}'"):
+        getattr(chem_persistence, name)
+
+
+@pytest.mark.parametrize("name", ["errors", "domain", "PgEventStore"])
+def test_the_first_name_that_is_used_is_found_without_an_import_of_its_module(name: str) -> None:
+    program = f"import chem_persistence; chem_persistence.{name}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_public_names_are_imported_by_a_star() -> None:

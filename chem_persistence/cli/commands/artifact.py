@@ -6,69 +6,29 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import BinaryIO
 
 import msgspec
-import typer
 
-from chem_persistence.cli.database import Place, open_database
-from chem_persistence.cli.exit import ExitCode, run
-from chem_persistence.cli.help_text import paragraphs
+from chem_persistence.cli.database import open_database
+from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_artifact
-from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.terminal.printing import print_json, print_line, shown_bytes
+from chem_persistence.cli.options import Target
+from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.progress import Work
+from chem_persistence.cli.terminal.text import shown_bytes
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.read.artifacts import read_artifact_in_chunks
 from chem_persistence.postgres.read.search import ArtifactDescription, describe_artifact
 
-__all__ = ["artifact", "get"]
-
-artifact = typer.Typer(help="What steps produced.", no_args_is_help=True)
+__all__ = ["get_artifact"]
 
 BYTES_A_LINE = 100 * 2**20
 
-HashName = Annotated[
-    str,
-    typer.Argument(
-        metavar="HASH", help="An artifact's hash, or a beginning of it that no other has."
-    ),
-]
 
-
-@artifact.callback()
-def _group() -> None:
-    """What steps produced."""
-
-
-def get(
-    hash_: HashName,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write here, all or nothing."),
-    ] = None,
-    database_url: DatabaseUrl = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Write an artifact's bytes, of which its hash is the SHA-256: its content, or its payload as canonical JSON.
-
-    With --json its description is printed instead; with both, the file is written too. On a terminal a payload is
-    shown on many lines, and a content needs -o. The bytes are compared with the hash as they are read: -o keeps none
-    of an artifact that is corrupt, while standard output has them by then.
-
-    Exit code 1: the artifact is corrupt.
-    """
-    place = Place(database_url, data, schema)
-    run(lambda: _get(place, hash_, output, as_json=as_json))
-
-
-artifact.command(help=paragraphs(get))(get)
-
-
-async def _get(place: Place, name: str, output: Path | None, *, as_json: bool) -> int:
-    async with open_database(place) as provider:
+async def get_artifact(target: Target, name: str, output: Path | None, *, as_json: bool) -> int:
+    """Write the bytes of an artifact or print its description; return the exit code."""
+    async with open_database(target) as provider:
         described = await describe_artifact(provider, await find_artifact(provider, name))
         chunks = read_artifact_in_chunks(provider, described.hash)
         if output is not None:

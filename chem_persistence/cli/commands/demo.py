@@ -1,17 +1,15 @@
 """The command `demo`."""
 
 from pathlib import Path
-from typing import Annotated
 from uuid import UUID
 
-import typer
 from uuid_utils.compat import uuid7
 
-from chem_persistence.cli.database import DEFAULT_DATA, Place, commands_about, server_url
+from chem_persistence.cli.database import DEFAULT_DATA, commands_about, server_url
 from chem_persistence.cli.demo_flow import build_demo
-from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.flow_story import read_story
-from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
+from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.timeline import print_story
 from chem_persistence.errors import InvalidArgument, StepRaised
@@ -20,35 +18,24 @@ from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.flow_repository import PgFlowRepository
 from chem_persistence.store.attribution import event_metadata
 
-__all__ = ["demo"]
-
-PAGE = Path("chem-persistence-demo.html")
+__all__ = ["run_demo"]
 
 
-def demo(
-    html: Annotated[Path, typer.Option(metavar="FILE", help="Where the page goes.")] = PAGE,
-    database_url: DatabaseUrl = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Run a small flow whose third step fails at first, show it, and leave a page to open in a browser.
+async def run_demo(target: Target, html: Path, *, as_json: bool) -> int:
+    """Run the flow of the demonstration, print what happened, and write its page.
 
-    Nothing that it stores can be deleted, so it uses an embedded server of its own (--data) unless --database-url itself
-    names another: DATABASE_URL and .env do not count.
+    Raises:
+        InvalidArgument: the directory of the page does not exist.
     """
-    place = Place(database_url, data or (None if database_url else DEFAULT_DATA), schema)
-    run(lambda: _demo(place, html, as_json=as_json))
-
-
-async def _demo(place: Place, html: Path, *, as_json: bool) -> int:
+    if target.database_url is None and target.data is None:
+        target = target._replace(data=DEFAULT_DATA)
     if not html.absolute().parent.is_dir():  # now, and not after the flow, is when to hear it
         raise InvalidArgument("--html", f"there is no directory {html.parent}")
-    if not as_json and place.data is not None:
-        print_line(f"an embedded PostgreSQL keeps its data in {place.data}")
+    if not as_json and target.data is not None:
+        print_line(f"an embedded PostgreSQL keeps its data in {target.data}")
     async with (
-        server_url(place, create=True) as url,
-        await build_pool(url, schema=place.schema, max_size=4) as pool,
+        server_url(target, create=True) as url,
+        await build_pool(url, schema=target.schema, max_size=4) as pool,
     ):
         provider = PoolProvider(pool)
         store = PgEventStore(provider)
@@ -65,7 +52,7 @@ async def _demo(place: Place, html: Path, *, as_json: bool) -> int:
     print_line("")
     print_line(f"open in a browser: {html.absolute()}")
     print_line("try next:")
-    commands = commands_about(place)
+    commands = commands_about(target)
     for command in (
         "flows",
         f"show {flow_id}",

@@ -1,18 +1,16 @@
 """The command `diff`."""
 
 from collections.abc import Sequence
-from typing import Annotated
 from uuid import UUID
 
 import msgspec
-import typer
 
-from chem_persistence.cli.database import Place, open_database
-from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.database import open_database
+from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_flow
-from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.terminal.escaping import shown
+from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import column, print_json, print_line, print_table
+from chem_persistence.cli.terminal.text import shown
 from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.instance import StepSlot, StepStatus
@@ -20,7 +18,7 @@ from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.views.observed_flow import replay_observed
 from chem_persistence.views.wording import counted
 
-__all__ = ["Difference", "diff"]
+__all__ = ["Difference", "compare_flows"]
 
 Value = str | list[str] | None
 
@@ -36,26 +34,9 @@ class Difference(msgspec.Struct, frozen=True):
     right: Value
 
 
-def diff(
-    left: Annotated[str, typer.Argument(metavar="FLOW", help="A flow's id, or its beginning.")],
-    right: Annotated[str, typer.Argument(metavar="FLOW", help="The flow to compare it with.")],
-    database_url: DatabaseUrl = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Compare what two flows are and what they made: definition, input, steps, outputs, errors, fingerprints.
-
-    When they ran, how often steps were tried, and who ran them is not compared: that is never part of a fingerprint.
-
-    Exit code 1: they differ.
-    """
-    place = Place(database_url, data, schema)
-    run(lambda: _diff(place, left, right, as_json=as_json))
-
-
-async def _diff(place: Place, left: str, right: str, *, as_json: bool) -> int:
-    async with open_database(place) as provider:
+async def compare_flows(target: Target, left: str, right: str, *, as_json: bool) -> int:
+    """Print what differs between two flows; return FOUND if anything does."""
+    async with open_database(target) as provider:
         ids = [await find_flow(provider, name) for name in (left, right)]
         store = PgEventStore(provider)
         flows = [_compared(flow_id, await store.list(flow_id)) for flow_id in ids]

@@ -2,15 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
 
-import typer
-
-from chem_persistence.cli.database import Place, open_database
-from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.database import open_database
+from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_flow
-from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.terminal.escaping import shown
+from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import (
     Cell,
     column,
@@ -18,10 +14,9 @@ from chem_persistence.cli.terminal.printing import (
     print_json,
     print_line,
     print_table,
-    shown_ago,
     shown_state,
-    shown_time,
 )
+from chem_persistence.cli.terminal.text import shown, shown_ago, shown_time
 from chem_persistence.domain.answers import FlowSummary
 from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.flow_state import FlowState
@@ -29,53 +24,33 @@ from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.read_models import PgReadModels
 from chem_persistence.views.wording import duration
 
-__all__ = ["flows", "shown_progress"]
+__all__ = ["list_flows", "shown_progress"]
 
 WIDE = 120
 
 
-def flows(
-    state: Annotated[FlowState | None, typer.Option(help="Only flows that stand so.")] = None,
-    definition: Annotated[
-        str | None,
-        typer.Option(metavar="HASH", help="Only flows of this definition (its whole hash)."),
-    ] = None,
-    before: Annotated[
-        str | None,
-        typer.Option(metavar="FLOW", help="Only flows that began before this one: the next page."),
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")] = 20,
-    database_url: DatabaseUrl = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """List flows, the newest first: where they stand, how far they are, when they began, why they failed.
-
-    How many events, how long and why are shown where a line has 120 characters; `show FLOW` says it on any terminal.
-    """
-    place = Place(database_url, data, schema)
-    run(lambda: _flows(place, state, definition, before, limit, as_json=as_json))
-
-
-async def _flows(
-    place: Place,
-    state: FlowState | None,
+async def list_flows(
+    target: Target,
+    state: str | None,
     definition: str | None,
     before: str | None,
     limit: int,
     *,
     as_json: bool,
 ) -> int:
+    """Print a page of flows and how to get the next one; return the exit code."""
     if definition is not None and not is_content_hash(definition):
         raise InvalidArgument(
             "--definition", "must be a whole hash: 64 lower-case hexadecimal digits"
         )
-    async with open_database(place) as provider:
+    async with open_database(target) as provider:
         models = PgReadModels(provider)
         last = None if before is None else await models.flow(await find_flow(provider, before))
         found = await models.flows(
-            state=state, definition_hash=definition, before=last, limit=limit + 1
+            state=None if state is None else FlowState(state),
+            definition_hash=definition,
+            before=last,
+            limit=limit + 1,
         )
     listed, more = found[:limit], len(found) > limit
     if as_json:

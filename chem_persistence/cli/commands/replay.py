@@ -1,55 +1,31 @@
 """The command `replay`."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-import typer
 
-from chem_persistence.cli.database import Place, open_database
-from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.database import open_database
+from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_flow
-from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, FlowName, Schema
-from chem_persistence.cli.terminal.escaping import shown
+from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import (
     column,
     print_json,
     print_line,
     print_table,
     shown_state,
-    shown_time,
 )
+from chem_persistence.cli.terminal.text import shown, shown_time
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.views.observed_flow import UNNAMED, ObservedFlow, replay_observed
 from chem_persistence.views.wording import counted
 
-__all__ = ["replay"]
+__all__ = ["replay_flow"]
 
 
-def replay(
-    flow: FlowName,
-    at: Annotated[
-        int | None,
-        typer.Option("--at", metavar="VERSION", help="The state after this event; the first is 0."),
-    ] = None,
-    database_url: DatabaseUrl = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Replay a flow's events, all or up to a version, and print the state that they make.
-
-    It is the replay that engines use, but without the steps' definition: the log holds only its hash. So the steps
-    are those that the events name, one that no event names is shown as ?, and whether your program's steps are the
-    ones the flow began with is for your program to say (DefinitionMismatch). Artifacts are not read.
-
-    Exit code 1: the events contradict each other, or one cannot be read.
-    """
-    place = Place(database_url, data, schema)
-    run(lambda: _replay(place, flow, at, as_json=as_json))
-
-
-async def _replay(place: Place, flow: str, at: int | None, *, as_json: bool) -> int:
-    async with open_database(place) as provider:
+async def replay_flow(target: Target, flow: str, at: int | None, *, as_json: bool) -> int:
+    """Print the state that the events up to version `at` make; return the exit code."""
+    async with open_database(target) as provider:
         flow_id = await find_flow(provider, flow)
         events = await PgEventStore(provider).list(flow_id)
     observed = replay_observed(flow_id, events, at)

@@ -4,57 +4,24 @@ from datetime import timedelta
 
 from rich.text import Text
 
-from chem_persistence.cli.database import Place, commands_about, open_database
-from chem_persistence.cli.exit import ExitCode, run
-from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.terminal.escaping import shown
-from chem_persistence.cli.terminal.printing import (
-    bar,
-    column,
-    print_json,
-    print_line,
-    print_table,
-    shown_bytes,
-    shown_time,
-)
+from chem_persistence.cli.database import commands_about, open_database
+from chem_persistence.cli.exit import ExitCode
+from chem_persistence.cli.options import Target
+from chem_persistence.cli.terminal.printing import bar, column, print_json, print_line, print_table
+from chem_persistence.cli.terminal.text import shown, shown_bytes, shown_time
 from chem_persistence.domain.answers import Statistics
 from chem_persistence.postgres.read_models import PgReadModels
 from chem_persistence.views.wording import duration
 
-__all__ = ["refresh", "stats"]
+__all__ = ["print_statistics", "refresh_statistics"]
 
 HOURS = 24
 BAR = 20
 
 
-def stats(
-    database_url: DatabaseUrl = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Print figures of the whole log: durations and failures by step, errors by class, hours, artifacts by kind.
-
-    They are as of the last `chem-persistence refresh`.
-    """
-    run(lambda: _stats(Place(database_url, data, schema), as_json=as_json))
-
-
-def refresh(
-    database_url: DatabaseUrl = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Compute the figures of `stats` anew; whoever reads them meanwhile waits for nothing.
-
-    Only the owner of the tables may.
-    """
-    run(lambda: _refresh(Place(database_url, data, schema), as_json=as_json))
-
-
-async def _refresh(place: Place, *, as_json: bool) -> int:
-    async with open_database(place) as provider:
+async def refresh_statistics(target: Target, *, as_json: bool) -> int:
+    """Compute the statistics and print their time; return the exit code."""
+    async with open_database(target) as provider:
         models = PgReadModels(provider)
         await models.refresh()
         refreshed_at = (await models.statistics()).refreshed_at
@@ -65,13 +32,14 @@ async def _refresh(place: Place, *, as_json: bool) -> int:
     return ExitCode.WELL
 
 
-async def _stats(place: Place, *, as_json: bool) -> int:
-    async with open_database(place) as provider:
+async def print_statistics(target: Target, *, as_json: bool) -> int:
+    """Print the statistics as of their last refresh; return the exit code."""
+    async with open_database(target) as provider:
         figures = await PgReadModels(provider).statistics()
     if as_json:
         print_json(figures)
         return ExitCode.WELL
-    refresh_it = shown(commands_about(place).refresh())
+    refresh_it = shown(commands_about(target).refresh())
     if not (figures.steps or figures.failures or figures.hours or figures.artifacts):
         print_line(f"nothing has been counted yet; {refresh_it} does that")
         return ExitCode.WELL

@@ -1,47 +1,27 @@
 """The command `status`."""
 
-from chem_persistence.cli.database import Place, commands_about, server_url
-from chem_persistence.cli.exit import ExitCode, run
-from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.terminal.escaping import shown
-from chem_persistence.cli.terminal.printing import (
-    Cell,
-    column,
-    print_json,
-    print_line,
-    print_table,
-    shown_bytes,
-    shown_time,
-)
+from chem_persistence.cli.database import commands_about, server_url
+from chem_persistence.cli.exit import ExitCode
+from chem_persistence.cli.options import Target
+from chem_persistence.cli.terminal.printing import Cell, column, print_json, print_line, print_table
+from chem_persistence.cli.terminal.text import shown, shown_bytes, shown_time
 from chem_persistence.postgres.admin.status import DatabaseStatus, read_status
 from chem_persistence.postgres.connection.pool import PoolProvider, open_pool
 
-__all__ = ["status"]
+__all__ = ["print_status"]
 
 
-def status(
-    database_url: DatabaseUrl = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Say what the database holds and whether its schema is this library's; changes nothing.
-
-    Exit code 1: the schema is missing, behind, ahead or another's.
-    """
-    run(lambda: _status(Place(database_url, data, schema), as_json=as_json))
-
-
-async def _status(place: Place, *, as_json: bool) -> int:
+async def print_status(target: Target, *, as_json: bool) -> int:
+    """Print what a database holds; return FOUND if the schema is not current."""
     async with (
-        server_url(place) as url,
-        await open_pool(url, max_size=1, schema=place.schema) as pool,
+        server_url(target) as url,
+        await open_pool(url, max_size=1, schema=target.schema) as pool,
     ):
-        found = await read_status(PoolProvider(pool), place.schema)
+        found = await read_status(PoolProvider(pool), target.schema)
     if as_json:
         print_json(found)
     else:
-        _print(found, commands_about(place).migrate())
+        _print(found, commands_about(target).migrate())
     return ExitCode.WELL if found.schema_state == "current" else ExitCode.FOUND
 
 

@@ -1,59 +1,34 @@
 """The command `tail`."""
 
 from collections.abc import Iterable
-from typing import Annotated, NoReturn
+from typing import NoReturn
 from uuid import UUID
 
 import anyio
-import typer
 from rich.text import Text
 
-from chem_persistence.cli.database import Place, open_database
-from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.database import open_database
+from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_flow
-from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.terminal.escaping import shown
-from chem_persistence.cli.terminal.printing import print_json, print_line, shown_time
+from chem_persistence.cli.options import Target
+from chem_persistence.cli.terminal.printing import print_json, print_line
+from chem_persistence.cli.terminal.text import shown, shown_time
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.read.tail import LogTail, follow_log, read_log_tail
 from chem_persistence.views.event_line import event_line
 
-__all__ = ["tail"]
+__all__ = ["print_tail"]
 
 _STYLES = {"F": "green", "C": "bold green", "X": "red", "R": "yellow", "U": "cyan", "V": "cyan"}
 
 
-def tail(
-    flow: Annotated[
-        str | None, typer.Argument(metavar="FLOW", help="Only this flow's events.")
-    ] = None,
-    lines: Annotated[
-        int, typer.Option("--lines", "-n", min=0, help="How many of the last events.")
-    ] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
-    interval: Annotated[
-        float, typer.Option(min=0.05, help="Seconds between two looks, when it follows.")
-    ] = 1.0,
-    database_url: DatabaseUrl = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Print the last events of the log, or of a flow, and with --follow those that come.
-
-    An event whose transaction ends late comes late, but comes. While the database is away, --follow waits for it.
-    With --json each event is an object on a line of its own.
-    """
-    place = Place(database_url, data, schema)
-    run(lambda: _tail(place, flow, lines, interval if follow else None, as_json=as_json))
-
-
-async def _tail(
-    place: Place, flow: str | None, lines: int, interval: float | None, *, as_json: bool
+async def print_tail(
+    target: Target, flow: str | None, lines: int, interval: float | None, *, as_json: bool
 ) -> int:
-    async with open_database(place) as provider:
+    """Print the last events, and new ones every `interval` seconds unless it is None."""
+    async with open_database(target) as provider:
         flow_id = None if flow is None else await find_flow(provider, flow)
         last = await read_log_tail(provider, lines, flow_id, to_follow=interval is not None)
         _print(last.events, as_json=as_json)

@@ -5,19 +5,17 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 from uuid import UUID
 
 import msgspec
-import typer
 
-from chem_persistence.cli.database import Place, open_database
-from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.database import open_database
+from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_flow, whole_flow_id
-from chem_persistence.cli.options import AsJson, Data, DatabaseUrl, Schema
-from chem_persistence.cli.terminal.escaping import shown
+from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.progress import Work
+from chem_persistence.cli.terminal.text import shown
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.audit.anchors import read_anchors, writing_anchors
 from chem_persistence.postgres.audit.verification import (
@@ -29,11 +27,13 @@ from chem_persistence.postgres.audit.verification import (
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.views.wording import counted
 
-__all__ = ["verify"]
+__all__ = ["VerifyOptions", "run_verification"]
 
 
-class _Options(msgspec.Struct, frozen=True, kw_only=True):
-    place: Place
+class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of `verify`; those of anchors are files."""
+
+    target: Target
     flows: list[str] | None
     anchors: Path | None
     public_key: Path | None
@@ -42,45 +42,8 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True):
     as_json: bool
 
 
-def verify(
-    flow: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FLOW", help="Only this flow, by its id or a beginning of it; may be repeated."
-        ),
-    ] = None,
-    anchors: Annotated[
-        Path | None, typer.Option(help="Compare with the heads in this file.")
-    ] = None,
-    public_key: Annotated[
-        Path | None, typer.Option(help="The anchors must be signed: PEM, Ed25519.")
-    ] = None,
-    write_anchors: Annotated[
-        Path | None, typer.Option(help="Write all heads, if nothing is found.")
-    ] = None,
-    sign_with: Annotated[Path | None, typer.Option(help="Sign them: PEM, Ed25519.")] = None,
-    database_url: DatabaseUrl = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Check every flow's hash chain and every artifact, and say what was tampered with.
-
-    Exit code 1: something was.
-    """
-    options = _Options(
-        place=Place(database_url, data, schema),
-        flows=flow or None,
-        anchors=anchors,
-        public_key=public_key,
-        write_anchors=write_anchors,
-        sign_with=sign_with,
-        as_json=as_json,
-    )
-    run(lambda: _verify(options))
-
-
-async def _verify(options: _Options) -> int:
+async def run_verification(options: VerifyOptions) -> int:
+    """Print what was tampered with and write anchors; return FOUND if anything was."""
     _check(options)
     with ExitStack() as stack:
         anchors = (
@@ -91,7 +54,7 @@ async def _verify(options: _Options) -> int:
             writer = stack.enter_context(
                 writing_anchors(options.write_anchors, datetime.now(UTC), options.sign_with)
             )
-        async with open_database(options.place) as provider:
+        async with open_database(options.target) as provider:
             flow_ids = None if options.flows is None else await _find_flows(provider, options.flows)
             extent = await measure_log(provider, flow_ids=flow_ids)
             work = stack.enter_context(
@@ -141,7 +104,7 @@ def _say_unwritten(anchors: Path) -> None:
     print_line(shown(f"{anchors} is {what}: something was found"), error=True)
 
 
-def _check(options: _Options) -> None:
+def _check(options: VerifyOptions) -> None:
     if options.flows and (options.anchors or options.write_anchors):
         raise InvalidArgument("--flow", "does not go with anchors, which are about all flows")
     if options.sign_with and not options.write_anchors:

@@ -1,1 +1,1 @@
-"""What the commands draw on a terminal."""
+"""What commands draw on a terminal."""

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from chem_persistence.cli.terminal.escaping import shown
+from chem_persistence.cli.terminal.text import has_box_characters, shown
 
 __all__ = [
     "Cell",
@@ -22,10 +21,7 @@ __all__ = [
     "print_json",
     "print_line",
     "print_table",
-    "shown_ago",
-    "shown_bytes",
     "shown_state",
-    "shown_time",
 ]
 
 Cell = str | Text
@@ -52,37 +48,14 @@ _STATE_STYLES = {
 }
 
 
-def shown_time(moment: datetime | None) -> str:
-    """Show a moment in UTC to the second."""
-    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def shown_bytes(size: int) -> str:
-    """Show a size in the binary unit that it is read in."""
-    amount, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while amount >= 1024 and len(units) > 1:
-        amount, units = amount / 1024, units[1:]
-    return f"{size} B" if units[0] == "B" else f"{amount:.1f} {units[0]}"
-
-
 def shown_state(state: str) -> Text:
     """Show a state in its colour."""
     return Text(shown(state), style=_STATE_STYLES.get(state, ""))
 
 
-def shown_ago(length: timedelta) -> str:
-    """Show how long ago something was, in one unit."""
-    seconds = max(0, round(length.total_seconds()))
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"
-
-
 def bar(length: float) -> str:
     """Draw a bar of about so many characters, in characters that the output has."""
-    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    return ("━" if encoding.startswith("utf") else "=") * round(length)
+    return ("━" if has_box_characters() else "=") * round(length)
 
 
 def output_width(most: int = ENDLESS) -> int:

@@ -4,7 +4,6 @@ from rich.text import Text
 
 from chem_persistence.cli.commands.flows import shown_progress
 from chem_persistence.cli.flow_story import FlowStory
-from chem_persistence.cli.terminal.escaping import shown
 from chem_persistence.cli.terminal.printing import (
     Cell,
     bar,
@@ -12,9 +11,8 @@ from chem_persistence.cli.terminal.printing import (
     output_width,
     print_line,
     print_table,
-    shown_bytes,
-    shown_time,
 )
+from chem_persistence.cli.terminal.text import shown, shown_bytes, shown_time
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView
 from chem_persistence.views.time_scale import TimeScale, flow_scale, is_unanswered
