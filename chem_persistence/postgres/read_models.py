@@ -1,4 +1,4 @@
-"""What people ask of a log: its flows, their steps and failures, where artifacts come from, figures."""
+"""Read models: flows, steps and their failures, the provenance of artifacts, statistics."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -45,7 +45,6 @@ READ_PRODUCERS = statement("provenance/read_producers")
 READ_PRODUCTS = statement("provenance/read_products")
 READ_SOURCES = statement("provenance/read_sources")
 
-
 _LISTINGS = {
     None: LIST_FLOWS,
     FlowState.RUNNING: LIST_RUNNING_FLOWS,
@@ -56,11 +55,11 @@ _LISTINGS = {
 
 
 class PgReadModels:
-    """Answers from the tables of the schema that `provider` reaches; a role that may read them may ask.
+    """Answers questions about the log through `provider`, for any role that may read its tables.
 
-    Every question is a read of its own that is retried when it fails transiently, and each raises, besides what it says:
+    Every call is a read of its own, retried if it fails transiently. Besides what it lists, raises:
         StoreUnavailable, StoreError: the database could not be reached, or refused.
-        UnreadableEvent: what is stored is not what an append writes.
+        UnreadableEvent: a stored value is not one that an append writes.
     """
 
     def __init__(self, provider: ConnectionProvider) -> None:
@@ -75,35 +74,35 @@ class PgReadModels:
         before: FlowSummary | None = None,
         limit: int = 50,
     ) -> list[FlowSummary]:
-        """List flows, the newest first: by the time of their first event, and by id where that is the same.
+        """List flows, the newest first: by the time of their first event, then by id.
 
-        `state` is one of `FlowState`; the page after a page begins `before` the last flow of that one.
+        `state` is a value of `FlowState`; the next page begins `before` the last flow of this one.
 
         Raises:
-            InvalidArgument: there is no such state, or the limit is negative.
+            InvalidArgument: the state is unknown, or the limit is negative.
         """
         statement = _LISTINGS[_known_state(state)]
-        place = (None, None) if before is None else (before.started_at, before.flow_id)
+        position = (None, None) if before is None else (before.started_at, before.flow_id)
         rows = await self._session.fetch(
-            statement, *place, definition_hash, _checked("limit", limit)
+            statement, *position, definition_hash, _checked("limit", limit)
         )
         return [flow_summary(row) for row in rows]
 
     async def flow(self, flow_id: UUID) -> FlowSummary | None:
-        """Give one flow, None if it has no events.
+        """Return one flow, or None if it has no events.
 
         Raises:
-            InvalidArgument: the id is no flow's.
+            InvalidArgument: the id is not a valid flow id.
         """
         check_flow_id(flow_id)
         rows = await self._session.fetch(READ_FLOW, flow_id)
         return flow_summary(rows[0]) if rows else None
 
     async def step_executions(self, flow_id: UUID) -> list[StepExecution]:
-        """Give the steps of a flow that any event speaks of, in order.
+        """Return the steps of a flow that its events name, in order.
 
         Raises:
-            InvalidArgument: the id is no flow's.
+            InvalidArgument: the id is not a valid flow id.
         """
         check_flow_id(flow_id)
         return [
@@ -118,28 +117,30 @@ class PgReadModels:
         before: StepExecutionError | None = None,
         limit: int = 50,
     ) -> list[StepExecutionError]:
-        """List failures of steps, of one flow or of all, the newest first (by `seq`), each with its true attempt.
+        """List failures of steps, of one flow or of all, the newest first (by `seq`).
 
-        The page after a page begins `before` the last failure of that one.
+        Each comes with the number of its attempt. The next page begins `before` the last failure of
+        this one.
 
         Raises:
-            InvalidArgument: the id is no flow's, or the limit is negative.
+            InvalidArgument: the id is not a valid flow id, or the limit is negative.
         """
-        place = (None if before is None else before.seq, _checked("limit", limit))
+        position = (None if before is None else before.seq, _checked("limit", limit))
         if flow_id is None:
-            rows = await self._session.fetch(LIST_ERRORS, *place)
+            rows = await self._session.fetch(LIST_ERRORS, *position)
         else:
             check_flow_id(flow_id)
-            rows = await self._session.fetch(LIST_ERRORS_OF_FLOW, *place, flow_id)
+            rows = await self._session.fetch(LIST_ERRORS_OF_FLOW, *position, flow_id)
         return [step_execution_error(row) for row in rows]
 
     async def producers(self, artifact_hash: str, *, limit: int = 1_000) -> list[ArtifactProducer]:
-        """Give the events that an artifact came from, in all flows, the first first.
+        """Return the events that produced an artifact, in all flows, in the order of the log.
 
-        Each `StepFinished` that names it, and the event that it was stored with where that does not name it.
+        These are each `StepFinished` that names it, and the event it was stored with, unless that
+        names it.
 
         Raises:
-            InvalidArgument: it is no hash, or the limit is negative.
+            InvalidArgument: the hash is malformed, or the limit is negative.
         """
         rows = await self._session.fetch(
             READ_PRODUCERS, _checked_hash(artifact_hash), _checked("limit", limit)
@@ -147,10 +148,10 @@ class PgReadModels:
         return [artifact_producer(row, artifact_hash) for row in rows]
 
     async def consumers(self, artifact_hash: str, *, limit: int = 1_000) -> list[ArtifactConsumer]:
-        """Give the steps that started with an artifact as their input, in all flows, the first first.
+        """Return the steps that started with an artifact as their input, in the order of the log.
 
         Raises:
-            InvalidArgument: it is no hash, or the limit is negative.
+            InvalidArgument: the hash is malformed, or the limit is negative.
         """
         rows = await self._session.fetch(
             READ_CONSUMERS, _checked_hash(artifact_hash), _checked("limit", limit)
@@ -160,30 +161,31 @@ class PgReadModels:
     async def ancestors(
         self, artifact_hash: str, *, depth: int = MOST_DISTANT, limit: int = 10_000
     ) -> Lineage:
-        """Walk from an artifact to all that it derives from, at most `depth` steps away and `limit` of them.
+        """Return the artifacts that an artifact derives from, up to `depth` steps away.
 
-        Each artifact comes once, at its least distance, also where a step gave back its own input.
+        At most `limit` are returned, each once, at its shortest distance, even if a step returned
+        its own input.
 
         Raises:
-            InvalidArgument: it is no hash, or a bound is negative.
+            InvalidArgument: the hash is malformed, or a bound is negative.
         """
         return await self._lineage(READ_SOURCES, artifact_hash, depth, limit)
 
     async def descendants(
         self, artifact_hash: str, *, depth: int = MOST_DISTANT, limit: int = 10_000
     ) -> Lineage:
-        """Walk from an artifact to all that derives from it; see `ancestors`."""
+        """Return the artifacts that derive from an artifact; see `ancestors`."""
         return await self._lineage(READ_PRODUCTS, artifact_hash, depth, limit)
 
     async def statistics(self) -> Statistics:
-        """Give the figures, all as of one moment: the last `refresh`, or the migration that made them."""
+        """Return the statistics, all as of the last `refresh`, or of the migration without one."""
         return await read_statistics(self._provider)
 
     async def refresh(self) -> None:
-        """Compute the figures anew, from the whole log; whoever reads them meanwhile gets the last ones, and waits for nothing.
+        """Compute the statistics anew from the whole log; readers see the last ones meanwhile.
 
         Raises:
-            StoreError: the role may not: only the owner of the tables may, and its members.
+            StoreError: the role is neither the owner of the tables nor a member of it.
         """
         await refresh_statistics(self._provider)
 
@@ -193,10 +195,12 @@ class PgReadModels:
         *,
         on_progress: Callable[[Rebuild], None] | None = None,
     ) -> Rebuild:
-        """Make a stored projection what the log says, while appends go on; see `rebuild_executions`.
+        """Rebuild a stored projection from the log while appends continue.
+
+        See `rebuild_executions`.
 
         Raises:
-            InvalidArgument: there is no such projection.
+            InvalidArgument: the projection is unknown.
         """
         if projection not in list(Projection):
             names = ", ".join(Projection)

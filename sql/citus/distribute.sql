@@ -1,11 +1,11 @@
--- Distributes the log over the workers of a Citus cluster, by flow. Run it once, as the tables' owner, on the coordinator,
--- after the migrations and before the first event:
+-- Distribute the log over the workers of a Citus cluster, by flow. Run this once, as the tables'
+-- owner, on the coordinator, after the migrations and before the first event:
 --
 --     psql "$DATABASE_URL" --single-transaction --set ON_ERROR_STOP=1 --file sql/citus/distribute.sql
 --
--- An artifact that flows share is then stored once for each flow that brings it, because a key has to contain what a table
--- is distributed by; it is read by its hash as before. The store sees that the log is distributed, and lets each
--- transaction keep to one flow.
+-- An artifact that several flows share is then stored once for each of them, since a key must
+-- contain the column that its table is distributed by; it is read by its hash as before. The store
+-- detects that the log is distributed, and appends to one flow per transaction.
 
 ALTER TABLE workflow_step_artifacts
     DROP CONSTRAINT workflow_step_artifacts_pkey,

@@ -1,7 +1,7 @@
--- Artifacts: whole, and in the chunks that an upload left.
+-- Read artifacts: whole, and in the chunks of an upload.
 
 -- name: read_artifact
--- Read one artifact; where artifacts are stored per flow, any of its copies.
+-- Read one artifact; on Citus, where each flow has a row of its own, any of them.
 -- $1 text artifact_hash
 SELECT artifact_hash, kind, payload, content, media_type, metadata, upload_id, content_size
 FROM workflow_step_artifacts
@@ -9,9 +9,9 @@ WHERE artifact_hash = $1
 LIMIT 1
 
 -- name: read_artifacts
--- Read artifacts; of one with more bytes than a limit, its size in place of its body and metadata; where artifacts are
--- stored per flow, any copy of each.
--- $1 text[] artifact_hash, $2 bigint bytes of one artifact at most
+-- Read artifacts; one that is larger than a limit comes with its size instead of its body and
+-- metadata. On Citus, where each flow has a row of its own, any of them.
+-- $1 text[] artifact_hash, $2 bigint maximum bytes of one artifact
 SELECT DISTINCT ON (artifact.artifact_hash) artifact.artifact_hash, artifact.kind,
     CASE WHEN measured.size <= $2 THEN artifact.payload END AS payload,
     CASE WHEN measured.size <= $2 THEN artifact.content END AS content,
@@ -27,7 +27,7 @@ ORDER BY artifact.artifact_hash
 
 -- name: read_chunks
 -- Read one page of an artifact's chunks, in order.
--- $1 uuid upload_id, $2 integer chunk_no to begin with, $3 bigint rows at most
+-- $1 uuid upload_id, $2 integer first chunk_no, $3 bigint maximum number of rows
 SELECT chunk_no, content
 FROM workflow_step_artifact_chunks
 WHERE upload_id = $1 AND chunk_no >= $2

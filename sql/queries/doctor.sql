@@ -1,7 +1,8 @@
--- What `doctor` asks of a server, a schema and a role.
+-- Read what `doctor` checks of a server, a schema and a role.
 
 -- name: describe_role
--- Say who is connected, what that role is to the log, and which of some roles there are and have it as a member.
+-- Return the current role, its rights on the log and the schema, which of some roles exist, and
+-- which of these it is a member of.
 -- $1 text schema, $2 text[] role
 SELECT current_user::text AS name, quote_ident(current_user) AS quoted_name, role.rolsuper AS is_superuser,
     coalesce((SELECT pg_has_role(relation.relowner, 'MEMBER') FROM pg_class AS relation
@@ -15,7 +16,8 @@ FROM pg_roles AS role
 WHERE role.rolname = current_user
 
 -- name: describe_server
--- Give the settings of the server, as this session has them, that the library's promises depend on.
+-- Return the server's version and the settings of this session that the library's guarantees depend
+-- on.
 SELECT current_setting('server_version') AS server_version,
     current_setting('server_version_num')::integer / 10000 AS major_version,
     current_setting('server_encoding') AS encoding,
@@ -29,14 +31,16 @@ SELECT current_setting('server_version') AS server_version,
     current_database()::text AS database
 
 -- name: find_future_flow
--- Say how many seconds ahead of the server's clock the newest flow began; less than 0: it began before, null: there is none.
+-- Return by how many seconds the newest flow's begin is ahead of the server's clock: negative if it
+-- is in the past, null if there are no flows.
 SELECT extract(epoch FROM max(ts) - clock_timestamp())::double precision AS seconds
 FROM event_log
 WHERE version = 0
 
 -- name: find_missing_rights
--- Give the rights on relations of a schema that a role ought to have and has not.
--- $1 text schema, $2 text role, $3 text[] relation, $4 text[] privileges (a list with commas), one a relation
+-- Return the rights on relations of a schema that a role should have but lacks.
+-- $1 text schema, $2 text role, $3 text[] relation, $4 text[] privileges of each relation
+-- (separated by commas)
 SELECT wanted.relation, privilege.name AS privilege
 FROM unnest($3::text[], $4::text[]) AS wanted (relation, privileges)
 CROSS JOIN LATERAL string_to_table(wanted.privileges, ', ') AS privilege (name)
@@ -48,7 +52,8 @@ WHERE NOT CASE relation.relkind
 ORDER BY wanted.relation, privilege.name
 
 -- name: find_old_transactions
--- Find what keeps VACUUM from its work: transactions that are open for long, of sessions and prepared ones.
+-- Return the transactions, of sessions and prepared ones, that have been open for too long for
+-- VACUUM.
 -- $1 interval
 SELECT format('session %s of %s in %s', activity.pid, activity.usename, activity.datname) AS name,
     extract(epoch FROM clock_timestamp() - activity.xact_start)::double precision AS seconds,
@@ -65,7 +70,7 @@ WHERE prepared.prepared < clock_timestamp() - $1::interval
 ORDER BY seconds DESC
 
 -- name: measure_bloat
--- Give the schema's tables with their live and dead rows, as the server counts them.
+-- Return the schema's tables with their live and dead rows, as estimated by the server.
 -- $1 text schema
 SELECT relation.relname::text AS name, format('%I.%I', $1::text, relation.relname) AS quoted_name,
     pg_stat_get_live_tuples(relation.oid) AS live_rows, pg_stat_get_dead_tuples(relation.oid) AS dead_rows
@@ -75,7 +80,8 @@ WHERE relation.relkind = 'r'
 ORDER BY relation.relname COLLATE "C"
 
 -- name: measure_connections
--- Give the limits on the connections of this role to this database (-1: none), and how many of each are in use, without this one.
+-- Return the limits on this role's connections to this database (-1: unlimited), and how many of
+-- each are used by other sessions.
 SELECT current_setting('max_connections')::integer
         - CASE WHEN role.rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::integer
             + coalesce(current_setting('reserved_connections', true)::integer, 0) END AS server_limit,
@@ -92,8 +98,9 @@ CROSS JOIN pg_roles AS role
 WHERE database.datname = current_database() AND role.rolname = current_user
 
 -- name: measure_wraparound
--- Say how old the oldest transaction and multixact ids of each database are, the oldest first, and when VACUUM is forced.
--- The server stops writing in all of them when one reaches 2^31 (PostgreSQL manual, section 24.1.5).
+-- Return the age of each database's oldest transaction and multixact ids, the oldest first, and the
+-- age at which VACUUM is forced. The server stops all writes when one reaches 2^31 (manual, section
+-- 24.1.5).
 SELECT ids.kind, database.datname::text AS database, ids.age, ids.forced_at
 FROM pg_database AS database
 CROSS JOIN LATERAL (

@@ -1,33 +1,35 @@
--- The log: appends, pages of flows and of the feed.
+-- Append to the log, and read pages of flows and of the feed.
 
 -- name: append_events
--- Append events to the ends of one or more flows, with their artifacts and step rows: the function of migration 0005,
--- where the documents are described. Gives (flow_id, version, seq), to be matched by key; none for a flow that is not where its
--- writer believes.
+-- Append events to one or more flows, with their artifacts and step rows, by the function of
+-- migration 0005, which describes the documents. Return (flow_id, version, seq) in any order, and
+-- no row for a flow whose version is not the one that its writer expects.
 -- $1 text events
--- $2 text artifacts, $3 text[] their payloads, $4 bytea[] their contents; all null when there are none
+-- $2 text artifacts, $3 text[] their payloads, $4 bytea[] their contents; all null without
+-- artifacts
 -- $5 text retries, or null
 -- $6 text changes of step rows, or null
--- $7 text how long to wait for another writer's lock at most, or null
+-- $7 text longest wait for another writer's lock, or null
 SELECT stored_flow_id AS flow_id, stored_version AS version, stored_seq AS seq
 FROM append_events($1, $2, $3, $4, $5, $6, $7)
 
 -- name: find_distribution
--- Say whether the log is distributed over several servers: Citus gives such a table a trigger of this name.
+-- Return whether the log is distributed over several servers: such a table has a trigger of Citus.
 SELECT EXISTS (SELECT 1
     FROM pg_trigger AS trigger
     JOIN pg_proc AS routine ON routine.oid = trigger.tgfoid
     WHERE trigger.tgrelid = to_regclass('event_log') AND routine.proname = 'citus_truncate_trigger') AS distributed
 
 -- name: find_feed_end
--- Find the seq up to which the log is complete, for good.
+-- Return the seq up to which the log is complete and stays so.
 SELECT feed_end() AS seq
 
 -- name: read_event_page
--- Read one page of a flow's events, in order, JSON as UTF-8 bytes; a time that no datetime can hold is null.
--- The scalar subqueries hide the parameters from the planner, and between two bounds it expects few rows (no version is
--- above 2147483647), so that it keeps one plan; it would make one at each call where that one looks cheaper than any.
--- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint rows at most
+-- Read one page of a flow's events, in order; JSON is returned as UTF-8 bytes, and a time outside
+-- datetime's range as null. The planner cannot see the values in scalar subqueries, and expects few
+-- rows between two bounds (no version is above 2147483647). So it keeps one generic plan; otherwise
+-- it would plan each call anew.
+-- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of rows
 SELECT seq, version, event_id,
     CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
     event_type, convert_to(payload::text, 'UTF8') AS payload, convert_to(metadata::text, 'UTF8') AS metadata
@@ -37,8 +39,8 @@ ORDER BY version
 LIMIT (SELECT $3::bigint)
 
 -- name: read_events_by_id
--- Read those of some flows' events that have one of the ids, looking at every event of these flows; a time that no
--- datetime can hold is null.
+-- Read the events of some flows that have one of some ids; every event of these flows is scanned. A
+-- time outside datetime's range is null.
 -- $1 uuid[] flow_id, $2 uuid[] event_id
 SELECT seq, flow_id, version, event_id,
     CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
@@ -48,8 +50,8 @@ WHERE flow_id = ANY ($1::uuid[]) AND event_id = ANY ($2::uuid[])
 ORDER BY flow_id, version
 
 -- name: read_events_of_flows
--- Read all events of some flows, flow by flow, each in order, JSON as UTF-8 bytes; a time that no datetime can hold is
--- null.
+-- Read all events of some flows, flow by flow, each in order; JSON is returned as UTF-8 bytes, and
+-- a time outside datetime's range as null.
 -- $1 uuid[] flow_id
 SELECT flow_id, seq, version, event_id,
     CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
@@ -59,12 +61,12 @@ WHERE flow_id = ANY ($1::uuid[])
 ORDER BY flow_id, version
 
 -- name: read_fact_page
--- Read one page of what a replay needs of a flow's events, in order, JSON as UTF-8 bytes; has_time says whether a datetime
--- can hold the time. The time itself, which costs a client more than the rest of a row, comes of those events alone whose
--- time a state shows.
--- The scalar subqueries hide the parameters from the planner, and between two bounds it expects few rows (no version is
--- above 2147483647), so that it keeps one plan; it would make one at each call where that one looks cheaper than any.
--- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint rows at most
+-- Read one page of the parts of a flow's events that a replay needs, in order; JSON is returned as
+-- UTF-8 bytes. has_time tells whether the time is in datetime's range. The time itself, which is
+-- expensive to decode, is returned only for events whose time a state shows. The planner cannot see
+-- the values in scalar subqueries, and expects few rows between two bounds (no version is above
+-- 2147483647). So it keeps one generic plan; otherwise it would plan each call anew.
+-- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of rows
 SELECT version,
     ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' AS has_time,
     CASE WHEN event_type IN ('stepstarted', 'stepfinished')
@@ -76,8 +78,10 @@ ORDER BY version
 LIMIT (SELECT $3::bigint)
 
 -- name: read_feed_page
--- Read one page of the whole log's events, in the order of seq, JSON as UTF-8 bytes; a time that no datetime can hold is null.
--- $1 bigint seq after which the page begins, $2 bigint seq with which it ends at the latest, $3 bigint rows at most
+-- Read one page of the whole log's events, in the order of seq; JSON is returned as UTF-8 bytes,
+-- and a time outside datetime's range as null.
+-- $1 bigint seq after which the page begins, $2 bigint largest seq, $3 bigint maximum number of
+-- rows
 SELECT seq, flow_id, version, event_id,
     CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
     event_type, convert_to(payload::text, 'UTF8') AS payload, convert_to(metadata::text, 'UTF8') AS metadata, chain_hash
@@ -87,9 +91,9 @@ ORDER BY seq
 LIMIT $3
 
 -- name: read_flow_events
--- Read one page of a flow's events, in order; a time that no datetime can hold is null. It keeps one plan as
--- read_event_page does.
--- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint rows at most
+-- Read one page of a flow's events, in order; a time outside datetime's range is null. One generic
+-- plan is kept, as in read_event_page.
+-- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of rows
 SELECT seq, flow_id, version, event_id,
     CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
     event_type, payload, metadata, chain_hash
@@ -99,9 +103,9 @@ ORDER BY version
 LIMIT (SELECT $3::bigint)
 
 -- name: read_flow_heads
--- Read where flows end, or where they ended when they had so many events; chain_hash is null where a flow does not
--- reach there. The scalar subqueries make the plan look each up in the key.
--- $1 uuid[] flow_id, $2 integer[] how many events, or null for the end as it is
+-- Read the heads of flows, now or after a number of events; chain_hash is null for a flow that has
+-- fewer. The scalar subqueries make the plan look up each flow in the key.
+-- $1 uuid[] flow_id, $2 integer[] number of events, or null for the present head
 SELECT ends.flow_id, ends.version, (SELECT last.chain_hash FROM event_log AS last
     WHERE last.flow_id = ends.flow_id AND last.version = ends.version - 1) AS chain_hash
 FROM (

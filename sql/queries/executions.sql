@@ -1,8 +1,10 @@
--- The rows of steps, and the errors of their attempts.
+-- Read step rows, and the errors of failed attempts.
 
 -- name: list_errors
--- List one page of all failures of steps, the newest first; a time that no datetime can hold is null.
--- $1 bigint seq before which the page begins, or null for the newest; $2 bigint rows at most
+-- List one page of the failures of all steps, the newest first; a time outside datetime's range is
+-- null.
+-- $1 bigint seq before which the page begins, or null for the newest; $2 bigint maximum number of
+-- rows
 SELECT flow_id, version, seq, step_index, step_id, attempt,
     CASE WHEN failed_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN failed_at END AS failed_at,
     fingerprint, error
@@ -12,8 +14,10 @@ ORDER BY seq DESC
 LIMIT $2
 
 -- name: list_errors_of_flow
--- List one page of the failures of a flow's steps, the newest first; a time that no datetime can hold is null.
--- $1 bigint seq before which the page begins, or null for the newest; $2 bigint rows at most, $3 uuid flow_id
+-- List one page of the failures of a flow's steps, the newest first; a time outside datetime's
+-- range is null.
+-- $1 bigint seq before which the page begins, or null for the newest; $2 bigint maximum number of
+-- rows, $3 uuid flow_id
 SELECT flow_id, version, seq, step_index, step_id, attempt,
     CASE WHEN failed_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN failed_at END AS failed_at,
     fingerprint, error

@@ -1,9 +1,10 @@
--- Flows in their states, a page at a time.
+-- Read flows with their states, in pages.
 
 -- name: list_awaiting_flows
--- List one page of the flows that wait for a person, the newest first; a time that no datetime can hold is null.
--- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the newest; $3 text
--- definition_hash, or null for any; $4 bigint rows at most
+-- List one page of the flows that wait for a user's answer, the newest first; a time outside
+-- datetime's range is null.
+-- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at
         END AS started_at,
@@ -20,9 +21,9 @@ ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
 -- name: list_completed_flows
--- List one page of the flows that are completed, the newest first; a time that no datetime can hold is null.
--- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the newest; $3 text
--- definition_hash, or null for any; $4 bigint rows at most
+-- List one page of the completed flows, the newest first; a time outside datetime's range is null.
+-- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at
         END AS started_at,
@@ -38,10 +39,10 @@ ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
 -- name: list_failed_flows
--- List one page of the flows of which a step stands failed, the newest first; a time that no datetime can hold is
--- null.
--- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the newest; $3 text
--- definition_hash, or null for any; $4 bigint rows at most
+-- List one page of the flows with a failed step, the newest first; a time outside datetime's range
+-- is null.
+-- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at
         END AS started_at,
@@ -58,9 +59,9 @@ ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
 -- name: list_flows
--- List one page of all flows, the newest first; a time that no datetime can hold is null.
--- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the newest; $3 text
--- definition_hash, or null for any; $4 bigint rows at most
+-- List one page of all flows, the newest first; a time outside datetime's range is null.
+-- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at
         END AS started_at,
@@ -75,9 +76,9 @@ ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
 -- name: list_running_flows
--- List one page of the flows that can go on, the newest first; a time that no datetime can hold is null.
--- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the newest; $3 text
--- definition_hash, or null for any; $4 bigint rows at most
+-- List one page of the running flows, the newest first; a time outside datetime's range is null.
+-- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at
         END AS started_at,
@@ -95,7 +96,7 @@ ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
 -- name: read_flow
--- Read one flow; a time that no datetime can hold is null.
+-- Read one flow; a time outside datetime's range is null.
 -- $1 uuid flow_id
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at

@@ -1,7 +1,7 @@
--- Migrations, and the description of the schema that they make.
+-- Apply migrations, and describe the schema that they make.
 
 -- name: create_migrations_table
--- Create the table in which the migrations that were applied are recorded.
+-- Create the table that records the applied migrations.
 CREATE TABLE schema_migrations (
     version integer NOT NULL,
     name text NOT NULL,
@@ -12,7 +12,7 @@ CREATE TABLE schema_migrations (
 )
 
 -- name: describe_schema_columns
--- Write the statements that change how columns are stored, and that let a sequence go with its column.
+-- Return the statements that set the storage of columns, and that make a column own its sequence.
 -- $1 text schema
 SELECT part.statement AS statement
 FROM (
@@ -42,7 +42,8 @@ WHERE NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
 ORDER BY part.relname COLLATE "C", part.attnum, part.statement COLLATE "C"
 
 -- name: describe_schema_constraints
--- Write the statements that add the constraints which a new table cannot have yet: foreign keys, and what is not valid.
+-- Return the statements that add the constraints which CREATE TABLE does not: foreign keys, and
+-- those that are not validated.
 -- $1 text schema
 SELECT format(
     E'ALTER TABLE %I ADD CONSTRAINT %I\n    %s',
@@ -57,7 +58,7 @@ WHERE (rule.contype = 'f' OR (rule.contype = 'c' AND NOT rule.convalidated))
 ORDER BY relation.relname COLLATE "C", rule.conname COLLATE "C"
 
 -- name: describe_schema_functions
--- Write the statements that create a schema's functions and procedures; the server names their schema, this does not.
+-- Return the statements that create a schema's functions and procedures, without the schema's name.
 -- $1 text schema
 SELECT routine.command || substr(
     rtrim(pg_get_functiondef(routine.oid), E'\n'), length(routine.command || quote_ident($1::text) || '.') + 1
@@ -73,7 +74,8 @@ WHERE NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
 ORDER BY routine.proname COLLATE "C", pg_get_function_identity_arguments(routine.oid) COLLATE "C"
 
 -- name: describe_schema_indexes
--- Write the statements that create a schema's indexes; those of constraints come with their tables.
+-- Return the statements that create a schema's indexes; those of constraints are created with their
+-- tables.
 -- $1 text schema
 SELECT pg_get_indexdef(index.indexrelid, 0, true)
     || CASE WHEN index.indisvalid THEN '' ELSE ' /* invalid */' END AS statement
@@ -87,12 +89,14 @@ WHERE relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::
 ORDER BY relation.relname COLLATE "C"
 
 -- name: describe_schema_search_path
--- Make a schema the one whose names the server writes bare, until the transaction ends.
+-- Set the search path to a schema until the transaction ends, so that its names are written
+-- unqualified.
 -- $1 text schema
 SELECT set_config('search_path', quote_ident($1::text), true)
 
 -- name: describe_schema_sequences
--- Write the statements that create a schema's sequences; those of identity columns come with their tables.
+-- Return the statements that create a schema's sequences; those of identity columns are created
+-- with their tables.
 -- $1 text schema
 SELECT format(
     E'CREATE SEQUENCE %I AS %s\n    START %s INCREMENT %s MINVALUE %s MAXVALUE %s CACHE %s %s',
@@ -109,8 +113,9 @@ WHERE relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::
 ORDER BY relation.relname COLLATE "C"
 
 -- name: describe_schema_tables
--- Write the statements that create a schema's tables, with their columns and the constraints that a new table can have.
--- NOT NULL is written with its column: PostgreSQL 18 also keeps it as a constraint, earlier servers do not.
+-- Return the statements that create a schema's tables, with columns and with those constraints that
+-- CREATE TABLE can have. NOT NULL is written with its column: PostgreSQL 18 also stores it as a
+-- constraint, earlier servers do not.
 -- $1 text schema
 SELECT format(
     E'CREATE %sTABLE %I (\n    %s\n)%s',
@@ -153,7 +158,8 @@ WHERE relation.relkind = 'r'
 ORDER BY relation.relname COLLATE "C"
 
 -- name: describe_schema_triggers
--- Write the statements that create a schema's triggers, and that say which of them do not fire as usual.
+-- Return the statements that create a schema's triggers, and those that change when a trigger
+-- fires.
 -- $1 text schema
 SELECT part.statement AS statement
 FROM pg_trigger AS trigger
@@ -175,7 +181,7 @@ WHERE NOT trigger.tgisinternal
 ORDER BY relation.relname COLLATE "C", trigger.tgname COLLATE "C", part.place
 
 -- name: describe_schema_views
--- Write the statements that create a schema's views, the plain ones and the materialized ones.
+-- Return the statements that create a schema's views, plain and materialized.
 -- $1 text schema
 SELECT format(
     E'CREATE %sVIEW %I%s AS\n%s',
@@ -193,7 +199,7 @@ WHERE relation.relkind IN ('v', 'm')
 ORDER BY relation.relname COLLATE "C"
 
 -- name: find_migrations_table
--- Say whether the schema has been migrated before.
+-- Return whether the schema has been migrated before.
 -- $1 text schema
 SELECT EXISTS (
     SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
@@ -201,25 +207,27 @@ SELECT EXISTS (
 ) AS found
 
 -- name: lock_migrations
--- Wait until no other process migrates this schema, and keep the others waiting until this transaction ends.
+-- Lock the migrations of a schema until this transaction ends; wait for another process that holds
+-- the lock.
 -- $1 text schema
 SELECT pg_advisory_xact_lock(hashtextextended('chem_persistence migrations ' || $1::text, 0))
 
 -- name: quote_create_schema
--- Give the statement that creates the schema, quoted by the server, or null when it is there.
+-- Return the statement that creates a schema, quoted by the server, or null if the schema exists.
 -- $1 text schema
 SELECT format('CREATE SCHEMA %I', $1::text) AS statement
 WHERE NOT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1::text)
 
 -- name: read_applied_migrations
--- Read which migrations were applied.
+-- Read the migrations that were applied, in order.
 SELECT version, name, checksum FROM schema_migrations ORDER BY version
 
 -- name: read_current_schema
--- Give the schema in which this session finds and makes tables, null if there is none.
+-- Return the first schema of the search path that exists, or null.
 SELECT current_schema()
 
 -- name: record_migration
--- Record a migration that was applied.
--- $1 integer version, $2 text name, $3 text checksum (SHA-256 of the file), $4 timestamptz applied_at
+-- Record an applied migration.
+-- $1 integer version, $2 text name, $3 text checksum (SHA-256 of the file), $4 timestamptz
+-- applied_at
 INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES ($1, $2, $3, $4)

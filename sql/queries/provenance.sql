@@ -1,9 +1,10 @@
--- Which events produced and consumed an artifact.
+-- Read which events produced and consumed an artifact.
 
 -- name: read_consumers
--- Read the steps that started with an artifact as their input, the first first, each with its first such start; a time that
--- no datetime can hold is null. The input of a step is the first output of the step before it, or the flow's own.
--- $1 text artifact_hash, $2 bigint rows at most
+-- Read the steps that started with an artifact as their input, in order, each with its first such
+-- start; a time outside datetime's range is null. The input of a step is the first output of the
+-- step before it, or the flow's own input.
+-- $1 text artifact_hash, $2 bigint maximum number of rows
 SELECT consumer.flow_id, consumer.version, consumer.seq, consumer.step_index, consumer.payload ->> 'step_id' AS step_id,
     CASE WHEN consumer.ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN consumer.ts END AS ts
 FROM (
@@ -35,9 +36,9 @@ ORDER BY consumer.seq
 LIMIT $2
 
 -- name: read_producers
--- Read the events that an artifact came from, the first first: each that names it among its outputs, and the one that it
--- was stored with, if that does not; a time that no datetime can hold is null.
--- $1 text artifact_hash, $2 bigint rows at most
+-- Read the events that produced an artifact, in order: each that names it among its outputs, and
+-- the one it was stored with, unless that names it; a time outside datetime's range is null.
+-- $1 text artifact_hash, $2 bigint maximum number of rows
 SELECT producer.flow_id, producer.version, producer.seq, producer.event_type,
     (producer.payload ->> 'step_index')::bigint AS step_index, producer.payload ->> 'step_id' AS step_id,
     (SELECT min(output.place) - 1
@@ -65,9 +66,9 @@ ORDER BY producer.seq
 LIMIT $2
 
 -- name: read_products
--- Read what the steps that had some artifacts as their inputs produced: each hash once, with the first step in the log
--- that relates it.
--- $1 text[] artifact_hash, $2 text[] hashes that are known already, $3 bigint rows at most
+-- Read the artifacts that were produced by the steps with some artifacts as their inputs: each hash
+-- once, with the first step in the log that relates it.
+-- $1 text[] artifact_hash, $2 text[] hashes to leave out, $3 bigint maximum number of rows
 SELECT related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
 FROM (
     SELECT DISTINCT ON (output.hash)
@@ -101,9 +102,9 @@ ORDER BY related.seq, related.artifact_hash
 LIMIT $3
 
 -- name: read_sources
--- Read what the steps that produced some artifacts had as their inputs: each hash once, with the first step in the log
--- that relates it.
--- $1 text[] artifact_hash, $2 text[] hashes that are known already, $3 bigint rows at most
+-- Read the artifacts that were the inputs of the steps which produced some artifacts: each hash
+-- once, with the first step in the log that relates it.
+-- $1 text[] artifact_hash, $2 text[] hashes to leave out, $3 bigint maximum number of rows
 SELECT related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
 FROM (
     SELECT DISTINCT ON (source.artifact_hash)

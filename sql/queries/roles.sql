@@ -1,9 +1,11 @@
--- The roles of the application and of readers, and their rights.
+-- Create the roles of the application and of readers, and divide the rights.
 
 -- name: find_excess
--- Give each way in which a role may do more than its rights: by what it is, by a role it is in, or by a right it has.
--- $1 text schema, $2 text owner, $3 text application, $4 text reader, $5 text[] relation, $6 text[] role (application or
--- reader), $7 text[] privileges (a list with commas), one a relation and role
+-- Return the ways in which a role can do more than its rights: by an attribute, by a role that it
+-- is a member of, or by a privilege.
+-- $1 text schema, $2 text owner, $3 text application, $4 text reader, $5 text[] relation, $6 text[]
+-- role (application or reader), $7 text[] privileges of each relation and role (separated by
+-- commas)
 SELECT role.rolname::text AS name, 'is a superuser, or may bypass what guards the tables' AS excess
 FROM pg_roles AS role
 WHERE role.rolname IN ($2::text, $3::text, $4::text)
@@ -37,7 +39,7 @@ WHERE role.rolname IN ($3::text, $4::text) AND NOT role.rolsuper
             AND privilege.name = ANY (string_to_array(rights.privileges, ', ')))
 
 -- name: find_missing_relations
--- Give those of the relations that the schema lacks.
+-- Return which of some relations the schema lacks.
 -- $1 text schema, $2 text[] relation
 SELECT DISTINCT wanted.relation
 FROM unnest($2::text[]) AS wanted (relation)
@@ -47,7 +49,8 @@ WHERE NOT EXISTS (SELECT 1 FROM pg_class AS relation
 ORDER BY wanted.relation
 
 -- name: list_rights
--- List what each role that does not own the tables may do with them; a relation that is not here, nobody else may touch.
+-- List the rights of each role that does not own the tables; these roles have no right on other
+-- relations.
 SELECT rights.relation, rights.role, rights.privileges
 FROM (VALUES
     ('event_log', 'application', ARRAY['SELECT', 'INSERT']),
@@ -81,7 +84,7 @@ FROM (VALUES
 ) AS rights (relation, role, privileges)
 
 -- name: quote_create_roles
--- Give the statements that create those of the roles that are not there, quoted by the server.
+-- Return the statements that create those of the roles that are missing, quoted by the server.
 -- $1 text[] role
 SELECT format('CREATE ROLE %I NOLOGIN', wanted.name) AS statement
 FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, place)
@@ -89,9 +92,10 @@ WHERE NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = wanted.name)
 ORDER BY wanted.place
 
 -- name: quote_grants
--- Give the statements that grant the use of the schema to two roles, and to each its rights on the relations.
--- $1 text schema, $2 text application, $3 text reader, $4 text[] relation, $5 text[] role (application or reader),
--- $6 text[] privileges (a list with commas), one a relation and role
+-- Return the statements that grant two roles the use of the schema, and each its rights on the
+-- relations.
+-- $1 text schema, $2 text application, $3 text reader, $4 text[] relation, $5 text[] role
+-- (application or reader), $6 text[] privileges of each relation and role (separated by commas)
 SELECT format('GRANT USAGE ON SCHEMA %I TO %I, %I', $1::text, $2::text, $3::text) AS statement
 UNION ALL
 SELECT format(
@@ -107,8 +111,8 @@ JOIN pg_class AS relation ON relation.relname = rights.relation
     AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
 
 -- name: quote_ownership
--- Give the statements that hand a schema, and the library's relations and functions in it, to their owner.
--- A sequence goes with the table that it counts for.
+-- Return the statements that make a role the owner of a schema, and of the library's relations and
+-- functions in it. A sequence that a column owns changes its owner with the table.
 -- $1 text schema, $2 text owner, $3 text[] relation, $4 text[] function
 SELECT format('ALTER SCHEMA %I OWNER TO %I', $1::text, $2::text) AS statement
 UNION ALL
@@ -126,8 +130,8 @@ WHERE routine.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::t
     AND routine.proname = ANY ($4::text[])
 
 -- name: quote_revokes
--- Give the statements that take every right on the schema and on the library's relations from all but the owner.
--- PUBLIC keeps the use of the schema, which may hold other programs' tables.
+-- Return the statements that revoke every right on the schema and on the library's relations,
+-- except the owner's. PUBLIC keeps the use of the schema, which may hold tables of other programs.
 -- $1 text schema, $2 text[] relation, $3 text application, $4 text reader
 SELECT format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', $1::text) AS statement
 UNION ALL

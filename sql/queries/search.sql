@@ -1,7 +1,8 @@
--- Flows and artifacts by the beginning of an id or a hash.
+-- Find flows and artifacts by the first characters of an id or a hash.
 
 -- name: describe_artifacts
--- Describe artifacts without reading their bodies; where artifacts are stored per flow, any copy of each.
+-- Describe artifacts without reading their bodies; on Citus, where each flow has a row of its own,
+-- any of them.
 -- $1 text[] artifact_hash
 SELECT DISTINCT ON (artifact.artifact_hash) artifact.artifact_hash AS hash, artifact.kind, artifact.media_type,
     coalesce(artifact.content_size, octet_length(artifact.content)) AS content_bytes,
@@ -13,8 +14,8 @@ WHERE artifact.artifact_hash = ANY ($1::text[])
 ORDER BY artifact.artifact_hash
 
 -- name: find_artifacts
--- Find artifacts by a range of their hashes; where artifacts are stored per flow, each once.
--- $1 text first, $2 text last, $3 bigint rows at most
+-- Return the artifacts whose hashes are in a range, each once.
+-- $1 text first, $2 text last, $3 bigint maximum number of rows
 SELECT DISTINCT artifact_hash
 FROM workflow_step_artifacts
 WHERE artifact_hash BETWEEN $1 AND $2
@@ -22,8 +23,8 @@ ORDER BY artifact_hash
 LIMIT $3
 
 -- name: find_flows
--- Find flows by a range of their ids.
--- $1 uuid first, $2 uuid last, $3 bigint rows at most
+-- Return the flows whose ids are in a range.
+-- $1 uuid first, $2 uuid last, $3 bigint maximum number of rows
 SELECT flow_id
 FROM event_log
 WHERE version = 0 AND flow_id BETWEEN $1 AND $2

@@ -1,9 +1,10 @@
--- Snapshots of flow states.
+-- Store and read snapshots of flow states.
 
 -- name: keep_snapshot
--- Keep a snapshot as the only one of its flow, with the link of the last event that it has seen.
--- $1 uuid flow_id, $2 integer version (how many events it has seen), $3 text definition_hash, $4 integer format,
--- $5 bytea state, $6 bytea state_hash, $7 timestamptz created_at
+-- Store a snapshot as the only one of its flow, with the chain hash of the last event that it
+-- covers.
+-- $1 uuid flow_id, $2 integer version (the number of events it covers), $3 text definition_hash, $4
+-- integer format, $5 bytea state, $6 bytea state_hash, $7 timestamptz created_at
 INSERT INTO flow_snapshots AS snapshot
     (flow_id, version, chain_hash, definition_hash, format, state, state_hash, created_at)
 SELECT event.flow_id, event.version + 1, event.chain_hash, $3, $4, $5, $6, $7
@@ -19,8 +20,8 @@ ON CONFLICT (flow_id) DO UPDATE SET
     created_at = excluded.created_at
 
 -- name: read_snapshot
--- Read a flow's snapshot, if it is of this definition and format, and of the history that the flow has: the last event
--- that it has seen is there, with the link that it had.
+-- Read a flow's snapshot, if it has this definition and format, and fits the log: the last event
+-- that it covers is stored, with the same chain hash.
 -- $1 uuid flow_id, $2 text definition_hash, $3 integer format
 SELECT snapshot.flow_id, snapshot.version, snapshot.definition_hash, snapshot.format, snapshot.state, snapshot.state_hash
 FROM flow_snapshots AS snapshot

@@ -1,51 +1,51 @@
--- Materialized views with statistics: reading and refreshing them.
+-- Read and refresh the materialized views with statistics.
 
 -- name: read_artifact_statistics
--- Read how many artifacts of which kind there are, and their bytes, by kind.
+-- Read the number of artifacts and their stored bytes, by kind.
 SELECT kind, artifacts, stored_bytes
 FROM artifact_statistics
 ORDER BY kind COLLATE "C"
 
 -- name: read_failure_statistics
--- Read how often steps failed in which way, by step id and class of the error.
+-- Read the failures of steps, by step id and error class.
 SELECT step_id, error_class, failures, flows, last_failed_at
 FROM failure_statistics
 ORDER BY step_id COLLATE "C", error_class COLLATE "C"
 
 -- name: read_hourly_throughput
--- Read what happened hour by hour, the first hour first.
+-- Read the throughput by hour, in order.
 SELECT hour, events, flows_started, flows_completed, steps_finished, steps_failed, retries
 FROM hourly_throughput
 ORDER BY hour
 
 -- name: read_statistics_refresh
--- Read when the figures were refreshed.
+-- Read when the statistics were refreshed.
 SELECT refreshed_at
 FROM statistics_refresh
 
 -- name: read_step_statistics
--- Read how long steps take and how often they fail, by step id.
+-- Read the durations and failures of steps, by step id.
 SELECT step_id, executions, finished, attempts, failures, retries, failure_rate, mean_seconds, p50_seconds, p90_seconds,
     p99_seconds, longest_seconds
 FROM step_statistics
 ORDER BY step_id COLLATE "C"
 
 -- name: refresh_artifact_statistics
--- Refresh artifact_statistics, blocking no reader.
+-- Refresh artifact_statistics without blocking readers.
 REFRESH MATERIALIZED VIEW CONCURRENTLY artifact_statistics
 
 -- name: refresh_failure_statistics
--- Refresh failure_statistics, blocking no reader.
+-- Refresh failure_statistics without blocking readers.
 REFRESH MATERIALIZED VIEW CONCURRENTLY failure_statistics
 
 -- name: refresh_hourly_throughput
--- Refresh hourly_throughput, blocking no reader.
+-- Refresh hourly_throughput without blocking readers.
 REFRESH MATERIALIZED VIEW CONCURRENTLY hourly_throughput
 
 -- name: refresh_statistics_refresh
--- Refresh statistics_refresh, blocking no reader.
+-- Refresh statistics_refresh without blocking readers.
 REFRESH MATERIALIZED VIEW CONCURRENTLY statistics_refresh
 
 -- name: refresh_step_statistics
--- Refresh step_statistics, blocking no reader.
+-- Refresh step_statistics without blocking readers.
 REFRESH MATERIALIZED VIEW CONCURRENTLY step_statistics

@@ -1,18 +1,19 @@
--- What `status` shows of a database.
+-- Read what `status` shows of a database.
 
 -- name: describe_database
--- Describe the server, the database and who is connected.
+-- Return the server's version, the database with its size, and the current role.
 SELECT current_setting('server_version') AS server_version, current_database()::text AS database,
     current_user::text AS role, pg_database_size(current_database()) AS bytes
 
 -- name: find_newest_flow
--- Give when the newest flow began, by the index of first events; null: there is none.
+-- Return when the newest flow began, by the index of first events; null if there are no flows.
 SELECT max(ts) AS newest_flow_at
 FROM event_log
 WHERE version = 0
 
 -- name: measure_relations
--- Give the size of each of a schema's tables with its indexes, and about how many rows it has (null: not known yet).
+-- Return the size of each of a schema's tables with its indexes, and the estimated number of rows
+-- (null if not yet known).
 -- $1 text schema
 SELECT relation.relname::text AS name, pg_total_relation_size(relation.oid) AS bytes,
     pg_relation_size(relation.oid) AS heap_bytes,

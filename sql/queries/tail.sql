@@ -1,15 +1,16 @@
--- The end of the log and of a flow.
+-- Read the end of the log and of a flow.
 
 -- name: find_flow_end
--- Give how many events a flow has.
+-- Return the number of a flow's events.
 -- $1 uuid flow_id
 SELECT coalesce(max(version) + 1, 0) AS version
 FROM event_log
 WHERE flow_id = $1
 
 -- name: read_last_events
--- Read the last events of the log, the newest first, JSON as UTF-8 bytes; a time that no datetime can hold is null.
--- $1 bigint rows at most, $2 bigint seq with which they end at the latest, or null
+-- Read the last events of the log, the newest first; JSON is returned as UTF-8 bytes, and a time
+-- outside datetime's range as null.
+-- $1 bigint maximum number of rows, $2 bigint largest seq, or null
 SELECT seq, flow_id, version, event_id,
     CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
     event_type, convert_to(payload::text, 'UTF8') AS payload, convert_to(metadata::text, 'UTF8') AS metadata, chain_hash

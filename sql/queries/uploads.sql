@@ -1,15 +1,16 @@
--- Artifacts that are streamed into the store.
+-- Store artifacts that are uploaded in chunks.
 
 -- name: insert_chunk
--- Write a chunk of a content that is being uploaded.
+-- Store a chunk of a content that is being uploaded.
 -- $1 uuid upload_id, $2 integer chunk_no, $3 bytea content
 INSERT INTO workflow_step_artifact_chunks (upload_id, chunk_no, content)
 VALUES ($1, $2, $3)
 
 -- name: insert_uploaded_artifact
--- Store the artifact of an upload, unless one with its hash is stored; gives its hash if it was not.
--- $1 text artifact_hash, $2 text kind, $3 text media_type, $4 text metadata, $5 uuid flow_id and $6 bigint seq of the event
--- that it comes with, $7 uuid upload_id, $8 bigint content_size
+-- Store the artifact of an upload, unless its hash is stored already; return the hash if it was
+-- stored.
+-- $1 text artifact_hash, $2 text kind, $3 text media_type, $4 text metadata, $5 uuid flow_id and $6
+-- bigint seq of the event that it is stored with, $7 uuid upload_id, $8 bigint content_size
 INSERT INTO workflow_step_artifacts
     (artifact_hash, kind, media_type, metadata, flow_id, produced_in_seq, upload_id, content_size)
 VALUES ($1, $2, $3, $4::text::jsonb, $5, $6, $7, $8)
@@ -17,12 +18,13 @@ ON CONFLICT DO NOTHING
 RETURNING artifact_hash
 
 -- name: lock_artifact
--- Wait until no other transaction uploads the same content, and keep the others waiting until this one ends.
+-- Lock a content until this transaction ends; wait for another transaction that uploads the same
+-- one.
 -- $1 text artifact_hash
 SELECT pg_advisory_xact_lock(hashtextextended('chem_persistence artifact ' || current_schema() || ' ' || $1::text, 0))
 
 -- name: read_upload
--- Say what is there of an upload: how many chunks, and whether it is an artifact's.
+-- Return how many chunks of an upload are stored, and whether it belongs to an artifact.
 -- $1 uuid upload_id, $2 text artifact_hash
 SELECT
     (SELECT count(*) FROM workflow_step_artifact_chunks WHERE upload_id = $1) AS chunks,

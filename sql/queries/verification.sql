@@ -1,27 +1,27 @@
--- What `verify` reads: chained events, artifacts, snapshots.
+-- Read what `verify` checks: chained events, artifacts, snapshots.
 
 -- name: count_artifacts
--- Count the artifacts that there are to verify.
+-- Count the artifacts to verify.
 SELECT count(*) AS artifacts
 FROM workflow_step_artifacts
 
 -- name: count_events
--- Count the events that there are to verify.
--- $1 uuid[] flow_id, or null for those of all flows
+-- Count the events to verify.
+-- $1 uuid[] flow_id, or null for all flows
 SELECT count(*) AS events
 FROM event_log
 WHERE $1::uuid[] IS NULL OR flow_id = ANY ($1::uuid[])
 
 -- name: find_missing_artifacts
--- Give those of the hashes that no artifact has.
+-- Return which of some hashes no artifact has.
 -- $1 text[] artifact_hash
 SELECT wanted.artifact_hash
 FROM unnest($1::text[]) AS wanted (artifact_hash)
 WHERE NOT EXISTS (SELECT 1 FROM workflow_step_artifacts AS stored WHERE stored.artifact_hash = wanted.artifact_hash)
 
 -- name: read_artifact_producers
--- Read one page of all artifacts, by hash, with the event that each came with.
--- $1 text artifact_hash after which the page begins, $2 bigint rows at most
+-- Read one page of all artifacts, by hash, each with the event that it was stored with.
+-- $1 text artifact_hash after which the page begins, $2 bigint maximum number of rows
 SELECT artifact.artifact_hash, artifact.kind, artifact.payload, artifact.content, artifact.media_type, artifact.metadata,
     artifact.upload_id, artifact.content_size, artifact.flow_id, coalesce(event.version, -1) AS version
 FROM workflow_step_artifacts AS artifact
@@ -31,8 +31,10 @@ ORDER BY artifact.artifact_hash
 LIMIT $2
 
 -- name: read_chained_events
--- Read one page of all flows' events, flow by flow, each in order; a time that no datetime can hold is null.
--- $1 uuid flow_id and $2 integer version and $3 bigint seq after which the page begins, $4 bigint rows at most
+-- Read one page of all flows' events, flow by flow, each in order; a time outside datetime's range
+-- is null.
+-- $1 uuid flow_id, $2 integer version and $3 bigint seq after which the page begins, $4 bigint
+-- maximum number of rows
 SELECT flow_id, version, seq, event_id,
     CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
     event_type, payload, metadata, chain_hash
@@ -42,8 +44,9 @@ ORDER BY flow_id, version, seq
 LIMIT $4
 
 -- name: read_chained_flow
--- Read one page of one flow's events, in order; a time that no datetime can hold is null.
--- $1 uuid flow_id, $2 integer version and $3 bigint seq after which the page begins, $4 bigint rows at most
+-- Read one page of a flow's events, in order; a time outside datetime's range is null.
+-- $1 uuid flow_id, $2 integer version and $3 bigint seq after which the page begins, $4 bigint
+-- maximum number of rows
 SELECT flow_id, version, seq, event_id,
     CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
     event_type, payload, metadata, chain_hash
@@ -53,9 +56,10 @@ ORDER BY version, seq
 LIMIT $4
 
 -- name: read_snapshots
--- Read one page of the snapshots that a load would look at, by flow: of this format, and of the history that the flow has.
--- $1 uuid flow_id after which the page begins, $2 integer format, $3 uuid[] flow_id, or null for those of all flows,
--- $4 bigint rows at most
+-- Read one page of the snapshots that a load would use, by flow: those of a format that fit the
+-- log.
+-- $1 uuid flow_id after which the page begins, $2 integer format, $3 uuid[] flow_id, or null for
+-- all flows, $4 bigint maximum number of rows
 SELECT snapshot.flow_id, snapshot.version, snapshot.definition_hash, snapshot.format, snapshot.state, snapshot.state_hash
 FROM flow_snapshots AS snapshot
 WHERE snapshot.flow_id > $1 AND snapshot.format = $2 AND ($3::uuid[] IS NULL OR snapshot.flow_id = ANY ($3::uuid[]))

@@ -1,1 +1,1 @@
-"""What an operator asks and does."""
+"""Administration: roles, status, doctor."""

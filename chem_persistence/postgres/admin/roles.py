@@ -1,4 +1,4 @@
-"""Least privilege: a role that owns the log, one that appends to it and one that reads it."""
+"""Roles with least privilege: the owner of the log, the application and the reader."""
 
 import re
 from contextlib import suppress
@@ -20,18 +20,16 @@ QUOTE_GRANTS = statement("roles/quote_grants")
 QUOTE_OWNERSHIP = statement("roles/quote_ownership")
 QUOTE_REVOKES = statement("roles/quote_revokes")
 
-
 OWNER = "chem_owner"
 APPLICATION = "chem_application"
 READER = "chem_reader"
 
 _FUNCTIONS = ["append_events", "feed_end", "refuse_change_of_history"]
 _LONGEST_NAME = 63
-"""Bytes of a name that PostgreSQL keeps (manual, section 4.1.1)."""
+"""The length at which PostgreSQL truncates a name, in bytes (manual, section 4.1.1)."""
 
-_RESERVED = re.compile(
-    "pg_.*|public|none", re.DOTALL
-)  # as role names, in quotes too (manual, CREATE ROLE)
+_RESERVED = re.compile("pg_.*|public|none", re.DOTALL)
+"""Names that a role cannot have, not even quoted (manual, CREATE ROLE)."""
 
 
 async def create_roles(
@@ -42,30 +40,32 @@ async def create_roles(
     application: str = APPLICATION,
     reader: str = READER,
 ) -> None:
-    """Divide the rights on a migrated schema among three roles, which are created where they are missing.
+    """Divide the rights on a migrated schema among three roles, which are created if missing.
 
-    The owner owns the schema and the library's tables in it, and is the only one that may migrate. The application
-    may do what `PgEventStore` does: SELECT and INSERT on the log and the artifacts, also UPDATE on the step rows and
-    the snapshots, which only repeat what the log says. The reader may SELECT. Whatever other rights the two and PUBLIC had on the tables are taken away.
+    The owner owns the schema and the library's tables in it, and is the only role that may migrate.
+    The application may do what `PgEventStore` does: SELECT and INSERT on the log and the artifacts,
+    and UPDATE on the step rows and the snapshots, which are derived from the log. The reader may
+    SELECT. All other rights of these two and of PUBLIC on the tables are revoked.
 
-    The roles cannot log in and have no password: grant them to those who do (`GRANT chem_application TO lab`). The
-    connection is a superuser's. Run it again after each migration: it leaves alone what is as it should be.
+    The roles cannot log in and have no password: grant them to login roles (`GRANT chem_application
+    TO lab`). The connection must be a superuser's. Call this again after each migration; what is
+    already right is left alone.
 
     Raises:
-        InvalidArgument: a name is impossible, or names a role that could do more than its part: a superuser, a member
-            of the owner. Nothing was changed then.
+        InvalidArgument: a name is invalid, or the role could do more than its part, as a superuser
+            or a member of the owner; nothing was changed.
         MigrationError: the schema lacks tables of the library.
-        StoreError: the connection's role may not do this.
+        StoreError: the connection's role is not permitted to do this.
     """
     for argument, name in (("owner", owner), ("application", application), ("reader", reader)):
         _check_size(argument, name)
         if _RESERVED.fullmatch(name):
             raise InvalidArgument(
-                argument, "names that begin with pg_, public and none are the server's"
+                argument, "public, none and names that begin with pg_ are reserved by the server"
             )
     _check_size("schema", schema)
     if len({owner, application, reader}) < 3:
-        raise InvalidArgument("owner, application, reader", "must be three roles")
+        raise InvalidArgument("owner, application, reader", "must be three different roles")
 
     async def divide() -> None:
         async with connection.transaction():
@@ -104,7 +104,7 @@ async def _divide(
 
 
 async def _create(connection: Connection, names: list[str]) -> None:
-    """Create those roles that are missing; another process may be doing the same for another database."""
+    """Create missing roles; another process may do the same for another database of the server."""
     for row in await connection.fetch(QUOTE_CREATE_ROLES, names):
         with suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
             async with connection.transaction():
@@ -115,6 +115,8 @@ def _check_size(argument: str, name: str) -> None:
     try:
         size = len(name.encode())
     except UnicodeEncodeError as error:
-        raise InvalidArgument(argument, "has a lone surrogate, which is no character") from error
+        raise InvalidArgument(
+            argument, "has a lone surrogate, which UTF-8 cannot encode"
+        ) from error
     if not 0 < size <= _LONGEST_NAME or "\0" in name:
         raise InvalidArgument(argument, f"must have 1 to {_LONGEST_NAME} bytes and no U+0000")

@@ -30,7 +30,7 @@ _COUNTS = {"event_log": (COUNT_EVENTS, (None,)), "workflow_step_artifacts": (COU
 
 
 class TableSize(msgspec.Struct, frozen=True):
-    """A table with its indexes; `rows` is an estimate unless `exact`, or None without an estimate."""
+    """A table with its indexes; `rows` is an estimate unless `exact`, or None if unknown."""
 
     name: str
     bytes: int

@@ -1,10 +1,12 @@
 """Anchors: the heads of all flows, written to a file that is kept away from the database.
 
-A chain proves that nothing in its middle was changed, but not that its end is still there, nor that nobody computed
-it anew. A head that was written down proves both for everything before it.
+A chain proves that no event within it was changed. It does not prove that its last events still
+exist, or that it was not computed anew from changed events. A head that was recorded elsewhere
+proves both for the events before it.
 
-Format: UTF-8 JSON lines. The first says {format, created}, then one a flow, by flow id: {flow_id, version, link}; the
-last holds {flows, sha256} over all lines before it, and with a key {signature}: Ed25519 (RFC 8032) of that SHA-256.
+Format: UTF-8 JSON lines. The first is {format, created}; then one line per flow, by flow id:
+{flow_id, version, link}. The last is {flows, sha256}, over all lines before it, and with a key also
+{signature}: Ed25519 (RFC 8032) of that SHA-256.
 """
 
 import hashlib
@@ -25,7 +27,7 @@ FORMAT = "chem_persistence anchors 1"
 
 
 class Anchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A flow's head: after `version` events its chain ended with `link`, in hexadecimal."""
+    """A flow's head: `link` is the chain hash after `version` events, in hexadecimal."""
 
     flow_id: UUID
     version: int
@@ -44,7 +46,7 @@ class _Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AnchorWriter:
-    """Writes one line an anchor, and remembers what was written."""
+    """Writes an anchor file line by line, with a digest of the lines."""
 
     def __init__(self, output: Any) -> None:
         self.flows = 0
@@ -53,7 +55,7 @@ class AnchorWriter:
         self._digest = hashlib.sha256()
 
     def write(self, anchor: Anchor) -> None:
-        """Add a flow's head; flows come ordered by id."""
+        """Write a flow's head; the flows must be ordered by id."""
         self._line(anchor)
         self.flows += 1
 
@@ -63,15 +65,15 @@ class AnchorWriter:
         self._digest.update(line)
 
     def give_up(self) -> None:
-        """Have no file made of what was written: one that is there is left as it was."""
+        """Discard the draft at the end of the block; an existing file is left as it was."""
         self.is_given_up = True
 
     def begin(self, created: datetime) -> None:
-        """Write the heading."""
+        """Write the first line."""
         self._line(_Heading(FORMAT, created))
 
     def end(self, key: Any) -> None:
-        """Write the ending, signed if there is a key."""
+        """Write the last line, signed if a key is given."""
         digest = self._digest.digest()
         signature = None if key is None else key.sign(digest)
         self._line(_Ending(self.flows, digest.hex(), signature))
@@ -81,12 +83,13 @@ class AnchorWriter:
 def writing_anchors(
     file: Path, created: datetime, private_key: Path | None = None
 ) -> Iterator[AnchorWriter]:
-    """Write an anchor file, which appears whole at the end of the block, or not at all: if the writer gave up, or raised.
+    """Write an anchor file, which appears at the end of the block, complete.
 
-    `private_key` is a PEM file with an Ed25519 key (`openssl genpkey -algorithm ed25519`).
+    If the block raises, or the writer gave up, no file appears. `private_key` is a PEM file with an
+    Ed25519 key (`openssl genpkey -algorithm ed25519`).
 
     Raises:
-        InvalidArgument: that is no Ed25519 key, or the extra `sign` is not installed.
+        InvalidArgument: the file holds no Ed25519 key, or the extra `sign` is not installed.
         OSError: a file cannot be read or written.
     """
     key = None if private_key is None else _private_key(private_key)
@@ -104,9 +107,10 @@ def writing_anchors(
 
 
 def read_anchors(file: Path, public_key: Path | None = None) -> Iterator[Anchor]:
-    """Read an anchor file, after checking it as a whole; it is read twice, in constant memory.
+    """Yield the anchors of a file, after checking it as a whole.
 
-    `public_key` is a PEM file (`openssl pkey -pubout`): with it the signature must be there and right.
+    The file is read twice, in constant memory. With `public_key`, a PEM file (`openssl pkey
+    -pubout`), the file must have a valid signature.
 
     Raises:
         InvalidArgument: the file is incomplete, was changed, or is not signed with this key.
@@ -119,7 +123,9 @@ def read_anchors(file: Path, public_key: Path | None = None) -> Iterator[Anchor]
             try:
                 yield msgspec.json.decode(next(lines, b""), type=Anchor)
             except (ValueError, RecursionError) as error:
-                raise InvalidArgument("anchors", f"line {number} of {file} is no anchor") from error
+                raise InvalidArgument(
+                    "anchors", f"line {number} of {file} is not an anchor"
+                ) from error
 
 
 def _checked(file: Path, public_key: Path | None) -> int:
@@ -133,7 +139,7 @@ def _checked(file: Path, public_key: Path | None) -> int:
         with file.open("rb") as lines:
             heading = msgspec.json.decode(next(lines), type=_Heading)
     except (ValueError, RecursionError, StopIteration) as error:
-        raise InvalidArgument("anchors", f"{file} is not a whole anchor file") from error
+        raise InvalidArgument("anchors", f"{file} is not a complete anchor file") from error
     if heading.format != FORMAT:
         raise InvalidArgument(
             "anchors", f"{file} has the format {heading.format!r}, not {FORMAT!r}"
@@ -172,15 +178,16 @@ def _ed25519_key(file: Path, load: Any, expected: type) -> Any:
     try:
         key = load(file.read_bytes())
     except (ValueError, TypeError):
-        raise InvalidArgument("key", f"{file} holds no PEM key that can be read") from None
+        raise InvalidArgument("key", f"{file} does not hold a readable PEM key") from None
     if not isinstance(key, expected):
-        raise InvalidArgument("key", f"{file} holds no {expected.__name__}")
+        raise InvalidArgument("key", f"{file} does not hold an {expected.__name__}")
     return key
 
 
 def _cryptography() -> tuple[Any, Any]:
     try:
-        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415  # the extra `sign`
+        # The extra `sign`.
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
     except ImportError:
         raise InvalidArgument(

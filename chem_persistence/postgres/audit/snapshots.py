@@ -1,4 +1,4 @@
-"""Verification of snapshots: replayed from the log, since anyone can write one with a valid hash."""
+"""Verification of snapshots by replay, since anyone can store one with a valid hash."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing

@@ -1,6 +1,7 @@
 """JSONB values as the JSON bytes that the codec reads and writes, unparsed by the driver.
 
-Format: one version byte, 1, then the JSON text (jsonb_send and jsonb_recv of the PostgreSQL sources).
+Format: one version byte, 1, then the JSON text (jsonb_send and jsonb_recv in the PostgreSQL
+sources).
 """
 
 import asyncpg

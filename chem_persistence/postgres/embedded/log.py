@@ -1,4 +1,4 @@
-"""What the log of an embedded server tells of a start that failed, or of a stop that does not end.
+"""The log of an embedded server, read for the reason of a failed start or stop.
 
 Source: PostgreSQL manual, section 19.8, "Error Reporting and Logging".
 """
@@ -9,8 +9,8 @@ from pathlib import Path
 __all__ = ["ServerLog", "last_lines"]
 
 _LINE = re.compile(
-    r"\b(?P<part>DEBUG[1-5]|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC|DETAIL|HINT|CONTEXT|QUERY|STATEMENT|LOCATION)"
-    r":  (?P<text>.*)"
+    r"\b(?P<part>DEBUG[1-5]|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC"
+    r"|DETAIL|HINT|CONTEXT|QUERY|STATEMENT|LOCATION):  (?P<text>.*)"
 )
 _ENDING = {"FATAL", "PANIC"}
 _EXPLAINING = {"DETAIL", "HINT"}
@@ -19,23 +19,23 @@ _SILENCE = "it wrote no log"
 
 
 class ServerLog:
-    """The file to which a server writes, start after start."""
+    """The file to which a server appends its log at every start."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def end(self) -> int:
-        """Give the place behind what is written so far."""
+        """Return the present size of the file, in bytes."""
         return self._path.stat().st_size if self._path.exists() else 0
 
-    def last_words(self, since: int) -> str:
-        """Give the last lines that were written behind a place."""
+    def last_lines_since(self, since: int) -> str:
+        """Return the last lines that were written after an offset."""
         return last_lines(self._written(since)) or _SILENCE
 
     def reason(self, since: int) -> str:
-        """Tell why a server ended that wrote behind a place: its last fatal message, and the message before that.
+        """Return the last fatal message that was written after an offset, and the one before it.
 
-        It is the message before that names a wrong setting. Without a fatal message it is the last lines.
+        The one before it names a wrong setting. Without a fatal message, return the last lines.
         """
         messages: list[list[str]] = []
         fatal = 0
@@ -43,17 +43,17 @@ class ServerLog:
             found = _LINE.search(line)
             if found is None or found["part"] in _REPEATING:
                 continue
-            said = f"{found['part']}: {found['text']}"
+            message = f"{found['part']}: {found['text']}"
             if found["part"] in _EXPLAINING and messages:
-                messages[-1].append(said)
+                messages[-1].append(message)
                 continue
-            messages.append([said])
+            messages.append([message])
             if found["part"] in _ENDING:
                 fatal = len(messages)
         if not fatal:
-            return self.last_words(since)
+            return self.last_lines_since(since)
         return "\n".join(
-            said for message in messages[max(0, fatal - 2) : fatal] for said in message
+            line for message in messages[max(0, fatal - 2) : fatal] for line in message
         )
 
     def _written(self, since: int) -> str:
@@ -65,5 +65,5 @@ class ServerLog:
 
 
 def last_lines(text: str) -> str:
-    """Give the end of what a program wrote."""
+    """Return the last ten lines of a text."""
     return "\n".join(text.strip().splitlines()[-10:])

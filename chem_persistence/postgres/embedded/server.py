@@ -1,4 +1,4 @@
-"""A real PostgreSQL server in a directory, for as long as someone uses it."""
+"""A PostgreSQL server that runs in a directory as long as it has users."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,26 +15,29 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def embedded_postgres(directory: Path | str | None = None) -> AsyncIterator[str]:
-    """Run PostgreSQL in `directory` and give its URL, for user and database `postgres`.
+    """Run PostgreSQL in `directory` and yield its URL, for user and database `postgres`.
 
-    Without a directory the server lives in a temporary one, which is removed at the end. A directory that is
-    given is created with its parents and keeps its data. Any number of processes and tasks may share it: the
-    first starts the server and the last stops it. Users that were killed do not count, and the next user joins,
-    or starts again, whatever server they left. Needs `pip install 'chem-persistence[embedded]'`, and POSIX.
+    Without a directory the server uses a temporary one, which is removed at the end. A given
+    directory is created with its parents and keeps its data. Any number of processes and tasks may
+    share it: the first one starts the server and the last one stops it. Users that were killed do
+    not count; the next user joins the server that they left, or restarts it. Needs POSIX and
+    `pip install 'chem-persistence[embedded]'`.
 
-    The server listens on a Unix socket only. Nobody is asked for a password, because the socket and the data are
-    in directories of mode 0700: only the user that the server runs as, and root, can connect.
+    The server listens on a Unix socket only, and asks for no password, since the socket and the
+    data are in directories of mode 0700: only root and the user that the server runs as can
+    connect.
 
-    PostgreSQL refuses to run as root. Under root the server runs as the owner of the existing data, else as the
-    system user `postgres` or `embedded_postgres`, which is created where both are missing. That user must reach
-    the data and the programs, so every directory above them gets `o+x` (never `o+r`) where it lacks it, and the
-    wheel's own files become readable by all. An ordinary user's permissions are left alone.
+    PostgreSQL refuses to run as root. Under root the server runs as the owner of the existing data,
+    or as the system user `postgres` or `embedded_postgres`; the latter is created if both are
+    missing. That user must reach the data and the programs, so every directory above them gets
+    `o+x` (never `o+r`) if it lacks it, and the files of the wheel become readable by all. Other
+    users' permissions are not changed.
 
     Raises:
-        InvalidArgument: the `embedded-postgres` package is missing, the directory cannot be created or written,
-            or its data belongs to another major version of PostgreSQL.
-        StoreUnavailable: the server could not be set up, started or stopped; the message ends with what its
-            log says of that.
+        InvalidArgument: the `embedded-postgres` package is missing, the directory cannot be created
+            or written, or its data belongs to another major version of PostgreSQL.
+        StoreUnavailable: the server could not be set up, started or stopped; the message ends with
+            the reason from its log.
     """
     from chem_persistence.postgres.embedded.lease import Lease  # noqa: PLC0415  # POSIX only
 
@@ -46,10 +49,11 @@ async def embedded_postgres(directory: Path | str | None = None) -> AsyncIterato
 
 
 async def _to_its_end(work: Callable[[], T]) -> T:
-    """Run `work` in a thread and wait for its end through any cancellation, which is raised afterwards.
+    """Run `work` in a thread to its end, and raise a cancellation only afterwards.
 
-    anyio's shield does not stop `Task.cancel()`, which would leave a lease that a thread takes to nobody. A task
-    would itself be cancelled when the loop shuts down, hence the executor's bare future.
+    anyio's shield does not stop `Task.cancel()`, after which nobody would release the lease that
+    the thread acquires. A task would be cancelled when the loop shuts down, so the executor's future is
+    awaited directly.
     """
     running = asyncio.get_running_loop().run_in_executor(None, work)
     cancelled: asyncio.CancelledError | None = None

@@ -1,4 +1,4 @@
-"""The effective schema of a live database, as SQL text that two databases can be compared by."""
+"""Descriptions of a live schema, as SQL statements by which two databases can be compared."""
 
 from typing import TypeAlias
 
@@ -19,10 +19,9 @@ DESCRIBE_SCHEMA_TABLES = statement("migrations/describe_schema_tables")
 DESCRIBE_SCHEMA_TRIGGERS = statement("migrations/describe_schema_triggers")
 DESCRIBE_SCHEMA_VIEWS = statement("migrations/describe_schema_views")
 
-
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
-_PARTS = (  # each may name what the parts before it create
+_PARTS = (  # in this order, since a statement may name an object of an earlier part
     DESCRIBE_SCHEMA_SEQUENCES,
     DESCRIBE_SCHEMA_TABLES,
     DESCRIBE_SCHEMA_COLUMNS,
@@ -35,11 +34,12 @@ _PARTS = (  # each may name what the parts before it create
 
 
 async def describe_schema(connection: Connection, schema: str) -> str:
-    """Write the statements that make an empty schema like this one; a schema that is not there has none.
+    """Return the statements that make an empty schema equal to this one, as a text.
 
-    The text is the same on PostgreSQL 15 to 18, in a schema of any name, and in whatever order the parts were made.
-    It holds tables, sequences, constraints, views, indexes, functions and triggers, without those of extensions;
-    owners, rights, comments and rows are left out.
+    The text does not depend on the version of the server (PostgreSQL 15 to 18), on the schema's
+    name, or on the order in which the objects were created. It holds tables, sequences,
+    constraints, views, indexes, functions and triggers, except those of extensions. Owners, rights,
+    comments and rows are left out. A missing schema has an empty description.
     """
     return "\n".join(
         f"{statement};\n" for statement in await describe_statements(connection, schema)
@@ -47,14 +47,13 @@ async def describe_schema(connection: Connection, schema: str) -> str:
 
 
 async def describe_statements(connection: Connection, schema: str) -> list[str]:
-    """Give the statements of `describe_schema` one by one, without what ends them."""
+    """Return the statements of `describe_schema` one by one, without their semicolons."""
     transaction = connection.transaction()
     await transaction.start()
     try:
         await connection.execute(DESCRIBE_SCHEMA_SEARCH_PATH, schema)
         rows = [row for part in _PARTS for row in await connection.fetch(part, schema)]
     finally:
-        await (
-            transaction.rollback()
-        )  # inside a caller's transaction, this gives the search path back
+        # A rollback, so that inside a caller's transaction the search path is restored.
+        await transaction.rollback()
     return [row["statement"] for row in rows]

@@ -1,4 +1,4 @@
-"""Migrations: numbered SQL files, applied in order, recorded with their checksums, never changed afterwards."""
+"""Migrations: numbered SQL files, applied in order, recorded with their checksums, never edited."""
 
 import hashlib
 import re
@@ -21,16 +21,15 @@ QUOTE_CREATE_SCHEMA = statement("migrations/quote_create_schema")
 READ_APPLIED_MIGRATIONS = statement("migrations/read_applied_migrations")
 RECORD_MIGRATION = statement("migrations/record_migration")
 
-
 OLDEST_SERVER = 15
-"""The oldest major version of PostgreSQL that the schema is valid on."""
+"""The oldest major version of PostgreSQL that the schema supports."""
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 _STATEMENT_HEADING = re.compile(r"^-- statement:.*$", re.MULTILINE)
 
 
 class Migration(msgspec.Struct, frozen=True):
-    """One migration file: `statements` run in order; `checksum` is the SHA-256 of the file's bytes."""
+    """A migration file: `statements` run in order, `checksum` is the SHA-256 of the file."""
 
     version: int
     name: str
@@ -39,7 +38,7 @@ class Migration(msgspec.Struct, frozen=True):
 
 
 def known_migrations() -> list[Migration]:
-    """Read the migrations that this library brings, in order.
+    """Read the library's own migrations, in order.
 
     Raises:
         MigrationError: the files are not numbered 1, 2, 3, ...
@@ -68,21 +67,21 @@ async def migrate(
     schema: str,
     migrations: Sequence[Migration] | None = None,
 ) -> None:
-    """Bring `schema` (the connection's search path) up to date: all pending migrations or none.
+    """Apply all pending migrations to `schema`, the connection's search path, in one transaction.
 
     Any number of processes may do this at once. A schema that is up to date is only read.
 
     Raises:
         UnsupportedServer: the server is older than PostgreSQL 15.
-        MigrationError: a recorded migration is not the one in the file, or is newer than this library; or the table
-            `schema_migrations` is another program's.
+        MigrationError: a recorded migration differs from its file, or is newer than this library;
+            or the table `schema_migrations` belongs to another program.
     """
     if connection.get_server_version().major < OLDEST_SERVER:
         raise UnsupportedServer(connection.get_settings().server_version, OLDEST_SERVER)
     known = known_migrations() if migrations is None else migrations
     if not await pending_migrations(connection, schema, known):
         return
-    # A database may default to another isolation, under which what a waiter then reads is older than its wait.
+    # Under a stricter default isolation, the reads after the lock would see the state before it.
     async with connection.transaction(isolation="read_committed"):
         await connection.execute(LOCK_MIGRATIONS, schema)
         create_schema = await connection.fetchval(QUOTE_CREATE_SCHEMA, schema)
@@ -105,11 +104,11 @@ async def migrate(
 async def pending_migrations(
     connection: Connection, schema: str, known: Sequence[Migration]
 ) -> Sequence[Migration]:
-    """Compare what was applied with what is known, and give what is left to apply.
+    """Return the known migrations that have not been applied, after checking those that have.
 
     Raises:
-        MigrationError: a recorded migration is not the one in the file, or is newer than this library; or the table
-            `schema_migrations` is another program's.
+        MigrationError: a recorded migration differs from its file, or is newer than this library;
+            or the table `schema_migrations` belongs to another program.
     """
     ((found,),) = await connection.fetch(FIND_MIGRATIONS_TABLE, schema)
     if not found:
@@ -117,12 +116,16 @@ async def pending_migrations(
     try:
         applied = await connection.fetch(READ_APPLIED_MIGRATIONS)
     except asyncpg.UndefinedColumnError as error:
-        reason = f"the table schema_migrations of schema {schema!r} is another program's"
+        reason = f"the table schema_migrations of schema {schema!r} belongs to another program"
         raise MigrationError(reason) from error
-    for place, row in enumerate(applied):
+    for index, row in enumerate(applied):
         label = f"migration {row['version']} ({row['name']}) of schema {schema!r}"
-        if place >= len(known):
-            raise MigrationError(f"{label} is newer than this library, which ends at {len(known)}")
-        if row["version"] != known[place].version or row["checksum"] != known[place].checksum:
-            raise MigrationError(f"{label} was applied from another file than this library's")
+        if index >= len(known):
+            raise MigrationError(
+                f"{label} is newer than this library, whose last one is {len(known)}"
+            )
+        if row["version"] != known[index].version or row["checksum"] != known[index].checksum:
+            raise MigrationError(
+                f"{label} was applied from a file that differs from this library's"
+            )
     return known[len(applied) :]

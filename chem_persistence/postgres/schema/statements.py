@@ -1,4 +1,4 @@
-"""The loader of the SQL: one file a topic under sql/queries, each statement under its name."""
+"""The loader of SQL statements: one file per topic in sql/queries, each statement named."""
 
 import re
 from collections.abc import Mapping
@@ -13,27 +13,27 @@ _PACKED = Path(__file__).parents[2] / "sql"
 _CHECKOUT = Path(__file__).parents[3]
 
 SQL_DIRECTORY = _PACKED if _PACKED.is_dir() else _CHECKOUT / "sql"
-"""The SQL files: inside the installed package, or beside it in a checkout."""
+"""The folder of the SQL files: inside the installed package, or beside it in a checkout."""
 
 SCHEMA_SNAPSHOT = (
     _PACKED / "schema_f5.sql"
     if _PACKED.is_dir()
     else _CHECKOUT / "documentation" / "snapshots" / "schema_f5.sql"
 )
-"""The schema that the migrations make together, as `describe_schema` writes it."""
+"""The file with the schema that all migrations make, as `describe_schema` returns it."""
 
 _HEADING = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 def statement(name: str) -> str:
-    """Return the statement `topic/name`: what stands under `-- name: name` in sql/queries/topic.sql."""
+    """Return the statement `topic/name`, under `-- name: name` in sql/queries/topic.sql."""
     topic, _, name = name.partition("/")
     return statements(topic)[name]
 
 
 @cache
 def statements(topic: str) -> Mapping[str, str]:
-    """Read the statements of sql/queries/`topic`.sql, by name and in order."""
+    """Read the statements of sql/queries/`topic`.sql, by name, in the order of the file."""
     text = (SQL_DIRECTORY / "queries" / f"{topic}.sql").read_text(encoding="utf-8")
     _, *parts = _HEADING.split(text)
     return MappingProxyType(

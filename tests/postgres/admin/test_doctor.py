@@ -93,7 +93,7 @@ async def test_a_missing_index_is_found_and_its_statement_brings_it_back(admin_u
 async def test_an_index_that_was_not_built_to_its_end_is_found(admin_url: str) -> None:
     invalid = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'event_log_completed_idx'::regclass"
     found = await after(admin_url, invalid)
-    assert found.finding == "index event_log_completed_idx is invalid: it was not built to its end"
+    assert found.finding == "index event_log_completed_idx is invalid: its build was not completed"
     assert await cured(admin_url, found)
 
 
@@ -103,7 +103,7 @@ async def test_an_index_of_other_rows_is_found(admin_url: str) -> None:
         "DROP INDEX event_log_first_event_idx",
         "CREATE INDEX event_log_first_event_idx ON event_log (ts)",
     )
-    assert found.finding == "index event_log_first_event_idx is not the library's any more"
+    assert found.finding == "index event_log_first_event_idx differs from the library's"
     assert await cured(admin_url, found)
 
 
@@ -167,7 +167,7 @@ async def test_a_changed_function_is_found(admin_url: str) -> None:
         "CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger LANGUAGE plpgsql "
         "AS $$BEGIN RETURN NULL; END$$",
     )
-    assert found.finding == "function refuse_change_of_history is not the library's any more"
+    assert found.finding == "function refuse_change_of_history differs from the library's"
     assert str(found.remedy).endswith("schema_f5.sql # run its statement")
 
 
@@ -204,7 +204,7 @@ async def test_a_schema_that_is_behind_is_named_with_what_is_missing(admin_url: 
         ),
         (
             "UPDATE schema_migrations SET checksum = repeat('b', 64) WHERE version = 2",
-            "applied from another file",
+            "applied from a file that differs",
         ),
     ],
 )
@@ -221,7 +221,7 @@ async def test_a_setting_that_loses_acknowledged_appends_is_found(admin_url: str
         admin_url, f"ALTER DATABASE {named(admin_url)} SET synchronous_commit = off"
     )
     assert (found.check, found.severity) == ("settings", Severity.ERROR)
-    assert "loses the last appends" in found.finding
+    assert "loses the last acknowledged appends" in found.finding
     assert await cured(admin_url, found)
 
 
@@ -302,7 +302,7 @@ async def test_a_transaction_that_is_open_for_long_is_found(admin_url: str) -> N
 async def test_more_pools_than_the_server_has_connections_for_are_found(database_url: str) -> None:
     (found,) = await bad(database_url, pool_size=1_000, processes=10)
     assert (found.check, found.severity) == ("connections", Severity.ERROR)
-    assert "10 pools of 1000 want 10000" in found.finding
+    assert "10 pools of 1000 need 10000" in found.finding
 
 
 async def test_the_connection_limit_of_a_database_is_found(
@@ -312,7 +312,7 @@ async def test_the_connection_limit_of_a_database_is_found(
         await connection.execute(f"GRANT {names.application} TO {role.name}")
         await connection.execute(f"ALTER DATABASE {named(admin_url)} CONNECTION LIMIT 4")
         (found,) = await bad(role.url, role_names=names)
-        assert found.finding == "the database allows 4 connections, 1 pools of 10 want 10"
+        assert found.finding == "the database allows 4 connections, 1 pools of 10 need 10"
         await connection.execute(str(found.remedy))
         assert await bad(role.url, role_names=names) == []
 
@@ -324,7 +324,7 @@ async def test_the_connection_limit_of_a_role_is_found(admin_url: str, names: Ro
     ):
         await connection.execute(f"GRANT {names.application} TO {role.name}")
         (found,) = await bad(role.url, role_names=names)
-        assert found.finding == "the role allows 3 connections, 1 pools of 10 want 10"
+        assert found.finding == "the role allows 3 connections, 1 pools of 10 need 10"
         await connection.execute(str(found.remedy))
         assert await findings(role.url, role_names=names) == []
 

@@ -551,5 +551,5 @@ async def test_a_name_that_the_server_cannot_keep_is_refused(
 
 async def test_one_role_cannot_have_two_parts(lab: Lab) -> None:
     async with administrating(lab.admin_url) as connection:
-        with pytest.raises(InvalidArgument, match="three roles"):
+        with pytest.raises(InvalidArgument, match="three different roles"):
             await create_roles(connection, owner="lab", application="lab")

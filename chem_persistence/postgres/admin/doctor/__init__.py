@@ -1,1 +1,1 @@
-"""What is wrong with a database, and what to type: one file a subject."""
+"""Checks of a database, each with a remedy to type; one file per subject."""

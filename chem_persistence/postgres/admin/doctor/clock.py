@@ -1,4 +1,4 @@
-"""Whether the clocks agree: this machine's gives events their times, the server's is the other one to be had."""
+"""Check the clock of this machine, which gives events their times, against the server's."""
 
 from datetime import timedelta
 
@@ -12,16 +12,15 @@ __all__ = ["check_clock", "check_newest_flow"]
 FIND_FUTURE_FLOW = statement("doctor/find_future_flow")
 READ_CLOCK = statement("doctor/read_clock")
 
-
 TOLERANCE = timedelta(seconds=1)
 ROUNDS = 5
-"""Readings of the server's clock; the quickest counts, as in NTP (RFC 5905, section 10)."""
+"""The server's clock is read so often; the fastest reading counts (RFC 5905, section 10)."""
 
 _REMEDY = "timedatectl set-ntp true # on both machines"
 
 
 async def check_clock(connection: Connection, clock: Clock) -> list[CheckResult]:
-    """Compare this machine's clock with the server's, as exactly as the way there and back allows."""
+    """Compare this machine's clock with the server's, as exactly as a round trip permits."""
     best_trip, skew = timedelta.max, timedelta()
     for _ in range(ROUNDS):
         before = clock.now()
@@ -41,9 +40,12 @@ async def check_clock(connection: Connection, clock: Clock) -> list[CheckResult]
 
 
 async def check_newest_flow(connection: Connection) -> list[CheckResult]:
-    """Look whether the newest flow began in the future of the server's clock."""
+    """Check whether the newest flow began later than the server's present time."""
     (row,) = await connection.fetch(FIND_FUTURE_FLOW)
     if row["seconds"] is None or row["seconds"] <= TOLERANCE.total_seconds():
         return []
-    finding = f"the newest flow began {row['seconds']:,.1f} s in the future: the clock of who appended it is ahead"
+    finding = (
+        f"the newest flow began {row['seconds']:,.1f} s in the future: "
+        "the clock of the machine that appended it is ahead"
+    )
     return [CheckResult("clock", Severity.WARNING, finding, _REMEDY)]

@@ -1,4 +1,4 @@
-"""What to type at the command line about the database and the schema that were looked at, and about no other."""
+"""The command lines that remedies suggest, for exactly the database and schema checked."""
 
 import shlex
 
@@ -10,26 +10,29 @@ USUAL_SCHEMA = "public"
 
 
 class Commands(msgspec.Struct, frozen=True):
-    """The commands; `place` are the options that name the database, and `superuser` those that do so as a superuser."""
+    """Commands for one schema of one database.
+
+    `place` holds the options that name the database, `superuser` those that name it as a superuser.
+    """
 
     schema: str = USUAL_SCHEMA
     place: str = ""
     superuser: str = "--database-url SUPERUSER_URL"
 
     def migrate(self) -> str:
-        """Give the command that brings the schema up to date."""
+        """Return the command that brings the schema up to date."""
         return self._typed("migrate", self.place)
 
     def refresh(self) -> str:
-        """Give the command that computes the figures anew."""
+        """Return the command that refreshes the statistics."""
         return self._typed("refresh", self.place)
 
     def roles(self, named: str = "") -> str:
-        """Give the command that divides the rights, among roles that the options `named` name."""
+        """Return the command that divides the rights; `named` are options with the roles' names."""
         return self._typed("roles", self.superuser, named)
 
     def complete(self, command: str) -> str:
-        """Give a command with the options that name the database and the schema."""
+        """Return a command with the options that name the database and the schema."""
         return self._typed(command, self.place)
 
     def _typed(self, command: str, *options: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether the pools that are to be opened will get their connections."""
+"""Check that the limits on connections suffice for the pools of all processes."""
 
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.connection.ports import Connection
@@ -12,7 +12,7 @@ MEASURE_CONNECTIONS = statement("doctor/measure_connections")
 async def check_connections(
     connection: Connection, *, pool_size: int, processes: int
 ) -> list[CheckResult]:
-    """Compare the connections that `processes` with a pool of `pool_size` each may open with every limit on them."""
+    """Check the limits against `processes` with a pool of `pool_size` connections each."""
     (row,) = await connection.fetch(MEASURE_CONNECTIONS)
     needed = pool_size * processes
     limits = {
@@ -35,12 +35,15 @@ async def check_connections(
         if limit < 0:
             continue
         if needed > limit:
-            finding = f"the {name} allows {limit} connections, {processes} pools of {pool_size} want {needed}"
+            finding = (
+                f"the {name} allows {limit} connections, "
+                f"{processes} pools of {pool_size} need {needed}"
+            )
             results.append(CheckResult("connections", Severity.ERROR, finding, remedy))
         elif needed > limit - used:
             finding = (
                 f"the {name} allows {limit} connections and {used} are in use: "
-                f"{processes} pools of {pool_size} more would not get theirs"
+                f"{processes} more pools of {pool_size} would not get all of theirs"
             )
             results.append(CheckResult("connections", Severity.NOTE, finding))
     free = row["server_limit"] - row["server_used"]

@@ -1,4 +1,4 @@
-"""All checks, one after another, on one connection, changing nothing."""
+"""The examination: all checks in turn on one connection, which change nothing."""
 
 from collections.abc import Awaitable, Callable
 
@@ -38,8 +38,9 @@ async def examine(
 ) -> list[CheckResult]:
     """Check a database, its server and `schema`, which is its connections' search path.
 
-    `processes` programs with a pool of `pool_size` each are to be served. What the role may not look at is a warning.
-    `commands` are what to type about this database; without them DATABASE_URL is thought to name it.
+    The limits on connections are checked for `processes` programs with a pool of `pool_size` each.
+    A check that the role is not permitted to make is reported as a warning. `commands` are used in
+    remedies; by default they assume that DATABASE_URL names the database.
 
     Raises:
         StoreUnavailable, StoreError: the database could not be reached.
@@ -70,7 +71,7 @@ async def examine(
 
 
 def _of_a_schema(schema: str) -> dict[str, Check]:
-    """Give the checks that look at the library's own tables, as its last migration left them."""
+    """Return the checks that need the tables of the library's last migration."""
     return {
         "objects": lambda connection: check_objects(connection, schema),
         "clock": check_newest_flow,
@@ -84,7 +85,7 @@ async def _run(connection: Connection, checks: dict[str, Check]) -> list[CheckRe
         try:
             results += await check(connection)
         except asyncpg.InsufficientPrivilegeError as error:
-            finding = f"cannot be looked at: {error}"
+            finding = f"this check is not permitted: {error}"
             results.append(
                 CheckResult(name, Severity.WARNING, finding, "ask a superuser to run doctor")
             )

@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 from enum import StrEnum
 
@@ -8,7 +8,10 @@ __all__ = ["CheckResult", "Severity"]
 
 
 class Severity(StrEnum):
-    """How bad it is: an `error` breaks a promise of the library or will soon, a `warning` may, a `note` is to know."""
+    """How severe a finding is.
+
+    An `error` breaks a guarantee of the library, or soon will; a `warning` may; a `note` does not.
+    """
 
     OK = "ok"
     NOTE = "note"
@@ -17,7 +20,7 @@ class Severity(StrEnum):
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """One finding, or that there is none; `remedy` is what to type, in a shell or, if it is SQL, in psql."""
+    """A finding, or `ok`; `remedy` is a command for a shell or, if it is SQL, for psql."""
 
     check: str
     severity: Severity

@@ -1,4 +1,4 @@
-"""Whether roles may do what is their part, and no more."""
+"""Check that roles have the rights of their part, and no others."""
 
 import shlex
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ LIST_RIGHTS = statement("roles/list_rights")
 
 
 class RoleNames(msgspec.Struct, frozen=True):
-    """What the three roles of `create_roles` are called."""
+    """The names of the three roles of `create_roles`."""
 
     owner: str = OWNER
     application: str = APPLICATION
     reader: str = READER
 
     def divide(self, commands: Commands) -> str:
-        """Give the command that divides the rights among them."""
+        """Return the command that divides the rights among them."""
         named = {"owner": (self.owner, OWNER), "application": (self.application, APPLICATION)}
         named["reader"] = (self.reader, READER)
         options = [
@@ -44,7 +44,7 @@ class RoleNames(msgspec.Struct, frozen=True):
 async def check_rights(
     connection: Connection, commands: Commands, names: RoleNames
 ) -> list[CheckResult]:
-    """Look at the role that is connected, and at those that `create_roles` makes, if they are there."""
+    """Check the current role, and the roles of `create_roles` if all of them exist."""
     schema = commands.schema
     (role,) = await connection.fetch(
         DESCRIBE_ROLE, schema, [names.owner, names.application, names.reader]
@@ -100,7 +100,7 @@ async def _check_own(
 async def _check_divided(
     connection: Connection, commands: Commands, rights: Sequence[Row], names: RoleNames
 ) -> list[CheckResult]:
-    """Look at the three roles, whose rights have to be divided again after a migration that adds tables."""
+    """Check the three roles; a migration that adds tables requires dividing the rights again."""
     results, schema, divide = [], commands.schema, names.divide(commands)
     for name, part in ((names.application, "application"), (names.reader, "reader")):
         missing = await _missing(connection, schema, name, rights, part)
@@ -111,7 +111,8 @@ async def _check_divided(
     for name, rows in groupby(
         sorted(excess, key=lambda row: str(row["name"])), key=lambda row: row["name"]
     ):
-        finding = f"role {name} {_joined([row['excess'] for row in rows])}: it could do more than its part"
+        excess_of_role = _joined([row["excess"] for row in rows])
+        finding = f"role {name} {excess_of_role}: it could do more than its part"
         results.append(CheckResult("rights", Severity.WARNING, finding, divide))
     return results
 

@@ -1,4 +1,4 @@
-"""Whether the schema is the one that the migrations make: nothing missing, nothing changed, every guard in place."""
+"""Check that the schema is the one that the migrations make, with nothing missing or changed."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ from chem_persistence.postgres.schema.statements import SCHEMA_SNAPSHOT
 __all__ = ["check_migrations", "check_objects"]
 
 _OBJECT = re.compile(
-    r"(CREATE (?:OR REPLACE )?(?:UNIQUE )?(?P<kind>[A-Z ]+?)|ALTER TABLE) (?P<name>[\w\"]+)(?P<rest>.*)",
+    r"(CREATE (?:OR REPLACE )?(?:UNIQUE )?(?P<kind>[A-Z ]+?)|ALTER TABLE) "
+    r"(?P<name>[\w\"]+)(?P<rest>.*)",
     re.DOTALL,
 )
 _CONSTRAINT = re.compile(r"CONSTRAINT (\w+) ")
@@ -27,7 +28,7 @@ _LONGEST_REMEDY = 400
 
 
 async def check_migrations(connection: Connection, commands: Commands) -> list[CheckResult]:
-    """Compare the migrations that were applied with the library's."""
+    """Compare the applied migrations with the library's."""
     schema = commands.schema
     known = known_migrations()
     try:
@@ -48,9 +49,9 @@ async def check_migrations(connection: Connection, commands: Commands) -> list[C
 
 
 async def check_objects(connection: Connection, schema: str) -> list[CheckResult]:
-    """Compare tables, constraints, indexes, triggers and functions with the schema that the library expects.
+    """Compare tables, constraints, indexes, triggers and functions with the library's schema.
 
-    What others have put into the schema besides is no concern of the library.
+    Other objects in the schema are ignored.
     """
     expected = _expected_statements()
     found = await describe_statements(
@@ -77,7 +78,7 @@ def _expected_statements() -> list[str]:
 
 
 def _silenced(statement: str, expected: Sequence[str]) -> CheckResult | None:
-    """Judge a statement that keeps a trigger from firing."""
+    """Return an error if a statement disables one of the library's triggers."""
     match = _SILENCED.fullmatch(statement)
     if match is None:
         return None
@@ -91,7 +92,7 @@ def _silenced(statement: str, expected: Sequence[str]) -> CheckResult | None:
 
 
 def _judge(statement: str, found: Sequence[str], schema: str) -> list[CheckResult]:
-    """Say what is the matter with something that is not in the schema as it should be."""
+    """Return how the schema's object differs from the one that `statement` creates."""
     kind, name = _identity(statement)
     check = {"INDEX": "indexes", "TRIGGER": "triggers"}.get(kind, "objects")
     namesake = next((other for other in found if _identity(other) == (kind, name)), None)
@@ -101,11 +102,11 @@ def _judge(statement: str, found: Sequence[str], schema: str) -> list[CheckResul
     if kind == "TABLE":
         return _judge_table(name, statement, namesake, schema)
     if namesake.endswith("/* invalid */"):
-        finding = f"index {name} is invalid: it was not built to its end"
+        finding = f"index {name} is invalid: its build was not completed"
         return [
             CheckResult(check, Severity.ERROR, finding, f"REINDEX INDEX {_quoted(schema)}.{name};")
         ]
-    finding = f"{kind.lower()} {name} is not the library's any more"
+    finding = f"{kind.lower()} {name} differs from the library's"
     again = _remedy(statement, schema)
     if kind == "INDEX":
         again = f"DROP INDEX {_quoted(schema)}.{name}; {again}"
@@ -113,7 +114,7 @@ def _judge(statement: str, found: Sequence[str], schema: str) -> list[CheckResul
 
 
 def _judge_table(name: str, expected: str, found: str, schema: str) -> list[CheckResult]:
-    """Name the columns and constraints of a table that are missing or other than they should be."""
+    """Return the columns and constraints of a table that are missing or differ."""
     wanted, there = _lines(expected), _lines(found)
     results = []
     for line in wanted:
@@ -121,27 +122,30 @@ def _judge_table(name: str, expected: str, found: str, schema: str) -> list[Chec
             continue
         constraint = _CONSTRAINT.match(line)
         if constraint is None:
-            finding = f"table {name}: column {line.partition(' ')[0]} is not as the migrations made it ({line})"
+            column = line.partition(" ")[0]
+            finding = f"table {name}: column {column} is not as the migrations made it ({line})"
             results.append(
                 CheckResult("objects", Severity.ERROR, finding, f"less {SCHEMA_SNAPSHOT}")
             )
             continue
         is_there = any(other.startswith(constraint[0]) for other in there)
         finding = (
-            f"table {name}: constraint {constraint[1]} is {'another' if is_there else 'missing'}"
+            f"table {name}: constraint {constraint[1]} is {'different' if is_there else 'missing'}"
         )
         drop = f"DROP CONSTRAINT {constraint[1]}, " if is_there else ""
         remedy = f"ALTER TABLE {_quoted(schema)}.{name} {drop}ADD {line};"
         results.append(CheckResult("objects", Severity.ERROR, finding, remedy))
     unexpected = [line for line in there if line not in wanted and not _CONSTRAINT.match(line)]
     if not results and unexpected:
-        finding = f"table {name} has what the migrations did not make: {', '.join(unexpected)}"
+        finding = (
+            f"table {name} has columns that the migrations did not make: {', '.join(unexpected)}"
+        )
         results.append(CheckResult("objects", Severity.NOTE, finding))
     return results
 
 
 def _identity(statement: str) -> tuple[str, str]:
-    """Give the kind and the name of what a statement makes; for a change of a table, all of it."""
+    """Return the kind and name of what a statement creates; an ALTER TABLE is its own name."""
     match = _OBJECT.match(statement)
     if match is None or match["kind"] is None:
         return "", statement
@@ -155,9 +159,8 @@ def _lines(table: str) -> list[str]:
 
 
 def _remedy(statement: str, schema: str) -> str:
-    if len(statement) > _LONGEST_REMEDY or statement.startswith(
-        "CREATE OR REPLACE"
-    ):  # its lines are its own
+    # The line breaks of a function's body must not be removed.
+    if len(statement) > _LONGEST_REMEDY or statement.startswith("CREATE OR REPLACE"):
         return f"less {SCHEMA_SNAPSHOT} # run its statement"
     path = "" if schema == "public" else f"SET search_path = {_quoted(schema)}; "
     return f"{path}{' '.join(statement.split())};"

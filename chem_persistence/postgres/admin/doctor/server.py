@@ -1,4 +1,4 @@
-"""Whether the server is one that the library's promises hold on."""
+"""Check that the server's version and settings support the library's guarantees."""
 
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.connection.ports import Connection
@@ -10,24 +10,23 @@ __all__ = ["check_server", "judge_server"]
 
 DESCRIBE_SERVER = statement("doctor/describe_server")
 
-
 _RELOAD = "ALTER SYSTEM RESET {}; SELECT pg_reload_conf();"
 _HARMFUL = {
-    "fsync": "off: a crash of the machine loses or tears what was acknowledged",
-    "full_page_writes": "off: a crash of the machine may tear pages",
-    "synchronous_commit": "off: a crash loses the last appends that were acknowledged",
+    "fsync": "off: a crash of the machine may lose or corrupt acknowledged appends",
+    "full_page_writes": "off: a crash of the machine may leave half-written pages",
+    "synchronous_commit": "off: a crash loses the last acknowledged appends",
     "autovacuum": "off: tables bloat, and transaction ids run out",
 }
 
 
 async def check_server(connection: Connection) -> list[CheckResult]:
-    """Look at the server's version and at the settings of this session."""
+    """Check the server's version and the settings of this session."""
     (row,) = await connection.fetch(DESCRIBE_SERVER)
     return judge_server(row)
 
 
 def judge_server(row: Row) -> list[CheckResult]:
-    """Judge a row of `describe_server`."""
+    """Return the findings for a row of `describe_server`."""
     version = row["server_version"]
     if row["major_version"] < OLDEST_SERVER:
         finding = f"PostgreSQL {version} is too old: the library needs {OLDEST_SERVER} or newer"
@@ -39,7 +38,8 @@ def judge_server(row: Row) -> list[CheckResult]:
     results = []
     if row["encoding"] != "UTF8":
         finding = (
-            f"database {row['database']} is encoded in {row['encoding']}: it cannot hold every text"
+            f"database {row['database']} is encoded in {row['encoding']}: "
+            "it cannot store every text"
         )
         remedy = (
             "CREATE DATABASE chem ENCODING 'UTF8' TEMPLATE template0; -- then pg_dump and restore"

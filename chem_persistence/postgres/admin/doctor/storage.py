@@ -1,4 +1,4 @@
-"""Whether VACUUM keeps up: transaction ids that run out, dead rows, and what is in its way."""
+"""Check that VACUUM keeps up: transaction ids, dead rows, and transactions that block it."""
 
 from datetime import timedelta
 
@@ -12,29 +12,27 @@ FIND_OLD_TRANSACTIONS = statement("doctor/find_old_transactions")
 MEASURE_BLOAT = statement("doctor/measure_bloat")
 MEASURE_WRAPAROUND = statement("doctor/measure_wraparound")
 
-
 LAST_ID = 2**31
-"""The age at which a transaction id would lie in the future; the server stops writing before."""
+"""The age at which transaction ids would wrap around; the server stops writes before that."""
 
 FEWEST_DEAD_ROWS = 10_000
 DEAD_FOR_LIVE = 0.4
-"""Twice what autovacuum waits for (autovacuum_vacuum_scale_factor, 0.2)."""
+"""Twice the default of autovacuum_vacuum_scale_factor, 0.2."""
 
 OLD = timedelta(hours=1)
 
 
 async def check_wraparound(connection: Connection) -> list[CheckResult]:
-    """Look at the oldest transaction ids of all databases, since one that stops writing stops them all."""
+    """Check the oldest ids of all databases, since wraparound in one stops them all."""
     rows = await connection.fetch(MEASURE_WRAPAROUND)
     results = []
     for row in rows:
-        if (
-            row["age"] > 2 * row["forced_at"]
-        ):  # autovacuum was due at half of that, and has not done it
+        if row["age"] > 2 * row["forced_at"]:  # the forced VACUUM did not happen
             severity = Severity.ERROR if row["age"] > LAST_ID / 2 else Severity.WARNING
             finding = (
-                f"the oldest {row['kind']} ids of database {row['database']} are {row['age']:,} old; "
-                f"at {LAST_ID:,} the server takes no more appends"
+                f"the oldest {row['kind']} ids of database {row['database']} "
+                f"are {row['age']:,} old; "
+                f"at {LAST_ID:,} the server stops all writes"
             )
             remedy = "vacuumdb --all --freeze # as a superuser"
             results.append(CheckResult("wraparound", severity, finding, remedy))
@@ -45,7 +43,7 @@ async def check_wraparound(connection: Connection) -> list[CheckResult]:
 
 
 async def check_bloat(connection: Connection, schema: str) -> list[CheckResult]:
-    """Look for tables with many dead rows."""
+    """Check for tables with many dead rows."""
     results = []
     rows = await connection.fetch(MEASURE_BLOAT, schema)
     for row in rows:
@@ -61,13 +59,14 @@ async def check_bloat(connection: Connection, schema: str) -> list[CheckResult]:
 
 
 async def check_old_transactions(connection: Connection, old: timedelta = OLD) -> list[CheckResult]:
-    """Look for transactions that have been open for longer than `old`: no row that died since can be removed."""
+    """Check for transactions older than `old`: VACUUM cannot remove rows that died since."""
     rows = await connection.fetch(FIND_OLD_TRANSACTIONS, old)
     return [
         CheckResult(
             "transactions",
             Severity.WARNING,
-            f"{row['name']} has been open for {timedelta(seconds=round(row['seconds']))}: VACUUM cannot do its work",
+            f"{row['name']} has been open for {timedelta(seconds=round(row['seconds']))}: "
+            "VACUUM cannot remove rows that died since",
             row["remedy"] + ";",
         )
         for row in rows
