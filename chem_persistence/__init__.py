@@ -1,4 +1,19 @@
-"""The durable, replayable, auditable memory of asynchronous scientific workflows, on PostgreSQL."""
+"""The durable, replayable, auditable memory of asynchronous scientific workflows, on PostgreSQL.
+
+Every public name is imported from here. By topic:
+
+- engine: `FlowEngine`, `Step`, `BlockingStep`, `StepContext`; built by `FlowBuilder`, `FlowChain`
+- stores: `InMemoryEventStore`, `PgEventStore`, their transactions and repositories; the ports
+  `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
+  `FlowRepository`, `ConnectionProvider`, `Clock`
+- connection: `build_pool`, `build_dev_pool_from_env`, `PoolProvider`, `embedded_postgres`
+- events: `FlowEvent`, the eleven facts of `FlowEventKind`, `StepError`, `event_metadata`
+- values: `Artifact`, `StreamedArtifact`, `FlowDefinition`, `FlowInstance`, `StepSlot` and their
+  parts, `canonical_json`, `content_hash`
+- reading: `PgReadModels` and what it returns, `flow_page`, `PageLimits`
+- audit: `verify_log`, `Verification`, `Finding`, `Tampering`, `Anchor`
+- errors: the tree under `ChemPersistenceError`; see `chem_persistence.errors`
+"""
 
 import importlib
 import typing
@@ -39,6 +54,7 @@ if typing.TYPE_CHECKING:
     from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
     from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
     from chem_persistence.domain.streams import StreamedArtifact
+    from chem_persistence.domain.tampering import Finding, Tampering
     from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
     from chem_persistence.engine.step import BlockingStep, Step, StepContext
     from chem_persistence.errors import (
@@ -72,6 +88,8 @@ if typing.TYPE_CHECKING:
     from chem_persistence.memory.transaction import InMemoryTransaction
     from chem_persistence.pages.flow_page import flow_page
     from chem_persistence.postgres.append.transaction import PgTransaction
+    from chem_persistence.postgres.audit.anchors import Anchor
+    from chem_persistence.postgres.audit.verification import Verification, verify_log
     from chem_persistence.postgres.connection.pool import (
         PoolProvider,
         build_dev_pool_from_env,
@@ -97,6 +115,7 @@ if typing.TYPE_CHECKING:
     from chem_persistence.views.flow_view import PageLimits
 
 __all__ = [
+    "Anchor",
     "Artifact",
     "ArtifactConsumer",
     "ArtifactCorrupt",
@@ -117,6 +136,7 @@ __all__ = [
     "EventStore",
     "EventTransaction",
     "FailureStatistics",
+    "Finding",
     "FlowAlreadyCompleted",
     "FlowAwaitsUser",
     "FlowBuilder",
@@ -177,11 +197,13 @@ __all__ = [
     "StreamedArtifact",
     "StreamingEventStore",
     "SystemClock",
+    "Tampering",
     "UnreadableEvent",
     "UnreplayableEvent",
     "UnsupportedServer",
     "UserInteractionProvided",
     "UserInteractionRequested",
+    "Verification",
     "build_dev_pool_from_env",
     "build_pool",
     "canonical_json",
@@ -189,6 +211,7 @@ __all__ = [
     "embedded_postgres",
     "event_metadata",
     "flow_page",
+    "verify_log",
 ]
 
 _MODULES = (
@@ -201,6 +224,7 @@ _MODULES = (
     "domain.instance",
     "domain.step_rows",
     "domain.streams",
+    "domain.tampering",
     "engine.engine",
     "engine.step",
     "errors",
@@ -209,6 +233,8 @@ _MODULES = (
     "memory.transaction",
     "pages.flow_page",
     "postgres.append.transaction",
+    "postgres.audit.anchors",
+    "postgres.audit.verification",
     "postgres.connection.pool",
     "postgres.connection.ports",
     "postgres.embedded.server",
@@ -223,9 +249,7 @@ _MODULES = (
 )
 """The modules that define the public names."""
 
-if (
-    not typing.TYPE_CHECKING
-):  # a type checker reads the imports above, and reports names that are wrong
+if not typing.TYPE_CHECKING:  # a type checker reads the imports above, and reports wrong names
 
     def __getattr__(name: str) -> object:
         """Import the modules of all public names when the first one is asked for (PEP 562).

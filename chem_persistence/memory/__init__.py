@@ -1,1 +1,1 @@
-"""The in-memory backend: the same meaning as PostgreSQL, for tests and for flows that need not last."""
+"""The in-memory stores: the behaviour of PostgreSQL's, for tests and short-lived flows."""

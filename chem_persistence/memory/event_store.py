@@ -1,4 +1,4 @@
-"""An event store in the process's own memory."""
+"""An event store in the memory of the process."""
 
 import asyncio
 import builtins
@@ -37,9 +37,10 @@ __all__ = ["InMemoryEventStore"]
 
 
 class InMemoryEventStore(Appender[Artifact]):
-    """Keeps the encoded bytes that PostgreSQL would keep, so that both lose the same and refuse the same.
+    """An event store that keeps the encoded bytes which PostgreSQL would keep.
 
-    Safe for the tasks of one event loop, not for threads.
+    So both refuse the same values, and return the same. It is safe for the tasks of one event loop,
+    not for threads.
     """
 
     def __init__(
@@ -57,13 +58,13 @@ class InMemoryEventStore(Appender[Artifact]):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[InMemoryTransaction]:
-        """Open a transaction for appends and streamed contents; what the block raises forgets them.
+        """Open a transaction for appends and streamed contents; it is dropped if the block raises.
 
-        Nobody waits for it: who appends to one of its flows meanwhile comes first.
+        It locks nothing: an append to one of its flows from outside the block comes first.
 
         Raises:
-            ConcurrencyConflict: at the end of the block, when that has happened.
-            InvalidArgument: at the end of the block, when an upload was brought by no append.
+            ConcurrencyConflict: at the end of the block, if there was such an append.
+            InvalidArgument: at the end of the block, if an upload was part of no append.
         """
         opened = InMemoryTransaction(self._log, self._clock, self._max_artifact_bytes)
         try:
@@ -75,7 +76,7 @@ class InMemoryEventStore(Appender[Artifact]):
     async def list(
         self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
     ) -> builtins.list[FlowEvent]:
-        """Read a flow's events in order; see `EventStore.list`."""
+        """Return a flow's events in order; see `EventStore.list`."""
         check_flow_id(flow_id)
         check_not_negative(limit=limit)
         return await watched_read(
@@ -91,7 +92,7 @@ class InMemoryEventStore(Appender[Artifact]):
         return [decode_event(event) for event in stream[start:stop]]
 
     def iterate(self, flow_id: UUID, *, after_version: int = -1) -> AsyncIterator[FlowEvent]:
-        """Read a flow's events one after another; see `EventReader.iterate`."""
+        """Yield a flow's events; see `EventReader.iterate`."""
         check_flow_id(flow_id)
         return self._iterate(flow_id, max(after_version + 1, 0))
 
@@ -101,20 +102,20 @@ class InMemoryEventStore(Appender[Artifact]):
             version += 1
 
     async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, builtins.list[FlowEvent]]:
-        """Read whole flows; see `EventReader.list_many`."""
+        """Return all events of some flows; see `EventReader.list_many`."""
         return {flow_id: await self.list(flow_id) for flow_id in flow_ids}
 
     async def read_feed(
         self, *, after_seq: int = 0, limit: int = 1_000
     ) -> builtins.list[FlowEvent]:
-        """Read the next events of the whole log; see `EventFeed.read_feed`."""
+        """Return the next events of the whole log; see `EventFeed.read_feed`."""
         check_countable(after_seq=after_seq, limit=limit)
         return [decode_event(event) for event in self._log.feed(after_seq, limit)]
 
     def follow(
         self, *, after_seq: int = 0, poll_interval: float = 0.25
     ) -> AsyncIterator[FlowEvent]:
-        """Read the events of the whole log one after another, and wait for more; see `EventFeed.follow`."""
+        """Yield the events of the whole log, and wait for more; see `EventFeed.follow`."""
         check_countable(after_seq=after_seq)
         check_poll_interval(poll_interval)
         return self._follow(after_seq, poll_interval)
@@ -129,7 +130,7 @@ class InMemoryEventStore(Appender[Artifact]):
                 await asyncio.sleep(poll_interval)
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
-        """Read an artifact; see `EventStore.get_artifact`."""
+        """Return an artifact; see `EventStore.get_artifact`."""
         stored = self._stored(artifact_hash)
         if stored.upload_id is None:
             return decode_artifact(stored)
@@ -138,7 +139,7 @@ class InMemoryEventStore(Appender[Artifact]):
         return decode_artifact(replace(stored, content=content))
 
     async def read_artifact(self, artifact_hash: str) -> AsyncIterator[bytes]:
-        """Read an artifact's bytes chunk by chunk; see `StreamingEventStore.read_artifact`."""
+        """Yield an artifact's bytes in chunks; see `StreamingEventStore.read_artifact`."""
         stored = self._stored(artifact_hash)
         if stored.upload_id is None or stored.content_size is None:
             for chunk in cut(decode_artifact(stored).encoded()):

@@ -1,4 +1,4 @@
-"""Flow states by replay: the one meaning that every backend shares."""
+"""Flow states by replay of the events of any store."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -15,7 +15,7 @@ __all__ = ["InMemoryFlowRepository"]
 
 
 class InMemoryFlowRepository:
-    """Replays the events it is given, or those that it reads from its store."""
+    """Replays the events that it is given, or those that it reads from its store."""
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
@@ -23,7 +23,7 @@ class InMemoryFlowRepository:
     async def load(
         self, flow_id: UUID, events: Sequence[FlowEvent] | None, definition: FlowDefinition
     ) -> FlowInstance:
-        """Replay a flow; see `FlowRepository.load`."""
+        """Return a flow's state; see `FlowRepository.load`."""
         check_flow_id(flow_id)
         begin = initial_instance(flow_id, definition)
         return await watched_replay(self._follow(begin, events, definition), flow_id)
@@ -31,7 +31,7 @@ class InMemoryFlowRepository:
     async def catch_up(
         self, instance: FlowInstance, events: Sequence[FlowEvent] | None, definition: FlowDefinition
     ) -> FlowInstance:
-        """Replay the events given, or with None those in the store, that follow what `instance` has seen.
+        """Return the state after the events that follow `instance`: those given, or those stored.
 
         Raises what `FlowRepository.load` raises, and:
             InvalidArgument: the instance has other steps than the definition.

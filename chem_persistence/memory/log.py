@@ -1,4 +1,4 @@
-"""What a store in memory holds, and what a transaction is about to add to it."""
+"""The log of a store in memory, and the additions of an open transaction to it."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _seq = attrgetter("seq")
 
 
 class _Numbers:
-    """The store-wide numbers: ascending, each given once."""
+    """The store-wide numbers: ascending, each used once."""
 
     def __init__(self) -> None:
         self.last = 0
@@ -29,38 +29,44 @@ class _Numbers:
 
 
 class MemoryLog:
-    """Streams and artifacts as encoded bytes; one that stands on another shows that one's too, and changes only itself."""
+    """Streams and artifacts as encoded bytes.
+
+    A log with another one below it shows what that one has, too, and changes only itself until
+    `commit`.
+    """
 
     def __init__(self, below: "MemoryLog | None" = None) -> None:
         self._below = below
         self.numbers: _Numbers = _Numbers() if below is None else below.numbers
-        self._appended: list[StoredEvent] = []  # here, in the order of seq
-        self.open: dict[MemoryLog, int] = {}  # who may still hand over events, all beyond a number
+        self._appended: list[StoredEvent] = []  # to this log, in the order of seq
+        self.open: dict[
+            MemoryLog, int
+        ] = {}  # logs above that may still commit events beyond a number
         self._streams: dict[UUID, list[StoredEvent]] = {}
         self._lengths: dict[UUID, int] = {}
         self._artifacts: dict[str, StoredArtifact] = {}
         self._chunks: dict[UUID, Sequence[bytes]] = {}
 
     def stream(self, flow_id: UUID) -> Sequence[StoredEvent]:
-        """Give a flow's events."""
+        """Return a flow's events."""
         own = self._streams.get(flow_id)
         if own is None and self._below is not None:
             return self._below.stream(flow_id)
         return own or []
 
     def artifact(self, artifact_hash: str) -> StoredArtifact | None:
-        """Give an artifact."""
+        """Return an artifact, or None."""
         own = self._artifacts.get(artifact_hash)
         return (
             self._below.artifact(artifact_hash) if own is None and self._below is not None else own
         )
 
     def chunks(self, upload_id: UUID) -> Sequence[bytes]:
-        """Give the chunks of a streamed artifact."""
+        """Return the chunks of a streamed artifact."""
         return self._chunks[upload_id]
 
     def append(self, request: AppendRequest) -> list[FlowEvent]:
-        """Append events; see `EventStore.append_kinds`. Streamed artifacts are left to `keep`."""
+        """Append events, without streamed artifacts; see `EventStore.append_kinds` and `keep`."""
         stream, expected_version = self.stream(request.flow_id), request.expected_version
         if request.ids_given:
             ids = set(request.event_ids)
@@ -83,7 +89,7 @@ class MemoryLog:
         return [decode_event(event) for event in appended]
 
     def feed(self, after_seq: int, limit: int) -> Sequence[StoredEvent]:
-        """Give the next events of all streams, but none beyond a number that may still be handed over."""
+        """Return the next events of all streams, up to the first number that is still open."""
         first = bisect_right(self._appended, after_seq, key=_seq)
         end = bisect_right(
             self._appended, min(self.open.values(), default=self.numbers.last), key=_seq
@@ -91,7 +97,7 @@ class MemoryLog:
         return self._appended[first : min(first + limit, end)]
 
     def keep(self, artifact: StoredArtifact, chunks: Sequence[bytes] = ()) -> None:
-        """Keep an artifact, unless there is one with its hash."""
+        """Store an artifact, unless there is one with its hash."""
         if self.artifact(artifact.hash) is None:
             self._artifacts[artifact.hash] = artifact
             if artifact.upload_id is not None:
@@ -100,16 +106,16 @@ class MemoryLog:
     def take(
         self, streams: Mapping[UUID, list[StoredEvent]], appended: Sequence[StoredEvent]
     ) -> None:
-        """Let flows go on as they do in a log that stands on this one, where events were appended."""
+        """Take over the streams, and the new events among them, from a log above this one."""
         self._streams.update(streams)
         self._appended += appended
         self._appended.sort(key=_seq)
 
     def commit(self) -> None:
-        """Hand everything to the log below.
+        """Add everything to the log below.
 
         Raises:
-            ConcurrencyConflict: a flow went on there meanwhile; nothing was handed over.
+            ConcurrencyConflict: one of the flows has new events there; nothing was added.
         """
         below = self._below
         if below is None:
@@ -124,6 +130,6 @@ class MemoryLog:
             )
 
     def end(self) -> None:
-        """Hand over nothing more to the log below."""
+        """Declare that nothing more will be added to the log below."""
         if self._below is not None:
             self._below.open.pop(self, None)

@@ -1,4 +1,4 @@
-"""Appends and streamed contents that an in-memory store keeps together, or not at all."""
+"""Appends and streamed contents that an in-memory store adds together, or not at all."""
 
 from collections.abc import AsyncIterable, Mapping
 from typing import Any
@@ -20,14 +20,14 @@ __all__ = ["InMemoryTransaction"]
 
 
 class _Upload(msgspec.Struct):
-    """Chunks that this transaction holds; `appended` once they are an artifact."""
+    """The chunks of an upload; `appended` is true once an append has its artifact."""
 
     chunks: list[bytes]
     appended: bool = False
 
 
 class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
-    """Writes into a log that stands on the store's, until `finish` hands that over."""
+    """Writes into a log above the store's log, until `finish` adds it to that."""
 
     def __init__(self, below: MemoryLog, clock: Clock, max_artifact_bytes: int) -> None:
         super().__init__(clock, max_artifact_bytes)
@@ -62,7 +62,7 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
         metadata: Mapping[str, Any] | None = None,
         max_stream_bytes: int | None = None,
     ) -> StreamedArtifact:
-        """Take a content of any length that fits into the memory; see `EventTransaction.put_stream`."""
+        """Store a content that fits into the memory; see `EventTransaction.put_stream`."""
         described = described_stream(kind, media_type, metadata)
         self._refuse_during_upload()
         self._uploading = True
@@ -80,10 +80,10 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
         return artifact
 
     def finish(self) -> None:
-        """Hand everything to the store.
+        """Add everything to the store.
 
         Raises:
-            InvalidArgument: an upload was brought by no append.
+            InvalidArgument: an upload was part of no append.
             ConcurrencyConflict: another writer appended to one of the flows meanwhile.
         """
         for artifact_hash, upload in self._uploads.items():
@@ -92,7 +92,7 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
         self._log.commit()
 
     def end(self) -> None:
-        """Say that nothing more comes of it, also if nothing was handed over."""
+        """End the transaction, whether or not it was added to the store."""
         self._log.end()
 
     def _refuse_during_upload(self) -> None:

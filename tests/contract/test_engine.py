@@ -606,7 +606,7 @@ async def test_a_step_that_is_cancelled_has_not_failed(backend: Backend) -> None
 
 
 class Silent(Step[Molecules, None]):
-    """Give no output, only a report beside it."""
+    """Return no output, only a report beside it."""
 
     id = "silent"
 

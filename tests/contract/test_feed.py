@@ -1,4 +1,4 @@
-"""The feed gives every event once, in the order of `seq`, in every store; none that commits late is missed."""
+"""The feed yields every event once, in the order of `seq`, also one that commits late."""
 
 import asyncio
 from contextlib import aclosing

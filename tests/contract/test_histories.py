@@ -1,4 +1,4 @@
-"""The same appends give the same history, state and fingerprints in every store, whatever the history."""
+"""Equal appends lead to equal histories, states and fingerprints in every store."""
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -68,7 +68,7 @@ LEGAL_IN_TWO_CUTS = legal_kinds().flatmap(
 
 @pytest.fixture
 def memory() -> Backend:
-    """Give a memory store on a clock that tells what the other store's clock tells."""
+    """Return a memory store whose clock shows the same times as the other store's."""
     return memory_backend(TickingClock())
 
 
@@ -79,7 +79,7 @@ async def postgres(database_url: str) -> AsyncIterator[Backend]:
 
 
 async def state(backend: Backend, flow_id: UUID) -> Any:
-    """Give the flow's state and fingerprint, or the error that replay or fingerprint raises."""
+    """Return the flow's state and fingerprint, or the error that one of them raises."""
     try:
         instance = await backend.repository.load(flow_id, None, DEFINITION)
     except ChemPersistenceError as error:
@@ -179,7 +179,7 @@ async def read_rows(pool: "asyncpg.Pool[asyncpg.Record]", flow_id: UUID) -> dict
 
 
 def touched(kinds: Sequence[FlowEventKind]) -> set[int]:
-    """Give the steps that have an event which changes their state."""
+    """Return the steps that have an event which changes their state."""
     return {
         kind.step_index
         for kind in kinds

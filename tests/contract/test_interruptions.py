@@ -1,4 +1,4 @@
-"""Which exceptions of a step are its failure, and which end the program around it, on every store."""
+"""Which exceptions of a step are its failure, and which interrupt it, on every store."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""What every store must do with the values at the edges of I-JSON, wherever an append can hold one."""
+"""Values at the limits of I-JSON, in every part of an append, on every store."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -245,7 +245,7 @@ async def test_both_stores_give_the_same_values_of_the_same_types(
 
 
 def types(value: object) -> str:
-    """Tell the types in a value, whatever the order of its keys."""
+    """Return the types in a value, independent of the order of its keys."""
     match value:
         case dict():
             return "{" + ",".join(f"{key}:{types(value[key])}" for key in sorted(value)) + "}"

@@ -1,4 +1,4 @@
-"""What a program that listens is told of flows, on every store; and that it changes nothing that is stored."""
+"""The telemetry of flows on every store, which changes nothing that is stored."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""What the golden rows decode to: one event of each kind, with values that JSONB writes in its own way.
+"""The events of the golden rows, one of each kind, with values that JSONB writes differently.
 
 A golden row is a row as a server once gave it. It is never changed: rows like it are in logs.
 """

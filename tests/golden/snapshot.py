@@ -1,7 +1,8 @@
-"""What the golden snapshots are of: a flow that has been through everything, and the state that its events lead to.
+"""The flow of the golden snapshots, which has every event, and the state that its events lead to.
 
-A golden snapshot is a row as a library of its format once kept it. It is never changed: a later library reads the same state from it,
-or raises its format and ignores it. A new format gets a golden snapshot of its own.
+A golden snapshot is a row as a library of its format once stored it. It is never changed: a later
+library reads the same state from it, or has a higher format number and ignores it. A new format
+gets a golden snapshot of its own.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
-"""Chains of steps as the type checker sees them; checked by `mypy --strict`, never run.
+"""Sequences of steps as the type checker sees them; checked by `mypy --strict`, never run.
 
-A wrong chain carries the error that it must give: where it gives none, the ignore is unused, and that is an error.
+A wrong sequence carries the error that it must cause: if it causes none, the ignore is unused,
+which is an error.
 """
 
 from typing import assert_type

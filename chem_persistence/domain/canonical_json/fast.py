@@ -1,7 +1,7 @@
 r"""The fast encoder: msgspec writes the value in C, and checks tell if the bytes are canonical.
 
-msgspec's `Encoder(order="sorted")` with these checks takes a seventh to an eighteenth of the time of
-the careful encoder, but msgspec is not an encoder of RFC 8785. It differs in this:
+msgspec's `Encoder(order="sorted")` with these checks takes a seventh to an eighteenth of the
+time of the careful encoder, but msgspec is not an encoder of RFC 8785. It differs in this:
 
 - Numbers. RFC 8785 formats doubles as ECMAScript does. msgspec writes `1.0` for `1`, `1e16` for
   `10000000000000000`, `1e-6` for `0.000001`, `-0.0` for `0`, `1e22` for `1e+22`, and `null` for NaN

@@ -35,7 +35,7 @@ def events(kinds: list[FlowEventKind]) -> list[FlowEvent]:
 
 
 def outcome(instance: FlowInstance, history: list[FlowEvent]) -> FlowInstance | tuple[Any, ...]:
-    """Give the state, or what is known of the error."""
+    """Return the state, or the error's class and attributes."""
     try:
         return replay(instance, history, DEFINITION)
     except ChemPersistenceError as error:

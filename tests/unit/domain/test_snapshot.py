@@ -26,7 +26,7 @@ BOUNDED = settings(deadline=None, derandomize=True, database=None, max_examples=
 
 
 def sealed(state: bytes) -> Snapshot:
-    """Give what somebody makes of a state who knows how the hash is made."""
+    """Return a forged snapshot of a state, with the right hash."""
     return replace(TAKEN, state=state, state_hash=hashlib.sha256(state).digest())
 
 

@@ -1,4 +1,4 @@
-"""Whatever comes in, only the library's own errors come out: fuzzed for a moment here, and at length by `make test-long`."""
+"""Whatever is read, only the library's own errors are raised; `make test-long` fuzzes at length."""
 
 import hashlib
 from collections.abc import Callable
@@ -81,7 +81,7 @@ ARTIFACTS = st.builds(
 
 
 def outcome_of(work: Callable[[], T], expected: type[E]) -> T | E:
-    """Give what the work returns, or the one error that it may raise."""
+    """Return what the work returns, or the one error that it may raise."""
     try:
         return work()
     except expected as error:
