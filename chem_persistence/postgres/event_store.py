@@ -10,7 +10,7 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.append.backpressure import Backpressure, OpenCalls
-from chem_persistence.postgres.append.heads import FlowHeads
+from chem_persistence.postgres.append.place_events import FlowHeads
 from chem_persistence.postgres.append.transaction import PgTransaction, pg_transaction
 from chem_persistence.postgres.append.writers import Writers
 from chem_persistence.postgres.connection.ports import ConnectionProvider

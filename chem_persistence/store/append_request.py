@@ -65,7 +65,7 @@ FEW_EVENTS = MAX_APPEND_BYTES // (2 * MAX_EVENT_BYTES)
 
 
 class AppendCall(msgspec.Struct, frozen=True, gc=False):
-    """The arguments of one `append_kinds`, as the caller gave them; metadata is already attributed."""
+    """The arguments of one `append_kinds`, as the caller gave them."""
 
     flow_id: UUID
     kinds: Sequence[FlowEventKind]
@@ -168,7 +168,8 @@ def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -
         ArtifactTooLarge: if an artifact has more than `max_artifact_bytes` bytes.
     """
     kinds, expected_version, artifacts = call.kinds, call.expected_version, call.artifacts
-    check_flow_id(call.flow_id)
+    if type(call.flow_id) is not UUID or call.flow_id.int == 0:
+        check_flow_id(call.flow_id)
     if not kinds:
         raise InvalidArgument("kinds", "an append needs at least one event")
     if expected_version is not None and not 0 <= expected_version <= MAX_VERSION:

@@ -1,17 +1,21 @@
 """The appends that stores and their transactions have in common."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.store.append_request import AppendCall
-from chem_persistence.store.attribution import attributed
+from chem_persistence.store.attribution import attributed, current_scope
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.hooks import watched_append
+from chem_persistence.telemetry.listening import API, found
 
 __all__ = ["Appender"]
 
@@ -47,10 +51,9 @@ class Appender(ABC, Generic[Given]):
     ) -> FlowEvent:
         """Append one event; see `EventStore.append_kind`."""
         event_ids = None if event_id is None else (event_id,)
-        call = AppendCall(
-            flow_id, (kind,), artifacts, expected_version, event_ids, attributed(metadata)
+        events = await self._call(
+            AppendCall(flow_id, (kind,), artifacts, expected_version, event_ids, metadata)
         )
-        events = await self._watched(call)
         return events[0]
 
     async def append_kinds(
@@ -64,10 +67,15 @@ class Appender(ABC, Generic[Given]):
         metadata: Mapping[str, Any] | None = None,
     ) -> list[FlowEvent]:
         """Append events, all or nothing; see `EventStore.append_kinds`."""
-        call = AppendCall(
-            flow_id, kinds, artifacts, expected_version, event_ids, attributed(metadata)
+        return await self._call(
+            AppendCall(flow_id, kinds, artifacts, expected_version, event_ids, metadata)
         )
-        return await self._watched(call)
 
-    def _watched(self, call: AppendCall) -> Awaitable[list[FlowEvent]]:
-        return watched_append(self._append(call), call.flow_id, len(call.kinds))
+    def _call(self, call: AppendCall) -> Awaitable[list[FlowEvent]]:
+        """Return the work of an append, attributed and, if a program listens, observed."""
+        if current_scope.get(None) or API in sys.modules:
+            call = replace(call, metadata=attributed(call.metadata))
+        appending = self._append(call)
+        if found.observer is None:
+            return appending
+        return watched_append(appending, call.flow_id, len(call.kinds))

@@ -12,12 +12,12 @@ from typing import Any
 
 from chem_persistence.telemetry.hooks import current_traceparent
 
-__all__ = ["attributed", "event_metadata", "trace_of", "untraced"]
+__all__ = ["attributed", "current_scope", "event_metadata", "trace_of", "untraced"]
 
 _TRACE = "traceparent"
 """W3C Trace Context, section 3.2: the origin of an event, which is not part of its identity."""
 
-_scope: ContextVar[Mapping[str, Any]] = ContextVar("chem_persistence_attribution")
+current_scope: ContextVar[Mapping[str, Any]] = ContextVar("chem_persistence_attribution")
 
 
 @contextmanager
@@ -43,16 +43,16 @@ def event_metadata(
         "causation_id": causation_id,
     }
     given = {key: value for key, value in (named | more).items() if value is not None}
-    token = _scope.set({**_scope.get({}), **given})
+    token = current_scope.set({**current_scope.get({}), **given})
     try:
-        yield _scope.get()
+        yield current_scope.get()
     finally:
-        _scope.reset(token)
+        current_scope.reset(token)
 
 
 def attributed(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Return an append's metadata with those of its scope and of its trace added."""
-    scope, trace = _scope.get({}), current_traceparent()
+    scope, trace = current_scope.get({}), current_traceparent()
     if trace is not None:
         scope = {_TRACE: trace, **scope}
     return {**scope, **(metadata or {})} if scope else metadata

@@ -4,16 +4,17 @@ from __future__ import (
     annotations,  # each that is evaluated would cost every program 20 us of its start
 )
 
+import sys
 from collections.abc import Awaitable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from chem_persistence.telemetry.listening import found, look, observer
+from chem_persistence.telemetry.listening import API, found, look, observer
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from chem_persistence.telemetry.observer import QueuedAppend
+    from chem_persistence.telemetry.observer import Observer, QueuedAppend
 
 __all__ = [
     "count_retry",
@@ -44,7 +45,7 @@ Rows = TypeVar("Rows", bound=Sized)
 
 def current_traceparent() -> str | None:
     """Give the trace in which an event is appended (W3C Trace Context, section 3.2); None outside a trace."""
-    seen = observer()
+    seen = _observer()
     return None if seen is None else seen.traceparent()
 
 
@@ -78,7 +79,7 @@ def watched_read(
     work: Awaitable[Rows], flow_id: UUID | None = None, *, postgresql: bool = True
 ) -> Awaitable[Rows]:
     """Watch the reading of a page of events, of one flow or (None) of several."""
-    seen = observer()
+    seen = _observer()
     return work if seen is None else seen.read(work, flow_id, postgresql=postgresql)
 
 
@@ -99,6 +100,11 @@ def count_retry(number: int, failed: Exception) -> None:
     seen = found.observer
     if seen is not None:
         seen.count_retry(number, failed)
+
+
+def _observer() -> Observer | None:
+    """Return the observer; no program listens that has not imported OpenTelemetry's API."""
+    return observer() if found.observer is not None or API in sys.modules else None
 
 
 # ---- the engine

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from chem_persistence.telemetry.observer import Observer
 
-__all__ = ["Found", "found", "look", "observer"]
+__all__ = ["API", "Found", "found", "look", "observer"]
 
 API = "opentelemetry.trace"
 

@@ -1,27 +1,20 @@
-"""Storing a batch: tried as a whole, and divided when it cannot be stored as a whole."""
+"""What becomes of a batch that cannot be stored as a whole: it is retried, or divided."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 from typing import TypeVar
 
 import asyncpg
+import msgspec
 
 from chem_persistence.errors import StoreError, StoreUnavailable
-from chem_persistence.postgres.append.heads import FlowHeads
-from chem_persistence.postgres.append.place_events import (
-    Append,
-    Outcome,
-    Reason,
-    Refused,
-    Stored,
-    TryAgain,
-    append_batch,
-)
-from chem_persistence.postgres.connection.failures import lost_and_refused
+from chem_persistence.postgres.append.place_events import Append, FlowHeads, append_batch
+from chem_persistence.postgres.append.settle import Outcome, Reason, Refused, Stored, TryAgain
+from chem_persistence.postgres.connection.failures import ConnectionLost, is_lost, lost_and_refused
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 
-__all__ = ["refuse_all", "store_batch"]
+__all__ = ["FailedAttempt", "refuse_all", "store_batch"]
 
 SHORT_PATIENCE = 0.01
 """Seconds that the parts of a batch wait for locks after the whole has waited: to find the flow."""
@@ -35,11 +28,20 @@ class _OutOfPatience(Exception):  # never leaves this module
     """Another writer held a lock for too long."""
 
 
+class FailedAttempt(msgspec.Struct, frozen=True, gc=False):
+    """The first attempt of a writer: the connection it used, its error, and how long it took in s."""
+
+    connection: Connection
+    error: Exception
+    seconds: float
+
+
 async def store_batch(
     provider: ConnectionProvider,
     batch: Sequence[Queued],
     heads: FlowHeads,
     patience: float | None,
+    first: FailedAttempt | None = None,
 ) -> dict[Append, Outcome]:
     """Store appends, those of one flow side by side and in order, and return what became of each.
 
@@ -49,7 +51,7 @@ async def store_batch(
     an error for a flow that is alone already.
     """
     outcomes: dict[Append, Outcome] = {}
-    attempts = 0
+    attempts = 0 if first is None else 1
 
     async def attempt(connection: Connection) -> None:
         nonlocal attempts
@@ -59,13 +61,13 @@ async def store_batch(
             left = _without(batch, outcomes)
             await _append_halves(connection, left, heads, patience, outcomes)
         except asyncpg.LockNotAvailableError as error:
-            waited = monotonic() - began
-            if patience is None or (waited < patience and _halves(batch) is None):
-                raise
-            raise _OutOfPatience from error
+            if _is_out_of_patience(batch, monotonic() - began, patience):
+                raise _OutOfPatience from error
+            raise
 
     try:
-        await Session(provider).run(attempt)
+        failed = None if first is None else _reason(first, batch, patience)
+        await Session(provider).run(attempt, failed)
     except StoreUnavailable as error:
         return outcomes | refuse_all(_without(batch, outcomes), error)
     except _OutOfPatience:
@@ -79,6 +81,25 @@ async def store_batch(
             return outcomes | await _store_parts(provider, left, heads, patience)
         return outcomes | refuse_all(left, error)
     return outcomes
+
+
+def _reason(
+    first: FailedAttempt, batch: Sequence[Append], patience: float | None
+) -> Exception | None:
+    """Return the error to begin with; None if another writer took a version of one of several flows."""
+    match first.error:
+        case asyncpg.UniqueViolationError() if _halves(batch) is not None:
+            return None
+        case asyncpg.LockNotAvailableError() if _is_out_of_patience(batch, first.seconds, patience):
+            return _OutOfPatience()
+        case asyncpg.InterfaceError() if is_lost(first.connection):
+            return ConnectionLost()
+        case error:
+            return error
+
+
+def _is_out_of_patience(batch: Sequence[Append], waited: float, patience: float | None) -> bool:
+    return patience is not None and (waited >= patience or _halves(batch) is not None)
 
 
 async def _append_halves(

@@ -1,33 +1,33 @@
 """The write path: a batch of appends, placed at the ends of their flows by one statement."""
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
 from itertools import groupby
-from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
-from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.hash_chain import GENESIS
-from chem_persistence.errors import ChemPersistenceError, ConcurrencyConflict
 from chem_persistence.postgres.append.documents import Write, append_documents
-from chem_persistence.postgres.append.heads import FlowHeads
+from chem_persistence.postgres.append.settle import (
+    Outcome,
+    Reason,
+    Stored,
+    TryAgain,
+    find_originals,
+    settle,
+)
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.transaction import transaction
-from chem_persistence.postgres.read.rows import stored_event
 from chem_persistence.postgres.schema.statements import statement
-from chem_persistence.store.append_request import AppendRequest, Head
-from chem_persistence.store.codec import StoredEvent
-from chem_persistence.store.idempotency import recognise
+from chem_persistence.store.append_request import EMPTY_FLOW, AppendRequest, Head
 
-__all__ = ["Append", "Outcome", "Reason", "Refused", "Stored", "TryAgain", "append_batch"]
+__all__ = ["Append", "FlowHeads", "append_batch"]
 
 APPEND_EVENTS = statement("events/append_events")
-READ_EVENTS_BY_ID = statement("events/read_events_by_id")
-READ_FLOW_EVENTS = statement("events/read_flow_events")
 READ_FLOW_HEADS = statement("events/read_flow_heads")
+
+_BEHIND = TryAgain(Reason.BEHIND)
 
 
 class Append:
@@ -53,36 +53,34 @@ class Append:
         self.looked_up = not self.request.ids_given
 
 
-class Stored(msgspec.Struct, frozen=True, gc=False):
-    """The append is in the log, by this attempt or an earlier one."""
+class FlowHeads:
+    """A bounded map from flow to a head that is in the log; the longest unused is dropped first.
 
-    events: list[FlowEvent]
+    A head in the log never changes, so an entry can be out of date but not wrong.
+    """
 
+    def __init__(self, capacity: int = 10_000) -> None:
+        self._capacity = capacity
+        # by the flow id's integer, which hashes faster
+        self._heads: OrderedDict[int, Head] = OrderedDict()
 
-class Refused(msgspec.Struct, frozen=True, gc=False):
-    """The append is not stored and will not be; its caller gets the error."""
+    def at(self, flow_id: UUID, version: int | None) -> Head | None:
+        """Return the known head of a flow, if it is that of `version` events; None matches any."""
+        if version == 0:
+            return EMPTY_FLOW
+        head = self._heads.get(flow_id.int)
+        return head if head is not None and version in {None, head.version} else None
 
-    error: Exception
+    def forget(self, flow_id: UUID) -> None:
+        """Forget the head of a flow."""
+        self._heads.pop(flow_id.int, None)
 
-
-class Reason(Enum):
-    """Why an append has to be tried again."""
-
-    BEHIND = "it waits for an append before it"
-    RACE = "another writer took its version first"
-    LOCKED = "another transaction holds a lock that it needs"
-
-
-class TryAgain(msgspec.Struct, frozen=True, gc=False):
-    """The append is not stored yet; it may be tried again at any time."""
-
-    reason: Reason
-
-
-Outcome: TypeAlias = Stored | Refused | TryAgain
-
-_BEHIND = TryAgain(Reason.BEHIND)
-_RACE = TryAgain(Reason.RACE)
+    def keep(self, flow_id: UUID, head: Head) -> None:
+        """Remember a head that was read or acknowledged."""
+        self._heads[flow_id.int] = head
+        self._heads.move_to_end(flow_id.int)
+        if len(self._heads) > self._capacity:
+            self._heads.popitem(last=False)
 
 
 async def append_batch(
@@ -141,35 +139,17 @@ async def _find_heads(connection: Connection, appends: Sequence[Append], heads: 
 async def _find_originals(
     connection: Connection, appends: Sequence[Append]
 ) -> dict[Append, Outcome]:
-    """Return the outcome of each append whose given event ids are in the log already.
+    """Return the outcomes of those appends whose given event ids are in the log already.
 
     Heads are known by then, so what others append after this makes the append conflict.
     """
     asked = [append for append in appends if not append.looked_up]
     if not asked:
         return {}
-    rows = await connection.fetch(
-        READ_EVENTS_BY_ID,
-        list({append.request.flow_id for append in asked}),
-        [event_id for append in asked for event_id in append.request.event_ids],
-    )
-    stored = [stored_event(row) for row in rows]
-    outcomes: dict[Append, Outcome] = {}
+    originals = await find_originals(connection, [append.request for append in asked])
     for append in asked:
         append.looked_up = True
-        if original := _recognised(append.request, stored):
-            outcomes[append] = original
-    return outcomes
-
-
-def _recognised(request: AppendRequest, stored: Iterable[StoredEvent]) -> Stored | Refused | None:
-    ids = set(request.event_ids)
-    own = [event for event in stored if event.flow_id == request.flow_id and event.event_id in ids]
-    try:
-        events = recognise(request, own)
-    except ChemPersistenceError as error:
-        return Refused(error)
-    return None if events is None else Stored(events)
+    return {append: found for append, found in zip(asked, originals, strict=True) if found}
 
 
 def _place(
@@ -260,23 +240,13 @@ async def _settle(
     heads: FlowHeads,
     collision: Exception | None,
 ) -> Outcome:
-    """Find out who took the versions: this append's own earlier attempt, or another writer."""
-    request, version = append.request, write.head.version
-    rows = await connection.fetch(READ_FLOW_EVENTS, request.flow_id, version - 1, len(write.links))
-    stored = [stored_event(row) for row in rows]
-    if collision is not None and not stored and write.head == write.base:
-        raise collision  # with something else than the flow's next version
-    recognised = _recognised(request, stored)
-    if isinstance(recognised, Stored):
-        heads.keep(request.flow_id, Head(stored[-1].version + 1, stored[-1].link))
-        return recognised
-    heads.forget(request.flow_id)
-    if recognised is not None:
-        return recognised
-    (end,) = await connection.fetch(READ_FLOW_HEADS, [request.flow_id], [None])
-    heads.keep(request.flow_id, Head(end["version"], end["chain_hash"] or GENESIS))
-    if request.expected_version in {None, end["version"]} or write.head != write.base:
+    """Find out who took the versions, and remember where the flow ends."""
+    outcome, end = await settle(connection, write, collision)
+    if end is None:
+        heads.forget(write.request.flow_id)
+    else:
+        heads.keep(write.request.flow_id, end)
+    if isinstance(outcome, TryAgain):
         append.forget_place()
         append.races += 1
-        return _RACE
-    return Refused(ConcurrencyConflict(request.flow_id, request.expected_version, end["version"]))
+    return outcome

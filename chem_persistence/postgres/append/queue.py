@@ -6,16 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.postgres.append.place_events import (
-    Append,
-    Outcome,
-    Reason,
-    Refused,
-    Stored,
-    TryAgain,
-)
+from chem_persistence.postgres.append.place_events import Append
+from chem_persistence.postgres.append.settle import Outcome, Reason, Refused, Stored, TryAgain
 from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.telemetry.hooks import current_span
+from chem_persistence.telemetry.listening import found
 
 __all__ = ["AppendQueue", "Outcomes", "QueuedAppend"]
 
@@ -40,7 +35,7 @@ class QueuedAppend(Append):
         self.answered = answered
         self.key = request.flow_id.int  # hashes faster than the UUID
         self.size = size
-        self.origin = current_span()
+        self.origin = None if found.observer is None else current_span()
 
     @property
     def event_count(self) -> int:

@@ -8,14 +8,8 @@ from typing import Any
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import StreamedArtifact, described_stream
-from chem_persistence.postgres.append.heads import FlowHeads
-from chem_persistence.postgres.append.place_events import (
-    Append,
-    Refused,
-    Stored,
-    TryAgain,
-    append_batch,
-)
+from chem_persistence.postgres.append.place_events import Append, FlowHeads, append_batch
+from chem_persistence.postgres.append.settle import Refused, Stored, TryAgain
 from chem_persistence.postgres.append.uploads import Uploads
 from chem_persistence.postgres.connection.failures import library_errors
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider

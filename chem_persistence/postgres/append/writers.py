@@ -5,16 +5,19 @@ after the commit. One append at a time costs one statement on a connection that 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from contextvars import Context
+from time import monotonic
 from typing import cast
+
+import asyncpg
 
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import InvalidArgument, StoreUnavailable
-from chem_persistence.postgres.append.batch import refuse_all, store_batch
-from chem_persistence.postgres.append.heads import FlowHeads
+from chem_persistence.postgres.append.batch import FailedAttempt, refuse_all, store_batch
 from chem_persistence.postgres.append.held_flows import HeldFlows, UnderWay
+from chem_persistence.postgres.append.place_events import FlowHeads, append_batch
 from chem_persistence.postgres.append.queue import AppendQueue, Outcomes, QueuedAppend
 from chem_persistence.postgres.connection.held_connection import HeldConnection
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
@@ -22,6 +25,7 @@ from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.schema.distribution import is_distributed
 from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.telemetry.hooks import watched_batch
+from chem_persistence.telemetry.listening import found
 
 __all__ = ["Writers"]
 
@@ -115,7 +119,7 @@ class Writers:
         """Store batches until no more come."""
         try:
             while self._queue or await self._more_come():
-                if await self._connect(held):
+                if self._is_usable(held) or await self._connect(held):
                     batch = self._queue.take()
                     if self._queue:  # there is a share for another writer
                         self._wake_writer()
@@ -140,26 +144,33 @@ class Writers:
             if idle in self._idle:
                 self._idle.remove(idle)
 
+    def _is_usable(self, held: HeldConnection) -> bool:
+        try:
+            return (
+                held.connection is not None
+                and not held.connection.is_closed()
+                and asyncio.get_running_loop().time() <= held.due_at
+            )
+        except asyncpg.InterfaceError:  # the pool has taken back a connection that was closed
+            return False
+
     async def _connect(self, held: HeldConnection) -> bool:
         """Return whether there is a connection: a batch is taken only by a writer that has one.
 
         If none can be had, and no other writer has one, all that wait get the error.
         """
-        if held.is_due:
-            await held.give_back()
-        if held.is_held:
-            return True
+        await held.give_back()
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._connecting.add(task)
         try:
             await Session(held).run(self._look_for_distribution)
         except Exception as error:  # noqa: BLE001  # each caller gets it
-            if not any(other.is_held for other in self._writers.values()):
+            if not any(other.connection for other in self._writers.values()):
                 while batch := self._queue.take():
                     self._queue.finish(batch, refuse_all(batch, error))
         finally:
             self._connecting.discard(task)
-        return held.is_held
+        return held.connection is not None
 
     async def _look_for_distribution(self, connection: Connection) -> None:
         if not self._looked_for_distribution:
@@ -174,8 +185,10 @@ class Writers:
         self._under_way[task] = batch
         outcomes: Outcomes = {}
         try:
-            storing = store_batch(provider, batch, self._heads, patience)
-            outcomes = await watched_batch(storing, batch)
+            storing: Awaitable[Outcomes] = self._store(batch, provider, patience)
+            if found.observer is not None:
+                storing = watched_batch(storing, batch)
+            outcomes = await storing
         except asyncio.CancelledError:
             unanswered = [append for append in batch if not append.answered.done()]
             outcomes = refuse_all(unanswered, StoreUnavailable("the writer was cancelled"))
@@ -187,6 +200,20 @@ class Writers:
             if self._queue:
                 self._wake_writer()
         return held_up
+
+    async def _store(
+        self, batch: Sequence[QueuedAppend], provider: ConnectionProvider, patience: float
+    ) -> Outcomes:
+        """Append a batch on the connection of a writer; what fails is retried or divided."""
+        first = None
+        if isinstance(provider, HeldConnection) and (connection := provider.connection):
+            began = monotonic()
+            try:
+                return await append_batch(connection, batch, self._heads, patience)
+            except Exception as error:  # noqa: BLE001  # it is some caller's, if it is not transient
+                first = FailedAttempt(connection, error, monotonic() - began)
+                await provider.give_back()
+        return await store_batch(provider, batch, self._heads, patience, first)
 
     def _retire(self, writer: asyncio.Task[None]) -> None:
         del self._writers[writer]

@@ -21,37 +21,31 @@ class HeldConnection:
     def __init__(self, provider: ConnectionProvider) -> None:
         self._provider = provider
         self._borrowed = AsyncExitStack()
-        self._connection: Connection | None = None
-        self._since = 0.0
+        self.connection: Connection | None = None
+        self.due_at = 0.0  # on the event loop's clock
 
     def acquire(self) -> "HeldConnection":
         """Lend the connection for the length of a block."""
         return self
 
     async def __aenter__(self) -> Connection:
-        if self._connection is None:
-            self._connection = await self._borrowed.enter_async_context(self._provider.acquire())
-            self._since = asyncio.get_running_loop().time()
-        return self._connection
+        if self.connection is None:
+            self.connection = await self._borrowed.enter_async_context(self._provider.acquire())
+            self.due_at = asyncio.get_running_loop().time() + LONGEST_SECONDS
+        return self.connection
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             await self.give_back()
 
     @property
-    def is_held(self) -> bool:
-        """Whether a connection is held."""
-        return self._connection is not None
-
-    @property
     def is_due(self) -> bool:
         """Whether the connection should be returned: it is lost, or was held for long enough."""
-        return self._connection is not None and (
-            is_lost(self._connection)
-            or asyncio.get_running_loop().time() - self._since > LONGEST_SECONDS
+        return self.connection is not None and (
+            is_lost(self.connection) or asyncio.get_running_loop().time() > self.due_at
         )
 
     async def give_back(self) -> None:
         """Return the connection to its provider, if one is held."""
-        self._connection = None
+        self.connection = None
         await self._borrowed.aclose()

@@ -62,13 +62,21 @@ class Session:
 
         return await self.run(in_transaction)
 
-    async def run(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-        """Run `work` on a borrowed connection; a retry repeats the whole of it."""
+    async def run(
+        self, work: Callable[[Connection], Awaitable[Result]], failed: Exception | None = None
+    ) -> Result:
+        """Run `work` on a borrowed connection; a retry repeats the whole of it.
+
+        A caller that has made the first attempt himself gives the error it failed with.
+        """
         lost = False
 
         async def attempt() -> Result:
-            nonlocal lost
+            nonlocal lost, failed
             try:
+                if failed is not None:
+                    error, failed = failed, None
+                    raise error  # noqa: TRY301  # as if this attempt had failed with it
                 async with self._provider.acquire() as connection:
                     try:
                         return await work(connection)

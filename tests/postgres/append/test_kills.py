@@ -72,7 +72,7 @@ async def loaded(
     """Read a flow's events and its state."""
     provider = PoolProvider(pool)
     engine = three_steps(PgEventStore(provider), PgFlowRepository(provider), Work(Path(os.devnull)))
-    return await PgEventStore(provider).list(flow_id), await engine.load(flow_id)
+    return await PgEventStore(provider).list(flow_id), await engine.load(flow_id, missing_ok=True)
 
 
 def runs_of(runs: Path) -> Counter[str]:

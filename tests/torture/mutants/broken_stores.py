@@ -7,7 +7,8 @@ from uuid_utils.compat import uuid7
 
 from chem_persistence.postgres.append import place_events as write_path
 from chem_persistence.postgres.append.documents import Write
-from chem_persistence.postgres.append.heads import FlowHeads
+from chem_persistence.postgres.append.place_events import FlowHeads
+from chem_persistence.postgres.append.settle import Outcome
 from chem_persistence.postgres.connection.ports import Connection
 from tests.support.faults.proxy import Message
 
@@ -27,7 +28,7 @@ async def with_new_ids(
     appends: Sequence[write_path.Append],
     heads: FlowHeads,
     patience: float | None = None,
-) -> dict[write_path.Append, write_path.Outcome]:
+) -> dict[write_path.Append, Outcome]:
     """Break the idempotency: each attempt has event ids of its own."""
     for append in appends:
         ids = tuple(uuid7() for _ in append.request.kinds)

@@ -7,14 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from chem_persistence import StepSignal, StoreError
-from chem_persistence.postgres.append.place_events import (
-    Append,
-    Outcome,
-    Reason,
-    Refused,
-    Stored,
-    TryAgain,
-)
+from chem_persistence.postgres.append.place_events import Append
 from chem_persistence.postgres.append.queue import (
     MAX_BYTES,
     MAX_EVENTS,
@@ -22,6 +15,7 @@ from chem_persistence.postgres.append.queue import (
     AppendQueue,
     QueuedAppend,
 )
+from chem_persistence.postgres.append.settle import Outcome, Reason, Refused, Stored, TryAgain
 from chem_persistence.store.append_request import AppendCall, append_request
 
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
