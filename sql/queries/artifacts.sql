@@ -10,20 +10,30 @@ LIMIT 1
 
 -- name: read_artifacts
 -- Read artifacts; one that is larger than a limit comes with its size instead of its body and
--- metadata. On Citus, where each flow has a row of its own, any of them.
+-- metadata. On Citus, where each flow has a row of its own, any of them. OFFSET 0 prevents that the
+-- planner repeats the conversion to text for every column that uses it.
 -- $1 text[] artifact_hash, $2 bigint maximum bytes of one artifact
-SELECT DISTINCT ON (artifact.artifact_hash) artifact.artifact_hash, artifact.kind,
-    CASE WHEN measured.size <= $2 THEN artifact.payload END AS payload,
-    CASE WHEN measured.size <= $2 THEN artifact.content END AS content,
+SELECT artifact.artifact_hash, artifact.kind,
+    CASE WHEN written.size <= $2 THEN written.payload END AS payload,
+    CASE WHEN written.size <= $2 THEN artifact.content END AS content,
     artifact.media_type,
-    CASE WHEN measured.size <= $2 THEN artifact.metadata END AS metadata,
-    artifact.upload_id, artifact.content_size, measured.size
-FROM workflow_step_artifacts AS artifact
-CROSS JOIN LATERAL (SELECT coalesce(octet_length(artifact.content), 0)::bigint
-    + coalesce(octet_length(artifact.payload::text), 0) + coalesce(octet_length(artifact.metadata::text), 0) AS size
-) AS measured
-WHERE artifact.artifact_hash = ANY ($1::text[])
-ORDER BY artifact.artifact_hash
+    CASE WHEN written.size <= $2 THEN written.metadata END AS metadata,
+    artifact.upload_id, artifact.content_size, written.size
+FROM (
+    SELECT DISTINCT ON (copy.artifact_hash) copy.artifact_hash, copy.kind, copy.payload,
+        copy.content, copy.media_type, copy.metadata, copy.upload_id, copy.content_size
+    FROM workflow_step_artifacts AS copy
+    WHERE copy.artifact_hash = ANY ($1::text[])
+    ORDER BY copy.artifact_hash
+) AS artifact
+CROSS JOIN LATERAL (
+    SELECT json.payload, json.metadata,
+        coalesce(octet_length(artifact.content), 0)::bigint
+            + coalesce(octet_length(json.payload), 0)
+            + coalesce(octet_length(json.metadata), 0) AS size
+    FROM (SELECT convert_to(artifact.payload::text, 'UTF8') AS payload,
+        convert_to(artifact.metadata::text, 'UTF8') AS metadata OFFSET 0) AS json
+) AS written
 
 -- name: read_chunks
 -- Read one page of an artifact's chunks, in order.

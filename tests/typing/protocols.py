@@ -23,6 +23,7 @@ from chem_persistence import (
     SystemClock,
 )
 from chem_persistence.postgres.connection.ports import Connection
+from chem_persistence.store.ports import ArtifactReader
 
 if TYPE_CHECKING:
     import asyncpg
@@ -47,6 +48,10 @@ def stores(provider: ConnectionProvider) -> list[EventStore]:
 
 def readers(provider: ConnectionProvider) -> list[EventReader]:
     return [InMemoryEventStore(), PgEventStore(provider)]
+
+
+def artifact_readers(provider: ConnectionProvider) -> list[ArtifactReader]:
+    return [PgEventStore(provider)]
 
 
 def feeds(provider: ConnectionProvider) -> list[EventFeed]:
