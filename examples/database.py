@@ -1,4 +1,4 @@
-"""Where the examples keep their log: the server that you name, else one of their own."""
+"""The database of the examples: the server that you name, else an embedded one."""
 
 import os
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ async def open_database(
 ) -> AsyncIterator[PoolProvider]:
     """Connect to `url`, else to DATABASE_URL, else to an embedded server.
 
-    The embedded server keeps its data in `directory`; without one they are temporary.
+    The embedded server keeps its data in `directory`; without one the data is temporary.
     """
     if url is not None:
         async with await build_pool(url, max_size=connections) as pool:

@@ -1,6 +1,6 @@
-"""What travels through the NCI screen, and the reasons for which a molecule goes no further.
+"""The values that the steps of the NCI screen pass on, and the errors that end a flow.
 
-The class of an exception is the reason: it is what the log keeps and what the report groups by.
+The class of an exception is the reason: the log keeps it, and the report groups by it.
 """
 
 import logging
@@ -19,7 +19,7 @@ class SmilesUnreadable(ValueError):
 
 
 class StructureImpossible(ValueError):
-    """The SMILES describes what chemistry does not allow, such as five bonds on a carbon."""
+    """The SMILES describes an impossible structure, such as five bonds on a carbon."""
 
 
 class StructureEmpty(ValueError):
@@ -27,11 +27,11 @@ class StructureEmpty(ValueError):
 
 
 class TooManyAtoms(ValueError):
-    """The molecule is larger than what is embedded here."""
+    """The molecule is larger than the limit of the embedding."""
 
 
 class TooFlexible(ValueError):
-    """The molecule has more rotatable bonds than what one conformer can stand for."""
+    """The molecule has more rotatable bonds than one conformer can represent."""
 
 
 class EmbeddingFailed(ValueError):
@@ -39,15 +39,15 @@ class EmbeddingFailed(ValueError):
 
 
 class NoForceFieldParameters(ValueError):
-    """MMFF94 does not know one of the atoms."""
+    """MMFF94 has no parameters for one of the atoms."""
 
 
 class NotConverged(ValueError):
-    """The minimiser did not reach a minimum in its steps."""
+    """The minimiser did not converge within its steps."""
 
 
 class Molecule(msgspec.Struct, frozen=True):
-    """A flow's input: a name, which is the NSC number in the NCI file, and a SMILES as it was found."""
+    """The input of a flow: a name (the NSC number in the NCI file) and the SMILES as found."""
 
     name: str
     smiles: str
@@ -61,7 +61,7 @@ class Standardised(msgspec.Struct, frozen=True):
 
 
 class Descriptors(msgspec.Struct, frozen=True):
-    """What the rules look at: dalton, log units, square angstrom and counts; QED is from 0 to 1."""
+    """The inputs of the rules: dalton, log units, square angstrom, counts; QED from 0 to 1."""
 
     molecular_weight: float
     log_p: float
@@ -85,7 +85,7 @@ class Described(msgspec.Struct, frozen=True):
 
 
 class Embedded(msgspec.Struct, frozen=True):
-    """A molecule with a conformer: its MMFF94 energy in kcal/mol, and the hash of its molfile artifact."""
+    """A molecule with a conformer: MMFF94 energy in kcal/mol, hash of the molfile artifact."""
 
     name: str
     smiles: str
@@ -107,7 +107,7 @@ def parse(smiles: str) -> Chem.Mol:
     """Read a SMILES as a sanitised molecule.
 
     Raises:
-        SmilesUnreadable, StructureImpossible, StructureEmpty: it is none.
+        SmilesUnreadable, StructureImpossible, StructureEmpty: the text is not a molecule.
     """
     mol = Chem.MolFromSmiles(smiles)
     if mol is None:

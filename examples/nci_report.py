@@ -1,4 +1,4 @@
-"""What the NCI screen found out, as tables."""
+"""The results of the NCI screen, as tables."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ __all__ = ["Failure", "Outcome", "Report"]
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a flow stands still: the step, the class of what it raised, and the message."""
+    """Why a flow has failed: the step, the class of the exception, and the message."""
 
     step_id: str
     reason: str
@@ -22,7 +22,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """Where one molecule's flow stands after this run, and what this run added to it."""
+    """The state of one molecule's flow after this run, and what this run added to it."""
 
     key: str
     name: str
@@ -35,7 +35,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Report:
-    """Adds up outcomes."""
+    """Sums up outcomes."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -47,7 +47,7 @@ class Report:
         self._results: list[tuple[str, str]] = []
 
     def add(self, outcome: Outcome) -> None:
-        """Take one molecule in."""
+        """Add one molecule."""
         when = "now" if outcome.new_events else "before"
         self.counts.update(molecules=1, events=outcome.events, new_events=outcome.new_events)
         self._artifacts |= outcome.artifacts
@@ -65,7 +65,7 @@ class Report:
             self._results.append((outcome.key, outcome.fingerprint))
 
     def fingerprint(self) -> str:
-        """Hash what was found about each molecule, so that two runs can be compared."""
+        """Return a hash over the results of all molecules, so that two runs can be compared."""
         return content_hash(sorted(self._results))
 
     def show(self, console: Console, seconds: float) -> None:

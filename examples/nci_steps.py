@@ -1,7 +1,8 @@
-"""The steps of the NCI screen: from a SMILES to a verdict, one typed step after the other.
+"""The steps of the NCI screen, from a SMILES to a verdict.
 
-RDKit computes in worker threads, at most as many at once as there are processors. Nothing depends on the clock, and
-floats are rounded, so that the same molecule gives the same fingerprint in every run.
+RDKit computes in worker threads, at most as many at once as there are processors. Nothing depends
+on the clock, and floats are rounded, so that the same molecule has the same fingerprint in every
+run.
 """
 
 import os
@@ -33,7 +34,7 @@ from chem_persistence import Artifact, BlockingStep, StepContext, StepKind
 PROCESSORS = anyio.CapacityLimiter(os.cpu_count() or 1)
 
 average_weight = rdMolDescriptors.Properties(["amw"])
-drug_likeness: Callable[[Chem.Mol], float] = QED.qed  # RDKit does not say its types
+drug_likeness: Callable[[Chem.Mol], float] = QED.qed  # RDKit has no types here
 
 
 class AcquireStep(BlockingStep[Molecule, Molecule]):
@@ -44,18 +45,18 @@ class AcquireStep(BlockingStep[Molecule, Molecule]):
     limiter = PROCESSORS
 
     def compute(self, molecule: Molecule, _context: StepContext) -> Molecule:
-        """Give the molecule with RDKit's canonical SMILES."""
+        """Return the molecule with the canonical SMILES of RDKit."""
         return Molecule(molecule.name, Chem.MolToSmiles(parse(molecule.smiles)))
 
 
 class StandardiseStep(BlockingStep[Molecule, Standardised]):
-    """Normalise functional groups, keep the largest fragment, and take its charges away."""
+    """Normalise functional groups, keep the largest fragment, and neutralise it."""
 
     id = "standardise"
     limiter = PROCESSORS
 
     def compute(self, molecule: Molecule, _context: StepContext) -> Standardised:
-        """Give the parent molecule."""
+        """Return the parent molecule."""
         cleaned = rdMolStandardize.Cleanup(parse(molecule.smiles))
         largest = rdMolStandardize.LargestFragmentChooser().choose(cleaned)
         neutral = rdMolStandardize.Uncharger().uncharge(largest)
@@ -73,7 +74,7 @@ class DescribeStep(BlockingStep[Standardised, Described]):
     limiter = PROCESSORS
 
     def compute(self, molecule: Standardised, _context: StepContext) -> Described:
-        """Give the molecule with its descriptors."""
+        """Return the molecule with its descriptors."""
         mol = parse(molecule.smiles)
         descriptors = Descriptors(
             molecular_weight=round(average_weight.ComputeProperties(mol)[0], 3),
@@ -92,7 +93,7 @@ class DescribeStep(BlockingStep[Standardised, Described]):
 
 
 class EmbedParams(msgspec.Struct, frozen=True):
-    """What bounds the work on one molecule, in counts and not in seconds, which differ from run to run."""
+    """Bounds of the work on one molecule, as counts: seconds would differ from run to run."""
 
     seed: int = 0xF00D
     max_heavy_atoms: int = 100
@@ -102,7 +103,10 @@ class EmbedParams(msgspec.Struct, frozen=True):
 
 
 class EmbedStep(BlockingStep[Described, Embedded]):
-    """Find one conformer by ETKDGv3 (Wang et al., J. Chem. Inf. Model. 2020, 60, 2044) and relax it in MMFF94."""
+    """Find one conformer by ETKDGv3, and relax it in MMFF94.
+
+    Wang et al., J. Chem. Inf. Model. 2020, 60, 2044.
+    """
 
     id = "embed"
     limiter = PROCESSORS
@@ -111,8 +115,8 @@ class EmbedStep(BlockingStep[Described, Embedded]):
         self.params: EmbedParams = params
 
     def compute(self, molecule: Described, context: StepContext) -> Embedded:
-        """Give the energy, and store the molfile beside it."""
-        self._refuse_monsters(molecule.descriptors)
+        """Return the energy, and store the molfile as an artifact."""
+        self._check_size(molecule.descriptors)
         mol = Chem.AddHs(parse(molecule.smiles))
         self._embed(mol)
         energy = self._relax(mol)
@@ -130,18 +134,19 @@ class EmbedStep(BlockingStep[Described, Embedded]):
             context.add_artifact(molfile),
         )
 
-    def _refuse_monsters(self, descriptors: Descriptors) -> None:
+    def _check_size(self, descriptors: Descriptors) -> None:
         if descriptors.heavy_atoms > self.params.max_heavy_atoms:
             raise TooManyAtoms(
                 f"{descriptors.heavy_atoms} heavy atoms, the limit is {self.params.max_heavy_atoms}"
             )
         if descriptors.rotatable_bonds > self.params.max_rotatable_bonds:
             raise TooFlexible(
-                f"{descriptors.rotatable_bonds} rotatable bonds, the limit is {self.params.max_rotatable_bonds}"
+                f"{descriptors.rotatable_bonds} rotatable bonds, "
+                f"the limit is {self.params.max_rotatable_bonds}"
             )
 
     def _embed(self, mol: Chem.Mol) -> None:
-        """Start from random coordinates only where distance geometry's own do not lead to a conformer."""
+        """Find a conformer; start from random coordinates only if the first start fails."""
         settings: Any = rdDistGeom.ETKDGv3()
         settings.randomSeed = self.params.seed
         settings.maxIterations = self.params.embedding_attempts
@@ -162,14 +167,17 @@ class EmbedStep(BlockingStep[Described, Embedded]):
 
 
 class JudgeStep(BlockingStep[Embedded, Verdict]):
-    """Apply Lipinski's rule of five (Adv. Drug Deliv. Rev. 1997, 23, 3) and Veber's (J. Med. Chem. 2002, 45, 2615)."""
+    """Apply the rules of Lipinski and Veber.
+
+    Lipinski et al., Adv. Drug Deliv. Rev. 1997, 23, 3; Veber et al., J. Med. Chem. 2002, 45, 2615.
+    """
 
     id = "judge"
     kind = StepKind.SINK
     limiter = PROCESSORS
 
     def compute(self, molecule: Embedded, _context: StepContext) -> Verdict:
-        """Drug-like is what breaks at most one of Lipinski's rules and none of Veber's."""
+        """Return drug-like if at most one rule of Lipinski and none of Veber is broken."""
         values = molecule.descriptors
         lipinski = {
             "weight above 500": values.molecular_weight > 500,

@@ -1,11 +1,11 @@
-"""The library inside somebody else's asyncio service: a queue of jobs, a pool of workers, and a shutdown that loses nothing.
+"""The library inside an asyncio service: a queue of jobs, workers, a shutdown that loses nothing.
 
     python examples/orchestrator.py
 
-The service runs flows until a SIGTERM cancels it in the middle of a measurement. What was acknowledged is in the log, and a
-cancelled flow needs no cleaning up: the second start is given the same jobs and goes on with the step that was cut off. It
-ends with the fingerprint of a flow that nobody disturbed. The log is on the server that DATABASE_URL names, else on an
-embedded one.
+The service runs flows until a SIGTERM cancels it in the middle of a measurement. What was
+acknowledged is in the log, and a cancelled flow needs no cleaning up: the second start gets the
+same jobs and continues with the interrupted step. It ends with the fingerprint of an uninterrupted
+flow. The log is on the server that DATABASE_URL names, else on an embedded one.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from chem_persistence import (
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """A flow's input."""
+    """The input of a flow."""
 
     name: str
 
@@ -45,14 +45,14 @@ class Weighed(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What the instrument showed."""
+    """The result of the instrument."""
 
     name: str
     absorbance: float
 
 
 class Instrument:
-    """Stands for what takes hours: it answers once it is `free`, and `callers` counts who has begun to wait for it."""
+    """An instrument that answers once it is `free`; `callers` counts the waiting calls."""
 
     def __init__(self, *, free: bool) -> None:
         self.callers = asyncio.Semaphore(0)
@@ -61,7 +61,7 @@ class Instrument:
             self._free.set()
 
     async def measure(self, mass: float) -> float:
-        """Give the absorbance of this many milligrams."""
+        """Return the absorbance of this many milligrams."""
         self.callers.release()
         await self._free.wait()
         return mass / 40
@@ -73,12 +73,12 @@ class WeighStep(Step[Sample, Weighed]):
     id = "weigh"
 
     async def run(self, sample: Sample, _context: StepContext) -> Weighed:
-        """Give its mass."""
+        """Return its mass."""
         return Weighed(sample.name, 10.0 * len(sample.name))
 
 
 class MeasureStep(Step[Weighed, Reading]):
-    """Measure the sample. The instrument is no parameter: it does not belong to the definition and is not hashed."""
+    """Measure the sample. The instrument is not a parameter, so it is not hashed."""
 
     id = "measure"
 
@@ -91,14 +91,14 @@ class MeasureStep(Step[Weighed, Reading]):
 
 
 class Job(NamedTuple):
-    """A flow to be run; whoever hands it in chooses the id, and may hand it in again."""
+    """A flow to be run; the caller chooses the id, and may submit the job again."""
 
     flow_id: UUID
     sample: Sample
 
 
 class Service:
-    """Works through jobs, `workers` at a time."""
+    """Runs jobs, `workers` at a time."""
 
     def __init__(self, engine: FlowEngine[Sample], *, workers: int) -> None:
         self._engine = engine
@@ -106,10 +106,10 @@ class Service:
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
 
     async def serve(self, jobs: Iterable[Job]) -> bool:
-        """Run the jobs; give True when all are done, and False when SIGTERM or SIGINT cut them off.
+        """Run the jobs; return False if SIGTERM or SIGINT stopped them, else True.
 
         Raises:
-            ExceptionGroup: of StoreUnavailable, when the database is lost; hand the jobs in again when it is back.
+            ExceptionGroup: of StoreUnavailable: the database is lost; submit the jobs again.
         """
         for job in jobs:
             self._jobs.put_nowait(job)
@@ -118,9 +118,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, serving.cancel)
         try:
-            await (
-                serving
-            )  # whether a signal cancels it or somebody cancels us: its workers have ended
+            await serving  # its workers have ended
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -144,16 +142,16 @@ class Service:
             try:
                 await self._engine.run_to_end(job.flow_id, job.sample)
             except FlowAlreadyCompleted:
-                pass  # handed in twice, or finished before the last shutdown
+                pass  # submitted twice, or finished before the last shutdown
             except (StepRaised, FlowHasFailed) as error:
-                print("failed:", error)  # it is in the log; the service goes on
+                print("failed:", error)  # it is in the log; the service continues
             self._jobs.task_done()
 
 
 async def start_service(
     provider: ConnectionProvider, jobs: Sequence[Job], instrument: Instrument
 ) -> None:
-    """Do what a start of the process does, and show how far the flows have come when it ends."""
+    """Run the service as one start of the process, and print the state of the flows."""
     store = PgEventStore(provider)
     engine = (
         FlowEngine.builder(store, PgFlowRepository(provider))
@@ -167,18 +165,19 @@ async def start_service(
         measure = (await engine.load(job.flow_id)).steps[1]
         trace = " ".join(await engine.event_trace(job.flow_id))
         print(
-            f"  {job.sample.name}: {trace} (measure: {measure.status}, attempts: {measure.attempts})"
+            f"  {job.sample.name}: {trace} "
+            f"(measure: {measure.status}, attempts: {measure.attempts})"
         )
     if done:
         fingerprints = [await engine.flow_fingerprint(job.flow_id) for job in jobs]
         print(
-            "the disturbed flow's fingerprint is the undisturbed one's:",
+            "interrupted and uninterrupted flow have the same fingerprint:",
             fingerprints[0] == fingerprints[-1],
         )
 
 
 async def send_signal(instrument: Instrument, callers: int) -> None:
-    """Send this process a SIGTERM when so many flows are waiting for the instrument."""
+    """Send SIGTERM to this process when `callers` flows wait for the instrument."""
     for _ in range(callers):
         await instrument.callers.acquire()
     os.kill(os.getpid(), signal.SIGTERM)
@@ -186,16 +185,16 @@ async def send_signal(instrument: Instrument, callers: int) -> None:
 
 async def main() -> None:
     """Start the service, stop it in the middle, and start it again."""
-    disturbed = [Job(uuid4(), Sample("caffeine")), Job(uuid4(), Sample("aspirin"))]
-    undisturbed = Job(uuid4(), Sample("caffeine"))
+    interrupted = [Job(uuid4(), Sample("caffeine")), Job(uuid4(), Sample("aspirin"))]
+    uninterrupted = Job(uuid4(), Sample("caffeine"))
     async with open_database() as provider:
         busy = Instrument(free=False)
         async with asyncio.TaskGroup() as group:
-            group.create_task(send_signal(busy, callers=len(disturbed)))
+            group.create_task(send_signal(busy, callers=len(interrupted)))
             print("first start")
-            await start_service(provider, disturbed, busy)
+            await start_service(provider, interrupted, busy)
         print("second start")
-        await start_service(provider, [*disturbed, undisturbed], Instrument(free=True))
+        await start_service(provider, [*interrupted, uninterrupted], Instrument(free=True))
 
 
 if __name__ == "__main__":
@@ -211,4 +210,4 @@ if __name__ == "__main__":
 #   caffeine: I S F S S F C (measure: finished, attempts: 2)
 #   aspirin: I S F S S F C (measure: finished, attempts: 2)
 #   caffeine: I S F S F C (measure: finished, attempts: 1)
-# the disturbed flow's fingerprint is the undisturbed one's: True
+# interrupted and uninterrupted flow have the same fingerprint: True

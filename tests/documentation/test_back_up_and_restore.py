@@ -89,7 +89,7 @@ async def fill(pool: Pool) -> None:
 
 
 async def states(pool: Pool) -> tuple[list[FlowInstance], str, dict[UUID, list[FlowEvent]]]:
-    """Give the flows as they are replayed, the fingerprint of the completed one, and all events."""
+    """Return the replayed flows, the fingerprint of the completed one, and all events."""
     engine, store = engine_on(pool, can_judge=True), PgEventStore(PoolProvider(pool))
     instances = [await engine.load(flow_id) for flow_id in (DONE, HALF_DONE)]
     events = await store.list_many([DONE, HALF_DONE, STREAMED])
@@ -104,7 +104,7 @@ async def fresh_server() -> AsyncIterator[TestServer]:
 
 @pytest.fixture
 async def fresh(fresh_server: TestServer) -> AsyncIterator[str]:
-    """Give the URL of an empty database on another server than the one that is dumped."""
+    """Yield the URL of an empty database on another server than the dumped one."""
     async with fresh_server.database(template="template0") as url:
         yield url
 

@@ -30,7 +30,7 @@ NAMES = command_names(app)
 
 
 def section(name: str) -> str:
-    """Give what the reference says about a command."""
+    """Return what the reference says about a command."""
     begin = REFERENCE.index(f"### `{name}`\n")
     ends = [REFERENCE.find(mark, begin + 4) for mark in ("\n### ", "\n## ")]
     return REFERENCE[begin : min([end for end in ends if end > 0], default=len(REFERENCE))]
@@ -44,7 +44,7 @@ def documented(name: str) -> Any:
 
 
 def shape(value: Any) -> Any:
-    """Give the keys of a value, and those of the first of each list's objects; what may be null or empty has none."""
+    """Return the keys of a value, and of the first object in each list; null has none."""
     match value:
         case {"type": _}:
             return None  # a fact: each kind has its own keys
@@ -65,7 +65,7 @@ def test_the_examples_are_of_this_librarys_schema() -> None:
 
 
 def fits(real: Any, example: Any) -> bool:
-    """Say whether two shapes have the same keys wherever both have any."""
+    """Return whether two shapes have the same keys wherever both have any."""
     if isinstance(real, dict) and isinstance(example, dict):
         return real.keys() == example.keys() and all(fits(real[key], example[key]) for key in real)
     if isinstance(real, list) and isinstance(example, list):

@@ -30,8 +30,9 @@ def test_the_program_prints_what_the_page_says(tmp_path: Path) -> None:
 def test_the_limits_are_those_that_the_page_says() -> None:
     text, limits = " ".join(PAGE.read_text(encoding="utf-8").split()), PageLimits()
     assert (
-        f"{limits.events:,} events (the first and the last thousand), {limits.artifacts} artifacts, "
-        f"{limits.molecules} molecules, {limits.text:,} characters a payload, {limits.image // 2**10} KiB an image, "
+        f"{limits.events:,} events (the first and the last thousand), "
+        f"{limits.artifacts} artifacts, {limits.molecules} molecules, "
+        f"{limits.text:,} characters a payload, {limits.image // 2**10} KiB an image, "
         f"{limits.embedded // 2**20} MiB of all events"
     ) in text
 

@@ -1,4 +1,4 @@
-"""A streaming standby gives what the primary gives, and takes nothing; the page about it goes as it says."""
+"""A standby reads as the primary does and refuses appends; the page about it is right."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

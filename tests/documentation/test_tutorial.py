@@ -1,4 +1,4 @@
-"""A newcomer who follows the tutorial from an empty folder ends with finished flows, and the page of one."""
+"""Following the tutorial from an empty folder ends with finished flows and a page."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The how-to on metrics, traces and logs: its snippets run, and what it and its dashboard name is what is exported."""
+"""The snippets on metrics, traces and logs run, and page and dashboard name what is exported."""
 
 import json
 import re
@@ -43,7 +43,7 @@ OURS = r"\b(?:chem_persistence|db_client)_\w+"
 
 
 def snippet(after: str) -> str:
-    """Give the first Python block after a heading."""
+    """Return the first Python block after a heading."""
     found = re.search(r"```python\n(.*?)```", HOW_TO[HOW_TO.index(after) :], re.DOTALL)
     assert found is not None
     return found[1]
@@ -51,7 +51,7 @@ def snippet(after: str) -> str:
 
 @pytest.fixture
 async def exported(database_url: str) -> AsyncIterator[dict[str, Metric]]:
-    """Give what Prometheus gets of a flow to which everything happens that is counted."""
+    """Return what Prometheus collects from a flow in which every counted thing happens."""
     registry = CollectorRegistry()
     provider = MeterProvider([PrometheusMetricReader(registry=registry)])
     listening.found.observer = Observer(None, provider)
