@@ -38,9 +38,10 @@ __all__ = ["PgEventStore"]
 class PgEventStore(Appender[Artifact]):
     """Appends and reads on connections that `provider` lends.
 
-    Calls may run at the same time in any number of tasks and processes. Appends that wait at the same time are committed
-    together, on at most two connections; at most `max_waiting` of them and `max_waiting_bytes` of JSON and content wait,
-    and who finds no room for `overload_timeout` seconds gets `StoreUnavailable`.
+    Any number of tasks and processes may call at the same time. Appends that wait at the same time
+    are committed together, on at most two connections. At most `max_waiting` appends with
+    `max_waiting_bytes` bytes of JSON and content are under way; a call that is not admitted within
+    `overload_timeout` seconds raises `StoreUnavailable`.
     """
 
     def __init__(
@@ -72,14 +73,16 @@ class PgEventStore(Appender[Artifact]):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PgTransaction]:
-        """Open a transaction for appends together with streamed contents, and with the caller's own rows, such as an outbox.
+        """Open a transaction for appends, streamed contents and the caller's own rows.
 
-        It commits at the end of the block, and rolls back when the block raises. Appends of the store itself to the same flows
-        wait for that, so do not await one in the block. It is not retried, as only the caller knows his part: after `StoreUnavailable` do the whole block again with the same event ids.
+        It commits at the end of the block, and rolls back if the block raises. An append of the
+        store itself to one of its flows waits for that end, so it must not be awaited in the block.
+        The block is not retried, since it may do more than append: after `StoreUnavailable` run the
+        whole block again with the same event ids.
 
         Raises:
-            StoreUnavailable: the connection was lost; whether the transaction is stored is not known.
-            StoreError: the database refused to begin or to commit.
+            StoreUnavailable: if the connection is lost; the transaction may or may not be stored.
+            StoreError: if the database refuses to begin or to commit.
             StoreClosed: after `aclose`.
         """
         with self._open_calls:
@@ -88,13 +91,13 @@ class PgEventStore(Appender[Artifact]):
             ) as opened:
                 yield opened
 
-    async def aclose(self, timeout: float = 30.0) -> None:  # noqa: ASYNC109  # a deadline, not a cancellation
-        """Refuse new appends, and wait at most `timeout` seconds for those that were accepted.
+    async def aclose(self, timeout: float = 30.0) -> None:  # noqa: ASYNC109  # a deadline
+        """Close the store for appends, and wait at most `timeout` seconds for those under way.
 
-        The pool is the caller's to close, afterwards. Reads go on until then.
+        Reads are still possible. The pool stays open: the caller closes it afterwards.
 
         Raises:
-            StoreUnavailable: some were not done by the deadline; they may or may not be stored.
+            StoreUnavailable: if some were not done in time; they may or may not be stored.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -114,9 +117,9 @@ class PgEventStore(Appender[Artifact]):
         return await list_events(self._provider, flow_id, after_version, limit)
 
     def iterate(self, flow_id: UUID, *, after_version: int = -1) -> AsyncIterator[FlowEvent]:
-        """Read a long flow's events one after another; see `EventReader.iterate`.
+        """Yield a long flow's events one after another; see `EventReader.iterate`.
 
-        They are read 5,000 at a time, and no connection is held in between.
+        They are read in pages of 5,000, and no connection is held between pages.
         """
         check_flow_id(flow_id)
         return iterate_events(self._provider, flow_id, after_version)
@@ -143,7 +146,7 @@ class PgEventStore(Appender[Artifact]):
     def follow(
         self, *, after_seq: int = 0, poll_interval: float = 0.25
     ) -> AsyncIterator[FlowEvent]:
-        """Read the events of the whole log one after another, and wait for more; see `EventFeed.follow`."""
+        """Yield the events of the whole log, and wait for more; see `EventFeed.follow`."""
         check_countable(after_seq=after_seq)
         check_poll_interval(poll_interval)
         return follow_feed(self._provider, after_seq, poll_interval)

@@ -124,7 +124,7 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return links
 
     def stored_events(self, head: Head, seqs: Sequence[int]) -> list[StoredEvent]:
-        """Return the events as stored after the flow's `head`, with the store-wide numbers `seqs`."""
+        """Return the events as stored after the flow's `head`, under the seqs given."""
         return [
             StoredEvent(
                 seq=seqs[index],

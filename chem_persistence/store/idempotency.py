@@ -1,4 +1,4 @@
-"""Recognising an append that is already stored, which makes a repeated append harmless."""
+"""Idempotency: an append that is stored already is recognised, and not stored again."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,13 +14,14 @@ __all__ = ["recognise"]
 
 
 def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[FlowEvent] | None:
-    """Say whether the flow already holds this append, given its events that have one of the request's ids.
+    """Return the original events of an append, or None if the flow holds none of them.
 
-    Gives the original events, or None when the flow has none of them.
+    `stored` are the events of the flow that have one of the request's event ids.
 
     Raises:
-        EventIdReused: an id names an event with another fact, other metadata (but for the trace), or in another place.
-        UnreadableEvent: a stored event does not decode.
+        EventIdReused: if an id names an event with another fact, with other metadata (the trace is
+            not compared), or at another place.
+        UnreadableEvent: if a stored event does not decode.
     """
     if not stored:
         return None
@@ -31,9 +32,9 @@ def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[Flo
             original is None
             or original.event_id != event_id
             or original.version != originals[0].version + index
-            or canonical_json(original.kind)
-            != request.payloads[index]  # in Python 1 == True, in JSON not
-            or not _says_the_same(original.metadata, request.metadata)
+            # bytes are compared, since 1 == True in Python and not in JSON
+            or canonical_json(original.kind) != request.payloads[index]
+            or not _is_equal_but_for_trace(original.metadata, request.metadata)
         ):
             raise EventIdReused(
                 request.flow_id, originals[0].event_id if original is None else event_id
@@ -41,8 +42,8 @@ def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[Flo
     return originals
 
 
-def _says_the_same(stored: Mapping[str, Any], given: bytes) -> bool:
-    """Compare metadata but for the trace, for a repeated append may come from another one."""
+def _is_equal_but_for_trace(stored: Mapping[str, Any], given: bytes) -> bool:
+    """Compare metadata without the trace: an append may be repeated within another one."""
     if encode_metadata(stored) == given:
         return True
     return encode_metadata(untraced(stored)) == encode_metadata(untraced(read_json(given)))

@@ -148,7 +148,7 @@ class OpenCalls:
             self._idle.set()
 
     async def close(self) -> None:
-        """Refuse new calls, and wait for those under way."""
+        """Close for new calls, and wait for those under way."""
         self._closed = True
         if self.count > 0:
             await self._idle.wait()

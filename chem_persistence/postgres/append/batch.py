@@ -29,7 +29,7 @@ class _OutOfPatience(Exception):  # never leaves this module
 
 
 class FailedAttempt(msgspec.Struct, frozen=True, gc=False):
-    """The first attempt of a writer: the connection it used, its error, and how long it took in s."""
+    """A writer's first attempt: the connection it used, its error, and its seconds."""
 
     connection: Connection
     error: Exception
@@ -86,7 +86,7 @@ async def store_batch(
 def _reason(
     first: FailedAttempt, batch: Sequence[Append], patience: float | None
 ) -> Exception | None:
-    """Return the error to begin with; None if another writer took a version of one of several flows."""
+    """Return the error of the first attempt, or None if one of several flows lost a race."""
     match first.error:
         case asyncpg.UniqueViolationError() if _halves(batch) is not None:
             return None

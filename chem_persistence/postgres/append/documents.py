@@ -1,7 +1,7 @@
-"""Values to JSON documents: the one place that knows the parameters of `append_events`.
+"""JSON documents: the parameters of the statement `append_events`, made here and nowhere else.
 
-An event's document begins with the very bytes that the chain hashes. A body is sent beside its artifact's document, not
-in it, so that the server reads it once.
+The document of an event begins with the bytes that the hash chain hashes. The body of an artifact
+is sent beside its document, not in it, so that the server parses it once.
 """
 
 from binascii import hexlify
@@ -34,7 +34,7 @@ _json = msgspec.json.Encoder().encode
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):
-    """A request that is to follow `head`, with its events' links; `base` is where the flow ended before the batch."""
+    """A request behind `head`, with its events' links; `base` is the flow's end before the batch."""
 
     request: AppendRequest
     head: Head
@@ -43,7 +43,7 @@ class Write(msgspec.Struct, frozen=True, gc=False):
 
 
 def append_documents(writes: Sequence[Write]) -> Documents:
-    """Give the parameters of `append_events`, but for the last; one flow's writes stand side by side and in order."""
+    """Return the parameters of `append_events` but the last; a flow's writes are adjacent."""
     events: list[bytes] = []
     artifacts: list[tuple[StoredArtifact, UUID, int]] = []
     retries: list[bytes] = []
@@ -104,5 +104,5 @@ def _array(documents: Iterable[bytes]) -> str:
 
 
 def _text(json: bytes | None) -> str | None:
-    """Give JSON as text: the driver needs a round trip on each connection before it can send an array of jsonb."""
+    """Return JSON as text: to send an array of jsonb the driver needs a round trip a connection."""
     return None if json is None else json.decode()

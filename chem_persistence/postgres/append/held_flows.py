@@ -13,7 +13,7 @@ from chem_persistence.postgres.connection.ports import ConnectionProvider
 __all__ = ["Attempt", "HeldFlows", "UnderWay"]
 
 TURNS, TURN_SECONDS = 2, 0.25
-"""The number of connections that held flows share, and how long each waits for its lock at a time."""
+"""The connections that held flows share, and how long each waits for its lock at a time."""
 
 LONGEST_WAIT_SECONDS = 30.0
 """After this time the callers of a held flow get `StoreUnavailable`."""

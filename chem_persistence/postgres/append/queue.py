@@ -1,4 +1,4 @@
-"""The queue of appends: the order in which they are stored, how many together, and their answers."""
+"""The queue of appends: their order, how many are stored together, and their answers."""
 
 from asyncio import Future
 from collections import deque
@@ -79,7 +79,7 @@ class AppendQueue:
             self._ready.setdefault(append.key)
 
     def take(self) -> list[QueuedAppend]:
-        """Return the next batch, the appends of one flow side by side; its flows are under way then."""
+        """Return the next batch, the appends of a flow side by side, and mark its flows."""
         batch: list[QueuedAppend] = []
         events = size = 0
         for _ in range(self._share()):
@@ -105,7 +105,7 @@ class AppendQueue:
         return batch
 
     def finish(self, batch: Sequence[QueuedAppend], outcomes: Outcomes) -> list[list[QueuedAppend]]:
-        """Answer the callers of a batch, and queue what has to be tried again before what came later.
+        """Answer the callers of a batch, and queue again, in front, what has to be tried again.
 
         Returns the appends that a lock holds up, by flow: these flows stay under way.
         """

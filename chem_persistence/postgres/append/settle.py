@@ -56,7 +56,7 @@ Outcome: TypeAlias = Stored | Refused | TryAgain
 async def find_originals(
     connection: Connection, requests: Sequence[AppendRequest]
 ) -> list[Stored | Refused | None]:
-    """Return what the log says of requests whose event ids were given; None if it has none of them."""
+    """Return the outcome of each request whose event ids are in the log, and None for others."""
     rows = await connection.fetch(
         READ_EVENTS_BY_ID,
         list({request.flow_id for request in requests}),

@@ -22,11 +22,12 @@ __all__ = ["PgTransaction", "pg_transaction"]
 
 
 class PgTransaction(Appender[Artifact | StreamedArtifact]):
-    """An open transaction: `append_kind` and `append_kinds` as the store has them, `put_stream`, and its `connection`.
+    """An open transaction: appends as the store has them, `put_stream`, and its `connection`.
 
-    Appends go one after another, each in a savepoint, so that a `ConcurrencyConflict` leaves the transaction usable. An append with
-    event ids that are stored already returns the original events: then what the caller wrote beside them is
-    stored too, since it was the same transaction; key such rows by event id and insert them ON CONFLICT DO NOTHING.
+    Appends run one after another, each in a savepoint, so that a `ConcurrencyConflict` leaves the
+    transaction usable. An append whose event ids are stored already returns the original events;
+    the caller's rows of that first transaction are stored then, too. So key such rows by event id,
+    and insert them with ON CONFLICT DO NOTHING.
     """
 
     def __init__(self, connection: Connection, clock: Clock, max_artifact_bytes: int) -> None:
@@ -70,13 +71,13 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
     ) -> StreamedArtifact:
         """Write a content of any length; see `EventTransaction.put_stream`.
 
-        What `chunks` does meanwhile on `connection` is undone when the content turns out to be stored already.
+        What `chunks` itself does on `connection` is rolled back if the content is stored already.
         """
         described = described_stream(kind, media_type, metadata)
         return await self._uploads.put(described, chunks, max_stream_bytes)
 
     async def finish(self) -> None:
-        """Check, before the commit, that no upload is left over; see `EventTransaction.put_stream`."""
+        """Check before the commit that every upload belongs to an artifact."""
         await self._uploads.finish()
 
 
@@ -86,7 +87,7 @@ async def pg_transaction(
 ) -> AsyncIterator[PgTransaction]:
     """Open a transaction on a connection of its own; see `PgEventStore.transaction`.
 
-    What the caller's own statements raise in the block stays the driver's; the rest is named by the library.
+    Errors of the caller's own statements in the block stay the driver's; others are the library's.
     """
     async with AsyncExitStack() as lent:
         with library_errors():

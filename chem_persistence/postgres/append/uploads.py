@@ -1,4 +1,4 @@
-"""Contents streamed into one transaction, from their first chunk to the append that makes them artifacts."""
+"""Contents streamed into a transaction, until an append makes them artifacts."""
 
 from collections.abc import AsyncIterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ READ_UPLOAD = statement("uploads/read_upload")
 
 
 class _Upload(msgspec.Struct):
-    """Chunks that this transaction wrote: `id` is their key; `appended` once they are an artifact."""
+    """Chunks written by this transaction, keyed by `id`; `appended` once an artifact owns them."""
 
     id: UUID
     size: int
@@ -36,11 +36,11 @@ class _Upload(msgspec.Struct):
 
 
 class _StoredAlready(Exception):
-    """Leaves the savepoint, and never this module."""
+    """Raised to roll the savepoint back; never leaves this module."""
 
 
 class Uploads:
-    """What `connection`'s transaction streams; every content is stored once, whoever brings it how often."""
+    """The contents that the transaction of `connection` streams; equal contents are stored once."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -50,9 +50,10 @@ class Uploads:
     async def put(
         self, described: StreamedArtifact, chunks: AsyncIterable[bytes], limit: int | None
     ) -> StreamedArtifact:
-        """Write a content; see `EventTransaction.put_stream`.
+        """Write a content in chunks; see `EventTransaction.put_stream`.
 
-        When it turns out at its end that the content is there, the savepoint takes its chunks back, for nothing else may.
+        Its hash is known at its end. If the store has that content already, the savepoint is rolled
+        back: nothing else removes chunks, since the log is append-only.
         """
         with self.alone():
             upload, chunking = _Upload(uuid7(), 0, 0), Chunking(limit)
@@ -73,10 +74,10 @@ class Uploads:
         return artifact
 
     def check(self, artifacts: Sequence[tuple[int, StreamedArtifact]]) -> None:
-        """Refuse artifacts that this transaction has not uploaded.
+        """Check that this transaction has uploaded the artifacts.
 
         Raises:
-            InvalidArgument: there is one.
+            InvalidArgument: if it has not uploaded one of them.
         """
         for _, artifact in artifacts:
             if artifact.hash not in self._uploads:
@@ -87,10 +88,10 @@ class Uploads:
     async def store(
         self, artifacts: Sequence[tuple[int, StreamedArtifact]], events: Sequence[FlowEvent]
     ) -> None:
-        """Make uploads the artifacts of events.
+        """Store the rows that make uploads the artifacts of events.
 
         Raises:
-            StoreUnavailable: another writer stored the same content meanwhile, in another way.
+            StoreUnavailable: if another writer stored an artifact of the same hash meanwhile.
         """
         for place, artifact in artifacts:
             upload = self._uploads[artifact.hash]
@@ -115,10 +116,10 @@ class Uploads:
             upload.appended = True
 
     async def finish(self) -> None:
-        """See to it that the transaction leaves no chunks without their artifact, and no artifact without its chunks.
+        """Check that every upload is whole and belongs to an artifact.
 
         Raises:
-            InvalidArgument: it would.
+            InvalidArgument: if chunks would be left without an artifact, or the other way round.
         """
         for artifact_hash, upload in self._uploads.items():
             if upload is None:
@@ -128,14 +129,14 @@ class Uploads:
             if artifacts and chunks != upload.chunks:
                 raise InvalidArgument("artifacts", f"the upload of {artifact_hash} was rolled back")
             if not artifacts and (chunks or not (upload.chunks or upload.appended)):
-                raise InvalidArgument("artifacts", f"no append brought the upload {artifact_hash}")
+                raise InvalidArgument("artifacts", f"no append has the upload {artifact_hash}")
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Refuse whatever else would stand in the savepoint of an upload.
+        """Check that the savepoint of an upload contains nothing else.
 
         Raises:
-            InvalidArgument: an upload or an append is under way.
+            InvalidArgument: if an upload or an append of this transaction is under way.
         """
         if self._busy:
             raise InvalidArgument("transaction", "another upload or append is under way in it")

@@ -210,7 +210,7 @@ class Writers:
             began = monotonic()
             try:
                 return await append_batch(connection, batch, self._heads, patience)
-            except Exception as error:  # noqa: BLE001  # it is some caller's, if it is not transient
+            except Exception as error:  # noqa: BLE001  # `store_batch` judges it
                 first = FailedAttempt(connection, error, monotonic() - began)
                 await provider.give_back()
         return await store_batch(provider, batch, self._heads, patience, first)
