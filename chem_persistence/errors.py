@@ -134,7 +134,10 @@ class ConcurrencyConflict(ChemPersistenceError):
     """The flow has `actual` events where the caller expected `expected`; nothing was stored."""
 
     def __init__(self, flow_id: UUID, expected: int, actual: int) -> None:
-        super().__init__(f"flow {flow_id}: expected version {expected}, actual version {actual}")
+        super().__init__(
+            f"flow {flow_id}: expected version {expected}, actual version {actual}: another writer "
+            "appended to it; load the flow again"
+        )
         self.flow_id = flow_id
         self.expected = expected
         self.actual = actual
@@ -144,7 +147,10 @@ class EventIdReused(ChemPersistenceError):
     """The event id names an event of this flow with other content; nothing was stored."""
 
     def __init__(self, flow_id: UUID, event_id: UUID) -> None:
-        super().__init__(f"flow {flow_id}: event id {event_id} names an event with other content")
+        super().__init__(
+            f"flow {flow_id}: event id {event_id} names an event with other content: use a new id "
+            "for every new event"
+        )
         self.flow_id = flow_id
         self.event_id = event_id
 
@@ -178,7 +184,10 @@ class DefinitionMismatch(ChemPersistenceError):
     """The flow was started with the definition `actual`, not with `expected`."""
 
     def __init__(self, flow_id: UUID, expected: str, actual: str) -> None:
-        super().__init__(f"flow {flow_id}: belongs to definition {actual}, not to {expected}")
+        super().__init__(
+            f"flow {flow_id} belongs to definition {actual}, not to {expected}: open it with the "
+            "steps with which it was started"
+        )
         self.flow_id = flow_id
         self.expected = expected
         self.actual = actual
@@ -188,7 +197,7 @@ class FlowAlreadyCompleted(ChemPersistenceError):
     """The flow has its `FlowCompleted` event: there is nothing left to run."""
 
     def __init__(self, flow_id: UUID) -> None:
-        super().__init__(f"flow {flow_id} is completed")
+        super().__init__(f"flow {flow_id} is completed: there is nothing left to run")
         self.flow_id = flow_id
 
 
@@ -196,7 +205,7 @@ class FlowNotCompleted(ChemPersistenceError):
     """The flow has steps left to finish, so it has no fingerprint yet."""
 
     def __init__(self, flow_id: UUID) -> None:
-        super().__init__(f"flow {flow_id} is not completed")
+        super().__init__(f"flow {flow_id} is not completed: run it to its end first")
         self.flow_id = flow_id
 
 
@@ -204,7 +213,10 @@ class FlowHasFailed(ChemPersistenceError):
     """A step of the flow failed; the flow goes on after a retry is scheduled."""
 
     def __init__(self, flow_id: UUID, step_id: str) -> None:
-        super().__init__(f"flow {flow_id}: step {step_id!r} has failed and no retry is scheduled")
+        super().__init__(
+            f"flow {flow_id}: step {step_id!r} has failed and no retry is scheduled: call "
+            "`schedule_retry` first"
+        )
         self.flow_id = flow_id
         self.step_id = step_id
 
@@ -213,7 +225,10 @@ class FlowAwaitsUser(ChemPersistenceError):
     """A step of the flow waits for a `UserInteractionProvided` event."""
 
     def __init__(self, flow_id: UUID, step_id: str) -> None:
-        super().__init__(f"flow {flow_id}: step {step_id!r} waits for a person's answer")
+        super().__init__(
+            f"flow {flow_id}: step {step_id!r} waits for a person's answer: append a "
+            "`UserInteractionProvided` first"
+        )
         self.flow_id = flow_id
         self.step_id = step_id
 

@@ -81,28 +81,28 @@ def replay_facts(
     """
     slots = list(instance.steps)
     version, completed, flow_input = instance.version, instance.completed, instance.input
-    for kind, ts in facts:
-        match kind:  # the most frequent first
+    for fact, ts in facts:
+        match fact:  # the most frequent first
             case StepSignal():
-                _index_of(kind, slots, instance.id, version)
+                _index_of(fact, slots, instance.id, version)
             case StepStarted() | StepFinished() | StepFailed():
-                index = _index_of(kind, slots, instance.id, version)
-                slots[index] = _after_attempt(slots[index], kind, ts)
+                index = _index_of(fact, slots, instance.id, version)
+                slots[index] = _after_attempt(slots[index], fact, ts)
             case UserInteractionRequested():
-                index = _index_of(kind, slots, instance.id, version)
+                index = _index_of(fact, slots, instance.id, version)
                 slots[index] = replace(slots[index], status=StepStatus.AWAITING_USER_INPUT)
             case UserInteractionProvided():
-                index = _index_of(kind, slots, instance.id, version)
+                index = _index_of(fact, slots, instance.id, version)
                 slots[index] = replace(slots[index], status=StepStatus.PENDING)
             case RetryScheduled():
-                index = _retried_index(kind, slots, instance.id, version)
+                index = _retried_index(fact, slots, instance.id, version)
                 slots[index] = replace(
-                    slots[index], status=StepStatus.PENDING, retry_count=kind.retry_index
+                    slots[index], status=StepStatus.PENDING, retry_count=fact.retry_index
                 )
             case FlowInitialized():
-                if kind.definition_hash != definition_hash:
-                    raise DefinitionMismatch(instance.id, definition_hash, kind.definition_hash)
-                flow_input = kind.input
+                if fact.definition_hash != definition_hash:
+                    raise DefinitionMismatch(instance.id, definition_hash, fact.definition_hash)
+                flow_input = fact.input
             case FlowCompleted():
                 completed = True
             case PropertyPreferenceAssigned() | BranchCreated():
@@ -116,9 +116,9 @@ def replay_facts(
 
 
 def _after_attempt(
-    slot: StepSlot, kind: StepStarted | StepFinished | StepFailed, ts: datetime | None
+    slot: StepSlot, fact: StepStarted | StepFinished | StepFailed, ts: datetime | None
 ) -> StepSlot:
-    match kind:
+    match fact:
         case StepStarted():
             return replace(
                 slot, status=StepStatus.RUNNING, attempts=slot.attempts + 1, started_at=ts
@@ -127,34 +127,34 @@ def _after_attempt(
             return replace(
                 slot,
                 status=StepStatus.FINISHED,
-                fingerprint=kind.fingerprint,
-                outputs=kind.outputs,
+                fingerprint=fact.fingerprint,
+                outputs=fact.outputs,
                 finished_at=ts,
             )
         case StepFailed():
-            return replace(slot, status=StepStatus.FAILED, error=kind.error)
+            return replace(slot, status=StepStatus.FAILED, error=fact.error)
         case _ as never:
             assert_never(never)
 
 
-def _index_of(kind: _StepFact, slots: list[StepSlot], flow_id: UUID, version: int) -> int:
-    index = kind.step_index
-    if index >= len(slots) or slots[index].step_id != kind.step_id:
+def _index_of(fact: _StepFact, slots: list[StepSlot], flow_id: UUID, version: int) -> int:
+    index = fact.step_index
+    if index >= len(slots) or slots[index].step_id != fact.step_id:
         raise UnreplayableEvent(
-            flow_id, version, f"the definition has no step {index} with the id {kind.step_id!r}"
+            flow_id, version, f"the definition has no step {index} with the id {fact.step_id!r}"
         )
     return index
 
 
-def _retried_index(kind: RetryScheduled, slots: list[StepSlot], flow_id: UUID, version: int) -> int:
+def _retried_index(fact: RetryScheduled, slots: list[StepSlot], flow_id: UUID, version: int) -> int:
     for index, slot in enumerate(slots):
-        if slot.step_id != kind.step_id:
+        if slot.step_id != fact.step_id:
             continue
         if slot.status is not StepStatus.FAILED:
-            raise UnreplayableEvent(flow_id, version, f"step {kind.step_id!r} has not failed")
-        if kind.retry_index != slot.retry_count + 1:
+            raise UnreplayableEvent(flow_id, version, f"step {fact.step_id!r} has not failed")
+        if fact.retry_index != slot.retry_count + 1:
             raise UnreplayableEvent(
-                flow_id, version, f"retry {kind.retry_index} follows retry {slot.retry_count}"
+                flow_id, version, f"retry {fact.retry_index} follows retry {slot.retry_count}"
             )
         return index
-    raise UnreplayableEvent(flow_id, version, f"the definition has no step {kind.step_id!r}")
+    raise UnreplayableEvent(flow_id, version, f"the definition has no step {fact.step_id!r}")

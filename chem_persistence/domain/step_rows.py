@@ -94,22 +94,22 @@ def execution_changes(
     """
     retries: dict[str, RetryChange] = {}
     steps: dict[int, StepChange] = {}
-    for kind, ts in facts:
-        if isinstance(kind, RetryScheduled):
-            earlier = next((step for step in steps.values() if step.step_id == kind.step_id), None)
+    for fact, ts in facts:
+        if isinstance(fact, RetryScheduled):
+            earlier = next((step for step in steps.values() if step.step_id == fact.step_id), None)
             if earlier is None:
-                retries[kind.step_id] = RetryChange(kind.step_id, kind.retry_index)
+                retries[fact.step_id] = RetryChange(fact.step_id, fact.retry_index)
             else:
                 steps[earlier.step_index] = replace(
-                    earlier, status=StepStatus.PENDING, retry_count=kind.retry_index
+                    earlier, status=StepStatus.PENDING, retry_count=fact.retry_index
                 )
-        elif (change := _change(kind, ts)) is not None:
+        elif (change := _change(fact, ts)) is not None:
             steps[change.step_index] = _merged(steps.get(change.step_index), change)
     return list(retries.values()), list(steps.values())
 
 
-def _change(kind: FlowEventKind, ts: datetime) -> StepChange | None:
-    match kind:
+def _change(fact: FlowEventKind, ts: datetime) -> StepChange | None:
+    match fact:
         case StepStarted(step_index=index, step_id=step_id):
             return StepChange(
                 step_index=index,
