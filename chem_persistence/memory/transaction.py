@@ -88,7 +88,9 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
         """
         for artifact_hash, upload in self._uploads.items():
             if upload is not None and not upload.appended:
-                raise InvalidArgument("artifacts", f"no append brought the upload {artifact_hash}")
+                raise InvalidArgument(
+                    "artifacts", f"no append of the transaction names the upload {artifact_hash}"
+                )
         self._log.commit()
 
     def end(self) -> None:

@@ -168,7 +168,7 @@ async def test_an_upload_that_no_append_brings_fails_the_block(
             artifact = await put(tx, content)
             await tx.append_kind(flow_id, finished(artifact))
 
-    with pytest.raises(InvalidArgument, match="no append brought the upload"):
+    with pytest.raises(InvalidArgument, match="no append of the transaction names the upload"):
         await block()
     assert await backend.store.list(flow_id) == []
 

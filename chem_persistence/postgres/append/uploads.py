@@ -129,7 +129,9 @@ class Uploads:
             if artifacts and chunks != upload.chunks:
                 raise InvalidArgument("artifacts", f"the upload of {artifact_hash} was rolled back")
             if not artifacts and (chunks or not (upload.chunks or upload.appended)):
-                raise InvalidArgument("artifacts", f"no append has the upload {artifact_hash}")
+                raise InvalidArgument(
+                    "artifacts", f"no append of the transaction names the upload {artifact_hash}"
+                )
 
     @contextmanager
     def alone(self) -> Iterator[None]:

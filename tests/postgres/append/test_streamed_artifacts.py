@@ -163,7 +163,7 @@ async def test_chunks_that_the_caller_keeps_without_their_artifact_fail_the_bloc
             await append(tx, artifact)
             await savepoint.__aexit__(RuntimeError, RuntimeError(), None)
 
-    with pytest.raises(InvalidArgument, match="no append brought the upload"):
+    with pytest.raises(InvalidArgument, match="no append of the transaction names the upload"):
         await block()
     assert await pool.fetchval(EVERYTHING) == 0
 
