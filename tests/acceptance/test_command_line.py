@@ -459,7 +459,7 @@ async def test_a_command_that_looks_does_not_migrate(empty_database_url: str) ->
         (["tail", "-n", "-1"], "Invalid value for '--lines'"),
         (["diff", "aaaa"], "Missing argument 'FLOW'"),
         (["rebuild", "flows"], "Invalid value for 'PROJECTION': 'flows' is not"),
-        (["stats", "--schema", "pg_x"], "schema: names that begin with pg_"),
+        (["stats", "--schema", "pg_x"], "schema: information_schema and names that begin with pg_"),
         (["refresh", "--data", "d"], "--data: does not go with --database-url"),
         (["status", "now"], "unexpected extra argument"),
         (["doctor", "--pool-size", "many"], "Invalid value for '--pool-size'"),
@@ -510,7 +510,7 @@ async def test_a_mistake_is_one_line_and_the_exit_code_is_2(
             ["tail", "aaaa", "-n", "9" * 20],
             "count: must not be negative, nor more than 64 bits can count",
         ),
-        (["roles", "--owner", "public"], "owner: names that begin with pg_"),
+        (["roles", "--owner", "public"], "owner: public, none and names that begin with pg_"),
     ],
 )
 async def test_what_is_not_there_is_one_line_and_the_exit_code_is_2(

@@ -52,8 +52,8 @@ async def _to_its_end(work: Callable[[], T]) -> T:
     """Run `work` in a thread to its end, and raise a cancellation only afterwards.
 
     anyio's shield does not stop `Task.cancel()`, after which nobody would release the lease that
-    the thread acquires. A task would be cancelled when the loop shuts down, so the executor's future is
-    awaited directly.
+    the thread acquires. A task would be cancelled when the loop shuts down, so the executor's
+    future is awaited directly.
     """
     running = asyncio.get_running_loop().run_in_executor(None, work)
     cancelled: asyncio.CancelledError | None = None
