@@ -91,7 +91,9 @@ bench-quick: $(BENCH_VENV)/.bench ## the same in 3 minutes, roughly, and without
 
 docs: $(DOCS_VENV)/.docs ## build the documentation site into build/site; a broken link fails
 	@$(DOCS_VENV)/bin/cffconvert --validate
-	@$(DOCS_VENV)/bin/zensical build --clean --strict
+	@mkdir -p build
+	@$(DOCS_VENV)/bin/zensical build --clean --strict >build/docs.log 2>&1 || { cat build/docs.log; exit 1; }
+	@! grep '^griffe: ' build/docs.log # a docstring that mkdocstrings cannot read
 	@$(DOCS_VENV)/bin/python -m tests.support.pages.check_site build/site
 	@echo "build/site/index.html"
 

@@ -72,7 +72,7 @@ class PgFlowRepository:
 
         Raises:
             InvalidArgument: the instance has other steps than the definition.
-            As `FlowRepository.load` otherwise.
+            ChemPersistenceError: as `FlowRepository.load` raises.
         """
         check_steps(instance, definition)
         return await watched_replay(self._catch_up(instance, events, definition), instance.id)
