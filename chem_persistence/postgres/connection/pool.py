@@ -135,7 +135,7 @@ async def build_dev_pool_from_env(
 
     Raises:
         InvalidDatabaseUrl: DATABASE_URL is not set.
-        As `build_pool` otherwise.
+        ChemPersistenceError: as `build_pool` raises.
     """
     url = os.environ.get("DATABASE_URL")
     if not url:
