@@ -12,7 +12,8 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import StepDefinition, StepKind
 from chem_persistence.domain.events import FlowEventKind, StepSignal
 from chem_persistence.errors import ArtifactTooLarge, InvalidPayload
-from chem_persistence.store.checks import MAX_APPEND_BYTES, MAX_EVENT_BYTES, largest_append
+from chem_persistence.store.append_request import largest_append
+from chem_persistence.store.checks import MAX_APPEND_BYTES, MAX_EVENT_BYTES
 from chem_persistence.store.codec import encode_kind, encode_metadata
 from chem_persistence.store.ports import EventStore
 

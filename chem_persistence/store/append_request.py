@@ -45,6 +45,7 @@ __all__ = [
     "Head",
     "append_request",
     "check_no_streams",
+    "largest_append",
 ]
 
 EventPlace: TypeAlias = int
@@ -192,8 +193,13 @@ def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -
         streamed=_streamed_artifacts(artifacts, facts) if artifacts else (),
     )
     if artifacts or len(kinds) > FEW_EVENTS:
-        _check_size(request, max(MAX_APPEND_BYTES, max_artifact_bytes + 2 * MAX_EVENT_BYTES))
+        _check_size(request, largest_append(max_artifact_bytes))
     return request
+
+
+def largest_append(max_artifact_bytes: int) -> int:
+    """Return the limit of an append in bytes: the largest artifact and its event always fit."""
+    return max(MAX_APPEND_BYTES, max_artifact_bytes + 2 * MAX_EVENT_BYTES)
 
 
 def check_no_streams(request: AppendRequest) -> None:

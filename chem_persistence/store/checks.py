@@ -17,7 +17,6 @@ __all__ = [
     "check_flow_id",
     "check_not_negative",
     "check_poll_interval",
-    "largest_append",
 ]
 
 MAX_EVENT_BYTES = 16 * 2**20
@@ -35,7 +34,8 @@ PostgreSQL itself stops at 1 GiB a field, and JSONB at 256 MiB a string.
 MAX_APPEND_BYTES = 256 * 2**20
 """The events and artifacts of one append may have this many bytes together (256 MiB).
 
-They are one message, for which PostgreSQL's limit is 1 GiB; see `largest_append`.
+The largest artifact and its event always fit, also if together they have more. They are one
+message, for which PostgreSQL's limit is 1 GiB.
 """
 
 MAX_JSON_ITEMS, MAX_JSON_MEMBERS = 2**24, 2**23
@@ -49,11 +49,6 @@ MAX_WAITING = 10_000
 
 MAX_WAITING_BYTES = 64 * 2**20
 """The bytes of JSON and content that waiting appends may have together (64 MiB)."""
-
-
-def largest_append(max_artifact_bytes: int) -> int:
-    """Return the limit of an append in bytes: the largest artifact and its event always fit."""
-    return max(MAX_APPEND_BYTES, max_artifact_bytes + 2 * MAX_EVENT_BYTES)
 
 
 def check_flow_id(flow_id: UUID) -> None:

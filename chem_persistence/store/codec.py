@@ -84,21 +84,21 @@ class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True):
     content_size: int | None = None
 
 
-_kinds: msgspec.json.Decoder[FlowEventKind] = msgspec.json.Decoder(FlowEventKind)
+_facts: msgspec.json.Decoder[FlowEventKind] = msgspec.json.Decoder(FlowEventKind)
 
 _json_fields = {
-    kind: field.name
-    for kind in EVENT_KINDS.values()
-    for field in msgspec.structs.fields(kind)
+    fact: field.name
+    for fact in EVENT_KINDS.values()
+    for field in msgspec.structs.fields(fact)
     if field.type is Any
 }
 """The name of the field that takes any JSON, for each fact that has one."""
 
-_closed_kinds = frozenset(EVENT_KINDS.values()) - _json_fields.keys()
+_closed_facts = frozenset(EVENT_KINDS.values()) - _json_fields.keys()
 """The facts whose fields are all strings, counts and UUIDs."""
 
 
-def encode_kind(kind: FlowEventKind) -> tuple[bytes, FlowEventKind]:
+def encode_kind(fact: FlowEventKind) -> tuple[bytes, FlowEventKind]:
     """Encode a fact; return the bytes, and the fact as it will be decoded from them.
 
     Structs in `data` become objects there, and a decision hash that was left out is computed.
@@ -108,18 +108,18 @@ def encode_kind(kind: FlowEventKind) -> tuple[bytes, FlowEventKind]:
             not I-JSON, or a decision hash is not the hash of the decision.
     """
     if (
-        type(kind) in _closed_kinds
-        and (written := written_plainly(kind, _kinds.decode)) is not None
+        type(fact) in _closed_facts
+        and (written := written_plainly(fact, _facts.decode)) is not None
     ):
         return written
-    encoded = canonical_json(kind)
+    encoded = canonical_json(fact)
     try:
         read = _decode(encoded)
     except msgspec.DecodeError as error:
-        raise InvalidPayload("$", f"{type(kind).__qualname__}: {error}") from error
+        raise InvalidPayload("$", f"{type(fact).__qualname__}: {error}") from error
     if type(read) is UserInteractionProvided:
         return _encode_decision(encoded, read)
-    if type(kind) in _json_fields:  # their other fields have only one form
+    if type(fact) in _json_fields:  # their other fields have only one form
         return encoded, read
     # store the decoded form: a UUID given as text, for example, would not be recognised otherwise
     return canonical_json(read), read
@@ -149,24 +149,24 @@ def decode_kind(data: bytes, flow_id: UUID, version: int) -> FlowEventKind:
         UnreadableEvent: the fact is unknown, a field is bad, or the bytes are not JSON.
     """
     try:
-        kind = _decode(data)
+        fact = _decode(data)
     except (ValueError, OverflowError, RecursionError) as error:
         raise UnreadableEvent(flow_id, version, str(error)) from error
     if (
-        type(kind) is UserInteractionProvided
-        and not kind.decision_hash
+        type(fact) is UserInteractionProvided
+        and not fact.decision_hash
         and "decision_hash" not in read_json(data)  # a caller may leave it out, a row may not
     ):
         raise UnreadableEvent(flow_id, version, "has no `decision_hash`")
-    return kind
+    return fact
 
 
 def _decode(data: bytes) -> FlowEventKind:
-    kind = _kinds.decode(data)
-    if type(kind) in _json_fields and may_hold_lost_floats(data):
-        field = _json_fields[type(kind)]
-        return replace(kind, **{field: restore_floats(getattr(kind, field))})
-    return kind
+    fact = _facts.decode(data)
+    if type(fact) in _json_fields and may_hold_lost_floats(data):
+        field = _json_fields[type(fact)]
+        return replace(fact, **{field: restore_floats(getattr(fact, field))})
+    return fact
 
 
 def encode_metadata(metadata: Mapping[str, Any] | None) -> bytes:
@@ -209,11 +209,11 @@ def decode_typed_kind(
     Raises:
         UnreadableEvent: the fact is unknown or not the one of `stored_type`, or a field is bad.
     """
-    kind = decode_kind(payload, flow_id, version)
-    if EVENT_KINDS.get(stored_type) is not type(kind):
-        reason = f"is stored as {stored_type!r} but its payload is {event_type(kind)!r}"
+    fact = decode_kind(payload, flow_id, version)
+    if EVENT_KINDS.get(stored_type) is not type(fact):
+        reason = f"is stored as {stored_type!r} but its payload is {event_type(fact)!r}"
         raise UnreadableEvent(flow_id, version, reason)
-    return kind
+    return fact
 
 
 def decode_metadata(data: bytes, flow_id: UUID, version: int) -> Mapping[str, Any]:
