@@ -40,14 +40,21 @@ class Fault(msgspec.Struct, frozen=True):
     One that `lasts` is held for a while, and the recovery is counted from its end; else from its injection, so
     that a restart is a part of the recovery. `felt` is the SQLSTATE by which the server says that an append met
     the fault: it is held until the server has, and does not count as injected if it never does. `possible` says
-    whether this machine lets it be injected.
+    whether this machine lets it be injected. `causes` are other SQLSTATEs with which
+    appends may fail because of it.
     """
 
     name: str
     strike: Callable[[Arena, Random], AsyncIterator[None]]
     lasts: bool = False
     felt: str | None = None
+    causes: frozenset[str] = frozenset()
     possible: Callable[[], bool] = lambda: True
+
+    @property
+    def states(self) -> frozenset[str]:
+        """The SQLSTATEs with which appends may fail because of it."""
+        return self.causes | ({self.felt} if self.felt else set())
 
     def struck(self, arena: Arena, dice: Random) -> AbstractAsyncContextManager[None]:
         return asynccontextmanager(self.strike)(arena, dice)

@@ -95,7 +95,7 @@ def _sizes(outcome: Outcome) -> Iterable[str]:
     yield f"The log: {verdict.events} events in {verdict.flows} flows, {verdict.artifacts} artifacts."
     yield f"{verdict.engine_flows} flows were ended by engines. The subscriber of the feed saw {verdict.followed} events."
     answered = sum(1 for append in appends if append.told)
-    conflicts = sum(1 for append in appends if append.refused and not append.told)
+    conflicts = sum(1 for append in appends if append.conflicts and not append.told)
     again = sum(1 for append in appends if len(append.calls) > 1)
     stored = outcome.verdict.stored_unanswered
     yield (

@@ -13,6 +13,7 @@ from chem_persistence import PoolProvider, build_pool
 from tests.support.faults.proxy import proxied
 from tests.support.servers.roles import as_user
 from tests.torture.arena import Arena, Fault, NotStruck
+from tests.torture.checker.answer_check import Cause
 from tests.torture.checker.check import Verdict, check
 from tests.torture.checker.ledger import Ledger
 from tests.torture.faults.schedule import schedule
@@ -30,6 +31,8 @@ HOLD_SECONDS = (0.1, 0.6)
 RECOVERY_SECONDS = 60.0
 FEELING_SECONDS = 10.0
 POLL_SECONDS = 0.02
+LINGERING_SECONDS = 1.0
+"""How long a task may still fail after each writer has recovered: a pool has more connections."""
 
 
 class Window(msgspec.Struct):
@@ -39,6 +42,13 @@ class Window(msgspec.Struct):
     began: float
     lifted: float
     recovered: float | None = None
+    states: frozenset[str] = frozenset()
+    """The SQLSTATEs with which appends may fail because of it."""
+
+    def cause(self) -> Cause:
+        """Return what the checker needs to know: the time and the states of failures."""
+        recovered = RECOVERY_SECONDS if self.recovered is None else self.recovered
+        return Cause(self.began, self.lifted + recovered + LINGERING_SECONDS, self.states)
 
 
 class Outcome(msgspec.Struct):
@@ -59,7 +69,7 @@ async def run(
     """Torture for so many minutes, then check."""
     ledger = Ledger()
     windows: list[Window] = []
-    not_struck: list[str] = []
+    not_struck: list[Window] = []
     async with _arena(directory, seed, ledger) as arena:
         began = now()
         await _until_served(arena, Window("the start", began, began))
@@ -80,11 +90,18 @@ async def run(
         )
         refusals = dict(arena.refusals())
         async with await build_pool(arena.server.url) as pool:
-            verdict = await check(PoolProvider(pool), ledger)
+            causes = [window.cause() for window in (*windows, *not_struck)]
+            verdict = await check(PoolProvider(pool), ledger, causes)
         verdict.findings += await arena.subscriber.compare()
         verdict.followed = arena.subscriber.seen
         return Outcome(
-            windows, not_struck, arena.writers.notes, ledger, verdict, refusals, now() - began
+            windows,
+            [window.fault for window in not_struck],
+            arena.writers.notes,
+            ledger,
+            verdict,
+            refusals,
+            now() - began,
         )
 
 
@@ -116,7 +133,7 @@ async def _arena(directory: Path, seed: int, ledger: Ledger) -> AsyncIterator[Ar
 
 
 async def _inject(
-    arena: Arena, fault: Fault, dice: Random, windows: list[Window], not_struck: list[str]
+    arena: Arena, fault: Fault, dice: Random, windows: list[Window], not_struck: list[Window]
 ) -> None:
     began = now()
     before = arena.refusals()[fault.felt or ""]
@@ -126,11 +143,11 @@ async def _inject(
             await asyncio.sleep(dice.uniform(*HOLD_SECONDS) if fault.lasts else 0)
             await _until_felt(arena, fault, before)
     except (NotStruck, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        not_struck.append(fault.name)
         arena.writers.note(f"{fault.name}: {error!r}")
         await arena.server.calm()
+        not_struck.append(Window(fault.name, began, now(), states=fault.states))
         return
-    window = Window(fault.name, began, now() if fault.lasts else struck)
+    window = Window(fault.name, began, now() if fault.lasts else struck, states=fault.states)
     await _until_served(arena, window)
     windows.append(window)
 

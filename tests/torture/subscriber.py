@@ -18,8 +18,8 @@ PAUSE_SECONDS = 0.05
 class Subscriber:
     """Sees events in the order in which the feed gives them; `url` may be away for a while."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, open_store: type[PgEventStore] = PgEventStore) -> None:
+        self._url, self._open_store = url, open_store
         self._seen: list[tuple[int, UUID]] = []
 
     async def follow(self) -> None:
@@ -29,7 +29,7 @@ class Subscriber:
                 ChemPersistenceError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError
             ):
                 async with await build_pool(self._url, min_size=0, max_size=1) as pool:
-                    async for event in PgEventStore(PoolProvider(pool)).follow(
+                    async for event in self._open_store(PoolProvider(pool)).follow(
                         after_seq=self._position(), poll_interval=PAUSE_SECONDS / 10
                     ):
                         self._seen.append((event.seq, event.event_id))
@@ -38,7 +38,7 @@ class Subscriber:
     async def compare(self) -> list[Finding]:
         """See what is left to be seen, and compare with the log; nobody may write meanwhile."""
         async with await build_pool(self._url, max_size=1) as pool:
-            store = PgEventStore(PoolProvider(pool))
+            store = self._open_store(PoolProvider(pool))
             while events := await store.read_feed(after_seq=self._position()):
                 self._seen += [(event.seq, event.event_id) for event in events]
             logged = [(row["seq"], row["event_id"]) for row in await pool.fetch(READ_LOG)]

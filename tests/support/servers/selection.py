@@ -43,6 +43,7 @@ SUPERUSERS = {
     "postgres/audit/test_verification.py::test_a_missing_artifact_is_found": "deletes stored rows",
     "postgres/read/test_event_pages.py::test_a_missing_event_is_found": "deletes stored rows",
     "postgres/read/test_snapshots.py::test_a_snapshot_of_another_history": "deletes stored rows",
+    "torture/mutants/test_mutants.py": "alters and deletes stored rows",
     "torture/mutants/test_torture_checker.py::test_what_was_planted_is_found": "alters stored rows",
     "torture/mutants/test_torture_checker.py::test_an_append_that_nobody_answered": "deletes stored rows",
     "torture/mutants/test_torture_checker.py::test_a_log_without_the_version_key": "drops a constraint",

@@ -63,6 +63,8 @@ def check_append(append: Append, logged: Sequence[Logged]) -> list[Finding]:
         find(Flaw.DOUBLED, f"{sent} events are {there}, versions {versions}")
     elif there < sent:
         find(Flaw.TORN, f"{there} of {sent} events, versions {versions}")
+    elif append.expected_version not in {None, versions[0]}:
+        find(Flaw.MISPLACED, f"expected {append.expected_version}, stored at {versions[0]}")
     elif versions != list(range(versions[0], versions[0] + sent)):
         find(Flaw.TORN, f"its events stand apart, versions {versions}")
     elif [event.told.hash for event in logged] != list(append.hashes):

@@ -1,6 +1,6 @@
 """The checker: it reads a whole log and compares it with what every writer sent and was told."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import msgspec
@@ -19,6 +19,7 @@ from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import stored_event
 from chem_persistence.store.codec import decode_event
 from tests.support.flows.flows import DEFINITION
+from tests.torture.checker.answer_check import Cause, check_conflicts, check_failures
 from tests.torture.checker.append_check import Logged, check_append, check_order
 from tests.torture.checker.findings import Finding, Flaw
 from tests.torture.checker.flow_check import ENGINE_DEFINITION, check_projection, check_replay
@@ -52,27 +53,39 @@ class Verdict(msgspec.Struct):
         return {finding.flaw for finding in self.findings}
 
 
-async def check(provider: ConnectionProvider, ledger: Ledger) -> Verdict:
-    """Compare the log that `provider` reaches with what the ledger says; nobody may write meanwhile."""
-    checking = _Checking(provider, ledger)
+async def check(
+    provider: ConnectionProvider, ledger: Ledger, causes: Sequence[Cause] = ()
+) -> Verdict:
+    """Compare the log that `provider` reaches with the ledger; nobody may write meanwhile.
+
+    `causes` are the injected faults, with the SQLSTATEs that each may cause.
+    """
+    checking = _Checking(provider, ledger, causes)
     await checking.run()
     return checking.verdict
 
 
 class _Checking:
-    def __init__(self, provider: ConnectionProvider, ledger: Ledger) -> None:
+    def __init__(
+        self, provider: ConnectionProvider, ledger: Ledger, causes: Sequence[Cause]
+    ) -> None:
         self.verdict = Verdict()
         self._provider = provider
         self._ledger = ledger
+        self._causes = causes
         self._stored: set[str] = set()
         self._named: dict[str, tuple[UUID, str]] = {}
         self._places: set[tuple[UUID, int]] = set()
+        self._began: dict[tuple[UUID, int], float] = {}
 
     async def run(self) -> None:
         rows = await Session(self._provider).fetch(READ_FLOW_IDS)
         for row in rows:
             await self._check_flow(row["flow_id"])
         self._check_absent()
+        for append in self._ledger.appends.values():
+            self.verdict.findings += check_conflicts(append, self._began)
+            self.verdict.findings += check_failures(append, self._causes)
         await self._check_artifacts()
         await self._check_projected_flows({row["flow_id"] for row in rows})
         await self._check_engine_flows()
@@ -106,6 +119,8 @@ class _Checking:
             self.verdict.stored_unanswered += not append.told and not append.refused
             found += check_append(append, events)
             self._note_artifacts(append, events)
+            for event in events:
+                self._began[flow_id, event.version] = append.calls[0].began
         self.verdict.findings += found
         if not found:  # else what follows would only say the same again
             self.verdict.findings += await check_projection(

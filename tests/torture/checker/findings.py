@@ -26,7 +26,10 @@ class Flaw(StrEnum):
     REPLAY = "Postgres and memory replay differently"
     CHAIN = "verify_log objects"
     FEED = "a follower of the feed did not see the log"
-    UNEXPECTED = "a writer was told what the contract excludes"
+    UNEXPECTED = "a writer got an error that the contract excludes"
+    MISPLACED = "in the log at another version than the caller expected"
+    CONFLICT = "refused for a conflict that the log does not show"
+    UNCAUSED = "failed with an SQLSTATE that no fault near it can cause"
 
 
 COLUMNS = {

@@ -1,6 +1,7 @@
 """What all writers sent and were told, append by append."""
 
 from collections.abc import Iterable
+from typing import TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 from chem_persistence import content_hash
 from tests.torture.writers.records import (
     Acknowledged,
+    Conflict,
     EngineFlow,
     Record,
     Refused,
@@ -19,28 +21,51 @@ from tests.torture.writers.records import (
 
 __all__ = ["Append", "Call", "Ledger"]
 
+Answer: TypeAlias = Acknowledged | Unknown | Refused | Conflict
+
 
 class Call(msgspec.Struct):
-    """One call that made an append or repeated it; `ended` is None when its process died first."""
+    """One call that made an append or repeated it, and the record of its end.
+
+    `answer` is None if the process died first.
+    """
 
     slot: int
     began: float
-    ended: float | None = None
-    acknowledged: bool = False
+    answer: Answer | None = None
+
+    @property
+    def ended(self) -> float | None:
+        return None if self.answer is None else self.answer.at
 
 
 class Append(msgspec.Struct):
-    """One append, by all of its calls: `told` is what each acknowledged call returned."""
+    """One append with all of its calls; `told` holds what each acknowledged call returned."""
 
     token: str
     flow_id: UUID
     hashes: tuple[str, ...]
     artifacts: tuple[str, ...]
     event_ids: tuple[UUID, ...] | None
+    expected_version: int | None
     by_engine: bool
     calls: list[Call]
     told: list[tuple[Told, ...]] = []
-    refused: bool = False
+
+    @property
+    def conflicts(self) -> list[tuple[Call, Conflict]]:
+        """The calls that raised `ConcurrencyConflict`."""
+        return [(call, call.answer) for call in self.calls if isinstance(call.answer, Conflict)]
+
+    @property
+    def refused(self) -> bool:
+        """Whether the store promised that the append is not in the log.
+
+        A conflict promises it for all calls before it, too: a repeated append returns the events of
+        the first one. Any other refusal speaks of its own call only.
+        """
+        refusals = (Conflict, Refused)
+        return bool(self.conflicts) or all(isinstance(call.answer, refusals) for call in self.calls)
 
 
 class Ledger:
@@ -60,14 +85,12 @@ class Ledger:
                 case Sent():
                     self._send(record, slot)
                 case Acknowledged():
-                    append = self._end(record.token, record.at, acknowledged=True)
+                    append = self._end(record)
                     append.told.append(tuple(record.events))
                     began = append.calls[-1].began
                     self.acknowledged_at.setdefault(slot, []).append((began, record.at))
-                case Unknown():
-                    self._end(record.token, record.at)
-                case Refused():
-                    self._end(record.token, record.at).refused = True
+                case Unknown() | Refused() | Conflict():
+                    self._end(record)
                 case EngineFlow():
                     self.engine_flows[record.flow_id] = record.fingerprint
                 case Unexpected():
@@ -82,19 +105,19 @@ class Ledger:
                 hashes=tuple(content_hash(kind) for kind in sent.kinds),
                 artifacts=tuple(artifact.hash for artifact in sent.artifacts),
                 event_ids=None if sent.event_ids is None else tuple(sent.event_ids),
+                expected_version=sent.expected_version,
                 by_engine=sent.by_engine,
                 calls=[],
             )
         append.calls.append(Call(slot, sent.at))
 
-    def _end(self, token: str, at: float, *, acknowledged: bool = False) -> Append:
-        append = self.appends[token]
-        append.calls[-1].ended = at
-        append.calls[-1].acknowledged = acknowledged
+    def _end(self, answer: Answer) -> Append:
+        append = self.appends[answer.token]
+        append.calls[-1].answer = answer
         return append
 
     def recovered(self, since: float, slots: Iterable[int]) -> float | None:
-        """Give how long after `since` every slot had had an append acknowledged that it began after it."""
+        """Return the seconds from `since` until each slot had a later append acknowledged."""
         ends: list[float] = []
         for slot in slots:
             later: list[float] = []

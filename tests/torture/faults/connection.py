@@ -9,7 +9,7 @@ from tests.support.faults.proxy import Message, Strike
 from tests.support.flows.messages import gives_a_stored_event, sends_an_append
 from tests.torture.arena import Arena, Fault, NotStruck
 
-__all__ = ["CONNECTION_FAULTS"]
+__all__ = ["CONNECTION_FAULTS", "CUT"]
 
 STRIKE_SECONDS = 10.0
 LAST_MESSAGE = 60
@@ -81,12 +81,19 @@ async def _delay(arena: Arena, dice: Random) -> AsyncIterator[None]:
         _disarm(arena)
 
 
+CUT = frozenset({"08000", "08001", "08003", "08006"})
+"""How the driver names a connection that is cut or cannot be made."""
+
 CONNECTION_FAULTS = [
-    Fault("cut before the reply to a commit", _cut(Strike.CUT_BEFORE, gives_a_stored_event)),
-    Fault("cut after an append is sent", _cut(Strike.CUT_AFTER, sends_an_append)),
-    Fault("cut before any message", _cut(Strike.CUT_BEFORE, None)),
-    Fault("cut after any message", _cut(Strike.CUT_AFTER, None)),
-    Fault("append arrives after its retry", _hold(Strike.SEVER, sends_an_append)),
+    Fault(
+        "cut before the reply to a commit",
+        _cut(Strike.CUT_BEFORE, gives_a_stored_event),
+        causes=CUT,
+    ),
+    Fault("cut after an append is sent", _cut(Strike.CUT_AFTER, sends_an_append), causes=CUT),
+    Fault("cut before any message", _cut(Strike.CUT_BEFORE, None), causes=CUT),
+    Fault("cut after any message", _cut(Strike.CUT_AFTER, None), causes=CUT),
+    Fault("append arrives after its retry", _hold(Strike.SEVER, sends_an_append), causes=CUT),
     Fault("connection stalls", _hold(Strike.STALL, None)),
     Fault("all messages delayed", _delay, lasts=True),
 ]

@@ -7,8 +7,9 @@ from contextlib import suppress
 from random import Random
 
 from tests.torture.arena import Arena, Fault, NotStruck
+from tests.torture.faults.connection import CUT
 
-__all__ = ["PROCESS_FAULTS"]
+__all__ = ["ENDED", "PROCESS_FAULTS"]
 
 BACKGROUND = "('walwriter', 'checkpointer', 'background writer')"
 
@@ -85,13 +86,16 @@ async def _stop_writer(arena: Arena, dice: Random) -> AsyncIterator[None]:
         arena.writers.thaw(slot)
 
 
+ENDED = CUT | {"57P01", "57P02", "57P03"}
+"""How sessions are ended by an administrator or a crash, and refused during a start."""
+
 PROCESS_FAULTS = [
-    Fault("pg_terminate_backend", _terminate_backends),
+    Fault("pg_terminate_backend", _terminate_backends, causes=ENDED),
     Fault("SIGKILL of a writer", _kill_writer),
-    Fault("SIGKILL of a session's process", _kill_backend),
-    Fault("SIGKILL of the server", _end_server(signal.SIGKILL)),
-    Fault("immediate shutdown", _end_server(signal.SIGQUIT)),
-    Fault("fast restart", _end_server(signal.SIGINT)),
+    Fault("SIGKILL of a session's process", _kill_backend, causes=ENDED),
+    Fault("SIGKILL of the server", _end_server(signal.SIGKILL), causes=ENDED),
+    Fault("immediate shutdown", _end_server(signal.SIGQUIT), causes=ENDED),
+    Fault("fast restart", _end_server(signal.SIGINT), causes=ENDED),
     Fault("SIGSTOP of a session's process", _stopping("session"), lasts=True),
     Fault("SIGSTOP of a background process", _stopping("background"), lasts=True),
     Fault("SIGSTOP of a writer", _stop_writer, lasts=True),

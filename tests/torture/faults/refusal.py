@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 
 from tests.torture.arena import Arena, Fault, NotStruck
+from tests.torture.faults.process import ENDED
 from tests.torture.servers.server import WRITER
 from tests.torture.servers.small_disk import may_mount
 
@@ -146,7 +147,13 @@ async def _standby(arena: Arena, _dice: Random) -> AsyncIterator[None]:
 
 
 REFUSAL_FAULTS = [
-    Fault("serialization failures", _serialization, lasts=True, felt="40001"),
+    Fault(
+        "serialization failures",
+        _serialization,
+        lasts=True,
+        felt="40001",
+        causes=frozenset({"40P01"}),
+    ),
     Fault("deadlock", _deadlock, felt="40P01"),
     Fault(
         "lock_timeout",
@@ -166,8 +173,8 @@ REFUSAL_FAULTS = [
         lasts=True,
         felt="25006",
     ),
-    Fault("standby instead of the server", _standby, lasts=True, felt="25006"),
-    Fault("too many connections", _too_many_connections, lasts=True, felt="53300"),
+    Fault("standby instead of the server", _standby, lasts=True, felt="25006", causes=ENDED),
+    Fault("too many connections", _too_many_connections, lasts=True, felt="53300", causes=ENDED),
     Fault("disk full", _disk_full, lasts=True, felt="53100", possible=may_mount),
-    Fault("WAL disk full", _wal_disk_full, felt="53100", possible=may_mount),
+    Fault("WAL disk full", _wal_disk_full, felt="53100", causes=ENDED, possible=may_mount),
 ]

@@ -84,9 +84,9 @@ async def test_what_was_planted_is_found(
 async def test_an_append_that_was_refused_and_stored_is_found(
     written: Noted, provider: PoolProvider
 ) -> None:
-    written.records.write(Refused("unanswered", "ConcurrencyConflict", now()))
+    written.records.write(Refused("unanswered", "StoreError", now(), "25006"))
     verdict = await check(provider, written.ledger())
-    assert flaws_of(verdict, "unanswered") == {Flaw.REFUSED}
+    assert flaws_of(verdict, "unanswered") == {Flaw.REFUSED, Flaw.UNCAUSED}
 
 
 async def test_what_a_writer_did_not_expect_is_found(

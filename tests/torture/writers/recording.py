@@ -18,6 +18,7 @@ from chem_persistence import (
 )
 from tests.torture.writers.records import (
     Acknowledged,
+    Conflict,
     RecordFile,
     Refused,
     Sent,
@@ -110,15 +111,17 @@ class RecordingStore:
                 metadata=metadata,
             )
         except ConcurrencyConflict as error:
-            self._records.write(Refused(sent.token, type(error).__name__, now()))
-            if error.actual == error.expected:
-                self._records.write(Unexpected(f"{sent.token}: {error!r}", now()))
+            self._records.write(Conflict(sent.token, error.expected, error.actual, now()))
             raise
-        except (StoreError, asyncio.CancelledError) as error:
-            self._records.write(Unknown(sent.token, _named(error), now()))
+        except (StoreUnavailable, asyncio.CancelledError) as error:
+            sqlstate = getattr(error, "sqlstate", None)
+            self._records.write(Unknown(sent.token, type(error).__name__, now(), sqlstate))
+            raise
+        except StoreError as error:
+            self._records.write(Refused(sent.token, type(error).__name__, now(), error.sqlstate))
             raise
         except BaseException as error:
-            self._records.write(Unknown(sent.token, _named(error), now()))
+            self._records.write(Unknown(sent.token, type(error).__name__, now()))
             self._records.write(Unexpected(f"{sent.token}: {error!r}", now()))
             raise
         self._records.write(Acknowledged(sent.token, [told(event) for event in events], now()))
@@ -131,8 +134,3 @@ class RecordingStore:
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         return await self._store.get_artifact(artifact_hash)
-
-
-def _named(error: BaseException) -> str:
-    kind = "StoreUnavailable" if isinstance(error, StoreUnavailable) else type(error).__name__
-    return f"{kind} {getattr(error, 'sqlstate', None) or ''}".strip()

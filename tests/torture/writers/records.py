@@ -18,6 +18,7 @@ from chem_persistence import Artifact, FlowEvent, FlowEventKind, content_hash
 
 __all__ = [
     "Acknowledged",
+    "Conflict",
     "EngineFlow",
     "Record",
     "RecordFile",
@@ -67,13 +68,24 @@ class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
     token: str
     error: str
     at: float
+    sqlstate: str | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The call raised what says that nothing was stored."""
+    """The call raised an error that promises that it stored nothing; `sqlstate` is the server's."""
 
     token: str
     error: str
+    at: float
+    sqlstate: str | None = None
+
+
+class Conflict(msgspec.Struct, frozen=True, tag="conflict"):
+    """The call raised `ConcurrencyConflict(expected, actual)`."""
+
+    token: str
+    expected: int
+    actual: int
     at: float
 
 
@@ -92,7 +104,7 @@ class Unexpected(msgspec.Struct, frozen=True, tag="unexpected"):
     at: float
 
 
-Record: TypeAlias = Sent | Acknowledged | Unknown | Refused | EngineFlow | Unexpected
+Record: TypeAlias = Sent | Acknowledged | Unknown | Refused | Conflict | EngineFlow | Unexpected
 
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 

@@ -8,17 +8,17 @@ from tests.support.servers.processes import KILLED, REPOSITORY
 from tests.torture.mutants.written_log import FLOW
 from tests.torture.writers.records import (
     Acknowledged,
+    Conflict,
     EngineFlow,
     Record,
     RecordFile,
-    Refused,
     Told,
     Unknown,
     read_records,
 )
 
 RECORDS: list[Record] = [
-    Refused("a\nb", "ConcurrencyConflict", 1.5),
+    Conflict("a\nb", 3, 4, 1.5),
     Acknowledged("0.0/1", [Told(FLOW, 0, 7, "2026-01-01", "f" * 64)] * 3, 2.5),
     Unknown("\u2028 \r\n \U0001f9ea", "StoreUnavailable 08006", 3.5),
     EngineFlow(FLOW, None, 4.5),

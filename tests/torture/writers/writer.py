@@ -29,10 +29,10 @@ from tests.torture.writers.load import Load
 from tests.torture.writers.recording import RecordingStore
 from tests.torture.writers.records import (
     Acknowledged,
+    Conflict,
     EngineFlow,
     Record,
     RecordFile,
-    Refused,
     Sent,
     read_records,
 )
@@ -153,7 +153,7 @@ def _left_open(earlier: list[Path]) -> tuple[list[Sent], list[UUID]]:
         match record:
             case Sent(token=token, event_ids=list()):
                 open_appends[token] = record
-            case Acknowledged(token=token) | Refused(token=token):
+            case Acknowledged(token=token) | Conflict(token=token):
                 open_appends.pop(token, None)
             case EngineFlow(flow_id=flow_id, fingerprint=None):
                 flows[flow_id] = None
