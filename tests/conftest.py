@@ -5,30 +5,36 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from chem_persistence import PoolProvider, build_pool
 from tests.support.servers.backends import Backend, memory_backend, postgres_backend
 from tests.support.servers.selection import (
     BROWSER_HELP,
+    DATABASE_HELP,
     PGBOUNCER_HELP,
     SUPERUSER_HELP,
     TLS_HELP,
-    mark_superusers,
+    mark_groups,
+    mark_needs,
     reasons_to_leave_out,
 )
 from tests.support.servers.server import TestServer, check_choices, running_server
 
 if TYPE_CHECKING:
     import asyncpg
+    from xdist.workermanage import WorkerController
 
 SERVER = pytest.StashKey[TestServer]()
-LEFT_OUT = pytest.StashKey[list[str]]()
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
 RUNNING = pytest.StashKey[AbstractContextManager[TestServer]]()
 
 
 def started(config: pytest.Config) -> TestServer:
-    """Start the server when it is first asked for."""
+    """Return the server of the run; start it first if nothing has asked for it yet."""
+    if SERVER not in config.stash and "server" in worker_input(config):
+        config.stash[SERVER] = msgspec.json.decode(worker_input(config)["server"], type=TestServer)
     if SERVER not in config.stash:
         running = running_server()
         config.stash[SERVER] = running.__enter__()
@@ -36,28 +42,48 @@ def started(config: pytest.Config) -> TestServer:
     return config.stash[SERVER]
 
 
+def worker_input(config: pytest.Config) -> dict[str, str]:
+    """Return what pytest-xdist's controller gave to this process; nothing if it is no worker."""
+    given: dict[str, str] = getattr(config, "workerinput", {})
+    return given
+
+
+class Distribution:
+    """Hooks of a run in several processes: all of them use the controller's server."""
+
+    def pytest_configure_node(self, node: "WorkerController") -> None:
+        node.workerinput["server"] = msgspec.json.encode(started(node.config)).decode()
+
+    def pytest_testnodedown(self, node: "WorkerController") -> None:
+        """Keep the counts of one worker: every worker collects all tests."""
+        node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
+
+
 def pytest_configure(config: pytest.Config) -> None:
     check_choices()
+    config.addinivalue_line("markers", f"database: {DATABASE_HELP}")
     config.addinivalue_line("markers", f"superuser: {SUPERUSER_HELP}")
     config.addinivalue_line("markers", f"browser: {BROWSER_HELP}")
     config.addinivalue_line("markers", f"tls: {TLS_HELP}")
     config.addinivalue_line("markers", f"pgbouncer: {PGBOUNCER_HELP}")
+    if config.pluginmanager.has_plugin("dsession"):
+        config.pluginmanager.register(Distribution())
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    mark_superusers(items)
+    mark_needs(items)
+    if worker_input(config):
+        mark_groups(items)
     reasons = reasons_to_leave_out()
     left = [item for item in items if any(item.get_closest_marker(marker) for marker in reasons)]
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in set(left)]
-    counts = {
+    config.stash[LEFT_OUT] = {
         marker: sum(item.get_closest_marker(marker) is not None for item in left)
         for marker in reasons
     }
-    config.stash[LEFT_OUT] = [
-        f"{counts[marker]} tests left out: {reasons[marker]}" for marker in reasons
-    ]
 
 
 def pytest_collection_finish() -> None:
@@ -66,13 +92,23 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    return config.stash.get(LEFT_OUT, [])
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the controller how many tests this worker left out."""
+    output = getattr(session.config, "workeroutput", {})
+    output["left_out"] = session.config.stash.get(LEFT_OUT, {})
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     server = started(config)
     return f"database: {server.label}, as {server.role}"
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    reasons = reasons_to_leave_out()
+    for marker, count in config.stash.get(LEFT_OUT, {}).items():
+        terminalreporter.write_line(f"{count} tests left out: {reasons[marker]}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

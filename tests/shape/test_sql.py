@@ -21,6 +21,25 @@ QUERY_NAMES = sorted(
 )
 
 
+def test_there_are_statements() -> None:
+    assert len(QUERY_NAMES) > 10
+
+
+@pytest.mark.parametrize("name", QUERY_NAMES)
+def test_a_statement_opens_with_a_sentence(name: str) -> None:
+    lines = statements.statement(name).splitlines()
+    heading = " ".join(line.removeprefix("--").strip() for line in lines if line.startswith("--"))
+    assert lines[0].startswith("-- ")
+    assert re.match(r"[A-Z][^$]*\.( |$)", heading), (
+        "the comment before the parameters is a sentence"
+    )
+    assert not any(line.startswith("--") for line in lines[heading_length(lines) :])
+
+
+def heading_length(lines: list[str]) -> int:
+    return next(place for place, line in enumerate(lines) if not line.startswith("--"))
+
+
 def test_every_statement_is_asked_for_and_every_one_asked_for_is_there() -> None:
     modules = (REPOSITORY / "chem_persistence").rglob("*.py")
     sources = "".join(path.read_text(encoding="utf-8") for path in modules)

@@ -1,4 +1,4 @@
-"""Which tests need more than a run has: a superuser's rights, a server with TLS, a browser, or PgBouncer."""
+"""Which tests use the run's server, which run together, and which need more than a run has."""
 
 import os
 from collections.abc import Sequence
@@ -11,13 +11,18 @@ from tests.support.servers.tls import tls_programs
 
 __all__ = [
     "BROWSER_HELP",
+    "DATABASE_HELP",
     "PGBOUNCER_HELP",
     "SUPERUSER_HELP",
     "TLS_HELP",
-    "mark_superusers",
+    "mark_groups",
+    "mark_needs",
     "reasons_to_leave_out",
 ]
 
+DATABASE_HELP = (
+    "asks for the run's server; `-m database` repeats only these with another role or server"
+)
 SUPERUSER_HELP = (
     "changes or inspects what the application role is kept from: the schema, stored rows, other sessions; "
     "left out when CHEM_TEST_ROLE=application"
@@ -68,11 +73,45 @@ SUPERUSERS = {
 """Tests by the beginning of their node id, each with what it does that the application role may not."""
 
 
-def mark_superusers(items: Sequence[pytest.Item]) -> None:
-    """Mark the tests that are listed."""
+SHORT = ("unit/", "shape/")
+"""Folders whose tests are so short that each file is one piece of work."""
+
+
+def mark_needs(items: Sequence[pytest.Item]) -> None:
+    """Mark the tests that use the run's server, and those that are listed as superusers."""
     for item in items:
-        if item.nodeid.removeprefix("tests/").startswith(tuple(SUPERUSERS)):
+        if _uses_the_server(item):
+            item.add_marker("database")
+        if _path(item).startswith(tuple(SUPERUSERS)):
             item.add_marker("superuser")
+
+
+def mark_groups(items: Sequence[pytest.Item]) -> None:
+    """Keep the tests of a file in one process if they share a fixture, or are short."""
+    for item in items:
+        if _path(item).startswith(SHORT) or _shares_a_fixture(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def _path(item: pytest.Item) -> str:
+    return item.nodeid.removeprefix("tests/")
+
+
+def _uses_the_server(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function):
+        return False
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return "server" in item.fixturenames or parameters.get("backend") == "postgres"
+
+
+def _shares_a_fixture(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function):
+        return False
+    definitions = item._fixtureinfo.name2fixturedefs
+    return any(
+        found[-1].scope == "module" and not name.startswith("_")
+        for name, found in definitions.items()
+    )
 
 
 def reasons_to_leave_out() -> dict[str, str]:
