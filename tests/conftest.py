@@ -1,8 +1,11 @@
 """The server of the run, named in the header, and a fresh database for each test that asks for one."""
 
 import gc
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 
 SERVER = pytest.StashKey[TestServer]()
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
+FOLDER = pytest.StashKey[Path]()
+"""The run's own folder: pytest's default one is closed to others at the start of every run, and
+with it to the servers that another run of root has started in it as another user."""
+
 RUNNING = pytest.StashKey[AbstractContextManager[TestServer]]()
 
 
@@ -59,8 +66,12 @@ class Distribution:
         node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     check_choices()
+    if config.option.basetemp is None and "server" not in worker_input(config):
+        config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="chem-persistence-pytest-"))
+        config.option.basetemp = config.stash[FOLDER] / "run"
     config.addinivalue_line("markers", f"database: {DATABASE_HELP}")
     config.addinivalue_line("markers", f"superuser: {SUPERUSER_HELP}")
     config.addinivalue_line("markers", f"browser: {BROWSER_HELP}")
@@ -112,6 +123,8 @@ def pytest_terminal_summary(
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    if FOLDER in config.stash:
+        shutil.rmtree(config.stash[FOLDER], ignore_errors=True)
     if RUNNING in config.stash:
         config.stash[RUNNING].__exit__(None, None, None)
 

@@ -19,7 +19,7 @@ def test_the_wheel_carries_the_sql_the_page_and_the_type_marker(tmp_path: Path) 
     packed = set(ZipFile(wheel).namelist())
     sql = {f"chem_persistence/{path.relative_to(ROOT)}" for path in (ROOT / "sql").rglob("*.sql")}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "chem_persistence").rglob("*.py")}
-    assets = {f"chem_persistence/pages/{name}" for name in ("page.css", "page.js")}
+    assets = {f"chem_persistence/pages/html/{name}" for name in ("page.css", "page.js")}
     assert sql
     assert (
         sql | modules | assets | {"chem_persistence/py.typed", "chem_persistence/sql/schema_f5.sql"}
