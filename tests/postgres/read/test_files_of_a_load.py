@@ -13,8 +13,9 @@ MOST_FILES = 10
 
 
 async def test_a_load_runs_through_few_files(provider: PoolProvider) -> None:
-    flow_id, repository = new_flow_id(), PgFlowRepository(provider)
-    await PgEventStore(provider).append_kinds(flow_id, [initialized(), StepStarted(0, "acquire")])
+    flow_id, store, repository = new_flow_id(), PgEventStore(provider), PgFlowRepository(provider)
+    await store.append_kinds(flow_id, [initialized(), StepStarted(0, "acquire")])
+    await store.aclose()  # so that no writer is still awake while the files are counted
     await repository.load(flow_id, None, DEFINITION)  # so that the pool has a connection
     entered: set[str] = set()
 
