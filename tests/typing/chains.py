@@ -80,7 +80,7 @@ class CountPerhaps(Step[Molecules | None, Count]):
         return Count(0 if molecules is None else len(molecules.smiles))
 
 
-def right_chains(store: EventStore, repository: FlowRepository) -> None:
+def right_sequences(store: EventStore, repository: FlowRepository) -> None:
     builder = assert_type(FlowEngine.builder(store, repository), FlowBuilder)
     seeded = assert_type(builder.first_step(Seed()), FlowChain[None, Mixture])
     split = assert_type(seeded.add_step(Split()), FlowChain[None, Molecules])
@@ -97,7 +97,7 @@ def a_step_may_take_more_than_it_is_given(store: EventStore, repository: FlowRep
     assert_type(seeded.add_step(Split()).add_step(CountPerhaps()), FlowChain[None, Count])
 
 
-def wrong_chains(store: EventStore, repository: FlowRepository) -> None:
+def wrong_sequences(store: EventStore, repository: FlowRepository) -> None:
     builder = FlowEngine.builder(store, repository)
     builder.first_step(Seed()).add_step(CountMolecules())  # type: ignore[arg-type]
     builder.first_step(Seed()).add_step(Seed())  # type: ignore[arg-type]
