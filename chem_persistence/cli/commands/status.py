@@ -5,6 +5,7 @@ from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import Cell, column, print_json, print_line, print_table
 from chem_persistence.cli.terminal.text import shown, shown_bytes, shown_time
+from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.admin.status import DatabaseStatus, read_status
 from chem_persistence.postgres.connection.pool import PoolProvider, open_pool
 
@@ -21,16 +22,16 @@ async def print_status(target: Target, *, as_json: bool) -> int:
     if as_json:
         print_json(found)
     else:
-        _print(found, commands_about(target).migrate())
+        _print(found, commands_about(target))
     return ExitCode.WELL if found.schema_state == "current" else ExitCode.FOUND
 
 
-def _print(found: DatabaseStatus, migrate: str) -> None:
+def _print(found: DatabaseStatus, commands: Commands) -> None:
     lines: list[tuple[str, str]] = [
         ("server", f"PostgreSQL {shown(found.server_version)}"),
         ("database", f"{shown(found.database)}, {shown_bytes(found.bytes)}"),
         ("role", shown(found.role)),
-        ("schema", f"{shown(found.schema)}: {_said(found, migrate)}"),
+        ("schema", f"{shown(found.schema)}: {_said(found, commands)}"),
     ]
     if found.newest_flow_at is not None:
         lines.append(("newest flow", f"began at {shown_time(found.newest_flow_at)} UTC"))
@@ -49,7 +50,8 @@ def _print(found: DatabaseStatus, migrate: str) -> None:
         print_table([column("table"), column("rows", right=True), column("size", right=True)], rows)
 
 
-def _said(found: DatabaseStatus, migrate: str) -> str:
+def _said(found: DatabaseStatus, commands: Commands) -> str:
+    migrate = commands.migrate()
     match found.schema_state:
         case "current":
             return f"at migration {found.schema_version}, which is this library's"
@@ -61,4 +63,4 @@ def _said(found: DatabaseStatus, migrate: str) -> str:
                 f"type {migrate}"
             )
         case "unusable":
-            return found.trouble or ""
+            return f"{found.trouble}; type {commands.complete('doctor')}"

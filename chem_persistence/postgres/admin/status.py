@@ -5,11 +5,14 @@ from datetime import datetime
 from functools import partial
 from typing import Literal
 
+import asyncpg
 import msgspec
 
 from chem_persistence.errors import MigrationError
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.read.rows import Row
+from chem_persistence.postgres.schema.describe import library_tables
 from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
 from chem_persistence.postgres.schema.statements import statement
 
@@ -76,8 +79,22 @@ async def _read(connection: Connection, schema: str) -> DatabaseStatus:
         state = "missing" if version == 0 else "behind" if pending else "current"
     except MigrationError as error:
         state, trouble = "unusable", str(error)
-    tables = [] if state in {"missing", "unusable"} else await _measure(connection, schema)
-    newest = await connection.fetch(FIND_NEWEST_FLOW) if tables else []
+    tables: list[TableSize] = []
+    newest: Sequence[Row] = []
+    try:
+        tables = [] if state == "unusable" else await _measure(connection, schema)
+        if state in {"current", "behind"}:
+            newest = await connection.fetch(FIND_NEWEST_FLOW)
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        state, trouble = "unusable", f"it is damaged: {error}"
+    there = library_tables() & {table.name for table in tables}
+    if state == "current" and there != library_tables():
+        missing = ", ".join(sorted(library_tables() - there))
+        state, trouble = "unusable", f"it is damaged: it has no table {missing}"
+    elif state == "missing":
+        tables = []
+        if there:
+            state, trouble = "unusable", "it has tables of this library, but no schema_migrations"
     return DatabaseStatus(
         **database,
         schema=schema,

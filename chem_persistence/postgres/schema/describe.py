@@ -1,13 +1,15 @@
 """Descriptions of a live schema, as SQL statements by which two databases can be compared."""
 
+import re
+from functools import cache
 from typing import TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from chem_persistence.postgres.schema.statements import statement
+from chem_persistence.postgres.schema.statements import SCHEMA_SNAPSHOT, statement
 
-__all__ = ["describe_schema", "describe_statements"]
+__all__ = ["describe_schema", "describe_statements", "library_tables"]
 
 DESCRIBE_SCHEMA_COLUMNS = statement("migrations/describe_schema_columns")
 DESCRIBE_SCHEMA_CONSTRAINTS = statement("migrations/describe_schema_constraints")
@@ -57,3 +59,10 @@ async def describe_statements(connection: Connection, schema: str) -> list[str]:
         # A rollback, so that inside a caller's transaction the search path is restored.
         await transaction.rollback()
     return [row["statement"] for row in rows]
+
+
+@cache
+def library_tables() -> frozenset[str]:
+    """Return the names of the tables that the migrations make."""
+    text = SCHEMA_SNAPSHOT.read_text(encoding="utf-8")
+    return frozenset(re.findall(r"^CREATE TABLE (\w+)", text, re.MULTILINE))

@@ -23,6 +23,12 @@ from chem_persistence.store.ports import Clock
 
 __all__ = ["examine"]
 
+_DAMAGE = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+)
+
 Check = Callable[[Connection], Awaitable[list[CheckResult]]]
 
 
@@ -84,6 +90,9 @@ async def _run(connection: Connection, checks: dict[str, Check]) -> list[CheckRe
     for name, check in checks.items():
         try:
             results += await check(connection)
+        except _DAMAGE as error:  # the check of the objects names it, with its remedy
+            finding = f"cannot be checked: {error}"
+            results.append(CheckResult(name, Severity.ERROR, finding))
         except asyncpg.InsufficientPrivilegeError as error:
             finding = f"this check is not permitted: {error}"
             results.append(

@@ -11,19 +11,29 @@ from chem_persistence.errors import MigrationError
 from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.connection.ports import Connection
-from chem_persistence.postgres.schema.describe import describe_statements
+from chem_persistence.postgres.schema.describe import describe_statements, library_tables
 from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
-from chem_persistence.postgres.schema.statements import SCHEMA_SNAPSHOT
+from chem_persistence.postgres.schema.statements import SCHEMA_SNAPSHOT, statement
 
 __all__ = ["check_migrations", "check_objects"]
 
+MEASURE_RELATIONS = statement("status/measure_relations")
+
 _OBJECT = re.compile(
-    r"(CREATE (?:OR REPLACE )?(?:UNIQUE )?(?P<kind>[A-Z ]+?)|ALTER TABLE) "
+    r"(CREATE (?:OR REPLACE )?(?:UNIQUE )?(?P<kind>MATERIALIZED VIEW|[A-Z ]+?)|ALTER TABLE) "
     r"(?P<name>[\w\"]+)(?P<rest>.*)",
     re.DOTALL,
 )
 _CONSTRAINT = re.compile(r"CONSTRAINT (\w+) ")
 _SILENCED = re.compile(r"ALTER TABLE (\S+) (DISABLE|ENABLE REPLICA) TRIGGER (\S+)")
+_BELONGS = re.compile(
+    r"CREATE (?:UNIQUE )?INDEX \S+ ON (?P<index>\w+)|CREATE TRIGGER .*? ON (?P<trigger>\w+)"
+    r"|ALTER TABLE (?:ONLY )?(?P<changed>\w+)",
+    re.DOTALL,
+)
+_HISTORY = {"event_log", "workflow_step_artifacts", "workflow_step_artifact_chunks"}
+"""Tables whose rows cannot be computed from others."""
+
 _LONGEST_REMEDY = 400
 
 
@@ -37,6 +47,11 @@ async def check_migrations(connection: Connection, commands: Commands) -> list[C
         remedy = "pip install --upgrade chem-persistence # or name the right schema: --schema"
         return [CheckResult("schema", Severity.ERROR, str(error), remedy)]
     if len(pending) == len(known):
+        there = await _library_tables(connection, schema)
+        if there:
+            finding = f"schema {schema} has {_few(there)}, but no record of its migrations"
+            remedy = "# restore the table schema_migrations from a backup"
+            return [CheckResult("schema", Severity.ERROR, finding, remedy)]
         finding = f"schema {schema} has no tables of this library"
         return [CheckResult("schema", Severity.ERROR, finding, commands.migrate())]
     if pending:
@@ -60,12 +75,37 @@ async def check_objects(connection: Connection, schema: str) -> list[CheckResult
     results = [
         result for statement in found if (result := _silenced(statement, expected)) is not None
     ]
-    for statement in expected:
-        if statement not in found:
-            results += _judge(statement, found, schema)
+    lost = _relations(expected) - _relations(found)
+    for wanted in expected:
+        if wanted not in found and _table_of(wanted) not in lost:
+            results += _judge(wanted, found, schema)
     return results or [
         CheckResult("objects", Severity.OK, f"all {len(expected)} are as the migrations made them")
     ]
+
+
+async def _library_tables(connection: Connection, schema: str) -> list[str]:
+    """Return the tables of a schema that have the names of this library's."""
+    rows = await connection.fetch(MEASURE_RELATIONS, schema)
+    return [row["name"] for row in rows if row["name"] in library_tables()]
+
+
+def _relations(statements: Sequence[str]) -> set[str]:
+    """Return the names of the tables and materialized views that statements make."""
+    made = map(_identity, statements)
+    return {name for kind, name in made if kind in {"TABLE", "MATERIALIZED VIEW"}}
+
+
+def _table_of(statement: str) -> str | None:
+    """Return the table that an index, a trigger or a change belongs to; None for other objects."""
+    match = _BELONGS.match(statement)
+    return None if match is None else match["index"] or match["trigger"] or match["changed"]
+
+
+def _few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names, and how many others there are."""
+    others = f" and {len(names) - most} more tables" if len(names) > most else ""
+    return ", ".join(names[:most]) + others
 
 
 def _expected_statements() -> list[str]:
@@ -98,6 +138,9 @@ def _judge(statement: str, found: Sequence[str], schema: str) -> list[CheckResul
     namesake = next((other for other in found if _identity(other) == (kind, name)), None)
     if namesake is None:
         finding = f"{kind.lower()} {name} is missing"
+        if kind == "TABLE" and name in _HISTORY:
+            remedy = "# restore the database from a backup: nothing else has these rows"
+            return [CheckResult(check, Severity.ERROR, finding, remedy)]
         return [CheckResult(check, Severity.ERROR, finding, _remedy(statement, schema))]
     if kind == "TABLE":
         return _judge_table(name, statement, namesake, schema)

@@ -1,0 +1,93 @@
+"""What `doctor` and `status` print of a schema that is damaged: a finding and a remedy."""
+
+import json
+from typing import Any
+
+import asyncpg
+import pytest
+
+from chem_persistence.postgres.schema.describe import library_tables
+from tests.support.commands import command
+from tests.support.flows.logged_flows import logged_flows
+
+FEW = "event_log, flow_snapshots, workflow_step_artifact_chunks"
+
+
+async def damaged(url: str, statement: str) -> None:
+    await logged_flows(url)
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+async def parsed(name: str, url: str) -> Any:
+    done = await command(name, "--json", "--database-url", url)
+    assert (done.returncode, done.stderr) == (1, "")
+    return json.loads(done.stdout)
+
+
+async def errors(url: str) -> dict[str, str | None]:
+    checks = (await parsed("doctor", url))["checks"]
+    return {check["finding"]: check["remedy"] for check in checks if check["severity"] == "error"}
+
+
+@pytest.mark.parametrize("table", sorted(library_tables() - {"schema_migrations"}))
+async def test_a_table_that_was_dropped_is_a_finding_with_a_remedy(
+    admin_url: str, table: str
+) -> None:
+    await damaged(admin_url, f"DROP TABLE {table} CASCADE")
+    found = await errors(admin_url)
+    remedy = found[f"table {table} is missing"]
+    assert remedy is not None
+    has_history = table in {
+        "event_log",
+        "workflow_step_artifacts",
+        "workflow_step_artifact_chunks",
+    }
+    assert remedy.startswith("# restore the database from a backup" if has_history else "less ")
+    assert [finding for finding in found if "index" in finding or "trigger" in finding] == []
+    status = await parsed("status", admin_url)
+    assert status["schema_state"] == "unusable"
+    assert table in status["trouble"]
+    said = (await command("status", "--database-url", admin_url)).stdout
+    assert "; type chem-persistence doctor --database-url URL" in " ".join(said.split())
+
+
+async def test_the_record_of_migrations_that_was_dropped_is_a_finding(admin_url: str) -> None:
+    await damaged(admin_url, "DROP TABLE schema_migrations")
+    (found,) = (await errors(admin_url)).items()
+    assert found == (
+        f"schema public has {FEW} and 2 more tables, but no record of its migrations",
+        "# restore the table schema_migrations from a backup",
+    )
+    assert (await parsed("status", admin_url))["schema_state"] == "unusable"
+
+
+@pytest.mark.parametrize(
+    ("statement", "finding"),
+    [
+        ("DROP VIEW flows", "view flows is missing"),
+        ("DROP MATERIALIZED VIEW step_statistics", "materialized view step_statistics is missing"),
+        ("DROP INDEX event_log_completed_idx", "index event_log_completed_idx is missing"),
+        ("DROP FUNCTION feed_end", "function feed_end is missing"),
+        ("DROP FUNCTION append_events", "function append_events is missing"),
+        ("DROP TRIGGER event_log_append_only ON event_log", "event_log_append_only is missing"),
+    ],
+)
+async def test_another_object_that_was_dropped_is_a_finding_with_a_remedy(
+    admin_url: str, statement: str, finding: str
+) -> None:
+    await damaged(admin_url, statement)
+    ((found, remedy),) = (await errors(admin_url)).items()
+    assert finding in found
+    assert remedy
+
+
+@pytest.mark.parametrize("name", ["version", "ts", "payload"])
+async def test_a_column_that_was_dropped_is_a_finding(admin_url: str, name: str) -> None:
+    await damaged(admin_url, f"ALTER TABLE event_log DROP COLUMN {name} CASCADE")
+    found = [finding for finding in await errors(admin_url) if f"column {name}" in finding]
+    assert found
+    done = await command("status", "--database-url", admin_url)
+    assert done.returncode in {0, 1}
+    assert done.stderr == ""
