@@ -1,74 +1,98 @@
-"""Flows and artifacts as a person names them: by an id or a hash, or the beginning of one."""
+"""Flows, definitions and artifacts by their ids and hashes, or by the beginnings of these."""
 
 import re
+from collections.abc import Sequence
+from typing import TypeVar
 from uuid import UUID
 
 from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.errors import ArtifactNotFound, InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.read.search import find_artifacts, find_flows
+from chem_persistence.postgres.read.search import find_artifacts, find_definitions, find_flows
 
-__all__ = ["find_artifact", "find_flow", "whole_flow_id"]
+__all__ = ["find_artifact", "find_definition", "find_flow", "whole_flow_id"]
 
 SHORTEST = 4
 UUID_DIGITS, HASH_DIGITS = 32, 64
+
+MOST_LISTED = 5
+"""An error lists at most so many of the ids that begin with what was typed."""
+
+Found = TypeVar("Found", UUID, str)
 
 _HEXADECIMAL = re.compile("[0-9a-f]*")
 
 
 def whole_flow_id(name: str) -> UUID | None:
-    """Give the id that `name` is, if it is a whole one."""
-    digits = _digits(name)
+    """Return the id that `name` is; None if it is not a whole id."""
+    digits = name.lower().replace("-", "")
     return UUID(digits) if _HEXADECIMAL.fullmatch(digits) and len(digits) == UUID_DIGITS else None
 
 
-async def find_flow(provider: ConnectionProvider, name: str) -> UUID:
-    """Give the id of the flow that `name` is, or begins.
+async def find_flow(provider: ConnectionProvider, name: str, argument: str = "FLOW") -> UUID:
+    """Return the id of the flow that `name` is, or the beginning of.
 
     Raises:
-        InvalidArgument: no flow has such an id, several have, or it can be none.
+        InvalidArgument: no flow has such an id, several have, or `name` cannot be one.
     """
-    digits = _digits(name)
-    if not _HEXADECIMAL.fullmatch(digits) or not SHORTEST <= len(digits) <= UUID_DIGITS:
-        raise InvalidArgument(
-            "FLOW", f"{name!r} is no flow's id, nor {SHORTEST} digits or more of one's beginning"
-        )
+    digits = _digits(argument, name.replace("-", ""), name, UUID_DIGITS, "the id of a flow")
     first, last = UUID(digits.ljust(UUID_DIGITS, "0")), UUID(digits.ljust(UUID_DIGITS, "f"))
-    found = await find_flows(provider, first, last, most=2)
-    if len(found) != 1:
-        reason = "several flows' ids begin" if found else "there is no flow whose id begins"
-        raise InvalidArgument(
-            "FLOW",
-            f"{reason} with {name}" if len(digits) < UUID_DIGITS else f"there is no flow {name}",
-        )
-    return found[0]
+    found = await find_flows(provider, first, last, most=MOST_LISTED + 1)
+    if not found and len(digits) == UUID_DIGITS:
+        raise InvalidArgument(argument, f"there is no flow {name}")
+    return _only(argument, name, found, "flow", "id")
 
 
-def _digits(name: str) -> str:
-    return name.lower().replace("-", "")
+async def find_definition(provider: ConnectionProvider, name: str) -> str:
+    """Return the hash of the definition that `name` is, or the beginning of.
+
+    A whole hash is returned as it is: no flow may have that definition.
+
+    Raises:
+        InvalidArgument: no definition has such a hash, several have, or `name` cannot be one.
+    """
+    digits = _digits("--definition", name, name, HASH_DIGITS, "the hash of a definition")
+    if is_content_hash(digits):
+        return digits
+    found = await find_definitions(provider, *_hashes(digits), most=MOST_LISTED + 1)
+    return _only("--definition", name, found, "definition", "hash")
 
 
 async def find_artifact(provider: ConnectionProvider, name: str) -> str:
-    """Give the hash of the artifact that `name` is, or begins.
+    """Return the hash of the artifact that `name` is, or the beginning of.
 
     Raises:
-        ArtifactNotFound: the hash is none's.
-        InvalidArgument: no artifact has such a hash, several have, or it can be none.
+        ArtifactNotFound: no artifact has this whole hash.
+        InvalidArgument: no artifact has such a hash, several have, or `name` cannot be one.
     """
-    digits = name.lower()
-    if not _HEXADECIMAL.fullmatch(digits) or not SHORTEST <= len(digits) <= HASH_DIGITS:
-        raise InvalidArgument(
-            "HASH",
-            f"{name!r} is no artifact's hash, nor {SHORTEST} digits or more of one's beginning",
-        )
-    found = await find_artifacts(
-        provider, digits.ljust(HASH_DIGITS, "0"), digits.ljust(HASH_DIGITS, "f"), most=2
-    )
+    digits = _digits("HASH", name, name, HASH_DIGITS, "the hash of an artifact")
+    found = await find_artifacts(provider, *_hashes(digits), most=MOST_LISTED + 1)
     if is_content_hash(digits) and not found:
         raise ArtifactNotFound(digits)
-    if len(found) != 1:
-        reason = (
-            "several artifacts' hashes begin" if found else "there is no artifact whose hash begins"
-        )
-        raise InvalidArgument("HASH", f"{reason} with {name}")
+    return _only("HASH", name, found, "artifact", "hash")
+
+
+def _digits(argument: str, digits: str, name: str, most: int, noun: str) -> str:
+    """Return hexadecimal digits in lower case, if there are enough and not too many."""
+    digits = digits.lower()
+    if not _HEXADECIMAL.fullmatch(digits) or not SHORTEST <= len(digits) <= most:
+        reason = f"{name!r} is not {noun}, nor a beginning of {SHORTEST} hexadecimal digits or more"
+        raise InvalidArgument(argument, reason)
+    return digits
+
+
+def _hashes(digits: str) -> tuple[str, str]:
+    """Return the first and the last hash that begin with these digits."""
+    return digits.ljust(HASH_DIGITS, "0"), digits.ljust(HASH_DIGITS, "f")
+
+
+def _only(argument: str, name: str, found: Sequence[Found], noun: str, key: str) -> Found:
+    """Return the only one that was found."""
+    if not found:
+        raise InvalidArgument(argument, f"there is no {noun} whose {key} begins with {name}")
+    if len(found) > 1:
+        more = " and more" if len(found) > MOST_LISTED else ""
+        listed = ", ".join(map(str, found[:MOST_LISTED]))
+        reason = f"the {key}s of several {noun}s begin with {name}: {listed}{more}"
+        raise InvalidArgument(argument, reason)
     return found[0]

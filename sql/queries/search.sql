@@ -22,6 +22,15 @@ WHERE artifact_hash BETWEEN $1 AND $2
 ORDER BY artifact_hash
 LIMIT $3
 
+-- name: find_definitions
+-- Find the hashes of flow definitions by a range.
+-- $1 text first, $2 text last, $3 bigint rows at most
+SELECT DISTINCT payload ->> 'definition_hash' AS definition_hash
+FROM event_log
+WHERE version = 0 AND payload ->> 'definition_hash' BETWEEN $1 AND $2
+ORDER BY definition_hash
+LIMIT $3
+
 -- name: find_flows
 -- Return the flows whose ids are in a range.
 -- $1 uuid first, $2 uuid last, $3 bigint maximum number of rows

@@ -478,8 +478,11 @@ async def test_a_mistake_is_one_line_and_the_exit_code_is_2(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["show", "benzene"], "'benzene' is no flow's id, nor 4 digits or more of one's beginning"),
-        (["show", "abc"], "'abc' is no flow's id"),
+        (
+            ["show", "benzene"],
+            "'benzene' is not the id of a flow, nor a beginning of 4 hexadecimal digits or more",
+        ),
+        (["show", "abc"], "'abc' is not the id of a flow"),
         (["show", "cccc"], "there is no flow whose id begins with cccc"),
         (["show", str(COMPLETED).replace("1", "3")], "there is no flow aaaa"),
         (
@@ -492,7 +495,7 @@ async def test_a_mistake_is_one_line_and_the_exit_code_is_2(
             "error: /nowhere/s: No such file or directory",
         ),
         (["artifact", "get", BINARY.hash, "-o", "/"], "error: /: Is a directory"),
-        (["verify", "--flow", "benzene"], "'benzene' is no flow's id"),
+        (["verify", "--flow", "benzene"], "--flow: 'benzene' is not the id of a flow"),
         (["verify", "--flow", "cccc"], "there is no flow whose id begins with cccc"),
         (
             ["verify", "--flow", str(COMPLETED), "--flow", "0" * 32],
@@ -500,10 +503,15 @@ async def test_a_mistake_is_one_line_and_the_exit_code_is_2(
         ),
         (["verify", "--anchors", "/nowhere"], "error: /nowhere: No such file or directory"),
         (["replay", "aaaa", "--at", "8"], f"--at: flow {COMPLETED} has the versions 0 to 7"),
-        (["artifact", "get", "xyz"], "'xyz' is no artifact's hash"),
+        (["artifact", "get", "xyz"], "'xyz' is not the hash of an artifact"),
         (["artifact", "get", "0" * 64], f"no artifact has the hash {'0' * 64}"),
         (["artifact", "get", "0" * 10], "there is no artifact whose hash begins with 0000000000"),
-        (["flows", "--definition", "5fba"], "--definition: must be a whole hash"),
+        (
+            ["flows", "--definition", "5fba"],
+            "--definition: there is no definition whose hash begins with 5fba",
+        ),
+        (["flows", "--definition", "x"], "--definition: 'x' is not the hash of a definition"),
+        (["flows", "--before", "cccc"], "--before: there is no flow whose id begins with cccc"),
         (["flows", "-n", "9" * 20], "limit: must not be negative, nor more than 64 bits can count"),
         (["tail", "-n", "9" * 20], "count: must not be negative, nor more than 64 bits can count"),
         (

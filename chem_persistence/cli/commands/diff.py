@@ -10,7 +10,7 @@ from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_flow
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import column, print_json, print_line, print_table
-from chem_persistence.cli.terminal.text import shown
+from chem_persistence.cli.terminal.text import one_line, shown
 from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.instance import StepSlot, StepStatus
@@ -124,5 +124,6 @@ def _said(what: str, value: Value) -> str:
         return "none"
     texts = value if isinstance(value, list) else [value]
     return ", ".join(
-        text[:12] if what in _HASHES and is_content_hash(text) else shown(text) for text in texts
+        text[:12] if what in _HASHES and is_content_hash(text) else shown(one_line(text))
+        for text in texts
     )

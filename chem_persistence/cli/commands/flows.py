@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
-from chem_persistence.cli.lookup import find_flow
+from chem_persistence.cli.lookup import find_definition, find_flow
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import (
     Cell,
@@ -16,15 +16,13 @@ from chem_persistence.cli.terminal.printing import (
     print_table,
     shown_state,
 )
-from chem_persistence.cli.terminal.text import shown, shown_ago, shown_time
+from chem_persistence.cli.terminal.text import shown, shown_ago, shown_error, shown_time
 from chem_persistence.domain.answers import FlowSummary
-from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.flow_state import FlowState
-from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.read_models import PgReadModels
 from chem_persistence.views.wording import duration
 
-__all__ = ["list_flows", "shown_progress"]
+__all__ = ["list_flows", "shown_duration", "shown_progress"]
 
 WIDE = 120
 
@@ -39,13 +37,13 @@ async def list_flows(
     as_json: bool,
 ) -> int:
     """Print a page of flows and how to get the next one; return the exit code."""
-    if definition is not None and not is_content_hash(definition):
-        raise InvalidArgument(
-            "--definition", "must be a whole hash: 64 lower-case hexadecimal digits"
-        )
     async with open_database(target) as provider:
         models = PgReadModels(provider)
-        last = None if before is None else await models.flow(await find_flow(provider, before))
+        if definition is not None:
+            definition = await find_definition(provider, definition)
+        last = None
+        if before is not None:
+            last = await models.flow(await find_flow(provider, before, "--before"))
         found = await models.flows(
             state=None if state is None else FlowState(state),
             definition_hash=definition,
@@ -65,7 +63,7 @@ async def list_flows(
 
 
 def shown_progress(flow: FlowSummary) -> Cell:
-    """Say where a flow stands, and at which step if it stands still or runs."""
+    """Return the state of a flow, and the step that it is at unless it is completed."""
     state = shown_state(flow.state)
     if flow.state is FlowState.COMPLETED or flow.current_step is None:
         return state
@@ -74,39 +72,36 @@ def shown_progress(flow: FlowSummary) -> Cell:
     return state.append(f" {shown(flow.current_step)}")
 
 
+def shown_duration(flow: FlowSummary, now: datetime) -> str:
+    """Return how long a flow took; while it is not over, how long ago its last event was."""
+    if flow.state in {FlowState.RUNNING, FlowState.AWAITING_USER_INPUT}:
+        return f"last event {shown_ago(now - flow.last_event_at)}"
+    return duration(flow.last_event_at - flow.started_at)
+
+
 def _print(listed: Sequence[FlowSummary]) -> None:
     if not listed:
         return
     now, is_wide = datetime.now(UTC), output_width() >= WIDE
-    columns = [
-        column("flow"),
-        column("state", cut=True),
-        column("steps", right=True),
-        column("began"),
-    ]
+    columns = [column("flow", ids=True), column("state", fold=True), column("steps", right=True)]
+    columns.append(column("began"))
     if is_wide:
-        columns += [
-            column("events", right=True),
-            column("took", right=True),
-            column("failure", cut=True),
-        ]
-    rows: list[list[Cell]] = []
-    for flow in listed:
-        steps = "?" if flow.step_count is None else str(flow.step_count)
-        row: list[Cell] = [
-            str(flow.flow_id),
-            shown_progress(flow),
-            f"{flow.finished_steps}/{steps}",
-        ]
-        if is_wide:
-            failure = (
-                ""
-                if flow.failure is None
-                else f"{flow.failure.error_class}: {flow.failure.message}"
-            )
-            took = duration(flow.last_event_at - flow.started_at)
-            row += [shown_time(flow.started_at), str(flow.version), took, shown(failure)]
-        else:
-            row.append(shown_ago(now - flow.started_at))
-        rows.append(row)
-    print_table(columns, rows)
+        columns += [column("events", right=True), column("took", right=True)]
+        columns.append(column("failure", cut=True))
+    print_table(columns, [_row(flow, now, is_wide=is_wide) for flow in listed])
+
+
+def _row(flow: FlowSummary, now: datetime, *, is_wide: bool) -> list[Cell]:
+    steps = "?" if flow.step_count is None else str(flow.step_count)
+    row: list[Cell] = [
+        str(flow.flow_id),
+        shown_progress(flow),
+        f"{flow.finished_steps}/{steps}",
+    ]
+    if not is_wide:
+        return [*row, shown_ago(now - flow.started_at)]
+    failure = ""
+    if flow.failure is not None:
+        failure = shown_error(flow.failure.error_class, flow.failure.message)
+    began = shown_time(flow.started_at)
+    return [*row, began, str(flow.version), shown_duration(flow, now), failure]

@@ -15,7 +15,7 @@ from chem_persistence.cli.terminal.printing import (
     print_table,
     shown_state,
 )
-from chem_persistence.cli.terminal.text import shown, shown_time
+from chem_persistence.cli.terminal.text import shown, shown_error, shown_time
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.views.observed_flow import UNNAMED, ObservedFlow, replay_observed
 from chem_persistence.views.wording import counted
@@ -78,19 +78,19 @@ def _print(observed: ObservedFlow) -> None:
             str(slot.attempts),
             str(slot.retry_count),
             ", ".join(output[:12] for output in slot.outputs),
-            "" if slot.error is None else shown(f"{slot.error.error_class}: {slot.error.message}"),
+            "" if slot.error is None else shown_error(slot.error.error_class, slot.error.message),
         )
         for index, slot in enumerate(instance.steps)
     ]
     columns = [
         column(" #"),
-        column("step", cut=True),
+        column("step", fold=True),
         column("status"),
         column("attempts", right=True),
     ]
     columns += [
         column("retries", right=True),
-        column("outputs", cut=True),
+        column("outputs", fold=True),
         column("last error", cut=True),
     ]
     print_table(columns, rows)

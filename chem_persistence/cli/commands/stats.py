@@ -68,7 +68,7 @@ def _steps(figures: Statistics) -> None:
         for step in figures.steps
     ]
     names = ("runs", "done", "failed", "retried", "median", "90 %", "99 %", "longest")
-    print_table([column("step", cut=True), *(column(name, right=True) for name in names)], rows)
+    print_table([column("step", fold=True), *(column(name, right=True) for name in names)], rows)
 
 
 def _failures(figures: Statistics) -> None:
@@ -85,7 +85,7 @@ def _failures(figures: Statistics) -> None:
         for failure in figures.failures
     ]
     columns = [
-        column("failure", cut=True),
+        column("failure", fold=True),
         column("times", right=True),
         column("flows", right=True),
         column("last"),

@@ -88,7 +88,9 @@ async def run_verification(options: VerifyOptions) -> int:
 
 async def _find_flows(provider: ConnectionProvider, names: Sequence[str]) -> list[UUID]:
     """Give the flows; a whole id is taken as it is, as what is left of a flow may lack its first event."""
-    return sorted({whole_flow_id(name) or await find_flow(provider, name) for name in names})
+    return sorted(
+        {whole_flow_id(name) or await find_flow(provider, name, "--flow") for name in names}
+    )
 
 
 async def _refuse_unknown(provider: ConnectionProvider, flow_ids: Sequence[UUID]) -> None:

@@ -1,10 +1,11 @@
 """What commands print: tables and lines that fit a terminal, whole and plain lines elsewhere, or JSON."""
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from io import StringIO
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from rich.console import Console
@@ -33,7 +34,10 @@ GAP = 2
 """Between two columns."""
 
 LEAST = 8
-"""A column is not cut to less."""
+"""The least width of a column that gives way."""
+
+LONGEST_WORD = 24
+"""A text that folds is not made so narrow that a word of this length breaks."""
 
 _STATE_STYLES = {
     "completed": "green",
@@ -49,61 +53,105 @@ _STATE_STYLES = {
 
 
 def shown_state(state: str) -> Text:
-    """Show a state in its colour."""
+    """Return a state in its colour."""
     return Text(shown(state), style=_STATE_STYLES.get(state, ""))
 
 
 def bar(length: float) -> str:
-    """Draw a bar of about so many characters, in characters that the output has."""
+    """Return a bar of about so many characters, in a character that the output can encode."""
     return ("━" if has_box_characters() else "=") * round(length)
 
 
 def output_width(most: int = ENDLESS) -> int:
-    """Give how many characters a line of standard output has, where it is no terminal at most so many."""
+    """Return the width of standard output: of the terminal, else COLUMNS, else `most`."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS"):
         return Console(file=sys.stdout).width
     return most
 
 
-def column(name: str, *, right: bool = False, fold: bool = False, cut: bool = False) -> Column:
-    """Describe a column: its cells stay whole and on one line, unless they may fold, or be cut where there is no room."""
+def column(
+    name: str, *, right: bool = False, fold: bool = False, cut: bool = False, ids: bool = False
+) -> Column:
+    """Describe a column of a table.
+
+    Where the terminal is too narrow, `ids` are shortened first, to prefixes that differ from each
+    other; then texts that may `fold`, or be `cut`, give way. Other cells are never shortened.
+    """
+    overflow: Literal["fold", "crop", "ellipsis"] = (
+        "fold" if fold else "crop" if ids else "ellipsis"
+    )
     return Column(
         name,
         justify="right" if right else "left",
         no_wrap=not fold,
-        overflow="fold" if fold else "ellipsis",
-        min_width=1 if cut or fold else None,
+        overflow=overflow,
+        min_width=1 if cut or fold or ids else None,
     )
 
 
 def print_table(
     columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, heading: bool = True
 ) -> None:
-    """Print a table, as wide as a terminal at most; elsewhere whole, unless COLUMNS says how wide that is."""
+    """Print a table, at most as wide as the terminal or COLUMNS; elsewhere its cells are whole.
+
+    If not even the narrowest table fits, each row is printed as lines of names and values.
+    """
     table = Table(*columns, box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=heading)
     table.header_style = "bold"
     drawn = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    if not _fit(table, drawn, output_width()):
+        _print_records(columns, drawn)
+        return
     for row in drawn:
         table.add_row(*row)
-    _fit(table, drawn, output_width())
     _print(table)
 
 
-def _fit(table: Table, rows: Sequence[Sequence[Text]], width: int) -> None:
-    """Give each column its width: of those that may fold or be cut, the widest gives way first."""
-    names = [len(str(column.header)) if table.show_header else 0 for column in table.columns]
+def _fit(table: Table, rows: Sequence[Sequence[Text]], width: int) -> bool:
+    """Set the width of each column, and return whether they fit: the widest gives way first."""
     widths = [
-        max([name, *(row[place].cell_len for row in rows)]) for place, name in enumerate(names)
+        max([len(str(column.header)) * table.show_header, *(row[place].cell_len for row in rows)])
+        for place, column in enumerate(table.columns)
     ]
-    yielding = [place for place, column in enumerate(table.columns) if column.min_width is not None]
+    least = [_least(column, [row[i] for row in rows]) for i, column in enumerate(table.columns)]
     room = width - GAP * (len(widths) - 1)
-    while yielding and sum(widths) > room:
-        widest = max(yielding, key=lambda place: widths[place])
-        if widths[widest] <= LEAST:
-            break
-        widths[widest] -= 1
+    for of_ids in (True, False):
+        places = [
+            place
+            for place, column in enumerate(table.columns)
+            if least[place] is not None and (column.overflow == "crop") is of_ids
+        ]
+        while sum(widths) > room:
+            wider = [place for place in places if widths[place] > (least[place] or 0)]
+            if not wider:
+                break
+            widths[max(wider, key=lambda place: widths[place])] -= 1
     for column_, own in zip(table.columns, widths, strict=True):
         column_.width = own
+    return sum(widths) <= room
+
+
+def _least(column_: Column, cells: Sequence[Text]) -> int | None:
+    """Return the least width of a column; None if it may not be narrower than its cells."""
+    if column_.min_width is None:
+        return None
+    texts = {cell.plain for cell in cells}
+    if column_.overflow == "crop":
+        lengths = range(LEAST, max(map(len, texts), default=0))
+        return next((n for n in lengths if len({text[:n] for text in texts}) == len(texts)), None)
+    words = [word for text in texts for word in text.split()] if column_.overflow == "fold" else []
+    return max([LEAST, *(min(len(word), LONGEST_WORD) for word in words)])
+
+
+def _print_records(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> None:
+    """Print each row as lines of a name and a value, which a terminal of any width can wrap."""
+    for number, row in enumerate(rows):
+        if number:
+            print_line("")
+        for column_, cell in zip(columns, row, strict=True):
+            if cell.plain.strip():
+                name = str(column_.header)
+                print_line(Text(f"{name}: " if name else "", style="bold"), cell)
 
 
 def print_line(*parts: Cell, error: bool = False, cut: bool = False) -> None:
@@ -115,8 +163,11 @@ def print_line(*parts: Cell, error: bool = False, cut: bool = False) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    """Print a value as one line of JSON, in which control and format characters are escaped."""
+    text = msgspec.json.encode(value).decode()
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

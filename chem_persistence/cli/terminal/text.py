@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 __all__ = [
     "has_box_characters",
+    "one_line",
     "shown",
     "shown_ago",
     "shown_bytes",
@@ -18,10 +19,14 @@ def shown(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def one_line(text: str) -> str:
+    """Return a text with a space for each of its line breaks, and none at its ends."""
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
 def shown_error(error_class: str, message: str) -> str:
-    """Return an error as one line: line breaks at its end are left out, others are spaces."""
-    lines = [line.strip() for line in message.splitlines()]
-    return shown(f"{error_class}: {' '.join(line for line in lines if line)}".removesuffix(": "))
+    """Return an error as one line, escaped as by `shown`."""
+    return shown(one_line(f"{error_class}: {message}").removesuffix(":"))
 
 
 def shown_time(moment: datetime | None) -> str:

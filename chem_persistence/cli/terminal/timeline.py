@@ -12,7 +12,13 @@ from chem_persistence.cli.terminal.printing import (
     print_line,
     print_table,
 )
-from chem_persistence.cli.terminal.text import shown, shown_bytes, shown_time
+from chem_persistence.cli.terminal.text import (
+    shown,
+    shown_ago,
+    shown_bytes,
+    shown_error,
+    shown_time,
+)
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView
 from chem_persistence.views.time_scale import TimeScale, flow_scale, is_unanswered
@@ -47,13 +53,18 @@ def print_story(story: FlowStory) -> None:
 def _print_heading(story: FlowStory) -> None:
     flow = story.summary
     took = duration(flow.last_event_at - flow.started_at)
+    is_over = flow.state in {FlowState.COMPLETED, FlowState.FAILED}
+    last = "" if is_over else f", the last {shown_ago(story.seen_at - flow.last_event_at)}"
     steps = "?" if flow.step_count is None else flow.step_count
     definition = NOT_INITIALIZED if flow.definition_hash is None else flow.definition_hash
     rows: list[tuple[Cell, Cell]] = [
         ("flow", str(flow.flow_id)),
         ("state", shown_progress(flow)),
         ("steps", f"{flow.finished_steps} of {steps} finished"),
-        ("began", f"{shown_time(flow.started_at)} UTC; {counted(flow.version, 'event')} in {took}"),
+        (
+            "began",
+            f"{shown_time(flow.started_at)} UTC; {counted(flow.version, 'event')} in {took}{last}",
+        ),
         ("definition", shown(definition)),
     ]
     if story.input is not None:
@@ -158,7 +169,8 @@ def _print_errors(story: FlowStory) -> None:
     for step, attempt, error in errors:
         print_line(
             Text("error ", style="red"),
-            shown(f"in {step.id}, try {attempt.number}: {error.error_class}: {error.message}"),
+            shown(f"in {step.id}, try {attempt.number}: ")
+            + shown_error(error.error_class, error.message),
         )
 
 

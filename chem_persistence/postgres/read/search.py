@@ -19,11 +19,13 @@ __all__ = [
     "describe_artifact",
     "describe_artifacts",
     "find_artifacts",
+    "find_definitions",
     "find_flows",
 ]
 
 DESCRIBE_ARTIFACTS = statement("search/describe_artifacts")
 FIND_ARTIFACTS = statement("search/find_artifacts")
+FIND_DEFINITIONS = statement("search/find_definitions")
 FIND_FLOWS = statement("search/find_flows")
 
 
@@ -65,6 +67,18 @@ async def find_artifacts(
     """
     rows = await Session(provider).fetch(FIND_ARTIFACTS, first, last, most)
     return [row["artifact_hash"] for row in rows]
+
+
+async def find_definitions(
+    provider: ConnectionProvider, first: str, last: str, *, most: int
+) -> Sequence[str]:
+    """Return the hashes of at most `most` flow definitions from `first` to `last`.
+
+    Raises:
+        StoreUnavailable, StoreError: the log could not be read.
+    """
+    rows = await Session(provider).fetch(FIND_DEFINITIONS, first, last, most)
+    return [row["definition_hash"] for row in rows]
 
 
 async def describe_artifact(

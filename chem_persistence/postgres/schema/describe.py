@@ -65,4 +65,4 @@ async def describe_statements(connection: Connection, schema: str) -> list[str]:
 def library_tables() -> frozenset[str]:
     """Return the names of the tables that the migrations make."""
     text = SCHEMA_SNAPSHOT.read_text(encoding="utf-8")
-    return frozenset(re.findall(r"^CREATE TABLE (\w+)", text, re.MULTILINE))
+    return frozenset(re.findall(r"TABLE (\w+) \(", text))
