@@ -64,9 +64,9 @@ LIMIT $3
 
 -- name: write_executions
 -- Replace step rows of a flow.
--- $1 uuid flow_id; of each row: $2 bigint[] step_index, $3 text[] step_id, $4 text[] status, $5
--- integer[] attempts, $6 bigint[] retry_count, $7 text[] fingerprint, $8 timestamptz[] started_at,
--- $9 timestamptz[] finished_at, $10 text[] error
+-- $1 uuid flow_id; of each row: $2 bigint[] step_index, $3 text[] step_id, $4 text[] status,
+-- $5 integer[] attempts, $6 bigint[] retry_count, $7 text[] fingerprint,
+-- $8 timestamptz[] started_at, $9 timestamptz[] finished_at, $10 text[] error
 UPDATE workflow_step_executions AS step
 SET step_id = rebuilt.step_id, status = rebuilt.status, attempts = rebuilt.attempts, retry_count = rebuilt.retry_count,
     fingerprint = rebuilt.fingerprint, started_at = rebuilt.started_at, finished_at = rebuilt.finished_at,

@@ -3,8 +3,8 @@
 -- name: keep_snapshot
 -- Store a snapshot as the only one of its flow, with the chain hash of the last event that it
 -- covers.
--- $1 uuid flow_id, $2 integer version (the number of events it covers), $3 text definition_hash, $4
--- integer format, $5 bytea state, $6 bytea state_hash, $7 timestamptz created_at
+-- $1 uuid flow_id, $2 integer version (the number of events it covers), $3 text definition_hash,
+-- $4 integer format, $5 bytea state, $6 bytea state_hash, $7 timestamptz created_at
 INSERT INTO flow_snapshots AS snapshot
     (flow_id, version, chain_hash, definition_hash, format, state, state_hash, created_at)
 SELECT event.flow_id, event.version + 1, event.chain_hash, $3, $4, $5, $6, $7
