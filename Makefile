@@ -8,6 +8,8 @@ BENCH_ARGS ?=
 BIN := $(VENV)/bin
 DEMO_DATA ?= data/demo
 PYTEST_ARGS ?=
+WORKERS ?= 4
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 MINUTES ?= 1
 SEED ?=
 FAULT ?=
@@ -71,13 +73,13 @@ demo: $(VENV)/.demo ## run the example programs on an embedded PostgreSQL, with 
 	@echo "  $(BIN)/chem-persistence flows --data $(DEMO_DATA)   # and show, stats, tail, doctor, ..."
 
 test: $(VENV)/.dev ## run the tests (on a container if an engine has one, else embedded)
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 test-long: $(VENV)/.dev ## run the long fault and property tests
-	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	@$(PYTEST) -m slow $(PYTEST_ARGS)
 
 test-containers: $(VENV)/.dev ## run the tests on a PostgreSQL container (CHEM_TEST_IMAGE, postgres:18)
-	@CHEM_TEST_DATABASE=container $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@CHEM_TEST_DATABASE=container $(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 torture: $(VENV)/.dev ## inject faults for MINUTES (1) under load and check the log; SEED=... repeats a schedule
 	@$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(FAULT),--only "$(FAULT)")
