@@ -55,15 +55,16 @@ def worker_input(config: pytest.Config) -> dict[str, str]:
     return given
 
 
-class Distribution:
-    """Hooks of a run in several processes: all of them use the controller's server."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: "WorkerController") -> None:
+    """Share the controller's server with a worker of pytest-xdist."""
+    node.workerinput["server"] = msgspec.json.encode(started(node.config)).decode()
 
-    def pytest_configure_node(self, node: "WorkerController") -> None:
-        node.workerinput["server"] = msgspec.json.encode(started(node.config)).decode()
 
-    def pytest_testnodedown(self, node: "WorkerController") -> None:
-        """Keep the counts of one worker: every worker collects all tests."""
-        node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: "WorkerController") -> None:
+    """Keep the counts of one worker: every worker collects all tests."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -77,8 +78,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"browser: {BROWSER_HELP}")
     config.addinivalue_line("markers", f"tls: {TLS_HELP}")
     config.addinivalue_line("markers", f"pgbouncer: {PGBOUNCER_HELP}")
-    if config.pluginmanager.has_plugin("dsession"):
-        config.pluginmanager.register(Distribution())
 
 
 @pytest.hookimpl(tryfirst=True)
