@@ -36,7 +36,7 @@ async def command(
         env=command_environment(**(variables or {})),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,  # ends a command that hangs; a busy machine takes a minute to start one
         check=False,
     )
 
