@@ -188,9 +188,9 @@ def replay(
     """Replay the events of a flow, all or up to a version, and print the resulting state.
 
     The replay is that of the engine, but without the definition of the steps, of which the log has
-    only the hash. So the steps are those that events name; a step that no event names is shown as ?.
-    Only your program can compare its steps with those that the flow began with (DefinitionMismatch).
-    Artifacts are not read.
+    only the hash. So the steps are those that events name; one that no event names is shown as ?.
+    Only your program can compare its steps with those that the flow began with
+    (DefinitionMismatch). Artifacts are not read.
 
     Exit code 1: the events contradict each other, or one cannot be read.
     """
@@ -243,8 +243,8 @@ def get(
 ) -> None:
     """Write the bytes of an artifact whose SHA-256 is its hash: its content or canonical JSON.
 
-    With --json its description is printed instead; with both, the file is written too. On a terminal
-    a payload is indented, and a content needs -o. The bytes are compared with the hash while they
+    With --json its description is printed instead; with both, the file is written too. On a
+    terminal a payload is indented, and a content needs -o. The bytes are compared with the hash while they
     are read: -o keeps no file of a corrupt artifact, while standard output has its bytes already.
 
     Exit code 1: the artifact is corrupt.

@@ -1,4 +1,4 @@
-"""Which database a command works on, and a pool on it."""
+"""The database that a command works on, and a pool of connections to it."""
 
 import os
 import shlex
@@ -19,32 +19,33 @@ from chem_persistence.postgres.schema.migrations import known_migrations, pendin
 __all__ = ["DEFAULT_DATA", "commands_about", "open_database", "server_url"]
 
 DEFAULT_DATA = Path("data", "demo")
-"""Where `make demo` keeps its embedded server."""
+"""The data of the embedded server of `make demo`."""
 
 
 def _environment_url() -> str | None:
-    """Give the URL that DATABASE_URL or else .env names."""
+    """Return the URL of DATABASE_URL, or else of the file .env."""
     return os.environ.get("DATABASE_URL") or dotenv_values(Path(".env")).get("DATABASE_URL")
 
 
 def commands_about(target: Target) -> Commands:
-    """Give what to type about this place; a URL may hold a password, and is not repeated."""
+    """Return the commands for this database; its URL may hold a password and is not repeated."""
     if target.database_url is not None:
         return Commands(target.schema, "--database-url URL")
-    is_elsewhere = _environment_url() is not None  # whoever names nothing is led there
+    is_elsewhere = _environment_url() is not None
     if target.data is None and is_elsewhere:
         return Commands(target.schema)
     is_named = target.data is not None and (is_elsewhere or target.data != DEFAULT_DATA)
     data = f"--data {shlex.quote(str(target.data))}" if is_named else ""
-    return Commands(target.schema, data, data)  # whoever runs an embedded server is its superuser
+    return Commands(target.schema, data, data)  # the user who runs it is its superuser
 
 
 @asynccontextmanager
 async def server_url(target: Target, *, create: bool = False) -> AsyncIterator[str]:
-    """Give the URL of the options, of DATABASE_URL or of .env, else that of the embedded server, which it runs.
+    """Yield the URL of the options, DATABASE_URL or .env, else of an embedded server that it runs.
 
     Raises:
-        InvalidArgument: a URL and data are named; or the data are not there, unless they may be created.
+        InvalidArgument: both a URL and data are given, or the data do not exist and `create` is
+            False.
     """
     if target.database_url is not None and target.data is not None:
         raise InvalidArgument("--data", "does not go with --database-url")
@@ -59,8 +60,8 @@ async def server_url(target: Target, *, create: bool = False) -> AsyncIterator[s
         if target.data is not None:
             raise InvalidArgument("--data", f"{data} has no embedded server's data")
         reason = (
-            f"no URL is given, and {data} has no embedded server's data: give --database-url, set DATABASE_URL, "
-            "or make some: chem-persistence demo"
+            f"no URL is given, and {data} has no embedded server's data: give --database-url, set "
+            "DATABASE_URL, or make some: chem-persistence demo"
         )
         raise InvalidArgument("database", reason)
     async with embedded_postgres(data) as own:
@@ -69,7 +70,7 @@ async def server_url(target: Target, *, create: bool = False) -> AsyncIterator[s
 
 @asynccontextmanager
 async def open_database(target: Target, *, connections: int = 2) -> AsyncIterator[PoolProvider]:
-    """Give connections to a database whose schema is this library's, without changing it.
+    """Yield connections to a database after checking that its schema is this library's.
 
     Raises:
         MigrationError: the schema is behind the library or ahead of it.

@@ -1,10 +1,13 @@
-"""What is told of an error: its class and its SQLSTATE, never its text, which may quote payloads."""
+"""What telemetry records of an error: its class and SQLSTATE.
+
+Its message is left out, because it may quote payloads.
+"""
 
 __all__ = ["error_class", "failure_cause"]
 
 
 def error_class(error: BaseException) -> str:
-    """Name an error's class, with its module unless that is Python's or the library's own."""
+    """Return the name of an error's class, with its module unless that is Python's or ours."""
     cls = type(error)
     if cls.__module__ in {"builtins", "chem_persistence.errors"}:
         return cls.__qualname__
@@ -12,5 +15,5 @@ def error_class(error: BaseException) -> str:
 
 
 def failure_cause(error: BaseException) -> str:
-    """Name why a call of the database failed: its SQLSTATE if the server gave one, else its class."""
+    """Return the SQLSTATE of a failed database call, or the class of its error if it has none."""
     return getattr(error, "sqlstate", None) or error_class(error)

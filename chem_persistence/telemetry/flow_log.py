@@ -1,6 +1,7 @@
-"""What the engine says to the standard logging, with flow and step as fields of the record.
+"""The log records of the engine, which have the flow and the step as fields.
 
-A program formats them as `%(flow_id)s` and `%(step_id)s`. No input, output or message of an error is among them.
+A program formats them as `%(flow_id)s` and `%(step_id)s`. Inputs, outputs and error messages are
+never logged.
 """
 
 import logging
@@ -12,24 +13,24 @@ _logger = logging.getLogger("chem_persistence.engine")
 
 
 def log_goes_on(flow_id: UUID, version: int) -> None:
-    """Say that a flow begins, or goes on after `version` events."""
-    said = "flow %s goes on" if version else "flow %s begins"
-    _logger.info(said, flow_id, extra={"flow_id": str(flow_id), "version": version})
+    """Log that a flow begins, or goes on after `version` events."""
+    message = "flow %s goes on" if version else "flow %s begins"
+    _logger.info(message, flow_id, extra={"flow_id": str(flow_id), "version": version})
 
 
 def log_completed(flow_id: UUID) -> None:
-    """Say that a flow has its last event."""
+    """Log that a flow is completed."""
     _logger.info("flow %s is completed", flow_id, extra={"flow_id": str(flow_id)})
 
 
 def log_step_finished(flow_id: UUID, step_id: str, attempt: int) -> None:
-    """Say that a step's outcome is stored."""
+    """Log that the outcome of a step is stored."""
     fields = {"flow_id": str(flow_id), "step_id": step_id, "attempt": attempt}
     _logger.debug("flow %s: step %r finished", flow_id, step_id, extra=fields)
 
 
 def log_step_failed(flow_id: UUID, step_id: str, attempt: int, error_class: str) -> None:
-    """Say that a step's failure is stored."""
+    """Log that the failure of a step is stored."""
     fields = {
         "flow_id": str(flow_id),
         "step_id": step_id,
@@ -40,7 +41,7 @@ def log_step_failed(flow_id: UUID, step_id: str, attempt: int, error_class: str)
 
 
 def log_step_retry(flow_id: UUID, step_id: str, number: int) -> None:
-    """Say that a failed step is to run again."""
+    """Log that the retry of a failed step is scheduled."""
     fields = {"flow_id": str(flow_id), "step_id": step_id, "retry": number}
     _logger.info(
         "flow %s: retry %d of step %r is scheduled", flow_id, number, step_id, extra=fields

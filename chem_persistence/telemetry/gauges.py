@@ -1,6 +1,6 @@
-"""What is read when metrics are collected, and costs nothing until then: the pools and the queues that there are.
+"""The pools and queues whose sizes are read when metrics are collected, and only then.
 
-Collectors read from threads of their own, so only whole numbers are asked for.
+Collectors read in their own threads, so only whole numbers are read from pools and queues.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _names = count(1)
 
 
 def watch_pool(lender: object, pool: Pool) -> str:
-    """Count the connections of the pool that `lender` lends, as long as there is a lender.
+    """Register the pool that `lender` lends, for as long as the lender exists.
 
-    Gives the pool's name: a number, counted in the order in which pools came to be lent.
+    Returns the name of the pool: a number, in the order of registration.
     """
     with _lock:
         known = (name for name, other in _lenders.values() if other is pool)
@@ -34,18 +34,18 @@ def watch_pool(lender: object, pool: Pool) -> str:
 
 
 def watch_queue(queue: Queue) -> None:
-    """Count the appends in this queue, as long as it exists."""
+    """Register a queue of appends, for as long as it exists."""
     with _lock:
         _queues.add(queue)
 
 
 def pools() -> dict[str, Pool]:
-    """Give the pools by name."""
+    """Return the registered pools by name."""
     with _lock:
         return dict(_lenders.values())
 
 
 def queues() -> list[Queue]:
-    """Give the queues."""
+    """Return the registered queues."""
     with _lock:
         return list(_queues)

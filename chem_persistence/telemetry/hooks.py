@@ -1,8 +1,11 @@
-"""What the rest of the library calls: work goes in, and comes out to be awaited, with an observer or as it was."""
+"""The functions that the rest of the library calls to have its work observed.
 
-from __future__ import (
-    annotations,  # each that is evaluated would cost every program 20 us of its start
-)
+Each takes an awaitable and returns one: the same, unless an observer is found, which wraps it in a
+span and measures it.
+"""
+
+# each annotation that is evaluated would add 20 us to the import of the library
+from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Mapping, Sequence, Sized
@@ -36,27 +39,30 @@ __all__ = [
 
 Result = TypeVar("Result")
 Outcomes = TypeVar("Outcomes", bound=Mapping[Any, object])
-"""What became of each append of a batch; a refused one has its `error`."""
+"""The outcomes of the appends of a batch; that of a refused one is its `error`."""
 Rows = TypeVar("Rows", bound=Sized)
 
 
-# ---- the store: an append and a read look whether anybody listens, what they are made of goes by that
+# ---- the store: an append and a read look for an observer, their parts use the one that was found
 
 
 def current_traceparent() -> str | None:
-    """Give the trace in which an event is appended (W3C Trace Context, section 3.2); None outside a trace."""
+    """Return the trace context of an append as a `traceparent`; None outside of a trace.
+
+    Its format is that of W3C Trace Context, section 3.2.
+    """
     seen = _observer()
     return None if seen is None else seen.traceparent()
 
 
 def current_span() -> SpanContext | None:
-    """Give what names the present span, for a batch that is stored on its behalf."""
+    """Return the context of the current span, to which the span of a batch is linked."""
     seen = found.observer
     return None if seen is None else seen.span_context()
 
 
 def watched_append(work: Awaitable[Result], flow_id: UUID, events: int) -> Awaitable[Result]:
-    """Watch an append, as its caller sees it."""
+    """Observe an append as its caller awaits it."""
     seen = found.observer
     return work if seen is None else seen.append(work, flow_id, events)
 
@@ -64,13 +70,13 @@ def watched_append(work: Awaitable[Result], flow_id: UUID, events: int) -> Await
 def watched_batch(
     work: Awaitable[Outcomes], appends: Sequence[QueuedAppend]
 ) -> Awaitable[Outcomes]:
-    """Watch the transaction that appends share."""
+    """Observe the transaction that appends share."""
     seen = found.observer
     return work if seen is None or not appends else seen.batch(work, appends)
 
 
 def watched_borrow(work: Awaitable[Result], pool: str) -> Awaitable[Result]:
-    """Watch how long it takes to get a connection of a pool."""
+    """Observe the wait for a connection of a pool."""
     seen = found.observer
     return work if seen is None else seen.borrow(work, pool)
 
@@ -78,32 +84,32 @@ def watched_borrow(work: Awaitable[Result], pool: str) -> Awaitable[Result]:
 def watched_read(
     work: Awaitable[Rows], flow_id: UUID | None = None, *, postgresql: bool = True
 ) -> Awaitable[Rows]:
-    """Watch the reading of a page of events, of one flow or (None) of several."""
+    """Observe the reading of a page of events, of one flow or (None) of several."""
     seen = _observer()
     return work if seen is None else seen.read(work, flow_id, postgresql=postgresql)
 
 
 def watched_replay(work: Awaitable[Result], flow_id: UUID) -> Awaitable[Result]:
-    """Watch the reading and replaying of a flow."""
+    """Observe the reading and replaying of a flow."""
     seen = found.observer
     return work if seen is None else seen.replay(work, flow_id)
 
 
 def watched_retry(work: Awaitable[Result], number: int, failed: Exception) -> Awaitable[Result]:
-    """Watch an attempt that follows one that `failed`; the first retry has the number 1."""
+    """Observe a retry of a database call that `failed`; the first has the number 1."""
     seen = found.observer
     return work if seen is None else seen.retry(work, number, failed)
 
 
 def count_retry(number: int, failed: Exception) -> None:
-    """Count a retry by what `failed`, before it is tried."""
+    """Count a retry by the error that `failed`, before it is tried."""
     seen = found.observer
     if seen is not None:
         seen.count_retry(number, failed)
 
 
 def _observer() -> Observer | None:
-    """Return the observer; no program listens that has not imported OpenTelemetry's API."""
+    """Return the observer; without an import of OpenTelemetry's API there can be none."""
     return observer() if found.observer is not None or API in sys.modules else None
 
 
@@ -111,19 +117,19 @@ def _observer() -> Observer | None:
 
 
 def watched_flow(work: Awaitable[Result], flow_id: UUID | None) -> Awaitable[Result]:
-    """Watch a flow that begins or goes on; its id may not be known yet."""
+    """Observe the run of a flow; its id is None while it is not known."""
     seen = look()
     return work if seen is None else seen.flow(work, "chem_persistence.flow", flow_id)
 
 
 def watched_schedule_retry(work: Awaitable[Result], flow_id: UUID) -> Awaitable[Result]:
-    """Watch the scheduling of a failed step's retry."""
+    """Observe the scheduling of the retry of a failed step."""
     seen = look()
     return work if seen is None else seen.flow(work, "chem_persistence.schedule_retry", flow_id)
 
 
 def describe_flow(flow_id: UUID, definition_hash: str, version: int) -> bool:
-    """Say which flow it is that is watched, and how many events it had; False if nobody watches."""
+    """Add the flow and its number of events to the current span; return whether one is observed."""
     seen = found.observer
     if seen is None:
         return False
@@ -132,7 +138,7 @@ def describe_flow(flow_id: UUID, definition_hash: str, version: int) -> bool:
 
 
 def link_to_trace(traceparent: str) -> None:
-    """Link the present span to the trace of an earlier event."""
+    """Link the current span to the trace of an earlier event."""
     seen = found.observer
     if seen is not None:
         seen.link(traceparent)
@@ -141,7 +147,7 @@ def link_to_trace(traceparent: str) -> None:
 def watched_step(
     work: Awaitable[Result], flow_id: UUID, index: int, step_id: str, attempt: int
 ) -> Awaitable[Result]:
-    """Watch one attempt at a step, with its appends."""
+    """Observe one attempt at a step, with its appends."""
     seen = found.observer
     return work if seen is None else seen.step(work, flow_id, index, step_id, attempt)
 

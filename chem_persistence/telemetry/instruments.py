@@ -1,6 +1,7 @@
 """The metrics.
 
-Durations are in seconds. No attribute has more values than a program has steps, kinds of error, or pools.
+Durations are in seconds. An attribute has at most as many values as the program has steps, error
+classes or pools.
 """
 
 from collections.abc import Iterable
@@ -35,28 +36,28 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Pool(Protocol):
-    """What a pool says of its connections."""
+    """A pool whose connections are counted."""
 
     def get_size(self) -> int:
-        """Count those that are open."""
+        """Return the number of open connections."""
 
     def get_idle_size(self) -> int:
-        """Count those that nobody has."""
+        """Return the number of open connections that are not lent."""
 
     def get_max_size(self) -> int:
-        """Say how many there may be."""
+        """Return the greatest number of connections."""
 
 
 class Queue(Protocol):
-    """What a queue says of the appends that are not done yet."""
+    """A queue whose appends are counted until they are committed."""
 
     @property
     def inside(self) -> int:
-        """Those that were let in."""
+        """Return the number of accepted appends."""
 
     @property
     def outside(self) -> int:
-        """Those that wait for room."""
+        """Return the number of appends that backpressure holds back."""
 
 
 class Instruments:

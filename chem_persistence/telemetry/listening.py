@@ -1,6 +1,6 @@
-"""Finding out, at next to no cost, whether anybody listens.
+"""Find out whether the program has set a provider of OpenTelemetry.
 
-A program that sets a provider has imported the API of OpenTelemetry; until then it is not imported here either.
+A program that sets one has imported the API of OpenTelemetry; until then it is not imported here.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["API", "Found", "found", "look", "observer"]
 API = "opentelemetry.trace"
 
 SECONDS_BETWEEN_LOOKS = 0.1
-"""Asking the API whether a provider is set takes 3 us, which an append had better not pay each time."""
+"""To ask the API whether a provider is set takes 3 us, too long for every append."""
 
 
 class Found:
-    """Whom to tell, as far as is known, and when it is worth another look."""
+    """The observer, None until a provider is found, and when to look for one again."""
 
     observer: Observer | None = None
     look_again = 0.0
@@ -34,9 +34,10 @@ _logger = logging.getLogger("chem_persistence.telemetry")
 
 
 def observer() -> Observer | None:
-    """Give whom to tell; None when nobody listens.
+    """Return the observer; None if the program has set no provider.
 
-    A provider that is set late is noticed at once by a flow that begins, and by an append or a read within 0.1 s.
+    A provider that is set late is noticed by the next run of a flow, and by an append or a read
+    within 0.1 s.
     """
     if found.observer is not None or API not in sys.modules or monotonic() < found.look_again:
         return found.observer
@@ -44,15 +45,16 @@ def observer() -> Observer | None:
 
 
 def look() -> Observer | None:
-    """Give whom to tell, after a look whether the program has set a provider."""
+    """Ask the API whether the program has set a provider, and return the observer."""
     if found.observer is None and API in sys.modules and found.look_again < inf:
         found.look_again = monotonic() + SECONDS_BETWEEN_LOOKS
         try:
-            from chem_persistence.telemetry.observer import Observer, is_heard  # noqa: PLC0415  # it takes 70 ms
+            # imported here, as it takes 70 ms
+            from chem_persistence.telemetry.observer import Observer, is_heard  # noqa: PLC0415
 
             if is_heard():
                 found.observer = Observer()
-        except (ImportError, TypeError) as error:  # not worth the failure of an append
+        except (ImportError, TypeError) as error:  # an append must not fail for it
             found.look_again = inf
             _logger.warning("no telemetry: opentelemetry-api is older than 1.30 (%s)", error)
     return found.observer

@@ -1,6 +1,7 @@
-"""What spans and attributes are called: as in OpenTelemetry's semantic conventions, or with our own prefix.
+"""The names of attributes: those of OpenTelemetry's semantic conventions, others with our prefix.
 
-Sources: OpenTelemetry semantic conventions 1.44, "Database client spans", "Database client metrics" and "Error".
+Sources: OpenTelemetry semantic conventions 1.44, "Database client spans", "Database client
+metrics" and "Error".
 """
 
 from typing import Final
@@ -35,7 +36,7 @@ SCOPE: Final = "chem_persistence"
 FLOW_ID: Final = "chem_persistence.flow.id"
 DEFINITION_HASH: Final = "chem_persistence.flow.definition_hash"
 VERSION: Final = "chem_persistence.flow.version"
-"""How many events the flow had."""
+"""The number of events of the flow before it was run."""
 
 STEP_ID: Final = "chem_persistence.step.id"
 STEP_INDEX: Final = "chem_persistence.step.index"

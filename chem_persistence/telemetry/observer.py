@@ -1,6 +1,6 @@
-"""Who is told: spans and metrics of each piece of `work` that the library awaits.
+"""The observer: it awaits pieces of `work`, with a span and metrics for each.
 
-Only the API of OpenTelemetry is used; where the spans and metrics go is the program's to say.
+Only the API of OpenTelemetry is used; the program decides where spans and metrics are sent.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence, Sized
@@ -40,7 +40,7 @@ _READ: Attributes = {
 
 
 def is_heard() -> bool:
-    """Say whether the program has set a provider: those that the API itself brings listen to nothing."""
+    """Return whether the program has set a provider; those of the API itself record nothing."""
     return _is_set(trace.get_tracer_provider()) or _is_set(metrics.get_meter_provider())
 
 
@@ -61,7 +61,7 @@ class QueuedAppend(Protocol):
 
 
 class Observer:
-    """Tells the providers given, or else those that the program has set."""
+    """Records to the given providers, or else to those that the program has set."""
 
     def __init__(
         self,
@@ -80,14 +80,14 @@ class Observer:
     # ---- the engine
 
     async def flow(self, work: Awaitable[Result], name: str, flow_id: UUID | None) -> Result:
-        """Await what is done with a flow, whose id may not be known yet."""
+        """Await the run of a flow; its id is None while it is not known."""
         attributes = {} if flow_id is None else {names.FLOW_ID: str(flow_id)}
         with opened_span(self._tracer, name, attributes):
             return await work
 
     @staticmethod
     def describe_flow(flow_id: UUID, definition_hash: str, version: int) -> None:
-        """Say which flow the present span is about."""
+        """Add the flow to the current span."""
         described = {names.FLOW_ID: str(flow_id), names.DEFINITION_HASH: definition_hash}
         describe_span({**described, names.VERSION: version})
 
@@ -118,7 +118,7 @@ class Observer:
     # ---- the store
 
     async def append(self, work: Awaitable[Result], flow_id: UUID, events: int) -> Result:
-        """Await an append, as its caller does."""
+        """Await an append for its caller."""
         attributes: Attributes = {names.FLOW_ID: str(flow_id), names.EVENTS: events}
         duration = self._instruments.append_duration
         with opened_span(self._tracer, "chem_persistence.append", attributes, duration=duration):
@@ -131,7 +131,8 @@ class Observer:
     async def batch(self, work: Awaitable[Outcomes], appends: Sequence[QueuedAppend]) -> Outcomes:
         """Await the transaction that stores appends.
 
-        It is in the trace of a lone caller, and in one of its own when there are several; it is linked to all of them.
+        Its span is in the trace of a single caller. With several callers it is in a trace of its
+        own, linked to all of theirs.
         """
         self._instruments.batch_size.record(len(appends))
         events = sum(append.event_count for append in appends)
@@ -156,7 +157,7 @@ class Observer:
             return outcomes
 
     async def retry(self, work: Awaitable[Result], number: int, failed: Exception) -> Result:
-        """Await an attempt that follows one that `failed`."""
+        """Await a retry of a database call that `failed`."""
         attributes: Attributes = {
             names.RETRY_NUMBER: number,
             names.RETRY_CAUSE: failure_cause(failed),
@@ -165,7 +166,7 @@ class Observer:
             return await work
 
     def count_retry(self, number: int, failed: Exception) -> None:
-        """Count a retry by what `failed`."""
+        """Count a retry by the error that `failed`."""
         labels: Attributes = {names.ERROR_TYPE: failure_cause(failed), names.RETRY_NUMBER: number}
         self._instruments.retries.add(1, labels)
 

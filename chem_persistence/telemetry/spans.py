@@ -1,4 +1,4 @@
-"""Opening spans. Of an error only its class and its SQLSTATE go in, never its text, which may quote a payload."""
+"""Spans; of an error they record the class and the SQLSTATE, never the message."""
 
 from asyncio import CancelledError
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,9 +54,9 @@ def opened_span(
     parent: SpanContext | None = None,
     origins: Sequence[SpanContext] = (),
 ) -> Iterator[Span]:
-    """Be in a span for the length of a block, and record how long it took, with `labels`.
+    """Open a span for the length of a block, and record the duration of the block with `labels`.
 
-    Its parent is the present span unless one is given; it is linked to its `origins`.
+    Its parent is the current span unless one is given; it is linked to its `origins`.
     """
     begun = perf_counter()
     told = dict(labels or {})
@@ -81,7 +81,7 @@ def opened_span(
 
 
 def fail_span(span: Span, error: BaseException) -> None:
-    """Describe a failure; who is cancelled, or waits for a person, has not gone wrong."""
+    """Record a failure; a cancellation and a question to a person are not errors."""
     span.set_attribute(ERROR_TYPE, error_class(_raised(error)))
     if sqlstate := getattr(error, "sqlstate", None):
         span.set_attribute(RESPONSE_STATUS_CODE, sqlstate)
@@ -90,30 +90,30 @@ def fail_span(span: Span, error: BaseException) -> None:
 
 
 def _raised(error: BaseException) -> BaseException:
-    """Give what a step raised, or the error itself."""
+    """Return the error that the code of a step raised, or the error itself."""
     return error.__cause__ or error if isinstance(error, StepRaised) else error
 
 
 def describe_span(attributes: Attributes) -> None:
-    """Say more of the present span."""
+    """Add attributes to the current span."""
     trace.get_current_span().set_attributes(attributes)
 
 
 def span_context() -> SpanContext | None:
-    """Give what names the present span; None if there is none."""
+    """Return the context of the current span; None if there is none."""
     context = trace.get_current_span().get_span_context()
     return context if context.is_valid else None
 
 
 def traceparent() -> str | None:
-    """Name the present span as W3C Trace Context, section 3.2, does; None if there is none."""
+    """Return the current span as a `traceparent` (W3C Trace Context, section 3.2), or None."""
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
     return carrier.get(_TRACEPARENT)
 
 
 def link_span(named: str) -> None:
-    """Link the present span to the one that a traceparent names, if it is one."""
+    """Link the current span to that of a `traceparent`, if it is valid."""
     context = _propagator.extract({_TRACEPARENT: named}, Context())
     origin = trace.get_current_span(context).get_span_context()
     if origin.is_valid:

@@ -1,4 +1,4 @@
-"""The commands `artifact get`: what a step produced, byte for byte."""
+"""The command `artifact get`."""
 
 import json
 import os
@@ -48,8 +48,9 @@ async def get_artifact(target: Target, name: str, output: Path | None, *, as_jso
 async def _write(chunks: AsyncIterator[bytes], described: ArtifactDescription) -> None:
     if sys.stdout.isatty():
         if described.content_bytes is not None:
-            reason = f"{described.media_type} of {shown_bytes(described.content_bytes)} is not for a terminal"
-            raise InvalidArgument("-o", f"{reason}: name a file")
+            size = shown_bytes(described.content_bytes)
+            reason = f"{described.media_type} of {size} is not for a terminal: name a file"
+            raise InvalidArgument("-o", reason)
         payload = b"".join([chunk async for chunk in chunks])
         text = msgspec.json.format(payload, indent=2).decode()
         sys.stdout.write(
@@ -76,14 +77,14 @@ async def _pour(
 async def _write_file(
     path: Path, chunks: AsyncIterator[bytes], described: ArtifactDescription
 ) -> int:
-    """Write beside the file and put it into its place when all is there and has its hash; give its size."""
-    if path.exists() and not path.is_file():  # a device or a pipe takes what comes
+    """Write a temporary file beside `path`, rename it when its hash is right; return its size."""
+    if path.exists() and not path.is_file():  # a device or a pipe cannot be renamed
         with path.open("wb") as device:
             return await _pour(chunks, device, described)
     try:
         handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        # a person knows the file by this name
+        # the name that the user typed
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with os.fdopen(handle, "wb") as file:

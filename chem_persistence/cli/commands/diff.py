@@ -26,7 +26,7 @@ _HASHES = {"definition", "input", "fingerprint", "outputs"}
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """What the two flows do not have in common; `step` is null where it is about the whole flow."""
+    """A difference between two flows; `step` is None if it concerns the whole flow."""
 
     step: int | None
     what: str
@@ -51,7 +51,7 @@ async def compare_flows(target: Target, left: str, right: str, *, as_json: bool)
 
 
 def _compared(flow_id: UUID, events: Sequence[FlowEvent]) -> dict[tuple[int | None, str], Value]:
-    """Give all that is compared of a flow."""
+    """Return everything that is compared of a flow."""
     observed = replay_observed(flow_id, events)
     values: dict[tuple[int | None, str], Value] = {
         (None, "definition"): observed.definition_hash,
@@ -75,7 +75,7 @@ def _of_step(slot: StepSlot) -> dict[str, Value]:
 
 
 def _standing_error(slot: StepSlot) -> str | None:
-    """Give the error of a step that stands failed: what a failure before a retry left is no part of what was made."""
+    """Return the error of a failed step; one before a retry is not part of the result."""
     if slot.error is None or slot.status is not StepStatus.FAILED:
         return None
     return f"{slot.error.error_class}: {slot.error.message}"
@@ -119,7 +119,7 @@ def _print(ids: Sequence[UUID], differences: Sequence[Difference]) -> None:
 
 
 def _said(what: str, value: Value) -> str:
-    """Say a value in a cell; of a hash, what recognises it."""
+    """Return a value as the text of a cell, with hashes shortened."""
     if not value:
         return "none"
     texts = value if isinstance(value, list) else [value]

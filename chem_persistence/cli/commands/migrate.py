@@ -35,7 +35,7 @@ async def migrate_schema(target: Target, *, as_json: bool) -> int:
 
 
 async def _pending(url: str, schema: str) -> list[Migration]:
-    """Look at what there is to do; the server's age and the schema's are checked when it is done."""
+    """Return the pending migrations; `build_pool` checks the versions of server and schema."""
     async with await open_pool(url, max_size=1, schema=schema) as pool:
         try:
             return list(

@@ -35,7 +35,8 @@ async def rebuild_projection(target: Target, name: str, *, as_json: bool) -> int
         )
     else:
         print_line(
-            f"{projection}: {counted(done.flows, 'flow')}, {counted(done.events, 'event')} looked at"
+            f"{projection}: {counted(done.flows, 'flow')}, "
+            f"{counted(done.events, 'event')} looked at"
         )
         print_line(
             f"the rows of {counted(done.rebuilt, 'flow')} were rebuilt"

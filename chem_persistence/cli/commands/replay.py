@@ -54,7 +54,7 @@ def _as_json(observed: ObservedFlow) -> dict[str, Any]:
 
 
 def _print(observed: ObservedFlow) -> None:
-    instance = observed.instance
+    instance, events = observed.instance, counted(observed.events, "event")
     print_table(
         [column(""), column("", fold=True)],
         [
@@ -62,7 +62,7 @@ def _print(observed: ObservedFlow) -> None:
             ("state", shown_state(observed.state)),
             (
                 "after",
-                f"{instance.version} of {counted(observed.events, 'event')}, at {shown_time(observed.at)} UTC",
+                f"{instance.version} of {events}, at {shown_time(observed.at)} UTC",
             ),
             ("definition", observed.definition_hash),
             ("input", instance.input or "none"),

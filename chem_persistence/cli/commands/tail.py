@@ -45,7 +45,7 @@ async def _follow(
     *,
     as_json: bool,
 ) -> NoReturn:
-    """Print what comes after `last`, for ever: it waits for a database that is away, and goes on where it was."""
+    """Print the events after `last` for ever; wait while the database is unavailable."""
     place, is_away = last.position, False
     while True:
         try:

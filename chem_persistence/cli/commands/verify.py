@@ -87,21 +87,21 @@ async def run_verification(options: VerifyOptions) -> int:
 
 
 async def _find_flows(provider: ConnectionProvider, names: Sequence[str]) -> list[UUID]:
-    """Give the flows; a whole id is taken as it is, as what is left of a flow may lack its first event."""
+    """Return the flows; a whole id is not looked up: a damaged flow may lack its first event."""
     return sorted(
         {whole_flow_id(name) or await find_flow(provider, name, "--flow") for name in names}
     )
 
 
 async def _refuse_unknown(provider: ConnectionProvider, flow_ids: Sequence[UUID]) -> None:
-    """Refuse to call a flow clean of which there is nothing."""
+    """Check that each flow has events, because a flow without any is not clean."""
     for flow_id in flow_ids:
         if not (await measure_log(provider, flow_ids=[flow_id])).events:
             raise InvalidArgument("--flow", f"there is no flow {flow_id}")
 
 
 def _say_unwritten(anchors: Path) -> None:
-    """Say why there are no new anchors: the old ones are the evidence, and new ones would call what was found sound."""
+    """Print why no anchors were written: new ones would confirm what was tampered with."""
     what = "left as it was" if anchors.exists() else "not written"
     print_line(shown(f"{anchors} is {what}: something was found"), error=True)
 
@@ -122,7 +122,8 @@ def _print(verification: Verification, *, as_json: bool) -> None:
     for finding in verification.findings:
         print_line(
             shown(
-                f"flow {finding.flow_id}, version {finding.version}: {finding.tampering}: {finding.detail}"
+                f"flow {finding.flow_id}, version {finding.version}: "
+                f"{finding.tampering}: {finding.detail}"
             )
         )
     walked = verification.progress

@@ -48,7 +48,7 @@ class HelpfulGroup(TyperGroup):
     """A group of commands that draws its help itself."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse arguments; typer's own flags get False if missing: to convert None it imports pydantic."""
+        """Parse arguments; typer's own flags default to False, as it converts None by pydantic."""
         for param in self.get_params(ctx):
             if param.default is None and param.is_flag:  # type: ignore[attr-defined]
                 param.default = False
@@ -106,17 +106,17 @@ def _text(param: Any) -> str:
 
 def _panel(title: str, rows: Iterable[Row], width: int) -> Iterator[str]:
     """Yield the lines of a panel: two columns in a frame of this width."""
-    across, down, corners = ("─", "│", [*"╭╮╰╯"]) if has_box_characters() else ("-", "|", [*"++++"])
-    left, right, lower_left, lower_right = corners
-    inside = width - FRAME
+    characters = "─│╭╮╰╯" if has_box_characters() else "-|++++"
+    across, down, left, right, lower_left, lower_right = [*characters]
     names = max(len(name) for name, _ in rows)
+    texts = width - FRAME - names - BEFORE_TEXT
     side = _style(down, dim=True)
     first = f"{left}{across} {title} ".ljust(width - 1, across) + right
     yield _style(first, dim=True)
     for name, text in rows:
-        for place, line in enumerate(wrap(text, inside - names - BEFORE_TEXT) or [""]):
+        for place, line in enumerate(wrap(text, texts) or [""]):
             shown = _style(name.ljust(names), fg="cyan", bold=True) if place == 0 else " " * names
-            yield f"{side} {shown}{' ' * BEFORE_TEXT}{line.ljust(inside - names - BEFORE_TEXT)} {side}"
+            yield f"{side} {shown}{' ' * BEFORE_TEXT}{line.ljust(texts)} {side}"
     yield _style(lower_left + across * (width - 2) + lower_right, dim=True)
 
 

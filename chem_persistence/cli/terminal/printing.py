@@ -1,4 +1,4 @@
-"""What commands print: tables and lines that fit a terminal, whole and plain lines elsewhere, or JSON."""
+"""Tables, lines and JSON: fitted to a terminal, whole and without colours elsewhere."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How far long work is, on standard error: the output stays what a program can read."""
+"""The progress of long work, on standard error, so that the output stays readable by programs."""
 
 import sys
 from types import TracebackType
@@ -12,13 +12,14 @@ __all__ = ["Work"]
 ROWS_A_LINE = 100_000
 LONGEST_BAR = 24
 BESIDE = 16
-"""Characters of the time that is left, and of the gaps: a line that a terminal wraps could not be taken away again."""
+"""The width of the time that is left, and of the gaps; a line that wraps cannot be erased."""
 
 
 class Work:
-    """A bar with the time that is left, on a terminal; elsewhere, as in a log file, a line for every so many done.
+    """A bar with the remaining time on a terminal; elsewhere a line for every `a_line` items.
 
-    `total` of the `nouns` are there when it begins; more may come meanwhile. `participle` is what was done to them.
+    `total` is the number of items at the beginning; more may be added. `participle` says what was
+    done to them, and `nouns` what they are.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Work:
             self._bar.stop()
 
     def show(self, done: int) -> None:
-        """Say what is done."""
+        """Show that `done` items are done."""
         total = max(self._total, done)
         said = self._said(done, total)
         if self._bar is not None:
