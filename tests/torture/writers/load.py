@@ -17,6 +17,7 @@ from chem_persistence import (
     StepStarted,
     UserInteractionProvided,
     UserInteractionRequested,
+    content_hash,
 )
 from tests.support.flows.flows import DEFINITION, initialized
 from tests.torture.writers.records import now
@@ -86,7 +87,7 @@ class Load:
             case 7:
                 if dice.random() < 0.5:
                     return UserInteractionRequested(index, step_id, {"ask": mark})
-                return UserInteractionProvided(index, step_id, mark)
+                return UserInteractionProvided(index, step_id, mark, content_hash(mark))
             case _:
                 return StepSignal(index, step_id, "said", {"mark": mark, "x": dice.random()})
 
