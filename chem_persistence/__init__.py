@@ -8,6 +8,7 @@ Every public name is imported from here. By topic:
   `FlowRepository`, `ConnectionProvider`, `Clock`
 - connection: `build_pool`, `build_dev_pool_from_env`, `PoolProvider`, `embedded_postgres`
 - events: `FlowEvent`, the eleven facts of `FlowEventKind`, `StepError`, `event_metadata`
+- the feed: `FeedPosition`, `FeedPage`
 - values: `Artifact`, `StreamedArtifact`, `FlowDefinition`, `FlowInstance`, `StepSlot` and their
   parts, `canonical_json`, `content_hash`
 - reading: `PgReadModels` and what it returns, `flow_page`, `PageLimits`
@@ -50,6 +51,7 @@ if typing.TYPE_CHECKING:
         UserInteractionProvided,
         UserInteractionRequested,
     )
+    from chem_persistence.domain.feed_position import FeedPage, FeedPosition
     from chem_persistence.domain.flow_state import FlowState
     from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
     from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
@@ -70,6 +72,7 @@ if typing.TYPE_CHECKING:
         FlowHasFailed,
         FlowNotCompleted,
         FlowNotFound,
+        HistoryLost,
         InvalidArgument,
         InvalidDatabaseUrl,
         InvalidDefinition,
@@ -136,6 +139,8 @@ __all__ = [
     "EventStore",
     "EventTransaction",
     "FailureStatistics",
+    "FeedPage",
+    "FeedPosition",
     "Finding",
     "FlowAlreadyCompleted",
     "FlowAwaitsUser",
@@ -154,6 +159,7 @@ __all__ = [
     "FlowRepository",
     "FlowState",
     "FlowSummary",
+    "HistoryLost",
     "HourlyThroughput",
     "InMemoryEventStore",
     "InMemoryFlowRepository",
@@ -220,6 +226,7 @@ _MODULES = (
     "domain.canonical_json.encode",
     "domain.definition",
     "domain.events",
+    "domain.feed_position",
     "domain.flow_state",
     "domain.instance",
     "domain.step_rows",

@@ -9,6 +9,7 @@ ChemPersistenceError
 |-- UnreadableEvent                 a stored event that does not decode, or is missing
 |-- UnreplayableEvent               an event that decodes but contradicts the events before it
 |-- ConcurrencyConflict             the flow is not at the version the caller expected
+|-- HistoryLost                     events that were read or acknowledged are no longer in the log
 |-- EventIdReused                   an event id that already names an event with other content
 |-- FlowNotFound                    no event has this flow id
 |-- ArtifactNotFound                no artifact has this hash
@@ -41,6 +42,7 @@ __all__ = [
     "FlowHasFailed",
     "FlowNotCompleted",
     "FlowNotFound",
+    "HistoryLost",
     "InvalidArgument",
     "InvalidDatabaseUrl",
     "InvalidDefinition",
@@ -141,6 +143,25 @@ class ConcurrencyConflict(ChemPersistenceError):
         self.flow_id = flow_id
         self.expected = expected
         self.actual = actual
+
+
+class HistoryLost(ChemPersistenceError):
+    """Events that this program had read, or that were acknowledged to it, are not in the log.
+
+    The log went back to an earlier state: a standby was promoted that had not received all of it,
+    a backup was restored, or the server crashed with `synchronous_commit = off`. Nothing was
+    stored. Of an append, `known` is the number of events that the flow had, and `found` the number
+    that it has; of the feed, `known` is the `seq` that was seen, and `found` the last one that the
+    feed has. `flow_id` is None if only a `seq` was known. The numbers of lost events are given to
+    others, so `found` may be the larger one.
+    """
+
+    def __init__(self, reason: str, *, flow_id: UUID | None, known: int, found: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.flow_id = flow_id
+        self.known = known
+        self.found = found
 
 
 class EventIdReused(ChemPersistenceError):

@@ -16,6 +16,7 @@ from chem_persistence.errors import (
     ArtifactCorrupt,
     ArtifactNotFound,
     ChemPersistenceError,
+    HistoryLost,
     InvalidArgument,
     UnreadableEvent,
     UnreplayableEvent,
@@ -124,7 +125,7 @@ def _meaning(error: Exception) -> ExitCode:
     match error:
         case InvalidArgument() | ArtifactNotFound():
             return ExitCode.WRONG_USE
-        case ArtifactCorrupt() | UnreadableEvent() | UnreplayableEvent():
+        case ArtifactCorrupt() | HistoryLost() | UnreadableEvent() | UnreplayableEvent():
             return ExitCode.FOUND
         case ChemPersistenceError():
             return ExitCode.DATABASE

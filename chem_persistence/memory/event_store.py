@@ -1,6 +1,5 @@
 """An event store in the memory of the process."""
 
-import asyncio
 import builtins
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -10,8 +9,10 @@ from msgspec.structs import replace
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.feed_position import FeedPage, FeedPosition
 from chem_persistence.domain.streams import ContentCheck, cut
 from chem_persistence.errors import ArtifactNotFound
+from chem_persistence.memory.feed import MemoryFeedSource
 from chem_persistence.memory.log import MemoryLog
 from chem_persistence.memory.transaction import InMemoryTransaction
 from chem_persistence.store.append_request import AppendCall, append_request, check_no_streams
@@ -22,6 +23,7 @@ from chem_persistence.store.checks import (
     check_flow_id,
     check_not_negative,
     check_poll_interval,
+    check_position,
 )
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.codec import (
@@ -29,6 +31,13 @@ from chem_persistence.store.codec import (
     check_readable_whole,
     decode_artifact,
     decode_event,
+)
+from chem_persistence.store.feed import (
+    FeedReader,
+    follow_feed,
+    follow_with_positions,
+    newest_that_holds,
+    read_feed_page,
 )
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.hooks import watched_read
@@ -48,6 +57,7 @@ class InMemoryEventStore(Appender[Artifact]):
     ) -> None:
         super().__init__(clock or SystemClock(), max_artifact_bytes)
         self._log = MemoryLog()
+        self._feed = MemoryFeedSource(self._log)
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
         request = append_request(
@@ -106,28 +116,47 @@ class InMemoryEventStore(Appender[Artifact]):
         return {flow_id: await self.list(flow_id) for flow_id in flow_ids}
 
     async def read_feed(
-        self, *, after_seq: int = 0, limit: int = 1_000
+        self, *, after_seq: int | FeedPosition = 0, limit: int = 1_000
     ) -> builtins.list[FlowEvent]:
         """Return the next events of the whole log; see `EventFeed.read_feed`."""
-        check_countable(after_seq=after_seq, limit=limit)
-        return [decode_event(event) for event in self._log.feed(after_seq, limit)]
+        check_position(after_seq)
+        check_countable(limit=limit)
+        events = await FeedReader(self._feed, after_seq).read(limit)
+        return [decode_event(stored) for stored in events]
+
+    async def read_feed_page(
+        self, after_seq: int | FeedPosition, *, limit: int = 1_000
+    ) -> FeedPage:
+        """Return the next events with the position after them; see `EventFeed.read_feed_page`."""
+        check_position(after_seq)
+        check_countable(limit=limit)
+        return await read_feed_page(self._feed, after_seq, limit)
 
     def follow(
-        self, *, after_seq: int = 0, poll_interval: float = 0.25
+        self, *, after_seq: int | FeedPosition = 0, poll_interval: float = 0.25
     ) -> AsyncIterator[FlowEvent]:
         """Yield the events of the whole log, and wait for more; see `EventFeed.follow`."""
-        check_countable(after_seq=after_seq)
+        check_position(after_seq)
         check_poll_interval(poll_interval)
-        return self._follow(after_seq, poll_interval)
+        return follow_feed(FeedReader(self._feed, after_seq), poll_interval)
 
-    async def _follow(self, after_seq: int, poll_interval: float) -> AsyncIterator[FlowEvent]:
-        while True:
-            events = await self.read_feed(after_seq=after_seq, limit=1)
-            for event in events:
-                after_seq = event.seq
-                yield event
-            if not events:
-                await asyncio.sleep(poll_interval)
+    def follow_with_positions(
+        self, *, after_seq: int | FeedPosition = 0, poll_interval: float = 0.25
+    ) -> AsyncIterator[tuple[FlowEvent, FeedPosition]]:
+        """Yield each event with its position; see `EventFeed.follow_with_positions`."""
+        check_position(after_seq)
+        check_poll_interval(poll_interval)
+        return follow_with_positions(FeedReader(self._feed, after_seq), poll_interval)
+
+    async def position(self, seq: int | None = None) -> FeedPosition:
+        """Return a position in the feed; see `EventFeed.position`."""
+        if seq is not None:
+            check_countable(seq=seq)
+        return await self._feed.position(seq)
+
+    async def newest_that_holds(self, positions: Iterable[FeedPosition]) -> FeedPosition | None:
+        """Return the newest position that holds; see `EventFeed.newest_that_holds`."""
+        return await newest_that_holds(self._feed, positions)
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Return an artifact; see `EventStore.get_artifact`."""

@@ -91,10 +91,17 @@ class MemoryLog:
     def feed(self, after_seq: int, limit: int) -> Sequence[StoredEvent]:
         """Return the next events of all streams, up to the first number that is still open."""
         first = bisect_right(self._appended, after_seq, key=_seq)
-        end = bisect_right(
-            self._appended, min(self.open.values(), default=self.numbers.last), key=_seq
-        )
+        end = bisect_right(self._appended, self.feed_end(), key=_seq)
         return self._appended[first : min(first + limit, end)]
+
+    def feed_before(self, seq: int, count: int) -> Sequence[StoredEvent]:
+        """Return the last events of all streams up to a number, at most `count`."""
+        end = bisect_right(self._appended, seq, key=_seq)
+        return self._appended[max(0, end - count) : end]
+
+    def feed_end(self) -> int:
+        """Return the number up to which no open transaction can add an event."""
+        return min(self.open.values(), default=self.numbers.last)
 
     def keep(self, artifact: StoredArtifact, chunks: Sequence[bytes] = ()) -> None:
         """Store an artifact, unless there is one with its hash."""

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.feed_position import FeedPage, FeedPosition
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.append.backpressure import Backpressure, OpenCalls
 from chem_persistence.postgres.append.place_events import FlowHeads
@@ -16,7 +17,7 @@ from chem_persistence.postgres.append.writers import Writers
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.read.artifact_batches import read_artifact_batches
 from chem_persistence.postgres.read.artifacts import read_artifact_in_chunks, read_whole_artifact
-from chem_persistence.postgres.read.feed import follow_feed, read_feed_page
+from chem_persistence.postgres.read.feed import PgFeedSource
 from chem_persistence.postgres.read.flows import iterate_events, list_events, list_flows
 from chem_persistence.store.append_request import AppendCall, append_request, check_no_streams
 from chem_persistence.store.appender import Appender
@@ -28,8 +29,17 @@ from chem_persistence.store.checks import (
     check_flow_id,
     check_not_negative,
     check_poll_interval,
+    check_position,
 )
 from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.codec import decode_event
+from chem_persistence.store.feed import (
+    FeedReader,
+    follow_feed,
+    follow_with_positions,
+    newest_that_holds,
+    read_feed_page,
+)
 from chem_persistence.store.ports import ArtifactRead, Clock
 
 __all__ = ["PgEventStore"]
@@ -59,6 +69,7 @@ class PgEventStore(Appender[Artifact]):
         self._open_calls = OpenCalls()
         self._backpressure = Backpressure(max_waiting, max_waiting_bytes, overload_timeout)
         self._writers = Writers(provider, FlowHeads())
+        self._feed = PgFeedSource(provider)
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
         with self._open_calls:
@@ -137,19 +148,47 @@ class PgEventStore(Appender[Artifact]):
         return read_artifact_batches(self._provider, artifact_hashes, self._max_artifact_bytes)
 
     async def read_feed(
-        self, *, after_seq: int = 0, limit: int = 1_000
+        self, *, after_seq: int | FeedPosition = 0, limit: int = 1_000
     ) -> builtins.list[FlowEvent]:
         """Read the next events of the whole log; see `EventFeed.read_feed`."""
-        check_countable(after_seq=after_seq, limit=limit)
-        return await read_feed_page(self._provider, after_seq, limit)
+        check_position(after_seq)
+        check_countable(limit=limit)
+        events = await FeedReader(self._feed, after_seq).read(limit)
+        return [decode_event(stored) for stored in events]
+
+    async def read_feed_page(
+        self, after_seq: int | FeedPosition, *, limit: int = 1_000
+    ) -> FeedPage:
+        """Return the next events with the position after them; see `EventFeed.read_feed_page`."""
+        check_position(after_seq)
+        check_countable(limit=limit)
+        return await read_feed_page(self._feed, after_seq, limit)
 
     def follow(
-        self, *, after_seq: int = 0, poll_interval: float = 0.25
+        self, *, after_seq: int | FeedPosition = 0, poll_interval: float = 0.25
     ) -> AsyncIterator[FlowEvent]:
         """Yield the events of the whole log, and wait for more; see `EventFeed.follow`."""
-        check_countable(after_seq=after_seq)
+        check_position(after_seq)
         check_poll_interval(poll_interval)
-        return follow_feed(self._provider, after_seq, poll_interval)
+        return follow_feed(FeedReader(self._feed, after_seq), poll_interval)
+
+    def follow_with_positions(
+        self, *, after_seq: int | FeedPosition = 0, poll_interval: float = 0.25
+    ) -> AsyncIterator[tuple[FlowEvent, FeedPosition]]:
+        """Yield each event with its position; see `EventFeed.follow_with_positions`."""
+        check_position(after_seq)
+        check_poll_interval(poll_interval)
+        return follow_with_positions(FeedReader(self._feed, after_seq), poll_interval)
+
+    async def position(self, seq: int | None = None) -> FeedPosition:
+        """Return a position in the feed; see `EventFeed.position`."""
+        if seq is not None:
+            check_countable(seq=seq)
+        return await self._feed.position(seq)
+
+    async def newest_that_holds(self, positions: Iterable[FeedPosition]) -> FeedPosition | None:
+        """Return the newest position that holds; see `EventFeed.newest_that_holds`."""
+        return await newest_that_holds(self._feed, positions)
 
     def read_artifact(self, artifact_hash: str) -> AsyncIterator[bytes]:
         """Read an artifact's bytes chunk by chunk; see `StreamingEventStore.read_artifact`.

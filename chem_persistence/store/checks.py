@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from chem_persistence.domain.feed_position import FeedPosition
 from chem_persistence.errors import InvalidArgument
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "check_flow_id",
     "check_not_negative",
     "check_poll_interval",
+    "check_position",
 ]
 
 MAX_EVENT_BYTES = 16 * 2**20
@@ -83,6 +85,20 @@ def check_not_negative(**arguments: float | None) -> None:
     for name, number in arguments.items():
         if number is not None and number < 0:
             raise InvalidArgument(name, "must not be negative")
+
+
+def check_position(after_seq: object) -> None:
+    """Check that a value can say where a subscriber of the feed is.
+
+    Raises:
+        InvalidArgument: it is neither a `FeedPosition` nor a number in the range of a `seq`.
+    """
+    if isinstance(after_seq, FeedPosition):
+        return
+    if not isinstance(after_seq, int):
+        what = type(after_seq).__qualname__
+        raise InvalidArgument("after_seq", f"must be a number or a FeedPosition, not {what}")
+    check_countable(after_seq=after_seq)
 
 
 def check_poll_interval(seconds: float) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
+from chem_persistence.domain.feed_position import FeedPage, FeedPosition
 from chem_persistence.domain.instance import FlowInstance
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactTooLarge
@@ -254,34 +255,88 @@ class EventFeed(Protocol):
     A subscriber that has seen a `seq` never misses an event with a smaller one that commits later:
     a page ends before the first number that an open transaction may still commit. The numbers have
     gaps, where an append failed.
+
+    Where a subscriber is, `after_seq`, is a `FeedPosition` or a plain `seq`. With a position every
+    page is checked: if the log went back after it was read, `HistoryLost` is raised. Of a plain
+    `seq` nothing is known but that it was given out.
     """
 
-    async def read_feed(self, *, after_seq: int = 0, limit: int = 1_000) -> list[FlowEvent]:
+    async def read_feed(
+        self, *, after_seq: int | FeedPosition = 0, limit: int = 1_000
+    ) -> list[FlowEvent]:
         """Return the next events after `after_seq`, at most `limit`; empty if there are none yet.
 
-        Store the last event's `seq` in the same transaction as what is made of the events, and go
-        on from there.
+        `read_feed_page` also returns the position to go on from.
 
         Raises:
             InvalidArgument: `after_seq` or `limit` is negative, or more than 64 bits can count.
+            HistoryLost: the log does not hold what was seen, or never gave out this `seq`.
             UnreadableEvent: an event does not decode.
             StoreUnavailable: the store cannot be reached.
             StoreError: the server is a standby, which does not know what is being written.
         """
         ...
 
+    async def read_feed_page(
+        self, after_seq: int | FeedPosition, *, limit: int = 1_000
+    ) -> FeedPage:
+        """Return the next events, at most `limit`, and the position after them.
+
+        Store the position in the same transaction as what is made of the events, and go on from
+        there. A plain `seq` is made into a position by `position` first.
+
+        Raises what `read_feed` raises.
+        """
+        ...
+
     def follow(
-        self, *, after_seq: int = 0, poll_interval: float = 0.25
+        self, *, after_seq: int | FeedPosition = 0, poll_interval: float = 0.25
     ) -> AsyncIterator[FlowEvent]:
         """Yield the events after `after_seq`, and wait for more, without end.
 
         The log is read again every `poll_interval` seconds if there is no new event. No connection
-        is held meanwhile, so it may be abandoned at any event.
+        is held meanwhile, so it may be abandoned at any event. After its first page also a follower
+        that began with a plain `seq` is checked.
 
         Raises:
             InvalidArgument: `after_seq` is negative, or `poll_interval` is not above 0.
+            HistoryLost: the log does not hold what was seen, or never gave out this `seq`.
             UnreadableEvent: the next event does not decode; those before it were yielded.
             StoreUnavailable: the store cannot be reached.
             StoreError: the server is a standby.
+        """
+        ...
+
+    def follow_with_positions(
+        self, *, after_seq: int | FeedPosition = 0, poll_interval: float = 0.25
+    ) -> AsyncIterator[tuple[FlowEvent, FeedPosition]]:
+        """Yield each event with the position after it; otherwise like `follow`.
+
+        Raises what `follow` raises.
+        """
+        ...
+
+    async def position(self, seq: int | None = None) -> FeedPosition:
+        """Return the position after the last event up to `seq`, or at the end of the feed.
+
+        It is made of what the log holds now, so use it for a subscriber that has stored a plain
+        `seq` until now, or that begins at the end. An event that the feed does not deliver yet,
+        since an open transaction may commit a smaller number, is not before the position.
+
+        Raises:
+            InvalidArgument: `seq` is negative, or more than 64 bits can count.
+            HistoryLost: the log never gave out this `seq`.
+            StoreUnavailable, StoreError: the store cannot be reached, or is a standby.
+        """
+        ...
+
+    async def newest_that_holds(self, positions: Iterable[FeedPosition]) -> FeedPosition | None:
+        """Return the newest of a subscriber's positions that the log still holds, or None.
+
+        After `HistoryLost` the subscriber goes on from there. Events that it has seen since then
+        may be delivered again, under the same event ids.
+
+        Raises:
+            StoreUnavailable, StoreError: the store cannot be reached, or is a standby.
         """
         ...

@@ -1,4 +1,4 @@
--- Append to the log, and read pages of flows and of the feed.
+-- Append to the log, and read pages of flows.
 
 -- name: append_events
 -- Append events to one or more flows, with their artifacts and step rows, by the function of
@@ -20,9 +20,16 @@ SELECT EXISTS (SELECT 1
     JOIN pg_proc AS routine ON routine.oid = trigger.tgfoid
     WHERE trigger.tgrelid = to_regclass('event_log') AND routine.proname = 'citus_truncate_trigger') AS distributed
 
--- name: find_feed_end
--- Return the seq up to which the log is complete and stays so.
-SELECT feed_end() AS seq
+-- name: probe_flow
+-- Return where a flow ends, and the chain hash that it has after a number of events (null: it has
+-- fewer); and whether the server is a standby, whose log may lack what it has not received yet.
+-- $1 uuid flow_id, $2 integer number of events
+SELECT pg_is_in_recovery() AS is_standby, ends.version,
+    (SELECT last.chain_hash FROM event_log AS last
+        WHERE last.flow_id = $1 AND last.version = ends.version - 1) AS chain_hash,
+    (SELECT known.chain_hash FROM event_log AS known
+        WHERE known.flow_id = $1 AND known.version = $2 - 1) AS known_hash
+FROM (SELECT coalesce(max(event.version) + 1, 0) AS version FROM event_log AS event WHERE event.flow_id = $1) AS ends
 
 -- name: read_event_page
 -- Read one page of a flow's events, in order; JSON is returned as UTF-8 bytes, and a time outside
@@ -76,19 +83,6 @@ FROM event_log
 WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
 ORDER BY version
 LIMIT (SELECT $3::bigint)
-
--- name: read_feed_page
--- Read one page of the whole log's events, in the order of seq; JSON is returned as UTF-8 bytes,
--- and a time outside datetime's range as null.
--- $1 bigint seq after which the page begins, $2 bigint largest seq, $3 bigint maximum number of
--- rows
-SELECT seq, flow_id, version, event_id,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
-    event_type, convert_to(payload::text, 'UTF8') AS payload, convert_to(metadata::text, 'UTF8') AS metadata, chain_hash
-FROM event_log
-WHERE seq > $1 AND seq <= $2
-ORDER BY seq
-LIMIT $3
 
 -- name: read_flow_events
 -- Read one page of a flow's events, in order; a time outside datetime's range is null. One generic

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from typing import NoReturn
-from uuid import UUID
 
 import anyio
 from rich.text import Text
@@ -15,8 +14,7 @@ from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.text import shown, shown_time
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import StoreUnavailable
-from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.read.tail import LogTail, follow_log, read_log_tail
+from chem_persistence.postgres.read.tail import TailReader, follow_log, read_log_tail
 from chem_persistence.views.event_line import event_line
 
 __all__ = ["print_tail"]
@@ -33,27 +31,22 @@ async def print_tail(
         last = await read_log_tail(provider, lines, flow_id, to_follow=interval is not None)
         _print(last.events, as_json=as_json)
         if interval is not None:
-            await _follow(provider, last, interval, flow_id, as_json=as_json)
+            await _follow(last.reader, interval, as_json=as_json)
     return ExitCode.WELL
 
 
-async def _follow(
-    provider: ConnectionProvider,
-    last: LogTail,
-    interval: float,
-    flow_id: UUID | None,
-    *,
-    as_json: bool,
-) -> NoReturn:
-    """Print the events after `last` for ever; wait while the database is unavailable."""
-    place, is_away = last.position, False
+async def _follow(reader: TailReader, interval: float, *, as_json: bool) -> NoReturn:
+    """Print new events, for ever; wait for a database that is unavailable, and continue there.
+
+    Raises:
+        HistoryLost: the database came back without events that were printed.
+    """
+    is_away = False
     while True:
         try:
-            async for events in follow_log(provider, LogTail((), place), interval, flow_id):
+            async for events in follow_log(reader, interval):
                 is_away = False
                 _print(events, as_json=as_json)
-                if events:
-                    place = events[-1].seq if flow_id is None else events[-1].version
         except StoreUnavailable as error:
             if not is_away:
                 print_line(f"waiting for the database: {shown(error)}", error=True)

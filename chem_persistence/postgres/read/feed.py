@@ -5,26 +5,92 @@ smaller one. Each append therefore holds an advisory lock that states the number
 begin (PostgreSQL manual, section 13.3.5), and a page of the feed ends before the first number that
 an open transaction may still commit. The feed does not use the transaction ids of snapshots, so it
 continues after a restore, and no unrelated transaction of the server can stall it.
+
+A page begins with the event of the position that it follows, so that one statement, on whichever
+server it runs, proves that the page follows what was seen.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import Iterable
 from typing import Any
 
-from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.feed_position import (
+    WINDOW_EVENTS,
+    FeedPosition,
+    FeedWindow,
+    PositionState,
+)
+from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import stored_event
 from chem_persistence.postgres.schema.statements import statement
-from chem_persistence.store.codec import decode_event
+from chem_persistence.store.codec import StoredEvent
+from chem_persistence.store.feed import history_lost, seq_lost
 
-__all__ = ["EVENTS_PER_FEED_PAGE", "find_feed_end", "follow_feed", "read_feed_page"]
+__all__ = ["PgFeedSource", "find_feed_end"]
 
-FIND_FEED_END = statement("events/find_feed_end")
-READ_FEED_PAGE = statement("events/read_feed_page")
+CHECK_POSITION = statement("feed/check_position")
+EXAMINE_POSITION = statement("feed/examine_position")
+FIND_FEED_BOUNDS = statement("feed/find_feed_bounds")
+FIND_FEED_END = statement("feed/find_feed_end")
+READ_FEED_PAGE = statement("feed/read_feed_page")
+READ_LAST_LINKS = statement("feed/read_last_links")
 
-EVENTS_PER_FEED_PAGE = 1_000
-"""How many events are read at a time while the feed is followed."""
+_MAX_LIMIT = 2**63 - 1
+
+
+class PgFeedSource:
+    """The feed of a log, and what the log holds at positions in it.
+
+    A standby raises `StoreError`: it does not know what is being written, and may lack events that
+    it has not received yet.
+    """
+
+    def __init__(self, provider: ConnectionProvider) -> None:
+        self._session = Session(provider)
+
+    async def read_after(self, after: int | FeedPosition, limit: int) -> Iterable[StoredEvent]:
+        """Return the next events; see `FeedSource.read_after`."""
+        if isinstance(after, int) or not after.seq:
+            seq = after if isinstance(after, int) else after.seq
+            rows = await self._session.run(lambda connection: _read_after(connection, seq, limit))
+        else:
+            position = after
+            found = await self._session.run(
+                lambda connection: _read_following(connection, position, limit)
+            )
+            if found is None:
+                await self.window(position)  # which raises what is to be said about it
+                raise StoreUnavailable(
+                    f"position {position.seq} was looked up on a server that lags behind the log"
+                )
+            rows = found
+        return map(stored_event, rows)
+
+    async def window(self, position: FeedPosition) -> FeedWindow:
+        """Return the window behind a position; see `FeedSource.window`."""
+        (row,) = await self._session.fetch(EXAMINE_POSITION, *_named(position))
+        if (state := _state(row, position)) is not PositionState.HOLDS:
+            raise history_lost(position, state, row["seq"])
+        return _window(row, position)
+
+    async def state(self, position: FeedPosition) -> PositionState:
+        """Return what the log holds at a position; see `FeedSource.state`."""
+        (row,) = await self._session.fetch(EXAMINE_POSITION, *_named(position))
+        return _state(row, position)
+
+    async def position(self, seq: int | None) -> FeedPosition:
+        """Return the position after the last event up to a `seq`; see `EventFeed.position`."""
+        (bounds,) = await self._session.fetch(FIND_FEED_BOUNDS)
+        if seq is not None and seq > bounds["last_seq"]:
+            raise seq_lost(seq, bounds["last_seq"])
+        end = bounds["seq"] if seq is None else min(seq, bounds["seq"])
+        rows = await self._session.fetch(READ_LAST_LINKS, end)
+        if not rows:
+            return FeedPosition.start()
+        since = rows[-1]["seq"] - 1 if len(rows) == WINDOW_EVENTS else 0
+        window = FeedWindow(since, [(row["seq"], row["chain_hash"]) for row in reversed(rows)])
+        return window.position(rows[0]["flow_id"])
 
 
 async def find_feed_end(provider: ConnectionProvider) -> int:
@@ -39,28 +105,49 @@ async def find_feed_end(provider: ConnectionProvider) -> int:
     return seq
 
 
-async def read_feed_page(
-    provider: ConnectionProvider, after_seq: int, limit: int
-) -> list[FlowEvent]:
-    """Read the next events; see `EventFeed.read_feed`."""
-
-    async def read(connection: Connection) -> list[Any]:
-        (end,) = await connection.fetch(FIND_FEED_END)
-        if end["seq"] <= after_seq:
-            return []
-        return await connection.fetch(READ_FEED_PAGE, after_seq, end["seq"], limit)
-
-    return [decode_event(stored_event(row)) for row in await Session(provider).run(read)]
+async def _read_after(connection: Connection, seq: int, limit: int) -> list[Any]:
+    """Read the events after a number of which only the size is known."""
+    (bounds,) = await connection.fetch(FIND_FEED_BOUNDS)
+    if seq > bounds["last_seq"]:
+        raise seq_lost(seq, bounds["last_seq"])
+    if bounds["seq"] <= seq:
+        return []
+    return await connection.fetch(READ_FEED_PAGE, seq, bounds["seq"], limit)
 
 
-async def follow_feed(
-    provider: ConnectionProvider, after_seq: int, poll_interval: float
-) -> AsyncGenerator[FlowEvent]:
-    """Yield the events one by one, and poll for more; see `EventFeed.follow`."""
-    while True:
-        events = await read_feed_page(provider, after_seq, EVENTS_PER_FEED_PAGE)
-        for event in events:
-            after_seq = event.seq
-            yield event
-        if not events:
-            await asyncio.sleep(poll_interval)
+async def _read_following(
+    connection: Connection, position: FeedPosition, limit: int
+) -> list[Any] | None:
+    """Read the events after a position; return None if the position's own event is not there."""
+    (at,) = await connection.fetch(CHECK_POSITION, position.flow_id, position.seq)
+    if at["link"] != position.link:
+        return None
+    if at["seq"] <= position.seq:
+        return []
+    rows = await connection.fetch(
+        READ_FEED_PAGE, position.seq - 1, at["seq"], min(limit, _MAX_LIMIT - 1) + 1
+    )
+    if not rows or rows[0]["seq"] != position.seq or rows[0]["chain_hash"] != position.link:
+        return None
+    return rows[1:]
+
+
+def _named(position: FeedPosition) -> tuple[Any, ...]:
+    return position.flow_id, position.seq, position.since
+
+
+def _state(row: Any, position: FeedPosition) -> PositionState:
+    if not position.seq:
+        return PositionState.HOLDS
+    if row["link"] is None:
+        return PositionState.REPLACED if row["is_taken"] else PositionState.GONE
+    if row["link"] != position.link:
+        return PositionState.REPLACED
+    if _window(row, position).digest() != position.digest:
+        return PositionState.WINDOW_DIFFERS
+    return PositionState.HOLDS
+
+
+def _window(row: Any, position: FeedPosition) -> FeedWindow:
+    links = zip(row["seqs"] or (), row["links"] or (), strict=True)
+    return FeedWindow(position.since, links)

@@ -1,36 +1,50 @@
 """The tail of the log or of a flow: its last events, and those that are appended after them."""
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 from uuid import UUID
 
 import anyio
 import msgspec
 
 from chem_persistence.domain.events import FlowEvent
+from chem_persistence.errors import HistoryLost, StoreUnavailable
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
-from chem_persistence.postgres.read.feed import EVENTS_PER_FEED_PAGE, find_feed_end, read_feed_page
-from chem_persistence.postgres.read.flows import iterate_events
+from chem_persistence.postgres.read.feed import PgFeedSource
 from chem_persistence.postgres.read.rows import stored_event
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_countable
 from chem_persistence.store.codec import decode_event
+from chem_persistence.store.feed import EVENTS_PER_FEED_PAGE, FeedReader
 
-__all__ = ["LogTail", "follow_log", "read_log_tail"]
+__all__ = ["LogTail", "TailReader", "follow_log", "read_log_tail"]
 
 FIND_FLOW_END = statement("tail/find_flow_end")
+PROBE_FLOW = statement("events/probe_flow")
+READ_FLOW_EVENTS = statement("events/read_flow_events")
 READ_LAST_EVENTS = statement("tail/read_last_events")
 
 
-class LogTail(msgspec.Struct, frozen=True):
-    """The last events, and the position after which the next ones begin.
+class TailReader(Protocol):
+    """Reads the next events of the log or of a flow; it stays where it is when a read fails."""
 
-    The position is a version in the tail of a flow, and a `seq` in the tail of the log, where it is
-    0 unless the tail was read to be followed.
-    """
+    async def read(self) -> Sequence[FlowEvent]:
+        """Return the next events; empty if there are none yet.
+
+        Raises:
+            HistoryLost: the log does not hold what was read before.
+            UnreadableEvent: an event does not decode.
+            StoreUnavailable, StoreError: the log could not be read.
+        """
+        ...
+
+
+class LogTail(msgspec.Struct, frozen=True):
+    """The last events, and the reader of those that come after them."""
 
     events: Sequence[FlowEvent]
-    position: int
+    reader: TailReader
 
 
 async def read_log_tail(
@@ -42,8 +56,8 @@ async def read_log_tail(
 ) -> LogTail:
     """Read the last `count` events of the log, or of a flow, in their order.
 
-    With `to_follow` they end where the feed ends, so that `follow_log` yields an event that commits
-    late.
+    With `to_follow` they end where the feed ends, so that an event that commits late is among those
+    that come after them.
 
     Raises:
         InvalidArgument: `count` is negative or beyond 64 bits.
@@ -54,35 +68,86 @@ async def read_log_tail(
     session = Session(provider)
     if flow_id is not None:
         ((end,),) = await session.fetch(FIND_FLOW_END, flow_id)
-        begin = max(0, end - count)
-        events = (
-            [event async for event in iterate_events(provider, flow_id, begin - 1)] if count else []
-        )
-        return LogTail(events, events[-1].version if events else end - 1)
-    last = await find_feed_end(provider) if to_follow else None
+        # the last event is read in any case: those that follow it are checked against it
+        reader = _FlowTail(provider, flow_id, max(0, end - max(count, 1)))
+        events = list[FlowEvent]()
+        while page := await reader.read():
+            events += page
+        return LogTail(events[min(end, 1) :] if count == 0 else events, reader)
+    source = PgFeedSource(provider)
+    position = await source.position(None) if to_follow else None
+    last = None if position is None else position.seq
     rows = await session.fetch(READ_LAST_EVENTS, count, last)
-    return LogTail([decode_event(stored_event(row)) for row in reversed(rows)], last or 0)
+    events = [decode_event(stored_event(row)) for row in reversed(rows)]
+    return LogTail(events, _FeedTail(FeedReader(source, position or 0)))
 
 
-async def follow_log(
-    provider: ConnectionProvider, tail: LogTail, interval: float, flow_id: UUID | None = None
-) -> AsyncIterator[Sequence[FlowEvent]]:
-    """Yield the events after `tail` as they come, and poll every `interval` seconds, for ever.
+async def follow_log(reader: TailReader, interval: float) -> AsyncIterator[Sequence[FlowEvent]]:
+    """Yield the next events as they come, and poll every `interval` seconds, for ever.
 
-    An empty sequence is yielded before each pause. No connection is held in between.
-
-    Raises:
-        UnreadableEvent: an event does not decode.
-        StoreUnavailable, StoreError: the log could not be read.
+    An empty sequence is yielded before each pause. No connection is held in between. After an error
+    it may be called again with the same reader. Raises what `TailReader.read` raises.
     """
-    position = tail.position
     while True:
-        if flow_id is None:
-            events = await read_feed_page(provider, position, EVENTS_PER_FEED_PAGE)
-            position = events[-1].seq if events else position
-        else:
-            events = [event async for event in iterate_events(provider, flow_id, position)]
-            position = events[-1].version if events else position
+        events = await reader.read()
         yield events
         if not events:
             await anyio.sleep(interval)
+
+
+class _FeedTail:
+    """The tail of the whole log."""
+
+    def __init__(self, reader: FeedReader) -> None:
+        self._reader = reader
+
+    async def read(self) -> Sequence[FlowEvent]:
+        stored = list(await self._reader.read(EVENTS_PER_FEED_PAGE))
+        events = [decode_event(event) for event in stored]
+        for event in stored:
+            self._reader.advance(event)
+        return events
+
+
+class _FlowTail:
+    """The tail of one flow, from a version on.
+
+    Each page begins with the last event of the page before, which must not have changed.
+    """
+
+    def __init__(self, provider: ConnectionProvider, flow_id: UUID, version: int) -> None:
+        self._session = Session(provider)
+        self._flow_id = flow_id
+        self._next = version
+        self._link: bytes | None = None
+
+    async def read(self) -> Sequence[FlowEvent]:
+        known = self._link is not None
+        rows = await self._session.fetch(
+            READ_FLOW_EVENTS, self._flow_id, self._next - 1 - known, EVENTS_PER_FEED_PAGE
+        )
+        if known:
+            if not rows or rows[0]["chain_hash"] != self._link:
+                raise await self._explain()
+            rows = rows[1:]
+        stored = [stored_event(row) for row in rows]
+        events = [decode_event(event) for event in stored]
+        if stored:
+            self._next, self._link = stored[-1].version + 1, stored[-1].link
+        return events
+
+    async def _explain(self) -> Exception:
+        """Return the error for a flow whose last event is not there any more."""
+        (row,) = await self._session.fetch(PROBE_FLOW, self._flow_id, self._next)
+        if row["is_standby"] or row["known_hash"] == self._link:
+            return StoreUnavailable(
+                f"flow {self._flow_id} was read on a standby that lacks some of its "
+                f"{self._next} events"
+            )
+        return HistoryLost(
+            f"flow {self._flow_id} had {self._next} events when it was read; it has "
+            f"{row['version']} now, and not the same ones: the log went back",
+            flow_id=self._flow_id,
+            known=self._next,
+            found=row["version"],
+        )

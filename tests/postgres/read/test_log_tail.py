@@ -31,7 +31,7 @@ async def test_the_last_events_come_in_order(provider: PoolProvider) -> None:
 async def test_what_comes_is_given_once(provider: PoolProvider) -> None:
     store = PgEventStore(provider)
     await store.append_kind(new_flow_id(), initialized())
-    looks = follow_log(provider, await read_log_tail(provider, 10, to_follow=True), SOON)
+    looks = follow_log((await read_log_tail(provider, 10, to_follow=True)).reader, SOON)
     assert list(await anext(looks)) == []
     events = [await store.append_kind(new_flow_id(), initialized()) for _ in range(3)]
     assert await seen(looks, 3) == [event.seq for event in events]
@@ -49,7 +49,7 @@ async def test_an_event_that_commits_late_is_given_all_the_same(provider: PoolPr
         assert list((await read_log_tail(provider, 10)).events) == [late]
         tail = await read_log_tail(provider, 10, to_follow=True)
         assert list(tail.events) == []
-        looks = follow_log(provider, tail, SOON)
+        looks = follow_log(tail.reader, SOON)
         assert list(await anext(looks)) == []
     assert await seen(looks, 2) == [early.seq, late.seq]
 
@@ -58,7 +58,7 @@ async def test_an_event_that_was_long_under_way_is_given_when_nothing_comes_afte
     provider: PoolProvider,
 ) -> None:
     store = PgEventStore(provider)
-    looks = follow_log(provider, await read_log_tail(provider, 10, to_follow=True), SOON)
+    looks = follow_log((await read_log_tail(provider, 10, to_follow=True)).reader, SOON)
     for _ in range(5):
         event = await store.append_kind(new_flow_id(), initialized())
         assert await seen(looks, 1) == [event.seq]
@@ -74,7 +74,7 @@ async def test_a_flow_is_followed_alone(provider: PoolProvider) -> None:
     first = await store.append_kind(flow_id, initialized())
     tail = await read_log_tail(provider, 10, flow_id)
     assert list(tail.events) == [first]
-    looks = follow_log(provider, tail, SOON, flow_id)
+    looks = follow_log(tail.reader, SOON)
     await store.append_kind(new_flow_id(), initialized())
     second = await store.append_kind(flow_id, initialized())
     assert await seen(looks, 1) == [second.seq]
@@ -97,7 +97,7 @@ async def test_of_many_writers_whose_transactions_overlap_each_event_is_given_on
                 for _ in range((turn * turns) % 5):
                     await anyio.lowlevel.checkpoint()
 
-    looks = follow_log(provider, await read_log_tail(provider, 10, to_follow=True), SOON)
+    looks = follow_log((await read_log_tail(provider, 10, to_follow=True)).reader, SOON)
     async with anyio.create_task_group() as writers:
         for turns in range(8):
             writers.start_soon(write, turns)

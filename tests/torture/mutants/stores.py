@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from chem_persistence import (
     Artifact,
     ConcurrencyConflict,
+    FeedPosition,
     FlowEvent,
     FlowEventKind,
     PgEventStore,
@@ -330,5 +331,7 @@ MUTATIONS = {
 class SkippingStore(PgEventStore):
     """Breaks guarantee 7, the commit-safe feed: a page of the feed lacks its first event."""
 
-    async def read_feed(self, *, after_seq: int = 0, limit: int = 1000) -> list[FlowEvent]:
+    async def read_feed(
+        self, *, after_seq: int | FeedPosition = 0, limit: int = 1_000
+    ) -> list[FlowEvent]:
         return (await super().read_feed(after_seq=after_seq, limit=limit))[1:]

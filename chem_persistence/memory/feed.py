@@ -1,0 +1,76 @@
+"""The feed of a store in memory, which never goes back: positions of another log do not hold in it."""
+
+from collections.abc import Iterable
+
+from chem_persistence.domain.feed_position import (
+    WINDOW_EVENTS,
+    FeedPosition,
+    FeedWindow,
+    PositionState,
+)
+from chem_persistence.memory.log import MemoryLog
+from chem_persistence.store.codec import StoredEvent
+from chem_persistence.store.feed import history_lost, seq_lost
+
+__all__ = ["MemoryFeedSource"]
+
+
+class MemoryFeedSource:
+    """The feed of a log in memory, and what the log holds at positions in it."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    async def read_after(self, after: int | FeedPosition, limit: int) -> Iterable[StoredEvent]:
+        """Return the next events; see `FeedSource.read_after`."""
+        if isinstance(after, FeedPosition):
+            if after.seq and self._link(after) != after.link:
+                raise history_lost(after, self._state(after), self._log.feed_end())
+            return self._log.feed(after.seq, limit)
+        if after > self._log.numbers.last:
+            raise seq_lost(after, self._log.numbers.last)
+        return self._log.feed(after, limit)
+
+    async def window(self, position: FeedPosition) -> FeedWindow:
+        """Return the window behind a position; see `FeedSource.window`."""
+        if (state := self._state(position)) is not PositionState.HOLDS:
+            raise history_lost(position, state, self._log.feed_end())
+        return self._window(position)
+
+    async def state(self, position: FeedPosition) -> PositionState:
+        """Return what the log holds at a position; see `FeedSource.state`."""
+        return self._state(position)
+
+    async def position(self, seq: int | None) -> FeedPosition:
+        """Return the position after the last event up to a `seq`; see `EventFeed.position`."""
+        if seq is not None and seq > self._log.numbers.last:
+            raise seq_lost(seq, self._log.numbers.last)
+        end = self._log.feed_end()
+        last = self._log.feed_before(end if seq is None else min(seq, end), WINDOW_EVENTS)
+        if not last:
+            return FeedPosition.start()
+        since = last[0].seq - 1 if len(last) == WINDOW_EVENTS else 0
+        window = FeedWindow(since, [(event.seq, event.link) for event in last])
+        return window.position(last[-1].flow_id)
+
+    def _link(self, position: FeedPosition) -> bytes | None:
+        at = self._log.feed_before(position.seq, 1)
+        if not at or (at[0].seq, at[0].flow_id) != (position.seq, position.flow_id):
+            return None
+        return at[0].link
+
+    def _state(self, position: FeedPosition) -> PositionState:
+        if not position.seq:
+            return PositionState.HOLDS
+        if self._link(position) != position.link:
+            at = self._log.feed_before(position.seq, 1)
+            is_taken = bool(at) and at[0].seq == position.seq
+            return PositionState.REPLACED if is_taken else PositionState.GONE
+        if self._window(position).digest() != position.digest:
+            return PositionState.WINDOW_DIFFERS
+        return PositionState.HOLDS
+
+    def _window(self, position: FeedPosition) -> FeedWindow:
+        last = self._log.feed_before(position.seq, WINDOW_EVENTS + 1)
+        links = [(event.seq, event.link) for event in last if event.seq > position.since]
+        return FeedWindow(position.since, links)

@@ -1,0 +1,51 @@
+-- Read the feed, the events of all flows in the order of seq, and check positions in it.
+
+-- name: check_position
+-- Return the seq up to which the log is complete, and the chain hash of a position's event, or null
+-- if that event is not there.
+-- $1 uuid flow_id, $2 bigint seq
+SELECT feed_end() AS seq,
+    (SELECT chain_hash FROM event_log WHERE flow_id = $1 AND seq = $2) AS link
+
+-- name: examine_position
+-- Return what the log has at a position: its event's chain hash, whether an event of any flow has
+-- its seq, and the numbers and chain hashes of the events in its window, with one more than a window
+-- can have. feed_end() fails on a standby, whose log may lack what it has not received yet.
+-- $1 uuid flow_id, $2 bigint seq, $3 bigint seq after which the window begins
+SELECT feed_end() AS seq,
+    (SELECT chain_hash FROM event_log WHERE flow_id = $1 AND seq = $2) AS link,
+    EXISTS (SELECT 1 FROM event_log WHERE seq = $2) AS is_taken,
+    (SELECT array_agg(last.seq ORDER BY last.seq) FROM (
+        SELECT seq FROM event_log WHERE seq > $3 AND seq <= $2 ORDER BY seq LIMIT 257) AS last) AS seqs,
+    (SELECT array_agg(last.chain_hash ORDER BY last.seq) FROM (
+        SELECT seq, chain_hash FROM event_log WHERE seq > $3 AND seq <= $2 ORDER BY seq LIMIT 257) AS last) AS links
+
+-- name: find_feed_bounds
+-- Return the seq up to which the log is complete and stays so, and the last one that was given out.
+SELECT feed_end() AS seq, coalesce(pg_sequence_last_value('event_log_seq_seq'::regclass), 0) AS last_seq
+
+-- name: find_feed_end
+-- Return the seq up to which the log is complete and stays so.
+SELECT feed_end() AS seq
+
+-- name: read_feed_page
+-- Read one page of the whole log's events, in the order of seq; JSON is returned as UTF-8 bytes,
+-- and a time outside datetime's range as null.
+-- $1 bigint seq after which the page begins, $2 bigint largest seq, $3 bigint maximum number of
+-- rows
+SELECT seq, flow_id, version, event_id,
+    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
+    event_type, convert_to(payload::text, 'UTF8') AS payload, convert_to(metadata::text, 'UTF8') AS metadata, chain_hash
+FROM event_log
+WHERE seq > $1 AND seq <= $2
+ORDER BY seq
+LIMIT $3
+
+-- name: read_last_links
+-- Read the chain hashes of the last events up to a seq, the newest first: those of a window.
+-- $1 bigint largest seq
+SELECT seq, flow_id, chain_hash
+FROM event_log
+WHERE seq <= $1
+ORDER BY seq DESC
+LIMIT 256
