@@ -3,12 +3,13 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
 from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
-from chem_persistence.errors import ArtifactCorrupt, InvalidPayload
+from chem_persistence.domain.npy import NPY_MEDIA_TYPE, read_npy, write_npy
+from chem_persistence.errors import ArtifactCorrupt, InvalidArgument, InvalidPayload
 
 __all__ = [
     "JSON_MEDIA_TYPE",
@@ -19,6 +20,8 @@ __all__ = [
 ]
 
 JSON_MEDIA_TYPE = "application/json"
+
+Decoded = TypeVar("Decoded")
 
 _HASH = re.compile("[0-9a-f]{64}")
 _KEPT = "kept"  # in the artifact's __dict__, which neither copies nor comparisons look at
@@ -90,6 +93,64 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         )
         artifact.__dict__[_KEPT] = artifact.content
         return artifact
+
+    @classmethod
+    def from_array(
+        cls, *, kind: str, array: Any, metadata: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Make a binary artifact of a numpy array, in numpy's own format (`.npy`).
+
+        Equal arrays of one dtype have one hash, whatever their order in memory. The metadata gets
+        `dtype` and `shape`. NaN and infinities are kept, and nothing is pickled.
+
+        Raises:
+            InvalidArgument: it is not a numpy array, holds Python objects, or has masked values.
+            InvalidPayload: the metadata is not I-JSON.
+        """
+        content, described = write_npy(array)
+        return cls.from_content(
+            kind=kind,
+            content=content,
+            media_type=NPY_MEDIA_TYPE,
+            metadata={**(metadata or {}), **described},
+        )
+
+    def to_array(self) -> Any:
+        """Return the numpy array of an artifact that `from_array` made: a copy, in C order.
+
+        Raises:
+            InvalidArgument: the artifact holds no such array, or numpy is not installed.
+        """
+        if self.content is None or self.media_type != NPY_MEDIA_TYPE:
+            raise InvalidArgument(
+                "artifact",
+                f"{self.hash} is {self.media_type!r}, not an array ({NPY_MEDIA_TYPE!r})",
+            )
+        return read_npy(self.content)
+
+    def decode(self, as_type: type[Decoded]) -> Decoded:
+        """Return the payload as a value of a type: a struct, a dataclass, `dict[str, float]`, ...
+
+        What JSON does not tell apart gets its type back: a float that is written as `1` becomes
+        1.0 in a field of floats, a list a tuple, a string a datetime. `content` that is JSON is
+        decoded, too.
+
+        Raises:
+            InvalidPayload: the payload is not such a value; the message names the path.
+            InvalidArgument: the artifact's content is not JSON, or msgspec cannot decode the type.
+        """
+        if self.content is not None and self.media_type != JSON_MEDIA_TYPE:
+            raise InvalidArgument("artifact", f"{self.hash} is {self.media_type!r}, not JSON")
+        try:
+            payload = self.payload if self.content is None else read_json(self.content)
+            return msgspec.convert(payload, as_type, str_keys=True)
+        except (TypeError, NameError) as error:
+            raise InvalidArgument("as_type", f"cannot be decoded: {error}") from error
+        except (ValueError, OverflowError, RecursionError) as error:
+            reason, _, path = str(error).partition(" - at `")
+            raise InvalidPayload(
+                path.removesuffix("`") or "$", f"artifact {self.hash} {reason}"
+            ) from error
 
     def encoded(self) -> bytes:
         """Return the bytes that are hashed: the content, or the payload's canonical JSON.

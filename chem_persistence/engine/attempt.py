@@ -12,11 +12,17 @@ from chem_persistence.domain.canonical_json.encode import read_json
 from chem_persistence.domain.events import StepError
 from chem_persistence.domain.fingerprints import step_fingerprint
 from chem_persistence.engine.step import Step, StepContext
-from chem_persistence.engine.steps_fit import members, step_types, type_name
+from chem_persistence.engine.step_types import class_of, members, step_types, type_name
 from chem_persistence.errors import InvalidPayload
 from chem_persistence.store.ports import EventStore
 
-__all__ = ["Attempt", "check_typed", "describe_failure", "is_interruption"]
+__all__ = [
+    "Attempt",
+    "check_typed",
+    "declared_type",
+    "describe_failure",
+    "is_interruption",
+]
 
 LONGEST_MESSAGE = 8_192
 LONGEST_TRACEBACK = 65_536
@@ -60,12 +66,11 @@ class Attempt:
         """
         takes, gives = step_types(self._step)
         output = await self._step.run(self._input(takes), self.context)
-        declared = [member for member in members(gives) if isinstance(output, member)]
-        if not declared:
+        declared = declared_type(output, gives)
+        if declared is None:
             raise TypeError(f"step {self._step.id!r} returned {type(output).__qualname__}")
         own = Artifact.from_payload(kind=type(output).__qualname__, payload=output)
-        exact = type(output) if type(output) in declared else declared[0]
-        check_typed(own, exact, f"the output of step {self._step.id!r}")
+        check_typed(own, declared, f"the output of step {self._step.id!r}")
         return [own, *self.context.artifacts]
 
     def _input(self, takes: Any) -> Any:
@@ -88,6 +93,16 @@ class Attempt:
                 f"{given.kind!r}, as {type_name(takes)}: {reason}; it was stored by other code: "
                 "while flows are alive, a new field of a struct needs a default",
             ) from error
+
+
+def declared_type(value: Any, declared: Any) -> Any:
+    """Return the member of a declared type that a value belongs to, or None.
+
+    That is the one of exactly its class, else the first of a base class.
+    """
+    fitting = [member for member in members(declared) if isinstance(value, class_of(member))]
+    exact = [member for member in fitting if class_of(member) is type(value)]
+    return next(iter(exact + fitting), None)
 
 
 def check_typed(artifact: Artifact, declared: Any, what: str) -> None:

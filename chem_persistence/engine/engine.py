@@ -11,11 +11,12 @@ from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, RetryScheduled
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
-from chem_persistence.engine.attempt import check_typed
+from chem_persistence.engine.attempt import check_typed, declared_type
 from chem_persistence.engine.last_flow import LastFlow
 from chem_persistence.engine.run import FlowRun
 from chem_persistence.engine.step import Step
-from chem_persistence.engine.steps_fit import Steps, extend_sequence, members, step_types
+from chem_persistence.engine.step_types import class_of, members, step_types
+from chem_persistence.engine.steps_fit import Steps, extend_sequence
 from chem_persistence.errors import (
     ChemPersistenceError,
     FlowAlreadyCompleted,
@@ -231,14 +232,15 @@ class FlowEngine(Generic[Input]):
         self._check_input_class(value)
         artifact = Artifact.from_payload(kind=type(value).__qualname__, payload=value)
         try:
-            check_typed(artifact, type(value), "the input")
+            takes = step_types(self._steps[0])[0]
+            check_typed(artifact, declared_type(value, takes), "the input")
         except InvalidPayload as error:
             raise InvalidArgument("input", str(error)) from error
         return artifact
 
     def _check_input_class(self, value: Input | None) -> None:
         takes = step_types(self._steps[0])[0]
-        if not isinstance(value, members(takes)):
+        if not isinstance(value, tuple(class_of(member) for member in members(takes))):
             raise InvalidArgument(
                 "input", f"step {self._steps[0].id!r} does not take {type(value).__qualname__}"
             )
@@ -255,8 +257,8 @@ class FlowBuilder:
         """Begin with this step; its input type is the flow's.
 
         Raises:
-            InvalidDefinition: the step has no id, its class does not name its types, or its input
-                type cannot be decoded from JSON.
+            InvalidDefinition: the step has no id, its class does not name its types, a field of
+                them can never be JSON, or its input type cannot be decoded.
         """
         return FlowChain(self._store, self._repository, extend_sequence((), step))
 
@@ -278,7 +280,8 @@ class FlowChain(Generic[Input, Output]):
 
         Raises:
             InvalidDefinition: the types do not fit, the step has no id or one that is taken, its
-                class does not name its types, it is a source, or the last step is a sink.
+                class does not name its types, a field of them can never be JSON, it is a source,
+                or the last step is a sink.
         """
         return FlowChain(self._store, self._repository, extend_sequence(self._steps, step))
 

@@ -1,5 +1,6 @@
 """What a user of the library writes: a step, with typed input, output and parameters."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar, final
 from uuid import UUID
@@ -11,7 +12,7 @@ import msgspec
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import StepDefinition, StepKind
 from chem_persistence.domain.events import FlowEventKind, StepSignal
-from chem_persistence.errors import ArtifactTooLarge, InvalidPayload
+from chem_persistence.errors import ArtifactTooLarge, InvalidArgument, InvalidPayload
 from chem_persistence.store.append_request import largest_append
 from chem_persistence.store.checks import MAX_APPEND_BYTES, MAX_EVENT_BYTES
 from chem_persistence.store.codec import encode_kind, encode_metadata
@@ -52,6 +53,7 @@ class StepContext:
         self.signals: list[FlowEventKind] = []
         self.artifacts: list[Artifact] = []
         self._store = store
+        self._loop = _running_loop()
         # a store that is not the library's own may have no such attribute: its append decides
         self._max_artifact_bytes: int | None = getattr(store, "max_artifact_bytes", None)
         self._signal_bytes = 0
@@ -109,12 +111,29 @@ class StepContext:
         """Read an artifact that this step's input names; see `EventStore.get_artifact`."""
         return await self._store.get_artifact(artifact_hash)
 
+    def get_artifact_blocking(self, artifact_hash: str) -> Artifact:
+        """Read an artifact from a worker thread, such as the one in which `compute` runs.
+
+        It blocks the thread, and must not be called in the event loop's own.
+
+        Raises what `EventStore.get_artifact` raises, and:
+            InvalidArgument: it was called in the thread of an event loop.
+        """
+        if self._loop is None or _running_loop() is not None:
+            raise InvalidArgument(
+                "context",
+                "`get_artifact_blocking` is for worker threads: in a coroutine, "
+                "`await context.get_artifact(...)`",
+            )
+        reading = self.get_artifact(artifact_hash)
+        return asyncio.run_coroutine_threadsafe(reading, self._loop).result()
+
 
 class Step(ABC, Generic[Input_contra, Output_co]):
     """One step of a flow.
 
-    Subclass it with its types, which are msgspec structs (None: no input, or no output), set its
-    `id`, and write `run`. `params` is a struct or None; change `version` by hand when the code
+    Subclass it with its types, which are msgspec structs, dataclasses or attrs classes (None: no
+    input, or no output), set its `id`, and write `run`. `params` is a struct or None; change `version` by hand when the code
     comes to return other results. A step runs again if its process died in the middle: its effects
     on the outside must be safe to repeat.
     """
@@ -150,9 +169,19 @@ class BlockingStep(Step[Input_contra, Output_co]):
 
     @abstractmethod
     def compute(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002
-        """Do the work, outside the event loop."""
+        """Do the work, outside the event loop.
+
+        `context.get_artifact_blocking` reads an artifact here.
+        """
 
     @final
     async def run(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002
         """Run `compute` in a worker thread."""
         return await anyio.to_thread.run_sync(self.compute, input, context, limiter=self.limiter)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

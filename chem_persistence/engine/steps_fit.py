@@ -1,27 +1,24 @@
 """Check that steps make a sequence: each can read what the step before it returns.
 
-The types of a step are those that its class gives for `Step[Input, Output]`. Each is a struct,
-None, or a union of these.
+The types of a step are those that its class gives for `Step[Input, Output]`; see `step_types`.
 """
 
-from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any
 
 import msgspec
 
 from chem_persistence.domain.definition import StepKind
 from chem_persistence.engine.step import Step
+from chem_persistence.engine.step_types import (
+    accepts,
+    check_json_types,
+    members,
+    step_types,
+    type_name,
+)
 from chem_persistence.errors import InvalidDefinition
 
-__all__ = [
-    "Steps",
-    "check_fit",
-    "check_readable",
-    "extend_sequence",
-    "members",
-    "step_types",
-    "type_name",
-]
+__all__ = ["Steps", "check_fit", "check_readable", "extend_sequence"]
 
 Steps = tuple[Step[Any, Any], ...]
 
@@ -31,7 +28,7 @@ def extend_sequence(steps: Steps, step: Step[Any, Any]) -> Steps:
 
     Raises:
         InvalidDefinition: the step has no id, or one that an earlier step has; its class does not
-            name its types, or its input type cannot be decoded; it does not accept what the last
+            name its types; a field of them can never be JSON; its input type cannot be decoded; it does not accept what the last
             step returns; it is a source but not the first step; or the last step is a sink.
     """
     step_id = getattr(step, "id", None)
@@ -40,6 +37,7 @@ def extend_sequence(steps: Steps, step: Step[Any, Any]) -> Steps:
             f"{type(step).__qualname__} has no id: set `id`, a string that is not empty, on the "
             "class or on the instance"
         )
+    check_json_types(step)
     check_readable(step)
     if steps:
         check_fit(steps[-1], step)
@@ -69,9 +67,7 @@ def check_fit(earlier: Step[Any, Any], later: Step[Any, Any]) -> None:
         InvalidDefinition: `earlier` may return a type that `later` does not accept.
     """
     gives, takes = step_types(earlier)[1], step_types(later)[0]
-    if not all(
-        any(issubclass(given, taken) for taken in members(takes)) for given in members(gives)
-    ):
+    if not all(any(accepts(taken, given) for taken in members(takes)) for given in members(gives)):
         raise InvalidDefinition(
             f"step {later.id!r} takes {type_name(takes)}, "
             f"but step {earlier.id!r} returns {type_name(gives)}"
@@ -90,50 +86,3 @@ def _check_position(steps: Steps, step: Step[Any, Any]) -> None:
         raise InvalidDefinition(
             f"step {step.id!r} follows the sink {last.id!r}: a sink is the last step"
         )
-
-
-def step_types(step: Step[Any, Any]) -> tuple[Any, Any]:
-    """Return the input type and the output type of a step.
-
-    Raises:
-        InvalidDefinition: the class does not name them, or they are not structs.
-    """
-    cls = type(step)
-    types = _type_arguments(cls)
-    for declared in types:
-        for member in members(declared):
-            if not (
-                isinstance(member, type)
-                and (member is NoneType or issubclass(member, msgspec.Struct))
-            ):
-                raise InvalidDefinition(
-                    f"{cls.__qualname__} must derive from Step[Input, Output] with msgspec "
-                    f"structs or None, got {type_name(declared)}"
-                )
-    return types[0], types[1]
-
-
-def members(declared: Any) -> tuple[Any, ...]:
-    """Return the members of a union, or the type itself as the only one."""
-    return get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
-
-
-def type_name(declared: Any) -> str:
-    """Return a type as an error message names it, such as `Molecule | NoneType`."""
-    return " | ".join(getattr(member, "__name__", str(member)) for member in members(declared))
-
-
-def _type_arguments(cls: type) -> tuple[Any, ...]:
-    """Return what the class, or the nearest of its bases, gives for Step's two type parameters."""
-    for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
-        origin = get_origin(base) or base
-        if not (isinstance(origin, type) and issubclass(origin, Step)):
-            continue
-        given = tuple(NoneType if argument is None else argument for argument in get_args(base))
-        if origin is Step:
-            return given or (Any, Any)
-        names = getattr(origin, "__parameters__", ())
-        bound = dict(zip(names, given, strict=False))
-        inherited = _type_arguments(origin)
-        return tuple(bound.get(a, a) if isinstance(a, TypeVar) else a for a in inherited)
-    return (Any, Any)

@@ -4,6 +4,7 @@ It encodes every value by itself, in Python. Values for which the fast encoder o
 write the same bytes never come here.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT, UNSET
 
+from chem_persistence.domain.canonical_json.numpy_values import NOT_NUMPY, NotJson, as_python
 from chem_persistence.errors import InvalidPayload
 
 __all__ = ["MAX_DEPTH", "MAX_INTEGER", "write_canonical"]
@@ -134,14 +136,37 @@ def _struct_members(value: msgspec.Struct) -> dict[str, Any] | list[Any]:
 def _as_builtin(value: Any) -> Any:
     """Convert a UUID, enum, set, dataclass, ... to JSON types; datetimes stay, to be checked."""
     try:
+        if (python := as_python(value)) is not NOT_NUMPY:
+            return python
         builtin = msgspec.to_builtins(value, order="deterministic", builtin_types=(datetime,))
+    except NotJson as error:
+        raise _Refused(str(error)) from None
     except (TypeError, ValueError, ArithmeticError) as error:
+        if (parts := _parts_of_record(value)) is not None:
+            return parts
         raise _Refused(f"cannot be JSON: {error}") from None
     except RecursionError:
         raise _Refused(f"is nested deeper than {MAX_DEPTH}") from None
     if type(builtin) is type(value):
         raise _Refused(f"cannot be JSON: {type(value).__qualname__}")
     return builtin
+
+
+def _parts_of_record(value: Any) -> dict[str, Any] | None:
+    """Return the parts of what msgspec cannot convert as a whole, so that each is looked at alone.
+
+    One part may be of numpy, or have to be named in the error.
+    """
+    if isinstance(value, set | frozenset):
+        return None  # sets are sorted by their converted items
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+    elif hasattr(type(value), "__attrs_attrs__"):
+        names = [field.name for field in type(value).__attrs_attrs__]
+    else:
+        return None
+    found = {name: getattr(value, name, UNSET) for name in names}
+    return {name: part for name, part in found.items() if part is not UNSET}
 
 
 def _key(key: Any) -> str:
@@ -180,7 +205,10 @@ def _integer(value: int) -> str:
 def _number(value: float) -> str:
     """Format a double as ECMAScript does (RFC 8785, section 3.2.2.3; Number::toString)."""
     if not math.isfinite(value):
-        raise _Refused(f"is {value}, which JSON does not have")
+        raise _Refused(
+            f"is {value}, which JSON does not have: give None instead, or store the numbers as an "
+            "artifact (`Artifact.from_array`)"
+        )
     if value == 0:
         return "0"
     shortest = repr(value)
