@@ -1,1 +1,1 @@
-"""What the README's figures come from: loads, competitors, goals; `python -m benchmarks` runs them."""
+"""The benchmarks behind the README's figures; `python -m benchmarks` runs them."""

@@ -1,6 +1,7 @@
-"""Measure the library against its floors and its peers, and print every goal with its measured value.
+"""Measure the library, its floors and its peers, and print every goal with the measured value.
 
-python -m benchmarks [--quick] [--only append peers reads growth imports canonical] [--rounds N] [--results DIRECTORY]
+python -m benchmarks [--quick] [--only append peers reads growth imports canonical]
+                     [--rounds N] [--results DIRECTORY]
 """
 
 import argparse
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 async def _measured(run: Run) -> Report:
-    """Measure; whoever ends this process ends its server and competitors too."""
+    """Measure; if this process is ended, its server and competitors end with it."""
     this = asyncio.current_task()
     assert this is not None  # noqa: S101  # a coroutine runs in one
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 async def compete(
     server: Server, tasks: Sequence[Task], rounds: int, logs: Path, say: Say
 ) -> Results:
-    """Run the rounds of all tasks and give their slices."""
+    """Run the rounds of all tasks and return their slices."""
     results = Results()
     names = dict.fromkeys(task.competitor for task in tasks)
     async with _started(server, names, logs, results, say) as runs:
@@ -50,7 +50,7 @@ async def _started(
             stack.push_async_callback(contestant.stop)
             try:
                 await contestant.start()
-            except Exception as error:  # noqa: BLE001  # whatever a peer raises is its own failure, and is reported
+            except Exception as error:  # noqa: BLE001  # any failure of a peer is reported, not raised
                 fail(results, name, error)
                 say(f"  {name} failed: {error}")
             runs[name] = contestant.run

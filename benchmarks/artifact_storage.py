@@ -1,12 +1,14 @@
-"""What each way to store an artifact costs: CPU of the server, disk, write-ahead log, time to write and to read.
+"""Measure each way to store an artifact: server CPU, disk, WAL, time to write and to read.
 
     python -m benchmarks.artifact_storage
-    python -m benchmarks.artifact_storage --database-url URL   # a server of its own on this machine, such as one with LZ4
+        python -m benchmarks.artifact_storage --database-url URL   # another server on this machine
 
-The artifacts are real: those of `examples/screen_nci.py` (its records and conformers), and what is commonly made of such
-conformers (coordinates in JSON, distances in binary, pictures). Each choice has a connection and a table of its own; a
-round inserts all artifacts of a corpus with one choice after the other, in an order of its own, and reads them back.
-CPU is that of the connection's server process, by the scheduler's count of nanoseconds, so it includes the COMMIT.
+The second form measures a server of yours, such as one built with LZ4. The artifacts are those of
+`examples/screen_nci.py` (its records and conformers) and what is commonly derived from conformers:
+coordinates in JSON, distances in binary, pictures. Each choice has its own connection and its own
+table. A round inserts all artifacts of a corpus with one choice after another, in an order that
+differs from round to round, and reads them back. CPU time is that of the connection's server
+process, in nanoseconds as the scheduler counts them, so it includes the COMMIT.
 """
 
 import argparse
@@ -46,13 +48,13 @@ NO_SUCH_METHOD = asyncpg.FeatureNotSupportedError
 
 
 class Body(msgspec.Struct, frozen=True):
-    """An artifact's JSON, or its content."""
+    """The JSON value of an artifact, or its content."""
 
     payload: str | None
     content: bytes | None
 
     def encoded(self) -> bytes:
-        """Give its bytes."""
+        """Return the bytes that are stored."""
         return (
             self.content
             if self.payload is None and self.content is not None
@@ -61,7 +63,7 @@ class Body(msgspec.Struct, frozen=True):
 
 
 class Cost(msgspec.Struct):
-    """What a round cost an artifact: microseconds and bytes."""
+    """The cost per artifact in one round: microseconds and bytes."""
 
     cpu: float
     client: float
@@ -71,12 +73,12 @@ class Cost(msgspec.Struct):
 
 
 def sql(name: str) -> str:
-    """Read a statement of this benchmark."""
+    """Read one of this benchmark's statements."""
     return (SQL / f"{name}.sql").read_text(encoding="utf-8")
 
 
 class Choice:
-    """A table with one way of storing, in a schema of its own, and the connection that is used for nothing else."""
+    """One way of storing: a table in its own schema, and a connection used for nothing else."""
 
     def __init__(self, name: str, connection: Connection) -> None:
         self.name = name
@@ -84,7 +86,7 @@ class Choice:
         self._pid = connection.get_server_pid()
 
     async def begin(self, schema: str) -> None:
-        """Make the table anew."""
+        """Create the table, dropping an earlier one."""
         await self._connection.execute(await self._connection.fetchval(QUOTE_CREATE_SCHEMA, schema))
         await self._connection.execute(
             "SELECT set_config('search_path', quote_ident($1), false)", schema
@@ -93,7 +95,7 @@ class Choice:
         await self._connection.execute(sql(self.name))
 
     async def round(self, number: int, bodies: Sequence[Body]) -> Cost:
-        """Insert the artifacts, each in a transaction, and read them."""
+        """Insert the artifacts, each in its own transaction, and read them."""
         rows = [(_hash(number, body), body.payload, body.content) for body in bodies]
         insert = await self._connection.prepare(sql("insert_artifact"))
         read = await self._connection.prepare(sql("read_artifact"))
@@ -115,7 +117,7 @@ class Choice:
         )
 
     async def size(self) -> int:
-        """Give the bytes that the table has on the disk."""
+        """Return the size of the table on disk, in bytes."""
         size: int = await self._connection.fetchval(sql("measure_size"), "workflow_step_artifacts")
         return size
 
@@ -123,7 +125,10 @@ class Choice:
         return int(await self._connection.fetchval(sql("measure_wal")))
 
     def _cpu(self) -> float:
-        """Give the seconds that the server's process was running (Linux: Documentation/scheduler/sched-stats)."""
+        """Return the CPU seconds of the server process.
+
+        Source: Linux, Documentation/scheduler/sched-stats.
+        """
         return (
             int(Path(f"/proc/{self._pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
         )
@@ -134,7 +139,7 @@ def _hash(number: int, body: Body) -> str:
 
 
 async def read_corpora(directory: Path) -> Corpora:
-    """Read what the screening left in `directory`, and make the rest of it."""
+    """Read the screen's results from `directory`, and derive the other corpora from them."""
     async with embedded_postgres(directory) as url, await build_pool(url) as pool:
         rows = await pool.fetch(sql("read_screened"))
     molfiles = [row["content"] for row in rows if row["kind"] == "conformer"]
@@ -169,7 +174,7 @@ def _distances(molfile: bytes) -> bytes:
 
 
 def _text_chunks(molfiles: Sequence[bytes]) -> Iterator[bytes]:
-    """Fill chunks with all molfiles, again and again; no compression of PostgreSQL looks back so far."""
+    """Fill chunks with the molfiles, repeated: farther apart than PostgreSQL's compression sees."""
     text = b"".join(molfiles)
     endless = text * (4 * CHUNK_BYTES // len(text) + 1)
     for first in range(0, 4 * CHUNK_BYTES, CHUNK_BYTES):
@@ -177,7 +182,7 @@ def _text_chunks(molfiles: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def _trajectory(molfiles: Sequence[bytes], chunk: int) -> bytes:
-    """Let atoms tremble about where they are, by 0.05 angstrom, for as many frames as fill a chunk of 1 MiB."""
+    """Return a chunk of 1 MiB of frames: each atom moves by 0.05 angstrom around its position."""
     places = [value for atom in _coordinates(molfiles[chunk]) for value in atom]
     tremble = random.Random(chunk)  # noqa: S311  # a simulation, and the same one each time
     frames = array("f")
@@ -208,7 +213,8 @@ async def measure(url: str, corpora: Corpora, rounds: int) -> None:
             f"\n{label}: {len(bodies)} artifacts of {mean:,.0f} bytes on average, {rounds} rounds\n"
         )
         print(
-            "| storage | server CPU us | client us | WAL bytes | disk bytes | read: server CPU us | client us |"
+            "| storage | server CPU us | client us | WAL bytes | disk bytes "
+            "| read: server CPU us | client us |"
         )
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
         async with opened(url, number) as choices:
@@ -217,7 +223,7 @@ async def measure(url: str, corpora: Corpora, rounds: int) -> None:
 
 @asynccontextmanager
 async def opened(url: str, number: int) -> AsyncIterator[list[Choice]]:
-    """Open the choices that the server has, each with a new table."""
+    """Open the choices that the server supports, each with a new table."""
     async with AsyncExitStack() as stack:
         choices = []
         for name in CHOICES:
@@ -248,18 +254,19 @@ async def _measure_corpus(choices: Sequence[Choice], bodies: Sequence[Body], rou
         )
         size = await choice.size() / len(bodies) / (rounds + 1)
         print(
-            f"| {choice.name} | {cpu:,.0f} | {client:,.0f} | {wal:,.0f} | {size:,.0f} | {read_cpu:,.0f} | {read:,.0f} |"
+            f"| {choice.name} | {cpu:,.0f} | {client:,.0f} | {wal:,.0f} | {size:,.0f} "
+            f"| {read_cpu:,.0f} | {read:,.0f} |"
         )
 
 
 def screen(directory: Path, limit: int) -> None:
-    """Run the example, which goes on where it was and does nothing twice."""
+    """Run the example, which continues where it stopped and repeats nothing."""
     command = [sys.executable, str(SCRIPT), "--limit", str(limit), "--data", str(directory)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 async def main() -> None:
-    """Measure what the command line asks for."""
+    """Run the measurement that the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--data", type=Path, default=Path("data", "artifact_storage"), help="the screening's data"

@@ -1,4 +1,7 @@
-"""How long canonical JSON takes, beside msgspec's own sorted encoding, which knows neither RFC 8785's numbers nor I-JSON's limits."""
+"""Measure canonical JSON against msgspec's own sorted encoding.
+
+msgspec writes numbers in its own way (not as RFC 8785 requires) and has no limits of I-JSON.
+"""
 
 import timeit
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +40,7 @@ _SLICES = 5
 
 
 class EncodingTimes(msgspec.Struct, frozen=True):
-    """Seconds of both for one payload, and their ratio round by round."""
+    """Seconds of both encoders for one payload, and their ratio in each round."""
 
     ours: Spread
     msgspec: Spread
@@ -45,7 +48,10 @@ class EncodingTimes(msgspec.Struct, frozen=True):
 
 
 def time_encodings(rounds: int) -> dict[str, EncodingTimes]:
-    """Time both on every payload, taking turns; of the slices of a round the fastest counts, for what else runs only adds."""
+    """Time both encoders in turn on every payload.
+
+    The fastest slice of a round counts, because other load on the machine only adds time.
+    """
     return {name: _time(payload, rounds) for name, payload in PAYLOADS.items()}
 
 

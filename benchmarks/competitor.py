@@ -1,4 +1,4 @@
-"""What takes part in a run: one small module each, run in a process of its own."""
+"""The interface of what takes part in a run: a small module each, run in its own process."""
 
 from typing import Protocol
 
@@ -14,7 +14,7 @@ class Competitor(Protocol):
         """Connect to a database of its own, and make its tables."""
 
     async def run(self, load: Load) -> Slice:
-        """Do a slice; called once a round."""
+        """Run one slice; called once a round."""
 
     async def close(self) -> None:
         """Disconnect."""

@@ -1,4 +1,4 @@
-"""Who takes part, by name: the module and the class, imported only in the process that runs it."""
+"""The competitors by name; a module is imported only in the process that runs it."""
 
 import importlib
 
@@ -11,7 +11,7 @@ __all__ = ["COMPETITORS", "GROWTH_SIZES", "PEERS", "load_competitor"]
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """Where a competitor is, the database it works in, what counts as one of its events, and if it has asyncio's own loop."""
+    """A competitor: its class, its database, its event, and if it runs on asyncio's own loop."""
 
     place: str
     database: str

@@ -1,4 +1,4 @@
-"""One competitor's process as the run sees it: stopped while others are measured, so that it disturbs nobody."""
+"""The process of one competitor, stopped while others are measured so that it uses no CPU."""
 
 import asyncio
 import signal
@@ -18,7 +18,7 @@ _CLOSING_SECONDS = 20.0
 
 
 class ContestantFailed(Exception):
-    """The process died, or did not answer in time; the message ends with its last words."""
+    """The process died, or did not answer in time; the message ends with its last output."""
 
 
 class Contestant:
@@ -29,7 +29,7 @@ class Contestant:
         self._log = log
 
     async def start(self) -> None:
-        """Start the process, and wait until its tables are there."""
+        """Start the process, and wait until it has created its tables."""
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -42,7 +42,7 @@ class Contestant:
         self._process.send_signal(signal.SIGSTOP)
 
     async def run(self, load: Load) -> Slice:
-        """Let it do a slice."""
+        """Run one slice."""
         assert self._process.stdin is not None  # noqa: S101  # it is a pipe
         self._process.send_signal(signal.SIGCONT)
         self._process.stdin.write(msgspec.json.encode(load) + b"\n")

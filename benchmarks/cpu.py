@@ -9,9 +9,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def server_cpu_seconds(postmaster: int) -> float:
-    """Add up what the server and all its processes have used, those that have ended included.
+    """Return the CPU seconds of the server and all its processes, ended ones included.
 
-    Processes that end while they are counted could be missed or counted twice, so it is read until nothing moved.
+    A process that ends during the count could be missed or counted twice, so the count is repeated
+    until no process has ended meanwhile.
     """
     while True:
         before = _ended_and_living(postmaster)
@@ -27,13 +28,16 @@ def server_cpu_seconds(postmaster: int) -> float:
 
 
 def _ended_and_living(postmaster: int) -> tuple[int, list[int]]:
-    """Give the ticks that ended children have used, and the living children."""
+    """Return the ticks of the ended children, and the process ids of the living ones."""
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text(encoding="ascii")
     return sum(_times(postmaster)[2:]), [int(pid) for pid in children.split()]
 
 
 def _times(pid: int) -> tuple[int, int, int, int]:
-    """Give utime, stime, cutime and cstime; the name before them may have any character."""
+    """Return utime, stime, cutime and cstime.
+
+    The name before them may contain any character.
+    """
     fields = (
         Path(f"/proc/{pid}/stat")
         .read_text(encoding="utf-8", errors="replace")
@@ -44,7 +48,7 @@ def _times(pid: int) -> tuple[int, int, int, int]:
 
 
 def read_memory(field: str) -> int:
-    """Read one of this process's sizes in bytes: `VmRSS` now, or `VmHWM`, the highest since the last reset."""
+    """Read a size of this process in bytes: `VmRSS` now, `VmHWM` its peak since the last reset."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         name, _, size = line.partition(":")
         if name == field:
@@ -53,5 +57,5 @@ def read_memory(field: str) -> int:
 
 
 def reset_peak_memory() -> None:
-    """Begin to look for the highest memory anew."""
+    """Reset the peak memory (`VmHWM`) of this process."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

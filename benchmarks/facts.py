@@ -1,4 +1,4 @@
-"""The machine, the server and the versions that a run's figures hold for."""
+"""The machine, the server and the versions that a run's figures are valid for."""
 
 import os
 import platform
@@ -43,7 +43,7 @@ _WRITES = 200
 
 
 async def gather_facts(server: Server, directory: Path) -> Mapping[str, str]:
-    """Gather them; `directory` is on the disk that the server writes to."""
+    """Gather the facts; `directory` is on the disk that the server writes to."""
     facts: dict[str, str] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_model(),
@@ -70,7 +70,7 @@ def _cpu_model() -> str:
 
 
 def _fdatasync_seconds(directory: Path) -> float:
-    """Give the median of some writes that are made durable one by one."""
+    """Return the median time of a write that is made durable at once."""
     seconds = []
     with tempfile.TemporaryFile(dir=directory) as file:
         for _ in range(_WRITES):

@@ -12,7 +12,7 @@ __all__ = ["judge"]
 
 
 def judge(report: Report) -> list[Line]:
-    """Give a line for every goal, in the order of the project's list."""
+    """Return a line for every goal, in the order of the project's list."""
     return [
         *_against_pgbench(report),
         *_against_peers(report),
@@ -66,7 +66,7 @@ def _against_peers(report: Report) -> Iterator[Line]:
 
 
 def _mode(report: Report, peer: str, best: str) -> str:
-    """Name the mode that was best, and where one caller acted for all flows, the figure when none does."""
+    """Name the best mode; if one caller acted for all flows, add the figure without that."""
     mode = best.rpartition("/")[0].removeprefix(peer).removeprefix(", ")
     if mode != "batched":
         return mode
@@ -79,7 +79,7 @@ def _mode(report: Report, peer: str, best: str) -> str:
 
 
 def _cpu(report: Report) -> Line:
-    def microseconds(client: bool, server: bool) -> Spread | None:  # noqa: FBT001  # two switches, named at each call
+    def microseconds(client: bool, server: bool) -> Spread | None:  # noqa: FBT001  # named in calls
         return report.spread_of(
             "ours/128",
             lambda done: (
@@ -161,6 +161,6 @@ def _microseconds(seconds: Spread) -> str:
 
 
 def _missing(report: Report, competitor: str) -> str:
-    """Say why a competitor, or the last of its modes, has no figures."""
+    """Return why a competitor, or the last of its modes, has no figures."""
     reasons = [why for name, why in report.failures.items() if name.startswith(competitor)]
     return reasons[-1] if reasons else ""

@@ -1,4 +1,4 @@
-"""Databases of a given size: flows of ten, written on the server, as valid as if they had been appended."""
+"""Databases of a given size: flows of ten, written on the server, as valid as appended ones."""
 
 import asyncio
 import hashlib
@@ -18,12 +18,12 @@ _CONNECTIONS = 2
 
 
 def flow_id_of(number: int) -> UUID:
-    """Give the id of a flow of `grow_events.sql`; they count from 0."""
+    """Return the id of a flow of `grow_events.sql`; the numbers start at 0."""
     return UUID(hashlib.md5(f"flow {number}".encode(), usedforsecurity=False).hexdigest())
 
 
 async def grow(url: str, events: int) -> float:
-    """Make the tables and write `events` events in flows of ten; gives the seconds it took."""
+    """Create the tables and write `events` events in flows of ten; return the seconds it took."""
     begun = time.perf_counter()
     async with await build_pool(url, max_size=_CONNECTIONS) as pool:
         store = PgEventStore(PoolProvider(pool))

@@ -1,4 +1,4 @@
-"""Reading from a log that has grown: one flow listed, one last event, one page of the feed, at random places."""
+"""Reads from a grown log at random positions: a flow, a last event, a page of the feed."""
 
 import random
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ _PAGE = 100
 
 
 class _Grown:
-    """Reads one of the flows that were there from the beginning."""
+    """Reads one of the flows that the database was filled with."""
 
     async def open(self, url: str) -> None:
         self._pool = await build_pool(url)
@@ -52,8 +52,8 @@ class LastEvent(_Grown):
 
 
 class FeedPage(_Grown):
-    """A page of a hundred events of all flows, from anywhere in the log."""
+    """A page of a hundred events of all flows, at a random position in the log."""
 
     async def _call(self) -> int:
-        after = random.randrange(self._flows * _EVENTS - _PAGE)  # noqa: S311  # places, not secrets
+        after = random.randrange(self._flows * _EVENTS - _PAGE)  # noqa: S311  # positions, not secrets
         return len(await self._store.read_feed(after_seq=after, limit=_PAGE))

@@ -6,10 +6,10 @@ _PREFIX = "growth_"
 
 
 def growth_database(events: int) -> str:
-    """Name the database with so many events."""
+    """Return the name of the database with this many events."""
     return f"{_PREFIX}{events}"
 
 
 def events_of(database: str) -> int:
-    """Give the number of events from the name."""
+    """Return the number of events in a database of this name."""
     return int(database.removeprefix(_PREFIX))

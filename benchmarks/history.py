@@ -1,4 +1,4 @@
-"""What is appended: a small flow of ten events as an engine writes it, a long one, and an artifact of 4 KB."""
+"""What is appended: a flow of ten events as an engine writes it, a long one, a 4 KB artifact."""
 
 import hashlib
 import itertools
@@ -71,7 +71,7 @@ _ATOMS = _coordinates()
 
 
 def conformer(number: int) -> Mapping[str, Any]:
-    """Give a JSON payload of 4 KB, another one for each number."""
+    """Return a JSON payload of 4 KB that differs for each number."""
     return {"conformer": number, "atoms": _ATOMS}
 
 
@@ -81,12 +81,12 @@ _STEPS = 1_000
 
 
 def long_definition() -> FlowDefinition:
-    """Give the definition that `long_history` belongs to."""
+    """Return the definition of the flow in `long_history`."""
     return FlowDefinition(tuple(StepDefinition(id=f"step_{index}") for index in range(_STEPS)))
 
 
 def long_history() -> Iterator[FlowEventKind]:
-    """Give 100,000 events: a thousand steps, each started, signalling its progress, and finished."""
+    """Yield 100,000 events: a thousand steps, each started, signalling progress, and finished."""
     return itertools.islice(_long_history(), LONG_FLOW_EVENTS)
 
 

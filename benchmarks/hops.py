@@ -1,4 +1,4 @@
-"""Count what one call runs through: files and functions of the library, and queries.
+"""Count what one call runs through: the library's files and functions, and queries.
 
 python -m benchmarks.hops [DATABASE_URL]
 
@@ -63,7 +63,7 @@ LIMITS = {
 
 
 def measure(url: str) -> dict[str, Hops]:
-    """Make each call on a database, after a first one that fills caches, and count."""
+    """Make each call on a database once to fill caches, then again and count."""
     counted: dict[str, Hops] = {}
     with asyncio.Runner() as runner:
         flow_id, counted["append_kind, with an artifact"], counted["load, 14 events"] = runner.run(
@@ -101,7 +101,10 @@ async def _calls(url: str) -> tuple[UUID, Hops, Hops]:
 
 
 async def _least(first: Callable[[], Awaitable[Any]], call: Callable[[], Awaitable[Any]]) -> Hops:
-    """Count a call that follows another one at once; the least of several, as timers may interfere."""
+    """Count a call made right after another one; return the least of several counts.
+
+    A timer that runs in between adds functions of its own.
+    """
     counted = []
     for _ in range(10):
         await first()
@@ -127,7 +130,7 @@ def _count_page(url: str, flow_id: UUID) -> Hops:
 
 
 class _Counter:
-    """Notes every function of the library that is entered; a coroutine's resumption is no entry."""
+    """Records each function of the library that is entered; resuming a coroutine does not count."""
 
     def __init__(self) -> None:
         self._entered: set[CodeType] = set()

@@ -1,4 +1,4 @@
-"""How long the import of all names of `chem_persistence` takes, in processes of their own."""
+"""Measure how long the import of all names of `chem_persistence` takes, in new processes."""
 
 import os
 import subprocess
@@ -10,19 +10,22 @@ import msgspec
 
 from benchmarks.spread import Spread, spread
 
-_ALONE = "import time; begun = time.perf_counter(); from chem_persistence import *; print(time.perf_counter() - begun)"
+_ALONE = (
+    "import time; begun = time.perf_counter(); "
+    "from chem_persistence import *; print(time.perf_counter() - begun)"
+)
 _BEYOND = f"import asyncpg, msgspec; {_ALONE}"
 
 
 class ImportTimes(msgspec.Struct, frozen=True):
-    """Seconds of the whole import, and of what it adds to asyncpg and msgspec."""
+    """Seconds of the whole import, and of its part beyond asyncpg and msgspec."""
 
     whole: Spread
     beyond: Spread
 
 
 def time_imports(rounds: int) -> ImportTimes:
-    """Time both, taking turns, after a first run that writes the byte code, which an installed package has."""
+    """Time both in turn, after a first run that writes the byte code, as an installer does."""
     _time(_ALONE)
     pairs = [(_time(_ALONE), _time(_BEYOND)) for _ in range(rounds)]
     return ImportTimes(spread(whole for whole, _ in pairs), spread(beyond for _, beyond in pairs))

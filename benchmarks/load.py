@@ -1,4 +1,4 @@
-"""What a competitor is asked to do for a slice of a round, what came of it, and the clock around it."""
+"""The load of a slice, its result, and the loop that runs and times it."""
 
 import asyncio
 import threading
@@ -19,9 +19,10 @@ ThreadAppend = Callable[[], int]
 
 
 class Load(msgspec.Struct, frozen=True):
-    """`flows` at once, each one call after another: for `seconds` after `warmup`, or `calls` times each, no warm-up.
+    """`flows` concurrent flows, each making one call after another.
 
-    `server` is the process id of the postmaster, whose CPU is counted.
+    They run for `seconds` after `warmup`, or, without a warm-up, `calls` times each. `server` is
+    the process id of the postmaster, whose CPU time is counted.
     """
 
     server: int
@@ -32,7 +33,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done in `seconds`; latencies are of calls; `peak_bytes` is above what the process had before."""
+    """The result over `seconds`: latencies are per call; `peak_bytes` is the growth of memory."""
 
     events: float
     seconds: float
@@ -44,14 +45,14 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rate(self) -> float:
-        """Events a second."""
+        """Return the events per second."""
         return self.events / self.seconds
 
 
 class _Window:
-    """The part of a slice that counts, and the CPU that was used in it.
+    """The part of a slice that counts, and the CPU time used in it.
 
-    A call that overlaps with an end of the window counts in part, so that long calls do not make it coarse.
+    A call that overlaps the start or the end counts in part, so that long calls can be measured.
     """
 
     def __init__(self, load: Load) -> None:
@@ -96,7 +97,7 @@ class _Window:
 
 
 async def drive(appends: Sequence[Append], load: Load) -> Slice:
-    """Run each of `appends` in a task of its own."""
+    """Run each of `appends` in its own task."""
     window = _Window(load)
 
     async def flow(append: Append) -> None:
@@ -121,7 +122,7 @@ async def drive(appends: Sequence[Append], load: Load) -> Slice:
 
 
 async def drive_threads(appends: Sequence[ThreadAppend], load: Load) -> Slice:
-    """Run each of `appends` in a thread of its own, while the event loop goes on."""
+    """Run each of `appends` in its own thread, while the event loop keeps running."""
     window = _Window(load)
     failures: list[Exception] = []
 
@@ -132,7 +133,7 @@ async def drive_threads(appends: Sequence[ThreadAppend], load: Load) -> Slice:
                 begun = time.perf_counter()
                 window.call_ended(begun, append())
                 left -= 1
-        except Exception as error:  # noqa: BLE001  # raised below, by the thread that everybody waits for
+        except Exception as error:  # noqa: BLE001  # raised below, by the waiting thread
             failures.append(error)
 
     threads = [threading.Thread(target=flow, args=(append,), daemon=True) for append in appends]

@@ -21,7 +21,7 @@ __all__ = ["Artifacts", "Batches", "Events", "Signals", "UnknownVersion"]
 
 
 class _Appending:
-    """Appends with a pool and a store as they come: no option is set."""
+    """Appends with a pool and a store at their default options."""
 
     _pool: "asyncpg.Pool[asyncpg.Record]"
     _store: PgEventStore
@@ -42,7 +42,7 @@ class _Appending:
 
 
 class Events(_Appending):
-    """One event a call, as an engine appends it: a flow of ten, then the next one, `expected_version` known."""
+    """One event per call, as an engine appends: flows of ten, `expected_version` known."""
 
     expects_version = True
 
@@ -65,13 +65,13 @@ class Events(_Appending):
 
 
 class UnknownVersion(Events):
-    """The same, appended at the end of the flow, wherever that is: `expected_version=None`."""
+    """The same with `expected_version=None`: each event is appended at the end of its flow."""
 
     expects_version = False
 
 
 class Signals(_Appending):
-    """One StepSignal a call, which changes no row of `workflow_step_executions`."""
+    """One StepSignal per call, which changes no row of `workflow_step_executions`."""
 
     def _flow(self) -> Append:
         flow_id, versions = uuid4(), itertools.count()
@@ -86,7 +86,7 @@ class Signals(_Appending):
 
 
 class Batches(_Appending):
-    """500 StepSignals a call, by `append_kinds`: the way to bring in a history."""
+    """500 StepSignals per call, by `append_kinds`, as when a history is imported."""
 
     size = 500
 
@@ -105,7 +105,7 @@ class Batches(_Appending):
 
 
 class Artifacts(_Appending):
-    """A StepFinished with a new JSON artifact of 4 KB a call; making the artifact counts, as every user has to."""
+    """A StepFinished with a new 4 KB JSON artifact per call; building the artifact counts."""
 
     _numbers = itertools.count()
 

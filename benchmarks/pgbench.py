@@ -1,4 +1,4 @@
-"""pgbench, PostgreSQL's own load generator in C: one prepared INSERT of the same columns a transaction."""
+"""pgbench, PostgreSQL's load generator: a prepared INSERT of the same columns per transaction."""
 
 import asyncio
 import os
@@ -21,11 +21,11 @@ _THREADS = "2"
 
 
 class PgbenchFailed(Exception):
-    """It ended with an error, or its output was not understood."""
+    """pgbench ended with an error, or its output has an unknown form."""
 
 
 async def run_pgbench(program: Path, url: str, script: str, load: Load) -> Slice:
-    """Run a script of `sql/` with as many clients as flows, for whole seconds; connecting does not count."""
+    """Run a script of `sql/` with one client per flow, for whole seconds after connecting."""
     seconds = max(1, round(load.seconds))
     arguments = [
         *("--no-vacuum", "--protocol=prepared", f"--file={sql_path(script)}"),
@@ -65,7 +65,7 @@ async def run_pgbench(program: Path, url: str, script: str, load: Load) -> Slice
         seconds=events / rate,
         server_cpu=after[0] - before[0],
         client_cpu=after[1] - before[1],
-        p50=latency / 1000,  # the mean: it gives no percentiles
+        p50=latency / 1000,  # the mean: pgbench prints no percentiles
         p99=None,
     )
 

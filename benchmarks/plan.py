@@ -14,7 +14,7 @@ PARTS = ("append", "peers", "reads", "growth", "imports", "canonical")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Rounds and seconds of each part; pgbench's seconds are whole."""
+    """Rounds and seconds of each part; pgbench takes whole seconds only."""
 
     parts: Sequence[str] = PARTS
     rounds: int = 7
@@ -50,7 +50,7 @@ QUICK = Plan(
 
 
 def appending(plan: Plan, server: int) -> Iterator[Task]:
-    """Give the tasks that append, those of the peers among them, so that all take turns."""
+    """Yield the tasks that append; those of the peers are among them, so that all take turns."""
     load = Load(server=server, seconds=plan.seconds, warmup=plan.warmup)
     if "append" in plan.parts:
         yield from _by_pgbench(
@@ -85,7 +85,7 @@ def _by_peers(load: Load) -> Iterator[Task]:
 
 
 def reading(plan: Plan, server: int) -> Iterator[Task]:
-    """Give the tasks that read: whole flows of 100,000 by calls, flows of ten by time."""
+    """Yield the tasks that read: whole flows of 100,000 by calls, flows of ten by time."""
     whole = Load(server=server, calls=1)
     yield _task("ours, replay", whole, 1)
     yield _task("row floor", whole, 1)
@@ -98,7 +98,7 @@ def reading(plan: Plan, server: int) -> Iterator[Task]:
 
 
 def growing(plan: Plan, server: int) -> Iterator[Task]:
-    """Give the tasks on databases that have grown; the sizes take turns."""
+    """Yield the tasks on databases that have grown; the sizes take turns."""
     load = Load(server=server, seconds=plan.growth_seconds, warmup=plan.warmup)
     for operation in ("append", "list", "last event", "feed page"):
         for size in plan.growth_sizes:

@@ -25,7 +25,7 @@ _RATE_UNIT = (
 
 
 class _Plot(msgspec.Struct, frozen=True):
-    """A plot of the tasks whose keys it is asked for, in that order."""
+    """A plot of the tasks with these keys, in this order."""
 
     title: str
     unit: str
@@ -46,7 +46,7 @@ def _p50_microseconds(done: Slice) -> float:
 
 
 def _of(*names: str) -> Callable[[Report], Sequence[str]]:
-    """Choose all tasks of these competitors, whatever their flows."""
+    """Choose all tasks of these competitors, for any number of flows."""
     return lambda report: [
         key for name in names for key in report.slices if key.rpartition("/")[0] == name
     ]
@@ -118,7 +118,7 @@ _PLOTS = {
 
 
 def draw(report: Report, directory: Path) -> list[str]:
-    """Write every plot for which there are figures, and a page that shows them with the summary; gives their names."""
+    """Write each plot that has figures, and a page with plots and summary; return their names."""
     directory.mkdir(parents=True, exist_ok=True)
     drawn = []
     for name, plot in _PLOTS.items():
@@ -151,7 +151,8 @@ def _bar(report: Report, key: str, figures: Sequence[Figure]) -> Bar:
 def _note(report: Report) -> str:
     facts = report.facts
     return (
-        f"{report.command}  {facts['date'][:10]}, {facts['cores']} cores, PostgreSQL {facts['server_version']}, "
+        f"{report.command}  {facts['date'][:10]}, {facts['cores']} cores, "
+        f"PostgreSQL {facts['server_version']}, "
         f"fsync {facts['fsync']}"
     )
 

@@ -1,9 +1,10 @@
-"""What read models cost: the append, under each design that was thought of; the questions, on a log that has grown.
+"""Measure what read models cost: the append under each design, and the queries on a grown log.
 
     python -m benchmarks.read_models [--events 1000000] [--rounds 9] [--tasks 64] [--slice 2]
 
-All designs share one server, each in a schema of its own; in every round each appends for a slice of time, beginning with
-another one. Ratios are to the design without read models, made round by round. The questions are asked of an idle server.
+All designs share one server, each in its own schema. In every round each design appends for a slice
+of time; the order rotates from round to round. Ratios are to the design without read models, and
+are taken round by round. The queries run on an otherwise idle server.
 """
 
 import argparse
@@ -45,7 +46,7 @@ DESIGNS = (
 
 
 class Slice(msgspec.Struct):
-    """Events a second, bytes of WAL an event, and the milliseconds of the slowest append but 0.1 %, and of the slowest."""
+    """Events per second, WAL bytes per event; 99.9th percentile and maximum in milliseconds."""
 
     rate: float
     wal: float
@@ -54,7 +55,7 @@ class Slice(msgspec.Struct):
 
 
 def flow_of_ten() -> list[FlowEventKind]:
-    """Give the flow of ten with outputs of its own."""
+    """Return the flow of ten with new outputs."""
     own = uuid4().hex
     return [
         msgspec.structs.replace(
@@ -67,7 +68,7 @@ def flow_of_ten() -> list[FlowEventKind]:
 
 
 async def append_for(store: PgEventStore, seconds: float, tasks: int) -> list[float]:
-    """Append flows of ten, one event a call, and give the milliseconds of each."""
+    """Append flows of ten, one event per call, and return the milliseconds of each call."""
     took, end = [], time.perf_counter() + seconds
 
     async def one_task() -> None:
@@ -85,7 +86,7 @@ async def append_for(store: PgEventStore, seconds: float, tasks: int) -> list[fl
 async def measure(
     store: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]", seconds: float, tasks: int
 ) -> Slice:
-    """Append for a slice."""
+    """Append for one slice."""
     lsn = await pool.fetchval("SELECT pg_current_wal_insert_lsn()")
     begun = time.perf_counter()
     took = await append_for(store, seconds, tasks)
@@ -95,7 +96,7 @@ async def measure(
 
 
 async def measure_appends(url: str, rounds: int, seconds: float, tasks: int) -> None:
-    """Append under each design, round by round, and print what it costs; then ask each where an artifact came from."""
+    """Append under each design and print the cost; then time the provenance queries in each."""
     pools = {}
     for name in DESIGNS:
         pools[name] = await build_pool(url, max_size=3, schema=name)
@@ -111,7 +112,8 @@ async def measure_appends(url: str, rounds: int, seconds: float, tasks: int) -> 
             if number >= 0:
                 slices[name].append(measured)
     print(
-        f"{'design':19}{'events/s':>9}  {'x before':20}{'WAL bytes':>10}{'p99.9 ms':>10}{'slowest ms':>11}"
+        f"{'design':19}{'events/s':>9}  {'x before':20}"
+        f"{'WAL bytes':>10}{'p99.9 ms':>10}{'slowest ms':>11}"
     )
     for name in names:
         ratios = [
@@ -131,11 +133,12 @@ async def measure_appends(url: str, rounds: int, seconds: float, tasks: int) -> 
 
 
 async def ask_provenance(name: str, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-    """Time the questions about one artifact."""
+    """Time the queries about one artifact."""
     await pool.execute("VACUUM ANALYZE event_log")
     events = await pool.fetchval("SELECT count(*) FROM event_log")
     output = await pool.fetchval(
-        "SELECT payload #>> '{outputs,0}' FROM event_log WHERE event_type = 'stepfinished' AND payload ->> 'step_index' = '1' LIMIT 1"
+        "SELECT payload #>> '{outputs,0}' FROM event_log "
+        "WHERE event_type = 'stepfinished' AND payload ->> 'step_index' = '1' LIMIT 1"
     )
     models = PgReadModels(PoolProvider(pool))
     print(f"{name}, {events:,} events:")
@@ -146,7 +149,7 @@ async def ask_provenance(name: str, pool: "asyncpg.Pool[asyncpg.Record]") -> Non
 
 
 async def ask_of_grown(url: str, events: int) -> None:
-    """Grow a log and time the questions that lists are made of."""
+    """Grow a log and time the queries behind the lists."""
     print(f"a log of {events:,} events, grown in {await grow(url, events):.0f} s")
     async with await build_pool(url, max_size=2) as pool:
         models = PgReadModels(PoolProvider(pool))
@@ -154,7 +157,7 @@ async def ask_of_grown(url: str, events: int) -> None:
         await timed("flows, the newest 50", models.flows)
         await pool.execute(read_sql("read_models/joined_flows"))
         for view in ("flows", "joined_flows"):
-            newest = f"SELECT * FROM {view} ORDER BY started_at DESC LIMIT 50"  # noqa: S608  # one of these two
+            newest = f"SELECT * FROM {view} ORDER BY started_at DESC LIMIT 50"  # noqa: S608  # constants
             await timed(f"  by SQL, of {view}", partial(pool.fetch, newest))
         await timed("flows, the next 50", lambda: models.flows(before=page[-1]))
         for state in FlowState:
@@ -169,7 +172,7 @@ async def ask_of_grown(url: str, events: int) -> None:
 
 
 async def timed(label: str, question: Callable[[], Awaitable[object]], times: int = 50) -> None:
-    """Ask so many times, and print the milliseconds."""
+    """Run a query `times` times, and print the milliseconds."""
     took = []
     for _ in range(times):
         begun = time.perf_counter()

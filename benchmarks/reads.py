@@ -1,4 +1,4 @@
-"""Reading: a flow of 100,000 events as an instance, 10,000 flows of ten, and the floor of each: rows undecoded."""
+"""Reading: a flow of 100,000 events, 10,000 flows of ten, and their floors (undecoded rows)."""
 
 import asyncio
 import random
@@ -31,7 +31,7 @@ _WRITERS = 128
 
 
 async def write_flows(url: str, flows: int) -> dict[str, float]:
-    """Write what is read: a flow of 100,000 in batches, and flows of ten, 128 at once; gives events a second of each."""
+    """Write a flow of 100,000 in batches and flows of ten, 128 at once; return events per second."""
     async with await build_pool(url) as pool:
         store = PgEventStore(PoolProvider(pool))
         history = list(long_history())
@@ -63,7 +63,7 @@ async def write_flows(url: str, flows: int) -> dict[str, float]:
 
 
 class Replay:
-    """One `load` of the long flow a call, from its first event on."""
+    """One `load` of the long flow per call, from its first event on."""
 
     snapshot_after: int | None = None
 
@@ -89,7 +89,7 @@ class Replay:
 
 
 class Opening(Replay):
-    """One `load` of the long flow a call, as it comes: from the snapshot that the first load keeps."""
+    """One `load` of the long flow per call, from the snapshot that the first load stores."""
 
     snapshot_after = 1_000
 
@@ -100,10 +100,10 @@ class Opening(Replay):
 
 
 class RowFloor:
-    """All rows of the long flow a call, in pages, with the driver's own decoding and no more."""
+    """All rows of the long flow per call, in pages, decoded by the driver only."""
 
     async def open(self, url: str) -> None:
-        """Connect, to no more than one connection."""
+        """Open a single connection."""
         self._connection = await asyncpg.connect(url)
 
     async def run(self, load: Load) -> Slice:
@@ -128,7 +128,7 @@ def _any_flow() -> UUID:
 
 
 class FlowsOfTen:
-    """One `list` of a flow of ten a call."""
+    """One `list` of a flow of ten per call."""
 
     async def open(self, url: str) -> None:
         """Connect."""
@@ -149,10 +149,10 @@ class FlowsOfTen:
 
 
 class RowFloorOfTen:
-    """The rows of a flow of ten a call, each reader on a connection that it holds."""
+    """The rows of a flow of ten per call; each reader keeps its connection."""
 
     async def open(self, url: str) -> None:
-        """Note where to connect."""
+        """Keep the URL; each reader connects by itself."""
         self._url = url
         self._held: list[asyncpg.Connection[asyncpg.Record]] = []
 

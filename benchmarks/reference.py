@@ -1,4 +1,4 @@
-"""The floors: a plain prepared INSERT on held connections, and COPY, into tables without what makes ours safe."""
+"""The floors: a plain prepared INSERT, and COPY, into tables without our constraints."""
 
 import itertools
 from datetime import UTC, datetime
@@ -17,23 +17,23 @@ _LINK = bytes(32)
 
 
 async def make_plain_tables(url: str) -> None:
-    """Make the plain tables, with our columns and our storage, unless they are there."""
+    """Create the plain tables, with our columns and our storage, unless they exist."""
     async with await build_pool(url) as pool:
         if await pool.fetchval("SELECT to_regclass('plain_log')") is None:
             await pool.execute(read_sql("plain_tables"))
 
 
 class PlainInsert:
-    """One row a call, each flow on a connection that it holds, autocommit."""
+    """One row per call with autocommit; each flow keeps its connection."""
 
     async def open(self, url: str) -> None:
-        """Make the tables."""
+        """Create the tables."""
         await make_plain_tables(url)
         self._url = url
         self._held: list[asyncpg.Connection[asyncpg.Record]] = []
 
     async def run(self, load: Load) -> Slice:
-        """Run a slice on as many connections as flows."""
+        """Run a slice with one connection per flow."""
         while len(self._held) < load.flows:
             self._held.append(await asyncpg.connect(self._url))
         return await drive(
@@ -61,12 +61,12 @@ async def _inserting(connection: "asyncpg.Connection[asyncpg.Record]") -> Append
 
 
 class Copy:
-    """500 rows a call by COPY on one connection."""
+    """500 rows per call by COPY on one connection."""
 
     size = 500
 
     async def open(self, url: str) -> None:
-        """Make the tables."""
+        """Create the tables."""
         await make_plain_tables(url)
         self._connection = await asyncpg.connect(url)
 

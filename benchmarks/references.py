@@ -17,7 +17,7 @@ _FLOORS = {
 
 
 def reference_of(report: Report, key: str) -> str | None:
-    """Give the key of a task's floor; appends at once have pgbench's best, one at a time the plain INSERT."""
+    """Return the key of a task's floor: pgbench's best if concurrent, else the plain INSERT."""
     name, _, flows = key.rpartition("/")
     if name in _FLOORS:
         return _FLOORS[name]

@@ -19,7 +19,7 @@ P50: Figure = attrgetter("p50")
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """`slices` has those of each task by its key, one a round; `failures` says why a competitor has none."""
+    """`slices` lists each task's slices by round; `failures` has the reason if there are none."""
 
     command: str
     facts: Mapping[str, str] = {}
@@ -32,7 +32,7 @@ class Report(msgspec.Struct, kw_only=True):
     minutes: float = 0.0
 
     def spread_of(self, key: str, figure: Figure) -> Spread | None:
-        """Give a figure of a task over the rounds, if it was measured."""
+        """Return a figure of a task over the rounds, or None if it was not measured."""
         return spread(map(figure, self.slices[key])) if key in self.slices else None
 
     def ratio(self, key: str, other: str, figure: Figure) -> Spread | None:
@@ -43,10 +43,10 @@ class Report(msgspec.Struct, kw_only=True):
         return spread(figure(one) / max(figure(another), 1e-9) for one, another in pairs)
 
     def best_of(self, competitor: str) -> str | None:
-        """Give the key of the number of flows at which a competitor was fastest, if it was measured."""
+        """Return the key of a competitor's fastest number of flows, or None without figures."""
         return self.best([key for key in self.slices if key.rpartition("/")[0] == competitor])
 
     def best(self, keys: Sequence[str]) -> str | None:
-        """Give the key with the highest median of events a second, if any was measured."""
+        """Return the key with the highest median of events per second, or None without figures."""
         rates = {key: measured.median for key in keys if (measured := self.spread_of(key, RATE))}
         return max(rates, key=lambda key: rates[key], default=None)

@@ -1,4 +1,4 @@
-"""Interleaved rounds: each task gets a short slice in every round, each round begins elsewhere."""
+"""Interleaved rounds: each task gets a short slice in every round, in a rotating order."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -19,12 +19,12 @@ class Task(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """Name it in the results: `ours/32`."""
+        """Return its name in the results, such as `ours/32`."""
         return f"{self.competitor}/{self.load.flows}"
 
 
 class Results(msgspec.Struct):
-    """The slices of each task, one a round; and why a competitor gave up."""
+    """The slices of each task, one per round; and why a competitor failed."""
 
     slices: dict[str, list[Slice]] = {}
     failures: dict[str, str] = {}
@@ -37,7 +37,7 @@ async def run_rounds(
     say: Callable[[str], None],
     results: Results,
 ) -> None:
-    """Run all tasks `rounds` times; a competitor that fails is left out from then on, and its slices are dropped."""
+    """Run all tasks `rounds` times; drop a competitor that fails, with its slices."""
     for number in range(rounds):
         first = number * len(tasks) // rounds
         for task in [*tasks[first:], *tasks[:first]]:
@@ -45,7 +45,7 @@ async def run_rounds(
                 continue
             try:
                 done = await runs[task.competitor](task.load)
-            except Exception as error:  # noqa: BLE001  # whatever a peer raises is its own failure, and is reported
+            except Exception as error:  # noqa: BLE001  # any failure of a peer is reported, not raised
                 fail(results, task.competitor, error)
                 say(f"  {task.competitor} failed: {results.failures[task.competitor]}")
             else:
@@ -54,7 +54,7 @@ async def run_rounds(
 
 
 def fail(results: Results, competitor: str, error: Exception) -> None:
-    """Record that a competitor gave up; a figure from some of the rounds would not compare."""
+    """Record the failure and drop the slices: figures from some of the rounds do not compare."""
     results.failures[competitor] = str(error) or type(error).__name__
     for key in [key for key in results.slices if key.rpartition("/")[0] == competitor]:
         del results.slices[key]

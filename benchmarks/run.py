@@ -21,7 +21,7 @@ __all__ = ["Run"]
 
 
 class Run:
-    """Measures what the plan says on a server whose data is in `directory`, a new one; `say` tells how far it is."""
+    """Runs a plan on a new server with its data in `directory`; `say` reports the progress."""
 
     def __init__(
         self, plan: Plan, command: str, directory: Path, say: Callable[[str], None]
@@ -32,7 +32,7 @@ class Run:
         self._say = say
 
     async def report(self) -> Report:
-        """Measure, and give all figures."""
+        """Measure, and return all figures."""
         begun, plan, report = time.monotonic(), self._plan, self._report
         if "imports" in plan.parts:
             self._say("imports")
@@ -64,7 +64,8 @@ class Run:
 
     async def _write(self, server: Server) -> None:
         self._say(
-            f"writing what is read: a flow of 100,000 events, {self._plan.small_flows:,} flows of 10"
+            "writing what is read: a flow of 100,000 events, "
+            f"{self._plan.small_flows:,} flows of 10"
         )
         url = await server.database(COMPETITORS["row floor"].database)
         self._report.written = await write_flows(url, self._plan.small_flows)

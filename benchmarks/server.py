@@ -17,14 +17,14 @@ __all__ = ["Server", "running_server"]
 
 
 class Server(msgspec.Struct, frozen=True):
-    """A server with fsync on and PostgreSQL's default settings, but for the number of connections."""
+    """A server with fsync on and PostgreSQL's default settings, except for max_connections."""
 
     url: str
     pid: int
     programs: Path
 
     async def database(self, name: str) -> str:
-        """Give the URL of a database, which is created when it is missing."""
+        """Return the URL of a database; create the database if it does not exist."""
         connection = await asyncpg.connect(self.url)
         try:
             await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
@@ -37,7 +37,7 @@ class Server(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def running_server(directory: Path) -> AsyncIterator[Server]:
-    """Make a new server in `directory`, for as long as the block runs."""
+    """Run a new server in `directory` until the block ends."""
     async with embedded_postgres(directory) as url:
         connection = await asyncpg.connect(url)
         await connection.execute(read_sql("more_connections"))

@@ -9,7 +9,7 @@ __all__ = ["Spread", "percentile", "spread"]
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """The median of some rounds, the lowest and the highest of them."""
+    """The median of some rounds, with the lowest and the highest value."""
 
     median: float
     low: float
@@ -20,16 +20,16 @@ class Spread(msgspec.Struct, frozen=True):
         return f"{self.median:{form}} ({self.low:{form}}..{self.high:{form}})"
 
     def scaled(self, factor: float) -> "Spread":
-        """Give the same in another unit."""
+        """Return the same spread in another unit."""
         return Spread(self.median * factor, self.low * factor, self.high * factor)
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Sum up the values of the rounds, of which there is one at least."""
+    """Summarise the values of the rounds; there must be at least one."""
     found = list(values)
     return Spread(statistics.median(found), min(found), max(found))
 
 
 def percentile(ordered: Sequence[float], fraction: float) -> float:
-    """Pick from values in ascending order; 0 when there are none."""
+    """Return a percentile of values in ascending order, or 0 if there are none."""
     return ordered[min(int(len(ordered) * fraction), len(ordered) - 1)] if ordered else 0.0

@@ -1,4 +1,4 @@
-"""The SQL of the benchmarks, a file each."""
+"""The SQL of the benchmarks, one statement per file."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ __all__ = ["read_sql", "sql_path"]
 
 
 def sql_path(name: str) -> Path:
-    """Give the path of `sql/<name>.sql`."""
+    """Return the path of `sql/<name>.sql`."""
     return Path(__file__).parent / "sql" / f"{name}.sql"
 
 

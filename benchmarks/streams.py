@@ -1,4 +1,4 @@
-"""How fast a large content goes in and out, and how much memory that takes beyond an idle store.
+"""Measure how fast a large content is stored and read, and how much memory that takes.
 
 python -m benchmarks.streams [--mebibytes 600]
 """
@@ -16,7 +16,7 @@ from chem_persistence import PgEventStore, PoolProvider, StepSignal, build_pool,
 __all__ = ["main"]
 
 _MEBIBYTE = 2**20
-_PIECE = random.Random(2026).randbytes(300_000)  # noqa: S311  # noise that does not compress, not secrets
+_PIECE = random.Random(2026).randbytes(300_000)  # noqa: S311  # incompressible, not secret
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ async def _measure(size: int) -> None:
 
 
 async def _pieces(size: int) -> AsyncIterator[bytes]:
-    """Give noise, each piece another one, so that no two chunks are equal."""
+    """Yield noise; the pieces differ, so that no two chunks are equal."""
     number = 0
     while size > 0:
         piece = number.to_bytes(8, "big") + _PIECE[: size - 8]
@@ -63,7 +63,7 @@ async def _pieces(size: int) -> AsyncIterator[bytes]:
 
 
 def _most_memory() -> int:
-    """Give the most bytes that this process has held; Linux only."""
+    """Return the peak memory of this process in bytes; Linux only."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 

@@ -1,4 +1,4 @@
-"""The text that a run ends with: the goals, then every figure."""
+"""The text that a run prints at its end: the goals, then every figure."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +14,7 @@ _BUSY_LOAD = 0.5
 
 
 def summary(report: Report) -> str:
-    """Write it: medians, with the lowest and the highest round in brackets."""
+    """Return the text: medians, with the lowest and the highest round in brackets."""
     return "\n".join(
         [*_heading(report), "", *_goals(report), "", *_figures(report), "", *_others(report)]
     )
@@ -23,9 +23,13 @@ def summary(report: Report) -> str:
 def _heading(report: Report) -> Iterator[str]:
     facts = report.facts
     yield f"{report.command}, {report.minutes:.1f} minutes, {facts['date']}"
-    yield f"{facts['cpu']}, {facts['cores']} cores, {facts['memory']}, {facts['system']}, Python {facts['python']}"
     yield (
-        f"PostgreSQL {facts['server_version']}, fsync {facts['fsync']} ({facts['wal_sync_method']}, "
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['memory']}, {facts['system']}, "
+        f"Python {facts['python']}"
+    )
+    yield (
+        f"PostgreSQL {facts['server_version']}, "
+        f"fsync {facts['fsync']} ({facts['wal_sync_method']}, "
         f"{facts['fdatasync of 8 KB']} for 8 KB), synchronous_commit {facts['synchronous_commit']}"
     )
     if float(facts["load before the run"]) > _BUSY_LOAD:

@@ -1,4 +1,4 @@
-"""A chart of horizontal bars as SVG, readable on light and on dark pages: it has no background of its own."""
+"""A chart of horizontal bars as SVG, with no background, readable on light and dark pages."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ _TICKS = 4
 
 
 class Bar(msgspec.Struct, frozen=True):
-    """`parts` stand one after another; `low` and `high` are the spread of their sum."""
+    """A bar of `parts` in sequence; `low` and `high` are the spread of their sum."""
 
     label: str
     parts: Sequence[float]
@@ -36,7 +36,7 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 def chart(title: str, unit: str, note: str, bars: Sequence[Bar]) -> str:
-    """Draw the bars from top to bottom, to one scale that begins at zero."""
+    """Draw the bars from top to bottom, on one scale that begins at zero."""
     height = _TOP + _ROW * len(bars) + 50
     top = _TICKS * _round_step(max(bar.high for bar in bars) / _TICKS)
     return "\n".join(
@@ -56,7 +56,7 @@ def chart(title: str, unit: str, note: str, bars: Sequence[Bar]) -> str:
 
 
 def _round_step(value: float) -> float:
-    """Give the next higher of 1, 2, 2.5 and 5, times a power of ten."""
+    """Round up to 1, 2, 2.5 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value or 1))
     return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value)
 
@@ -70,7 +70,10 @@ def _axis(top: float, height: int) -> Iterator[str]:
         value = top * tick / _TICKS
         x = _x(value, top)
         yield f'<line class="line" x1="{x}" x2="{x}" y1="{_TOP - 8}" y2="{height - 40}"/>'
-        yield f'<text class="axis" x="{x}" y="{height - 26}" text-anchor="middle">{_number(value)}</text>'
+        yield (
+            f'<text class="axis" x="{x}" y="{height - 26}" text-anchor="middle">'
+            f"{_number(value)}</text>"
+        )
 
 
 def _bar(bar: Bar, y: int, top: float) -> Iterator[str]:
@@ -81,7 +84,10 @@ def _bar(bar: Bar, y: int, top: float) -> Iterator[str]:
     for number, part in enumerate(bar.parts):
         x, end = _x(begin, top), _x(begin + part, top)
         shade = f"{kind} second" if number else kind
-        yield f'<rect class="{shade}" x="{x}" y="{y}" width="{round(end - x, 1)}" height="{_ROW - 8}" rx="2"/>'
+        width = round(end - x, 1)
+        yield (
+            f'<rect class="{shade}" x="{x}" y="{y}" width="{width}" height="{_ROW - 8}" rx="2"/>'
+        )
         begin += part
     low, high = _x(bar.low, top), _x(bar.high, top)
     yield f'<line class="spread" x1="{low}" x2="{high}" y1="{middle}" y2="{middle}"/>'

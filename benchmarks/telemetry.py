@@ -1,9 +1,10 @@
-"""What telemetry costs an append, with nobody listening and with somebody.
+"""Measure what telemetry adds to an append, with and without an observer.
 
-python -m benchmarks.telemetry
+    python -m benchmarks.telemetry
 
-The append is to the store in memory, for it has the hooks of every append and waits for no disk. States take turns in one
-process, and the best of many rounds counts: what else a machine does only adds.
+The append is to the store in memory, which calls the hooks of every append and waits for no disk.
+The states take turns in one process, and the best of many rounds counts, because other load on the
+machine only adds time.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ def main() -> None:
     print(f"the hooks of an append to PostgreSQL, nobody listens  {_hooks(flow_id)}")
     states: dict[str, Callable[[], None]] = {"no hooks": _unhook, "nobody listens": _hook}
     print(_table(states))
-    from opentelemetry import trace  # noqa: PLC0415  # what was measured so far is a program without it
+    from opentelemetry import trace  # noqa: PLC0415  # the lines above measure a program without it
 
     print(f"the same hooks, the API is imported, no provider      {_hooks(flow_id)}")
     print(_table(states))
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def _hooks(flow_id: UUID) -> str:
-    """Time all that an append to PostgreSQL calls of `hooks`, less what a loop with its plain values takes."""
+    """Time all calls of `hooks` in an append to PostgreSQL, minus a loop over plain values."""
     work: Any = asyncio.sleep(0)
 
     def with_hooks() -> None:
@@ -122,14 +123,14 @@ def _unhook() -> None:
 
 
 def _hook() -> None:
-    listening.found.observer = None  # to be where a program is before it listens
+    listening.found.observer = None  # the state of a program before it listens
     for module, name in _HOOKED:
         setattr(module, name, getattr(hooks, name))
 
 
 def _listen(observer: Any) -> None:
     _hook()
-    listening.found.observer = observer  # a provider can be set once only
+    listening.found.observer = observer  # a provider can be set only once
 
 
 def _nanoseconds(measured: Spread) -> str:

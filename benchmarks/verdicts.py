@@ -1,4 +1,4 @@
-"""One goal's line: what was to be reached, what was measured, and whether it was reached."""
+"""The line of one goal: its target, the measured value, and whether it was reached."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def at_least(goal: str, target: float, unit: str, found: Spread | None, note: str = "") -> Line:
-    """Judge a median that has to reach the target."""
+    """Judge a median that must reach the target."""
     if found is None:
         return unmeasured(goal, f"at least {target:g} {unit}", note)
     verdict: Verdict = "met" if found.median >= target else "not met"
@@ -37,7 +37,7 @@ def at_most(goal: str, target: float, unit: str, found: Spread | None, note: str
 
 
 def unmeasured(goal: str, target: str, why: str) -> Line:
-    """Say that there is no figure, and why."""
+    """Return the line of a goal without a figure, and the reason."""
     return Line(goal, target, why or "not part of this run", "not measured")
 
 

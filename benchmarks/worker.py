@@ -1,6 +1,8 @@
-"""The process of one competitor: reads loads from standard input, one JSON object a line, and answers with slices.
+"""The process of one competitor: it reads loads from standard input and answers with slices.
 
-All run on uvloop, a peer's asyncio too, but for the competitor that shows what it is worth.
+A load is one line of JSON.
+
+Every competitor runs on uvloop, the peers included, except the one that shows uvloop's effect.
 """
 
 import asyncio
@@ -30,7 +32,7 @@ async def _serve(name: str, url: str, answers: TextIO) -> None:
 
 
 def main() -> None:
-    """Serve until standard input ends; what anybody prints goes to standard error."""
+    """Serve until standard input ends; whatever a competitor prints goes to standard error."""
     name, url = sys.argv[1:]
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -1,1 +1,1 @@
-"""Other libraries that make steps, jobs or events durable in PostgreSQL, each through its own public API."""
+"""Other libraries that make steps, jobs or events durable in PostgreSQL, by their public APIs."""

@@ -14,7 +14,7 @@ _EVENTS = _STEPS + 2
 
 @DBOS.step()
 async def async_step(index: int) -> str:
-    """Do nothing but give an output."""
+    """Return an output and do nothing else."""
     return ROWS_OF_TEN[index + 1][1]
 
 
@@ -27,7 +27,7 @@ async def async_flow() -> None:
 
 @DBOS.step()
 def thread_step(index: int) -> str:
-    """Do nothing but give an output."""
+    """Return an output and do nothing else."""
     return ROWS_OF_TEN[index + 1][1]
 
 
@@ -39,15 +39,15 @@ def thread_flow() -> None:
 
 
 class AsyncSteps:
-    """A workflow of async steps a call."""
+    """One workflow of async steps per call."""
 
     async def open(self, url: str) -> None:
-        """Launch DBOS, which makes its tables."""
+        """Launch DBOS, which creates its tables."""
         DBOS(config={"name": "benchmark", "system_database_url": url})
         DBOS.launch()
 
     async def run(self, load: Load) -> Slice:
-        """Run a slice, a task a flow."""
+        """Run a slice with one task per flow."""
 
         async def append() -> int:
             await async_flow()
@@ -61,7 +61,7 @@ class AsyncSteps:
 
 
 class ThreadSteps(AsyncSteps):
-    """A workflow of ordinary steps a call, a thread a flow."""
+    """One workflow of ordinary steps per call, with one thread per flow."""
 
     async def run(self, load: Load) -> Slice:
         """Run a slice in threads."""

@@ -1,4 +1,4 @@
-"""eventsourcing's application: aggregates whose pending events `save` makes durable and numbers."""
+"""eventsourcing's application: `save` numbers an aggregate's pending events and stores them."""
 
 from typing import Any
 from uuid import UUID
@@ -25,23 +25,23 @@ class Flow(Aggregate):
 
     @event("StepStarted")
     def step_started(self, step_index: int, step_id: str) -> None:
-        """Note that a step runs."""
+        """Record that a step runs."""
         self.status[step_id] = f"running {step_index}"
 
     @event("StepFinished")
     def step_finished(
         self, step_index: int, step_id: str, outputs: list[str], fingerprint: str
     ) -> None:
-        """Note what a step gave."""
+        """Record the output of a step."""
         self.status[step_id] = f"finished {step_index} {outputs} {fingerprint}"
 
     @event("StepSignal")
     def step_signal(self, step_index: int, step_id: str, signal: str, data: dict[str, Any]) -> None:
-        """Note nothing: a signal does not change a flow."""
+        """Record nothing: a signal does not change a flow."""
 
 
 class _Ten:
-    """Flow after flow of ten: each call gives an aggregate with one pending event more."""
+    """Flow after flow of ten: each call returns an aggregate with one more pending event."""
 
     def __init__(self) -> None:
         self._events = 0
@@ -59,12 +59,12 @@ class _Ten:
 
 
 class Single:
-    """One event a `save`, a thread a flow, on the application's pool; the aggregates stay in the caller's memory."""
+    """One event per `save` and one thread per flow; the aggregates stay in the caller's memory."""
 
     functions = False
 
     async def open(self, url: str) -> None:
-        """Let the application make its tables."""
+        """Create the tables, as the application does."""
         self._application: Application[UUID] = Application(
             env=environment(url, functions=self.functions)
         )
@@ -97,7 +97,7 @@ class Batched(Functions):
     """One `save` for all flows, each with one pending event."""
 
     async def run(self, load: Load) -> Slice:
-        """Run a slice with one caller, who acts for all flows."""
+        """Run a slice with one caller that acts for all flows."""
         flows = [_Ten() for _ in range(load.flows)]
 
         def append() -> int:
@@ -108,10 +108,10 @@ class Batched(Functions):
 
 
 class Replay(Single):
-    """One `repository.get` a call, of an aggregate of 100,000 events."""
+    """One `repository.get` per call, of an aggregate of 100,000 events."""
 
     async def open(self, url: str) -> None:
-        """Write the events, a thousand a `save`."""
+        """Write the events, a thousand per `save`."""
         await super().open(url)
         flow = Flow(_FINGERPRINT)
         for number in range(1, LONG_FLOW_EVENTS):

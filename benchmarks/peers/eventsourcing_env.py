@@ -1,4 +1,4 @@
-"""How eventsourcing is told where its database is."""
+"""The settings with which eventsourcing finds its database."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
@@ -7,9 +7,9 @@ __all__ = ["environment"]
 
 
 def environment(url: str, *, functions: bool = False) -> Mapping[str, str]:
-    """Give the settings that its PostgreSQL factory reads; all others stay at their defaults.
+    """Return the settings that its PostgreSQL factory reads; all others keep their defaults.
 
-    With `functions` it inserts by a function in the database, an option that saves it round trips.
+    With `functions` it inserts by a function in the database, an option that saves round trips.
     """
     place = urlsplit(url)
     query = parse_qs(place.query)

@@ -1,4 +1,4 @@
-"""eventsourcing's aggregate recorder: rows of encoded events, without the domain model above it."""
+"""eventsourcing's aggregate recorder: rows of encoded events, without the domain model."""
 
 from collections.abc import Iterator
 from uuid import UUID, uuid4
@@ -13,7 +13,7 @@ __all__ = ["Batched", "Single"]
 
 
 def _stored_events() -> Iterator[StoredEvent]:
-    """Give flow after flow of ten."""
+    """Yield the events of one flow of ten after another."""
     while True:
         flow_id: UUID = uuid4()
         for version, (event_type, payload) in enumerate(ROWS_OF_TEN, start=1):
@@ -21,10 +21,10 @@ def _stored_events() -> Iterator[StoredEvent]:
 
 
 class Single:
-    """One stored event a call, a thread a flow, on the factory's pool."""
+    """One stored event per call and one thread per flow, on the factory's pool."""
 
     async def open(self, url: str) -> None:
-        """Let the factory make the table."""
+        """Create the table, as the factory does."""
         self._factory = InfrastructureFactory.construct(dict(environment(url)))
         self._recorder = self._factory.aggregate_recorder()
 
@@ -47,10 +47,10 @@ class Single:
 
 
 class Batched(Single):
-    """One call for all flows: a list with one stored event of each of them."""
+    """One call for all flows: a list with one stored event of each."""
 
     async def run(self, load: Load) -> Slice:
-        """Run a slice with one caller, who acts for all flows."""
+        """Run a slice with one caller that acts for all flows."""
         flows = [_stored_events() for _ in range(load.flows)]
 
         def append() -> int:

@@ -17,10 +17,10 @@ _CONNECTIONS = 20
 
 
 class SharedSaver:
-    """One saver on a pool for all flows: it has one lock."""
+    """One saver on a pool for all flows; it has a single lock."""
 
     async def open(self, url: str) -> None:
-        """Open the pool as LangGraph's documentation says, and make the tables."""
+        """Open the pool as LangGraph's documentation says, and create the tables."""
         settings = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
         self._pool = AsyncConnectionPool(url, max_size=_CONNECTIONS, open=False, kwargs=settings)
         await self._pool.open()
@@ -40,14 +40,14 @@ class SharedSaver:
 
 
 class SaverAFlow(SharedSaver):
-    """A saver for each flow, on the same pool, so that none waits for another's lock."""
+    """A saver for each flow, on the same pool, so that no flow waits for another one's lock."""
 
     def _saver_of_flow(self) -> AsyncPostgresSaver:
         return AsyncPostgresSaver(self._pool)
 
 
 def _flow(saver: AsyncPostgresSaver) -> Append:
-    """Append one checkpoint with its writes a call: threads of ten checkpoints, one after another."""
+    """Append one checkpoint with its writes per call: threads of ten checkpoints."""
     config = {"configurable": {"thread_id": "", "checkpoint_ns": ""}}
     number = 0
 

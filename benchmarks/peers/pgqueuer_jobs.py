@@ -13,10 +13,10 @@ _PAYLOAD = ROWS_OF_TEN[2][1].encode()
 
 
 class Single:
-    """One job an `enqueue`, on asyncpg's default pool."""
+    """One job per `enqueue`, on asyncpg's default pool."""
 
     async def open(self, url: str) -> None:
-        """Make its tables."""
+        """Create its tables."""
         self._pool = await asyncpg.create_pool(url)
         self._queries = Queries(AsyncpgPoolDriver(self._pool))
         await self._queries.install()
@@ -36,10 +36,10 @@ class Single:
 
 
 class Batched(Single):
-    """One `enqueue` for all flows, with one job of each of them."""
+    """One `enqueue` for all flows, with one job of each."""
 
     async def run(self, load: Load) -> Slice:
-        """Run a slice with one caller, who acts for all flows."""
+        """Run a slice with one caller that acts for all flows."""
         size = load.flows
 
         async def append() -> int:

@@ -13,10 +13,10 @@ _PAYLOAD = ROWS_OF_TEN[2][1]
 
 
 class Single:
-    """One job a `defer_async`, on the connector's pool."""
+    """One job per `defer_async`, on the connector's pool."""
 
     async def open(self, url: str) -> None:
-        """Open the app and make its tables."""
+        """Open the app and create its tables."""
         self._app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url))
         await self._app.open_async()
         await self._app.schema_manager.apply_schema_async()
@@ -42,10 +42,10 @@ class Single:
 
 
 class Batched(Single):
-    """One `batch_defer_async` for all flows, with one job of each of them."""
+    """One `batch_defer_async` for all flows, with one job of each."""
 
     async def run(self, load: Load) -> Slice:
-        """Run a slice with one caller, who acts for all flows."""
+        """Run a slice with one caller that acts for all flows."""
 
         async def append() -> int:
             jobs = [{"flow": str(uuid4()), "payload": _PAYLOAD} for _ in range(load.flows)]
