@@ -45,8 +45,9 @@ Next = TypeVar("Next")
 class FlowEngine(Generic[Input]):
     """Runs flows of one definition, many at once; all that it knows of a flow is in the log.
 
-    Two engines, in one process or in two, may run the same flow: one of them goes on, the other
-    gets a `ConcurrencyConflict`.
+    An engine does not lock a flow. If two, in one process or in two, run the same flow, a step that
+    both start runs in both, and the work is done twice: the one that started it later stores its
+    outcome and goes on, the other gets a `ConcurrencyConflict` when its work is done.
 
     The questions (`load`, `event_variants`, `event_trace`, `flow_fingerprint`) take a flow id.
     Without one they are about the flow of this engine's last run, which is a convenience for a
@@ -79,8 +80,8 @@ class FlowEngine(Generic[Input]):
     ) -> UUID:
         """Start a new flow, or go on with the one named, until it is completed; return its id.
 
-        A flow that has no events yet is started under the id given. A step that was interrupted
-        runs again, a finished one never. `input` may be given again when going on; it must then be
+        A flow that has no events yet is started under the id given. A step that was started and has
+        no outcome runs again, even if another process still works on it; a finished one never. `input` may be given again when going on; it must then be
         the same.
 
         Raises:
@@ -90,7 +91,8 @@ class FlowEngine(Generic[Input]):
             FlowHasFailed: a step failed earlier and no retry is scheduled.
             FlowAwaitsUser: a step waits for a person's answer.
             DefinitionMismatch: the flow named was started with another definition.
-            ConcurrencyConflict: another process or task went on with the flow.
+            ConcurrencyConflict: another process or task went on with the flow, so that this run's
+                step was superseded; what the step returned is not stored.
             InvalidArgument: the input is missing, is not a value of the type that the first step
                 takes, or is not the one that the flow was started with.
             InvalidPayload: the input is not I-JSON, or too large.

@@ -1,7 +1,7 @@
 """Carry out what `next_step` decides for one flow, one append at a time.
 
-Each append expects the version of the last one, so a second process on the same flow is noticed at
-once. An outcome and what follows from it (the next start, or the completion) are one append: half
+Each append expects the version of the last one. So a process that another one has overtaken notices
+it at its next append: that of the outcome, when the work is done. An outcome and what follows from it (the next start, or the completion) are one append: half
 the commits.
 """
 
@@ -25,9 +25,19 @@ from chem_persistence.domain.replay import replay
 from chem_persistence.engine.attempt import Attempt, describe_failure, is_interruption
 from chem_persistence.engine.next_step import Complete, Refuse, Run, Wait, next_step
 from chem_persistence.engine.steps_fit import Steps
-from chem_persistence.errors import ArtifactCorrupt, FlowAwaitsUser, InvalidPayload, StepRaised
+from chem_persistence.errors import (
+    ArtifactCorrupt,
+    ConcurrencyConflict,
+    FlowAwaitsUser,
+    InvalidPayload,
+    StepRaised,
+)
 from chem_persistence.store.ports import EventStore
-from chem_persistence.telemetry.flow_log import log_step_failed, log_step_finished
+from chem_persistence.telemetry.flow_log import (
+    log_step_failed,
+    log_step_finished,
+    log_step_not_stored,
+)
 from chem_persistence.telemetry.hooks import watched_step
 
 __all__ = ["FlowRun"]
@@ -130,14 +140,14 @@ class FlowRun:
                 pass  # the next call of `advance` meets the same decision
             case _ as never:
                 assert_never(never)
-        await self._append(kinds, artifacts)
+        await self._append_outcome(attempt, kinds, artifacts)
         self._output = artifacts[0]
         log_step_finished(self.instance.id, step_id, attempt.context.attempt)
 
     async def _fail(self, index: int, attempt: Attempt, error: BaseException) -> None:
         described = describe_failure(error)
         failed = StepFailed(index, self._steps[index].id, described, attempt.fingerprint)
-        await self._append([*attempt.context.signals, failed], [])
+        await self._append_outcome(attempt, [*attempt.context.signals, failed], [])
         log_step_failed(
             self.instance.id, failed.step_id, attempt.context.attempt, described.error_class
         )
@@ -160,6 +170,17 @@ class FlowRun:
         if self._output is not None and self._output.hash == artifact_hash:
             return self._output
         return await self._store.get_artifact(artifact_hash)
+
+    async def _append_outcome(
+        self, attempt: Attempt, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]
+    ) -> None:
+        """Append how an attempt ended; an attempt that was overtaken leaves only a line in a log."""
+        try:
+            await self._append(kinds, artifacts)
+        except ConcurrencyConflict:
+            context = attempt.context
+            log_step_not_stored(self.instance.id, context.step_id, context.attempt)
+            raise
 
     async def _append(self, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]) -> None:
         events = await self._store.append_kinds(

@@ -7,7 +7,14 @@ never logged.
 import logging
 from uuid import UUID
 
-__all__ = ["log_completed", "log_goes_on", "log_step_failed", "log_step_finished", "log_step_retry"]
+__all__ = [
+    "log_completed",
+    "log_goes_on",
+    "log_step_failed",
+    "log_step_finished",
+    "log_step_not_stored",
+    "log_step_retry",
+]
 
 _logger = logging.getLogger("chem_persistence.engine")
 
@@ -38,6 +45,19 @@ def log_step_failed(flow_id: UUID, step_id: str, attempt: int, error_class: str)
         "error_type": error_class,
     }
     _logger.warning("flow %s: step %r raised %s", flow_id, step_id, error_class, extra=fields)
+
+
+def log_step_not_stored(flow_id: UUID, step_id: str, attempt: int) -> None:
+    """Log that an attempt ended, and its outcome was refused, because the flow has new events."""
+    fields = {"flow_id": str(flow_id), "step_id": step_id, "attempt": attempt}
+    _logger.warning(
+        "flow %s: the outcome of attempt %d at step %r is not stored: another writer went on with "
+        "the flow",
+        flow_id,
+        attempt,
+        step_id,
+        extra=fields,
+    )
 
 
 def log_step_retry(flow_id: UUID, step_id: str, number: int) -> None:

@@ -120,10 +120,10 @@ class _Step:
         )
 
     def start(self, ts: datetime) -> None:
-        """Start an attempt; one that is still open was interrupted."""
+        """Start an attempt; it supersedes one that is still open."""
         self.status = StepStatus.RUNNING
         if self._is_open():
-            self._change(ended=ts, outcome=AttemptOutcome.INTERRUPTED)
+            self._change(ended=ts, outcome=AttemptOutcome.SUPERSEDED)
         self._attempt_count += 1
         self._attempts.append(
             AttemptView(

@@ -48,20 +48,25 @@ class PageLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptOutcome(StrEnum):
-    """How an attempt at a step ended."""
+    """How an attempt at a step ended.
+
+    Of a superseded attempt the log has no outcome, only a later start of the same step. Its process
+    may have died, or may still work: no event records which. Of an open attempt, the latest, nobody
+    knows either.
+    """
 
     FINISHED = "finished"
     FAILED = "failed"
     ASKED = "asked a person"
-    INTERRUPTED = "interrupted"
+    SUPERSEDED = "superseded"
     OPEN = "not ended"
 
 
 class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt: `number` counts from 1; without `ended` it is open.
 
-    An interrupted attempt ended, at the latest, when the next one began; `last_sign` is the time of
-    its last signal. `question` is what it asked a person, and `answered` when the answer came.
+    A superseded attempt ended when the next one began: from then on the engine stores no outcome of
+    it, even if its process still works. `last_sign` is the time of its last signal. `question` is what it asked a person, and `answered` when the answer came.
     """
 
     number: int

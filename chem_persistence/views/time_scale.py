@@ -23,7 +23,7 @@ LONGEST_PAUSE = 0.1
 COMPLETE_OUTCOMES = frozenset(
     {AttemptOutcome.FINISHED, AttemptOutcome.FAILED, AttemptOutcome.ASKED}
 )
-"""The outcomes of attempts whose end is known; when an interrupted attempt ended is not."""
+"""The outcomes of attempts that are known to have run until their end; a superseded one is not."""
 
 
 class Interval(msgspec.Struct, frozen=True, order=True):
@@ -93,7 +93,7 @@ def flow_scale(
     """Return the time scale of a flow, from its first event at `began` to its last at `last_at`.
 
     While an attempt runs or waits for an answer, the scale goes on to `seen_at`, when the flow was
-    read. An interrupted or open attempt is known to have run until its last signal.
+    read. A superseded or open attempt is known to have run until its last signal.
     """
     last_attempts = (step.attempts[-1] for step in steps if step.attempts)
     is_under_way = state is not FlowState.COMPLETED and any(

@@ -72,9 +72,9 @@ def iso(ts: datetime) -> str:
 
 
 def size_of(size: int) -> str:
-    """Return a number of bytes in words: `812 bytes`, `12.4 KiB`."""
+    """Return a number of bytes in three digits and a binary unit: `812 B`, `12.4 KiB`."""
     if size < 1_024:
-        return counted(size, "byte")
+        return f"{size:,} B"
     value = float(size)
     for unit in ("KiB", "MiB", "GiB"):
         value /= 1_024

@@ -103,7 +103,7 @@ async def test_show_draws_every_attempt_and_tells_artifacts_and_errors(url: str)
     attempts = [line for line in said.splitlines() if "━" in line]
     assert [line.split()[-1] for line in attempts] == ["failed", "finished", "failed"]
     assert (
-        f"{BINARY.hash[:12]}  spectrum (application/octet-stream)  10.0 KiB  output of step acquire"
+        f"{BINARY.hash[:12]}  spectrum (application/octet-stream)  10 KiB  output of step acquire"
         in said
     )
     assert "error in acquire, try 1: laboratory.Spilled: " in said

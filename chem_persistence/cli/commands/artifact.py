@@ -16,10 +16,10 @@ from chem_persistence.cli.lookup import find_artifact
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.progress import Work
-from chem_persistence.cli.terminal.text import shown_bytes
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.read.artifacts import read_artifact_in_chunks
 from chem_persistence.postgres.read.search import ArtifactDescription, describe_artifact
+from chem_persistence.views.wording import size_of
 
 __all__ = ["get_artifact"]
 
@@ -35,7 +35,7 @@ async def get_artifact(target: Target, name: str, output: Path | None, *, as_jso
             size = await _write_file(output, chunks, described)
             if not as_json:
                 print_line(
-                    f"{described.hash} {described.kind}: {shown_bytes(size)} in {output}",
+                    f"{described.hash} {described.kind}: {size_of(size)} in {output}",
                     error=True,
                 )
         elif not as_json:
@@ -48,7 +48,7 @@ async def get_artifact(target: Target, name: str, output: Path | None, *, as_jso
 async def _write(chunks: AsyncIterator[bytes], described: ArtifactDescription) -> None:
     if sys.stdout.isatty():
         if described.content_bytes is not None:
-            size = shown_bytes(described.content_bytes)
+            size = size_of(described.content_bytes)
             reason = f"{described.media_type} of {size} is not for a terminal: name a file"
             raise InvalidArgument("-o", reason)
         payload = b"".join([chunk async for chunk in chunks])

@@ -16,7 +16,7 @@ from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.instance import StepSlot, StepStatus
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.views.observed_flow import replay_observed
-from chem_persistence.views.wording import counted
+from chem_persistence.views.wording import counted, hash_prefix
 
 __all__ = ["Difference", "compare_flows"]
 
@@ -124,6 +124,6 @@ def _said(what: str, value: Value) -> str:
         return "none"
     texts = value if isinstance(value, list) else [value]
     return ", ".join(
-        text[:12] if what in _HASHES and is_content_hash(text) else shown(one_line(text))
+        hash_prefix(text) if what in _HASHES and is_content_hash(text) else shown(one_line(text))
         for text in texts
     )

@@ -18,7 +18,7 @@ from chem_persistence.cli.terminal.printing import (
 from chem_persistence.cli.terminal.text import shown, shown_error, shown_time
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.views.observed_flow import UNNAMED, ObservedFlow, replay_observed
-from chem_persistence.views.wording import counted
+from chem_persistence.views.wording import counted, hash_prefix
 
 __all__ = ["replay_flow"]
 
@@ -77,7 +77,7 @@ def _print(observed: ObservedFlow) -> None:
             shown_state(slot.status),
             str(slot.attempts),
             str(slot.retry_count),
-            ", ".join(output[:12] for output in slot.outputs),
+            ", ".join(hash_prefix(output) for output in slot.outputs),
             "" if slot.error is None else shown_error(slot.error.error_class, slot.error.message),
         )
         for index, slot in enumerate(instance.steps)

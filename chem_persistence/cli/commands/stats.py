@@ -8,10 +8,10 @@ from chem_persistence.cli.database import commands_about, open_database
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import bar, column, print_json, print_line, print_table
-from chem_persistence.cli.terminal.text import shown, shown_bytes, shown_time
+from chem_persistence.cli.terminal.text import shown, shown_time
 from chem_persistence.domain.answers import Statistics
 from chem_persistence.postgres.read_models import PgReadModels
-from chem_persistence.views.wording import duration
+from chem_persistence.views.wording import duration, size_of
 
 __all__ = ["print_statistics", "refresh_statistics"]
 
@@ -118,7 +118,7 @@ def _artifacts(figures: Statistics) -> None:
         return
     print_line("")
     rows = [
-        (shown(kind.kind), f"{kind.artifacts:,}", shown_bytes(kind.stored_bytes))
+        (shown(kind.kind), f"{kind.artifacts:,}", size_of(kind.stored_bytes))
         for kind in figures.artifacts
     ]
     print_table(

@@ -4,10 +4,11 @@ from chem_persistence.cli.database import commands_about, server_url
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import Cell, column, print_json, print_line, print_table
-from chem_persistence.cli.terminal.text import shown, shown_bytes, shown_time
+from chem_persistence.cli.terminal.text import shown, shown_time
 from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.admin.status import DatabaseStatus, read_status
 from chem_persistence.postgres.connection.pool import PoolProvider, open_pool
+from chem_persistence.views.wording import size_of
 
 __all__ = ["print_status"]
 
@@ -29,7 +30,7 @@ async def print_status(target: Target, *, as_json: bool) -> int:
 def _print(found: DatabaseStatus, commands: Commands) -> None:
     lines: list[tuple[str, str]] = [
         ("server", f"PostgreSQL {shown(found.server_version)}"),
-        ("database", f"{shown(found.database)}, {shown_bytes(found.bytes)}"),
+        ("database", f"{shown(found.database)}, {size_of(found.bytes)}"),
         ("role", shown(found.role)),
         ("schema", f"{shown(found.schema)}: {_said(found, commands)}"),
     ]
@@ -43,7 +44,7 @@ def _print(found: DatabaseStatus, commands: Commands) -> None:
                 shown(table.name),
                 ("" if table.exact else "about ")
                 + ("?" if table.rows is None else f"{table.rows:,}"),
-                shown_bytes(table.bytes),
+                size_of(table.bytes),
             )
             for table in found.tables
         ]

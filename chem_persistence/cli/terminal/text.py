@@ -8,7 +8,6 @@ __all__ = [
     "one_line",
     "shown",
     "shown_ago",
-    "shown_bytes",
     "shown_error",
     "shown_time",
 ]
@@ -32,14 +31,6 @@ def shown_error(error_class: str, message: str) -> str:
 def shown_time(moment: datetime | None) -> str:
     """Return a moment in UTC to the second; None is empty."""
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def shown_bytes(size: int) -> str:
-    """Return a number of bytes in the largest binary unit of which there is at least one."""
-    amount, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while amount >= 1024 and len(units) > 1:
-        amount, units = amount / 1024, units[1:]
-    return f"{size} B" if units[0] == "B" else f"{amount:.1f} {units[0]}"
 
 
 def shown_ago(length: timedelta) -> str:

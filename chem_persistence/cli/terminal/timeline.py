@@ -15,14 +15,13 @@ from chem_persistence.cli.terminal.printing import (
 from chem_persistence.cli.terminal.text import (
     shown,
     shown_ago,
-    shown_bytes,
     shown_error,
     shown_time,
 )
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView
 from chem_persistence.views.time_scale import TimeScale, flow_scale, is_unanswered
-from chem_persistence.views.wording import NOT_INITIALIZED, counted, duration, hash_prefix
+from chem_persistence.views.wording import NOT_INITIALIZED, counted, duration, hash_prefix, size_of
 
 __all__ = ["print_story"]
 
@@ -35,7 +34,7 @@ _STYLES = {
     AttemptOutcome.FINISHED: "green",
     AttemptOutcome.FAILED: "red",
     AttemptOutcome.ASKED: "cyan",
-    AttemptOutcome.INTERRUPTED: "magenta",
+    AttemptOutcome.SUPERSEDED: "magenta",
     AttemptOutcome.OPEN: "yellow",
 }
 
@@ -140,7 +139,7 @@ def _print_artifacts(story: FlowStory) -> None:
                 )
             )
             continue
-        size = "" if described.content_bytes is None else shown_bytes(described.content_bytes)
+        size = "" if described.content_bytes is None else size_of(described.content_bytes)
         what = f"{described.kind} ({described.media_type})" if size else described.kind
         rows.append((hash_prefix(artifact.hash), shown(what), size, shown(artifact.role)))
     print_line("")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from chem_persistence.pages.html.markup import Child, Html, element
 from chem_persistence.pages.sections.bars import OUTCOME_CLASSES
 from chem_persistence.pages.sections.section import left_out
-from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, StepView
+from chem_persistence.views.flow_view import AttemptView, StepView
 from chem_persistence.views.wording import duration, iso, moment
 
 __all__ = ["attempt_list"]
@@ -23,8 +23,7 @@ def attempt_list(step: StepView) -> Html:
 
 
 def _attempt(attempt: AttemptView) -> Html:
-    after = "within" if attempt.outcome is AttemptOutcome.INTERRUPTED else "after"
-    took = f" {after} {duration(attempt.ended - attempt.began)}" if attempt.ended else ""
+    took = f" after {duration(attempt.ended - attempt.began)}" if attempt.ended else ""
     outcome = element(
         "strong", {"class": OUTCOME_CLASSES[attempt.outcome]}, f"{attempt.outcome.value}{took}"
     )

@@ -13,7 +13,7 @@ OUTCOME_CLASSES = {
     AttemptOutcome.FINISHED: "finished",
     AttemptOutcome.FAILED: "failed",
     AttemptOutcome.ASKED: "asked",
-    AttemptOutcome.INTERRUPTED: "interrupted",
+    AttemptOutcome.SUPERSEDED: "superseded",
     AttemptOutcome.OPEN: "open",
 }
 """The classes of the style sheet."""

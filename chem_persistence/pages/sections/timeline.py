@@ -17,7 +17,7 @@ _SIGNS = {
     AttemptOutcome.FINISHED: "\u2713",
     AttemptOutcome.FAILED: "\u2715",
     AttemptOutcome.ASKED: "?",
-    AttemptOutcome.INTERRUPTED: "!",
+    AttemptOutcome.SUPERSEDED: "!",
     AttemptOutcome.OPEN: "\u25b8",
 }
 
@@ -112,7 +112,7 @@ def _lane(step: StepView, scale: TimeScale) -> Html:
 
 
 def _facts(step: StepView, outcome: AttemptOutcome) -> str:
-    # an interrupted attempt is left out, because its end is unknown
+    # a superseded attempt is left out, because nobody knows how long it ran
     ended = (attempt for attempt in step.attempts if attempt.outcome in COMPLETE_OUTCOMES)
     spans = [attempt.ended - attempt.began for attempt in ended if attempt.ended]
     facts = [outcome.value]

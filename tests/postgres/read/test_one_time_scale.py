@@ -25,7 +25,7 @@ async def test_bars_begin_at_the_same_place(
         (0, initialized()),
         (0, StepStarted(*step)),
         (4, StepSignal(*step, "progress")),
-        (56, StepStarted(*step)),  # the first attempt was interrupted after its signal
+        (56, StepStarted(*step)),  # the first attempt was superseded after its signal
         (10, StepFinished(*step, (), "f" * 64)),
         (3, StepStarted(1, "compute")),
         (5, StepFinished(1, "compute", (), "f" * 64)),
@@ -37,7 +37,7 @@ async def test_bars_begin_at_the_same_place(
     lines = capsys.readouterr().out.splitlines()
     column = next(line.index("━") for line in lines if "━" in line)
     on_terminal = [line.index("━") - column for line in lines if "━" in line]
-    bars = re.findall(r'class="bar (?:interrupted|finished)" x="([\d.]+)%"', page.read_text())
+    bars = re.findall(r'class="bar (?:superseded|finished)" x="([\d.]+)%"', page.read_text())
     on_page = [int(float(place) * WIDTH / 100) for place in bars]
     assert len(on_page) == 3
     assert on_terminal == on_page

@@ -1,4 +1,4 @@
-"""A flow that has everything a page shows: a retry, an interrupted attempt, a question, images, molecules, 200 events."""
+"""A flow that has everything a page shows: a retry, a superseded attempt, a question, images, molecules, 200 events."""
 
 import struct
 import zlib

@@ -80,7 +80,7 @@ async def test_the_same_flow_gives_the_same_page() -> None:
             [
                 "completed",
                 "6 of 6",
-                "interrupted within 33 s",
+                "superseded after 33 s",
                 "Answered after 3 d.",
                 "Two of four molecules go on.",
             ],
@@ -369,6 +369,6 @@ def test_a_time_span_is_written_for_a_person_and_for_a_column(
 
 def test_sizes_and_long_names_are_short() -> None:
     assert [size_of(size) for size in (1, 1_023, 1_024, 12_700, 2**30)] == [
-        "1 byte", "1,023 bytes", "1 KiB", "12.4 KiB", "1 GiB",
+        "1 B", "1,023 B", "1 KiB", "12.4 KiB", "1 GiB",
     ]  # fmt: skip
     assert short("a" * 200, 5) == "aaaa\u2026"

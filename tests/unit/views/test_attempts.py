@@ -64,7 +64,7 @@ def attempts(*kinds: FlowEventKind, limits: PageLimits | None = None) -> FlowAtt
             FlowState.RUNNING,
             [AttemptOutcome.FAILED, AttemptOutcome.FINISHED],
         ),
-        ((START, START), FlowState.RUNNING, [AttemptOutcome.INTERRUPTED, AttemptOutcome.OPEN]),
+        ((START, START), FlowState.RUNNING, [AttemptOutcome.SUPERSEDED, AttemptOutcome.OPEN]),
         ((START, ASK), FlowState.AWAITING_USER_INPUT, [AttemptOutcome.ASKED]),
         ((START, ASK, ANSWER), FlowState.RUNNING, [AttemptOutcome.ASKED]),
         ((FINISH,), FlowState.RUNNING, [AttemptOutcome.FINISHED]),

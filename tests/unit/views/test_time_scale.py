@@ -139,11 +139,11 @@ def test_the_scale_of_a_flow_goes_on_while_an_attempt_runs_or_waits(
     assert scale_of(*timed).end == at(end)
 
 
-def test_an_interrupted_attempt_is_known_to_have_run_until_its_last_signal() -> None:
+def test_a_superseded_attempt_is_known_to_have_run_until_its_last_signal() -> None:
     drawn = scale_of((0, START), (4, SIGNAL), (100, START), (110, FINISH))
     assert [pause.length for pause in drawn.pauses] == [timedelta(seconds=96)]
 
 
-def test_an_interrupted_attempt_without_a_signal_is_a_pause() -> None:
+def test_a_superseded_attempt_without_a_signal_is_a_pause() -> None:
     drawn = scale_of((0, START), (100, START), (110, FINISH))
     assert [pause.length for pause in drawn.pauses] == [timedelta(seconds=100)]
