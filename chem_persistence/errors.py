@@ -133,12 +133,21 @@ class UnreplayableEvent(ChemPersistenceError):
 
 
 class ConcurrencyConflict(ChemPersistenceError):
-    """The flow has `actual` events where the caller expected `expected`; nothing was stored."""
+    """The flow has `actual` events where the caller expected `expected`; nothing was stored.
+
+    If `actual` is the smaller one, the caller was mistaken, or the log went back.
+    """
 
     def __init__(self, flow_id: UUID, expected: int, actual: int) -> None:
+        cause = (
+            "another writer appended to it"
+            if actual > expected
+            else "it is shorter than the caller believes; if it had that many events, the log went "
+            "back after a failover or a restore"
+        )
         super().__init__(
-            f"flow {flow_id}: expected version {expected}, actual version {actual}: another writer "
-            "appended to it; load the flow again"
+            f"flow {flow_id}: expected version {expected}, actual version {actual}: {cause}; load "
+            "the flow again"
         )
         self.flow_id = flow_id
         self.expected = expected

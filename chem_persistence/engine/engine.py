@@ -13,7 +13,7 @@ from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
 from chem_persistence.engine.attempt import check_typed, declared_type
 from chem_persistence.engine.last_flow import LastFlow
-from chem_persistence.engine.run import FlowRun
+from chem_persistence.engine.run import FlowRun, history_checked
 from chem_persistence.engine.step import Step
 from chem_persistence.engine.step_types import class_of, members, step_types
 from chem_persistence.engine.steps_fit import Steps, extend_sequence
@@ -93,6 +93,7 @@ class FlowEngine(Generic[Input]):
             DefinitionMismatch: the flow named was started with another definition.
             ConcurrencyConflict: another process or task went on with the flow, so that this run's
                 step was superseded; what the step returned is not stored.
+            HistoryLost: the flow has fewer events than when it was loaded: the log went back.
             InvalidArgument: the input is missing, is not a value of the type that the first step
                 takes, or is not the one that the flow was started with.
             InvalidPayload: the input is not I-JSON, or too large.
@@ -122,6 +123,7 @@ class FlowEngine(Generic[Input]):
             FlowNotFound: the flow has no events.
             InvalidArgument: no step of the flow has failed.
             ConcurrencyConflict: another process or task went on with the flow.
+            HistoryLost: the flow has fewer events than when it was loaded: the log went back.
         """
         return await watched_schedule_retry(self._schedule_retry(flow_id, reason), flow_id)
 
@@ -199,7 +201,8 @@ class FlowEngine(Generic[Input]):
         if slot is None:
             raise InvalidArgument("flow_id", f"no step of flow {flow_id} has failed")
         retry = RetryScheduled(slot.step_id, slot.retry_count + 1, reason)
-        await self._store.append_kind(flow_id, retry, expected_version=instance.version)
+        with history_checked():
+            await self._store.append_kind(flow_id, retry, expected_version=instance.version)
         count_step_retry(
             slot.step_id, retry.retry_index, "" if slot.error is None else slot.error.error_class
         )

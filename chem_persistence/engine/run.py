@@ -5,7 +5,8 @@ it at its next append: that of the outcome, when the work is done. An outcome an
 the commits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -29,6 +30,7 @@ from chem_persistence.errors import (
     ArtifactCorrupt,
     ConcurrencyConflict,
     FlowAwaitsUser,
+    HistoryLost,
     InvalidPayload,
     StepRaised,
 )
@@ -40,7 +42,29 @@ from chem_persistence.telemetry.flow_log import (
 )
 from chem_persistence.telemetry.hooks import watched_step
 
-__all__ = ["FlowRun"]
+__all__ = ["FlowRun", "history_checked"]
+
+
+@contextmanager
+def history_checked() -> Iterator[None]:
+    """Raise `HistoryLost` if the flow is shorter than the version that was loaded or appended.
+
+    To a caller of the store a `ConcurrencyConflict` with fewer events than he expects may mean that
+    he was mistaken. The engine expects only what it has read or what was acknowledged.
+    """
+    try:
+        yield
+    except ConcurrencyConflict as error:
+        if error.actual >= error.expected:
+            raise
+        raise HistoryLost(
+            f"flow {error.flow_id} had {error.expected} events when it was loaded or appended to, "
+            f"and has {error.actual}: the log went back after a failover or a restore. Run the "
+            "flow again: it continues where the log ends",
+            flow_id=error.flow_id,
+            known=error.expected,
+            found=error.actual,
+        ) from error
 
 
 class FlowRun:
@@ -183,12 +207,13 @@ class FlowRun:
             raise
 
     async def _append(self, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]) -> None:
-        events = await self._store.append_kinds(
-            self.instance.id,
-            [*self._pending, *kinds],
-            artifacts=[*self._pending_artifacts, *artifacts],
-            expected_version=self.instance.version,
-        )
+        with history_checked():
+            events = await self._store.append_kinds(
+                self.instance.id,
+                [*self._pending, *kinds],
+                artifacts=[*self._pending_artifacts, *artifacts],
+                expected_version=self.instance.version,
+            )
         self._pending, self._pending_artifacts = [], []
         self.instance = replay(self.instance, events, self._definition)
         last = kinds[-1]

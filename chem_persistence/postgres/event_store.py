@@ -68,7 +68,8 @@ class PgEventStore(Appender[Artifact]):
         self._provider = provider
         self._open_calls = OpenCalls()
         self._backpressure = Backpressure(max_waiting, max_waiting_bytes, overload_timeout)
-        self._writers = Writers(provider, FlowHeads())
+        self._heads = FlowHeads()
+        self._writers = Writers(provider, self._heads)
         self._feed = PgFeedSource(provider)
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
@@ -98,7 +99,7 @@ class PgEventStore(Appender[Artifact]):
         """
         with self._open_calls:
             async with pg_transaction(
-                self._provider, self._clock, self._max_artifact_bytes
+                self._provider, self._clock, self._max_artifact_bytes, self._heads
             ) as opened:
                 yield opened
 

@@ -62,6 +62,7 @@ class EventStore(Protocol):
 
         Raises:
             ConcurrencyConflict: the flow is not at `expected_version`.
+            HistoryLost: events of the flow that this store read or acknowledged are gone.
             EventIdReused: an id names an event of this flow with other content.
             InvalidPayload: a fact, the metadata or an artifact is not I-JSON or too large, or they
                 are too large together.

@@ -56,31 +56,63 @@ class Append:
 class FlowHeads:
     """A bounded map from flow to a head that is in the log; the longest unused is dropped first.
 
-    A head in the log never changes, so an entry can be out of date but not wrong.
+    A head in the log never changes, so an entry can be out of date but not wrong; if its event is
+    not there, the log went back. That can be said only of `known` heads, which were read or
+    acknowledged outside a transaction: a savepoint takes back the others. The heads of a
+    transaction lie above those of the store, `below`, which they do not change.
     """
 
-    def __init__(self, capacity: int = 10_000) -> None:
+    def __init__(self, capacity: int = 10_000, below: "FlowHeads | None" = None) -> None:
         self._capacity = capacity
+        self._below = below
         # by the flow id's integer, which hashes faster
         self._heads: OrderedDict[int, Head] = OrderedDict()
+        self._uncommitted: set[int] = set()
 
     def at(self, flow_id: UUID, version: int | None) -> Head | None:
         """Return the known head of a flow, if it is that of `version` events; None matches any."""
         if version == 0:
             return EMPTY_FLOW
         head = self._heads.get(flow_id.int)
+        if head is None and self._below is not None:
+            head = self._below.known(flow_id)
         return head if head is not None and version in {None, head.version} else None
+
+    def known(self, flow_id: UUID) -> Head | None:
+        """Return the head of a flow that no rollback can have taken back, if there is one."""
+        if self._below is not None:
+            return self._below.known(flow_id)
+        return None if flow_id.int in self._uncommitted else self._heads.get(flow_id.int)
+
+    @property
+    def is_above(self) -> bool:
+        """Whether these are the heads of a transaction, which is one of READ COMMITTED."""
+        return self._below is not None
 
     def forget(self, flow_id: UUID) -> None:
         """Forget the head of a flow."""
         self._heads.pop(flow_id.int, None)
+        self._uncommitted.discard(flow_id.int)
+        if self._below is not None:
+            self._below.forget(flow_id)
 
-    def keep(self, flow_id: UUID, head: Head) -> None:
-        """Remember a head that was read or acknowledged."""
+    def keep(self, flow_id: UUID, head: Head, *, committed: bool) -> None:
+        """Remember a head that was read or acknowledged; `committed` if outside a transaction."""
         self._heads[flow_id.int] = head
         self._heads.move_to_end(flow_id.int)
+        if committed:
+            self._uncommitted.discard(flow_id.int)
+        else:
+            self._uncommitted.add(flow_id.int)
         if len(self._heads) > self._capacity:
-            self._heads.popitem(last=False)
+            dropped, _ = self._heads.popitem(last=False)
+            self._uncommitted.discard(dropped)
+
+    def keep_read(self, flow_id: UUID, head: Head, *, committed: bool) -> None:
+        """Remember a head that was read at some version, unless a later one is remembered."""
+        kept = self._heads.get(flow_id.int)
+        if head.version and (kept is None or kept.version < head.version):
+            self.keep(flow_id, head, committed=committed)
 
 
 async def append_batch(
@@ -102,17 +134,20 @@ async def append_batch(
         asyncpg.LockNotAvailableError: if a lock was not free within `patience`.
         asyncpg.PostgresError: if one of the appends cannot be stored, or none at the moment.
     """
-    await _find_heads(connection, appends, heads)
+    committed = not connection.is_in_transaction()
+    await _find_heads(connection, appends, heads, committed=committed)
     outcomes = await _find_originals(connection, appends)
     if writes := _place(appends, outcomes):
-        outcomes |= await _write(connection, writes, heads, patience)
+        outcomes |= await _write(connection, writes, heads, patience, committed=committed)
     for append in appends:
         if append not in outcomes:
             outcomes[append] = _BEHIND
     return outcomes
 
 
-async def _find_heads(connection: Connection, appends: Sequence[Append], heads: FlowHeads) -> None:
+async def _find_heads(
+    connection: Connection, appends: Sequence[Append], heads: FlowHeads, *, committed: bool
+) -> None:
     """Set the head of the first append of each flow; those behind it follow."""
     unknown: list[Append] = []
     flow = None
@@ -132,6 +167,9 @@ async def _find_heads(connection: Connection, appends: Sequence[Append], heads: 
         [append.request.expected_version for append in unknown],
     )
     found = {row["flow_id"]: Head(row["version"], row["chain_hash"] or GENESIS) for row in rows}
+    for row in rows:
+        if row["chain_hash"] is not None:
+            heads.keep_read(row["flow_id"], found[row["flow_id"]], committed=committed)
     for append in unknown:  # a flow shorter than expected gets a head that no event has: a conflict
         append.head = found[append.request.flow_id]
 
@@ -198,6 +236,8 @@ async def _write(
     writes: Sequence[tuple[Append, Write]],
     heads: FlowHeads,
     patience: float | None,
+    *,
+    committed: bool,
 ) -> dict[Append, Outcome]:
     """Store placed appends, each flow all or nothing, and return their outcomes."""
     collision = None
@@ -208,15 +248,26 @@ async def _write(
             raise
         seqs, collision = {}, error
     outcomes: dict[Append, Outcome] = {}
+    known: dict[int, Head | None] = {}  # before any of a flow's appends is settled
     for append, write in writes:
         request, first = append.request, write.head.version
         key, end = request.flow_id.int, first + len(write.links)
         if (key, first) in seqs:  # then the append's other events are, too
             events = request.events(first, [seqs[key, version] for version in range(first, end)])
             outcomes[append] = Stored(events)
-            heads.keep(request.flow_id, Head(end, write.links[-1].hash))
+            heads.keep(request.flow_id, Head(end, write.links[-1].hash), committed=committed)
+            continue
+        if key not in known:
+            known[key] = heads.known(request.flow_id) if committed or heads.is_above else None
+        outcome, head = await settle(connection, write, known[key], collision)
+        if head is None:
+            heads.forget(request.flow_id)
         else:
-            outcomes[append] = await _settle(connection, append, write, heads, collision)
+            heads.keep(request.flow_id, head, committed=committed)
+        if isinstance(outcome, TryAgain):
+            append.forget_place()
+            append.races += 1
+        outcomes[append] = outcome
     return outcomes
 
 
@@ -231,22 +282,3 @@ async def _insert(
     else:
         rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), lock_timeout)
     return {(flow_id.int, version): seq for flow_id, version, seq in rows}
-
-
-async def _settle(
-    connection: Connection,
-    append: Append,
-    write: Write,
-    heads: FlowHeads,
-    collision: Exception | None,
-) -> Outcome:
-    """Find out who took the versions, and remember where the flow ends."""
-    outcome, end = await settle(connection, write, collision)
-    if end is None:
-        heads.forget(write.request.flow_id)
-    else:
-        heads.keep(write.request.flow_id, end)
-    if isinstance(outcome, TryAgain):
-        append.forget_place()
-        append.races += 1
-    return outcome

@@ -8,7 +8,12 @@ import msgspec
 
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.hash_chain import GENESIS
-from chem_persistence.errors import ChemPersistenceError, ConcurrencyConflict
+from chem_persistence.errors import (
+    ChemPersistenceError,
+    ConcurrencyConflict,
+    HistoryLost,
+    StoreUnavailable,
+)
 from chem_persistence.postgres.append.documents import Write
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.read.rows import stored_event
@@ -19,9 +24,9 @@ from chem_persistence.store.idempotency import recognise
 
 __all__ = ["Outcome", "Reason", "Refused", "Stored", "TryAgain", "find_originals", "settle"]
 
+PROBE_FLOW = statement("events/probe_flow")
 READ_EVENTS_BY_ID = statement("events/read_events_by_id")
 READ_FLOW_EVENTS = statement("events/read_flow_events")
-READ_FLOW_HEADS = statement("events/read_flow_heads")
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -67,12 +72,13 @@ async def find_originals(
 
 
 async def settle(
-    connection: Connection, write: Write, collision: Exception | None
+    connection: Connection, write: Write, known: Head | None, collision: Exception | None
 ) -> tuple[Outcome, Head | None]:
     """Find out who took the versions of a write: its own earlier attempt, or another writer.
 
-    Returns the outcome, and the end of the flow if it is known. `collision` is the error of the
-    statement if a unique key refused it; it is raised if no event explains it.
+    Or nobody did, and the log went back: then the flow does not have the `known` head, which was
+    read or acknowledged. Returns the outcome, and the end of the flow if it is known. `collision`
+    is the error of the statement if a unique key refused it; it is raised if no event explains it.
     """
     request, version = write.request, write.head.version
     rows = await connection.fetch(READ_FLOW_EVENTS, request.flow_id, version - 1, len(write.links))
@@ -86,12 +92,36 @@ async def settle(
             return refused, None
         case None:
             pass
-    (row,) = await connection.fetch(READ_FLOW_HEADS, [request.flow_id], [None])
+    count = 0 if known is None else known.version
+    (row,) = await connection.fetch(PROBE_FLOW, request.flow_id, count)
     end = Head(row["version"], row["chain_hash"] or GENESIS)
-    if request.expected_version in {None, end.version} or write.head != write.base:
+    expected = request.expected_version if write.head == write.base else None
+    is_gone = known is not None and known.version > 0 and row["known_hash"] != known.link
+    if row["is_standby"] and (is_gone or (expected or 0) > end.version):
+        return Refused(_lagging(request)), None
+    if is_gone:
+        return Refused(_lost(request, count, end.version)), None
+    if expected in {None, end.version}:
         return TryAgain(Reason.RACE), end
-    conflict = ConcurrencyConflict(request.flow_id, request.expected_version, end.version)
-    return Refused(conflict), end
+    return Refused(ConcurrencyConflict(request.flow_id, expected, end.version)), end
+
+
+def _lost(request: AppendRequest, known: int, found: int) -> HistoryLost:
+    return HistoryLost(
+        f"flow {request.flow_id}: version {known - 1} was read or acknowledged, and is gone or "
+        f"another event now that the flow has {found} events: the log went back after a failover "
+        "or a restore. Load the flow again; the next append continues where the log ends",
+        flow_id=request.flow_id,
+        known=known,
+        found=found,
+    )
+
+
+def _lagging(request: AppendRequest) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"flow {request.flow_id} was looked up on a standby, which lacks events of it: direct the "
+        "reads of a store to the primary"
+    )
 
 
 def _recognised(request: AppendRequest, stored: Iterable[StoredEvent]) -> Stored | Refused | None:

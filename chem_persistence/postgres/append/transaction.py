@@ -30,10 +30,12 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
     and insert them with ON CONFLICT DO NOTHING.
     """
 
-    def __init__(self, connection: Connection, clock: Clock, max_artifact_bytes: int) -> None:
+    def __init__(
+        self, connection: Connection, clock: Clock, max_artifact_bytes: int, heads: FlowHeads
+    ) -> None:
         super().__init__(clock, max_artifact_bytes)
         self.connection = connection
-        self._heads = FlowHeads()
+        self._heads = FlowHeads(below=heads)
         self._uploads = Uploads(connection)
         self._turn = asyncio.Lock()
 
@@ -83,7 +85,7 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
 
 @asynccontextmanager
 async def pg_transaction(
-    provider: ConnectionProvider, clock: Clock, max_artifact_bytes: int
+    provider: ConnectionProvider, clock: Clock, max_artifact_bytes: int, heads: FlowHeads
 ) -> AsyncIterator[PgTransaction]:
     """Open a transaction on a connection of its own; see `PgEventStore.transaction`.
 
@@ -94,6 +96,6 @@ async def pg_transaction(
             connection = await lent.enter_async_context(provider.acquire())
         # under READ COMMITTED an append sees the writer that it lost the version to
         async with own_transaction(connection, isolation="read_committed"):
-            opened = PgTransaction(connection, clock, max_artifact_bytes)
+            opened = PgTransaction(connection, clock, max_artifact_bytes, heads)
             yield opened
             await opened.finish()
