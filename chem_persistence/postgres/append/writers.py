@@ -210,9 +210,11 @@ class Writers:
             began = monotonic()
             try:
                 return await append_batch(connection, batch, self._heads, patience)
-            except Exception as error:  # noqa: BLE001  # `store_batch` judges it
-                first = FailedAttempt(connection, error, monotonic() - began)
+            except BaseException as error:
                 await provider.give_back()
+                if not isinstance(error, Exception):  # the batch was cancelled
+                    raise
+                first = FailedAttempt(connection, error, monotonic() - began)
         return await store_batch(provider, batch, self._heads, patience, first)
 
     def _retire(self, writer: asyncio.Task[None]) -> None:
