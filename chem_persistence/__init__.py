@@ -19,6 +19,8 @@ Every public name is imported from here. By topic:
 import importlib
 import typing
 
+__version__ = "0.1.0"
+
 if typing.TYPE_CHECKING:
     from chem_persistence.domain.answers import (
         ArtifactConsumer,

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from chem_persistence import __version__
 from chem_persistence.cli import options as option
 from chem_persistence.cli.exit import ExitCode, run
 from chem_persistence.cli.options import (
@@ -63,9 +64,7 @@ def _command(panel: str) -> Callable[[Command], Command]:
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it by position
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"chem-persistence {version('chem-persistence')}")
+        typer.echo(f"chem-persistence {__version__}")
         raise typer.Exit
 
 

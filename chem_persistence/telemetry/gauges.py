@@ -7,13 +7,36 @@ from __future__ import annotations
 
 from itertools import count
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
-if TYPE_CHECKING:
-    from chem_persistence.telemetry.instruments import Pool, Queue
+__all__ = ["Pool", "Queue", "pools", "queues", "watch_pool", "watch_queue"]
 
-__all__ = ["pools", "queues", "watch_pool", "watch_queue"]
+
+class Pool(Protocol):
+    """A pool whose connections are counted."""
+
+    def get_size(self) -> int:
+        """Return the number of open connections."""
+
+    def get_idle_size(self) -> int:
+        """Return the number of open connections that are not lent."""
+
+    def get_max_size(self) -> int:
+        """Return the greatest number of connections."""
+
+
+class Queue(Protocol):
+    """A queue whose appends are counted until they are committed."""
+
+    @property
+    def inside(self) -> int:
+        """Return the number of accepted appends."""
+
+    @property
+    def outside(self) -> int:
+        """Return the number of appends that backpressure holds back."""
+
 
 _lock = Lock()
 _lenders: WeakKeyDictionary[object, tuple[str, Pool]] = WeakKeyDictionary()

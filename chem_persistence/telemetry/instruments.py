@@ -6,14 +6,13 @@ classes or pools.
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Protocol
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
 from chem_persistence.telemetry.gauges import pools, queues
 from chem_persistence.telemetry.names import POOL_NAME, POOL_STATE, QUEUE_STATE
 
-__all__ = ["Instruments", "Pool", "Queue"]
+__all__ = ["Instruments"]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LONG_SECONDS = (
@@ -33,31 +32,6 @@ LONG_SECONDS = (
     21600.0,
 )
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-
-
-class Pool(Protocol):
-    """A pool whose connections are counted."""
-
-    def get_size(self) -> int:
-        """Return the number of open connections."""
-
-    def get_idle_size(self) -> int:
-        """Return the number of open connections that are not lent."""
-
-    def get_max_size(self) -> int:
-        """Return the greatest number of connections."""
-
-
-class Queue(Protocol):
-    """A queue whose appends are counted until they are committed."""
-
-    @property
-    def inside(self) -> int:
-        """Return the number of accepted appends."""
-
-    @property
-    def outside(self) -> int:
-        """Return the number of appends that backpressure holds back."""
 
 
 class Instruments:

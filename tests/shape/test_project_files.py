@@ -6,6 +6,7 @@ These tests pin form rather than behaviour: they read the text of files.
 import re
 import tomllib
 
+from chem_persistence import __version__
 from tests.support.pages.pages import REPOSITORY
 
 CITATION = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
@@ -18,7 +19,7 @@ def field(name: str) -> str:
 
 
 def test_the_citation_names_this_version_and_licence() -> None:
-    assert (field("version"), field("license")) == (PROJECT["version"], PROJECT["license"])
+    assert (field("version"), field("license")) == (__version__, PROJECT["license"])
     assert all(author["name"] in CITATION for author in PROJECT["authors"])
 
 
