@@ -96,14 +96,42 @@ WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
 ORDER BY version
 LIMIT (SELECT $3::bigint)
 
+-- name: read_flow_head
+-- Read the head of a flow, now or after a number of events; the last event before that number if
+-- the flow has fewer, and no row if it has none.
+-- $1 uuid flow_id, $2 integer number of events, or null for the present head
+SELECT event.version + 1 AS version, event.chain_hash
+FROM event_log AS event
+WHERE event.flow_id = $1 AND event.version < coalesce($2, 2147483647)
+ORDER BY event.version DESC
+LIMIT 1
+
 -- name: read_flow_heads
--- Read the heads of flows, now or after a number of events; chain_hash is null for a flow that has
--- fewer. The scalar subqueries make the plan look up each flow in the key.
+-- Read the heads of several flows, as read_flow_head does of one. Each flow is looked up in the key
+-- from its first event; a damaged flow, which lacks that, is scanned. Citus permits no subquery that
+-- refers to an array's element.
 -- $1 uuid[] flow_id, $2 integer[] number of events, or null for the present head
-SELECT ends.flow_id, ends.version, (SELECT last.chain_hash FROM event_log AS last
-    WHERE last.flow_id = ends.flow_id AND last.version = ends.version - 1) AS chain_hash
+WITH heads AS MATERIALIZED (
+    SELECT first.flow_id, last.version + 1 AS version, last.chain_hash
+    FROM event_log AS first
+    CROSS JOIN LATERAL (
+        SELECT event.version, event.chain_hash
+        FROM event_log AS event
+        WHERE event.flow_id = first.flow_id
+            AND event.version < coalesce(($2::integer[])[array_position($1::uuid[], first.flow_id)], 2147483647)
+        ORDER BY event.version DESC
+        LIMIT 1
+    ) AS last
+    WHERE first.flow_id = ANY ($1::uuid[]) AND first.version = 0
+)
+SELECT flow_id, version, chain_hash
+FROM heads
+UNION ALL
+SELECT damaged.flow_id, damaged.version, damaged.chain_hash
 FROM (
-    SELECT asked.flow_id, coalesce(asked.version, (SELECT max(event.version) + 1 FROM event_log AS event
-        WHERE event.flow_id = asked.flow_id), 0) AS version
-    FROM unnest($1::uuid[], $2::integer[]) AS asked (flow_id, version)
-) AS ends
+    SELECT DISTINCT ON (event.flow_id) event.flow_id, event.version + 1 AS version, event.chain_hash
+    FROM event_log AS event
+    WHERE event.flow_id = ANY (ARRAY(SELECT unnest($1::uuid[]) EXCEPT SELECT heads.flow_id FROM heads))
+        AND event.version < coalesce(($2::integer[])[array_position($1::uuid[], event.flow_id)], 2147483647)
+    ORDER BY event.flow_id, event.version DESC
+) AS damaged

@@ -17,18 +17,23 @@ WHERE $1::uuid[] IS NULL OR flow_id = ANY ($1::uuid[])
 -- $1 text[] artifact_hash
 SELECT wanted.artifact_hash
 FROM unnest($1::text[]) AS wanted (artifact_hash)
-WHERE NOT EXISTS (SELECT 1 FROM workflow_step_artifacts AS stored WHERE stored.artifact_hash = wanted.artifact_hash)
+EXCEPT
+SELECT stored.artifact_hash
+FROM workflow_step_artifacts AS stored
+WHERE stored.artifact_hash = ANY ($1::text[])
 
 -- name: read_artifact_producers
--- Read one page of all artifacts, by hash, each with the event that it was stored with.
--- $1 text artifact_hash after which the page begins, $2 bigint maximum number of rows
+-- Read one page of all artifacts, by hash and flow, each with the event that it was stored with. On
+-- Citus an artifact has a row in each flow that produced it.
+-- $1 text artifact_hash and $2 uuid flow_id after which the page begins, $3 bigint maximum number
+-- of rows
 SELECT artifact.artifact_hash, artifact.kind, artifact.payload, artifact.content, artifact.media_type, artifact.metadata,
     artifact.upload_id, artifact.content_size, artifact.flow_id, coalesce(event.version, -1) AS version
 FROM workflow_step_artifacts AS artifact
 LEFT JOIN event_log AS event ON event.flow_id = artifact.flow_id AND event.seq = artifact.produced_in_seq
-WHERE artifact.artifact_hash > $1
-ORDER BY artifact.artifact_hash
-LIMIT $2
+WHERE (artifact.artifact_hash, artifact.flow_id) > ($1, $2)
+ORDER BY artifact.artifact_hash, artifact.flow_id
+LIMIT $3
 
 -- name: read_chained_events
 -- Read one page of all flows' events, flow by flow, each in order; a time outside datetime's range

@@ -152,8 +152,10 @@ class _Walk:
 
     async def check_artifacts(self, on_progress: Callable[[Progress], None] | None) -> None:
         """Check every artifact against its hash."""
-        after = ""
-        while rows := await self._session.fetch(READ_ARTIFACT_PRODUCERS, after, ARTIFACTS_PER_PAGE):
+        after = ("", UUID(int=0))
+        while rows := await self._session.fetch(
+            READ_ARTIFACT_PRODUCERS, *after, ARTIFACTS_PER_PAGE
+        ):
             for row in rows:
                 try:
                     await check_artifact(self._provider, stored_artifact(row))
@@ -162,7 +164,7 @@ class _Walk:
                         row["flow_id"], row["version"], Tampering.ARTIFACT_ALTERED, str(error)
                     )
             self.progress.artifacts += len(rows)
-            after = rows[-1]["artifact_hash"]
+            after = (rows[-1]["artifact_hash"], rows[-1]["flow_id"])
             if on_progress is not None:
                 on_progress(self.progress)
 
