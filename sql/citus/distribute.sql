@@ -1,20 +1,51 @@
--- Distribute the log over the workers of a Citus cluster, by flow. Run this once, as the tables'
--- owner, on the coordinator, after the migrations and before the first event:
---
---     psql "$DATABASE_URL" --single-transaction --set ON_ERROR_STOP=1 --file sql/citus/distribute.sql
+-- Distribute the log over the workers of a Citus cluster, by flow: what `chem-persistence distribute`
+-- runs first, as the tables' owner, on the coordinator, in one transaction. What is distributed
+-- already is left alone.
 --
 -- An artifact that several flows share is then stored once for each of them, since a key must
 -- contain the column that its table is distributed by; it is read by its hash as before. The store
 -- detects that the log is distributed, and appends to one flow per transaction.
 
-ALTER TABLE workflow_step_artifacts
-    DROP CONSTRAINT workflow_step_artifacts_pkey,
-    ADD CONSTRAINT workflow_step_artifacts_pkey PRIMARY KEY (flow_id, artifact_hash);
-CREATE INDEX workflow_step_artifacts_hash_idx ON workflow_step_artifacts (artifact_hash);
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM pg_constraint
+            WHERE conrelid = 'workflow_step_artifacts'::regclass AND contype = 'p'
+                AND pg_get_constraintdef(oid) = 'PRIMARY KEY (flow_id, artifact_hash)') THEN
+        ALTER TABLE workflow_step_artifacts
+            DROP CONSTRAINT workflow_step_artifacts_pkey,
+            ADD CONSTRAINT workflow_step_artifacts_pkey PRIMARY KEY (flow_id, artifact_hash);
+    END IF;
+    IF to_regclass('workflow_step_artifacts_hash_idx') IS NULL THEN
+        CREATE INDEX workflow_step_artifacts_hash_idx ON workflow_step_artifacts (artifact_hash);
+    END IF;
+END
+$$;
 
+-- Plain PostgreSQL knows no such setting and accepts it; Citus accepts triggers only with it.
 SET LOCAL citus.enable_unsafe_triggers = on;
-SELECT create_distributed_table('event_log', 'flow_id');
-SELECT create_distributed_table('workflow_step_artifacts', 'flow_id', colocate_with => 'event_log');
-SELECT create_distributed_table('workflow_step_executions', 'flow_id', colocate_with => 'event_log');
-SELECT create_distributed_table('flow_snapshots', 'flow_id', colocate_with => 'event_log');
-SELECT create_distributed_table('workflow_step_artifact_chunks', 'upload_id');
+
+DO $$
+DECLARE
+    wanted record;
+BEGIN
+    FOR wanted IN
+        SELECT to_distribute.relation, to_distribute.distribution_column, to_distribute.colocated
+        FROM (VALUES
+            (1, 'event_log'::regclass, 'flow_id', 'default'),
+            (2, 'workflow_step_artifacts', 'flow_id', 'event_log'),
+            (3, 'workflow_step_executions', 'flow_id', 'event_log'),
+            (4, 'flow_snapshots', 'flow_id', 'event_log'),
+            (5, 'workflow_step_artifact_chunks', 'upload_id', 'default')
+        ) AS to_distribute (place, relation, distribution_column, colocated)
+        WHERE NOT EXISTS (SELECT 1
+            FROM pg_trigger AS trigger
+            JOIN pg_proc AS routine ON routine.oid = trigger.tgfoid
+            WHERE trigger.tgrelid = to_distribute.relation
+                AND routine.proname = 'citus_truncate_trigger')
+        ORDER BY to_distribute.place
+    LOOP
+        PERFORM create_distributed_table(
+            wanted.relation, wanted.distribution_column, colocate_with => wanted.colocated);
+    END LOOP;
+END
+$$;
