@@ -13,13 +13,6 @@
 SELECT stored_flow_id AS flow_id, stored_version AS version, stored_seq AS seq
 FROM append_events($1, $2, $3, $4, $5, $6, $7)
 
--- name: find_distribution
--- Return whether the log is distributed over several servers: such a table has a trigger of Citus.
-SELECT EXISTS (SELECT 1
-    FROM pg_trigger AS trigger
-    JOIN pg_proc AS routine ON routine.oid = trigger.tgfoid
-    WHERE trigger.tgrelid = to_regclass('event_log') AND routine.proname = 'citus_truncate_trigger') AS distributed
-
 -- name: probe_flow
 -- Return where a flow ends, and the chain hash that it has after a number of events (null: it has
 -- fewer); and whether the server is a standby, whose log may lack what it has not received yet.

@@ -21,6 +21,7 @@ from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.session import with_retries
 from chem_persistence.postgres.connection.tls_files import check_tls_files
 from chem_persistence.postgres.connection.url import DatabaseUrl, parse_database_url
+from chem_persistence.postgres.schema.distribution import SESSION_SETTINGS, check_node, has_citus
 from chem_persistence.postgres.schema.migrations import migrate
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.telemetry.gauges import watch_pool
@@ -89,7 +90,8 @@ async def build_pool(
     a libpq URL (PostgreSQL manual, section 34.1.1.2); the tables are in `schema`, which is created
     if it is missing. Close the pool with `await pool.close()`, or use it as an asynchronous context
     manager. `transaction_pooling` is for a URL of PgBouncer: no prepared statement outlives its
-    transaction, and the search path is the role's own, which must begin with `schema`.
+    transaction, and the search path is the role's own, which must begin with `schema`. Of a Citus
+    cluster, `url` names the coordinator; sessions get the settings that Citus needs for this.
 
     Raises:
         InvalidDatabaseUrl: the URL is malformed, asks for a protection that the driver does not
@@ -97,7 +99,7 @@ async def build_pool(
         InvalidArgument: the schema's name or the sizes are invalid.
         UnsupportedServer: the server is older than PostgreSQL 15.
         MigrationError: the schema is newer than this library, was changed, or is not the first
-            one of the search path.
+            one of the search path; or the server is a worker node of a Citus cluster.
         StoreUnavailable: the server cannot be reached, or accepts no connections.
         StoreError: the server refused the password, the database, or a statement for lack of a
             privilege.
@@ -105,8 +107,9 @@ async def build_pool(
     _check_sizes(min_size, max_size)
     target = _checked_target(url)
     options = _connect_options(target, schema, transaction_pooling=transaction_pooling)
-    await with_retries(lambda: _bring_up_to_date(target, options, schema))
-    return await _open(target, options, min_size, max_size)
+    citus = await with_retries(lambda: _bring_up_to_date(target, options, schema))
+    connector = _Connector(has_citus=citus and not transaction_pooling)
+    return await _open(target, options, connector, min_size, max_size)
 
 
 async def open_pool(
@@ -121,7 +124,7 @@ async def open_pool(
     _check_sizes(min_size, max_size)
     target = _checked_target(url)
     options = _connect_options(target, schema, transaction_pooling=False)
-    return await _open(target, options, min_size, max_size)
+    return await _open(target, options, _Connector(), min_size, max_size)
 
 
 async def build_dev_pool_from_env(
@@ -167,19 +170,53 @@ def _checked_target(url: str) -> DatabaseUrl:
 
 
 async def _open(
-    target: DatabaseUrl, options: Mapping[str, Any], min_size: int, max_size: int
+    target: DatabaseUrl,
+    options: Mapping[str, Any],
+    connector: "_Connector",
+    min_size: int,
+    max_size: int,
 ) -> Pool:
     async def opened() -> Pool:
         return await asyncpg.create_pool(
             target.dsn,
             min_size=min_size,
             max_size=max_size,
-            connect=_connect,
+            connect=connector.connect,
             init=pass_jsonb_as_bytes,
             **options,
         )
 
     return await with_retries(opened)
+
+
+class _Connector:
+    """Opens the connections of a pool, which have further settings if the database has Citus.
+
+    A session keeps only settings that it began with: the pool resets all others. So the first
+    connection finds out, unless `has_citus` says it, and is opened anew if it lacks them.
+    """
+
+    def __init__(self, *, has_citus: bool | None = None) -> None:
+        self._has_citus = has_citus
+
+    async def connect(
+        self, *arguments: Any, **options: Any
+    ) -> "asyncpg.Connection[asyncpg.Record]":
+        """Connect as `asyncpg.connect` does."""
+        if self._has_citus is None:
+            connection = await _connect(*arguments, **options)
+            try:
+                self._has_citus = await has_citus(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            if not self._has_citus:
+                return connection
+            await connection.close()
+        if self._has_citus:
+            settings = {**options.get("server_settings", {}), **SESSION_SETTINGS}
+            options = {**options, "server_settings": settings}
+        return await _connect(*arguments, **options)
 
 
 async def _connect(*arguments: Any, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
@@ -200,12 +237,15 @@ def _hosts(dsn: str) -> str:
     return ", ".join(unquote(host.rpartition(":")[0]) for host in hosts) or "localhost"
 
 
-async def _bring_up_to_date(target: DatabaseUrl, options: Mapping[str, Any], schema: str) -> None:
+async def _bring_up_to_date(target: DatabaseUrl, options: Mapping[str, Any], schema: str) -> bool:
+    """Migrate the schema, and return whether the database has Citus."""
     connection = await _connect(target.dsn, **options)
     try:
         if "search_path" not in options["server_settings"]:
             await _check_search_path(connection, schema)
+        citus = await check_node(connection)
         await migrate(connection, schema)
+        return citus
     except asyncpg.InterfaceError as error:
         if connection.is_closed():
             raise ConnectionLost from error

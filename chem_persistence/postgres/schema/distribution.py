@@ -1,22 +1,37 @@
-"""Distribution of the log over several servers by Citus, as sql/citus/distribute.sql sets it up.
+"""Distribution of the log over several servers by Citus, as the files of sql/citus set it up.
 
-The library runs on such a cluster with three concessions, and only the first depends on the answer
-of `is_distributed`:
+The library runs on such a cluster with these differences:
 
 - A transaction appends to one flow, since events are distributed by flow id, and a transaction over
-  several flows would be one over several servers.
+  several flows would be one over several servers. The store asks `is_distributed` for this.
+- `append_events` has another text, of statements that Citus sends to one shard each.
 - An artifact that several flows share has one row in each of them, since a key must contain the
-  column that its table is distributed by. Every statement accepts any of these rows.
+  column that its table is distributed by. Readers accept any of these rows; `verify` checks all.
 - Lineage is read generation by generation, since Citus runs no recursive query over distributed
   tables.
+- Sessions have the settings `SESSION_SETTINGS`.
 """
 
+from chem_persistence.errors import MigrationError
 from chem_persistence.postgres.connection.ports import Connection
-from chem_persistence.postgres.schema.statements import statement
+from chem_persistence.postgres.schema.statements import SQL_DIRECTORY, statement
 
-__all__ = ["is_distributed"]
+__all__ = ["SESSION_SETTINGS", "check_node", "has_citus", "install_distribution", "is_distributed"]
 
-FIND_DISTRIBUTION = statement("events/find_distribution")
+FIND_CITUS = statement("distribution/find_citus")
+FIND_DISTRIBUTION = statement("distribution/find_distribution")
+READ_LOCAL_GROUP = statement("distribution/read_local_group")
+
+SESSION_SETTINGS = {"citus.override_table_visibility": "off"}
+"""Settings of every session on a server with Citus, by name.
+
+Citus hides the tables of shards by a function in each read of pg_class. With it the query by which
+the driver reads the types of an append's parameters takes seconds, once per connection.
+"""
+
+_COORDINATOR_GROUP = 0
+
+_FILES = ("distribute", "append_events", "statistics")
 
 
 async def is_distributed(connection: Connection) -> bool:
@@ -28,3 +43,43 @@ async def is_distributed(connection: Connection) -> bool:
     (row,) = await connection.fetch(FIND_DISTRIBUTION)
     distributed: bool = row["distributed"]
     return distributed
+
+
+async def has_citus(connection: Connection) -> bool:
+    """Return whether the database has the extension Citus.
+
+    Raises:
+        asyncpg.PostgresError: the catalog could not be read.
+    """
+    (row,) = await connection.fetch(FIND_CITUS)
+    found: bool = row["has_citus"]
+    return found
+
+
+async def check_node(connection: Connection) -> bool:
+    """Return whether the database has Citus, after checking that the node is no worker.
+
+    Raises:
+        MigrationError: the server is a worker node of a Citus cluster.
+    """
+    if not await has_citus(connection):
+        return False
+    for row in await connection.fetch(READ_LOCAL_GROUP):
+        if row["group_id"] != _COORDINATOR_GROUP:
+            raise MigrationError(
+                f"the server is a worker node of a Citus cluster (group {row['group_id']}): "
+                "connect to the coordinator, where the log is migrated, written and read"
+            )
+    return True
+
+
+async def install_distribution(connection: Connection) -> None:
+    """Distribute the log of the connection's schema; what is distributed already is left alone.
+
+    The connection is in a transaction, on the coordinator, as the owner of the tables.
+
+    Raises:
+        asyncpg.PostgresError: the database refused.
+    """
+    for name in _FILES:
+        await connection.execute((SQL_DIRECTORY / "citus" / f"{name}.sql").read_text("utf-8"))

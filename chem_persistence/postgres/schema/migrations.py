@@ -10,6 +10,7 @@ import msgspec
 
 from chem_persistence.errors import MigrationError, UnsupportedServer
 from chem_persistence.postgres.connection.ports import Connection
+from chem_persistence.postgres.schema.distribution import install_distribution, is_distributed
 from chem_persistence.postgres.schema.statements import SQL_DIRECTORY, statement
 
 __all__ = ["OLDEST_SERVER", "Migration", "known_migrations", "migrate", "pending_migrations"]
@@ -99,6 +100,8 @@ async def migrate(
                 migration.checksum,
                 datetime.now(UTC),
             )
+        if await is_distributed(connection):  # a migration may have replaced what it had installed
+            await install_distribution(connection)
 
 
 async def pending_migrations(

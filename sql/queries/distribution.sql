@@ -1,0 +1,46 @@
+-- Read what Citus makes of a server and of the log, and let it reach the workers.
+
+-- name: find_citus
+-- Return whether the database has the extension Citus.
+SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'citus') AS has_citus
+
+-- name: find_distribution
+-- Return whether the log is distributed over several servers: such a table has a trigger of Citus.
+SELECT EXISTS (SELECT 1
+    FROM pg_trigger AS trigger
+    JOIN pg_proc AS routine ON routine.oid = trigger.tgfoid
+    WHERE trigger.tgrelid = to_regclass('event_log') AND routine.proname = 'citus_truncate_trigger') AS distributed
+
+-- name: list_distributed_tables
+-- List the tables of a schema that are distributed, with the column that each is distributed by.
+-- $1 text schema
+SELECT relation.relname::text AS relation,
+    column_to_column_name(partition.logicalrelid, partition.partkey) AS distribution_column
+FROM pg_dist_partition AS partition
+JOIN pg_class AS relation ON relation.oid = partition.logicalrelid
+WHERE partition.partmethod = 'h'
+    AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+ORDER BY relation.relname COLLATE "C"
+
+-- name: permit_owner_on_workers
+-- Let the owner of the log log in to the workers, where Citus refreshes the statistics as this role;
+-- on the coordinator it stays without a login. Return the workers that refused, each with its reason.
+-- $1 text role
+SELECT answer.nodename AS host, answer.nodeport AS port, answer.result
+FROM run_command_on_workers(format($command$DO $$ BEGIN
+    SET LOCAL citus.enable_alter_role_propagation = off;
+    ALTER ROLE %I LOGIN;
+END $$$command$, $1::text)) AS answer
+WHERE NOT answer.success
+
+-- name: read_log_owner
+-- Return the owner of the log, and whether the owner may log in.
+SELECT role.rolname::text AS name, role.rolcanlogin AS may_log_in
+FROM pg_class AS relation
+JOIN pg_roles AS role ON role.oid = relation.relowner
+WHERE relation.oid = to_regclass('event_log')
+
+-- name: read_local_group
+-- Return the group of this node in the cluster: 0 is the coordinator.
+SELECT groupid AS group_id
+FROM pg_dist_local_group
