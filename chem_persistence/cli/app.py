@@ -13,21 +13,14 @@ import typer
 from chem_persistence import __version__
 from chem_persistence.cli import options as option
 from chem_persistence.cli.exit import ExitCode, run
-from chem_persistence.cli.options import (
-    AsJson,
-    Data,
-    FlowName,
-    RoleOptions,
-    Schema,
-    Target,
-    Url,
-)
+from chem_persistence.cli.options import AsJson, Data, FlowName, RoleOptions, Schema, Target, Url
 from chem_persistence.cli.terminal.help import HelpfulCommand, HelpfulGroup
 
 __all__ = [
     "app",
     "demo",
     "diff",
+    "distribute",
     "doctor",
     "flows",
     "get",
@@ -386,3 +379,17 @@ def roles(
 
     names = RoleOptions(owner, application, reader)
     run(lambda: divide_rights(Target(database_url, data, schema), names, as_json=as_json))
+
+
+@_command(OPERATE)
+def distribute(
+    database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
+) -> None:
+    """Migrate the schema and distribute its tables over the workers of a Citus cluster, by flow.
+
+    The URL is a superuser's, of the coordinator. Run it again after workers were added; what is
+    distributed already is not changed.
+    """
+    from chem_persistence.cli.commands.distribute import distribute_schema
+
+    run(lambda: distribute_schema(Target(database_url, data, schema), as_json=as_json))

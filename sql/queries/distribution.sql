@@ -33,14 +33,14 @@ FROM run_command_on_workers(format($command$DO $$ BEGIN
 END $$$command$, $1::text)) AS answer
 WHERE NOT answer.success
 
+-- name: read_local_group
+-- Return the group of this node in the cluster: 0 is the coordinator.
+SELECT groupid AS group_id
+FROM pg_dist_local_group
+
 -- name: read_log_owner
 -- Return the owner of the log, and whether the owner may log in.
 SELECT role.rolname::text AS name, role.rolcanlogin AS may_log_in
 FROM pg_class AS relation
 JOIN pg_roles AS role ON role.oid = relation.relowner
 WHERE relation.oid = to_regclass('event_log')
-
--- name: read_local_group
--- Return the group of this node in the cluster: 0 is the coordinator.
-SELECT groupid AS group_id
-FROM pg_dist_local_group

@@ -6,6 +6,7 @@ from contextlib import suppress
 import asyncpg
 
 from chem_persistence.errors import InvalidArgument, MigrationError
+from chem_persistence.postgres.admin.distribute import permit_owner
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.session import with_retries
 from chem_persistence.postgres.schema.statements import statement
@@ -48,8 +49,9 @@ async def create_roles(
     SELECT. All other rights of these two and of PUBLIC on the tables are revoked.
 
     The roles cannot log in and have no password: grant them to login roles (`GRANT chem_application
-    TO lab`). The connection must be a superuser's. Call this again after each migration; what is
-    already right is left alone.
+    TO lab`). Only the owner of a log that Citus distributes may log in, and only to the workers, as
+    which role Citus refreshes the statistics. The connection must be a superuser's. Call this again
+    after each migration; what is already right is left alone.
 
     Raises:
         InvalidArgument: a name is invalid, or the role could do more than its part, as a superuser
@@ -70,6 +72,7 @@ async def create_roles(
     async def divide() -> None:
         async with connection.transaction():
             await _divide(connection, schema, owner, application, reader)
+        await permit_owner(connection)  # after the commit: a worker does not see the role before
 
     await with_retries(divide)
 

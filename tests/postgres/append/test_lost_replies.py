@@ -283,7 +283,9 @@ async def test_callers_of_one_batch_get_their_own_events_while_its_first_attempt
     appends = [
         await begin(witness, made_by(expected_version)) for made_by in MADE_BY for _ in range(2)
     ]
+    # the statements of one flow, and the one that reads the heads of several
     await warmed(store, with_a_batch)
+    await asyncio.gather(*(made_by(None).run(store) for made_by in MADE_BY))
     # the heads of the flows are read, and given event ids are looked for, before the append
     fault = proxy.arm(Fault(Strike.SEVER, ends_a_statement, nth=2 + ids_given))
     appending = [asyncio.create_task(append.run(store, ids_given=ids_given)) for append in appends]
