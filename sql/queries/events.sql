@@ -93,7 +93,7 @@ LIMIT (SELECT $3::bigint)
 -- Read the head of a flow, now or after a number of events; the last event before that number if
 -- the flow has fewer, and no row if it has none.
 -- $1 uuid flow_id, $2 integer number of events, or null for the present head
-SELECT event.version + 1 AS version, event.chain_hash
+SELECT event.flow_id, event.version + 1 AS version, event.chain_hash
 FROM event_log AS event
 WHERE event.flow_id = $1 AND event.version < coalesce($2, 2147483647)
 ORDER BY event.version DESC

@@ -245,11 +245,12 @@ async def _bring_up_to_date(target: DatabaseUrl, options: Mapping[str, Any], sch
             await _check_search_path(connection, schema)
         citus = await check_node(connection)
         await migrate(connection, schema)
-        return citus
     except asyncpg.InterfaceError as error:
         if connection.is_closed():
             raise ConnectionLost from error
         raise
+    else:
+        return citus
     finally:
         await connection.close()
 
