@@ -24,6 +24,7 @@ __all__ = [
     "doctor",
     "flows",
     "get",
+    "lost",
     "migrate",
     "rebuild",
     "refresh",
@@ -316,6 +317,32 @@ def verify(
         as_json=as_json,
     )
     run(lambda: run_verification(options))
+
+
+@_command(CHECK)
+def lost(
+    position: option.SeenPosition = None,
+    events: option.SeenEvents = None,
+    anchors: option.InputAnchors = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Compare what was known of the log with what it has, after a failover or a restore.
+
+    Exit code 1: something is gone.
+    """
+    from chem_persistence.cli.commands.lost import LostOptions, find_lost
+
+    options = LostOptions(
+        target=Target(database_url, data, schema),
+        position=position,
+        events=events,
+        anchors=anchors,
+        as_json=as_json,
+    )
+    run(lambda: find_lost(options))
 
 
 @_command(OPERATE)

@@ -32,6 +32,8 @@ __all__ = [
     "Reader",
     "RoleOptions",
     "Schema",
+    "SeenEvents",
+    "SeenPosition",
     "SigningKey",
     "StateName",
     "TailedFlow",
@@ -176,3 +178,14 @@ PublicKey = Annotated[
 ]
 OutputAnchors = Annotated[Path | None, _option("FILE", "Write all heads, if nothing is found.")]
 SigningKey = Annotated[Path | None, _option("FILE", "Sign the written anchors: PEM, Ed25519.")]
+
+# ---- of `lost`
+
+SeenPosition = Annotated[
+    Path | None,
+    _option("FILE", "A subscriber's position, or several of them, one a line.", "--position"),
+]
+SeenEvents = Annotated[
+    Path | None,
+    _option("FILE", "What a subscriber has: {flow_id, version, event_id} a line.", "--events"),
+]

@@ -7,10 +7,13 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
 
+from chem_persistence import Anchor, InMemoryEventStore, StepSignal
 from chem_persistence.cli.app import app
 from chem_persistence.cli.exit import BROKEN_PIPE, ExitCode
+from chem_persistence.postgres.audit.anchors import writing_anchors
 from chem_persistence.postgres.schema.migrations import known_migrations
 from tests.support.commands import command, command_names, help_of
 from tests.support.flows.logged_flows import BINARY, logged_flows
@@ -100,6 +103,8 @@ async def test_the_json_has_the_keys_of_the_reference(
     await command("refresh", "--database-url", url)
     arguments = ARGUMENTS.get(name, [])
     ending = uuid4().hex[:8]
+    if name == "lost":
+        arguments = await seen_in_another_log(tmp_path)
     if name == "roles":
         arguments = [f"--{part}={part}_{ending}" for part in ("owner", "application", "reader")]
     done = await command(*name.split(), *arguments, "--json", "--database-url", url, cwd=tmp_path)
@@ -109,6 +114,18 @@ async def test_the_json_has_the_keys_of_the_reference(
     assert fits(real, example), f"{real} and {example}"
     if name == "roles":
         await drop_roles(url, ending)
+
+
+async def seen_in_another_log(directory: Path) -> list[str]:
+    """Write a position, an event and an anchor that no log of the tests has."""
+    store = InMemoryEventStore()
+    event = await store.append_kind(uuid4(), StepSignal(0, "acquire", "progress"))
+    position, events, anchors = (directory / name for name in ("position", "events", "anchors"))
+    position.write_text((await store.position()).to_json(), encoding="utf-8")
+    events.write_bytes(msgspec.json.encode(event))
+    with writing_anchors(anchors, event.ts) as writer:
+        writer.write(Anchor(event.flow_id, 1, "00" * 32))
+    return [f"--position={position}", f"--events={events}", f"--anchors={anchors}"]
 
 
 def promised(name: str) -> list[str]:
