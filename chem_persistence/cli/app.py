@@ -4,17 +4,13 @@ What a command does is in `commands/`, in the file of its name, which is importe
 `--version`, `--help` and completion need none of it.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
 
-import typer
-
-from chem_persistence import __version__
 from chem_persistence.cli import options as option
-from chem_persistence.cli.exit import ExitCode, run
+from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, FlowName, RoleOptions, Schema, Target, Url
-from chem_persistence.cli.terminal.help import HelpfulCommand, HelpfulGroup
+from chem_persistence.cli.root import Panel, app, artifact, command
+from chem_persistence.cli.terminal.help import HelpfulCommand
 
 __all__ = [
     "app",
@@ -39,55 +35,8 @@ __all__ = [
 
 PAGE = Path("chem-persistence-demo.html")
 
-BEGIN, LOOK, CHECK, OPERATE = "Begin", "Look", "Check", "Operate"
 
-Command = TypeVar("Command", bound=Callable[..., None])
-
-app = typer.Typer(
-    cls=HelpfulGroup,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="The durable, replayable, auditable memory of scientific workflows.",
-)
-artifact = typer.Typer(cls=HelpfulGroup, help="Read what steps produced.")
-
-
-def _command(panel: str) -> Callable[[Command], Command]:
-    return app.command(cls=HelpfulCommand, rich_help_panel=panel)
-
-
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it by position
-    if wanted:
-        typer.echo(f"chem-persistence {__version__}")
-        raise typer.Exit
-
-
-@app.callback(invoke_without_command=True)
-def _options(
-    context: typer.Context,
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
-        ),
-    ] = False,
-) -> None:
-    _require_command(context)
-
-
-@artifact.callback(invoke_without_command=True)
-def _artifact(context: typer.Context) -> None:
-    _require_command(context)
-
-
-def _require_command(context: typer.Context) -> None:
-    """Print the help and exit if the arguments name no command."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(ExitCode.WRONG_USE)
-
-
-@_command(BEGIN)
+@command(Panel.BEGIN)
 def demo(
     html: option.HtmlPage = PAGE,
     database_url: Url = None,
@@ -105,7 +54,7 @@ def demo(
     run(lambda: run_demo(Target(database_url, data, schema), html or PAGE, as_json=as_json))
 
 
-@_command(LOOK)
+@command(Panel.LOOK)
 def flows(
     state: option.StateName = None,
     definition: option.Definition = None,
@@ -127,7 +76,7 @@ def flows(
     run(lambda: list_flows(target, state, definition, before, limit, as_json=as_json))
 
 
-@_command(LOOK)
+@command(Panel.LOOK)
 def show(
     flow: FlowName,
     html: option.HtmlPage = None,
@@ -147,7 +96,7 @@ def show(
     run(lambda: show_flow(Target(database_url, data, schema), flow, html, as_json=as_json))
 
 
-@_command(LOOK)
+@command(Panel.LOOK)
 def tail(
     flow: option.TailedFlow = None,
     lines: option.Lines = 20,
@@ -169,7 +118,7 @@ def tail(
     run(lambda: print_tail(target, flow, lines, seconds, as_json=as_json))
 
 
-@_command(LOOK)
+@command(Panel.LOOK)
 def replay(
     flow: FlowName,
     at: option.Version = None,
@@ -192,7 +141,7 @@ def replay(
     run(lambda: replay_flow(Target(database_url, data, schema), flow, at, as_json=as_json))
 
 
-@_command(LOOK)
+@command(Panel.LOOK)
 def diff(
     left: FlowName,
     right: option.OtherFlow,
@@ -212,7 +161,7 @@ def diff(
     run(lambda: compare_flows(Target(database_url, data, schema), left, right, as_json=as_json))
 
 
-@_command(LOOK)
+@command(Panel.LOOK)
 def stats(
     database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
 ) -> None:
@@ -247,10 +196,10 @@ def get(
     run(lambda: get_artifact(Target(database_url, data, schema), hash_, output, as_json=as_json))
 
 
-app.add_typer(artifact, name="artifact", rich_help_panel=LOOK)
+app.add_typer(artifact, name="artifact", rich_help_panel=Panel.LOOK.value)
 
 
-@_command(CHECK)
+@command(Panel.CHECK)
 def doctor(
     database_url: Url = None,
     data: Data = None,
@@ -276,7 +225,7 @@ def doctor(
     )
 
 
-@_command(CHECK)
+@command(Panel.CHECK)
 def status(
     database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
 ) -> None:
@@ -289,7 +238,7 @@ def status(
     run(lambda: print_status(Target(database_url, data, schema), as_json=as_json))
 
 
-@_command(CHECK)
+@command(Panel.CHECK)
 def verify(
     flows_: option.Flows = None,
     anchors: option.InputAnchors = None,
@@ -319,7 +268,7 @@ def verify(
     run(lambda: run_verification(options))
 
 
-@_command(CHECK)
+@command(Panel.CHECK)
 def lost(
     position: option.SeenPosition = None,
     events: option.SeenEvents = None,
@@ -345,7 +294,7 @@ def lost(
     run(lambda: find_lost(options))
 
 
-@_command(OPERATE)
+@command(Panel.OPERATE)
 def migrate(
     database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
 ) -> None:
@@ -358,7 +307,7 @@ def migrate(
     run(lambda: migrate_schema(Target(database_url, data, schema), as_json=as_json))
 
 
-@_command(OPERATE)
+@command(Panel.OPERATE)
 def refresh(
     database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
 ) -> None:
@@ -371,7 +320,7 @@ def refresh(
     run(lambda: refresh_statistics(Target(database_url, data, schema), as_json=as_json))
 
 
-@_command(OPERATE)
+@command(Panel.OPERATE)
 def rebuild(
     projection: option.ProjectionName = "workflow_step_executions",
     database_url: Url = None,
@@ -388,7 +337,7 @@ def rebuild(
     run(lambda: rebuild_projection(Target(database_url, data, schema), projection, as_json=as_json))
 
 
-@_command(OPERATE)
+@command(Panel.OPERATE)
 def roles(
     owner: option.Owner = None,
     application: option.Application = None,
@@ -408,7 +357,7 @@ def roles(
     run(lambda: divide_rights(Target(database_url, data, schema), names, as_json=as_json))
 
 
-@_command(OPERATE)
+@command(Panel.OPERATE)
 def distribute(
     database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
 ) -> None:

@@ -187,5 +187,5 @@ SeenPosition = Annotated[
 ]
 SeenEvents = Annotated[
     Path | None,
-    _option("FILE", "What a subscriber has: {flow_id, version, event_id} a line.", "--events"),
+    _option("FILE", "Events that a subscriber has, as `tail --json` prints them.", "--events"),
 ]

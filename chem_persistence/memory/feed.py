@@ -1,4 +1,4 @@
-"""The feed of a store in memory, which never goes back: positions of another log do not hold in it."""
+"""The feed of a store in memory, which never goes back; positions of other logs do not hold."""
 
 from collections.abc import Iterable
 

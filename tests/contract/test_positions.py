@@ -76,7 +76,8 @@ async def test_a_position_is_the_same_by_page_by_follower_and_by_number(
     events = await append(store, flow_id, count)
     begin = await store.position(events[max(0, count - 5)].seq)
     page = await store.read_feed_page(begin, limit=limit)
-    async with aclosing(store.follow_with_positions(after_seq=begin)) as feed:  # type: ignore[type-var]
+    following = store.follow_with_positions(after_seq=begin)
+    async with aclosing(following) as feed:  # type: ignore[type-var]
         followed = [await anext(feed) for _ in page.events]
     assert [event for event, _ in followed] == list(page.events)
     for event, position in followed:
@@ -100,7 +101,8 @@ async def test_following_goes_on_from_a_position(backend: Backend) -> None:
     store = backend.store
     events = await append(store, new_flow_id(), 3)
     position = FeedPosition.from_json((await store.position(events[0].seq)).to_json())
-    async with aclosing(store.follow(after_seq=position, poll_interval=0.001)) as feed:  # type: ignore[type-var]
+    following = store.follow(after_seq=position, poll_interval=0.001)
+    async with aclosing(following) as feed:  # type: ignore[type-var]
         assert [await anext(feed), await anext(feed)] == events[1:]
         (late,) = await append(store, new_flow_id())
         assert await anext(feed) == late
@@ -167,7 +169,7 @@ async def test_a_follower_begins_at_the_newest_position_that_holds(backend: Back
 async def test_a_window_that_differs_is_told_although_the_event_itself_is_there(
     backend: Backend,
 ) -> None:
-    """As after a promotion that kept the event with the larger number, and lost the smaller one."""
+    """As after a promotion that kept the larger number, and lost the smaller one."""
     store, flow_id = backend.store, new_flow_id()
     await append(store, new_flow_id(), 3)
     (last,) = await append(store, flow_id)

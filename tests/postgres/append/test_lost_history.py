@@ -1,7 +1,7 @@
 """A store that knows of events which are gone says so once; nothing else is taken for it.
 
 The log is cut by a superuser, as a failover or a restore cuts it: it ends at an earlier state of
-itself, and may then be filled again by others. Real failovers are in tests/postgres/append/test_failovers.py.
+itself, and may then be filled again by others. Real failovers are in tests/postgres/lives/.
 """
 
 import asyncio
