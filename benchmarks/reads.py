@@ -31,7 +31,7 @@ _WRITERS = 128
 
 
 async def write_flows(url: str, flows: int) -> dict[str, float]:
-    """Write a flow of 100,000 in batches and flows of ten, 128 at once; return events per second."""
+    """Write a flow of 100,000 in batches, flows of ten 128 at once; return events per second."""
     async with await build_pool(url) as pool:
         store = PgEventStore(PoolProvider(pool))
         history = list(long_history())

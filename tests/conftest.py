@@ -1,4 +1,4 @@
-"""The server of the run, named in the header, and a fresh database for each test that asks for one."""
+"""The server of the run, named in the header, and fixtures with a fresh database per test."""
 
 import gc
 import shutil
@@ -97,13 +97,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Leave what the imports made out of later collections, so that these cost little."""
+    """Exclude the objects of the imports from later collections, so that these cost little."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the controller how many tests this worker left out."""
+    """Report to the controller how many tests this worker left out."""
     output = getattr(session.config, "workeroutput", {})
     output["left_out"] = session.config.stash.get(LEFT_OUT, {})
 
@@ -130,9 +130,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_left_open() -> Iterator[None]:
-    """Have a file's tests fail for what they left open, and not a later test during which it is collected.
+    """Make a file's tests fail for what they left open, not a later test that collects it.
 
-    What the last test's log records held is free only when the next test begins.
+    The log records of the last test keep its objects alive until the next test begins.
     """
     gc.collect()
     yield
@@ -146,20 +146,20 @@ def server(pytestconfig: pytest.Config) -> TestServer:
 
 @pytest.fixture
 async def admin_url(server: TestServer) -> AsyncIterator[str]:
-    """Give a superuser's URL of a migrated, empty database."""
+    """Yield a superuser's URL of a migrated, empty database."""
     async with server.database() as url:
         yield url
 
 
 @pytest.fixture
 def database_url(server: TestServer, admin_url: str) -> str:
-    """Give the URL of the same database for the role that the tests connect as."""
+    """Return the URL of the same database for the role that the tests connect as."""
     return server.as_tested(admin_url)
 
 
 @pytest.fixture
 async def empty_database_url(server: TestServer) -> AsyncIterator[str]:
-    """Give a superuser's URL of a database without any table."""
+    """Yield a superuser's URL of a database without any table."""
     async with server.database(template="template0") as url:
         yield url
 
@@ -188,6 +188,6 @@ def memory() -> Backend:
 
 @pytest.fixture(params=["memory", "postgres"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Give each store in turn."""
+    """Return each store in turn."""
     backend: Backend = request.getfixturevalue(request.param)
     return backend

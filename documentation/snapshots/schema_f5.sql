@@ -1,5 +1,7 @@
--- The schema that the migrations in sql/migrations make together, as a live PostgreSQL (15 to 18) describes it.
--- Written by `make snapshot`; a test compares it with a live database. Do not edit it: write a migration.
+-- The schema that the migrations in sql/migrations make together,
+-- as a live PostgreSQL (15 to 18) describes it.
+-- Written by `make snapshot`; a test compares it with a live database.
+-- Do not edit it: write a migration.
 
 CREATE SEQUENCE event_log_seq_seq AS bigint
     START 1 INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 CACHE 1 NO CYCLE;

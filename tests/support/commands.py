@@ -1,4 +1,4 @@
-"""The command line, as a person types it: in a process of its own."""
+"""Run the command line as a user does: in a process of its own."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ COMMAND = [sys.executable, "-W", "error", "-m", "chem_persistence"]
 
 
 def command_environment(**variables: str) -> dict[str, str]:
-    """Give an environment in which no database is named and nothing says what a terminal is like."""
+    """Return an environment that names no database and describes no terminal."""
     left_out = {"DATABASE_URL", "COLUMNS", "NO_COLOR", "FORCE_COLOR"}
     kept = {key: value for key, value in os.environ.items() if key not in left_out}
     return kept | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])} | variables
@@ -28,7 +28,7 @@ def command_environment(**variables: str) -> dict[str, str]:
 async def command(
     *arguments: object, cwd: Path | None = None, variables: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run it to its end."""
+    """Run a command until it ends."""
     return await asyncio.to_thread(
         subprocess.run,
         [*COMMAND, *map(str, arguments)],
@@ -42,8 +42,9 @@ async def command(
 
 
 def command_names(app: typer.Typer) -> list[str]:
-    """Give the names of all commands, those of groups with the group's."""
-    commands: dict[str, Any] = getattr(typer.main.get_command(app), "commands")  # noqa: B009 - a group's
+    """Return the names of all commands; those of groups begin with the name of the group."""
+    group = typer.main.get_command(app)
+    commands: dict[str, Any] = getattr(group, "commands")  # noqa: B009 - of a group
     names: list[str] = []
     for name, found in commands.items():
         names += [f"{name} {inner}" for inner in getattr(found, "commands", {})] or [name]
@@ -51,7 +52,7 @@ def command_names(app: typer.Typer) -> list[str]:
 
 
 def help_of(app: typer.Typer, name: str) -> str:
-    """Give a command's help, as it is on a wide terminal without colours."""
+    """Return a command's help, as printed on a wide terminal without colours."""
     done = CliRunner().invoke(
         app,
         [*name.split(), "--help"],

@@ -1,4 +1,4 @@
-"""A provider that counts what it lends."""
+"""A connection provider that counts its leases."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -9,7 +9,7 @@ __all__ = ["CountingProvider"]
 
 
 class CountingProvider:
-    """Counts how often a connection is lent."""
+    """Counts how often a connection is acquired."""
 
     def __init__(self, provider: ConnectionProvider) -> None:
         self.lent = 0

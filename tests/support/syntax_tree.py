@@ -1,4 +1,4 @@
-"""What a Python file says, for tests that read code: each file is parsed once in a run."""
+"""Parse Python files for tests that read code; each file is parsed once per run."""
 
 import ast
 from functools import cache

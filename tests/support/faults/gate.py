@@ -1,4 +1,4 @@
-"""A gate in the database: rows of chosen flows wait at it, in the midst of the statement that brings them."""
+"""A trigger that blocks the inserts of chosen rows, in the middle of their statement."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,9 +15,9 @@ NUMBER = 4_711
 
 @asynccontextmanager
 async def gate(owner: Connection, table: str, condition: str) -> AsyncIterator[None]:
-    """Let inserts into `table` of rows that meet `condition` (on NEW) wait until the block ends.
+    """Block inserts into `table` of rows that meet `condition` (on NEW) until the block ends.
 
-    The statement has taken its snapshot by then, and has done what comes before these rows.
+    By then the statement has taken its snapshot and inserted the rows before these.
     """
     await owner.execute(f"""
         CREATE FUNCTION wait_at_the_gate() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,7 +1,8 @@
-"""A proxy that understands PostgreSQL's message framing, so that a connection can break at a chosen message.
+"""A proxy that parses PostgreSQL's message framing, to break a connection at a chosen message.
 
-Format: PostgreSQL manual, "Message Formats". A fault is armed; it strikes once, unless it is told to go on. Before a server
-that is verified over TLS the proxy shows clients that server's certificate, and verifies the server itself: both sides are TLS.
+Format: PostgreSQL manual, "Message Formats". An armed fault strikes once, unless it is `always`. If
+the server is verified over TLS, the proxy shows its clients that server's certificate and verifies
+the server itself, so both sides are encrypted.
 """
 
 import asyncio
@@ -23,7 +24,10 @@ UNIX_SOCKET = ".s.PGSQL."
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One protocol message: `type` is its letter, or what the first one of a connection is; `data` is all of it."""
+    """One protocol message: `data` is all of it, `type` its letter.
+
+    The first message of a connection has no letter; there `type` is the kind of request.
+    """
 
     from_client: bool
     type: str
@@ -31,7 +35,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Strike(Enum):
-    """What a fault does at its message."""
+    """The effect of a fault at its message."""
 
     CUT_BEFORE = auto()  # both sides lose the connection; the message is lost
     CUT_AFTER = auto()  # the message is passed on, then both sides lose the connection
@@ -45,9 +49,9 @@ class Strike(Enum):
 
 
 class Fault:
-    """Strikes at the `nth` message that `matches`, counted over all connections from the arming on.
+    """Strikes at the `nth` message that `matches`, counted over all connections since the arming.
 
-    With `always` it strikes at each one after it, too.
+    With `always` it also strikes at each one after it.
     """
 
     def __init__(
@@ -61,14 +65,14 @@ class Fault:
         self.strike = strike
         self.struck = asyncio.Event()
         self.settled = asyncio.Event()
-        """After `release` of a severed connection: the server has answered, or has thrown the connection away."""
+        """Set when the server has answered or closed a severed connection after its `release`."""
         self._matches = matches
         self._left = nth
         self._always = always
         self._released = asyncio.Event()
 
     def strikes(self, message: Message) -> bool:
-        """Count the message and say whether it is the one."""
+        """Count the message and return whether the fault strikes at it."""
         if self._matches is not None and not self._matches(message):
             return False
         self._left -= 1
@@ -78,7 +82,7 @@ class Fault:
         return False
 
     def release(self) -> None:
-        """Let what is held back go on."""
+        """Pass on what is held back."""
         self._released.set()
 
     @property
@@ -90,7 +94,7 @@ class Fault:
 
 
 class Proxy:
-    """Passes connections on to the server; `url` is where clients find it."""
+    """Passes connections on to the server; clients connect to `url`."""
 
     def __init__(self, url: str) -> None:
         self._target = _address(url)
@@ -104,12 +108,12 @@ class Proxy:
         """How many connections clients have opened, without those that only cancel a query."""
 
     def arm(self, fault: Fault) -> Fault:
-        """Make this the fault that strikes next, instead of one that has not struck."""
+        """Make this the next fault; it replaces one that has not struck."""
         self._fault = fault
         return fault
 
     def lead_to(self, url: str) -> None:
-        """Pass connections on to another server from now on, and end those that there are."""
+        """Pass connections on to another server from now on, and end the present ones."""
         self._target = _address(url)
         for link in self._links:
             link.abort()
@@ -131,7 +135,7 @@ class Proxy:
         self._tasks.add(task)
         try:
             await self._pass_on(reader, writer)
-        except (OSError, EOFError):  # one side has gone, so the other goes
+        except (OSError, EOFError):  # one side has closed, so close the other
             pass
         finally:
             if not writer.is_closing():
@@ -152,12 +156,12 @@ class Proxy:
             self._links.discard(link)
 
     def meet(self, message: Message) -> Fault | None:
-        """Give the fault that strikes at this message."""
+        """Return the fault that strikes at this message."""
         return self._fault if self._fault is not None and self._fault.strikes(message) else None
 
 
 class _Link:
-    """One client's connection and the server's that belongs to it."""
+    """A client's connection and the connection to the server that belongs to it."""
 
     def __init__(
         self,
@@ -177,7 +181,7 @@ class _Link:
         if first.type == "ssl":
             await self._encrypt(first)
             first = await _read_first(self._client_reader)
-        if first.type != STARTUP:  # a request to cancel: not a session, and never struck
+        if first.type != STARTUP:  # a cancel request: no session, and no fault strikes it
             self._server_writer.write(first.data)
             await self._server_reader.read()
             return
@@ -196,7 +200,7 @@ class _Link:
             await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _encrypt(self, request: Message) -> None:
-        """Answer the client's request for TLS, after making it of the server."""
+        """Answer the client's request for TLS, after requesting TLS from the server."""
         tls = self._proxy.tls
         assert tls is not None, "this proxy does not know how to verify the server"
         self._server_writer.write(request.data)
@@ -219,7 +223,7 @@ class _Link:
                 return
 
     async def _struck(self, message: Message, onward: StreamWriter) -> bool:
-        """Pass the message on, or let a fault strike; True when the connection is over."""
+        """Pass the message on, or apply a fault; return True when the connection is over."""
         fault = self._proxy.meet(message)
         if fault is not None:
             match fault.strike:
@@ -244,7 +248,7 @@ class _Link:
 
     async def _sever(self, fault: Fault, message: Message) -> None:
         held = [message]
-        while held[-1].type not in {"Q", "S", "H"}:  # the rest of what the client sent in one go
+        while held[-1].type not in {"Q", "S", "H"}:  # the rest of what the client sent at once
             held.append(await _read_message(self._client_reader, from_client=True))
         self._severed_by = fault
         _abort(self._client_writer)
@@ -260,7 +264,7 @@ class _Link:
 
 @asynccontextmanager
 async def proxied(url: str) -> AsyncIterator[Proxy]:
-    """Run a proxy before the server of `url`."""
+    """Run a proxy in front of the server of `url`."""
     proxy = Proxy(url)
     server = await proxy.serve()
     try:

@@ -1,4 +1,4 @@
-"""A server on this machine that counts its visitors: where planted requests would arrive."""
+"""A local server that counts requests: the target of requests that were planted in texts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ __all__ = ["Visitors", "counting_visitors"]
 
 
 class Visitors:
-    """`paths` are what was asked for, `url` is where."""
+    """Counts requests to `url`; `paths` are the paths that were requested."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -17,14 +17,14 @@ class Visitors:
         self._over = False
 
     def welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Let a visit begin, unless all are over."""
+        """Serve a connection, unless the server has ended."""
         if self._over:
             writer.transport.abort()
         else:
             self._visits[writer] = asyncio.create_task(self._answer(reader, writer))
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Note the first line of a request and answer that there is nothing."""
+        """Record the first line of a request and answer with an empty response."""
         line = (await reader.readline()).decode(errors="replace").split()
         self.paths.append(line[1] if len(line) > 1 else "")
         writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
@@ -32,7 +32,7 @@ class Visitors:
         writer.close()
 
     async def end(self) -> None:
-        """End all visits: a browser also opens connections ahead, and then has nothing to ask."""
+        """End all connections: a browser also opens some in advance and sends nothing on them."""
         self._over = True
         for writer, visit in self._visits.items():
             visit.cancel()

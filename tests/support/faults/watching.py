@@ -1,4 +1,4 @@
-"""Listening to the library as a program with the SDK of OpenTelemetry would, with exporters that keep it all in memory."""
+"""Record the library's telemetry in memory, with the SDK of OpenTelemetry."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ PREFIX = "chem_persistence."
 
 
 class Heard:
-    """What was told so far."""
+    """The telemetry that was recorded so far."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -32,16 +32,16 @@ class Heard:
 
     @property
     def tracer(self) -> Tracer:
-        """The program's own tracer."""
+        """Return the program's own tracer."""
         return self.tracer_provider.get_tracer("program")
 
     def spans(self, name: str | None = None) -> list[ReadableSpan]:
-        """Give the spans that have ended, in the order of their beginnings, all or those of a name."""
+        """Return the ended spans by their start, either all or those of one name."""
         spans = sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
         return [span for span in spans if name is None or span.name == PREFIX + name]
 
     def ancestry(self, span: ReadableSpan) -> list[str]:
-        """Give the names of a span and of those it is in, outwards, without the prefix."""
+        """Return the names of a span and its ancestors, innermost first, without the prefix."""
         by_id = {context_of(other).span_id: other for other in self.spans()}
         names: list[str] = []
         while True:
@@ -51,7 +51,7 @@ class Heard:
             span = by_id[span.parent.span_id]
 
     def points(self, name: str) -> list[Any]:
-        """Give the data points of a metric."""
+        """Return the data points of a metric."""
         data = self._reader.get_metrics_data()
         found: list[Any] = []
         for resource in [] if data is None else data.resource_metrics:
@@ -65,12 +65,12 @@ class Heard:
         return found
 
     def metrics_json(self) -> str:
-        """Give all metrics as text."""
+        """Return all metrics as JSON text."""
         data = self._reader.get_metrics_data()
         return "" if data is None else data.to_json()
 
     def values(self, name: str) -> dict[tuple[Any, ...], Any]:
-        """Give the values of a counter or gauge, or the counts of a histogram, by the values of the attributes."""
+        """Return a metric's values, or a histogram's counts, by the values of its attributes."""
         return {
             tuple(point.attributes[key] for key in sorted(point.attributes)): (
                 point.count if isinstance(point, HistogramDataPoint) else point.value
@@ -89,7 +89,7 @@ def attributes_of(span: ReadableSpan) -> Mapping[str, Any]:
 
 @contextmanager
 def watching() -> Iterator[Heard]:
-    """Listen for the length of a block."""
+    """Record telemetry until the block ends."""
     heard, before = Heard(), listening.found.observer
     listening.found.observer = heard.observer
     try:

@@ -1,9 +1,10 @@
-"""A process that runs one flow of three steps and can kill itself at a chosen place.
+"""A process that runs one flow of three steps and can kill itself at a chosen point.
 
-    python -m tests.support.faults.worker URL FLOW_ID RUNS [--by-step] [--die PLACE NUMBER] [--hold STEP]
+        python -m tests.support.faults.worker URL FLOW_ID RUNS
+            [--by-step] [--die PLACE NUMBER] [--hold STEP]
 
-It appends a line to the file RUNS for each run of a step, and ends with the flow's fingerprint on standard
-output, or with the name of the library's error.
+It appends a line to the file RUNS for each run of a step, and prints the flow's fingerprint at its
+end, or the name of the library's error.
 """
 
 import argparse
@@ -45,7 +46,7 @@ STEP_IDS = ("seed", "double", "sum")
 
 
 class Place(StrEnum):
-    """Where the process kills itself; a number beside it says at which one, from 0 on."""
+    """A point at which the process can kill itself; a number counts its passes from 0 on."""
 
     BEFORE_APPEND = "before_append"
     AFTER_APPEND = "after_append"
@@ -55,7 +56,7 @@ class Place(StrEnum):
 
 
 class Death:
-    """Counts how often each place is passed, and kills the process at the chosen one."""
+    """Counts how often each point is passed, and kills the process at the chosen pass."""
 
     def __init__(self, place: Place | None, number: int) -> None:
         self._place = place
@@ -78,7 +79,7 @@ class Total(msgspec.Struct):
 
 
 class Work:
-    """What each step does besides its computation: it notes the run, and passes by its place of death."""
+    """The side effects of a step: it records the run, and passes its point of death."""
 
     def __init__(self, runs: Path, death: Death | None = None, hold: str | None = None) -> None:
         self._runs = runs
@@ -91,7 +92,7 @@ class Work:
         if self._death is not None:
             self._death.pass_by(Place.IN_STEP)
         if self._hold == context.step_id:
-            print("holding", flush=True)  # noqa: T201  # its parent reads it
+            print("holding", flush=True)  # noqa: T201  # the parent process reads it
             await asyncio.to_thread(sys.stdin.readline)
 
 
@@ -148,7 +149,7 @@ def three_steps(store: EventStore, repository: FlowRepository, work: Work) -> Fl
 
 
 class MortalStore(PgEventStore):
-    """A store that passes by a place of death before and after each append."""
+    """A store that passes a point of death before and after each append."""
 
     def __init__(self, provider: ConnectionProvider, death: Death) -> None:
         super().__init__(provider)
@@ -178,7 +179,7 @@ class MortalStore(PgEventStore):
 
 
 class MortalConnection:
-    """A connection that passes by a place of death before and after each statement."""
+    """A connection that passes a point of death before and after each statement."""
 
     def __init__(self, connection: Connection, death: Death) -> None:
         self._connection = connection
@@ -251,7 +252,7 @@ def main() -> None:
     arguments = parser.parse_args()
     place, number = arguments.die
     arguments.die = (None if place is None else Place(place), int(number))
-    print(asyncio.run(work(arguments)), flush=True)  # noqa: T201  # its parent reads it
+    print(asyncio.run(work(arguments)), flush=True)  # noqa: T201  # the parent process reads it
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def initialized(definition: FlowDefinition = DEFINITION) -> FlowInitialized:
 def whole_history(
     artifact: Artifact, definition: FlowDefinition = DEFINITION
 ) -> list[FlowEventKind]:
-    """Give the events of a flow in which each step produced the same artifact."""
+    """Return the events of a flow in which each step produced the same artifact."""
     kinds: list[FlowEventKind] = [initialized(definition)]
     for index, step in enumerate(definition.steps):
         kinds += [

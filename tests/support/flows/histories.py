@@ -1,4 +1,4 @@
-"""Histories of flows, legal ones and garbage, as strategies; and how to append one to a store."""
+"""Histories of flows, valid and invalid ones, as strategies; and how to append them to a store."""
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -37,7 +37,7 @@ STEPS = [(index, step.id) for index, step in enumerate(DEFINITION.steps)]
 
 
 class TickingClock:
-    """A clock that is a second later each time it is asked: two of them tell the same times."""
+    """A clock that advances a second per reading, so that two clocks return the same times."""
 
     def __init__(self) -> None:
         self.ticks = 0
@@ -48,9 +48,12 @@ class TickingClock:
 
 
 class Append(msgspec.Struct, frozen=True):
-    """One call of `append_kinds`: `expected_offset` is None, or what is added to the flow's true version.
+    """One call of `append_kinds`.
 
-    `ids_of` repeats the event ids of an earlier append of the history; `again` makes the same call twice.
+    `expected_offset` is None, or is added to the flow's true version.
+
+    `ids_of` repeats the event ids of an earlier append of the history; `again` makes the same call
+    twice.
     """
 
     kinds: tuple[FlowEventKind, ...]
@@ -80,7 +83,7 @@ ANY_STEP = STEP | st.tuples(
 
 
 def about(step: st.SearchStrategy[tuple[int, str]]) -> st.SearchStrategy[FlowEventKind]:
-    """Give facts of every kind but the first and the last, about such steps."""
+    """Return facts of every kind but the first and the last, about these steps."""
     return st.one_of(
         st.builds(lambda at: StepStarted(at[0], at[1]), step),
         st.builds(
@@ -122,7 +125,7 @@ PLAUSIBLE_KINDS = st.lists(about(STEP), min_size=4, max_size=14).map(
 
 @st.composite
 def legal_kinds(draw: st.DrawFn) -> list[FlowEventKind]:
-    """Give what an engine could have written: attempts, failures, retries, crashes, questions, signals."""
+    """Draw facts as an engine writes them: attempts, failures, retries, crashes, questions."""
     kinds: list[FlowEventKind] = [
         FlowInitialized(DEFINITION.definition_hash, len(STEPS), draw(st.none() | HASHES))
     ]
@@ -185,7 +188,7 @@ def batched(draw: st.DrawFn, kinds: Sequence[FlowEventKind]) -> list[tuple[FlowE
 
 @st.composite
 def histories(draw: st.DrawFn, kinds: st.SearchStrategy[list[FlowEventKind]]) -> list[Append]:
-    """Give appends of such facts, with artifacts, metadata, stale versions, repeats and ids used again."""
+    """Draw appends of these facts, with artifacts, metadata, stale versions and repeated ids."""
     appends: list[Append] = []
     for batch in draw(batched(draw(kinds))):
         artifacts = tuple(draw(st.lists(ARTIFACTS, max_size=2)))
@@ -211,7 +214,10 @@ def _with_output(kind: FlowEventKind, artifacts: tuple[Artifact, ...]) -> FlowEv
 
 
 def facts(events: Sequence[FlowEvent]) -> list[Any]:
-    """Give what must be equal in every store: all but `seq`, and the canonical forms, which tell 1 from true."""
+    """Return what must be equal in every store.
+
+    This is all but `seq` and the canonical forms, which distinguish 1 from true.
+    """
     return [
         (
             msgspec.structs.replace(event, seq=0),
@@ -223,14 +229,14 @@ def facts(events: Sequence[FlowEvent]) -> list[Any]:
 
 
 def failure(error: ChemPersistenceError) -> Any:
-    """Give what must be equal of an error in every store."""
+    """Return the parts of an error that must be equal in every store."""
     return type(error), vars(error)
 
 
 async def outcomes(
     backend: Backend, flow_id: UUID, history: Sequence[Append]
 ) -> AsyncGenerator[Any]:
-    """Append a history, call by call, and give each call's outcome: its events or its error."""
+    """Append a history call by call; yield the outcome of each: its events or its error."""
     ids: list[list[UUID]] = []
     version = 0
     for number, append in enumerate(history):
@@ -259,7 +265,7 @@ async def outcomes(
 
 
 async def run_history(backend: Backend, flow_id: UUID, history: Sequence[Append]) -> list[Any]:
-    """Append a history and give all outcomes."""
+    """Append a history and return all outcomes."""
     return [outcome async for outcome in outcomes(backend, flow_id, history)]
 
 

@@ -1,4 +1,4 @@
-"""A flow in which every text that a caller chooses is hostile to a page that would show it."""
+"""A flow in which every text that a caller chooses attacks a page that would show it."""
 
 from uuid import UUID
 
@@ -33,33 +33,42 @@ __all__ = [
 
 HOSTILE_FLOW_ID = UUID(int=0xBAD)
 CANARY = "zq9canary"
-"""In every planted text: where it turns up as more than text, something got through."""
+"""Part of every planted text: a page that has it as anything but text let the text through."""
 
 PLANTED = (
     "</script><script>document.title='zq9canary'; fetch('URL/script')</script>",
-    "</style></title></textarea></pre><img src='URL/img?zq9canary' onerror=\"document.title='zq9canary'\">",
+    (
+        "</style></title></textarea></pre>"
+        "<img src='URL/img?zq9canary' onerror=\"document.title='zq9canary'\">"
+    ),
     "\"><svg onload=\"document.title='zq9canary'\"><use href='URL/use#zq9canary'/></svg>",
     "' onmouseover='zq9canary' autofocus onfocus='document.title=1' zq9canary='",
     "--><!-- zq9canary --><![CDATA[<b>zq9canary</b>]]><?zq9canary ?>",
     "<meta http-equiv='refresh' content='0;url=URL/meta?zq9canary'><base href='URL/zq9canary/'>",
-    "<link rel='stylesheet' href='URL/css?zq9canary'><link rel='preconnect' href='URL'><style>@import 'URL/zq9canary'</style>",
+    (
+        "<link rel='stylesheet' href='URL/css?zq9canary'><link rel='preconnect' href='URL'>"
+        "<style>@import 'URL/zq9canary'</style>"
+    ),
     "<iframe srcdoc='<script>parent.document.title=1</script>zq9canary' src='URL/frame'></iframe>",
-    "<form action='URL/zq9canary'><input autofocus name=zq9canary></form><object data='URL/object'></object>",
+    (
+        "<form action='URL/zq9canary'><input autofocus name=zq9canary></form>"
+        "<object data='URL/object'></object>"
+    ),
     "<details open ontoggle=\"document.title='zq9canary'\"><zq9canary zq9canary>",
     "javascript:document.title='zq9canary'//&#x22;&quot;&lt;zq9canary&gt;",
     "zq9canary\u202egnp.exe\u2066\u200b\ufeff\x1b[31m\x7f\r\n\u2028{{7*7}}${7*7}<%= 7*7 %>",
     "zq9canary" + "W" * 5_000,
 )
-"""`URL` stands for where a planted request would go."""
+"""Hostile texts; `URL` is replaced by the address that planted requests would reach."""
 
 
 def planted(url: str) -> list[str]:
-    """Give the texts with a URL whose visitors are counted."""
+    """Return the texts with the URL of a server that counts requests."""
     return [text.replace("URL", url) for text in PLANTED]
 
 
 def hostile_kinds(text: str, outputs: tuple[str, ...]) -> list[FlowEventKind]:
-    """Give an event of each kind, with the text wherever there can be one."""
+    """Return an event of each kind, with the text in every field that takes one."""
     data = {text: [text, {"name": text, "smiles": text}], "smiles": [text], "name": text}
     return [
         FlowInitialized(text, 4, text),
@@ -80,7 +89,7 @@ def hostile_kinds(text: str, outputs: tuple[str, ...]) -> list[FlowEventKind]:
 
 
 def hostile_artifacts(text: str) -> list[Artifact]:
-    """Give artifacts of each preview, and such as only say that they are an image."""
+    """Return an artifact for each preview, and some that only claim to be an image."""
     metadata = {text: text}
     data = {
         text: text,
@@ -119,7 +128,7 @@ def hostile_artifacts(text: str) -> list[Artifact]:
 
 
 async def hostile_store(*texts: str) -> InMemoryEventStore:
-    """Give a store with one flow that has all these texts everywhere."""
+    """Return a store with one flow that contains these texts everywhere."""
     clock = SetClock()
     store = InMemoryEventStore(clock=clock)
     for text in texts:

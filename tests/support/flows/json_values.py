@@ -1,4 +1,4 @@
-"""Values at the edges of I-JSON: those that survive every store, and those that every store refuses."""
+"""Values at the edges of I-JSON: those that every store keeps, and those that it rejects."""
 
 import enum
 import math
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from chem_persistence.domain.canonical_json.careful import MAX_DEPTH, MAX_INTEGER
 
-Point = namedtuple("Point", ["x", "y"])  # noqa: PYI024  # a plain tuple with names is what is tested
+Point = namedtuple("Point", ["x", "y"])  # noqa: PYI024  # a plain tuple with names is tested
 
 
 class Colour(enum.Enum):
@@ -25,11 +25,11 @@ class Colour(enum.Enum):
 
 
 class Float(float):
-    """A float of a library's own, such as numpy's float64."""
+    """A subclass of float, such as numpy's float64."""
 
 
 class Stamp(datetime):
-    """A datetime of a library's own, such as pandas' Timestamp."""
+    """A subclass of datetime, such as pandas' Timestamp."""
 
 
 class Atom(msgspec.Struct, frozen=True):
@@ -127,7 +127,7 @@ SURVIVING: dict[str, Any] = {
     "mapping": MappingProxyType({"b": 1, "a": MappingProxyType({})}),
     "many numbers": [10.0**n for n in range(-300, 300, 7)],
 }
-"""By name: what is I-JSON, or is mapped onto it."""
+"""By name: values that are I-JSON, or are converted to it."""
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "NaN": (math.nan, ""),
@@ -177,12 +177,15 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "object in a struct": (Holder({"a": [object()]}), ".held.a[0]"),
     "a key twice in a struct": (Holder({1: "x", "1": "y"}), ".held"),
     "a UUID key twice in a struct": (Holder({UUID(int=1): "x", str(UUID(int=1)): "y"}), ".held"),
-    "naive in a struct": (Holder([datetime(2026, 1, 1)]), ".held[0]"),  # noqa: DTZ001  # naive on purpose
+    "naive in a struct": (
+        Holder([datetime(2026, 1, 1)]),  # noqa: DTZ001  # naive on purpose
+        ".held[0]",
+    ),
     "too deep": (nested(MAX_DEPTH + 1), "[0]" * MAX_DEPTH),
     "absurdly deep": (nested(100_000), "[0]" * MAX_DEPTH),
     "absurdly deep in a struct": (Holder(nested(100_000)), ".held" + "[0]" * (MAX_DEPTH - 1)),
 }
-"""By name: what is not I-JSON, and the path from the value to the fault."""
+"""By name: a value that is not I-JSON, and the path to the part that is not."""
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
@@ -195,9 +198,9 @@ I_JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXT, inner, max_size=5),
     max_leaves=12,
 )
-"""Every value that I-JSON has, as Python's own types hold it."""
+"""Every I-JSON value, in Python's built-in types."""
 
 POISON = st.sampled_from(
     [math.nan, math.inf, -math.inf, 2**53, -(2**53), "\0", "a\ud800", "\udfff", object(), {1, "a"}]
 ) | st.sampled_from([{"\0": 1}, {"\udc00": 1}, {1: 1, "1": 1}, {None: 1}, nested(MAX_DEPTH + 1)])
-"""Values that I-JSON does not have."""
+"""Values that are not I-JSON."""

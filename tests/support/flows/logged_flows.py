@@ -1,4 +1,4 @@
-"""A small log that commands can be tried on: one flow that is completed, and one that failed with a hostile text."""
+"""A small log for the commands: a completed flow, and one that failed with a hostile text."""
 
 from uuid import UUID
 
@@ -32,7 +32,7 @@ __all__ = [
 COMPLETED = UUID("aaaa0000-0000-4000-8000-000000000001")
 FAILED = UUID("bbbb0000-0000-4000-8000-000000000002")
 HOSTILE = "\x1b[31mred\x07 \u202e[bold]x[/bold]"
-"""It would colour a terminal, ring its bell, turn its text around, and be markup for Rich."""
+"""Would colour a terminal, ring its bell, reverse its text, and be markup for Rich."""
 
 JSON_ARTIFACT = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO", "mass": 46.07})
 BINARY = Artifact.from_content(
@@ -41,7 +41,7 @@ BINARY = Artifact.from_content(
 
 
 class LoggedFlows(msgspec.Struct, frozen=True):
-    """Where the log is."""
+    """The URL of the log and the ids of its flows."""
 
     url: str
 

@@ -1,9 +1,9 @@
-"""A long log, and what it costs to verify it.
+"""Write a long log, and measure the cost of its verification.
 
     python -m tests.support.flows.long_log DIRECTORY EVENTS
 
-The directory holds an embedded server, which is filled up to so many events and kept; then the command `verify` walks
-them in a process of its own, whose time and largest memory are printed.
+DIRECTORY holds an embedded server that is filled up to EVENTS events and kept. The command `verify`
+then reads them in its own process, whose time and peak memory are printed.
 """
 
 import asyncio
@@ -31,11 +31,11 @@ __all__ = ["write_long_log"]
 
 EVENTS_A_FLOW = 1_000
 ROUND = 75
-"""Events between two that bring an artifact."""
+"""Every so many events, one has an artifact."""
 
 
 async def write_long_log(store: EventStore, events: int) -> None:
-    """Append so many events: flows of a thousand each, about 1.3 % of the events with an artifact of their own."""
+    """Append this many events: flows of a thousand each, 1.3 % of the events with an artifact."""
     for written in range(0, events, EVENTS_A_FLOW):
         kinds: list[FlowEventKind] = [initialized()]
         artifacts: list[Artifact] = []
@@ -67,7 +67,8 @@ async def main(directory: Path, events: int) -> None:
         _, status, used = os.wait4(subprocess.Popen(command).pid, 0)
     code, megabytes = os.waitstatus_to_exitcode(status), used.ru_maxrss / 1024
     say(
-        f"exit code {code} after {time.monotonic() - began:.1f} s; largest memory {megabytes:.0f} MB"
+        f"exit code {code} after {time.monotonic() - began:.1f} s; "
+        f"largest memory {megabytes:.0f} MB"
     )
 
 

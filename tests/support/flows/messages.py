@@ -1,4 +1,4 @@
-"""Which protocol messages belong to an append. Format: PostgreSQL manual, "Message Formats"."""
+"""The protocol messages of an append. Format: PostgreSQL manual, "Message Formats"."""
 
 import struct
 from collections.abc import Callable
@@ -14,19 +14,19 @@ __all__ = [
 ]
 
 EVENTS = b'[{"event_id":'
-"""How the document begins that is the first parameter of `append_events`."""
+"""The beginning of the JSON that is the first parameter of `append_events`."""
 
 STORED_EVENT = (16, 4, 8)
-"""The sizes of a flow id, a version and a seq: nothing but `append_events` gives rows of these."""
+"""The sizes of a flow id, a version and a seq; only `append_events` returns such rows."""
 
 
 def executes(message: Message) -> bool:
-    """Match the parameters of a statement, with which its execution begins."""
+    """Match the parameters of a statement (Bind), the first message of its execution."""
     return message.from_client and message.type == "B"
 
 
 def ends_a_statement(message: Message) -> bool:
-    """Match the end of a statement, at which the server commits it."""
+    """Match the end of a statement (Sync), at which the server commits it."""
     return message.from_client and message.type == "S"
 
 
@@ -41,7 +41,7 @@ def sends_an_append(message: Message) -> bool:
 
 
 def gives_a_stored_event(message: Message) -> bool:
-    """Match what the server says of a stored event; it says so when the append is committed."""
+    """Match a row with a stored event; the server sends it when the append is committed."""
     if message.from_client or message.type != "D":
         return False
     (fields,) = struct.unpack_from("!h", message.data, 5)
@@ -54,7 +54,7 @@ def gives_a_stored_event(message: Message) -> bool:
 
 
 def answers_an_append() -> Callable[[Message], bool]:
-    """Match what a server says to the only connection that it has, first of all after an append was sent to it."""
+    """Match the first answer to an append, on a server that has a single connection."""
     sent = False
 
     def answers(message: Message) -> bool:

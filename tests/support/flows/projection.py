@@ -1,4 +1,4 @@
-"""Step rows as slots, to be compared with those of a replay."""
+"""Convert step rows to slots, to compare them with those of a replay."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["projected_slots"]
 
 
 def projected_slots(rows: Iterable[Any], flow_id: UUID) -> dict[int, StepSlot]:
-    """Map a flow's rows of `workflow_step_executions`, which hold all of a slot but its outputs, by step index."""
+    """Return a flow's rows of `workflow_step_executions` as slots by index, without outputs."""
     executions = [step_execution(row, flow_id) for row in rows]
     return {
         execution.step_index: StepSlot(

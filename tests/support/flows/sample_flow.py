@@ -1,4 +1,7 @@
-"""A flow that has everything a page shows: a retry, a superseded attempt, a question, images, molecules, 200 events."""
+"""A flow with everything that a page shows.
+
+It has a retry, a superseded attempt, a question, images, molecules and 200 events.
+"""
 
 import struct
 import zlib
@@ -79,7 +82,7 @@ LIBRARY = [
 
 
 class SetClock:
-    """A clock that stands until it is moved."""
+    """A clock that stands still until it is set."""
 
     def __init__(self, now: datetime = BEGAN) -> None:
         self._now = now
@@ -92,7 +95,10 @@ class SetClock:
 
 
 def chart(width: int = 240, height: int = 120) -> bytes:
-    """Draw bars as a PNG image of two colours (PNG, third edition, 11.2), the same bytes with every zlib."""
+    """Return bars as a PNG image of two colours, the same bytes with every zlib.
+
+    Format: PNG, third edition, 11.2.
+    """
     rows = bytearray()
     for y in range(height):
         bits = [x % 24 > 4 and height - y < 20 + (x // 24 * 37) % 80 for x in range(width)]
@@ -115,7 +121,7 @@ def chart(width: int = 240, height: int = 120) -> bytes:
 
 
 class _Script:
-    """Appends one event after another, each some seconds after the one before."""
+    """Appends events at given distances in seconds."""
 
     def __init__(self) -> None:
         self.clock = SetClock()
@@ -133,7 +139,7 @@ class _Script:
 
 
 async def sample_store(*, until: str = "end") -> InMemoryEventStore:
-    """Give a store with the flow as it was at its `end`, or when it `failed`, or when it `asks`."""
+    """Return a store with the flow up to its `end`, or until it has `failed` or `asks`."""
     script = _Script()
     library = Artifact.from_payload(
         kind="library", payload={"source": "reference set", "molecules": LIBRARY}

@@ -1,4 +1,4 @@
-"""Two steps of a flow, the second of which does what a test wants first."""
+"""Two steps of a flow; the second one calls a function of the test first."""
 
 from collections.abc import Callable
 from typing import Any

@@ -101,7 +101,7 @@ class Browser:
                 pass
 
     async def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send a command and give its result."""
+        """Send a command and return its result."""
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": params}
         if self._session:
@@ -115,7 +115,7 @@ class Browser:
         return result
 
     async def attach(self) -> None:
-        """Open an empty page; all else is about it from now on."""
+        """Open an empty page, to which all later commands apply."""
         self.requests, self.complaints, self._session = [], [], None
         target = await self.send("Target.createTarget", url="about:blank")
         attached = await self.send(
@@ -147,7 +147,7 @@ class Browser:
             await self._loaded.wait()
 
     async def run(self, expression: str) -> Any:
-        """Evaluate JavaScript in the page and give its JSON value."""
+        """Evaluate JavaScript in the page and return its JSON value."""
         done = await self.send(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
@@ -155,7 +155,7 @@ class Browser:
         return done["result"].get("value")
 
     async def press(self, key: str, code: int, text: str = "") -> None:
-        """Press a key and let it go."""
+        """Press and release a key."""
         pressed = {"key": key, "code": key, "windowsVirtualKeyCode": code, "text": text}
         await self.send("Input.dispatchKeyEvent", type="keyDown", **pressed)
         await self.send("Input.dispatchKeyEvent", type="keyUp", **pressed)

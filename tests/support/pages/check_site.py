@@ -1,4 +1,4 @@
-"""Check a built site: no page asks another host for anything, and all that it loads is there.
+"""Check that a built site loads nothing from other hosts and misses none of its own files.
 
     python -m tests.support.pages.check_site build/site
 
@@ -112,7 +112,7 @@ class _Reader(HTMLParser):
 
 
 def main() -> None:
-    """Print what is wrong with the site that the command line names; exit 1 if anything is."""
+    """Print what is wrong with the site on the command line; exit with 1 if anything is."""
     faults = list(faults_of_site(Path(sys.argv[1])))
     for fault in faults:
         sys.stderr.write(f"{fault}\n")

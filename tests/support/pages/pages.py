@@ -69,7 +69,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def commands(block: Block) -> Iterator[Command]:
-    """Take a console block apart."""
+    """Yield the commands of a console block."""
     text, output = "", list[str]()
     for line in block.text.splitlines():
         if line.startswith("$ "):
@@ -107,7 +107,7 @@ def follow(page: Path, folder: Path, environment: Mapping[str, str]) -> int:
 
 
 async def follow_page(page: str, folder: Path, **environment: str) -> int:
-    """Follow a page of the documentation in a thread, so that what the loop serves goes on."""
+    """Follow a page of the documentation in a thread, while the event loop keeps running."""
     return await asyncio.to_thread(follow, DOCUMENTATION / page, folder, environment)
 
 

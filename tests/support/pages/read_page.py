@@ -1,4 +1,4 @@
-"""What a page is made of, as a parser that is not ours reads it."""
+"""Read a page with the standard library's HTML parser, which is independent of ours."""
 
 from html.parser import HTMLParser
 

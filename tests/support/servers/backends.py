@@ -23,11 +23,11 @@ SMALL_ARTIFACT_LIMIT = 2 * 2**20
 
 
 class Store(StreamingEventStore, EventReader, EventFeed, Protocol):
-    """What the library's own stores can do."""
+    """The ports that the library's own stores implement."""
 
 
 class Backend(msgspec.Struct, frozen=True):
-    """A store and its repository; `reconnected` opens the same data anew, as another process would."""
+    """A store and its repository; `reconnected` opens the same data as a new process would."""
 
     name: str
     store: Store

@@ -11,9 +11,10 @@ __all__ = ["client_programs"]
 
 
 def client_programs(url: str) -> Path:
-    """Find programs for the server: installed ones of its own major version, else those of the embedded wheel.
+    """Return the programs for the server: installed ones of its major version, else the wheel's.
 
-    The wheel's have no TLS, and a `pg_dump` older than the server's minor release may not know what that one stores.
+    Those of the embedded wheel have no TLS. A `pg_dump` older than the server's minor release may
+    not know everything that the server stores.
     """
     installed = tls_programs()
     if "sslmode=verify" in url:

@@ -1,7 +1,7 @@
-"""PgBouncer before the server of the tests.
+"""PgBouncer in front of the server of the tests.
 
-In transaction mode a client has one of the server's sessions only while it is in a transaction. Before a server that is
-verified over TLS it verifies that server, and shows its clients the same certificate.
+In transaction mode a client has one of the server's sessions only while it is in a transaction. If
+the server is verified over TLS, PgBouncer verifies it and shows its clients the same certificate.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ client_tls_key_file = {folder}/server.key
 
 
 def pgbouncer_program() -> str | None:
-    """Find PgBouncer; Debian puts it where only an administrator's PATH looks."""
+    """Return the path of PgBouncer; Debian installs it outside an ordinary user's PATH."""
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
@@ -53,7 +53,7 @@ def pgbouncer_program() -> str | None:
 async def pgbouncer_before(
     database_url: str, mode: Literal["transaction", "session"] = "transaction"
 ) -> AsyncIterator[str]:
-    """Run PgBouncer with fewer connections to the server than it has clients; give the same database's URL through it."""
+    """Yield the database's URL through a PgBouncer with fewer sessions than clients."""
     program = pgbouncer_program()
     assert program is not None
     target, port = urlsplit(database_url), free_port()
@@ -80,7 +80,8 @@ async def pgbouncer_before(
             )
         try:
             await _takes_connections(process, port, log)
-            yield f"postgresql://{target.username or 'postgres'}@127.0.0.1:{port}{target.path}{parameters}"
+            user = target.username or "postgres"
+            yield f"postgresql://{user}@127.0.0.1:{port}{target.path}{parameters}"
         finally:
             if process.returncode is None:
                 process.terminate()
@@ -88,7 +89,7 @@ async def pgbouncer_before(
 
 
 async def _takes_connections(process: asyncio.subprocess.Process, port: int, log: Path) -> None:
-    """Wait until it listens; say what it logged when it has ended instead."""
+    """Wait until PgBouncer listens; raise AssertionError with its log if it has ended."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while process.returncode is None:
             try:
@@ -103,7 +104,10 @@ async def _takes_connections(process: asyncio.subprocess.Process, port: int, log
 
 
 def _account(database_url: str) -> tuple[int, int] | None:
-    """PgBouncer refuses to be root: then it runs as whoever may go to the server's socket, else as nobody."""
+    """Return the user and group to run as, or None for the present ones.
+
+    PgBouncer does not run as root; it runs as the owner of the server's socket, else as nobody.
+    """
     if os.geteuid() != 0:
         return None
     host = parse_qs(urlsplit(database_url).query).get("host")
@@ -112,7 +116,7 @@ def _account(database_url: str) -> tuple[int, int] | None:
 
 
 def _with_tls(database_url: str, configuration: Path, account: tuple[int, int] | None) -> str:
-    """Have both sides encrypted if the server's is; give the parameters with which a client verifies it."""
+    """Encrypt both sides if the server is encrypted; return the parameters for the client's URL."""
     ends, folder = tls_ends(database_url), configuration.parent
     if ends is None:
         return ""
@@ -126,7 +130,7 @@ def _with_tls(database_url: str, configuration: Path, account: tuple[int, int] |
 
 
 def _server(database_url: str) -> str:
-    """Write where the server is, and who logs in there, in PgBouncer's words."""
+    """Return the server's address and user in the syntax of PgBouncer's configuration."""
     parts = urlsplit(database_url)
     query = parse_qs(parts.query)
     words = {

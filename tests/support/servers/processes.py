@@ -1,4 +1,4 @@
-"""Other processes: started, spoken to, killed, and never left behind."""
+"""Child processes of the tests: started, controlled, killed, and never left behind."""
 
 import asyncio
 import os
@@ -29,13 +29,13 @@ class Worker:
         return (await self._process.stdout.readline()).decode().strip()
 
     async def go_on(self) -> None:
-        """Let it go on from where it holds."""
+        """Continue the process where it holds."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
         await self._process.stdin.drain()
 
     async def end(self) -> tuple[int, str]:
-        """Wait for its end, and give its exit status and the last line that it printed."""
+        """Wait for its end; return its exit status and the last line that it printed."""
         output, _ = await self._process.communicate()
         lines = output.decode().split()
         assert self._process.returncode is not None
@@ -52,7 +52,7 @@ async def worker(
     die: tuple[Place, int] | None = None,
     hold: str | None = None,
 ) -> AsyncIterator[Worker]:
-    """Start a worker, and kill it at the end if it still runs."""
+    """Start a worker; kill it at the end if it still runs."""
     options = ["--by-step"] if by_step else []
     options += [] if die is None else ["--die", die[0].value, str(die[1])]
     options += [] if hold is None else ["--hold", hold]

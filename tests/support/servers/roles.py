@@ -1,4 +1,4 @@
-"""Roles of the test server that are less than its administrator."""
+"""Roles of the test server with fewer rights than its administrator."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ PASSWORD = "hydrogen-bond"
 
 
 class Role(msgspec.Struct, frozen=True):
-    """A role that may log in: `url` is the database's, as this role."""
+    """A role that may log in; `url` is the database's URL for this role."""
 
     name: str
     url: str
@@ -20,7 +20,7 @@ class Role(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def new_role(database_url: str, options: str = "") -> AsyncIterator[Role]:
-    """Create a role with no rights of its own on a server, and drop it with what it owns in this database."""
+    """Create a role without rights on the server; drop it with all it owns in this database."""
     name = f"test_{uuid4().hex}"
     administrator = await asyncpg.connect(database_url)
     try:
@@ -35,7 +35,7 @@ async def new_role(database_url: str, options: str = "") -> AsyncIterator[Role]:
 
 
 def as_user(database_url: str, user: str, password: str) -> str:
-    """Give the URL with another user."""
+    """Return the URL with another user."""
     parts = urlsplit(database_url)
     place = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{user}:{password}@{place}"))

@@ -1,7 +1,7 @@
-"""Which tests use the run's server, which run together, and which need more than a run has."""
+"""Which tests use the run's server, which run in one process, and which a run must leave out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -24,65 +24,96 @@ DATABASE_HELP = (
     "asks for the run's server; `-m database` repeats only these with another role or server"
 )
 SUPERUSER_HELP = (
-    "changes or inspects what the application role is kept from: the schema, stored rows, other sessions; "
+    "needs more rights than the application role's: on the schema, stored rows, other sessions; "
     "left out when CHEM_TEST_ROLE=application"
 )
 BROWSER_HELP = (
-    "looks at a page in Chromium without a window; left out where none is found, or when CHEM_TEST_BROWSER=none; "
-    "CHEM_TEST_BROWSER=chromium (a name or a path) demands it"
+    "opens a page in headless Chromium; left out if it is not found, or if CHEM_TEST_BROWSER=none; "
+    "with CHEM_TEST_BROWSER=chromium (a name or a path) it is required"
 )
-TLS_HELP = "starts a server with TLS; left out where no PostgreSQL with OpenSSL is (CHEM_TEST_TLS_PROGRAMS)"
-PGBOUNCER_HELP = "starts PgBouncer; left out where it is not installed"
+TLS_HELP = (
+    "starts a server with TLS; left out if no PostgreSQL with OpenSSL is found "
+    "(CHEM_TEST_TLS_PROGRAMS)"
+)
+PGBOUNCER_HELP = "starts PgBouncer; left out if it is not installed"
 
-SUPERUSERS = {
-    "postgres/schema/test_migrations.py": "migrates",
-    "postgres/read/test_undecodable_rows.py": "alters stored rows",
-    "postgres/audit/test_verification.py::test_it_is_found_and_named_when": "alters stored rows",
-    "postgres/audit/test_verification.py::test_a_changed_event_type_is_found": "alters stored rows",
-    "postgres/audit/test_verification.py::test_a_second_event_at_a_version_is_found": "drops a constraint",
-    "postgres/audit/test_verification.py::test_a_cut_tail_is_found_by_anchors": "deletes stored rows",
-    "postgres/audit/test_verification.py::test_a_flow_that_vanished_is_found_by_anchors": "deletes stored rows",
-    "postgres/audit/test_verification.py::test_a_named_flow_that_vanished_is_found_by_its_anchor": "deletes stored rows",
-    "postgres/audit/test_verification.py::test_a_chain_that_was_computed_anew_is_found_by_anchors": "alters stored rows",
-    "postgres/audit/test_verification.py::test_altered_artifacts_are_found": "alters stored rows",
-    "postgres/audit/test_verification.py::test_a_missing_artifact_is_found": "deletes stored rows",
-    "postgres/read/test_event_pages.py::test_a_missing_event_is_found": "deletes stored rows",
-    "postgres/read/test_snapshots.py::test_a_snapshot_of_another_history": "deletes stored rows",
-    "torture/mutants/test_mutants.py": "alters and deletes stored rows",
-    "torture/mutants/test_torture_checker.py::test_what_was_planted_is_found": "alters stored rows",
-    "torture/mutants/test_torture_checker.py::test_an_append_that_nobody_answered": "deletes stored rows",
-    "torture/mutants/test_torture_checker.py::test_a_log_without_the_version_key": "drops a constraint",
-    "postgres/read/test_statistics.py": "refreshes, which is the owner's",
-    "postgres/schema/test_schema_snapshot.py::test_a_change_by_hand_shows": "alters the schema",
-    "postgres/connection/test_bad_connections.py::test_a_schema_that_is_newer_than_the_library": "writes a migration",
-    "postgres/connection/test_bad_connections.py::test_a_pool_that_gets_some_of_its_connections": "limits connections",
-    "postgres/append/test_lost_replies.py::test_a_first_attempt_that_the_server_still_works_on": "adds a trigger",
-    "postgres/connection/test_retries.py::test_an_error_that_passes_by_itself": "adds a trigger that fails",
-    "postgres/connection/test_retries.py::test_an_error_that_does_not_pass": "adds a trigger that fails",
-    "postgres/connection/test_retries.py::test_an_error_that_stays": "adds a trigger that fails",
-    "postgres/connection/test_retries.py::test_a_value_that_a_table_refuses": "adds a constraint",
-    "postgres/connection/test_retries.py::test_a_user_without_the_right_to_insert": "creates a role",
-    "postgres/connection/test_retries.py::test_a_deadlock_is_tried_again": "locks a table",
-    "postgres/connection/test_retries.py::test_an_append_whose_session_is_terminated": "locks a table",
-    "postgres/connection/test_retries.py::test_a_server_that_takes_no_more_connections": "limits connections",
-    "acceptance/test_verify_command.py::test_a_changed_event_is_named": "alters stored rows",
-    "acceptance/test_verify_command.py::test_what_is_left_of_a_flow": "deletes stored rows",
-    "acceptance/test_verify_command.py::test_a_run_that_found_something": "deletes stored rows",
-    "acceptance/test_verify_command.py::test_signed_anchors_prove": "deletes stored rows",
+SUPERUSERS: Mapping[str, Mapping[str, str]] = {
+    "postgres/schema/test_migrations.py": {
+        "": "migrates",
+    },
+    "postgres/read/test_undecodable_rows.py": {
+        "": "alters stored rows",
+    },
+    "postgres/audit/test_verification.py": {
+        "test_it_is_found_and_named_when": "alters stored rows",
+        "test_a_changed_event_type_is_found": "alters stored rows",
+        "test_a_second_event_at_a_version_is_found": "drops a constraint",
+        "test_a_cut_tail_is_found_by_anchors": "deletes stored rows",
+        "test_a_flow_that_vanished_is_found_by_anchors": "deletes stored rows",
+        "test_a_named_flow_that_vanished_is_found_by_its_anchor": "deletes stored rows",
+        "test_a_chain_that_was_computed_anew_is_found_by_anchors": "alters stored rows",
+        "test_altered_artifacts_are_found": "alters stored rows",
+        "test_a_missing_artifact_is_found": "deletes stored rows",
+    },
+    "postgres/read/test_event_pages.py": {
+        "test_a_missing_event_is_found": "deletes stored rows",
+    },
+    "postgres/read/test_snapshots.py": {
+        "test_a_snapshot_of_another_history": "deletes stored rows",
+    },
+    "torture/mutants/test_mutants.py": {
+        "": "alters and deletes stored rows",
+    },
+    "torture/mutants/test_torture_checker.py": {
+        "test_what_was_planted_is_found": "alters stored rows",
+        "test_an_append_that_nobody_answered": "deletes stored rows",
+        "test_a_log_without_the_version_key": "drops a constraint",
+    },
+    "postgres/read/test_statistics.py": {
+        "": "refreshes a view, as only its owner may",
+    },
+    "postgres/schema/test_schema_snapshot.py": {
+        "test_a_change_by_hand_shows": "alters the schema",
+    },
+    "postgres/connection/test_bad_connections.py": {
+        "test_a_schema_that_is_newer_than_the_library": "writes a migration",
+        "test_a_pool_that_gets_some_of_its_connections": "limits connections",
+    },
+    "postgres/append/test_lost_replies.py": {
+        "test_a_first_attempt_that_the_server_still_works_on": "adds a trigger",
+    },
+    "postgres/connection/test_retries.py": {
+        "test_an_error_that_passes_by_itself": "adds a trigger that fails",
+        "test_an_error_that_does_not_pass": "adds a trigger that fails",
+        "test_an_error_that_stays": "adds a trigger that fails",
+        "test_a_value_that_a_table_refuses": "adds a constraint",
+        "test_a_user_without_the_right_to_insert": "creates a role",
+        "test_a_deadlock_is_tried_again": "locks a table",
+        "test_an_append_whose_session_is_terminated": "locks a table",
+        "test_a_server_that_takes_no_more_connections": "limits connections",
+    },
+    "acceptance/test_verify_command.py": {
+        "test_a_changed_event_is_named": "alters stored rows",
+        "test_what_is_left_of_a_flow": "deletes stored rows",
+        "test_a_run_that_found_something": "deletes stored rows",
+        "test_signed_anchors_prove": "deletes stored rows",
+    },
 }
-"""Tests by the beginning of their node id, each with what it does that the application role may not."""
+"""By file and beginning of the test's name (empty for every test of the file): what the test
+does that the application role may not do."""
 
 
 SHORT = ("unit/", "shape/")
-"""Folders whose tests are so short that each file is one piece of work."""
+"""Folders of short tests: a file of theirs runs in one process."""
 
 
 def mark_needs(items: Sequence[pytest.Item]) -> None:
-    """Mark the tests that use the run's server, and those that are listed as superusers."""
+    """Mark the tests that use the run's server, and those in SUPERUSERS."""
+    superusers = tuple(f"{file}::{name}" for file, names in SUPERUSERS.items() for name in names)
     for item in items:
         if _uses_the_server(item):
             item.add_marker("database")
-        if _path(item).startswith(tuple(SUPERUSERS)):
+        if _path(item).startswith(superusers):
             item.add_marker("superuser")
 
 
@@ -115,14 +146,14 @@ def _shares_a_fixture(item: pytest.Item) -> bool:
 
 
 def reasons_to_leave_out() -> dict[str, str]:
-    """Give the markers whose tests this run cannot have, each with the reason."""
+    """Return the markers whose tests this run must leave out, each with the reason."""
     reasons = {}
     if os.environ.get("CHEM_TEST_ROLE"):
         reasons["superuser"] = "they need a superuser"
     if tls_programs() is None and not os.environ.get("CHEM_TEST_TLS"):
-        reasons["tls"] = "no PostgreSQL with OpenSSL is here"
+        reasons["tls"] = "no PostgreSQL with OpenSSL is found"
     if chromium() is None:
-        reasons["browser"] = "no Chromium is here, or CHEM_TEST_BROWSER=none"
+        reasons["browser"] = "no Chromium is found, or CHEM_TEST_BROWSER=none"
     if pgbouncer_program() is None:
-        reasons["pgbouncer"] = "no PgBouncer is here"
+        reasons["pgbouncer"] = "no PgBouncer is found"
     return reasons

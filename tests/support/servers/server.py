@@ -1,14 +1,15 @@
 """The PostgreSQL server that a test run uses, chosen once.
 
-CHEM_TEST_DATABASE says which: `embedded`, `container`, or the URL of a superuser's database. Unset, it is
-a container when a Docker engine answers and has, or can pull, the image CHEM_TEST_IMAGE (postgres:18);
-else the embedded server.
+CHEM_TEST_DATABASE names it: `embedded`, `container`, or the URL of a superuser's database. If it is
+unset, it is a container if a Docker engine answers and has, or can pull, the image CHEM_TEST_IMAGE
+(postgres:18); else the embedded server.
 
-CHEM_TEST_ROLE=application makes tests connect as a member of the application role, wherever they do not ask for
-more; CHEM_TEST_TLS=verify-full makes the embedded server one that can only be reached over TLS.
+CHEM_TEST_ROLE=application makes tests connect as a member of the application role, unless they ask
+for more rights; CHEM_TEST_TLS=verify-full makes the embedded server accept TLS only.
 
-The embedded server and the container keep their files in memory where there is room for them: a database a test is 300
-new files, which take a disk five times as long. What is about files and their loss starts servers of its own, on the disk.
+The embedded server and the container keep their files in memory if there is enough of it: each
+test's database is 300 new files, which take five times as long on a disk. Tests about files and
+their loss start their own servers, on the disk.
 """
 
 import gc
@@ -45,7 +46,7 @@ TestRole = Literal["superuser", "application"]
 
 
 class TestServer(msgspec.Struct, frozen=True):
-    """A running server: `url` is an administrator's, `label` says what it is; tests connect as a `role`."""
+    """A running server; `url` is an administrator's, and tests connect as `role`."""
 
     __test__ = False
 
@@ -54,16 +55,16 @@ class TestServer(msgspec.Struct, frozen=True):
     role: TestRole = "superuser"
 
     def database_url(self, database: str) -> str:
-        """Give the URL of another database of this server."""
+        """Return the URL of another database of this server."""
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
 
     def as_tested(self, database_url: str) -> str:
-        """Give the URL of the same database for the role that the tests connect as."""
+        """Return the URL of the same database for the role that the tests connect as."""
         return database_url if self.role == "superuser" else as_user(database_url, LOGIN, PASSWORD)
 
     @asynccontextmanager
     async def database(self, template: str = TEMPLATE) -> AsyncIterator[str]:
-        """Create a database like the template, give its URL, and drop it."""
+        """Create a database from the template, yield its URL, and drop it."""
         name = f"test_{uuid4().hex}"
         await self.administrate(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         try:
@@ -72,7 +73,7 @@ class TestServer(msgspec.Struct, frozen=True):
             await self.administrate(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     async def administrate(self, statement: str) -> None:
-        """Run a statement that no transaction may hold."""
+        """Run a statement that cannot run inside a transaction."""
         connection = await asyncpg.connect(self.url)
         try:
             await connection.execute(statement)
@@ -111,7 +112,7 @@ def running_server() -> Iterator[TestServer]:
 
 
 def in_memory() -> Path | None:
-    """Give the directory whose files are in memory, if this machine has one with room for a run."""
+    """Return the directory for files in memory, or None if it lacks the space for a run."""
     try:
         free = shutil.disk_usage(MEMORY).free
     except OSError:
@@ -120,7 +121,7 @@ def in_memory() -> Path | None:
 
 
 def chosen(variable: str, choices: list[str]) -> str | None:
-    """Read a variable that chooses, or is unset or empty."""
+    """Return the value of a variable with a choice, or None if it is unset or empty."""
     value = os.environ.get(variable) or None
     if value not in {None, *choices}:
         raise pytest.UsageError(f"{variable}={value}: it can be {' or '.join(choices)}")
@@ -128,13 +129,13 @@ def chosen(variable: str, choices: list[str]) -> str | None:
 
 
 def check_choices() -> None:
-    """Refuse what the variables cannot be."""
+    """Raise UsageError if a variable has a value that is none of its choices."""
     chosen("CHEM_TEST_ROLE", ["application"])
     chosen("CHEM_TEST_TLS", ["verify-full"])
 
 
 def default_choice(image: str) -> str:
-    """Prefer a container where one can be had."""
+    """Return `container` if one can be started, else `embedded`."""
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", ResourceWarning
@@ -145,7 +146,7 @@ def default_choice(image: str) -> str:
 
 
 def can_be_had(image: str) -> bool:
-    """Say whether a Docker engine answers and has the image, after pulling it if need be."""
+    """Return whether a Docker engine answers and has the image, after pulling it if necessary."""
     try:
         with closing(docker.from_env(timeout=PULL_SECONDS)) as client:
             try:
@@ -158,7 +159,7 @@ def can_be_had(image: str) -> bool:
 
 
 async def prepare(url: str, label: str) -> TestServer:
-    """Make the template database and ask the server what it is."""
+    """Create the template database and read the server's version."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(f'DROP DATABASE IF EXISTS "{TEMPLATE}"')
@@ -175,7 +176,7 @@ async def prepare(url: str, label: str) -> TestServer:
 
 
 async def make_login(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
-    """Divide the rights in the pool's database, and make a user who is in the application role and in no other."""
+    """Divide the rights in the database, and create a login in the application role only."""
     async with pool.acquire() as connection:
         await create_roles(connection)
         await connection.execute(f"DROP ROLE IF EXISTS {LOGIN}")

@@ -1,4 +1,4 @@
-"""A streaming standby of an embedded server: a real one, which can only be read."""
+"""A streaming standby of an embedded server: a real, read-only server."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ REPLAYED = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn"
 
 @asynccontextmanager
 async def standby_of(url: str) -> AsyncIterator[str]:
-    """Copy an embedded server, follow it, and give the standby's URL once it has all that the server has now."""
+    """Copy an embedded server; yield the URL of a standby that has all of the server's data."""
     with tempfile.TemporaryDirectory(prefix="chem-persistence-standby-") as name:
         directory = Path(name)
         await base_backup(url, directory)
@@ -30,7 +30,10 @@ async def standby_of(url: str) -> AsyncIterator[str]:
 
 
 async def base_backup(url: str, directory: Path, *options: str) -> None:
-    """Copy a server that listens on a socket to `directory`/cluster, with its own program, as the user that it runs as."""
+    """Copy a server that listens on a socket to `directory`/cluster.
+
+    It runs the server's own program, as the user that the server runs as.
+    """
     (socket,) = parse_qs(urlsplit(url).query)["host"]
     owner = Path(socket).stat()
     directory.chmod(0o700)

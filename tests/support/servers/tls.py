@@ -1,7 +1,8 @@
-"""A server that can only be reached over TLS, and the certificates for it.
+"""A server that accepts TLS only, and the certificates for it.
 
-The embedded wheel is built without OpenSSL, so the programs are those of a PostgreSQL that the system has: in the
-folder CHEM_TEST_TLS_PROGRAMS, else where Debian, Red Hat and Homebrew put them, the newest first.
+The embedded wheel is built without OpenSSL, so the programs are those of an installed PostgreSQL:
+in the folder CHEM_TEST_TLS_PROGRAMS, else where Debian, Red Hat and Homebrew install them, the
+newest first.
 """
 
 import os
@@ -44,7 +45,7 @@ DAY = timedelta(days=1)
 
 
 class Authority:
-    """Signs certificates; its own is written to `path`."""
+    """Signs certificates; its own certificate is in the file `path`."""
 
     def __init__(self, path: Path, name: str = "Test CA") -> None:
         self.path = path
@@ -122,7 +123,7 @@ class Authority:
 
 @asynccontextmanager
 async def tls_server(directory: Path) -> AsyncIterator[str]:
-    """Run a server in `directory`, certified for 127.0.0.1 and localhost; give a superuser's URL that verifies it."""
+    """Run a server certified for 127.0.0.1 and localhost; yield a superuser's verifying URL."""
     authority = Authority(directory / "root.crt")
     async with serving(directory / "server", authority, "127.0.0.1", "localhost") as place:
         yield (
@@ -135,7 +136,7 @@ async def tls_server(directory: Path) -> AsyncIterator[str]:
 async def serving(
     directory: Path, authority: Authority, *hosts: str, expired: bool = False
 ) -> AsyncIterator[str]:
-    """Run an embedded server that takes TCP connections with TLS alone; give its address, `127.0.0.1:port`."""
+    """Run an embedded server that accepts TLS on TCP only; yield its address, `127.0.0.1:port`."""
     programs = tls_programs()
     assert programs is not None, (
         "no PostgreSQL with OpenSSL was found: install one, or set CHEM_TEST_TLS_PROGRAMS"
@@ -165,7 +166,7 @@ async def serving(
 
 @contextmanager
 def listening_with(programs: Path, port: int) -> Iterator[None]:
-    """Make embedded servers that start meanwhile run other programs, on another port."""
+    """Make embedded servers that start in the block run other programs, on another port."""
     with (
         mock.patch.object(embedded_lease, "_find_programs", return_value=programs),
         mock.patch.object(embedded_cluster, "PORT", port),
@@ -174,7 +175,7 @@ def listening_with(programs: Path, port: int) -> Iterator[None]:
 
 
 def tls_programs() -> Path | None:
-    """Find the programs of a PostgreSQL that has TLS."""
+    """Return the programs of an installed PostgreSQL with TLS, or None."""
     if given := os.environ.get("CHEM_TEST_TLS_PROGRAMS"):
         return Path(given)
     found = [folder for place in PLACES for folder in Path("/").glob(place[1:])]
@@ -189,7 +190,7 @@ def tls_programs() -> Path | None:
 
 
 def free_port() -> int:
-    """Find a TCP port that nobody has; a Unix socket is named by it too."""
+    """Return a TCP port that is not in use; a Unix socket is named by it too."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]

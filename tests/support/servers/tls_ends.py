@@ -1,4 +1,4 @@
-"""What a program between a client and the tests' TLS server needs, so that both of its sides are encrypted and verified."""
+"""The TLS files for a program between a client and the tests' server, to encrypt both sides."""
 
 import ssl
 from pathlib import Path
@@ -10,7 +10,7 @@ __all__ = ["TlsEnds", "tls_ends"]
 
 
 class TlsEnds(msgspec.Struct, frozen=True):
-    """The server's own certificate and key, to be shown to clients, its host, and the root by which it is verified."""
+    """The server's certificate and key, to show to clients, its host, and its root certificate."""
 
     host: str
     root: Path
@@ -27,7 +27,7 @@ class TlsEnds(msgspec.Struct, frozen=True):
 
 
 def tls_ends(url: str) -> TlsEnds | None:
-    """Find the files of the server that `tls_server` runs, by its URL; None if the URL asks for no verified TLS."""
+    """Return the files of the server in `tls_server`; None if the URL requires no verified TLS."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     if query.get("sslmode") != ["verify-full"] or parts.hostname is None:

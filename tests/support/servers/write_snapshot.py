@@ -1,4 +1,7 @@
-"""Write documentation/snapshots/schema_f5.sql from a live database: `python -m tests.support.servers.write_snapshot`."""
+"""Write documentation/snapshots/schema_f5.sql from a live database.
+
+python -m tests.support.servers.write_snapshot
+"""
 
 import asyncio
 import sys
@@ -12,14 +15,16 @@ from tests.support.servers.server import TestServer, running_server
 
 SNAPSHOT = Path(__file__).parents[3] / "documentation" / "snapshots" / "schema_f5.sql"
 HEADER = """\
--- The schema that the migrations in sql/migrations make together, as a live PostgreSQL (15 to 18) describes it.
--- Written by `make snapshot`; a test compares it with a live database. Do not edit it: write a migration.
+-- The schema that the migrations in sql/migrations make together,
+-- as a live PostgreSQL (15 to 18) describes it.
+-- Written by `make snapshot`; a test compares it with a live database.
+-- Do not edit it: write a migration.
 
 """
 
 
 async def snapshot_text(server: TestServer, schema: str = "public") -> str:
-    """Migrate a new database of the server and describe it as the snapshot file does."""
+    """Migrate a new database of the server and return the text of the snapshot file."""
     async with server.database(template="template0") as url:
         async with await build_pool(url, max_size=1, schema=schema):
             pass
