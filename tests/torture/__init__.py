@@ -1,1 +1,1 @@
-"""Faults injected into real writers and a real server, and the checker that compares the log with what was told."""
+"""Inject faults into real writers and a real server, and check the log against their records."""

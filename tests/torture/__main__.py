@@ -1,9 +1,10 @@
-"""Inject faults into writers and a server for some minutes, and see that nothing is lost, doubled or torn.
+"""Inject faults into writers and a server for some minutes, and check that the log is intact.
 
     python -m tests.torture --minutes M [--seed N] [--only FAULT] [--keep]
 
-The seed is printed first; the same seed gives the same faults in the same order and the same load. The exit status is
-0 when the checker found nothing, all writers recovered from each fault, and each fault was injected.
+The seed is printed first; the same seed gives the same faults in the same order, and the same load.
+The exit status is 0 if the checker found nothing, all writers recovered from each fault, and each
+fault was injected.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Everything that a fault can strike, and what a fault is."""
+"""Everything that a fault can strike, and the definition of a fault."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +17,7 @@ __all__ = ["Arena", "Fault", "NotStruck"]
 
 
 class Arena(msgspec.Struct, frozen=True):
-    """The server and its standby, the proxy that most writers go through, the writers, and who follows the feed."""
+    """The server and its standby, the proxy of most writers, the writers, and the subscriber."""
 
     server: Server
     standby: Standby
@@ -31,17 +31,17 @@ class Arena(msgspec.Struct, frozen=True):
 
 
 class NotStruck(Exception):
-    """The fault found nothing to strike."""
+    """The fault had no target."""
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One kind of fault: what comes before the `yield` of `strike` injects it, what comes after heals it.
+    """One kind of fault: `strike` injects it before its `yield`, and ends it after.
 
-    One that `lasts` is held for a while, and the recovery is counted from its end; else from its injection, so
-    that a restart is a part of the recovery. `felt` is the SQLSTATE by which the server says that an append met
-    the fault: it is held until the server has, and does not count as injected if it never does. `possible` says
-    whether this machine lets it be injected. `causes` are other SQLSTATEs with which
-    appends may fail because of it.
+    A fault that `lasts` is held for a while, and the recovery is measured from its end; otherwise
+    from its injection, so that a restart is part of the recovery. `felt` is the SQLSTATE of an
+    append that fails because of the fault: the fault is held until the server has logged one, and
+    does not count as injected if it never does. `possible` returns whether this machine allows the
+    injection. `causes` are other SQLSTATEs with which appends may fail because of it.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Fault(msgspec.Struct, frozen=True):
 
     @property
     def states(self) -> frozenset[str]:
-        """The SQLSTATEs with which appends may fail because of it."""
+        """Return the SQLSTATEs with which appends may fail because of the fault."""
         return self.causes | ({self.felt} if self.felt else set())
 
     def struck(self, arena: Arena, dice: Random) -> AbstractAsyncContextManager[None]:

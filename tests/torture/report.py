@@ -48,7 +48,10 @@ class Row(msgspec.Struct):
 
 
 def succeeded(outcome: Outcome, wanted: Iterable[str], *, long_enough: bool) -> bool:
-    """Say whether nothing is wrong, each fault was recovered from, and, given the time, each was injected."""
+    """Return whether nothing is wrong and each fault was recovered from.
+
+    In a run that is long enough, each fault must also have been injected.
+    """
     injected = {window.fault for window in outcome.windows}
     recovered = all(window.recovered is not None for window in outcome.windows)
     return (
@@ -57,7 +60,7 @@ def succeeded(outcome: Outcome, wanted: Iterable[str], *, long_enough: bool) -> 
 
 
 def report(outcome: Outcome, wanted: Iterable[str], impossible: Iterable[str]) -> str:
-    """Write the table, a row a fault, and what was found."""
+    """Return the table, one row per fault, and the findings."""
     rows = _rows(outcome, wanted)
     total = Row("all", sum(row.injected for row in rows))
     total.acknowledged = sum(1 for append in outcome.ledger.appends.values() if append.told)
@@ -92,8 +95,13 @@ def report(outcome: Outcome, wanted: Iterable[str], impossible: Iterable[str]) -
 
 def _sizes(outcome: Outcome) -> Iterable[str]:
     verdict, appends = outcome.verdict, outcome.ledger.appends.values()
-    yield f"The log: {verdict.events} events in {verdict.flows} flows, {verdict.artifacts} artifacts."
-    yield f"{verdict.engine_flows} flows were ended by engines. The subscriber of the feed saw {verdict.followed} events."
+    yield (
+        f"The log: {verdict.events} events in {verdict.flows} flows, {verdict.artifacts} artifacts."
+    )
+    yield (
+        f"{verdict.engine_flows} flows were ended by engines. "
+        f"The subscriber of the feed saw {verdict.followed} events."
+    )
     answered = sum(1 for append in appends if append.told)
     conflicts = sum(1 for append in appends if append.conflicts and not append.told)
     again = sum(1 for append in appends if len(append.calls) > 1)
@@ -128,10 +136,10 @@ def _rows(outcome: Outcome, wanted: Iterable[str]) -> list[Row]:
 
 
 def _windows_of(append: Append, windows: list[Window], begins: list[float]) -> Iterable[Window]:
-    """Give the injections during which a call of the append was under way; windows do not overlap."""
+    """Return the injections during a call of the append; windows do not overlap."""
     for call in append.calls:
         ended = call.ended
-        if ended is None:  # its writer was killed, by the next fault
+        if ended is None:  # the next fault killed its writer
             ended = next(iter(begins[bisect_right(begins, call.began) :][:1]), call.began)
         place = bisect_right(begins, ended) - 1
         while place >= 0 and windows[place].lifted >= call.began:

@@ -1,4 +1,4 @@
-"""The run: fault after fault under load, each followed by a wait until all writers are served again."""
+"""The run: one fault after another under load, each followed by the recovery of all writers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -36,7 +36,7 @@ LINGERING_SECONDS = 1.0
 
 
 class Window(msgspec.Struct):
-    """One injection: `lifted` is when nothing kept the writers from recovering any more, `recovered` how long they took."""
+    """One injection: when its obstacle was `lifted`, and how many seconds the recovery took."""
 
     fault: str
     began: float
@@ -46,13 +46,13 @@ class Window(msgspec.Struct):
     """The SQLSTATEs with which appends may fail because of it."""
 
     def cause(self) -> Cause:
-        """Return what the checker needs to know: the time and the states of failures."""
+        """Return what the checker needs: the time, and the SQLSTATEs that the fault may cause."""
         recovered = RECOVERY_SECONDS if self.recovered is None else self.recovered
         return Cause(self.began, self.lifted + recovered + LINGERING_SECONDS, self.states)
 
 
 class Outcome(msgspec.Struct):
-    """What a run was and what the checker says of it."""
+    """What a run did, and the result of the checker."""
 
     windows: list[Window]
     not_struck: list[str]
@@ -66,7 +66,7 @@ class Outcome(msgspec.Struct):
 async def run(
     directory: Path, seed: int, minutes: float, only: str | None, say: Callable[[str], None]
 ) -> Outcome:
-    """Torture for so many minutes, then check."""
+    """Inject faults for this many minutes, then check."""
     ledger = Ledger()
     windows: list[Window] = []
     not_struck: list[Window] = []
@@ -86,7 +86,8 @@ async def run(
         if not await arena.standby.catches_up(arena.server):
             ledger.unexpected.append("the standby did not get all that the server has")
         say(
-            f"{now() - began:6.0f} s: {len(windows)} faults, {len(ledger.appends)} appends; checking"
+            f"{now() - began:6.0f} s: {len(windows)} faults, "
+            f"{len(ledger.appends)} appends; checking"
         )
         refusals = dict(arena.refusals())
         async with await build_pool(arena.server.url) as pool:
@@ -111,7 +112,7 @@ async def _arena(directory: Path, seed: int, ledger: Ledger) -> AsyncIterator[Ar
     try:
         await server.start()
         await standby.start(server)
-        await (await build_pool(server.writer_url)).close()  # its schema
+        await (await build_pool(server.writer_url)).close()  # creates the schema
         async with proxied(server.url) as proxy:
             urls = (server.writer_url, as_user(proxy.url, WRITER, "unused"))
             writers = Writers(urls, seed, SLOTS, directory, ledger)
@@ -162,7 +163,7 @@ async def _until_felt(arena: Arena, fault: Fault, before: int) -> None:
 
 
 async def _until_served(arena: Arena, window: Window) -> None:
-    """Wait until each writer had an append acknowledged that it began after the fault."""
+    """Wait until each writer got an append acknowledged that began after the fault."""
     deadline = now() + RECOVERY_SECONDS
     while now() < deadline:
         window.recovered = arena.writers.gather().recovered(window.lifted, arena.writers.slots)

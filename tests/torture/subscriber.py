@@ -1,4 +1,4 @@
-"""A subscriber that follows the feed through all faults, from where it stood, and in the end has to have seen the log."""
+"""A subscriber that follows the feed through all faults, and must have seen the whole log."""
 
 import asyncio
 from contextlib import suppress
@@ -16,14 +16,14 @@ PAUSE_SECONDS = 0.05
 
 
 class Subscriber:
-    """Sees events in the order in which the feed gives them; `url` may be away for a while."""
+    """Records events in the order of the feed; the server at `url` may be down for a while."""
 
     def __init__(self, url: str, open_store: type[PgEventStore] = PgEventStore) -> None:
         self._url, self._open_store = url, open_store
         self._seen: list[tuple[int, UUID]] = []
 
     async def follow(self) -> None:
-        """Follow for ever; who is cut off begins again after the last event that he has seen."""
+        """Follow for ever; after a disconnection, resume after the last event that was seen."""
         while True:
             with suppress(
                 ChemPersistenceError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError
@@ -36,7 +36,7 @@ class Subscriber:
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def compare(self) -> list[Finding]:
-        """See what is left to be seen, and compare with the log; nobody may write meanwhile."""
+        """Read the rest of the feed, and compare with the log; nothing may write meanwhile."""
         async with await build_pool(self._url, max_size=1) as pool:
             store = self._open_store(PoolProvider(pool))
             while events := await store.read_feed(after_seq=self._position()):
@@ -52,7 +52,7 @@ class Subscriber:
 
     @property
     def seen(self) -> int:
-        """Count the events."""
+        """Return the number of events."""
         return len(self._seen)
 
     def _position(self) -> int:

@@ -1,4 +1,4 @@
-"""The checks of the errors that calls ended with: each must have a reason in the log or in a fault."""
+"""Checks of the errors of calls: each error must have a reason in the log or in a fault."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""The checks of one append: once, whole, and as it was sent and acknowledged."""
+"""Checks of one append: stored once, whole, and as it was sent and acknowledged."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ __all__ = ["Logged", "check_append", "check_order"]
 
 
 class Logged(msgspec.Struct, frozen=True):
-    """An event of the log, its append's token, and what a writer would have been told about it."""
+    """An event of the log, its append's token, and the answer that a writer would have got."""
 
     event: FlowEvent
     token: str
@@ -30,7 +30,10 @@ class Logged(msgspec.Struct, frozen=True):
 
 
 def check_order(logged: Sequence[Logged]) -> list[Finding]:
-    """See that a flow's versions are 0, 1, 2, ... and that seq ascends; the events come by version."""
+    """Check that the versions of a flow are 0, 1, 2, ... and that seq ascends.
+
+    The events are ordered by version.
+    """
     found: list[Finding] = []
     version, seq = -1, -1
     for event in logged:
@@ -49,7 +52,7 @@ def check_order(logged: Sequence[Logged]) -> list[Finding]:
 
 
 def check_append(append: Append, logged: Sequence[Logged]) -> list[Finding]:
-    """Compare an append with those events of its flow, at least one, that carry its token, by version."""
+    """Compare an append with the events that carry its token (one or more), by version."""
 
     def find(flaw: Flaw, detail: str) -> None:
         found.append(Finding(flaw, detail, append.flow_id, append.token))
@@ -78,7 +81,7 @@ def check_append(append: Append, logged: Sequence[Logged]) -> list[Finding]:
 
 
 def _check_told(append: Append, logged: Sequence[Logged]) -> list[Finding]:
-    """See that what each acknowledged call returned is in the log, equal."""
+    """Check that what each acknowledged call returned is in the log, unchanged."""
     found: list[Finding] = []
     by_id = {event.event.event_id: event.told for event in logged}
     for answer in dict.fromkeys(append.told):

@@ -1,4 +1,4 @@
-"""The checker: it reads a whole log and compares it with what every writer sent and was told."""
+"""The checker: it reads a whole log and compares it with the records of every writer."""
 
 from collections.abc import Iterable, Sequence
 from uuid import UUID
@@ -56,7 +56,7 @@ class Verdict(msgspec.Struct):
 async def check(
     provider: ConnectionProvider, ledger: Ledger, causes: Sequence[Cause] = ()
 ) -> Verdict:
-    """Compare the log that `provider` reaches with the ledger; nobody may write meanwhile.
+    """Compare the log that `provider` reaches with the ledger; nothing may write meanwhile.
 
     `causes` are the injected faults, with the SQLSTATEs that each may cause.
     """
@@ -122,7 +122,7 @@ class _Checking:
             for event in events:
                 self._began[flow_id, event.version] = append.calls[0].began
         self.verdict.findings += found
-        if not found:  # else what follows would only say the same again
+        if not found:  # otherwise the checks below would only repeat the findings
             self.verdict.findings += await check_projection(
                 self._provider, logged, self._definition(flow_id)
             )
@@ -173,7 +173,7 @@ class _Checking:
                 self._find(Flaw.PROJECTION, "rows of a flow without events", row["flow_id"])
 
     async def _check_engine_flows(self) -> None:
-        """See that each flow that ended is completed in the log, with the fingerprint that the engine gave."""
+        """Check that each ended flow is completed in the log, with the engine's fingerprint."""
         repository = PgFlowRepository(self._provider)
         ended = {flow: told for flow, told in self._ledger.engine_flows.items() if told is not None}
         self.verdict.engine_flows = len(ended)

@@ -1,4 +1,4 @@
-"""What can be wrong with a log, and where the checker found it."""
+"""The flaws that a log can have, and where the checker found one."""
 
 from enum import StrEnum
 from uuid import UUID
@@ -9,7 +9,7 @@ __all__ = ["COLUMNS", "Finding", "Flaw"]
 
 
 class Flaw(StrEnum):
-    """What is wrong, each by the promise that is broken."""
+    """The kinds of flaws, each named after the guarantee that is broken."""
 
     LOST = "acknowledged, and not in the log"
     DOUBLED = "in the log more than once"
@@ -41,7 +41,7 @@ COLUMNS = {
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One flaw; `token` is the append's, where it belongs to one."""
+    """One flaw; `token` is its append's, if it belongs to one."""
 
     flaw: Flaw
     detail: str

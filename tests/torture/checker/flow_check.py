@@ -1,4 +1,4 @@
-"""The checks of one whole flow: its projection, and its replay in memory."""
+"""Checks of one whole flow: its projection, and its replay in memory."""
 
 import os
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class _GivenClock:
 async def check_projection(
     provider: ConnectionProvider, logged: Sequence[Logged], definition: FlowDefinition
 ) -> list[Finding]:
-    """Compare a flow's step rows with the replay of its events, which is written without SQL."""
+    """Compare a flow's step rows with the replay of its events, which uses no SQL."""
     flow_id = logged[0].event.flow_id
     rows = await Session(provider).fetch(READ_EXECUTIONS, flow_id)
     projected = projected_slots(rows, flow_id)
@@ -68,7 +68,7 @@ async def check_projection(
     }
     untouched = {
         index for index, slot in projected.items() if slot == StepSlot(step_id=slot.step_id)
-    }  # a row may say that nothing happened yet
+    }  # a row may exist before anything happened in its step
     wrong = [
         f"step {index}: {projected.get(index)} instead of {replayed.get(index)}"
         for index in sorted((projected.keys() | replayed.keys()) - (untouched - replayed.keys()))
@@ -80,7 +80,7 @@ async def check_projection(
 async def check_replay(
     provider: ConnectionProvider, logged: Sequence[Logged], definition: FlowDefinition
 ) -> list[Finding]:
-    """Append the same events to a store in memory, and compare its events and its replay with Postgres's."""
+    """Append the same events to a store in memory; compare the events and the replays."""
     flow_id = logged[0].event.flow_id
     clock = _GivenClock()
     memory = InMemoryEventStore(clock=clock)

@@ -1,4 +1,4 @@
-"""What all writers sent and were told, append by append."""
+"""What all writers sent and were answered, append by append."""
 
 from collections.abc import Iterable
 from typing import TypeAlias
@@ -25,7 +25,7 @@ Answer: TypeAlias = Acknowledged | Unknown | Refused | Conflict
 
 
 class Call(msgspec.Struct):
-    """One call that made an append or repeated it, and the record of its end.
+    """A call that made or repeated an append, and the record of its end.
 
     `answer` is None if the process died first.
     """
@@ -54,22 +54,22 @@ class Append(msgspec.Struct):
 
     @property
     def conflicts(self) -> list[tuple[Call, Conflict]]:
-        """The calls that raised `ConcurrencyConflict`."""
+        """Return the calls that raised `ConcurrencyConflict`."""
         return [(call, call.answer) for call in self.calls if isinstance(call.answer, Conflict)]
 
     @property
     def refused(self) -> bool:
-        """Whether the store promised that the append is not in the log.
+        """Return whether the store promised that the append is not in the log.
 
-        A conflict promises it for all calls before it, too: a repeated append returns the events of
-        the first one. Any other refusal speaks of its own call only.
+        A conflict also promises it for all calls before it: a repeated append returns the events of
+        the first one. Any other error is a promise about its own call only.
         """
         refusals = (Conflict, Refused)
         return bool(self.conflicts) or all(isinstance(call.answer, refusals) for call in self.calls)
 
 
 class Ledger:
-    """Enters records as they come."""
+    """Collects the records as they arrive."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self.appends: dict[str, Append] = {}

@@ -59,7 +59,7 @@ def _hold(
 
 
 class _Slow(Break):
-    """Delays every message by its own time, until it is released."""
+    """Delays each message by its own time, until it is released."""
 
     def __init__(self, dice: Random, longest: float) -> None:
         super().__init__(Strike.STALL, always=True)

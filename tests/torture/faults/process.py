@@ -1,4 +1,4 @@
-"""Faults of processes: killed, stopped, ended by an administrator."""
+"""Faults of processes: killed, stopped, terminated by an administrator."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def _end_server(number: signal.Signals) -> Callable[[Arena, Random], AsyncIterat
 
 
 async def _kill_backend(arena: Arena, dice: Random) -> AsyncIterator[None]:
-    """Kill one session's process: the server ends all others and recovers."""
+    """Kill the process of one session; the server ends all others and recovers."""
     pids = await arena.server.backends()
     if not pids:
         raise NotStruck
@@ -59,7 +59,10 @@ def _stopping(which: str) -> Callable[[Arena, Random], AsyncIterator[None]]:
             pids = await arena.server.backends("state <> 'idle'") or await arena.server.backends()
         else:
             async with arena.server.session() as session:
-                query = f"SELECT pid FROM pg_stat_activity WHERE backend_type IN {BACKGROUND} ORDER BY backend_type"
+                query = (
+                    "SELECT pid FROM pg_stat_activity "
+                    f"WHERE backend_type IN {BACKGROUND} ORDER BY backend_type"
+                )
                 pids = [row["pid"] for row in await session.fetch(query)]
         if not pids:
             raise NotStruck

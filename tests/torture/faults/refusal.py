@@ -1,4 +1,4 @@
-"""Faults by which the server refuses: conflicts, timeouts, limits, full disks, being a standby."""
+"""Faults in which the server refuses: conflicts, timeouts, limits, full disks, being a standby."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -32,7 +32,7 @@ MOST_WAL_FILES = 20
 def _with_settings(
     settings: Mapping[str, str], *, locked: bool = False
 ) -> Callable[[Arena, Random], AsyncIterator[None]]:
-    """Change settings for all sessions, and let them wait for a lock, if that is what the setting is about."""
+    """Change settings for all sessions; with `locked`, also lock the table so that appends wait."""
 
     async def set_(arena: Arena, _dice: Random) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -47,10 +47,11 @@ def _with_settings(
 
 
 async def _deadlock(arena: Arena, _dice: Random) -> AsyncIterator[None]:
-    """Take a table that appends need last, wait until one waits for it, then want the table that it has."""
+    """Lock a table that appends need last; once one waits, request the table that it holds."""
     async with arena.server.session() as session:
         await session.execute("BEGIN; LOCK TABLE workflow_step_executions IN SHARE MODE")
-        # from here on the writer looks for a circle after 0.2 s, and this session after 1 s: the writer is to find it
+        # from now on the writer checks for a deadlock after 0.2 s, and this session after 1 s, so
+        # that the writer is the one that detects it
         await _until_waiting(session)
         async with asyncio.timeout(PATIENCE_SECONDS):
             await session.execute("LOCK TABLE event_log IN SHARE MODE")
@@ -59,7 +60,7 @@ async def _deadlock(arena: Arena, _dice: Random) -> AsyncIterator[None]:
 
 
 async def _serialization(arena: Arena, _dice: Random) -> AsyncIterator[None]:
-    """Let all transactions be serializable, and touch the rows of the flows under way again and again."""
+    """Make all transactions serializable, and update the rows of the current flows repeatedly."""
     async with arena.server.session() as session:
         await arena.server.configure(SERIALIZABLE)
         touching = asyncio.create_task(_touch_rows(session))
@@ -74,13 +75,13 @@ async def _serialization(arena: Arena, _dice: Random) -> AsyncIterator[None]:
 
 
 async def _touch_rows(session: Any) -> None:
-    """Change nothing in rows that appends are about to change: who waits for one gets a serialization failure."""
+    """Rewrite rows unchanged; an append that waits for one of them fails to serialize."""
     while True:
         with suppress(asyncpg.DeadlockDetectedError):
             await session.execute(TOUCH)
             with suppress(NotStruck):
                 await _until_waiting(session, 0.1)
-        await session.execute("COMMIT")  # of a failed transaction it is a ROLLBACK
+        await session.execute("COMMIT")  # rolls back if the transaction has failed
         await asyncio.sleep(0.01)
 
 
@@ -115,7 +116,7 @@ async def _disk_full(arena: Arena, _dice: Random) -> AsyncIterator[None]:
 
 
 async def _wal_disk_full(arena: Arena, _dice: Random) -> AsyncIterator[None]:
-    """Leave no room for WAL until the server has stopped over it: it may or may not come up again with what it has."""
+    """Fill the disk of the WAL until the server stops; it may or may not start again as it is."""
     if not arena.server.wal_disk.mounted:
         raise NotStruck
     arena.server.wal_disk.fill()
@@ -133,12 +134,12 @@ async def _use_up_wal(arena: Arena) -> None:
             for _ in range(MOST_WAL_FILES):
                 await session.execute(NEXT_WAL_FILE)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        return  # the server has ended all sessions
+        return  # the server has terminated all sessions
     raise NotStruck
 
 
 async def _standby(arena: Arena, _dice: Random) -> AsyncIterator[None]:
-    """Lead the writers that come through the proxy to the standby, which may lag, and back again."""
+    """Connect the writers of the proxy to the standby, which may lag, and back to the server."""
     arena.proxy.lead_to(arena.standby.url)
     try:
         yield

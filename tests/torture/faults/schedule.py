@@ -1,4 +1,4 @@
-"""Which fault comes when: round after round, each fault once a round, in an order that only the seed decides."""
+"""The order of the faults: in rounds, each fault once per round; the seed decides the order."""
 
 from collections.abc import Iterator
 from random import Random
@@ -15,7 +15,10 @@ FAULTS = [*CONNECTION_FAULTS, *PROCESS_FAULTS, *REFUSAL_FAULTS, *WRITER_FAULTS]
 
 
 def schedule(seed: int, only: str | None = None) -> Iterator[tuple[Fault, Random]]:
-    """Give faults without end, each with dice of its own, so that one fault's luck does not change the next one's."""
+    """Yield faults endlessly, each with its own random generator.
+
+    What one fault draws does not change the draws of the next one.
+    """
     order = Random(f"{seed}/order")  # repeatable, not secret
     number = 0
     while True:

@@ -1,4 +1,4 @@
-"""Variants of the write path with one guarantee taken out, to be put in its place by a test."""
+"""Variants of the write path that break one guarantee; a test replaces the sound path by one."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,8 @@ from tests.support.faults.proxy import Message
 __all__ = ["artifacts_afterwards", "stores_artifacts", "with_new_ids"]
 
 STORE_ARTIFACT = """
-    INSERT INTO workflow_step_artifacts (artifact_hash, kind, payload, media_type, metadata, flow_id, produced_in_seq)
+    INSERT INTO workflow_step_artifacts
+        (artifact_hash, kind, payload, media_type, metadata, flow_id, produced_in_seq)
     VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 
@@ -29,7 +30,7 @@ async def with_new_ids(
     heads: FlowHeads,
     patience: float | None = None,
 ) -> dict[write_path.Append, Outcome]:
-    """Break the idempotency: each attempt has event ids of its own."""
+    """Break the idempotency: each attempt has new event ids."""
     for append in appends:
         ids = tuple(uuid7() for _ in append.request.kinds)
         append.request = msgspec.structs.replace(append.request, event_ids=ids)
@@ -39,7 +40,7 @@ async def with_new_ids(
 async def artifacts_afterwards(
     connection: Connection, writes: Sequence[Write], patience: float | None
 ) -> dict[tuple[int, int], int]:
-    """Break the single transaction: the artifacts come when the events are committed."""
+    """Break the single transaction: the artifacts are stored after the commit of the events."""
     bare = [
         msgspec.structs.replace(write, request=msgspec.structs.replace(write.request, artifacts=()))
         for write in writes

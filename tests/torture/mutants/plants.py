@@ -1,4 +1,4 @@
-"""What an intruder may do to a log that the checker must find, as statements about the log of `written_log`."""
+"""Manipulations of the log of `written_log`, as statements; the checker must find each."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ __all__ = ["PLANTS", "Plant"]
 
 
 class Plant(msgspec.Struct, frozen=True):
-    """A statement with a flow's id, the flaws that it makes, and the append that at least one of them is about."""
+    """A statement about a flow, the flaws that it causes, and the append that one of them names."""
 
     statement: str
     flow_id: UUID
@@ -20,7 +20,8 @@ class Plant(msgspec.Struct, frozen=True):
 
 
 COPY = """
-    INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
+    INSERT INTO event_log
+        (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
     SELECT flow_id, {version}, {event_id}, ts, event_type, payload, {metadata}, chain_hash
     FROM event_log WHERE flow_id = $1 AND version = 2
 """
@@ -84,8 +85,9 @@ PLANTS = {
     ),
     "an artifact is there without its event": Plant(
         (
-            "INSERT INTO workflow_step_artifacts (artifact_hash, kind, content, media_type, metadata, flow_id, "
-            "produced_in_seq) VALUES (encode(sha256('x'), 'hex'), 'Stray', 'x', 'text/plain', '{}', $1, 1)"
+            "INSERT INTO workflow_step_artifacts "
+            "(artifact_hash, kind, content, media_type, metadata, flow_id, produced_in_seq) "
+            "VALUES (encode(sha256('x'), 'hex'), 'Stray', 'x', 'text/plain', '{}', $1, 1)"
         ),
         FLOW,
         {Flaw.ARTIFACT_STRAY},
@@ -119,7 +121,10 @@ PLANTS = {
         "late",
     ),
     "a payload is another": Plant(
-        "UPDATE event_log SET payload = jsonb_set(payload, '{data}', '1') WHERE flow_id = $1 AND version = 5",
+        (
+            "UPDATE event_log SET payload = jsonb_set(payload, '{data}', '1') "
+            "WHERE flow_id = $1 AND version = 5"
+        ),
         FLOW,
         {Flaw.ALTERED},
         "late",

@@ -1,7 +1,7 @@
-"""Stores that break one guarantee each, in some of their appends: the checker must find every one.
+"""Stores that each break one guarantee in some appends; the checker must find every one.
 
-Each mutation is a function that answers an append instead of the sound store. It returns None for an
-append that it leaves alone, which the sound store then answers.
+Each mutation is a function that answers an append instead of the sound store. It returns None to
+leave an append to the sound store.
 """
 
 import asyncio
@@ -48,9 +48,9 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Mutant:
-    """A store around a sound one; `intruder` is the session of a superuser without triggers.
+    """A store around a sound one; `intruder` is a superuser's session without triggers.
 
-    `enough` is set after so many `strikes` and APPENDS, and in any case after MOST_APPENDS.
+    `enough` is set after this many `strikes` and APPENDS, and in any case after MOST_APPENDS.
     """
 
     def __init__(
@@ -298,7 +298,7 @@ async def _refuses_without_a_cause(mutant: Mutant, _request: Request) -> Answer:
 
 
 async def _then(mutant: Mutant, request: Request, statement: str) -> Answer:
-    """Append, then do damage to the flow."""
+    """Append, then damage the flow."""
     events = await mutant.sound(request)
     mutant.struck += int((await mutant.intruder.execute(statement, request.flow_id))[-1] != "0")
     return events

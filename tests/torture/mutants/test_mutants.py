@@ -1,4 +1,4 @@
-"""The checker finds every store that breaks a guarantee of DESIGN.md, and nothing in a sound one."""
+"""The checker finds each store that breaks a guarantee of DESIGN.md, and nothing in a sound one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ async def verdict_on(
     intruder: "asyncpg.Connection[asyncpg.Record]",
     folder: Path,
 ) -> Verdict:
-    """Let writers append to a mutant until it has struck so often, and check the log."""
+    """Run writers on a mutant until it has struck often enough, and check the log."""
     mutant = Mutant(PgEventStore(provider), intruder, mutate, strikes, Random(SEED))
     records = RecordFile(folder / "records.jsonl")
     store = RecordingStore(mutant, records, "mutant")

@@ -1,4 +1,4 @@
-"""The torture's checker finds what was planted, and what broken variants of the store do under one small fault."""
+"""The torture's checker finds every planted flaw, and what broken variants of the store do."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,14 +41,14 @@ def writer(provider: PoolProvider, tmp_path: Path) -> Noted:
 
 @pytest.fixture
 async def written(writer: Noted, provider: PoolProvider) -> Noted:
-    """Have flows written: singles, batches, an append that nobody answered, one by an engine."""
+    """Write flows: single events, batches, an append without an answer, a flow of an engine."""
     await write_log(writer, provider)
     return writer
 
 
 @pytest.fixture
 async def intruder(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """Connect as a superuser for whom no trigger, no foreign key and no unique version counts."""
+    """Connect as a superuser without triggers, foreign keys and unique versions."""
     connection = await asyncpg.connect(database_url)
     await connection.execute("SET session_replication_role = replica")
     await connection.execute("ALTER TABLE event_log DROP CONSTRAINT event_log_flow_version_key")
@@ -106,7 +106,8 @@ async def test_an_append_that_nobody_answered_may_be_lost(
 # ---- broken variants of the store, each under one small fault
 
 WAITING = """
-    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
 
 
@@ -127,7 +128,7 @@ async def proxy(database_url: str) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def troubled(proxy: Proxy, tmp_path: Path) -> AsyncIterator[Noted]:
-    """Give a writer whose only connection goes through the proxy; it has begun the flow."""
+    """Yield a writer whose only connection goes through the proxy; it has begun the flow."""
     async with await build_pool(proxy.url, max_size=1) as pool:
         writer = Noted(PgEventStore(PoolProvider(pool)), tmp_path / "troubled.jsonl")
         await writer.append("first", FLOW, [initialized()])

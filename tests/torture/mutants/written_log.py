@@ -1,4 +1,4 @@
-"""A small log with its records, in which everything is as it should be: what the checker is tested on."""
+"""A small, intact log with its records, to test the checker on."""
 
 import os
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ OWN = Artifact.from_content(
 
 
 class Noted:
-    """Appends under tokens of its own choice to a store, and keeps the records."""
+    """Appends to a store under tokens of its own choice, and keeps the records."""
 
     def __init__(self, store: PgEventStore, path: Path) -> None:
         self._path = path
@@ -74,7 +74,7 @@ def finished(*artifacts: Artifact) -> StepFinished:
 
 
 async def write_log(writer: Noted, provider: ConnectionProvider) -> None:
-    """Write flows: singles, batches, an append that nobody answered, one by an engine."""
+    """Write flows: single events, batches, an append without an answer, a flow of an engine."""
     batch: list[FlowEventKind] = [StepStarted(0, "acquire"), finished(SHARED, OWN), said(1)]
     await writer.append("first", FLOW, [initialized()], expected_version=0)
     await writer.append("single", FLOW, [said(0)], expected_version=1)

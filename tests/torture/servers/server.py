@@ -1,4 +1,4 @@
-"""The server under torture: one embedded PostgreSQL, its settings, its processes, its small disks."""
+"""The server of the torture: one embedded PostgreSQL, its settings, processes and small disks."""
 
 import asyncio
 import os
@@ -47,7 +47,7 @@ Connection = "asyncpg.Connection[asyncpg.Record]"
 
 
 class Server:
-    """Runs in `directory`; `url` is the administrator's, `writer_url` the one for writers, who own the database."""
+    """Runs in `directory`; `url` is the administrator's, `writer_url` that of the writers."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -71,7 +71,7 @@ class Server:
         return int((self.data / "postmaster.pid").read_text().split()[0])
 
     async def start(self) -> None:
-        """Start it for the first time, with the writers' role and database, on the small disks where there are any."""
+        """Create the server (on the small disks, if any), and the writers' role and database."""
         self._lease = embedded_postgres(self._directory)
         root = await self._lease.__aenter__()
         await self.configure(SETTINGS, root)
@@ -81,7 +81,7 @@ class Server:
         await self._execute(root, f"CREATE ROLE {WRITER} LOGIN")
         space = "TABLESPACE small" if self.disk.mounted else ""
         await self._execute(root, f"CREATE DATABASE {DATABASE} OWNER {WRITER} {space}")
-        self.signal(signal.SIGINT)  # max_connections asks for a restart
+        self.signal(signal.SIGINT)  # max_connections needs a restart
         await self._until_gone_or_answering()
         self._move_wal()
         await self.revive()
@@ -96,7 +96,7 @@ class Server:
             wal.symlink_to(self.wal_disk.place)
 
     async def revive(self) -> None:
-        """Start it again once it is gone, or wait until it has recovered by itself, and answers."""
+        """Start the server if it has ended; otherwise wait until it has recovered and answers."""
         await self._until_gone_or_answering()
         lease = embedded_postgres(self._directory)
         await lease.__aenter__()
@@ -108,7 +108,10 @@ class Server:
                 await asyncio.sleep(0.02)
 
     async def _until_gone_or_answering(self) -> None:
-        """A server that was told to end may answer for a last moment: only its process says that it is gone."""
+        """Wait until the process has ended or the server answers.
+
+        A server that was told to end may still answer for a moment; only its process shows the end.
+        """
         ending, self._ending = self._ending, None
         pid = self._recorded_postmaster() if ending is None else ending
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -130,7 +133,7 @@ class Server:
         os.kill(self._ending, number)
 
     async def calm(self) -> None:
-        """Take back whatever a fault that failed half-way may have left."""
+        """Undo what a fault that failed half-way may have left."""
         for disk in (self.disk, self.wal_disk):
             if disk.mounted:
                 disk.empty()
@@ -156,16 +159,19 @@ class Server:
             connection.terminate()
 
     async def configure(self, settings: Mapping[str, str | None], url: str | None = None) -> None:
-        """Set what holds for all sessions; None takes a setting back."""
+        """Change settings for all sessions; None resets a setting."""
         for name, value in settings.items():
             what = f"RESET {name}" if value is None else f"SET {name} = '{value}'"
             await self._execute(url or self.url, f"ALTER SYSTEM {what}")
         await self._execute(url or self.url, "SELECT pg_reload_conf()")
 
     async def backends(self, where: str = "true") -> list[int]:
-        """Give the process ids of the writers' sessions."""
+        """Return the process ids of the writers' sessions."""
         async with self.session() as session:
-            query = f"SELECT pid FROM pg_stat_activity WHERE usename = '{WRITER}' AND {where} ORDER BY pid"
+            query = (
+                "SELECT pid FROM pg_stat_activity "
+                f"WHERE usename = '{WRITER}' AND {where} ORDER BY pid"
+            )
             return [row["pid"] for row in await session.fetch(query)]
 
     def refusals(self) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""What a server has logged: its errors, counted by SQLSTATE."""
+"""The log of a server: its errors, counted by SQLSTATE."""
 
 from collections import Counter
 from pathlib import Path

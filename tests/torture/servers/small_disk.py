@@ -1,4 +1,4 @@
-"""A disk of the database's own, in memory, that can be made as small as what is on it."""
+"""A disk of the database's own, in memory, that can be shrunk to its content."""
 
 import ctypes
 import os
@@ -15,8 +15,8 @@ _unshared = False
 
 
 def unshare_mounts() -> None:
-    """Keep this process's mounts to itself and its children, so that the kernel removes them with the last of them."""
-    global _unshared  # noqa: PLW0603  # it is true of the process, once
+    """Make the mounts private to this process and its children; they end with the last of them."""
+    global _unshared  # noqa: PLW0603  # a state of the process
     if os.geteuid() == 0 and hasattr(os, "posix_fadvise"):  # Linux
         libc = ctypes.CDLL(None, use_errno=True)
         private = ["mount", "--make-rprivate", "/"]
@@ -25,19 +25,19 @@ def unshare_mounts() -> None:
 
 
 def may_mount() -> bool:
-    """Say whether this process has mounts of its own to add to."""
+    """Return whether this process has a mount namespace of its own."""
     return _unshared
 
 
 class SmallDisk:
-    """A tmpfs at `place`; unmounted it is only a directory that nobody uses."""
+    """A tmpfs at `place`; while it is not mounted, `place` is an unused directory."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
         self.mounted = False
 
     def mount(self, like: Path) -> bool:
-        """Mount it for the owner of `like`, if this process may."""
+        """Mount it for the owner of `like`; return whether this process could."""
         if not may_mount():
             return False
         owner = like.stat()
@@ -48,10 +48,10 @@ class SmallDisk:
         return self.mounted
 
     def fill(self) -> None:
-        """Leave no room."""
+        """Shrink the disk to its content, so that nothing more fits."""
         for _ in range(
             ATTEMPTS
-        ):  # what is written meanwhile makes the size too small, and the kernel says no
+        ):  # a write meanwhile makes the size too small: the kernel refuses it
             there = os.statvfs(self.place)
             used = (there.f_blocks - there.f_bfree) * there.f_frsize
             if self._resize(used):
@@ -59,7 +59,7 @@ class SmallDisk:
         raise OSError(f"{self.place} does not take another size")
 
     def empty(self) -> None:
-        """Make room again."""
+        """Restore the size of the disk."""
         self._resize(SIZE)
 
     def _resize(self, size: int) -> bool:

@@ -1,4 +1,4 @@
-"""A streaming standby of the server under torture: a real read-only server, which lags behind as it pleases."""
+"""A streaming standby of the torture's server: a real read-only server that may lag behind."""
 
 import asyncio
 from collections import Counter
@@ -22,7 +22,7 @@ SETTINGS = "wal_retrieve_retry_interval = '100ms'\nrecovery_min_apply_delay = '2
 
 
 class Standby:
-    """Runs in `directory`; a replication slot keeps what it has not got yet, whoever of the two is away."""
+    """Runs in `directory`; a replication slot keeps the WAL while either server is down."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -45,7 +45,7 @@ class Standby:
             await self._lease.__aexit__(None, None, None)
 
     async def catches_up(self, server: Server) -> bool:
-        """Wait until it has all that the server has, and say whether it ever did."""
+        """Wait until the standby has all data of the server; return False if it took too long."""
         async with server.session() as session:
             wanted = await session.fetchval("SELECT pg_current_wal_flush_lsn()::text")
         with suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -60,7 +60,7 @@ class Standby:
         return False
 
     def refusals(self) -> Counter[str]:
-        """Count the SQLSTATEs of the errors that it has logged so far."""
+        """Count the SQLSTATEs of the errors that the standby has logged so far."""
         return self._log.refusals()
 
     async def _copy(self, server: Server) -> None:

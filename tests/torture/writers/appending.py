@@ -1,4 +1,4 @@
-"""One task that appends, again and again, and repeats with the same event ids what had no clear answer."""
+"""One task that appends repeatedly, and repeats unanswered appends with the same event ids."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ LONGEST_IMPATIENCE = 0.02
 
 
 class Appending:
-    """Appends what its load draws, runs flows through the engine, and schedules retries of failed steps."""
+    """Appends what its load draws, runs flows through the engine, and schedules step retries."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Appending:
         self._stopping = True
 
     def be_impatient(self, seconds: float) -> None:
-        """Cancel appends at random moments, for so long."""
+        """Cancel appends at random moments for this many seconds."""
         self._impatient_until = now() + seconds
 
     async def run(self) -> None:
@@ -72,11 +72,11 @@ class Appending:
                     await self._schedule_retry(self._load.flow_id())
                 else:
                     await self._append(self._load.draw())
-            except Exception as error:  # noqa: BLE001  # whatever it is, the checker shall say so
+            except Exception as error:  # noqa: BLE001  # recorded for the checker, whatever it is
                 self._records.write(Unexpected(repr(error), now()))
 
     async def run_engine(self, flow_id: UUID) -> None:
-        """Run a flow to its end, from wherever it stands."""
+        """Run a flow to its end from its present state."""
         self._records.write(EngineFlow(flow_id, None, now()))
         for _ in range(REPEATS):
             try:
@@ -86,12 +86,12 @@ class Appending:
             except (
                 StoreError,
                 ConcurrencyConflict,
-            ):  # its own append may be stored without its knowing
+            ):  # its own append may be stored although it failed
                 await self._pause()
             else:
                 break
         else:
-            return  # it stays as it is: the checker wants it whole as far as it goes
+            return  # it is left incomplete; the checker checks what there is of it
         try:
             fingerprint = await self._engine.flow_fingerprint(flow_id)
         except (StoreError, FlowNotCompleted):  # a standby may lag behind the flow's end
@@ -99,7 +99,7 @@ class Appending:
         self._records.write(EngineFlow(flow_id, fingerprint, now()))
 
     async def repeat(self, sent: Sent) -> list[FlowEvent]:
-        """Append what another process sent, with its event ids, and see that they are the ones returned."""
+        """Append what another process sent, with its event ids, and check the ids in the answer."""
         again = Sent(
             token=sent.token,
             flow_id=sent.flow_id,
@@ -136,7 +136,7 @@ class Appending:
             else:
                 return
             if sent.event_ids is None or self._dice.random() < 0.1:
-                return  # never settled: it is in the log once, or not at all
+                return  # never settled: the append is in the log once, or not at all
 
     async def _send(self, sent: Sent) -> list[FlowEvent]:
         events = await self._store.send(sent, {TOKEN: sent.token})
@@ -149,7 +149,7 @@ class Appending:
         return events
 
     async def _impatiently(self, sent: Sent) -> None:
-        """Append, but wait only a moment, in one of the three ways to say so."""
+        """Append, but cancel it after a moment, in one of the three ways of cancelling."""
         moment = self._dice.uniform(0, LONGEST_IMPATIENCE)
         match self._dice.randrange(3):
             case 0:
@@ -165,7 +165,7 @@ class Appending:
                 await sending
 
     async def _schedule_retry(self, flow_id: UUID) -> None:
-        """Read a flow's state and let a failed step of it run again, unless someone else is faster."""
+        """Schedule a retry of a failed step of the flow, unless another writer is faster."""
         try:
             instance = await self._repository.load(flow_id, None, DEFINITION)
             for slot in instance.steps:

@@ -1,4 +1,4 @@
-"""What the writers append: drawn from dice that begin with the seed, so that one seed gives one load."""
+"""What the writers append, drawn at random: the same seed gives the same load."""
 
 from collections.abc import Sequence
 from random import Random
@@ -33,7 +33,7 @@ STEPS = [(index, step.id) for index, step in enumerate(DEFINITION.steps)]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """One append to make; `at_end` leaves the version to the store, `with_ids` lets the caller choose the ids."""
+    """One append; `at_end` passes no expected version, `with_ids` passes event ids."""
 
     flow_id: UUID
     kinds: list[FlowEventKind]
@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Load:
-    """Draws appends for one task of the writer in `slot`; every few seconds all writers turn to new flows."""
+    """Draws appends for one task of a `slot`; every few seconds all writers turn to new flows."""
 
     def __init__(self, seed: int, slot: int, began: float, dice: Random) -> None:
         self._seed, self._slot, self._began, self._dice = seed, slot, began, dice
@@ -59,13 +59,15 @@ class Load:
         return Plan(flow_id, kinds, list(artifacts.values()), at_end, with_ids)
 
     def flow_id(self) -> UUID:
-        """Draw one of the flows that are written now."""
+        """Draw one of the current flows."""
         number = self._dice.randrange(SHARED_FLOWS + OWN_FLOWS)
         owner = "all" if number < SHARED_FLOWS else str(self._slot)
         epoch = int((now() - self._began) / EPOCH_SECONDS)
         return uuid5(NAMESPACE, f"{self._seed}/{owner}/{number}/{epoch}")
 
-    def _kind(self, flow_id: UUID, artifacts: dict[str, Artifact]) -> FlowEventKind:  # noqa: PLR0911  # a return a kind
+    def _kind(  # noqa: PLR0911  # a return per kind
+        self, flow_id: UUID, artifacts: dict[str, Artifact]
+    ) -> FlowEventKind:
         dice = self._dice
         index, step_id = dice.choice(STEPS)
         mark = f"{dice.getrandbits(64):016x}"
@@ -92,7 +94,7 @@ class Load:
                 return StepSignal(index, step_id, "said", {"mark": mark, "x": dice.random()})
 
     def _artifact(self, flow_id: UUID, mark: str) -> Artifact:
-        """Give one that the flow's writers share, or one that is new."""
+        """Return an artifact that the flow's writers share, or a new one."""
         dice = self._dice
         if dice.random() < 0.5:
             shared = f"{self._seed}/{flow_id}/{dice.randrange(SHARED_ARTIFACTS)}"

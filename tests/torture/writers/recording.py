@@ -1,4 +1,4 @@
-"""A store that notes down every append before it is sent and every answer before it is used."""
+"""A store that records every append before it is sent and every answer before it is used."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -35,9 +35,9 @@ TOKEN = "append"
 
 
 class RecordingStore:
-    """An `EventStore` around another; `name` begins the tokens of appends that bring none.
+    """An `EventStore` around another; `name` is the prefix of the tokens that it adds.
 
-    Appends of an engine, which bring neither ids nor a token, get both here.
+    An engine's appends have neither event ids nor a token, and get both here.
     """
 
     def __init__(self, store: EventStore, records: RecordFile, name: str) -> None:

@@ -1,8 +1,9 @@
-"""What each writer notes down: what it sent and what it was told, one JSON line each.
+"""The records of each writer: what it sent and what it was answered, one JSON line each.
 
-A line is one write to a file opened for appending, made before the writer goes on: the kernel has it when the writer is
-killed, and there is no fsync, because it is processes that die here and never the machine. A line that was cut short,
-by a kill or a full disk, lacks its end, is the last of its file, was never acted upon, and is not read.
+A line is one write to a file opened for appending, made before the writer continues. The kernel has
+it when the writer is killed; there is no fsync, because only processes die here, not the machine. A
+line that is cut short by a kill or a full disk lacks its end, is the last of its file, was never
+acted upon, and is not read.
 """
 
 import os
@@ -34,7 +35,7 @@ __all__ = [
 
 
 class Told(msgspec.Struct, frozen=True):
-    """One event as the store returned it; `hash` is of its kind."""
+    """One event as the store returned it; `hash` is that of its kind."""
 
     event_id: UUID
     version: int
@@ -44,7 +45,7 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True, tag="sent"):
-    """A call is about to be made; calls with the same `token`, which is in the metadata, repeat one append."""
+    """A call is about to be made; calls with the same `token` (in metadata) repeat one append."""
 
     token: str
     flow_id: UUID
@@ -72,7 +73,7 @@ class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The call raised an error that promises that it stored nothing; `sqlstate` is the server's."""
+    """The call raised an error that promises that nothing was stored; `sqlstate` is its code."""
 
     token: str
     error: str
@@ -90,7 +91,7 @@ class Conflict(msgspec.Struct, frozen=True, tag="conflict"):
 
 
 class EngineFlow(msgspec.Struct, frozen=True, tag="engine"):
-    """The engine begins or ends a flow; `fingerprint` is there at the end."""
+    """The engine begins or ends a flow; `fingerprint` is set at the end."""
 
     flow_id: UUID
     fingerprint: str | None
@@ -110,14 +111,14 @@ _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 def told(event: FlowEvent) -> Told:
-    """Note what the store said about an event."""
+    """Return the record of an event that the store returned."""
     return Told(
         event.event_id, event.version, event.seq, event.ts.isoformat(), content_hash(event.kind)
     )
 
 
 class RecordFile:
-    """Appends records, each whole and at once."""
+    """Appends records, each with one write."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -134,7 +135,7 @@ class RecordFile:
 
 
 def read_records(path: Path, offset: int = 0) -> tuple[list[Record], int]:
-    """Read the whole records from `offset` on, and give where the next one will begin."""
+    """Read the whole records from `offset` on; also return the offset of the next one."""
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read()
@@ -148,5 +149,5 @@ def _decoded(data: bytes) -> Iterator[Record]:
 
 
 def now() -> float:
-    """Tell the time that all processes of the machine share and nobody sets back."""
+    """Return the time of a clock that all processes share and that is never set back."""
     return time.monotonic()

@@ -1,4 +1,4 @@
-"""The torture's records outlive the process that writes them, and a line that was cut short is known by it."""
+"""The torture's records survive a kill of their writer, and a line that is cut short shows."""
 
 import subprocess
 import sys
@@ -77,7 +77,9 @@ def test_a_writer_that_is_killed_loses_no_record(tmp_path: Path) -> None:
     assert read_records(path)[0] == RECORDS * 500
 
 
-def test_a_line_that_finds_no_room_is_the_last_of_its_file_and_is_not_read(tmp_path: Path) -> None:
+def test_a_line_that_does_not_fit_on_the_disk_is_the_last_of_its_file_and_is_not_read(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "records.jsonl"
     refused = [int(number) for number in run(LIMITED, path).stdout.split()]
     first = refused[0]

@@ -1,10 +1,12 @@
-"""A writer process: it appends until its standard input ends, and notes down what it sent and was told.
+"""A writer process: it appends until its standard input ends, and records calls and answers.
 
-    python -m tests.torture.writers.writer URL SEED SLOT GENERATION BEGAN RECORDS [EARLIER RECORDS ...]
+        python -m tests.torture.writers.writer
+            URL SEED SLOT GENERATION BEGAN RECORDS [EARLIER RECORDS ...]
 
-Lines on its standard input are commands: `step SECONDS` moves its clock, `exhaust SECONDS` holds all of its
-connections, `cancel SECONDS` cancels appends at random moments; 0 ends either. First it takes over what earlier processes of its slot
-left open: it appends that again with the same event ids, and goes on with their flows.
+Lines on its standard input are commands: `step SECONDS` moves its clock, `exhaust SECONDS` holds
+all of its connections, `cancel SECONDS` cancels appends at random moments; 0 ends either. At its
+start it repeats the appends that earlier processes of its slot left unanswered, with the same event
+ids, and continues their flows.
 """
 
 import asyncio
@@ -44,7 +46,7 @@ ACQUIRE_SECONDS = 0.25
 
 
 class SteppingClock:
-    """The system's clock, as wrong as someone set it."""
+    """The system's clock, shifted as commanded."""
 
     def __init__(self) -> None:
         self.wrong_by = timedelta(0)
@@ -54,7 +56,7 @@ class SteppingClock:
 
 
 class Writer:
-    """Runs the tasks that append, and obeys the commands."""
+    """Runs the tasks that append, and executes the commands."""
 
     def __init__(self, arguments: list[str]) -> None:
         self._url = arguments[0]
@@ -104,7 +106,7 @@ class Writer:
         return None
 
     async def _take_over(self, appending: Appending) -> None:
-        """Settle what the slot's earlier processes left open; what fails now is left open for the next process."""
+        """Settle what the slot's earlier processes left open; leave what fails to the next one."""
         left, flows = _left_open(self._earlier)
         for sent in left:
             with suppress(ChemPersistenceError):
@@ -145,7 +147,7 @@ async def _hold_all(pool: "asyncpg.Pool[asyncpg.Record]", seconds: float) -> Non
 
 
 def _left_open(earlier: list[Path]) -> tuple[list[Sent], list[UUID]]:
-    """Find the appends that may be repeated and never were answered, and the flows that no engine ended."""
+    """Return the unanswered appends that may be repeated, and the flows that no engine ended."""
     open_appends: dict[str, Sent] = {}
     flows: dict[UUID, None] = {}
     records: list[Record] = [record for path in earlier[-2:] for record in read_records(path)[0]]

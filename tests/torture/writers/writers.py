@@ -1,4 +1,4 @@
-"""The writer processes: started, commanded, killed, and succeeded by others."""
+"""The writer processes: started, commanded, killed, and replaced."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ STOP_SECONDS = 30.0
 
 
 class Writers:
-    """One process a slot; odd slots reach the server through `urls[1]`, the proxy, even ones through `urls[0]`."""
+    """One process per slot; odd slots use the proxy, `urls[1]`, even ones the server, `urls[0]`."""
 
     def __init__(
         self, urls: tuple[str, str], seed: int, slots: int, directory: Path, ledger: Ledger
@@ -83,7 +83,7 @@ class Writers:
             self._processes[slot].send_signal(signal.SIGCONT)
 
     def gather(self) -> Ledger:
-        """Enter what the writers have noted since the last time."""
+        """Collect what the writers have recorded since the last call."""
         for slot, paths in self._files.items():
             for path in paths[-2:]:
                 records, self._offsets[path] = read_records(path, self._offsets[path])
@@ -91,18 +91,18 @@ class Writers:
         return self._ledger
 
     def note(self, line: str) -> None:
-        """Keep what a fault itself stumbled over."""
+        """Keep a report of what a fault itself failed at."""
         self.notes.append(line)
 
     def dead_or_alive(self) -> list[int]:
         return list(self._processes)
 
     def dead(self) -> list[int]:
-        """Name the slots whose process ended though nobody killed it."""
+        """Return the slots whose process ended without being killed."""
         return [slot for slot, process in self._processes.items() if process.returncode is not None]
 
     async def stop(self) -> None:
-        """Let all end what they do; kill those that do not."""
+        """End all writers when they have finished their calls; kill those that do not end."""
         for process in self._processes.values():
             if process.stdin is not None:
                 process.stdin.close()
