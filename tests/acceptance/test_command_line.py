@@ -221,7 +221,8 @@ async def test_replay_of_events_that_contradict_each_other_finds_that(
     connection = await asyncpg.connect(admin_url)
     await connection.execute("SET session_replication_role = replica")
     await connection.execute(
-        "UPDATE event_log SET payload = jsonb_set(payload, '{retry_index}', '7') WHERE event_type = 'retryscheduled'"
+        "UPDATE event_log SET payload = jsonb_set(payload, '{retry_index}', '7') "
+        "WHERE event_type = 'retryscheduled'"
     )
     await connection.close()
     said = await complaint("replay", FAILED, "--database-url", url, code=1)

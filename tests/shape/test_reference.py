@@ -35,7 +35,10 @@ def test_an_error_says_when_it_comes_and_what_to_do(name: str) -> None:
     )
     paragraph = r"\S(?:.|\n(?!\n)){15,}"
     assert re.fullmatch(
-        rf"    options:\n      members: false\n\n\*\*When\.\*\* {paragraph}\n\n\*\*Do\.\*\* {paragraph}\n*",
+        (
+            r"    options:\n      members: false\n\n"
+            rf"\*\*When\.\*\* {paragraph}\n\n\*\*Do\.\*\* {paragraph}\n*"
+        ),
         entry,
     )
 

@@ -91,7 +91,10 @@ async def test_a_missing_index_is_found_and_its_statement_brings_it_back(admin_u
 
 
 async def test_an_index_that_was_not_built_to_its_end_is_found(admin_url: str) -> None:
-    invalid = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'event_log_completed_idx'::regclass"
+    invalid = (
+        "UPDATE pg_index SET indisvalid = false "
+        "WHERE indexrelid = 'event_log_completed_idx'::regclass"
+    )
     found = await after(admin_url, invalid)
     assert found.finding == "index event_log_completed_idx is invalid: its build was not completed"
     assert await cured(admin_url, found)
@@ -236,7 +239,8 @@ async def test_a_database_that_cannot_hold_every_text_is_found(admin_url: str) -
     name = f"latin_{uuid4().hex}"
     async with administrator(admin_url) as connection:
         await connection.execute(
-            f"CREATE DATABASE {name} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+            f"CREATE DATABASE {name} ENCODING 'LATIN1' "
+            "LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
         )
         try:
             found = await bad(admin_url.replace(named(admin_url), name))
@@ -278,7 +282,8 @@ async def test_dead_rows_are_found(admin_url: str) -> None:
     found = await after(
         admin_url,
         "ALTER TABLE workflow_step_executions SET (autovacuum_enabled = false)",
-        "INSERT INTO workflow_step_executions (flow_id, step_index, step_id, status, attempts, retry_count) "
+        "INSERT INTO workflow_step_executions "
+        "(flow_id, step_index, step_id, status, attempts, retry_count) "
         "SELECT gen_random_uuid(), 0, 'weigh', 'running', 1, 0 FROM generate_series(1, 11000)",
         "UPDATE workflow_step_executions SET status = 'finished'",
         "ALTER TABLE workflow_step_executions RESET (autovacuum_enabled)",
@@ -395,7 +400,8 @@ async def test_what_is_typed_about_a_schema_names_it(admin_url: str) -> None:
     (note,) = [result for result in results if result.severity is not Severity.OK]
     assert note.remedy == (
         "chem-persistence roles --database-url SUPERUSER_URL"
-        " --owner missing_owner --application missing_application --reader missing_reader --schema 'my lab'"
+        " --owner missing_owner --application missing_application --reader missing_reader "
+        "--schema 'my lab'"
         " # then let programs be members of missing_application"
     )
 

@@ -233,7 +233,8 @@ async def test_the_application_rebuilds_what_needs_no_delete(lab: Lab) -> None:
         assert (await PgReadModels(PoolProvider(pool)).rebuild()).rebuilt > 0
     async with administrating(lab.admin_url) as administrator:
         await administrator.execute(
-            "INSERT INTO workflow_step_executions VALUES (gen_random_uuid(), 0, 'x', 'pending', 0, 0)"
+            "INSERT INTO workflow_step_executions "
+            "VALUES (gen_random_uuid(), 0, 'x', 'pending', 0, 0)"
         )
     async with await build_pool(lab.urls["application"], max_size=1) as pool:
         with pytest.raises(StoreError) as caught:
@@ -248,7 +249,10 @@ FORBIDDEN = [
     "UPDATE event_log SET payload = payload WHERE false",
     "DELETE FROM event_log",
     "TRUNCATE event_log CASCADE",
-    "INSERT INTO event_log SELECT * FROM event_log ON CONFLICT (flow_id, version) DO UPDATE SET ts = excluded.ts",
+    (
+        "INSERT INTO event_log SELECT * FROM event_log ON CONFLICT (flow_id, version) DO UPDATE "
+        "SET ts = excluded.ts"
+    ),
     "MERGE INTO event_log USING event_log AS e ON e.seq = event_log.seq WHEN MATCHED THEN DELETE",
     "SELECT * FROM event_log FOR UPDATE",
     "BEGIN; LOCK TABLE event_log IN ACCESS EXCLUSIVE MODE",
@@ -282,7 +286,10 @@ FORBIDDEN = [
     "REFRESH MATERIALIZED VIEW step_statistics",
     "REFRESH MATERIALIZED VIEW CONCURRENTLY statistics_refresh",
     "CREATE OR REPLACE VIEW flows AS SELECT 1",
-    "CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    (
+        "CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger "
+        "LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"
+    ),
     "ALTER FUNCTION refuse_change_of_history() RENAME TO nothing",
     "DROP FUNCTION refuse_change_of_history() CASCADE",
     "CREATE TABLE mine (a integer)",

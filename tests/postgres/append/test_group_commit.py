@@ -128,8 +128,10 @@ async def test_a_distributed_log_gets_a_transaction_for_each_flow(
 ) -> None:
     """Citus marks the tables that it distributes by a trigger of this name."""
     await owner.execute(
-        "CREATE FUNCTION citus_truncate_trigger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
-        "CREATE TRIGGER truncate_trigger AFTER TRUNCATE ON event_log EXECUTE FUNCTION citus_truncate_trigger()"
+        "CREATE FUNCTION citus_truncate_trigger() RETURNS trigger "
+        "LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER truncate_trigger AFTER TRUNCATE ON event_log "
+        "EXECUTE FUNCTION citus_truncate_trigger()"
     )
     flow_ids = [new_flow_id() for _ in range(20)]
     async with both_writers_busy(store, owner, pool):

@@ -314,7 +314,8 @@ async def sessions_of(url: str) -> list[int]:
     connection = await asyncpg.connect(url)
     try:
         rows = await connection.fetch(
-            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
+            "AND pid <> pg_backend_pid()"
         )
     finally:
         await connection.close()

@@ -34,15 +34,25 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 CHUNK = 2**20
 MEGABYTE = 10**6
 CHUNKS = "SELECT count(*) FROM workflow_step_artifact_chunks"
-EVERYTHING = f"SELECT (SELECT count(*) FROM event_log) + (SELECT count(*) FROM workflow_step_artifacts) + ({CHUNKS})"
+EVERYTHING = (
+    "SELECT (SELECT count(*) FROM event_log) + (SELECT count(*) FROM workflow_step_artifacts) + "
+    f"({CHUNKS})"
+)
 
 TAMPERINGS = {
-    "a byte is changed": "UPDATE {chunks} SET content = set_byte(content, 5, get_byte(content, 5) # 1) WHERE chunk_no = 1",
-    "the last chunk is cut": "UPDATE {chunks} SET content = substr(content, 1, 10) WHERE chunk_no = 2",
+    "a byte is changed": (
+        "UPDATE {chunks} SET content = set_byte(content, 5, get_byte(content, 5) # 1) "
+        "WHERE chunk_no = 1"
+    ),
+    "the last chunk is cut": (
+        "UPDATE {chunks} SET content = substr(content, 1, 10) WHERE chunk_no = 2"
+    ),
     "the last chunk is removed": "DELETE FROM {chunks} WHERE chunk_no = 2",
     "a chunk in the midst is removed": "DELETE FROM {chunks} WHERE chunk_no = 1",
     "all chunks are removed": "DELETE FROM {chunks}",
-    "a chunk is added": "INSERT INTO {chunks} SELECT upload_id, 3, content FROM {chunks} WHERE chunk_no = 2",
+    "a chunk is added": (
+        "INSERT INTO {chunks} SELECT upload_id, 3, content FROM {chunks} WHERE chunk_no = 2"
+    ),
     "two chunks are exchanged": "UPDATE {chunks} SET chunk_no = 1 - chunk_no WHERE chunk_no < 2",
     "the size is changed": "UPDATE workflow_step_artifacts SET content_size = content_size - 1",
     "the size is removed": "UPDATE workflow_step_artifacts SET content_size = NULL",
@@ -107,10 +117,12 @@ async def intruder(admin_url: str) -> AsyncIterator[Connection]:
     await connection.execute("SET session_replication_role = replica")
     for check in ("body", "content_size", "metadata"):
         await connection.execute(
-            f"ALTER TABLE workflow_step_artifacts DROP CONSTRAINT workflow_step_artifacts_{check}_check"
+            "ALTER TABLE workflow_step_artifacts DROP CONSTRAINT "
+            f"workflow_step_artifacts_{check}_check"
         )
     await connection.execute(
-        "ALTER TABLE workflow_step_artifact_chunks DROP CONSTRAINT workflow_step_artifact_chunks_pkey"
+        "ALTER TABLE workflow_step_artifact_chunks "
+        "DROP CONSTRAINT workflow_step_artifact_chunks_pkey"
     )
     yield connection
     await connection.close()

@@ -33,7 +33,10 @@ BINARY = Artifact.from_content(
 
 TAMPERINGS = {
     "a payload is changed": (
-        "UPDATE event_log SET payload = jsonb_set(payload, '{data}', '\"forged\"') WHERE flow_id = $1 AND version = 3",
+        (
+            "UPDATE event_log SET payload = jsonb_set(payload, '{data}', '\"forged\"') "
+            "WHERE flow_id = $1 AND version = 3"
+        ),
         (Tampering.ALTERED, 3),
     ),
     "metadata is changed": (
@@ -41,7 +44,10 @@ TAMPERINGS = {
         (Tampering.ALTERED, 3),
     ),
     "a time is changed": (
-        "UPDATE event_log SET ts = ts - interval '1 microsecond' WHERE flow_id = $1 AND version = 0",
+        (
+            "UPDATE event_log SET ts = ts - interval '1 microsecond' WHERE flow_id = $1 "
+            "AND version = 0"
+        ),
         (Tampering.ALTERED, 0),
     ),
     "a time is moved to where no datetime reaches": (
@@ -85,19 +91,28 @@ TAMPERINGS = {
     ),
     "an event is slipped in": (
         (
-            "WITH moved AS (UPDATE event_log SET version = version + 1 WHERE flow_id = $1 AND version >= 4 RETURNING 1) "
-            "INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash) "
-            "SELECT flow_id, 4, gen_random_uuid(), ts, event_type, payload, metadata, sha256('forged') "
+            "WITH moved AS (UPDATE event_log SET version = version + 1 WHERE flow_id = $1 "
+            "AND version >= 4 RETURNING 1) "
+            "INSERT INTO event_log "
+            "(flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash) "
+            "SELECT flow_id, 4, gen_random_uuid(), ts, "
+            "event_type, payload, metadata, sha256('forged') "
             "FROM event_log WHERE flow_id = $1 AND version = 3"
         ),
         (Tampering.INSERTED, 4),
     ),
     "two neighbours are exchanged": (
-        "UPDATE event_log SET version = CASE version WHEN 3 THEN 4 ELSE 3 END WHERE flow_id = $1 AND version IN (3, 4)",
+        (
+            "UPDATE event_log SET version = CASE version WHEN 3 THEN 4 ELSE 3 END "
+            "WHERE flow_id = $1 AND version IN (3, 4)"
+        ),
         (Tampering.REORDERED, 3),
     ),
     "two events far apart are exchanged": (
-        "UPDATE event_log SET version = CASE version WHEN 2 THEN 7 ELSE 2 END WHERE flow_id = $1 AND version IN (2, 7)",
+        (
+            "UPDATE event_log SET version = CASE version WHEN 2 THEN 7 ELSE 2 END "
+            "WHERE flow_id = $1 AND version IN (2, 7)"
+        ),
         (Tampering.REORDERED, 2),
     ),
 }
@@ -181,8 +196,10 @@ async def test_a_second_event_at_a_version_is_found(
     provider: PoolProvider, intruder: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     await intruder.execute(
-        "INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash) "
-        "SELECT flow_id, version, gen_random_uuid(), ts, event_type, payload, metadata, sha256('x') "
+        "INSERT INTO event_log "
+        "(flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash) "
+        "SELECT flow_id, version, gen_random_uuid(), ts, "
+        "event_type, payload, metadata, sha256('x') "
         "FROM event_log WHERE flow_id = $1 AND version = 3",
         VICTIM,
     )

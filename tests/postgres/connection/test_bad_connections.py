@@ -390,7 +390,8 @@ async def test_a_migration_whose_connection_is_lost_is_begun_again(
     async with waiting_build(build, empty_database_url, "unlucky") as building:
         administrator = await asyncpg.connect(empty_database_url)
         assert await administrator.fetchval(
-            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'unlucky'"
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
+            "WHERE application_name = 'unlucky'"
         )
         await administrator.close()
     async with await building as pool:

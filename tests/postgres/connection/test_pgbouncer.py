@@ -85,7 +85,8 @@ async def test_it_shares_fewer_connections_than_its_clients_have(
         administrator = await asyncpg.connect(admin_url)
         try:
             sessions = await administrator.fetchval(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND pid <> pg_backend_pid()"
             )
         finally:
             await administrator.close()

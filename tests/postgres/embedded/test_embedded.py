@@ -354,7 +354,8 @@ async def test_server_that_does_not_start_names_the_wrong_setting(directory: Pat
         settings.write("no_such_setting = 1\n")
     line = len(file.read_text().splitlines())
     assert await why_it_does_not_start(directory) == (
-        f'LOG: unrecognized configuration parameter "no_such_setting" in file "{file}" line {line}\n'
+        'LOG: unrecognized configuration parameter "no_such_setting" '
+        f'in file "{file}" line {line}\n'
         f'FATAL: configuration file "{file}" contains errors'
     )
 

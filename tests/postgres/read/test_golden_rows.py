@@ -25,7 +25,8 @@ async def test_the_server_gives_each_golden_row(
     kinds = [appendable(kind) for kind in KINDS]
     await store.append_kinds(flow_id, kinds, metadata=METADATA)
     rows = await pool.fetch(
-        "SELECT event_type, payload::text AS payload, metadata::text AS metadata FROM event_log ORDER BY version"
+        "SELECT event_type, payload::text AS payload, metadata::text AS metadata "
+        "FROM event_log ORDER BY version"
     )
     golden = golden_rows()
     assert [tuple(row) for row in rows] == [
@@ -40,8 +41,10 @@ async def test_a_golden_row_from_an_old_log_is_read(
 ) -> None:
     flow_id, row = new_flow_id(), golden_rows()[event_type(kind)]
     await pool.execute(
-        "INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)"
-        " VALUES ($1, 0, gen_random_uuid(), now(), $2, $3::text::jsonb, $4::text::jsonb, sha256('by hand'))",
+        "INSERT INTO event_log "
+        "(flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash) "
+        "VALUES ($1, 0, gen_random_uuid(), now(), "
+        "$2, $3::text::jsonb, $4::text::jsonb, sha256('by hand'))",
         flow_id,
         row.event_type,
         row.payload,

@@ -97,7 +97,10 @@ class Change(msgspec.Struct, frozen=True):
     value: str | None
 
     def statement(self) -> str:
-        row = f"SELECT ctid FROM {self.table} ORDER BY {TABLES[self.table]}, ctid OFFSET {self.place} LIMIT 1"
+        row = (
+            f"SELECT ctid FROM {self.table} "
+            f"ORDER BY {TABLES[self.table]}, ctid OFFSET {self.place} LIMIT 1"
+        )
         if self.column == "delete":
             return f"DELETE FROM {self.table} WHERE ctid = ({row})"
         return f"UPDATE {self.table} SET {self.column} = $1::text::{self.type} WHERE ctid = ({row})"
@@ -125,7 +128,10 @@ async def vandal(admin_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Re
     """Connect as a superuser for whom no trigger and no constraint counts, but the primary keys."""
     connection = await asyncpg.connect(admin_url)
     for table in TABLES:
-        checks = "SELECT conname FROM pg_constraint WHERE conrelid = $1::text::regclass AND contype IN ('c', 'u')"
+        checks = (
+            "SELECT conname FROM pg_constraint WHERE conrelid = $1::text::regclass "
+            "AND contype IN ('c', 'u')"
+        )
         for row in await connection.fetch(checks, table):
             await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {row['conname']}")
     for table, column in VALUES:

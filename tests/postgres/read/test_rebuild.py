@@ -51,7 +51,9 @@ DAMAGES = {
     "other attempts": "UPDATE workflow_step_executions SET attempts = attempts + 1",
     "another retry count": "UPDATE workflow_step_executions SET retry_count = 7",
     "another fingerprint": "UPDATE workflow_step_executions SET fingerprint = NULL",
-    "another time": "UPDATE workflow_step_executions SET finished_at = started_at - interval '1 microsecond'",
+    "another time": (
+        "UPDATE workflow_step_executions SET finished_at = started_at - interval '1 microsecond'"
+    ),
     "another error": """UPDATE workflow_step_executions SET error = '{"error_class": "E", "message": ""}'""",
     "no error at all": "UPDATE workflow_step_executions SET error = '17'",
     "another step id": "UPDATE workflow_step_executions SET step_id = 'other'",

@@ -438,7 +438,8 @@ async def test_a_golden_snapshot_leads_to_the_state_of_the_log(
     for kind in KINDS:
         await store.append_kind(FLOW_ID, kind)
     await pool.execute(
-        "INSERT INTO flow_snapshots SELECT flow_id, version + 1, chain_hash, $2, $3, $4, $5, now() FROM event_log"
+        "INSERT INTO flow_snapshots "
+        "SELECT flow_id, version + 1, chain_hash, $2, $3, $4, $5, now() FROM event_log"
         " WHERE flow_id = $1 AND version = $6",
         FLOW_ID,
         snapshot.definition_hash,

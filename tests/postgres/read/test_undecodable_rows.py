@@ -143,9 +143,11 @@ async def test_a_number_beyond_every_float_is_unreadable(
 ) -> None:
     flow_id = await stored_flow(store)
     await vandal.change(
-        "INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)"
-        " VALUES ($1, 8, gen_random_uuid(), now(), 'stepsignal', jsonb_build_object('type', 'stepsignal',"
-        " 'step_index', 0, 'step_id', 'acquire', 'signal', 's', 'data', $2::text::numeric), '{}', sha256('by hand'))",
+        "INSERT INTO event_log "
+        "(flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash) "
+        "VALUES ($1, 8, gen_random_uuid(), now(), 'stepsignal', jsonb_build_object("
+        "'type', 'stepsignal', 'step_index', 0, 'step_id', 'acquire', "
+        "'signal', 's', 'data', $2::text::numeric), '{}', sha256('by hand'))",
         flow_id,
         number,
     )

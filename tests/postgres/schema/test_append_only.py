@@ -25,7 +25,10 @@ ATTEMPTS = {
         "UPDATE ONLY event_log SET version = version + 100",
         "DELETE FROM event_log",
         "DELETE FROM event_log WHERE false",
-        "DELETE FROM event_log USING workflow_step_artifacts AS artifact WHERE artifact.flow_id = event_log.flow_id",
+        (
+            "DELETE FROM event_log USING workflow_step_artifacts AS artifact "
+            "WHERE artifact.flow_id = event_log.flow_id"
+        ),
         "WITH gone AS (DELETE FROM event_log RETURNING *) SELECT count(*) FROM gone",
         "TRUNCATE event_log CASCADE",
         "TRUNCATE event_log, workflow_step_artifacts",
@@ -38,8 +41,14 @@ ATTEMPTS = {
         INSERT INTO event_log SELECT * FROM event_log WHERE false
         ON CONFLICT (flow_id, seq) DO UPDATE SET ts = excluded.ts
         """,
-        "MERGE INTO event_log USING event_log AS e ON e.seq = event_log.seq WHEN MATCHED THEN UPDATE SET ts = now()",
-        "MERGE INTO event_log USING event_log AS e ON e.seq = event_log.seq WHEN MATCHED THEN DELETE",
+        (
+            "MERGE INTO event_log USING event_log AS e ON e.seq = event_log.seq "
+            "WHEN MATCHED THEN UPDATE SET ts = now()"
+        ),
+        (
+            "MERGE INTO event_log USING event_log AS e ON e.seq = event_log.seq "
+            "WHEN MATCHED THEN DELETE"
+        ),
         "MERGE INTO event_log USING event_log AS e ON false WHEN MATCHED THEN DELETE",
     ],
     "workflow_step_artifacts": [
@@ -57,7 +66,10 @@ ATTEMPTS = {
         MERGE INTO workflow_step_artifacts AS a USING event_log AS e ON e.flow_id = a.flow_id
         WHEN MATCHED THEN UPDATE SET kind = 'Forgery'
         """,
-        "MERGE INTO workflow_step_artifacts AS a USING event_log AS e ON false WHEN MATCHED THEN DELETE",
+        (
+            "MERGE INTO workflow_step_artifacts AS a USING event_log AS e ON false "
+            "WHEN MATCHED THEN DELETE"
+        ),
     ],
     "workflow_step_artifact_chunks": [
         "UPDATE workflow_step_artifact_chunks SET content = 'forgery'",
@@ -68,7 +80,10 @@ ATTEMPTS = {
         INSERT INTO workflow_step_artifact_chunks SELECT * FROM workflow_step_artifact_chunks
         ON CONFLICT (upload_id, chunk_no) DO UPDATE SET content = 'forgery'
         """,
-        "MERGE INTO workflow_step_artifact_chunks AS c USING event_log AS e ON false WHEN MATCHED THEN DELETE",
+        (
+            "MERGE INTO workflow_step_artifact_chunks AS c USING event_log AS e ON false "
+            "WHEN MATCHED THEN DELETE"
+        ),
     ],
 }
 PAIRS = [(table, attempt) for table, attempts in ATTEMPTS.items() for attempt in attempts]
@@ -185,7 +200,10 @@ async def test_an_ordinary_role_cannot_switch_the_refusal_off(urls: dict[str, st
             "SET session_replication_role = replica",
             "ALTER TABLE event_log DISABLE TRIGGER ALL",
             "DROP TRIGGER event_log_append_only ON event_log",
-            "CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'",
+            (
+                "CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger "
+                "LANGUAGE plpgsql AS 'BEGIN END'"
+            ),
             "DROP TABLE event_log",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):

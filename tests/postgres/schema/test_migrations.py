@@ -120,7 +120,10 @@ async def catalogue(connection: Connection) -> list[tuple[Any, ...]]:
 
 
 async def schemas(connection: Connection) -> set[str]:
-    query = "SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'"
+    query = (
+        "SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' "
+        "AND nspname <> 'information_schema'"
+    )
     return {row["nspname"] for row in await connection.fetch(query)}
 
 

@@ -504,7 +504,10 @@ async def test_flows_are_listed_by_state_and_time(
         await store.append_kinds(flow_id, [initialized(), *ending])
     reader = await asyncpg.connect(database_url)
     rows = await reader.fetch(
-        "SELECT flow_id FROM flows WHERE state = 'failed' AND started_at > $1 ORDER BY started_at DESC LIMIT 2",
+        (
+            "SELECT flow_id FROM flows WHERE state = 'failed' AND started_at > $1 "
+            "ORDER BY started_at DESC LIMIT 2"
+        ),
         NOW + timedelta(minutes=1),
     )
     await reader.close()

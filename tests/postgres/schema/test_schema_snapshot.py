@@ -143,7 +143,10 @@ async def test_a_schema_with_one_of_everything_is_described_so_that_it_can_be_ma
         "DROP VIEW flows",
         "DROP MATERIALIZED VIEW hourly_throughput",
         "DROP INDEX hourly_throughput_key",
-        "CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'",
+        (
+            "CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger "
+            "LANGUAGE plpgsql AS 'BEGIN END'"
+        ),
     ],
 )
 async def test_a_change_by_hand_shows(migrated: Connection, change: str) -> None:

@@ -49,7 +49,10 @@ def refusal(url: str, **environ: str) -> str:
 
 def driver_reads(url: DatabaseUrl) -> tuple[list[Any], Any]:
     """Let asyncpg read the DSN, as `asyncpg.connect` does."""
-    others = "host port user password passfile database ssl service servicefile direct_tls server_settings"
+    others = (
+        "host port user password passfile database ssl service servicefile direct_tls "
+        "server_settings"
+    )
     nothing = dict.fromkeys([*others.split(), "target_session_attrs", "krbsrvname", "gsslib"])
     addresses, parameters = READ_DSN(dsn=url.dsn, **nothing)
     assert not parameters.server_settings
