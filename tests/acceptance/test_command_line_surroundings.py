@@ -109,9 +109,8 @@ async def test_without_any_nothing_is_created_and_it_says_what_to_do(tmp_path: P
     done = await command("flows", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "error: database: no URL is given, and data/demo has no embedded server's data: give "
-        "--database-url, "
-        "set DATABASE_URL, or make some: chem-persistence demo\n"
+        "error: database: no URL is given, and data/demo has no embedded server's data: "
+        "give --database-url, set DATABASE_URL, or make some: chem-persistence demo\n"
     )
     assert list(tmp_path.iterdir()) == []
 
