@@ -2,7 +2,7 @@
 
 Every public name is imported from here. By topic:
 
-- engine: `FlowEngine`, `Step`, `BlockingStep`, `StepContext`; built by `FlowBuilder`, `FlowChain`
+- engine: `FlowEngine`, `Step`, `BlockingStep`, `ProcessStep`, `StepContext`, `BlockingContext`; built by `FlowBuilder`, `FlowChain`
 - stores: `InMemoryEventStore`, `PgEventStore`, their transactions and repositories; the ports
   `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
   `FlowRepository`, `ConnectionProvider`, `Clock`
@@ -59,7 +59,9 @@ if typing.TYPE_CHECKING:
     from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
     from chem_persistence.domain.streams import StreamedArtifact
     from chem_persistence.domain.tampering import Finding, Tampering
+    from chem_persistence.engine.blocking_context import BlockingContext
     from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
+    from chem_persistence.engine.process_step import ProcessStep
     from chem_persistence.engine.step import BlockingStep, Step, StepContext
     from chem_persistence.errors import (
         ArtifactCorrupt,
@@ -80,6 +82,7 @@ if typing.TYPE_CHECKING:
         InvalidDefinition,
         InvalidPayload,
         MigrationError,
+        ProcessDied,
         StepRaised,
         StoreClosed,
         StoreError,
@@ -128,6 +131,7 @@ __all__ = [
     "ArtifactProducer",
     "ArtifactStatistics",
     "ArtifactTooLarge",
+    "BlockingContext",
     "BlockingStep",
     "BranchCreated",
     "ChemPersistenceError",
@@ -178,6 +182,8 @@ __all__ = [
     "PgReadModels",
     "PgTransaction",
     "PoolProvider",
+    "ProcessDied",
+    "ProcessStep",
     "Projection",
     "PropertyPreferenceAssigned",
     "Rebuild",
@@ -234,7 +240,9 @@ _MODULES = (
     "domain.step_rows",
     "domain.streams",
     "domain.tampering",
+    "engine.blocking_context",
     "engine.engine",
+    "engine.process_step",
     "engine.step",
     "errors",
     "memory.event_store",

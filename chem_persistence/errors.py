@@ -20,6 +20,7 @@ ChemPersistenceError
 |-- FlowHasFailed                   a step of the flow failed and no retry is scheduled
 |-- FlowAwaitsUser                  a step of the flow waits for a person
 |-- StepRaised                      a step's own code raised; the original is the cause
+|-- ProcessDied                     the child process of a ProcessStep died before it returned
 |-- MigrationError                  the database's schema is not one this library can use or make
 |   `-- UnsupportedServer           the server is older than PostgreSQL 15
 `-- StoreError                      the database refused a statement (its SQLSTATE is kept)
@@ -27,6 +28,7 @@ ChemPersistenceError
     `-- StoreUnavailable            the database cannot be reached, and no retry is left
 """
 
+import signal
 from uuid import UUID
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "InvalidDefinition",
     "InvalidPayload",
     "MigrationError",
+    "ProcessDied",
     "StepRaised",
     "StoreClosed",
     "StoreError",
@@ -270,6 +273,31 @@ class StepRaised(ChemPersistenceError):
         super().__init__(f"flow {flow_id}: step {step_id!r} raised")
         self.flow_id = flow_id
         self.step_id = step_id
+
+
+class ProcessDied(ChemPersistenceError):
+    """The child process of a `ProcessStep` ended before it returned a result.
+
+    `exit_code` is its exit code, or minus the number of the signal that killed it.
+    """
+
+    __module__ = "chem_persistence"  # the log names it `chem_persistence.ProcessDied`
+
+    def __init__(self, step_id: str, exit_code: int) -> None:
+        super().__init__(f"the process of step {step_id!r} {_ending(exit_code)}")
+        self.step_id = step_id
+        self.exit_code = exit_code
+
+
+def _ending(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code} before it returned"
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = f"signal {-exit_code}"
+    hint = ", perhaps because memory ran out" if name == "SIGKILL" else ""
+    return f"was killed by {name}{hint}"
 
 
 class MigrationError(ChemPersistenceError):

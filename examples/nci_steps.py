@@ -1,8 +1,8 @@
 """The steps of the NCI screen, from a SMILES to a verdict.
 
-RDKit computes in worker threads, at most as many at once as there are processors. Nothing depends
-on the clock, and floats are rounded, so that the same molecule has the same fingerprint in every
-run.
+RDKit computes in worker threads, and the embedding in child processes; at most as many of both at
+once as there are processors. Nothing depends on the clock, and floats are rounded, so that the same
+molecule has the same fingerprint in every run.
 """
 
 import os
@@ -29,7 +29,14 @@ from rdkit import Chem
 from rdkit.Chem import QED, rdDistGeom, rdForceFieldHelpers, rdMolDescriptors
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
-from chem_persistence import Artifact, BlockingStep, StepContext, StepKind
+from chem_persistence import (
+    Artifact,
+    BlockingContext,
+    BlockingStep,
+    ProcessStep,
+    StepContext,
+    StepKind,
+)
 
 PROCESSORS = anyio.CapacityLimiter(os.cpu_count() or 1)
 
@@ -102,8 +109,10 @@ class EmbedParams(msgspec.Struct, frozen=True):
     minimiser_steps: int = 1_000
 
 
-class EmbedStep(BlockingStep[Described, Embedded]):
-    """Find one conformer by ETKDGv3, and relax it in MMFF94.
+class EmbedStep(ProcessStep[Described, Embedded]):
+    """Find one conformer by ETKDGv3, and relax it in MMFF94, in a child process.
+
+    RDKit installs a handler of Ctrl-C of its own while it embeds, and then reports a failure.
 
     Wang et al., J. Chem. Inf. Model. 2020, 60, 2044.
     """
@@ -114,7 +123,7 @@ class EmbedStep(BlockingStep[Described, Embedded]):
     def __init__(self, params: EmbedParams) -> None:
         self.params: EmbedParams = params
 
-    def compute(self, molecule: Described, context: StepContext) -> Embedded:
+    def compute(self, molecule: Described, context: BlockingContext) -> Embedded:
         """Return the energy, and store the molfile as an artifact."""
         self._check_size(molecule.descriptors)
         mol = Chem.AddHs(parse(molecule.smiles))

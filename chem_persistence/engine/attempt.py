@@ -11,6 +11,8 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical_json.encode import read_json
 from chem_persistence.domain.events import StepError
 from chem_persistence.domain.fingerprints import step_fingerprint
+from chem_persistence.engine.processes.address import module_of
+from chem_persistence.engine.processes.errors import description_of
 from chem_persistence.engine.step import Step, StepContext
 from chem_persistence.engine.step_types import class_of, members, step_types, type_name
 from chem_persistence.errors import InvalidPayload
@@ -21,6 +23,7 @@ __all__ = [
     "check_typed",
     "declared_type",
     "describe_failure",
+    "encoded_output",
     "is_interruption",
 ]
 
@@ -64,14 +67,9 @@ class Attempt:
                 is not I-JSON or not a value of the type that the step declares.
             TypeError: the output is of another class than the step declares.
         """
-        takes, gives = step_types(self._step)
+        takes = step_types(self._step)[0]
         output = await self._step.run(self._input(takes), self.context)
-        declared = declared_type(output, gives)
-        if declared is None:
-            raise TypeError(f"step {self._step.id!r} returned {type(output).__qualname__}")
-        own = Artifact.from_payload(kind=type(output).__qualname__, payload=output)
-        check_typed(own, declared, f"the output of step {self._step.id!r}")
-        return [own, *self.context.artifacts]
+        return [encoded_output(self._step, output), *self.context.artifacts]
 
     def _input(self, takes: Any) -> Any:
         """Decode the input as the type that the step takes.
@@ -103,6 +101,21 @@ def declared_type(value: Any, declared: Any) -> Any:
     fitting = [member for member in members(declared) if isinstance(value, class_of(member))]
     exact = [member for member in fitting if class_of(member) is type(value)]
     return next(iter(exact + fitting), None)
+
+
+def encoded_output(step: Step[Any, Any], output: Any) -> Artifact:
+    """Return the artifact of a step's output.
+
+    Raises:
+        InvalidPayload: it is not I-JSON, or not a value of the type that the step declares.
+        TypeError: it is of another class than the step declares.
+    """
+    declared = declared_type(output, step_types(step)[1])
+    if declared is None:
+        raise TypeError(f"step {step.id!r} returned {type(output).__qualname__}")
+    own = Artifact.from_payload(kind=type(output).__qualname__, payload=output)
+    check_typed(own, declared, f"the output of step {step.id!r}")
+    return own
 
 
 def check_typed(artifact: Artifact, declared: Any, what: str) -> None:
@@ -147,12 +160,17 @@ def is_interruption(error: BaseException) -> bool:
 
 
 def describe_failure(error: BaseException) -> StepError:
-    """Describe an exception by class, message and traceback, as text that a store accepts."""
+    """Describe an exception by class, message and traceback, as text that a store accepts.
+
+    One that was raised in another process keeps the description that it had there.
+    """
+    if (described_there := description_of(error)) is not None:
+        return described_there
     cls = type(error)
     # unlike str(error), it does not fail when the exception's own __str__ raises
     described = traceback.TracebackException.from_exception(error)
     return StepError(
-        error_class=f"{cls.__module__}.{cls.__qualname__}",
+        error_class=f"{module_of(cls)}.{cls.__qualname__}",
         message=_storable(str(described))[:LONGEST_MESSAGE],
         traceback=_storable("".join(described.format()))[-LONGEST_TRACEBACK:],
     )

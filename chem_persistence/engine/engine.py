@@ -1,7 +1,7 @@
 """The engine: it goes on from wherever the log ends, one append at a time."""
 
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -13,6 +13,7 @@ from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
 from chem_persistence.engine.attempt import check_typed, declared_type
 from chem_persistence.engine.last_flow import LastFlow
+from chem_persistence.engine.process_step import ProcessStep, check_process_step
 from chem_persistence.engine.run import FlowRun, history_checked
 from chem_persistence.engine.step import Step
 from chem_persistence.engine.step_types import class_of, members, step_types
@@ -251,6 +252,13 @@ class FlowEngine(Generic[Input]):
             )
 
 
+def _extended(steps: Steps, step: Step[Any, Any]) -> Steps:
+    longer = extend_sequence(steps, step)
+    if isinstance(step, ProcessStep):
+        check_process_step(step)
+    return longer
+
+
 class FlowBuilder:
     """Builds an engine, step by step."""
 
@@ -265,7 +273,7 @@ class FlowBuilder:
             InvalidDefinition: the step has no id, its class does not name its types, a field of
                 them can never be JSON, or its input type cannot be decoded.
         """
-        return FlowChain(self._store, self._repository, extend_sequence((), step))
+        return FlowChain(self._store, self._repository, _extended((), step))
 
 
 class FlowChain(Generic[Input, Output]):
@@ -288,7 +296,7 @@ class FlowChain(Generic[Input, Output]):
                 class does not name its types, a field of them can never be JSON, it is a source,
                 or the last step is a sink.
         """
-        return FlowChain(self._store, self._repository, extend_sequence(self._steps, step))
+        return FlowChain(self._store, self._repository, _extended(self._steps, step))
 
     def build(self) -> FlowEngine[Input]:
         """Return the engine that runs flows of these steps.
