@@ -1,8 +1,9 @@
 """The steps of the NCI screen, from a SMILES to a verdict.
 
-RDKit computes in worker threads, and the embedding in child processes; at most as many of both at
-once as there are processors. Nothing depends on the clock, and floats are rounded, so that the same
-molecule has the same fingerprint in every run.
+RDKit computes in child processes, at most as many at once as there are processors: its embedding
+and its substructure search install a handler of Ctrl-C of their own, which in the process of the
+engine would make Ctrl-C end nothing and molecules fail. Nothing depends on the clock, and floats are
+rounded, so that the same molecule has the same fingerprint in every run.
 """
 
 import os
@@ -44,25 +45,25 @@ average_weight = rdMolDescriptors.Properties(["amw"])
 drug_likeness: Callable[[Chem.Mol], float] = QED.qed  # RDKit has no types here
 
 
-class AcquireStep(BlockingStep[Molecule, Molecule]):
+class AcquireStep(ProcessStep[Molecule, Molecule]):
     """Parse and sanitise."""
 
     id = "acquire"
     kind = StepKind.SOURCE
     limiter = PROCESSORS
 
-    def compute(self, molecule: Molecule, _context: StepContext) -> Molecule:
+    def compute(self, molecule: Molecule, _context: BlockingContext) -> Molecule:
         """Return the molecule with the canonical SMILES of RDKit."""
         return Molecule(molecule.name, Chem.MolToSmiles(parse(molecule.smiles)))
 
 
-class StandardiseStep(BlockingStep[Molecule, Standardised]):
+class StandardiseStep(ProcessStep[Molecule, Standardised]):
     """Normalise functional groups, keep the largest fragment, and neutralise it."""
 
     id = "standardise"
     limiter = PROCESSORS
 
-    def compute(self, molecule: Molecule, _context: StepContext) -> Standardised:
+    def compute(self, molecule: Molecule, _context: BlockingContext) -> Standardised:
         """Return the parent molecule."""
         cleaned = rdMolStandardize.Cleanup(parse(molecule.smiles))
         largest = rdMolStandardize.LargestFragmentChooser().choose(cleaned)
@@ -74,13 +75,13 @@ class StandardiseStep(BlockingStep[Molecule, Standardised]):
         return Standardised(molecule.name, smiles)
 
 
-class DescribeStep(BlockingStep[Standardised, Described]):
+class DescribeStep(ProcessStep[Standardised, Described]):
     """Compute descriptors of the structure."""
 
     id = "describe"
     limiter = PROCESSORS
 
-    def compute(self, molecule: Standardised, _context: StepContext) -> Described:
+    def compute(self, molecule: Standardised, _context: BlockingContext) -> Described:
         """Return the molecule with its descriptors."""
         mol = parse(molecule.smiles)
         descriptors = Descriptors(
@@ -110,9 +111,7 @@ class EmbedParams(msgspec.Struct, frozen=True):
 
 
 class EmbedStep(ProcessStep[Described, Embedded]):
-    """Find one conformer by ETKDGv3, and relax it in MMFF94, in a child process.
-
-    RDKit installs a handler of Ctrl-C of its own while it embeds, and then reports a failure.
+    """Find one conformer by ETKDGv3, and relax it in MMFF94.
 
     Wang et al., J. Chem. Inf. Model. 2020, 60, 2044.
     """
