@@ -2,7 +2,8 @@
 
 Every public name is imported from here. By topic:
 
-- engine: `FlowEngine`, `Step`, `BlockingStep`, `ProcessStep`, `StepContext`, `BlockingContext`; built by `FlowBuilder`, `FlowChain`
+- engine: `FlowEngine`, built by `FlowBuilder`, `FlowChain`; `Step`, `BlockingStep`, `ProcessStep`,
+  `StepContext`, `BlockingContext`
 - stores: `InMemoryEventStore`, `PgEventStore`, their transactions and repositories; the ports
   `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
   `FlowRepository`, `ConnectionProvider`, `Clock`

@@ -2,8 +2,8 @@
 
 RDKit computes in child processes, at most as many at once as there are processors: its embedding
 and its substructure search install a handler of Ctrl-C of their own, which in the process of the
-engine would make Ctrl-C end nothing and molecules fail. Nothing depends on the clock, and floats are
-rounded, so that the same molecule has the same fingerprint in every run.
+engine would make Ctrl-C end nothing and molecules fail. Nothing depends on the clock, and floats
+are rounded, so that the same molecule has the same fingerprint in every run.
 """
 
 import os

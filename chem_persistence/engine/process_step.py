@@ -10,27 +10,17 @@ import anyio.to_thread
 import msgspec
 
 from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
-from chem_persistence.engine.attempt import describe_failure
 from chem_persistence.engine.blocking_context import BlockingContext
 from chem_persistence.engine.processes.address import address_of, find_class, main_program
-from chem_persistence.engine.processes.errors import SentError, raised_again, sent_error
+from chem_persistence.engine.processes.conversation import compute_in_process
 from chem_persistence.engine.processes.messages import (
-    AddArtifact,
-    Answer,
-    Began,
-    Call,
-    GetArtifact,
     Job,
     Returned,
-    SentArtifact,
     SentStep,
-    Signal,
 )
-from chem_persistence.engine.processes.pool import POOL
-from chem_persistence.engine.processes.process import ChildProcess
 from chem_persistence.engine.step import Step, StepContext
 from chem_persistence.engine.steps_fit import members, step_types, type_name
-from chem_persistence.errors import InvalidDefinition, ProcessDied
+from chem_persistence.errors import InvalidDefinition
 
 __all__ = ["ProcessStep", "check_process_step"]
 
@@ -46,9 +36,9 @@ class ProcessStep(Step[Input_contra, Output_co]):
     """A step of foreign code: write `compute`, which runs in a child process of its own session.
 
     Neither Ctrl-C nor a signal handler that foreign code installs can reach it, and a cancellation
-    or the end of `timeout` (seconds; None: no limit, else `TimeoutError` is the failure) ends it and
-    all that it started: by SIGTERM, and by SIGKILL after `grace` seconds. If the process dies, the
-    step fails with `ProcessDied`. What it prints goes to standard error.
+    or the end of `timeout` (seconds; None: no limit, else `TimeoutError` is the failure) ends it
+    and all that it started: by SIGTERM, and by SIGKILL after `grace` seconds. If the process dies,
+    the step fails with `ProcessDied`. What it prints goes to standard error.
 
     `limiter` bounds how many processes compute at once (None: `anyio.to_process`'s default, as many
     as there are processors). A process computes many inputs, one after the other, and ends after a
@@ -75,7 +65,7 @@ class ProcessStep(Step[Input_contra, Output_co]):
             InvalidDefinition: a child process cannot find the class of this step.
         """
         job = Job(
-            step=sent_step(self),
+            step=_sent_step(self),
             input=None if input is None else canonical_json(input),
             flow_id=context.flow_id,
             step_index=context.step_index,
@@ -84,7 +74,7 @@ class ProcessStep(Step[Input_contra, Output_co]):
         )
         async with self.limiter or anyio.to_process.current_default_process_limiter():
             with anyio.move_on_after(self.timeout):
-                returned = await _computed(job, context, self.grace)
+                returned = await compute_in_process(job, context, self.grace)
                 output: Output_co = _output(returned, self)
                 return output
         raise TimeoutError(
@@ -93,13 +83,11 @@ class ProcessStep(Step[Input_contra, Output_co]):
         )
 
 
-def sent_step(step: ProcessStep[Any, Any]) -> SentStep:
+def _sent_step(step: ProcessStep[Any, Any]) -> SentStep:
     """Return what a child process needs to make a step again.
 
     Raises:
-        InvalidDefinition: it could not: there are no such processes here, the class is not found by
-            its import path, the instance has attributes beside its params, or the output cannot be
-            decoded.
+        InvalidDefinition: it cannot make it; see `check_process_step`.
     """
     if os.name != "posix":
         raise InvalidDefinition(f"step {step.id!r} is a ProcessStep, which needs POSIX")
@@ -135,9 +123,10 @@ def check_process_step(step: ProcessStep[Any, Any]) -> None:
     """Check that a child process can run a step, and that its output comes back.
 
     Raises:
-        InvalidDefinition: it cannot; see `sent_step`.
+        InvalidDefinition: there are no such processes here, the class is not found by its import
+            path, the instance has attributes beside its params, or the output cannot be decoded.
     """
-    sent_step(step)
+    _sent_step(step)
     for member in members(step_types(step)[1]):
         try:
             msgspec.json.Decoder(member)
@@ -158,89 +147,6 @@ def _check_found(step: ProcessStep[Any, Any], cls: type) -> None:
             f"step {step.id!r} needs {cls.__module__}.{cls.__qualname__}, which its child process "
             "cannot import by this name: define it at the top level of a module"
         )
-
-
-class _Died(msgspec.Struct, frozen=True):
-    """The process ended without an outcome, before or after it began."""
-
-    began: bool
-    exit_code: int
-
-
-async def _computed(job: Job, context: StepContext, grace: float) -> Returned:
-    """Compute a job in a process; in a new one if an idle one ended just before it got the job.
-
-    Raises what the step raises, and:
-        ProcessDied: the process ended.
-    """
-    while True:
-        process = POOL.take()
-        try:
-            outcome = await _converse(process, job, context)
-        except GeneratorExit:  # nothing can be awaited any more
-            process.kill()
-            POOL.drop(process)
-            raise
-        except BaseException:
-            try:
-                await process.end(grace)
-            finally:
-                POOL.drop(process)
-            raise
-        match outcome:
-            case Returned():
-                POOL.give_back(process)
-                return outcome
-            case SentError():
-                POOL.give_back(process)
-                raise raised_again(outcome)
-            case _Died():
-                POOL.drop(process)
-                if outcome.began or process.uses == 1:
-                    raise ProcessDied(context.step_id, outcome.exit_code)
-
-
-async def _converse(
-    process: ChildProcess, job: Job, context: StepContext
-) -> Returned | SentError | _Died:
-    """Send a job, answer the calls of its context, and return its outcome."""
-    began, is_there = False, await process.send(job)
-    while is_there:
-        message = await process.receive()
-        match message:
-            case None:
-                break
-            case Began():
-                began = True
-            case Returned() | SentError():
-                return message
-            case Signal() | AddArtifact() | GetArtifact():
-                is_there = await process.send(await _answer(message, context))
-    return _Died(began, await process.exit_code())
-
-
-async def _answer(call: Call, context: StepContext) -> Answer | SentError:
-    """Do what a call of the context asks for; an error is raised in the child process."""
-    try:
-        match call:
-            case Signal():
-                context.signal(call.name, read_json(call.data))
-            case AddArtifact():
-                body = call.artifact.payload or call.artifact.content or b""
-                if len(body) > LARGE:
-                    await anyio.to_thread.run_sync(_add, call.artifact, context)
-                else:
-                    _add(call.artifact, context)
-            case GetArtifact():
-                artifact = await context.get_artifact(call.hash)
-                return Answer(SentArtifact.of(artifact))
-    except Exception as error:  # noqa: BLE001 - the step decides what it means
-        return sent_error(error, describe_failure(error))
-    return Answer()
-
-
-def _add(sent: SentArtifact, context: StepContext) -> None:
-    context.add_artifact(sent.artifact())
 
 
 def _output(returned: Returned, step: ProcessStep[Any, Any]) -> Any:

@@ -25,6 +25,7 @@ async def own_server() -> AsyncIterator[str]:
     [
         ("use-it-in-a-service.md", 2),
         ("stream-large-artifacts.md", 1),
+        ("ctrl-c-and-foreign-code.md", 2),
         ("read-and-follow-the-log.md", 1),
         ("find-what-failed.md", 1),
     ],

@@ -12,7 +12,14 @@ import msgspec
 from chem_persistence.domain.events import StepError
 from chem_persistence.engine.processes.address import Address, address_of, find_class
 
-__all__ = ["SentError", "description_of", "raised_again", "sent_error"]
+__all__ = [
+    "ProcessTraceback",
+    "RaisedInProcess",
+    "SentError",
+    "description_of",
+    "raised_again",
+    "sent_error",
+]
 
 _DESCRIPTION = "_chem_persistence_description"
 _PLAIN = (str, int, float, bool, bytes, type(None))

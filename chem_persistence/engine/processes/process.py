@@ -210,7 +210,8 @@ def _start(messages: int, life: int, idle_seconds: float) -> "subprocess.Popen[b
     What it prints goes to this process's standard error: standard output belongs to the program.
     """
     told = json.dumps([messages, life, idle_seconds, sys.path, sys.argv])
-    options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing
+    # as multiprocessing does it; the standard library has no public function for it
+    options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
     try:
         os.fstat(2)
         errors = 2
