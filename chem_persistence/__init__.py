@@ -3,7 +3,7 @@
 Every public name is imported from here. By topic:
 
 - engine: `FlowEngine`, built by `FlowBuilder`, `FlowChain`; `Step`, `BlockingStep`, `ProcessStep`,
-  `StepContext`, `BlockingContext`
+  `StepContext`
 - stores: `InMemoryEventStore`, `PgEventStore`, their transactions and repositories; the ports
   `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
   `FlowRepository`, `ConnectionProvider`, `Clock`
@@ -60,7 +60,6 @@ if typing.TYPE_CHECKING:
     from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
     from chem_persistence.domain.streams import StreamedArtifact
     from chem_persistence.domain.tampering import Finding, Tampering
-    from chem_persistence.engine.blocking_context import BlockingContext
     from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
     from chem_persistence.engine.process_step import ProcessStep
     from chem_persistence.engine.step import BlockingStep, Step, StepContext
@@ -132,7 +131,6 @@ __all__ = [
     "ArtifactProducer",
     "ArtifactStatistics",
     "ArtifactTooLarge",
-    "BlockingContext",
     "BlockingStep",
     "BranchCreated",
     "ChemPersistenceError",
@@ -241,7 +239,6 @@ _MODULES = (
     "domain.step_rows",
     "domain.streams",
     "domain.tampering",
-    "engine.blocking_context",
     "engine.engine",
     "engine.process_step",
     "engine.step",

@@ -32,7 +32,6 @@ from rdkit.Chem.MolStandardize import rdMolStandardize
 
 from chem_persistence import (
     Artifact,
-    BlockingContext,
     BlockingStep,
     ProcessStep,
     StepContext,
@@ -52,7 +51,7 @@ class AcquireStep(ProcessStep[Molecule, Molecule]):
     kind = StepKind.SOURCE
     limiter = PROCESSORS
 
-    def compute(self, molecule: Molecule, _context: BlockingContext) -> Molecule:
+    def compute(self, molecule: Molecule, _context: StepContext) -> Molecule:
         """Return the molecule with the canonical SMILES of RDKit."""
         return Molecule(molecule.name, Chem.MolToSmiles(parse(molecule.smiles)))
 
@@ -63,7 +62,7 @@ class StandardiseStep(ProcessStep[Molecule, Standardised]):
     id = "standardise"
     limiter = PROCESSORS
 
-    def compute(self, molecule: Molecule, _context: BlockingContext) -> Standardised:
+    def compute(self, molecule: Molecule, _context: StepContext) -> Standardised:
         """Return the parent molecule."""
         cleaned = rdMolStandardize.Cleanup(parse(molecule.smiles))
         largest = rdMolStandardize.LargestFragmentChooser().choose(cleaned)
@@ -81,7 +80,7 @@ class DescribeStep(ProcessStep[Standardised, Described]):
     id = "describe"
     limiter = PROCESSORS
 
-    def compute(self, molecule: Standardised, _context: BlockingContext) -> Described:
+    def compute(self, molecule: Standardised, _context: StepContext) -> Described:
         """Return the molecule with its descriptors."""
         mol = parse(molecule.smiles)
         descriptors = Descriptors(
@@ -122,7 +121,7 @@ class EmbedStep(ProcessStep[Described, Embedded]):
     def __init__(self, params: EmbedParams) -> None:
         self.params: EmbedParams = params
 
-    def compute(self, molecule: Described, context: BlockingContext) -> Embedded:
+    def compute(self, molecule: Described, context: StepContext) -> Embedded:
         """Return the energy, and store the molfile as an artifact."""
         self._check_size(molecule.descriptors)
         mol = Chem.AddHs(parse(molecule.smiles))

@@ -10,7 +10,6 @@ import anyio.to_thread
 import msgspec
 
 from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
-from chem_persistence.engine.blocking_context import BlockingContext
 from chem_persistence.engine.processes.address import address_of, find_class, main_program
 from chem_persistence.engine.processes.conversation import compute_in_process
 from chem_persistence.engine.processes.messages import (
@@ -19,7 +18,7 @@ from chem_persistence.engine.processes.messages import (
     SentStep,
 )
 from chem_persistence.engine.step import Step, StepContext
-from chem_persistence.engine.steps_fit import members, step_types, type_name
+from chem_persistence.engine.step_types import class_of, members, step_types
 from chem_persistence.errors import InvalidDefinition
 
 __all__ = ["ProcessStep", "check_process_step"]
@@ -52,8 +51,12 @@ class ProcessStep(Step[Input_contra, Output_co]):
     grace: float = 1.0
 
     @abstractmethod
-    def compute(self, input: Input_contra, context: BlockingContext, /) -> Output_co:  # noqa: A002
-        """Do the work, in the main thread of the child process."""
+    def compute(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002
+        """Do the work, in the main thread of the child process.
+
+        The calls of `context` block until the parent has done them; `get_artifact_blocking` reads
+        an artifact here.
+        """
 
     @final
     async def run(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002
@@ -120,21 +123,13 @@ def _sent_step(step: ProcessStep[Any, Any]) -> SentStep:
 
 
 def check_process_step(step: ProcessStep[Any, Any]) -> None:
-    """Check that a child process can run a step, and that its output comes back.
+    """Check that a child process can run a step.
 
     Raises:
         InvalidDefinition: there are no such processes here, the class is not found by its import
-            path, the instance has attributes beside its params, or the output cannot be decoded.
+            path, or the instance has attributes beside its params.
     """
     _sent_step(step)
-    for member in members(step_types(step)[1]):
-        try:
-            msgspec.json.Decoder(member)
-        except TypeError as error:
-            raise InvalidDefinition(
-                f"step {step.id!r} returns {type_name(member)}, which cannot be decoded, so that "
-                f"it cannot come from a child process: {error}"
-            ) from error
 
 
 def _check_found(step: ProcessStep[Any, Any], cls: type) -> None:
@@ -157,9 +152,10 @@ def _output(returned: Returned, step: ProcessStep[Any, Any]) -> Any:
         TypeError: the step does not declare this class, or no base of it.
     """
     declared = members(step_types(step)[1])
-    cls = next((cls for cls in declared if address_of(cls) == returned.cls), None)
-    if cls is None:
-        cls = find_class(returned.cls)
-        if not issubclass(cls, declared):
-            raise TypeError(f"step {step.id!r} returned {cls.__qualname__}")
-    return msgspec.convert(read_json(returned.output), cls, str_keys=True)
+    same = (member for member in declared if address_of(class_of(member)) == returned.cls)
+    exact: Any = next(same, None)
+    if exact is None:
+        exact = find_class(returned.cls)
+        if not issubclass(exact, tuple(class_of(member) for member in declared)):
+            raise TypeError(f"step {step.id!r} returned {exact.__qualname__}")
+    return msgspec.convert(read_json(returned.output), exact, str_keys=True)

@@ -40,7 +40,7 @@ class ActInThread(BlockingStep[Task, Lines]):
     id = "act"
 
     def compute(self, given: Task, context: StepContext) -> Lines:
-        return Act().compute(given, context)  # type: ignore[arg-type]
+        return Act().compute(given, context)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ class MultiplyHere(BlockingStep[Both, Both]):
         self.params = self._step.params
 
     def compute(self, given: Both, context: StepContext) -> Both:
-        return self._step.compute(given, context)  # type: ignore[arg-type]
+        return self._step.compute(given, context)
 
 
 @pytest.mark.parametrize(

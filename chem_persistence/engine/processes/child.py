@@ -20,7 +20,6 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
 from chem_persistence.domain.events import StepSignal
 from chem_persistence.engine.attempt import describe_failure, encoded_output
-from chem_persistence.engine.blocking_context import BlockingContext
 from chem_persistence.engine.processes.address import address_of, find_class, load_main
 from chem_persistence.engine.processes.errors import SentError, raised_again, sent_error
 from chem_persistence.engine.processes.messages import (
@@ -40,7 +39,8 @@ from chem_persistence.engine.processes.messages import (
     decode_to_child,
     encode,
 )
-from chem_persistence.engine.steps_fit import step_types
+from chem_persistence.engine.step import StepContext
+from chem_persistence.engine.step_types import step_types
 from chem_persistence.store.codec import encode_kind
 
 __all__ = ["serve"]
@@ -128,7 +128,7 @@ class _Parent:
         return buffer
 
 
-class _Context(BlockingContext):
+class _Context(StepContext):
     """The context of a step that computes in a child process: its calls go to the parent."""
 
     def __init__(self, job: Job, step_id: str, parent: _Parent) -> None:
@@ -137,6 +137,7 @@ class _Context(BlockingContext):
         self.step_id = step_id
         self.attempt = job.attempt
         self.fingerprint = job.fingerprint
+        self.signals, self.artifacts = [], []  # the parent has them
         self._parent = parent
 
     def signal(self, name: str, data: Any = None) -> None:
@@ -147,7 +148,10 @@ class _Context(BlockingContext):
         self._parent.call(AddArtifact(SentArtifact.of(artifact)))
         return artifact.hash
 
-    def get_artifact(self, artifact_hash: str) -> Artifact:
+    async def get_artifact(self, artifact_hash: str) -> Artifact:
+        return self.get_artifact_blocking(artifact_hash)
+
+    def get_artifact_blocking(self, artifact_hash: str) -> Artifact:
         answer = self._parent.call(GetArtifact(artifact_hash))
         if answer.artifact is None:
             raise EOFError("the parent sent no artifact")

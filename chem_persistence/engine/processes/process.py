@@ -211,14 +211,14 @@ def _start(messages: int, life: int, idle_seconds: float) -> "subprocess.Popen[b
     """
     told = json.dumps([messages, life, idle_seconds, sys.path, sys.argv])
     # as multiprocessing does it; the standard library has no public function for it
-    options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
+    options_of_this = getattr(subprocess, "_args_from_interpreter_flags", list)
     try:
         os.fstat(2)
         errors = 2
     except OSError:  # it was closed
         errors = subprocess.DEVNULL
     return subprocess.Popen(  # noqa: S603 - this very interpreter
-        [sys.executable, *options, "-c", PROGRAM, told],
+        [sys.executable, *options_of_this(), "-c", PROGRAM, told],
         stdin=subprocess.DEVNULL,
         stdout=errors,
         stderr=errors,

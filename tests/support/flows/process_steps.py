@@ -19,9 +19,9 @@ import msgspec
 from chem_persistence import (
     Artifact,
     ArtifactNotFound,
-    BlockingContext,
     InvalidPayload,
     ProcessStep,
+    StepContext,
 )
 
 __all__ = ["LIMITER", "Act", "Both", "Lines", "Multiply", "OwnError", "Scale", "Task", "WrongKind"]
@@ -165,13 +165,13 @@ class Act(ProcessStep[Task, Lines]):
     def __init__(self, timeout: float | None = None) -> None:
         self.timeout = timeout
 
-    def compute(self, given: Task, context: BlockingContext) -> Lines:
+    def compute(self, given: Task, context: StepContext) -> Lines:
         if given.act == "context":
             return self._use_context(given, context)
         result: Lines = ACTS[given.act](given)
         return result
 
-    def _use_context(self, given: Task, context: BlockingContext) -> Lines:
+    def _use_context(self, given: Task, context: StepContext) -> Lines:
         caught = []
         context.signal("began", {"attempt": context.attempt, "energy": 1e19, "count": 2})
         added = context.add_artifact(
@@ -181,7 +181,7 @@ class Act(ProcessStep[Task, Lines]):
             Artifact.from_payload(kind="j", payload={"b": 1.0, "a": [1]}, metadata={"z": 1})
         )
         for call in (
-            lambda: context.get_artifact("0" * 64),
+            lambda: context.get_artifact_blocking("0" * 64),
             lambda: context.signal("x", float("nan")),
             lambda: context.signal("x", "y" * 2**24),
             lambda: context.signal(7),  # type: ignore[arg-type]
@@ -192,7 +192,7 @@ class Act(ProcessStep[Task, Lines]):
                 caught.append(f"{type(error).__name__} {error.artifact_hash[:4]}")
             except InvalidPayload as error:
                 caught.append(f"{type(error).__name__} {error.path}")
-        read = context.get_artifact(given.path).payload["text"]
+        read = context.get_artifact_blocking(given.path).payload["text"]
         return Lines(
             [context.fingerprint, str(context.flow_id), context.step_id, added, read, *caught]
         )
@@ -208,7 +208,7 @@ class Multiply(ProcessStep[Both, Both]):
     def __init__(self, by: float) -> None:
         self.params = Scale(by)
 
-    def compute(self, given: Both, _context: BlockingContext) -> Both:
+    def compute(self, given: Both, _context: StepContext) -> Both:
         assert isinstance(given.number, float)
         assert type(self.params) is Scale
         return Both(given.number * self.params.by, given.anything, given.count + 1)

@@ -9,37 +9,22 @@ import msgspec
 import pytest
 
 from chem_persistence import (
-    BlockingContext,
     FlowEngine,
     InMemoryEventStore,
     InMemoryFlowRepository,
     InvalidDefinition,
     ProcessStep,
+    StepContext,
 )
 from tests.support.commands import command_environment
 from tests.support.flows.process_steps import Act, Lines, Task
-
-
-class Undecodable(msgspec.Struct):
-    value: int | msgspec.Raw | bytes | str
-
-
-class Strange(msgspec.Struct):
-    value: str | bytes
-
-
-class ReturnsStrange(ProcessStep[None, Strange]):
-    id = "strange"
-
-    def compute(self, _nothing: None, _context: BlockingContext) -> Strange:
-        return Strange("a")
 
 
 class Outer:
     class Inner(ProcessStep[None, Lines]):
         id = "inner"
 
-        def compute(self, _nothing: None, _context: BlockingContext) -> Lines:
+        def compute(self, _nothing: None, _context: StepContext) -> Lines:
             return Lines(["inner"])
 
 
@@ -71,11 +56,6 @@ def test_an_attribute_that_would_be_lost_is_refused() -> None:
     step.model = object()  # type: ignore[attr-defined]
     with pytest.raises(InvalidDefinition, match=r"the attribute 'model', which its child process"):
         engine_of(step)
-
-
-def test_an_output_that_cannot_be_decoded_is_refused() -> None:
-    with pytest.raises(InvalidDefinition, match=r"'strange' returns Strange, which cannot be"):
-        engine_of(ReturnsStrange())
 
 
 async def test_an_inner_class_is_found() -> None:
