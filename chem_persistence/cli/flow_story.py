@@ -13,8 +13,7 @@ from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.read.flows import iterate_events
-from chem_persistence.postgres.read.search import ArtifactDescription, describe_artifacts
-from chem_persistence.postgres.read_models import PgReadModels
+from chem_persistence.postgres.read.search import ArtifactDescription, describe_flow_artifacts
 from chem_persistence.views.flow_fold import FlowFold
 from chem_persistence.views.flow_view import AttemptView, PageLimits, StepView
 
@@ -22,7 +21,7 @@ __all__ = ["FlowStory", "NamedArtifact", "read_story", "story_json"]
 
 
 class NamedArtifact(msgspec.Struct, frozen=True):
-    """An artifact, first named by the event at `version`; `role` is all that it is to the flow.
+    """An artifact, which came with the event at `version`; `role` is all that it is to the flow.
 
     `described` is None if the artifact is not stored.
     """
@@ -73,13 +72,16 @@ async def read_story(
 async def _read(
     provider: ConnectionProvider, flow_id: UUID, fold: FlowFold, seen_at: datetime
 ) -> FlowStory:
-    summary = await PgReadModels(provider).flow(flow_id)
-    if summary is None:
-        raise InvalidArgument("FLOW", f"there is no flow {flow_id}")
     async for event in iterate_events(provider, flow_id, -1):
         fold.take(event)
-    named = list(fold.artifacts)
-    described = await describe_artifacts(provider, [artifact_hash for artifact_hash, _, _ in named])
+    summary = fold.summary.summary()
+    if summary is None:
+        raise InvalidArgument("FLOW", f"there is no flow {flow_id}")
+    named = [artifact_hash for artifact_hash, _, _ in fold.artifacts]
+    found = await describe_flow_artifacts(provider, flow_id, named)
+    for described, event_type, step_id in found.values():
+        if described.flow_id == flow_id and described.version is not None and event_type:
+            fold.take_artifact(described.hash, described.version, event_type, step_id)
     return FlowStory(
         summary=summary,
         seen_at=seen_at,
@@ -87,8 +89,8 @@ async def _read(
         flow_fingerprint=fold.flow_fingerprint,
         steps=fold.attempts.steps(),
         artifacts=[
-            NamedArtifact(artifact_hash, version, role, described.get(artifact_hash))
-            for artifact_hash, version, role in named
+            NamedArtifact(artifact_hash, version, role, found.get(artifact_hash, (None,))[0])
+            for artifact_hash, version, role in fold.artifacts
         ],
     )
 

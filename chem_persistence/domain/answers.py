@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from chem_persistence.domain.events import StepError
+from chem_persistence.domain.events import FlowEvent, StepError, StepFinished
 from chem_persistence.domain.flow_state import FlowState
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "RelatedArtifact",
     "Statistics",
     "StepStatistics",
+    "artifact_producer",
 ]
 
 
@@ -64,6 +65,23 @@ class ArtifactProducer(msgspec.Struct, frozen=True, kw_only=True):
     produced_at: datetime
 
 
+def artifact_producer(event: FlowEvent, artifact_hash: str) -> ArtifactProducer:
+    """Return an event as the producer of an artifact that was stored with it."""
+    fact = event.kind
+    outputs = fact.outputs if isinstance(fact, StepFinished) else ()
+    return ArtifactProducer(
+        artifact_hash=artifact_hash,
+        flow_id=event.flow_id,
+        version=event.version,
+        seq=event.seq,
+        event_type=event.event_type,
+        step_index=getattr(fact, "step_index", None),
+        step_id=getattr(fact, "step_id", None),
+        output=outputs.index(artifact_hash) if artifact_hash in outputs else None,
+        produced_at=event.ts,
+    )
+
+
 class ArtifactConsumer(msgspec.Struct, frozen=True, kw_only=True):
     """A step that started with an artifact as its input.
 
@@ -106,7 +124,9 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The executions of the steps of one id, in all flows.
+    """The executions of the steps of one id, in all flows of one definition.
+
+    `definition_hash` is that of the flows' first event, None if that is not a `FlowInitialized`.
 
     `finished` of the `executions` are finished. `failures` of the `attempts` (starts) failed:
     `failure_rate` is their quotient, None without an attempt. `retries` counts scheduled ones. The
@@ -114,6 +134,7 @@ class StepStatistics(msgspec.Struct, frozen=True, kw_only=True):
     percentiles are interpolated (`percentile_cont`).
     """
 
+    definition_hash: str | None
     step_id: str
     executions: int
     finished: int
@@ -129,8 +150,12 @@ class StepStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailureStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The failures of the steps of one id with an error of one class, in `flows` flows."""
+    """The failures of the steps of one id with an error of one class, in `flows` flows.
 
+    `definition_hash` is that of the flows, as in `StepStatistics`.
+    """
+
+    definition_hash: str | None
     step_id: str
     error_class: str
     failures: int

@@ -25,7 +25,14 @@ from chem_persistence.domain.events import (
 )
 from chem_persistence.domain.instance import StepStatus
 
-__all__ = ["RetryChange", "StepChange", "StepExecution", "StepExecutionError", "execution_changes"]
+__all__ = [
+    "RetryChange",
+    "StepChange",
+    "StepExecution",
+    "StepExecutionError",
+    "execution_changes",
+    "merged_change",
+]
 
 
 class StepExecution(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +111,7 @@ def execution_changes(
                     earlier, status=StepStatus.PENDING, retry_count=fact.retry_index
                 )
         elif (change := _change(fact, ts)) is not None:
-            steps[change.step_index] = _merged(steps.get(change.step_index), change)
+            steps[change.step_index] = merged_change(steps.get(change.step_index), change)
     return list(retries.values()), list(steps.values())
 
 
@@ -150,7 +157,8 @@ def _change(fact: FlowEventKind, ts: datetime) -> StepChange | None:
             assert_never(never)
 
 
-def _merged(earlier: StepChange | None, later: StepChange) -> StepChange:
+def merged_change(earlier: StepChange | None, later: StepChange) -> StepChange:
+    """Return what two changes of one step's row make together, the later one after the earlier."""
     if earlier is None:
         return later
     return replace(

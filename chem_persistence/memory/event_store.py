@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from chem_persistence.domain.answers import ArtifactProducer, artifact_producer
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.feed_position import FeedPage, FeedPosition
@@ -166,6 +167,15 @@ class InMemoryEventStore(Appender[Artifact]):
         check_readable_whole(stored, self._max_artifact_bytes)
         content = b"".join(self._log.chunks(stored.upload_id))
         return decode_artifact(replace(stored, content=content))
+
+    async def list_artifacts(self, flow_id: UUID) -> builtins.list[ArtifactProducer]:
+        """Return the artifacts stored with a flow's events; see `ArtifactLister`."""
+        check_flow_id(flow_id)
+        stream = self._log.stream(flow_id)
+        return [
+            artifact_producer(decode_event(stream[version]), artifact_hash)
+            for version, artifact_hash in self._log.produced(flow_id)
+        ]
 
     async def read_artifact(self, artifact_hash: str) -> AsyncIterator[bytes]:
         """Yield an artifact's bytes in chunks; see `StreamingEventStore.read_artifact`."""

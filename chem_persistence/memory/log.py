@@ -45,6 +45,7 @@ class MemoryLog:
         self._streams: dict[UUID, list[StoredEvent]] = {}
         self._lengths: dict[UUID, int] = {}
         self._artifacts: dict[str, StoredArtifact] = {}
+        self._producers: dict[str, tuple[UUID, int]] = {}  # flow and version of each artifact
         self._chunks: dict[UUID, Sequence[bytes]] = {}
 
     def stream(self, flow_id: UUID) -> Sequence[StoredEvent]:
@@ -60,6 +61,11 @@ class MemoryLog:
         return (
             self._below.artifact(artifact_hash) if own is None and self._below is not None else own
         )
+
+    def produced(self, flow_id: UUID) -> Sequence[tuple[int, str]]:
+        """Return the artifacts first stored with a flow's events, as versions and hashes, sorted."""
+        producers = self._producers.items()
+        return sorted((version, name) for name, (flow, version) in producers if flow == flow_id)
 
     def chunks(self, upload_id: UUID) -> Sequence[bytes]:
         """Return the chunks of a streamed artifact."""
@@ -84,8 +90,8 @@ class MemoryLog:
             self._lengths[request.flow_id] = len(stream)
             self._streams[request.flow_id] = list(stream)
         self._streams[request.flow_id] += appended
-        for _, artifact in request.artifacts:
-            self.keep(artifact)
+        for place, artifact in request.artifacts:
+            self.keep(artifact, (request.flow_id, head.version + place))
         return [decode_event(event) for event in appended]
 
     def feed(self, after_seq: int, limit: int) -> Sequence[StoredEvent]:
@@ -103,10 +109,16 @@ class MemoryLog:
         """Return the number up to which no open transaction can add an event."""
         return min(self.open.values(), default=self.numbers.last)
 
-    def keep(self, artifact: StoredArtifact, chunks: Sequence[bytes] = ()) -> None:
-        """Store an artifact, unless there is one with its hash."""
+    def keep(
+        self,
+        artifact: StoredArtifact,
+        producer: tuple[UUID, int],
+        chunks: Sequence[bytes] = (),
+    ) -> None:
+        """Store an artifact with its event's flow and version, unless there is one of its hash."""
         if self.artifact(artifact.hash) is None:
             self._artifacts[artifact.hash] = artifact
+            self._producers[artifact.hash] = producer
             if artifact.upload_id is not None:
                 self._chunks[artifact.upload_id] = chunks
 
@@ -132,9 +144,8 @@ class MemoryLog:
                 raise ConcurrencyConflict(flow_id, length, len(below.stream(flow_id)))
         below.take(self._streams, self._appended)
         for artifact in self._artifacts.values():
-            below.keep(
-                artifact, self._chunks.get(artifact.upload_id, ()) if artifact.upload_id else ()
-            )
+            chunks = self._chunks.get(artifact.upload_id, ()) if artifact.upload_id else ()
+            below.keep(artifact, self._producers[artifact.hash], chunks)
 
     def end(self) -> None:
         """Declare that nothing more will be added to the log below."""

@@ -46,10 +46,11 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
                     "artifacts", f"{artifact.hash} was not uploaded in this transaction"
                 )
         events = self._log.append(request)
-        for _, artifact in request.streamed:
+        for place, artifact in request.streamed:
             upload = self._uploads[artifact.hash]
             if upload is not None:
-                self._log.keep(_stored(artifact), upload.chunks)
+                producer = (request.flow_id, events[place].version)
+                self._log.keep(_stored(artifact), producer, upload.chunks)
                 upload.appended = True
         return events
 

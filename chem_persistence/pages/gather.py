@@ -10,6 +10,7 @@ from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.pages.page import render_page
 from chem_persistence.pages.previews.artifact_previews import Previews
+from chem_persistence.store.artifact_reads import list_artifacts
 from chem_persistence.store.ports import EventStore
 from chem_persistence.views.attributions import Attributions
 from chem_persistence.views.event_listing import EventListing
@@ -61,7 +62,7 @@ class PageFold(FlowFold):
             flow_fingerprint=self.flow_fingerprint,
             head=self._listing.link.hex(),
             event_count=self.last.version + 1,
-            events=self._listing.events(),
+            events=self._listing.events(self.artifacts.stored_with),
             named_steps=len(steps),
             steps=tuple(steps[: self.limits.steps]),
             attributions=tuple(self._attributions.first),
@@ -74,7 +75,7 @@ class PageFold(FlowFold):
 
 
 async def read_flow(store: EventStore, flow_id: UUID, fold: FlowFold) -> None:
-    """Fold the events of a flow, read a page at a time.
+    """Fold the events of a flow, read a page at a time, and then its artifacts.
 
     Raises:
         InvalidArgument: the flow has no events.
@@ -90,3 +91,5 @@ async def read_flow(store: EventStore, flow_id: UUID, fold: FlowFold) -> None:
         is_full = len(events) == EVENTS_A_READ
     if fold.first is None:
         raise InvalidArgument("flow_id", f"the store has no flow {flow_id}")
+    for stored in await list_artifacts(store, flow_id):
+        fold.take_artifact(stored.artifact_hash, stored.version, stored.event_type, stored.step_id)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+from chem_persistence.domain.answers import ArtifactProducer
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.feed_position import FeedPage, FeedPosition
@@ -16,7 +17,11 @@ from chem_persistence.postgres.append.transaction import PgTransaction, pg_trans
 from chem_persistence.postgres.append.writers import Writers
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.read.artifact_batches import read_artifact_batches
-from chem_persistence.postgres.read.artifacts import read_artifact_in_chunks, read_whole_artifact
+from chem_persistence.postgres.read.artifacts import (
+    list_flow_artifacts,
+    read_artifact_in_chunks,
+    read_whole_artifact,
+)
 from chem_persistence.postgres.read.feed import PgFeedSource
 from chem_persistence.postgres.read.flows import iterate_events, list_events, list_flows
 from chem_persistence.store.append_request import AppendCall, append_request, check_no_streams
@@ -147,6 +152,11 @@ class PgEventStore(Appender[Artifact]):
     def get_artifacts(self, artifact_hashes: Sequence[str]) -> AsyncIterator[ArtifactRead]:
         """Read many artifacts in few queries; see `ArtifactReader.get_artifacts`."""
         return read_artifact_batches(self._provider, artifact_hashes, self._max_artifact_bytes)
+
+    async def list_artifacts(self, flow_id: UUID) -> builtins.list[ArtifactProducer]:
+        """Read the artifacts stored with a flow's events; see `ArtifactLister.list_artifacts`."""
+        check_flow_id(flow_id)
+        return await list_flow_artifacts(self._provider, flow_id)
 
     async def read_feed(
         self, *, after_seq: int | FeedPosition = 0, limit: int = 1_000

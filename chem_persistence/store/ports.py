@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
 
+from chem_persistence.domain.answers import ArtifactProducer
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
@@ -15,6 +16,7 @@ from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactTooLarge
 
 __all__ = [
+    "ArtifactLister",
     "ArtifactRead",
     "ArtifactReader",
     "Clock",
@@ -245,6 +247,24 @@ class ArtifactReader(Protocol):
         In place of one that cannot be read, yield the error that `get_artifact` raises for it.
 
         Raises:
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        ...
+
+
+@runtime_checkable
+class ArtifactLister(Protocol):
+    """A store that knows with which event of a flow each artifact was stored."""
+
+    async def list_artifacts(self, flow_id: UUID) -> list[ArtifactProducer]:
+        """Return the artifacts that were first stored with events of a flow, in their order.
+
+        An event need not name them: a signal can be appended with artifacts. One that another flow
+        had stored before is listed for that flow, because equal contents are stored once.
+
+        Raises:
+            InvalidArgument: the flow id cannot name a flow.
+            UnreadableEvent: an event has no time that a datetime can hold.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...

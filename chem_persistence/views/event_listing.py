@@ -1,7 +1,7 @@
 """The events that a page lists: the first and the last ones of a flow, and runs of signals."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import TypeAlias
@@ -60,12 +60,17 @@ class EventListing:
         is_large = len(payload) + len(metadata) > self._limits.text
         (self._first if is_of_first_half else self._last).append(view() if is_large else view)
 
-    def events(self) -> tuple[EventView, ...]:
-        """Return the events to list; payloads above the limit for all of them are left out."""
+    def events(self, stored_with: Mapping[int, Sequence[str]]) -> tuple[EventView, ...]:
+        """Return the events to list; payloads above the limit for all of them are left out.
+
+        `stored_with` has the artifacts that came with an event which does not name them.
+        """
         left = self._limits.embedded
         listed = []
         for kept in (*self._first, *self._last):
             event = kept if isinstance(kept, EventView) else kept()
+            if more := stored_with.get(event.version):
+                event = replace(event, artifacts=(*event.artifacts, *more))
             left -= sum(len(getattr(part, "text", "")) for part in (event.payload, event.metadata))
             if left >= 0:
                 listed.append(event)

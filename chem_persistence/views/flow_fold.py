@@ -4,12 +4,16 @@ from chem_persistence.domain.events import FlowCompleted, FlowEvent, FlowInitial
 from chem_persistence.views.attempts import FlowAttempts
 from chem_persistence.views.flow_view import PageLimits
 from chem_persistence.views.named_artifacts import NamedArtifacts
+from chem_persistence.views.summary import SummaryFold
 
 __all__ = ["FlowFold"]
 
 
 class FlowFold:
-    """A flow's attempts, artifacts, input and fingerprint; `take` its events in order."""
+    """A flow's attempts, artifacts, input and fingerprint; `take` its events in order.
+
+    Then `take_artifact` each that was stored with them: an event need not name it.
+    """
 
     def __init__(self, limits: PageLimits) -> None:
         self.limits = limits
@@ -21,6 +25,7 @@ class FlowFold:
         self.flow_fingerprint: str | None = None
         self.attempts = FlowAttempts(limits)
         self.artifacts = NamedArtifacts()
+        self.summary = SummaryFold()
 
     def take(self, event: FlowEvent) -> None:
         """Add the next event."""
@@ -28,6 +33,7 @@ class FlowFold:
         self.last = event
         self.attempts.take(event)
         self.artifacts.take(event)
+        self.summary.take(event)
         match event.kind:
             case FlowInitialized() as fact:
                 self.definition_hash = fact.definition_hash
@@ -37,3 +43,10 @@ class FlowFold:
                 self.flow_fingerprint = fact.flow_fingerprint
             case _:
                 pass
+
+    def take_artifact(
+        self, artifact_hash: str, version: int, event_type: str, step_id: str | None
+    ) -> None:
+        """Add an artifact with the event that it was stored with, if that was taken."""
+        if self.last is not None and version <= self.last.version:
+            self.artifacts.take_stored(artifact_hash, version, event_type, step_id)

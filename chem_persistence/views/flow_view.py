@@ -145,7 +145,7 @@ class Attribution(msgspec.Struct, frozen=True):
 
 
 class ArtifactView(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact, first named by the event at `version`; `role` is all that it is to the flow.
+    """An artifact, which came with the event at `version`; `role` is all that it is to the flow.
 
     `size` is in bytes, None if the artifact could not be read.
     """

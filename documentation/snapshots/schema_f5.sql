@@ -113,17 +113,22 @@ CREATE MATERIALIZED VIEW artifact_statistics AS
   GROUP BY artifact.kind;
 
 CREATE MATERIALIZED VIEW failure_statistics AS
- SELECT sha256(convert_to(jsonb_build_array(failure.step_id, failure.error_class)::text, 'UTF8'::name)) AS key,
-    failure.step_id,
-    failure.error_class,
+ SELECT sha256(convert_to(jsonb_build_array(definition, step_id, error_class)::text, 'UTF8'::name)) AS key,
+    NULLIF(definition, ''::text) AS definition_hash,
+    step_id,
+    error_class,
     count(*) AS failures,
-    count(DISTINCT event.flow_id) AS flows,
-    max(event.ts) AS last_failed_at
-   FROM event_log event
-     CROSS JOIN LATERAL ( SELECT event.payload ->> 'step_id'::text AS step_id,
-            event.payload #>> '{error,error_class}'::text[] AS error_class) failure
-  WHERE event.event_type = 'stepfailed'::text
-  GROUP BY failure.step_id, failure.error_class;
+    count(DISTINCT flow_id) AS flows,
+    max(ts) AS last_failed_at
+   FROM ( SELECT COALESCE(beginning.payload ->> 'definition_hash'::text, ''::text) AS definition,
+            event.flow_id,
+            event.ts,
+            event.payload ->> 'step_id'::text AS step_id,
+            event.payload #>> '{error,error_class}'::text[] AS error_class
+           FROM event_log event
+             JOIN event_log beginning ON beginning.flow_id = event.flow_id AND beginning.version = 0
+          WHERE event.event_type = 'stepfailed'::text) failure
+  GROUP BY definition, step_id, error_class;
 
 CREATE VIEW flows AS
  SELECT first_event.flow_id,
@@ -209,7 +214,8 @@ CREATE VIEW step_execution_errors AS
   WHERE failure.event_type = 'stepfailed'::text;
 
 CREATE MATERIALIZED VIEW step_statistics AS
- SELECT sha256(convert_to(step.step_id, 'UTF8'::name)) AS key,
+ SELECT sha256(convert_to(jsonb_build_array(step.definition, step.step_id)::text, 'UTF8'::name)) AS key,
+    NULLIF(step.definition, ''::text) AS definition_hash,
     step.step_id,
     step.executions,
     step.finished,
@@ -222,27 +228,32 @@ CREATE MATERIALIZED VIEW step_statistics AS
     step.percentiles[2] AS p90_seconds,
     step.percentiles[3] AS p99_seconds,
     step.longest AS longest_seconds
-   FROM ( SELECT timed.step_id,
+   FROM ( SELECT timed.definition,
+            timed.step_id,
             count(*) AS executions,
             count(timed.seconds) AS finished,
             sum(timed.attempts) AS attempts,
             avg(timed.seconds) AS mean,
             percentile_cont('{0.5,0.9,0.99}'::double precision[]) WITHIN GROUP (ORDER BY timed.seconds) AS percentiles,
             max(timed.seconds) AS longest
-           FROM ( SELECT execution.step_id,
+           FROM ( SELECT COALESCE(beginning.payload ->> 'definition_hash'::text, ''::text) AS definition,
+                    execution.step_id,
                     execution.attempts,
                         CASE execution.status
                             WHEN 'finished'::text THEN EXTRACT(epoch FROM execution.finished_at - execution.started_at)::double precision
                             ELSE NULL::double precision
                         END AS seconds
-                   FROM workflow_step_executions execution) timed
-          GROUP BY timed.step_id) step
-     LEFT JOIN ( SELECT event.payload ->> 'step_id'::text AS step_id,
+                   FROM workflow_step_executions execution
+                     LEFT JOIN event_log beginning ON beginning.flow_id = execution.flow_id AND beginning.version = 0) timed
+          GROUP BY timed.definition, timed.step_id) step
+     LEFT JOIN ( SELECT COALESCE(beginning.payload ->> 'definition_hash'::text, ''::text) AS definition,
+            event.payload ->> 'step_id'::text AS step_id,
             count(*) FILTER (WHERE event.event_type = 'stepfailed'::text) AS failures,
             count(*) FILTER (WHERE event.event_type = 'retryscheduled'::text) AS retries
            FROM event_log event
+             JOIN event_log beginning ON beginning.flow_id = event.flow_id AND beginning.version = 0
           WHERE event.event_type = ANY (ARRAY['stepfailed'::text, 'retryscheduled'::text])
-          GROUP BY (event.payload ->> 'step_id'::text)) setback ON setback.step_id = step.step_id;
+          GROUP BY (COALESCE(beginning.payload ->> 'definition_hash'::text, ''::text)), (event.payload ->> 'step_id'::text)) setback ON setback.definition = step.definition AND setback.step_id = step.step_id;
 
 CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (key);
 
@@ -265,6 +276,8 @@ CREATE UNIQUE INDEX hourly_throughput_key ON hourly_throughput USING btree (hour
 CREATE UNIQUE INDEX statistics_refresh_key ON statistics_refresh USING btree (refreshed);
 
 CREATE UNIQUE INDEX step_statistics_key ON step_statistics USING btree (key);
+
+CREATE INDEX workflow_step_artifacts_flow_idx ON workflow_step_artifacts USING btree (flow_id, produced_in_seq);
 
 CREATE OR REPLACE FUNCTION append_events(events text, artifacts text, artifact_payloads text[], artifact_contents bytea[], retries text, steps text, patience text)
  RETURNS TABLE(stored_flow_id uuid, stored_version integer, stored_seq bigint)

@@ -1,4 +1,22 @@
--- Read artifacts: whole, and in the chunks of an upload.
+-- Read artifacts: those of a flow, whole ones, and the chunks of an upload.
+
+-- name: list_flow_artifacts
+-- List the artifacts that were stored with the events of a flow, in the order of these; a time
+-- outside datetime's range is null. Of several outputs the first with this hash counts.
+-- $1 uuid flow_id
+SELECT artifact.artifact_hash, event.flow_id, event.version, event.seq, event.event_type,
+    (event.payload ->> 'step_index')::bigint AS step_index, event.payload ->> 'step_id' AS step_id,
+    (SELECT min(output.place) - 1
+        FROM jsonb_array_elements_text(event.payload -> 'outputs')
+            WITH ORDINALITY AS output (hash, place)
+        WHERE output.hash = artifact.artifact_hash) AS output,
+    CASE WHEN event.ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN event.ts END AS ts
+FROM workflow_step_artifacts AS artifact
+JOIN event_log AS event
+    ON event.flow_id = artifact.flow_id AND event.seq = artifact.produced_in_seq
+WHERE artifact.flow_id = $1
+ORDER BY event.version, artifact.artifact_hash
 
 -- name: read_artifact
 -- Read one artifact; on Citus, where each flow has a row of its own, any of them.

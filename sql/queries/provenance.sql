@@ -66,44 +66,56 @@ ORDER BY producer.seq
 LIMIT $2
 
 -- name: read_products
--- Read the artifacts that were produced by the steps with some artifacts as their inputs: each hash
--- once, with the first step in the log that relates it.
+-- Read the artifacts that were produced by the steps with some artifacts as their inputs: the
+-- outputs of such a step, and what was stored with another event of it. Each hash is returned once,
+-- with the first step in the log that relates it.
 -- $1 text[] artifact_hash, $2 text[] hashes to leave out, $3 bigint maximum number of rows
-SELECT related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
-FROM (
-    SELECT DISTINCT ON (output.hash)
-        output.hash AS artifact_hash, finished.seq, finished.flow_id, source.step_index,
-        finished.payload ->> 'step_id' AS step_id
-    FROM (
-        SELECT event.flow_id, event.version, event.event_type, (event.payload ->> 'step_index')::bigint + 1 AS step_index
-        FROM event_log AS event
-        WHERE event.event_type = 'stepfinished' AND event.payload #>> '{outputs,0}' = ANY ($1::text[])
-            AND hashtextextended(coalesce(event.payload #>> '{outputs,0}', event.payload ->> 'input'), 0)
-                = ANY (ARRAY(SELECT hashtextextended(wanted.hash, 0) FROM unnest($1::text[]) AS wanted (hash)))
-        UNION ALL
-        SELECT event.flow_id, event.version, event.event_type, 0
-        FROM event_log AS event
-        WHERE event.event_type = 'flowinitialized' AND event.payload ->> 'input' = ANY ($1::text[])
-            AND hashtextextended(coalesce(event.payload #>> '{outputs,0}', event.payload ->> 'input'), 0)
-                = ANY (ARRAY(SELECT hashtextextended(wanted.hash, 0) FROM unnest($1::text[]) AS wanted (hash)))
-    ) AS source
+WITH source AS MATERIALIZED (
+    SELECT event.flow_id, event.version, event.event_type, (event.payload ->> 'step_index')::bigint + 1 AS step_index
+    FROM event_log AS event
+    WHERE event.event_type = 'stepfinished' AND event.payload #>> '{outputs,0}' = ANY ($1::text[])
+        AND hashtextextended(coalesce(event.payload #>> '{outputs,0}', event.payload ->> 'input'), 0)
+            = ANY (ARRAY(SELECT hashtextextended(wanted.hash, 0) FROM unnest($1::text[]) AS wanted (hash)))
+    UNION ALL
+    SELECT event.flow_id, event.version, event.event_type, 0
+    FROM event_log AS event
+    WHERE event.event_type = 'flowinitialized' AND event.payload ->> 'input' = ANY ($1::text[])
+        AND hashtextextended(coalesce(event.payload #>> '{outputs,0}', event.payload ->> 'input'), 0)
+            = ANY (ARRAY(SELECT hashtextextended(wanted.hash, 0) FROM unnest($1::text[]) AS wanted (hash)))
+), product AS MATERIALIZED (
+    SELECT output.hash, finished.flow_id, finished.version, finished.seq, source.step_index,
+        finished.payload ->> 'step_id' AS step_id, source.version AS source_version, source.event_type
+    FROM source
     JOIN event_log AS finished ON finished.flow_id = source.flow_id AND finished.version > source.version
         AND finished.event_type = 'stepfinished' AND (finished.payload ->> 'step_index')::bigint = source.step_index
     CROSS JOIN LATERAL jsonb_array_elements_text(finished.payload -> 'outputs') AS output (hash)
-    WHERE output.hash <> ALL ($2::text[])
+    UNION ALL
+    SELECT stored.artifact_hash, event.flow_id, event.version, event.seq, source.step_index,
+        event.payload ->> 'step_id', source.version, source.event_type
+    FROM source
+    JOIN workflow_step_artifacts AS stored ON stored.flow_id = source.flow_id
+    JOIN event_log AS event ON event.flow_id = stored.flow_id AND event.seq = stored.produced_in_seq
+        AND event.version > source.version AND (event.payload ->> 'step_index')::bigint = source.step_index
+)
+SELECT related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
+FROM (
+    SELECT DISTINCT ON (product.hash)
+        product.hash AS artifact_hash, product.seq, product.flow_id, product.step_index, product.step_id
+    FROM product
+    WHERE product.hash <> ALL ($2::text[])
         AND NOT EXISTS (SELECT 1 FROM event_log AS later
-            WHERE later.flow_id = source.flow_id AND later.version > source.version AND later.version < finished.version
-                AND later.event_type = source.event_type
-                AND (source.step_index = 0 OR (later.payload ->> 'step_index')::bigint = source.step_index - 1))
-    ORDER BY output.hash, finished.seq
+            WHERE later.flow_id = product.flow_id AND later.version > product.source_version
+                AND later.version < product.version AND later.event_type = product.event_type
+                AND (product.step_index = 0 OR (later.payload ->> 'step_index')::bigint = product.step_index - 1))
+    ORDER BY product.hash, product.seq
 ) AS related
 LEFT JOIN workflow_step_artifacts AS artifact ON artifact.artifact_hash = related.artifact_hash
 ORDER BY related.seq, related.artifact_hash
 LIMIT $3
 
 -- name: read_sources
--- Read the artifacts that were the inputs of the steps which produced some artifacts: each hash
--- once, with the first step in the log that relates it.
+-- Read the artifacts that were the inputs of the steps which produced some artifacts, as outputs or
+-- with another event: each hash once, with the first step in the log that relates it.
 -- $1 text[] artifact_hash, $2 text[] hashes to leave out, $3 bigint maximum number of rows
 SELECT related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
 FROM (
@@ -136,6 +148,11 @@ FROM (
             WHERE event.event_type = 'stepfinished' AND event.payload #> '{outputs,1}' IS NOT NULL
                 AND event.payload -> 'outputs'
                     @> ANY (ARRAY(SELECT to_jsonb(wanted.hash) FROM unnest($1::text[]) AS wanted (hash)))
+            UNION ALL
+            SELECT event.flow_id, event.version, event.seq, event.payload
+            FROM workflow_step_artifacts AS stored
+            JOIN event_log AS event ON event.flow_id = stored.flow_id AND event.seq = stored.produced_in_seq
+            WHERE stored.artifact_hash = ANY ($1::text[]) AND event.payload ->> 'step_index' IS NOT NULL
         ) AS finished
     ) AS source
     WHERE source.artifact_hash <> ALL ($2::text[])

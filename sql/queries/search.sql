@@ -13,6 +13,24 @@ LEFT JOIN event_log AS event ON event.flow_id = artifact.flow_id AND event.seq =
 WHERE artifact.artifact_hash = ANY ($1::text[])
 ORDER BY artifact.artifact_hash
 
+-- name: describe_flow_artifacts
+-- Describe the artifacts with some hashes and those that were stored with events of a flow, each
+-- with the event that it was stored with; on Citus the flow's own row comes before another one. A
+-- time outside datetime's range is null.
+-- $1 uuid flow_id, $2 text[] artifact_hash
+SELECT DISTINCT ON (artifact.artifact_hash) artifact.artifact_hash AS hash, artifact.kind,
+    artifact.media_type,
+    coalesce(artifact.content_size, octet_length(artifact.content)) AS content_bytes,
+    convert_to(artifact.metadata::text, 'UTF8') AS metadata,
+    artifact.flow_id, event.version, event.event_type, event.payload ->> 'step_id' AS step_id,
+    CASE WHEN event.ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN event.ts END AS ts
+FROM workflow_step_artifacts AS artifact
+LEFT JOIN event_log AS event
+    ON event.flow_id = artifact.flow_id AND event.seq = artifact.produced_in_seq
+WHERE artifact.flow_id = $1 OR artifact.artifact_hash = ANY ($2::text[])
+ORDER BY artifact.artifact_hash, artifact.flow_id = $1 DESC
+
 -- name: find_artifacts
 -- Return the artifacts whose hashes are in a range, each once.
 -- $1 text first, $2 text last, $3 bigint maximum number of rows

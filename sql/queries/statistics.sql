@@ -7,10 +7,10 @@ FROM artifact_statistics
 ORDER BY kind COLLATE "C"
 
 -- name: read_failure_statistics
--- Read the failures of steps, by step id and error class.
-SELECT step_id, error_class, failures, flows, last_failed_at
+-- Read the failures of steps, by definition, step id and error class.
+SELECT definition_hash, step_id, error_class, failures, flows, last_failed_at
 FROM failure_statistics
-ORDER BY step_id COLLATE "C", error_class COLLATE "C"
+ORDER BY definition_hash COLLATE "C", step_id COLLATE "C", error_class COLLATE "C"
 
 -- name: read_hourly_throughput
 -- Read the throughput by hour, in order.
@@ -24,11 +24,11 @@ SELECT refreshed_at
 FROM statistics_refresh
 
 -- name: read_step_statistics
--- Read the durations and failures of steps, by step id.
-SELECT step_id, executions, finished, attempts, failures, retries, failure_rate, mean_seconds, p50_seconds, p90_seconds,
+-- Read the durations and failures of steps, by definition and step id.
+SELECT definition_hash, step_id, executions, finished, attempts, failures, retries, failure_rate, mean_seconds, p50_seconds, p90_seconds,
     p99_seconds, longest_seconds
 FROM step_statistics
-ORDER BY step_id COLLATE "C"
+ORDER BY definition_hash COLLATE "C", step_id COLLATE "C"
 
 -- name: refresh_artifact_statistics
 -- Refresh artifact_statistics without blocking readers.

@@ -23,7 +23,7 @@ from chem_persistence import (
     SystemClock,
 )
 from chem_persistence.postgres.connection.ports import Connection
-from chem_persistence.store.ports import ArtifactReader
+from chem_persistence.store.ports import ArtifactLister, ArtifactReader
 
 if TYPE_CHECKING:
     import asyncpg
@@ -52,6 +52,10 @@ def readers(provider: ConnectionProvider) -> list[EventReader]:
 
 def artifact_readers(provider: ConnectionProvider) -> list[ArtifactReader]:
     return [PgEventStore(provider)]
+
+
+def artifact_listers(provider: ConnectionProvider) -> list[ArtifactLister]:
+    return [InMemoryEventStore(), PgEventStore(provider)]
 
 
 def feeds(provider: ConnectionProvider) -> list[EventFeed]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.flow_story import read_story, story_json
-from chem_persistence.cli.lookup import find_flow
+from chem_persistence.cli.lookup import find_flow, whole_flow_id
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.timeline import print_story
@@ -16,7 +16,7 @@ __all__ = ["show_flow"]
 async def show_flow(target: Target, name: str, html: Path | None, *, as_json: bool) -> int:
     """Print a flow and write its page if `html` names one; return the exit code."""
     async with open_database(target) as provider:
-        flow_id = await find_flow(provider, name)
+        flow_id = whole_flow_id(name) or await find_flow(provider, name)
         story = await read_story(provider, flow_id, html=html)
     if as_json:
         print_json(story_json(story))

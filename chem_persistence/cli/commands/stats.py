@@ -1,6 +1,8 @@
 """The commands `stats` and `refresh`."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 from rich.text import Text
 
@@ -9,9 +11,9 @@ from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import bar, column, print_json, print_line, print_table
 from chem_persistence.cli.terminal.text import shown, shown_time
-from chem_persistence.domain.answers import Statistics
+from chem_persistence.domain.answers import FailureStatistics, Statistics, StepStatistics
 from chem_persistence.postgres.read_models import PgReadModels
-from chem_persistence.views.wording import duration, size_of
+from chem_persistence.views.wording import NOT_INITIALIZED, duration, hash_prefix, size_of
 
 __all__ = ["print_statistics", "refresh_statistics"]
 
@@ -36,21 +38,48 @@ async def print_statistics(target: Target, *, as_json: bool) -> int:
     """Print the statistics as of their last refresh; return the exit code."""
     async with open_database(target) as provider:
         figures = await PgReadModels(provider).statistics()
+    refresh_it = shown(commands_about(target).refresh())
+    as_of = f"{shown_time(figures.refreshed_at)} UTC"
+    is_empty = not (figures.steps or figures.failures or figures.hours or figures.artifacts)
+    if is_empty:
+        print_line(
+            f"nothing was in the log at {as_of}, when the statistics were last computed; "
+            f"the owner of the tables computes them anew: {refresh_it}",
+            error=as_json,
+        )
     if as_json:
         print_json(figures)
-        return ExitCode.WELL
-    refresh_it = shown(commands_about(target).refresh())
-    if not (figures.steps or figures.failures or figures.hours or figures.artifacts):
-        print_line(f"nothing has been counted yet; {refresh_it} does that")
-        return ExitCode.WELL
-    print_line(f"as of {shown_time(figures.refreshed_at)} UTC; {refresh_it} computes them anew")
-    for part in (_steps, _failures, _hours, _artifacts):
-        part(figures)
+    elif not is_empty:
+        print_line(f"as of {as_of}; {refresh_it} computes them anew")
+        _print(figures)
     return ExitCode.WELL
 
 
-def _steps(figures: Statistics) -> None:
-    if not figures.steps:
+def _print(figures: Statistics) -> None:
+    """Print the steps and failures of each definition, then what is of the whole log."""
+    of_steps, of_failures = _by_definition(figures.steps), _by_definition(figures.failures)
+    for definition in dict.fromkeys([*of_steps, *of_failures]):
+        name = NOT_INITIALIZED if definition is None else hash_prefix(definition)
+        print_line("")
+        print_line(f"definition {shown(name)}")
+        _steps(of_steps.get(definition, []))
+        _failures(of_failures.get(definition, []))
+    _hours(figures)
+    _artifacts(figures)
+
+
+Figures = TypeVar("Figures", StepStatistics, FailureStatistics)
+
+
+def _by_definition(figures: Sequence[Figures]) -> dict[str | None, list[Figures]]:
+    grouped: dict[str | None, list[Figures]] = {}
+    for figure in figures:
+        grouped.setdefault(figure.definition_hash, []).append(figure)
+    return grouped
+
+
+def _steps(steps: Sequence[StepStatistics]) -> None:
+    if not steps:
         return
     print_line("")
     rows = [
@@ -65,14 +94,14 @@ def _steps(figures: Statistics) -> None:
                 (step.p50_seconds, step.p90_seconds, step.p99_seconds, step.longest_seconds),
             ),
         )
-        for step in figures.steps
+        for step in steps
     ]
     names = ("runs", "done", "failed", "retried", "median", "90 %", "99 %", "longest")
     print_table([column("step", fold=True), *(column(name, right=True) for name in names)], rows)
 
 
-def _failures(figures: Statistics) -> None:
-    if not figures.failures:
+def _failures(failures: Sequence[FailureStatistics]) -> None:
+    if not failures:
         return
     print_line("")
     rows = [
@@ -82,7 +111,7 @@ def _failures(figures: Statistics) -> None:
             f"{failure.flows:,}",
             shown_time(failure.last_failed_at),
         )
-        for failure in figures.failures
+        for failure in failures
     ]
     columns = [
         column("failure", fold=True),

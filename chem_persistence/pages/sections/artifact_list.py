@@ -25,7 +25,7 @@ MOST_CHARACTERS = 1_200
 
 
 def artifact_section(view: FlowView) -> Html:
-    """Return the section of the artifacts that events name, in order of appearance."""
+    """Return the section of the artifacts, in the order of the events that brought them."""
     return section(
         "artifacts",
         f"Artifacts ({view.artifact_count:,})",

@@ -1,15 +1,17 @@
 """Artifacts: read whole, or chunk by chunk in bounded memory, and always verified."""
 
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 from msgspec.structs import replace
 
+from chem_persistence.domain.answers import ArtifactProducer
 from chem_persistence.domain.artifacts import Artifact, is_content_hash
 from chem_persistence.domain.streams import ContentCheck, cut
 from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
-from chem_persistence.postgres.read.rows import stored_artifact
+from chem_persistence.postgres.read.rows import artifact_producer, stored_artifact
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import (
     StoredArtifact,
@@ -18,12 +20,26 @@ from chem_persistence.store.codec import (
     decode_description,
 )
 
-__all__ = ["check_artifact", "read_artifact_in_chunks", "read_whole_artifact"]
+__all__ = [
+    "check_artifact",
+    "list_flow_artifacts",
+    "read_artifact_in_chunks",
+    "read_whole_artifact",
+]
 
+LIST_FLOW_ARTIFACTS = statement("artifacts/list_flow_artifacts")
 READ_ARTIFACT = statement("artifacts/read_artifact")
 READ_CHUNKS = statement("artifacts/read_chunks")
 
 CHUNKS_PER_PAGE = 4
+
+
+async def list_flow_artifacts(
+    provider: ConnectionProvider, flow_id: UUID
+) -> list[ArtifactProducer]:
+    """List the artifacts stored with a flow's events; see `ArtifactLister.list_artifacts`."""
+    rows = await Session(provider).fetch(LIST_FLOW_ARTIFACTS, flow_id)
+    return [artifact_producer(row, row["artifact_hash"]) for row in rows]
 
 
 async def read_whole_artifact(

@@ -18,12 +18,14 @@ __all__ = [
     "ArtifactDescription",
     "describe_artifact",
     "describe_artifacts",
+    "describe_flow_artifacts",
     "find_artifacts",
     "find_definitions",
     "find_flows",
 ]
 
 DESCRIBE_ARTIFACTS = statement("search/describe_artifacts")
+DESCRIBE_FLOW_ARTIFACTS = statement("search/describe_flow_artifacts")
 FIND_ARTIFACTS = statement("search/find_artifacts")
 FIND_DEFINITIONS = statement("search/find_definitions")
 FIND_FLOWS = statement("search/find_flows")
@@ -110,6 +112,22 @@ async def describe_artifacts(
     return {row["hash"]: _description(row) for row in rows}
 
 
+async def describe_flow_artifacts(
+    provider: ConnectionProvider, flow_id: UUID, artifact_hashes: Sequence[str]
+) -> Mapping[str, tuple[ArtifactDescription, str | None, str | None]]:
+    """Describe artifacts, and those stored with events of a flow, by hash, in one query.
+
+    Each comes with the type of the event that it was stored with, and the id of that event's step.
+
+    Raises:
+        ArtifactCorrupt: the metadata of an artifact does not decode.
+        StoreUnavailable, StoreError: the artifacts could not be read.
+    """
+    rows = await Session(provider).fetch(DESCRIBE_FLOW_ARTIFACTS, flow_id, list(artifact_hashes))
+    return {row["hash"]: (_description(row), row["event_type"], row["step_id"]) for row in rows}
+
+
 def _description(row: Row) -> ArtifactDescription:
     metadata = decode_description(row["hash"], row["metadata"] or b"")
-    return ArtifactDescription(**dict(row) | {"metadata": metadata})
+    fields = {name: row[name] for name in ArtifactDescription.__struct_fields__}
+    return ArtifactDescription(**fields | {"metadata": metadata})

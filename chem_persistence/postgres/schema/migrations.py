@@ -109,15 +109,17 @@ async def pending_migrations(
 ) -> Sequence[Migration]:
     """Return the known migrations that have not been applied, after checking those that have.
 
+    A schema without the table of migrations has none of them. That is one query, which fails then,
+    and a transaction fails with it.
+
     Raises:
         MigrationError: a recorded migration differs from its file, or is newer than this library;
             or the table `schema_migrations` belongs to another program.
     """
-    ((found,),) = await connection.fetch(FIND_MIGRATIONS_TABLE, schema)
-    if not found:
-        return known
     try:
         applied = await connection.fetch(READ_APPLIED_MIGRATIONS)
+    except asyncpg.UndefinedTableError:
+        return known
     except asyncpg.UndefinedColumnError as error:
         reason = f"the table schema_migrations of schema {schema!r} belongs to another program"
         raise MigrationError(reason) from error

@@ -7,6 +7,7 @@ from chem_persistence import FlowEventKind, PgEventStore, PgReadModels, PoolProv
 from chem_persistence.domain.flow_state import flow_state
 from chem_persistence.views.attempts import FlowAttempts
 from chem_persistence.views.flow_view import PageLimits
+from chem_persistence.views.summary import SummaryFold
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.histories import PLAUSIBLE_KINDS, legal_kinds
 
@@ -23,12 +24,14 @@ async def test_the_view_agrees_over_generated_histories(
     provider: PoolProvider, kinds: list[FlowEventKind]
 ) -> None:
     flow_id, models = new_flow_id(), PgReadModels(provider)
-    attempts = FlowAttempts(PageLimits())
+    attempts, summary = FlowAttempts(PageLimits()), SummaryFold()
     for event in await PgEventStore(provider).append_kinds(flow_id, kinds):
         attempts.take(event)
+        summary.take(event)
     flow = await models.flow(flow_id)
     assert flow is not None
     statuses = [step.status for step in await models.step_executions(flow_id)]
     completed = any(kind.variant == "C" for kind in kinds)
     assert flow.state is flow_state(statuses, completed=completed)
     assert flow.state is attempts.state
+    assert summary.summary() == flow, "show makes its summary of the events"

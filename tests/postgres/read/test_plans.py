@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -11,6 +12,7 @@ import pytest_asyncio
 
 from benchmarks.grown import grow
 from chem_persistence import (
+    Artifact,
     FlowInitialized,
     PgEventStore,
     PoolProvider,
@@ -18,6 +20,7 @@ from chem_persistence import (
     StepError,
     StepFailed,
     StepFinished,
+    StepSignal,
     StepStarted,
     UserInteractionRequested,
     build_pool,
@@ -48,7 +51,15 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
         [HASHES[:2], [], 50],
         {"event_log_input_idx", "event_log_outputs_idx"},
     ),
-    "provenance/read_products": ([HASHES[:2], [], 50], {"event_log_input_idx"}),
+    "provenance/read_products": (
+        [HASHES[:2], [], 50],
+        {"event_log_input_idx", "workflow_step_artifacts_flow_idx"},
+    ),
+    "search/describe_flow_artifacts": (
+        [UUID(int=1), HASHES[:2]],
+        {"workflow_step_artifacts_flow_idx", "workflow_step_artifacts_pkey"},
+    ),
+    "artifacts/list_flow_artifacts": ([UUID(int=1)], {"workflow_step_artifacts_flow_idx"}),
 }
 NO_MORE_THAN = 1_000
 """Rows that a node of these plans may give: the log has fifty times as many events."""
@@ -66,6 +77,13 @@ async def grown_url(server: TestServer) -> AsyncIterator[str]:
             await asyncio.gather(
                 *(store.append_kinds(new_flow_id(), kinds) for kinds in few_flows())
             )
+            for number in range(200):  # as many artifacts as a scan would not read for one flow
+                frames = [
+                    Artifact.from_payload(kind="Frame", payload=[number, frame])
+                    for frame in range(200)
+                ]
+                signals = [StepSignal(0, "acquire", "frame")]
+                await store.append_kinds(new_flow_id(), signals, artifacts=frames)
             await store.aclose()
             await pool.execute("VACUUM ANALYZE")
         yield url

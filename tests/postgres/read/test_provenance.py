@@ -18,6 +18,7 @@ from chem_persistence import (
     StepFinished,
     StepSignal,
     StepStarted,
+    UserInteractionRequested,
     build_pool,
 )
 from tests.support.flows.flows import DEFINITION, new_flow_id
@@ -182,6 +183,31 @@ async def test_a_hash_that_nobody_knows_has_no_relatives(models: PgReadModels) -
     assert (await models.producers(A), await models.consumers(A)) == ([], [])
     nothing = Lineage(artifact_hash=A, related=(), complete=True)
     assert (await models.ancestors(A), await models.descendants(A)) == (nothing, nothing)
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        StepSignal(1, IDS[1], "frame"),
+        StepStarted(1, IDS[1]),
+        UserInteractionRequested(1, IDS[1], {}),
+        StepFinished(1, IDS[1], (C,), F),
+    ],
+)
+async def test_what_was_stored_with_an_event_of_a_step_derives_from_its_input(
+    provider: PoolProvider, models: PgReadModels, fact: FlowEventKind
+) -> None:
+    frame = Artifact.from_payload(kind="Frame", payload=fact)
+    (flow_id,) = await append(provider, flow(A, [B]))
+    await PgEventStore(provider).append_kind(flow_id, fact, artifacts=[frame])
+    ancestors = await models.ancestors(frame.hash)
+    assert distances(ancestors) == [(B, 1), (A, 2)]
+    assert (ancestors.related[0].flow_id, ancestors.related[0].step_id) == (flow_id, IDS[1])
+    descendants = await models.descendants(B)
+    assert (frame.hash, 1) in distances(descendants)
+    of_frame = next(one for one in descendants.related if one.artifact_hash == frame.hash)
+    assert (of_frame.kind, of_frame.step_index, of_frame.step_id) == ("Frame", 1, IDS[1])
+    assert (frame.hash, 2) in distances(await models.descendants(A))
 
 
 NAMES = st.sampled_from([A, B, C, D, E])

@@ -17,7 +17,6 @@ from chem_persistence import (
     flow_page,
 )
 from chem_persistence.cli.flow_story import read_story
-from chem_persistence.cli.lookup import find_flow
 from tests.support.counting import CountingProvider
 from tests.support.flows.flows import new_flow_id
 
@@ -42,34 +41,34 @@ async def stored_flow(provider: PoolProvider, steps: int, size: int = 10) -> UUI
 
 async def queries_of_show(provider: PoolProvider, flow_id: UUID, html: Path | None) -> int:
     counting = CountingProvider(provider)
-    await read_story(counting, await find_flow(counting, str(flow_id)), html=html)
+    await read_story(counting, flow_id, html=html)
     return counting.lent
 
 
 @pytest.mark.parametrize("steps", [6, 150])
-async def test_a_flow_is_shown_and_its_page_written_in_five_queries(
+async def test_a_flow_is_shown_in_two_queries_and_its_page_written_in_three(
     provider: PoolProvider, tmp_path: Path, steps: int
 ) -> None:
     flow_id = await stored_flow(provider, steps)
     page = tmp_path / "page.html"
-    assert await queries_of_show(provider, flow_id, None) == 4
-    assert await queries_of_show(provider, flow_id, page) == 5
+    assert await queries_of_show(provider, flow_id, None) == 2
+    assert await queries_of_show(provider, flow_id, page) == 3
     text = page.read_text(encoding="utf-8")
     assert f"Events ({2 * steps + 2})" in text
     assert text.count('class="card"') == steps
 
 
-async def test_a_page_alone_takes_a_query_of_events_and_one_of_artifacts(
+async def test_a_page_alone_takes_a_query_of_events_and_two_of_artifacts(
     provider: PoolProvider,
 ) -> None:
     flow_id = await stored_flow(provider, 6)
     counting = CountingProvider(provider)
     await flow_page(PgEventStore(counting), flow_id)
-    assert counting.lent == 2
+    assert counting.lent == 3
 
 
 async def test_large_artifacts_take_a_query_for_each_batch(provider: PoolProvider) -> None:
     flow_id = await stored_flow(provider, 20, size=2_000_000)
     counting = CountingProvider(provider)
     await flow_page(PgEventStore(counting), flow_id)
-    assert counting.lent == 2 + 5, "batches of four times 2,000,000 bytes"
+    assert counting.lent == 3 + 5, "batches of four times 2,000,000 bytes"

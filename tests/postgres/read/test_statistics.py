@@ -14,6 +14,7 @@ from chem_persistence import (
     FailureStatistics,
     FlowCompleted,
     FlowEventKind,
+    FlowInitialized,
     HourlyThroughput,
     PgEventStore,
     PgReadModels,
@@ -27,7 +28,7 @@ from chem_persistence import (
     StoreError,
     build_pool,
 )
-from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 from tests.support.servers.roles import new_role
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ async def test_failures_and_retries_are_counted_by_step_and_class(
     assert (step.attempts, step.failures, step.retries, step.failure_rate) == (5, 3, 3, 0.6)
     assert statistics.failures == (
         FailureStatistics(
+            definition_hash=DEFINITION.definition_hash,
             step_id="acquire",
             error_class="KeyError",
             failures=1,
@@ -146,6 +148,7 @@ async def test_failures_and_retries_are_counted_by_step_and_class(
             last_failed_at=BEGIN + timedelta(seconds=2),
         ),
         FailureStatistics(
+            definition_hash=DEFINITION.definition_hash,
             step_id="acquire",
             error_class="ValueError",
             failures=2,
@@ -153,6 +156,37 @@ async def test_failures_and_retries_are_counted_by_step_and_class(
             last_failed_at=BEGIN + timedelta(seconds=101),
         ),
     )
+
+
+@pytest.mark.parametrize("definitions", [["a" * 64, "b" * 64], ["c" * 64, "b" * 64, None], [None]])
+async def test_steps_of_the_same_id_are_counted_for_each_definition(
+    models: PgReadModels, writer: Writer, definitions: list[str | None]
+) -> None:
+    for number, definition in enumerate(definitions, start=1):
+        for _ in range(number):
+            begin: FlowEventKind = StepSignal(0, "embed", "a flow without a beginning")
+            if definition is not None:
+                begin = FlowInitialized(definition, 1)
+            await writer.write(
+                new_flow_id(),
+                (0, begin),
+                (0, StepStarted(0, "embed")),
+                (1, StepFailed(0, "embed", StepError("ValueError", "no"), F)),
+                (2, RetryScheduled("embed", 1, "again")),
+                (3, StepStarted(0, "embed")),
+                (3 + number, StepFinished(0, "embed", (), F)),
+            )
+    await models.refresh()
+    statistics = await models.statistics()
+    expected = sorted(enumerate(definitions, start=1), key=lambda pair: pair[1] or "z")
+    assert [
+        (step.definition_hash, step.executions, step.failures, step.retries, step.p50_seconds)
+        for step in statistics.steps
+    ] == [(definition, number, number, number, number) for number, definition in expected]
+    assert [
+        (failure.definition_hash, failure.failures, failure.flows)
+        for failure in statistics.failures
+    ] == [(definition, number, number) for number, definition in expected]
 
 
 async def test_hours_are_of_utc_and_in_order(models: PgReadModels, writer: Writer) -> None:
