@@ -1,4 +1,4 @@
-"""What doctor finds: each thing is really done to a database, and is found by its name, with what to type."""
+"""What doctor finds: each fault is really made in a database, and doctor names it and a remedy."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ from tests.support.servers.roles import new_role
 
 
 class ShiftedClock:
-    """A clock that is wrong by so much."""
+    """A clock with a constant error."""
 
     def __init__(self, shift: timedelta) -> None:
         self._shift = shift
@@ -34,7 +34,7 @@ class ShiftedClock:
 
 
 async def findings(url: str, **options: object) -> list[CheckResult]:
-    """Give what doctor finds that is not well, notes included."""
+    """Return the results of doctor that are not ok, notes included."""
     async with await open_pool(url, max_size=1) as pool:
         results = await examine(PoolProvider(pool), "public", **options)  # type: ignore[arg-type]
     return [result for result in results if result.severity is not Severity.OK]
@@ -60,7 +60,7 @@ def named(url: str) -> str:
 
 
 async def after(url: str, *statements: str) -> CheckResult:
-    """Do that to the database, and give the one thing that is bad then."""
+    """Run the statements, and return the only bad result of doctor after them."""
     async with administrator(url) as connection:
         for statement in statements:
             await connection.execute(statement)
@@ -69,7 +69,7 @@ async def after(url: str, *statements: str) -> CheckResult:
 
 
 async def cured(url: str, found: CheckResult) -> bool:
-    """Type what it says, and say whether nothing is bad then."""
+    """Run the remedy that a result names; return whether nothing is bad then."""
     assert found.remedy is not None
     async with administrator(url) as connection:
         await connection.execute(found.remedy)

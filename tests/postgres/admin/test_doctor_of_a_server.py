@@ -1,4 +1,4 @@
-"""What doctor finds of a whole server, which is started for it."""
+"""What doctor finds about a whole server, started for the test."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ async def test_transaction_ids_that_nobody_frees_are_found(tmp_path: Path) -> No
         holder = await asyncpg.connect(url)
         await holder.execute(
             BURN_IDS
-        )  # and keep the transaction open, so that VACUUM can free none of them
+        )  # and keep the transaction open, so that VACUUM cannot free the ids
         found = await bad(url)
         await holder.close()
     assert {(result.check, result.severity) for result in found} == {

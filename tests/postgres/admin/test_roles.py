@@ -1,4 +1,4 @@
-"""Least privilege: what each role may do, and that the server refuses it the rest."""
+"""Least privilege: what each role may do, and that the server rejects everything else."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,7 +41,7 @@ NOT_PERMITTED = "42501"
 
 
 class Lab(msgspec.Struct, frozen=True):
-    """A database whose rights are divided; each role has a login, whose URL is under the role's part."""
+    """A database with divided rights; `urls` has the URL of a login for each role."""
 
     admin_url: str
     names: dict[str, str]
@@ -73,7 +73,7 @@ async def drop_roles(url: str, names: list[str]) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lab(server: TestServer) -> AsyncIterator[Lab]:
-    """Give a database with a flow's history whose rights are divided."""
+    """Yield a database with a flow's history and divided rights."""
     parts, run = ("owner", "application", "reader"), uuid4().hex[:12]
     names = {part: f"test_{part}_{run}" for part in parts}
     logins = {part: f"login_{part}_{run}" for part in parts}
@@ -158,7 +158,7 @@ async def test_who_may_load_a_flow_may_do_so_without_the_right_to_keep_a_snapsho
 
 
 async def test_a_role_that_may_not_read_snapshots_loads_without(lab: Lab) -> None:
-    """As one does whose rights were divided before there were any."""
+    """The rights of such a role were divided before snapshots existed."""
     async with administrating(lab.admin_url) as administrator:
         flow_id = await administrator.fetchval("SELECT flow_id FROM flow_snapshots LIMIT 1")
         await administrator.execute(f"REVOKE ALL ON flow_snapshots FROM {lab.names['reader']}")
@@ -363,7 +363,7 @@ async def test_the_triggers_refuse_the_owner_too(lab: Lab) -> None:
 
 
 async def test_every_relation_and_function_is_the_owners_and_nothing_is_anybodys(lab: Lab) -> None:
-    """So that a migration that adds a table has to say who may do what with it."""
+    """A migration that adds a table must define the rights of each role on it."""
     async with administrating(lab.admin_url) as connection:
         listed = {row["relation"] for row in await connection.fetch(LIST_RIGHTS)}
         relations = await connection.fetch("""
@@ -371,7 +371,8 @@ async def test_every_relation_and_function_is_the_owners_and_nothing_is_anybodys
             WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'm', 'p', 'S')
         """)
         functions = await connection.fetch("""
-            SELECT pg_get_userbyid(proowner) AS owner FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+            SELECT pg_get_userbyid(proowner) AS owner FROM pg_proc
+            WHERE pronamespace = 'public'::regnamespace
         """)
     assert {row["relname"] for row in relations} == listed
     assert {row["owner"] for row in [*relations, *functions]} == {lab.names["owner"]}
@@ -398,7 +399,7 @@ async def test_only_the_owner_migrates(lab: Lab) -> None:
 
 
 async def test_a_login_may_migrate_as_the_owner(lab: Lab) -> None:
-    """So that what its migration creates is the owner's, and not the login's."""
+    """What its migration creates belongs to the owner, not to the login."""
     url, owner = lab.urls["owner"], lab.names["owner"]
     option = f"{'&' if '?' in url else '?'}options=-c%20role%3D{owner}"
     async with await build_pool(url + option, max_size=1) as pool:
@@ -428,7 +429,8 @@ async def a_login(url: str) -> AsyncIterator[str]:
 async def rights_of(connection: Connection) -> list[Any]:
     rows = await connection.fetch("""
         SELECT oid, relacl::text, relowner FROM pg_class WHERE relnamespace = 'public'::regnamespace
-        UNION ALL SELECT oid, nspacl::text, nspowner FROM pg_namespace WHERE nspname = 'public' ORDER BY 1
+        UNION ALL SELECT oid, nspacl::text, nspowner FROM pg_namespace
+        WHERE nspname = 'public' ORDER BY 1
     """)
     return [tuple(row) for row in rows]
 

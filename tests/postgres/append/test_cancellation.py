@@ -1,4 +1,4 @@
-"""Appends that are cancelled at any of their awaits: stored whole or not at all, and the pool as good as before."""
+"""An append cancelled at any await is stored whole or not at all, and leaves a good pool."""
 
 import asyncio
 import os
@@ -41,10 +41,10 @@ Appending: TypeAlias = Callable[[PgEventStore, UUID], Coroutine[Any, Any, list[F
 
 
 class Suspensions:
-    """Counts how often the tasks that write for a store are suspended, and calls `strike` at the nth time.
+    """Counts the suspensions of the tasks that write for a store; calls `strike` at the nth.
 
-    An early strike comes while a writer waits; a late one when what it waits for is there, but before it goes on. With
-    number 0 it comes as soon as the caller itself waits.
+    An early strike comes while a writer waits; a late one when its result has arrived, but before
+    the writer resumes. With number 0 it comes as soon as the caller itself waits.
     """
 
     def __init__(self, nth: int, strike: Callable[[], object], *, late: bool) -> None:
@@ -103,7 +103,7 @@ class _Watched:
             self._suspended(future)
             try:
                 yield future
-            except BaseException as error:  # noqa: BLE001  # a cancellation goes into the coroutine
+            except BaseException as error:  # noqa: BLE001  # passes a cancellation to the coroutine
                 thrown = error
             else:
                 thrown = None
@@ -130,8 +130,8 @@ def artifact_of(flow_id: UUID) -> Artifact:
 async def cancelled_as_a_task(
     work: Coroutine[Any, Any, Any], nth: int, *, late: bool
 ) -> tuple[bool, Any]:
-    """Give whether the strike came, and what the work returned, None if it did not."""
-    suspensions = Suspensions(nth, lambda: task.cancel(), late=late)  # noqa: PLW0108  # the task comes later
+    """Return whether the strike came, and the work's result, or None if it was cancelled."""
+    suspensions = Suspensions(nth, lambda: task.cancel(), late=late)  # noqa: PLW0108  # set below
     with suspensions.counted():
         task = asyncio.create_task(work)
         try:
@@ -148,7 +148,7 @@ async def cancelled_by_asyncio(
     scope = asyncio.timeout(None)
 
     def expire() -> None:
-        with suppress(RuntimeError):  # the append was done before
+        with suppress(RuntimeError):  # the append has already ended
             scope.reschedule(loop.time())
 
     suspensions = Suspensions(nth, expire, late=late)
@@ -175,9 +175,10 @@ async def cancelled_by_anyio(
 
 @pytest.fixture
 async def narrow_pool(database_url: str) -> AsyncIterator[Pool]:
-    """Give a pool of one connection: one that is not given back is missed at once.
+    """Yield a pool of one connection, so that a lost connection shows at once.
 
-    It does without TLS where it can, because the driver leaves a future behind when it is cancelled while it negotiates TLS.
+    It uses no TLS if possible: the driver leaves a future behind if it is cancelled in the
+    handshake.
     """
     parameter = (
         ""
@@ -190,7 +191,7 @@ async def narrow_pool(database_url: str) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 async def complaints(database_url: str) -> list[dict[str, Any]]:
-    """Give what the event loop complains of during the test, but for what the driver leaves behind of a TLS negotiation."""
+    """Record the errors that the event loop reports, except the driver's after a TLS handshake."""
     complaints: list[dict[str, Any]] = []
     over_tls = tls_ends(database_url) is not None
 
@@ -243,7 +244,7 @@ async def test_an_append_cancelled_at_any_await_is_whole_or_nothing(
 
 
 async def see_a_good_pool(pool: Pool) -> None:
-    """See that the pool lends its connection again, outside any transaction, and has it back afterwards."""
+    """Check that the pool's connection works, outside any transaction, and is released again."""
     async with asyncio.timeout(60):
         async with pool.acquire() as connection:
             assert not connection.is_in_transaction()
@@ -254,7 +255,7 @@ async def see_a_good_pool(pool: Pool) -> None:
 async def see_all_or_nothing(
     witness: PgEventStore, flow_id: UUID, returned: list[FlowEvent] | None
 ) -> None:
-    """See what the log has of the append, once the server has ended what was cancelled."""
+    """Check what the log has of the append, after the server has ended the cancelled work."""
     await witness.append_kind(flow_id, StepSignal(0, "acquire", "after"))
     _, *stored, _ = await witness.list(flow_id)
     assert len(stored) in {0, 2}
@@ -308,7 +309,7 @@ async def test_appends_cancelled_at_any_await_under_load_leave_all_connections_i
     how_many: list[int],
     late: bool,
 ) -> None:
-    """Strike at awaits among the first 200 of the writers, in the long runs at each: at one, three or all eight that append."""
+    """Strike at awaits of the writers (in the long runs at each of 200): 1, 3 or 8 of 8 appends."""
     path = tmp_path / "cancelled.jsonl"
     with closing(RecordFile(path)) as records:
         for nth in strikes:
@@ -337,7 +338,7 @@ def cancel_some(tasks: list["asyncio.Task[None]"], how_many: int) -> None:
 
 
 async def append_until(suspensions: Suspensions, store: RecordingStore) -> None:
-    """Append to a flow of its own until the strike has come, and some more."""
+    """Append to a flow of its own until the strike has come, and a few times more."""
     flow_id = new_flow_id()
     await store.append_kind(flow_id, initialized(), expected_version=0)
     left = 3
@@ -351,7 +352,7 @@ async def append_until(suspensions: Suspensions, store: RecordingStore) -> None:
 
 
 def end_session(pid: int) -> None:
-    """End a session's process and wait for its end, while the event loop stands still and cannot notice."""
+    """End a session's process and wait for its end; the event loop cannot notice meanwhile."""
     os.kill(pid, signal.SIGTERM)
     with suppress(ProcessLookupError):
         while True:

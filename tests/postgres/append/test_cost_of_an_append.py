@@ -1,7 +1,7 @@
-"""What an append costs, counted and not timed, so that a slow-down by design is seen on a busy machine as well.
+"""What an append costs, counted and not timed, so that a busy machine does not change it.
 
-The server counts by pg_stat_statements (PostgreSQL manual, appendix F): calls, rows, buffers and bytes of WAL of the
-one statement that appends. The proxy counts round trips.
+The server counts with pg_stat_statements (PostgreSQL manual, appendix F): calls, rows, buffers and
+WAL bytes of the one statement that appends. The proxy counts round trips.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ COUNTERS = """
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What appends cost, each figure for one event."""
+    """The cost of appends, each figure per event."""
 
     calls: float
     rows: float
@@ -54,7 +54,7 @@ class Cost(msgspec.Struct, frozen=True):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def counting_url() -> AsyncIterator[str]:
-    """Give a server of its own that counts."""
+    """Yield the URL of a server that counts."""
     with tempfile.TemporaryDirectory(prefix="counting-") as path:
         directory = Path(path) / "server"
         async with embedded_postgres(directory) as url:
@@ -65,7 +65,7 @@ async def counting_url() -> AsyncIterator[str]:
             await connection.execute("ALTER SYSTEM SET autovacuum = off")
             await connection.execute(
                 "ALTER SYSTEM SET full_page_writes = off"
-            )  # they depend on when, not on what
+            )  # they depend on the time, not on the appends
             await connection.close()
         async with embedded_postgres(directory) as url:
             connection = await asyncpg.connect(url)
@@ -76,13 +76,13 @@ async def counting_url() -> AsyncIterator[str]:
 
 @pytest.fixture
 async def counted(counting_url: str) -> AsyncIterator[Pool]:
-    """Give a pool of one connection, so that what warms its caches warms those of all."""
+    """Yield a pool of one connection, so that warming its caches warms those of all."""
     async with await build_pool(counting_url, max_size=1) as pool:
         yield pool
 
 
 async def cost_of(pool: Pool, flows: int, events: list[FlowEventKind], *, size: int = 0) -> Cost:
-    """Append the events one by one to so many flows at once, after some that warm the caches."""
+    """Append the events one by one to this many flows at once, after some that warm the caches."""
     store = PgEventStore(PoolProvider(pool))
     await one_flow(store, ONE_OF_EACH, 0)
     await asyncio.gather(*(one_flow(store, events, size) for _ in range(flows)))
@@ -111,7 +111,7 @@ ONE_OF_EACH: list[FlowEventKind] = [
     StepFailed(0, "acquire", StepError("ValueError", "no"), "f" * 64),
     StepFinished(0, "acquire", ("a" * 64, "b" * 64), "f" * 64),
 ]
-"""An entry for every index: the server's planner looks an empty one up each time, and remembers others."""
+"""An entry for every index, because the planner looks up an empty index at each call."""
 
 
 def signals(count: int) -> list[FlowEventKind]:
@@ -186,4 +186,4 @@ async def test_an_append_is_one_round_trip(counting_url: str) -> None:
         await one_flow(store, signals(100), 0)
         await store.aclose()
     assert appended == 100
-    assert asked <= 150  # with the pool's resets, which depend on the time: one each 0.1 s
+    assert asked <= 150  # with the pool's resets, one each 0.1 s, which depend on the time

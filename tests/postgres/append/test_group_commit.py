@@ -1,4 +1,4 @@
-"""Appends that wait together are committed together, and each is answered for by itself."""
+"""Appends that wait together are committed together, and each one gets its own answer."""
 
 import asyncio
 import tracemalloc
@@ -37,7 +37,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 WAITING = """
-    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
 TRANSACTIONS = (
     "SELECT count(DISTINCT xmin::text) FROM event_log WHERE flow_id = ANY ($1) AND version = 0"
@@ -73,7 +74,7 @@ async def until_waiting(connection: Connection, sessions: int) -> None:
 async def both_writers_busy(
     store: PgEventStore, owner: Connection, observer: Pool
 ) -> AsyncIterator[None]:
-    """Keep both writers waiting with an append each; what the block appends has to wait for them."""
+    """Block both writers with one append each, so that the appends of the block are queued."""
     flow_ids = [new_flow_id(), new_flow_id()]
     condition = f"NEW.flow_id IN ('{flow_ids[0]}', '{flow_ids[1]}')"
     async with gate(owner, "event_log", condition):
@@ -106,7 +107,7 @@ async def test_a_crowd_is_divided_between_the_writers(
 
 
 async def transactions_of(flows: int, store: PgEventStore, owner: Connection, pool: Pool) -> int:
-    """Let so many flows append while both writers are busy; say in how many transactions they were stored."""
+    """Append to this many flows while both writers are busy; return the number of transactions."""
     flow_ids = [new_flow_id() for _ in range(flows)]
     async with both_writers_busy(store, owner, pool):
         tasks = [
@@ -126,7 +127,7 @@ async def transactions_of(flows: int, store: PgEventStore, owner: Connection, po
 async def test_a_distributed_log_gets_a_transaction_for_each_flow(
     store: PgEventStore, owner: Connection, pool: Pool
 ) -> None:
-    """Citus marks the tables that it distributes by a trigger of this name."""
+    """Citus marks the tables that it distributes with a trigger of this name."""
     await owner.execute(
         "CREATE FUNCTION citus_truncate_trigger() RETURNS trigger "
         "LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
@@ -182,7 +183,7 @@ async def test_a_conflict_fails_its_own_caller_only(
 async def test_an_append_behind_one_that_conflicts_is_judged_by_itself(
     store: PgEventStore, provider: PoolProvider, owner: Connection, pool: Pool
 ) -> None:
-    """Let another writer take the place of the first of two appends, each of which expects the one before."""
+    """Another writer stores an event first; both appends expect the version before it."""
     flow_id = new_flow_id()
     await store.append_kind(flow_id, initialized())
     other = PgEventStore(provider)
@@ -286,13 +287,13 @@ async def test_flows_that_share_artifacts_in_one_batch_are_all_stored(
     assert await pool.fetchval(query) == 20
 
 
-# ---- others' locks
+# ---- locks of other transactions
 
 
 async def test_a_flow_that_another_transaction_holds_holds_up_no_other_flow(
     store: PgEventStore, pool: Pool
 ) -> None:
-    """Hold both flows that the writers are busy with, from inside the program that waits for the third."""
+    """Lock both flows that the writers work on, from the program that waits for the third."""
     held, free = [new_flow_id(), new_flow_id()], [new_flow_id() for _ in range(5)]
     async with store.transaction() as tx:
         for flow_id in held:
@@ -386,7 +387,7 @@ async def test_a_crowd_on_a_flow_is_answered_while_another_store_appends_to_it_o
 # ---- overload
 
 
-async def test_who_finds_no_room_is_told_so_and_nothing_else_is_lost(
+async def test_an_append_above_the_limit_fails_and_loses_nothing_else(
     provider: PoolProvider, owner: Connection, pool: Pool
 ) -> None:
     store = PgEventStore(provider, max_waiting=4, overload_timeout=0.01)
@@ -403,7 +404,7 @@ async def test_who_finds_no_room_is_told_so_and_nothing_else_is_lost(
     await store.aclose()
 
 
-async def test_ten_thousand_callers_wait_in_bounded_room_and_none_is_dropped(
+async def test_ten_thousand_callers_wait_in_a_bounded_queue_and_none_is_dropped(
     provider: PoolProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = 256 * 1024
@@ -431,10 +432,10 @@ async def test_ten_thousand_callers_wait_in_bounded_room_and_none_is_dropped(
     await store.aclose()
 
 
-async def test_callers_who_find_no_room_cost_no_memory_for_what_they_bring(
+async def test_callers_above_the_limit_take_no_memory_for_their_appends(
     provider: PoolProvider, owner: Connection, pool: Pool
 ) -> None:
-    """Let 500 callers bring 200 KB each, which is one and the same object, to a store with room for 1 MiB."""
+    """500 callers append the same object of 200 KB to a store with a limit of 1 MiB."""
     store = PgEventStore(provider, max_waiting_bytes=2**20)
     shared = StepSignal(0, "acquire", "said", ["x" * 1_000] * 200)
     flow_ids = [new_flow_id() for _ in range(500)]
@@ -448,7 +449,7 @@ async def test_callers_who_find_no_room_cost_no_memory_for_what_they_bring(
     assert [(event.flow_id, event.kind) for event in events] == [
         (flow_id, shared) for flow_id in flow_ids
     ]
-    assert peak < 10 * 2**20  # and not the 100 MB that they bring together
+    assert peak < 10 * 2**20  # less than the 100 MB of all appends together
     await store.aclose()
 
 
@@ -480,7 +481,7 @@ async def test_an_idle_store_holds_no_connection(store: PgEventStore, pool: Pool
 async def test_a_pool_that_is_lost_while_a_writer_lingers_is_no_accident(
     store: PgEventStore, owner: Connection
 ) -> None:
-    """Have the server end the session that the writer still holds."""
+    """The server ends the session that the writer still holds."""
     flow_id = new_flow_id()
     first = await store.append_kind(flow_id, initialized())
     await owner.execute(
@@ -492,7 +493,7 @@ async def test_a_pool_that_is_lost_while_a_writer_lingers_is_no_accident(
 
 
 class Connecting:
-    """Opens a connection for each use, on whatever loop there is."""
+    """Opens a connection for each use, on any event loop."""
 
     def __init__(self, url: str) -> None:
         self._url = url

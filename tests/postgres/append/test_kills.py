@@ -1,4 +1,4 @@
-"""Processes that are killed: workers at any place of a flow, and the server under load."""
+"""Processes that are killed: workers at any point of a flow, and the server under load."""
 
 import asyncio
 import os
@@ -39,27 +39,27 @@ WITH_RUN_TO_END = [
     *((False, Place.AFTER_APPEND, number) for number in range(4)),
     *((False, Place.IN_STEP, number) for number in range(3)),
 ]
-WITH_RUN_STEP = [  # S and F are appends of their own: S0, F0, S1, F1, S2, F2 with C
+WITH_RUN_STEP = [  # S and F are separate appends: S0, F0, S1, F1, S2, F2 with C
     *((True, Place.AFTER_APPEND, number) for number in range(6)),
 ]
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Give the file into which workers write which steps they run."""
+    """Return the file in which workers record the steps that they run."""
     return tmp_path / "runs"
 
 
 @pytest.fixture
 def parent() -> Iterator[Path]:
-    """Give a directory outside pytest's own, which the server's user can reach."""
+    """Yield a directory outside pytest's own, which the server's user can reach."""
     with tempfile.TemporaryDirectory(prefix="kills-") as path:
         yield Path(path)
 
 
 @pytest.fixture
 async def undisturbed(tmp_path: Path) -> str:
-    """Give the fingerprint of the flow when nothing happens to it."""
+    """Return the fingerprint of the undisturbed flow."""
     store = InMemoryEventStore()
     engine = three_steps(store, InMemoryFlowRepository(store), Work(tmp_path / "undisturbed"))
     await engine.run_to_end()
@@ -69,7 +69,7 @@ async def undisturbed(tmp_path: Path) -> str:
 async def loaded(
     pool: "asyncpg.Pool[asyncpg.Record]", flow_id: UUID
 ) -> tuple[list[FlowEvent], FlowInstance]:
-    """Read a flow's events and its state."""
+    """Return a flow's events and its state."""
     provider = PoolProvider(pool)
     engine = three_steps(PgEventStore(provider), PgFlowRepository(provider), Work(Path(os.devnull)))
     return await PgEventStore(provider).list(flow_id), await engine.load(flow_id, missing_ok=True)
@@ -87,7 +87,7 @@ def runs_of(runs: Path) -> Counter[str]:
 async def see_it_go_on(
     pool: "asyncpg.Pool[asyncpg.Record]", url: str, flow_id: UUID, runs: Path
 ) -> str:
-    """See that another process ends the flow, and runs no step that had finished; gives the fingerprint."""
+    """Check that another process ends the flow without repeating a step; return the fingerprint."""
     before, state = await loaded(pool, flow_id)
     runs_before = runs_of(runs)
     async with worker(url, flow_id, runs) as second:
@@ -132,7 +132,7 @@ async def test_a_step_that_is_interrupted_twice_is_run_three_times(
     for number in (
         1,
         0,
-    ):  # in the second step, which for the second worker is the first that it runs
+    ):  # in the second step, the first one that the second worker runs
         async with worker(database_url, flow_id, runs, die=(Place.IN_STEP, number)) as doomed:
             assert (await doomed.end())[0] == KILLED
     async with worker(database_url, flow_id, runs) as last:
@@ -145,7 +145,10 @@ async def test_a_step_that_is_interrupted_twice_is_run_three_times(
 async def sweep_statements(
     pool: "asyncpg.Pool[asyncpg.Record]", url: str, directory: Path, place: Place, undisturbed: str
 ) -> int:
-    """Kill a worker at its first statement, then one at its second, until one survives; each flow then goes on here."""
+    """Kill a worker at its first statement, then one at its second, until one survives.
+
+    Each flow is then continued here.
+    """
     for number in count():
         flow_id, runs = new_flow_id(), directory / f"{place}-{number}"
         async with worker(url, flow_id, runs, die=(place, number)) as doomed:
@@ -217,7 +220,7 @@ def postmaster(directory: Path) -> int:
 
 
 class Appender:
-    """Appends to flows of its own until the store is gone, and remembers what was acknowledged."""
+    """Appends to flows of its own until the store is gone, and records what was acknowledged."""
 
     def __init__(self, store: PgEventStore) -> None:
         self._store = store
@@ -251,7 +254,7 @@ class Appender:
 async def directory(parent: Path) -> AsyncIterator[Path]:
     directory = parent / "server"
     yield directory
-    async with embedded_postgres(directory):  # stops what a failed test left
+    async with embedded_postgres(directory):  # stops the server that a failed test left
         pass
 
 
@@ -281,7 +284,7 @@ async def test_every_acknowledged_event_outlives_a_kill_of_the_server(
             await asyncio.gather(*running)
         else:
             os.kill(await pool.fetchval("SELECT pg_backend_pid()"), signal.SIGKILL)
-            for task in running:  # some may have come through the recovery
+            for task in running:  # some may have survived the recovery
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
         pool.terminate()
@@ -292,7 +295,7 @@ async def test_every_acknowledged_event_outlives_a_kill_of_the_server(
 
 
 async def see_all_of_it(store: PgEventStore, appender: Appender) -> None:
-    """See that the log has what was acknowledged, and beyond it at most the append that was under way."""
+    """Check that the log has all acknowledged events, and at most one append more."""
     flow_ids = {event.flow_id for event in appender.acknowledged}
     assert appender.under_way is not None
     last_flow_id, last_artifact = appender.under_way
@@ -310,7 +313,7 @@ async def see_all_of_it(store: PgEventStore, appender: Appender) -> None:
 
 
 async def sessions_of(url: str) -> list[int]:
-    """Give the process ids of all sessions but the one that asks."""
+    """Return the process ids of all other sessions."""
     connection = await asyncpg.connect(url)
     try:
         rows = await connection.fetch(
@@ -323,7 +326,7 @@ async def sessions_of(url: str) -> list[int]:
 
 
 def until_gone(pids: list[int]) -> None:
-    """Wait until processes have ended: without their postmaster they do so when they next wait for something."""
+    """Wait until processes have ended: without their postmaster they end at their next wait."""
     for pid in pids:
         with suppress(ProcessLookupError):
             while True:

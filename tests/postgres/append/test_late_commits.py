@@ -1,4 +1,4 @@
-"""What a feed on PostgreSQL has to bear: writers at once, savepoints, numbers that wrap, lost writers, standbys."""
+"""A feed under concurrent writers, savepoints, wrapping numbers, lost writers, standbys."""
 
 import asyncio
 import random
@@ -45,7 +45,7 @@ async def administrator(admin_url: str) -> "AsyncIterator[asyncpg.Connection[asy
 
 
 async def write(store: PgEventStore, chance: random.Random, flows: int) -> list[int]:
-    """Append by itself and in transactions that stay open for a while, some of which are rolled back."""
+    """Append directly and in transactions that stay open for a while; some are rolled back."""
     seqs: list[int] = []
     for _ in range(flows):
         flow_id = new_flow_id()
@@ -135,7 +135,7 @@ async def test_numbers_beyond_the_lock_s_31_bits_wrap(
 
 
 @pytest.mark.superuser
-async def test_a_writer_that_is_gone_stalls_nobody(
+async def test_a_lost_writer_stalls_nothing(
     store: PgEventStore, administrator: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     async def is_terminated() -> None:
@@ -166,7 +166,7 @@ async def test_without_its_lock_an_append_that_commits_late_is_missed(
     assert early.seq < late.seq
 
 
-async def test_locks_of_others_stall_nobody(store: PgEventStore, pool: Pool) -> None:
+async def test_locks_of_other_programs_stall_nothing(store: PgEventStore, pool: Pool) -> None:
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(
             "SELECT pg_advisory_xact_lock(0), pg_advisory_xact_lock_shared(0, 0)"

@@ -38,7 +38,7 @@ CUTS = [Strike.CUT_BEFORE, Strike.CUT_AFTER]
 
 
 class Append(msgspec.Struct, frozen=True):
-    """An append to the end of a flow that has one event already; every one is unlike all others."""
+    """An append to the end of a flow with one event; no two of them are equal."""
 
     flow_id: UUID
     kinds: list[FlowEventKind]
@@ -95,14 +95,14 @@ async def proxy(database_url: str) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def store(proxy: Proxy) -> AsyncIterator[PgEventStore]:
-    """Give a store whose only connection goes through the proxy."""
+    """Yield a store whose only connection goes through the proxy."""
     async with await build_pool(proxy.url, min_size=0, max_size=1) as pool:
         yield PgEventStore(PoolProvider(pool))
 
 
 @pytest.fixture
 def witness(provider: PoolProvider) -> PgEventStore:
-    """Give a store on the same database that no fault strikes."""
+    """Return a store on the same database without any fault."""
     return PgEventStore(provider)
 
 
@@ -121,7 +121,7 @@ async def has_artifact(witness: PgEventStore, artifact: Artifact) -> bool:
 async def see_it_once(
     witness: PgEventStore, append: Append, acknowledged: Sequence[FlowEvent] | None
 ) -> None:
-    """See that the log has the append once, or not at all if it was not acknowledged, and then repeat it."""
+    """Check that the log has the append once (or not at all if unacknowledged), and repeat it."""
     _, *stored = await witness.list(append.flow_id)
     assert [event.version for event in stored] == list(range(1, 1 + len(stored)))
     if acknowledged is None:
@@ -143,7 +143,7 @@ async def sweep(
     attempt: Callable[[], Awaitable[tuple[Append, list[FlowEvent] | None]]],
     witness: PgEventStore,
 ) -> int:
-    """Break the connection at the first message of an append, then at the second, until one goes through unbroken."""
+    """Break the connection at the nth message of an append, for n = 1, 2, ..., as long as it has n."""
     for n in count(1):
         fault = proxy.arm(Fault(strike, nth=n))
         append, acknowledged = await attempt()
@@ -158,7 +158,7 @@ async def acknowledged_by(append: Append, store: PgEventStore) -> list[FlowEvent
     try:
         return await append.run(store)
     except StoreUnavailable as error:
-        assert error.__cause__ is not None  # noqa: PT017  # an error is one of the two right outcomes
+        assert error.__cause__ is not None  # noqa: PT017  # the error is one of two valid results
         return None
 
 
@@ -220,7 +220,7 @@ async def test_a_connection_cut_at_any_message_from_its_startup_on_leaves_the_ap
 
 
 async def warmed(store: PgEventStore, made_by: Callable[[int | None], Append]) -> None:
-    """Have the connection made and the statements prepared."""
+    """Open the connection and prepare the statements."""
     await made_by(None).run(store)
 
 
@@ -254,7 +254,7 @@ async def test_a_retry_waits_for_the_first_attempt_that_is_still_in_flight(
     made_by: Callable[[int | None], Append],
     expected_version: int | None,
 ) -> None:
-    """Hold back the end of the append's statement: the server has the key, and commits when it arrives."""
+    """Hold back the end of the append's statement: the server has the key, and commits later."""
     append = await begin(witness, made_by(expected_version))
     await warmed(store, made_by)
     # the flow's head is read, and the event ids are looked for, before the append
@@ -279,7 +279,7 @@ async def test_callers_of_one_batch_get_their_own_events_while_its_first_attempt
     expected_version: int | None,
     ids_given: bool,
 ) -> None:
-    """Hold back the end of the statement that several flows share: its retry collides with it in each of them."""
+    """Hold back the end of a statement that several flows share: its retry collides in each."""
     appends = [
         await begin(witness, made_by(expected_version)) for made_by in MADE_BY for _ in range(2)
     ]
@@ -319,7 +319,7 @@ async def test_a_first_attempt_that_arrives_after_its_retry_stores_nothing(
 async def test_a_first_attempt_that_the_server_still_works_on_is_not_repeated(
     proxy: Proxy, store: PgEventStore, witness: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
-    """Lock the table, so that the append hangs in the server while its connection is cut and it is retried."""
+    """Lock the table, so that the append waits in the server while its connection is cut."""
     append = await begin(witness, with_events_only(1))
     await warmed(store, with_events_only)
     async with pool.acquire() as other:
@@ -384,7 +384,7 @@ async def test_an_append_that_loses_every_reply_is_unavailable_and_stored_once(
 
 
 async def until_waiting_for_a_lock(pool: "asyncpg.Pool[asyncpg.Record]", sessions: int = 1) -> None:
-    """Ask the server until that many sessions of this database wait for another's lock."""
+    """Poll the server until this many sessions of the database wait for a lock."""
     query = """
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'
@@ -394,10 +394,10 @@ async def until_waiting_for_a_lock(pool: "asyncpg.Pool[asyncpg.Record]", session
             pass
 
 
-async def test_an_append_whose_retry_is_refused_is_not_said_to_be_refused(
+async def test_an_append_whose_retry_is_refused_is_not_reported_as_refused(
     proxy: Proxy, store: PgEventStore, witness: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
-    """Let new sessions be read-only: the one that is cut has stored the append, and its successor cannot tell."""
+    """New sessions are read-only: the first one has stored the append, the second cannot know."""
     append = await begin(witness, with_an_artifact(1))
     await warmed(store, with_an_artifact)
     database = await pool.fetchval("SELECT quote_ident(current_database())")
@@ -413,10 +413,10 @@ async def test_an_append_whose_retry_is_refused_is_not_said_to_be_refused(
     ] == append.event_ids
 
 
-async def test_an_append_whose_lost_attempt_outlives_its_retrys_patience_is_not_said_to_be_refused(
+async def test_an_append_whose_lost_attempt_outlives_its_retrys_patience_is_not_reported_as_refused(
     proxy: Proxy, store: PgEventStore, witness: PgEventStore, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
-    """Let the first attempt keep the key, the second be out of patience, and somebody cancel the third, which waits alone."""
+    """The first attempt holds the key, the second times out, and the third is cancelled."""
     append = await begin(witness, with_events_only(1))
     await warmed(store, with_events_only)
     first = proxy.arm(Fault(Strike.SEVER, ends_a_statement, nth=3))

@@ -1,4 +1,4 @@
-"""Streamed contents on PostgreSQL: stored once or not at all, found out when altered, never whole in the memory."""
+"""Streamed contents on PostgreSQL: stored once or not at all, verified, never whole in memory."""
 
 import asyncio
 import hashlib
@@ -67,7 +67,7 @@ def noise(size: int, seed: int = 0) -> bytes:
 
 
 async def long_noise(chunks: int) -> AsyncIterator[bytes]:
-    """Make a content that is never whole in the memory, each chunk unlike all others."""
+    """Yield a content in chunks that all differ, never whole in memory."""
     chunk = bytearray(noise(CHUNK))
     for number in range(chunks):
         chunk[:8] = number.to_bytes(8)
@@ -112,7 +112,7 @@ async def store(provider: PoolProvider, pool: Pool) -> AsyncIterator[PgEventStor
 
 @pytest.fixture
 async def intruder(admin_url: str) -> AsyncIterator[Connection]:
-    """Connect as a superuser for whom no trigger and no check counts."""
+    """Connect as a superuser without triggers and checks."""
     connection = await asyncpg.connect(admin_url)
     await connection.execute("SET session_replication_role = replica")
     for check in ("body", "content_size", "metadata"):
@@ -294,7 +294,7 @@ async def test_it_is_found_by_reading_and_by_verifying_when(
 
 
 async def peak_of_streaming(store: PgEventStore, chunks: int) -> int:
-    """Give the most bytes that were allocated at once while a content went in, was verified and came out."""
+    """Return the peak memory in bytes while a content is written, verified and read."""
     tracemalloc.start()
     async with store.transaction() as tx:
         artifact = await tx.put_stream(

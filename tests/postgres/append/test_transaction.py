@@ -32,7 +32,7 @@ ARTIFACT = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
 async def store(
     pool: "asyncpg.Pool[asyncpg.Record]", admin_url: str
 ) -> AsyncIterator[PgEventStore]:
-    """Give a store in a database that also holds the caller's own table."""
+    """Yield a store in a database that also holds the caller's own table."""
     administrator = await asyncpg.connect(admin_url)
     await administrator.execute("CREATE TABLE outbox (event_id uuid PRIMARY KEY)")
     await administrator.execute("GRANT SELECT, INSERT ON outbox TO PUBLIC")

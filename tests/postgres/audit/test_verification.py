@@ -1,4 +1,4 @@
-"""A superuser who switches the triggers off can change the log, but not without being found out."""
+"""A superuser who disables the triggers can change the log, but verification finds it."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -124,7 +124,7 @@ def said(number: int) -> StepSignal:
 
 @pytest.fixture
 async def store(provider: PoolProvider) -> PgEventStore:
-    """Give a store with three flows of nine events, which share artifacts."""
+    """Return a store with three flows of nine events that share artifacts."""
     store = PgEventStore(provider)
     outputs = (ARTIFACT.hash, BINARY.hash)
     for flow_id in FLOWS:
@@ -139,10 +139,10 @@ async def store(provider: PoolProvider) -> PgEventStore:
 
 @pytest.fixture
 async def intruder(
-    store: PgEventStore,  # noqa: ARG001  # the log that is there to be changed
+    store: PgEventStore,  # noqa: ARG001  # the log that is changed
     database_url: str,
 ) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """Connect as a superuser for whom no trigger and no foreign key counts, and no unique key either."""
+    """Connect as a superuser without triggers, foreign keys and unique keys."""
     connection = await asyncpg.connect(database_url)
     await connection.execute("SET session_replication_role = replica")
     await connection.execute("ALTER TABLE event_log DROP CONSTRAINT event_log_flow_version_key")

@@ -1,4 +1,4 @@
-"""Pools that cannot be built: each says why, quickly, without the password and without leaving anything behind."""
+"""A pool that cannot be built raises quickly, hides the password, and leaves nothing behind."""
 
 import asyncio
 import logging
@@ -42,7 +42,7 @@ NOWHERE = "postgresql://ada@127.0.0.1:1/lab"
 
 @pytest.fixture(params=["build_pool", "build_dev_pool_from_env"])
 def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Builder:
-    """Give each of the two functions that build a pool, called with a URL."""
+    """Return each of the two functions that build a pool from a URL."""
 
     async def from_env(url: str, **options: Any) -> Pool:
         monkeypatch.setenv("DATABASE_URL", url)
@@ -53,7 +53,7 @@ def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Bu
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """Give a port that is taken, so that nobody else gets it, and not listened at."""
+    """Yield a port that is bound but does not listen."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -61,7 +61,7 @@ def closed_port() -> Iterator[int]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def guarded_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """Give the URL, without a user, of a server that asks the role `guarded` for a password, and lets no `outcast` in."""
+    """Yield a URL without a user; `guarded` needs a password there, and `outcast` is rejected."""
     directory = tmp_path_factory.mktemp("guarded")
     async with embedded_postgres(directory) as url:
         administrator = await asyncpg.connect(url)
@@ -83,7 +83,7 @@ def with_parameters(url: str, parameters: str) -> str:
 
 
 def everything_told(error: BaseException, log: pytest.LogCaptureFixture) -> str:
-    """Give all that a log or a terminal could show of an error and of what was logged on the way."""
+    """Return all that a log or a terminal could show of an error and its log records."""
     told = [*traceback.format_exception(error)]
     chain: BaseException | None = error
     while chain is not None:
@@ -219,7 +219,7 @@ async def test_a_pool_that_opens_later_names_the_host_that_is_not_found() -> Non
 
 @asynccontextmanager
 async def other_server(answer: bytes | None) -> AsyncIterator[int]:
-    """Listen as something that is no PostgreSQL server: it says `answer` and leaves, or with None says nothing."""
+    """Listen as another kind of server: it sends `answer` and closes, or for None sends nothing."""
     over = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -250,7 +250,7 @@ async def test_a_server_that_never_answers_is_given_up_after_the_connect_timeout
     assert isinstance(caught.value.__cause__, TimeoutError)
 
 
-async def test_the_right_password_opens_the_door(build: Builder, guarded_url: str) -> None:
+async def test_the_right_password_connects(build: Builder, guarded_url: str) -> None:
     async with await build(as_user(guarded_url, "guarded", SECRET), schema="public") as pool:
         assert await pool.fetchval("SELECT current_user") == "guarded"
 
@@ -321,7 +321,7 @@ async def sessions(connection: "asyncpg.Connection[asyncpg.Record]", name: str) 
 
 
 async def left_alone(url: str, name: str) -> None:
-    """Wait for the server to notice that a client is gone: it does so a moment later."""
+    """Wait until the server has noticed that a client is gone, a moment after its end."""
     connection = await asyncpg.connect(url)
     async with asyncio.timeout(60):
         while await sessions(connection, name):
@@ -359,10 +359,11 @@ async def test_a_pool_that_gets_some_of_its_connections_keeps_none(
 async def waiting_build(
     build: Builder, url: str, name: str
 ) -> AsyncIterator["asyncio.Future[Pool]"]:
-    """Begin to build a pool, under an application name, whose migration waits for the length of the block."""
+    """Start to build a pool whose migration waits until the block ends; yield the task."""
     holder, observer = await asyncpg.connect(url), await asyncpg.connect(url)
     blocked = """
-        SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event = 'advisory'
+        SELECT count(*) FROM pg_stat_activity
+        WHERE application_name = $1 AND wait_event = 'advisory'
     """
     async with holder.transaction():
         await holder.execute(LOCK_MIGRATIONS, "public")

@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode, where a connection keeps nothing from one transaction to the next."""
+"""Behind PgBouncer in transaction mode, where no session state outlives a transaction."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ STORES = 4
 
 @pytest.fixture
 async def pooled_url(admin_url: str) -> AsyncIterator[str]:
-    """Give the URL of a migrated, empty database through PgBouncer."""
+    """Yield the URL of a migrated, empty database through PgBouncer."""
     async with pgbouncer_before(admin_url) as url:
         yield url
 

@@ -1,4 +1,4 @@
-"""What is tried again, how often, and what the caller gets when it does not help."""
+"""What is retried, how often, and what the caller gets if retrying does not help."""
 
 import asyncio
 import logging
@@ -42,7 +42,7 @@ PERMANENT = ["23514", "42501", "53100", "XX000", "P0001"]
 
 
 class Retries:
-    """The delays that the library has announced before its retries, in seconds."""
+    """The delays in seconds that the library has logged before its retries."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self._caplog = caplog
@@ -75,7 +75,7 @@ def store(provider: PoolProvider) -> PgEventStore:
 
 @pytest.fixture
 def parent() -> Iterator[Path]:
-    """Give a directory outside pytest's own, which the server's user can reach."""
+    """Yield a directory outside pytest's own, which the server's user can reach."""
     with tempfile.TemporaryDirectory(prefix="retries-") as path:
         yield Path(path)
 
@@ -94,7 +94,7 @@ def with_user(url: str, user: str, password: str) -> str:
 async def role(
     server: TestServer, url: str, *, options: str = "", rights: str = "ALL"
 ) -> AsyncIterator[str]:
-    """Make a user who may connect and use the tables, and give the URL that connects as him."""
+    """Create a user who may connect and use the tables; yield a URL for this user."""
     name, password = f"role_{uuid4().hex}", uuid4().hex
     await server.administrate(f"CREATE ROLE {name} LOGIN PASSWORD '{password}' {options}")
     connection = await asyncpg.connect(url)
@@ -109,7 +109,7 @@ async def role(
 
 
 async def fail_appends(pool: Pool, sqlstate: str, times: int) -> None:
-    """Make the server refuse that many INSERTs of events; a sequence counts them, because it is not rolled back."""
+    """Make the server reject this many INSERTs of events; a sequence counts through rollbacks."""
     await pool.execute("CREATE SEQUENCE failures")
     await pool.execute(f"""
         CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -119,14 +119,14 @@ async def fail_appends(pool: Pool, sqlstate: str, times: int) -> None:
             END IF;
             RETURN NEW;
         END $$
-    """)  # a trigger is the only way to have a healthy server say this
+    """)  # only a trigger makes a healthy server raise this
     await pool.execute(
         "CREATE TRIGGER fail BEFORE INSERT ON event_log FOR EACH ROW EXECUTE FUNCTION fail()"
     )
 
 
 async def until_waiting_for_a_lock(pool: Pool, sessions: int = 1) -> int:
-    """Ask the server until so many sessions of this database wait for a lock, and give the first's process id."""
+    """Wait until this many sessions wait for a lock; return the process id of the first."""
     query = """
         SELECT pid FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'
@@ -208,12 +208,15 @@ async def test_a_user_without_the_right_to_insert_gets_a_store_error(
 async def insert_artifact(
     connection: "asyncpg.Connection[asyncpg.Record]", artifact: Artifact
 ) -> None:
-    """Store the artifact of another writer, with the event that it belongs to."""
+    """Store an artifact of another writer, with the event that it belongs to."""
     flow_id = uuid4()
     seq = await connection.fetchval(
         """
-        INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
-        VALUES ($1, 0, $2, now(), 'stepsignal', '{"type": "stepsignal"}', '{}', sha256('by hand')) RETURNING seq
+        INSERT INTO event_log
+            (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
+        VALUES
+            ($1, 0, $2, now(), 'stepsignal', '{"type": "stepsignal"}', '{}', sha256('by hand'))
+        RETURNING seq
         """,
         flow_id,
         uuid4(),
@@ -233,7 +236,8 @@ async def insert_artifact(
 async def insert_event(connection: "asyncpg.Connection[asyncpg.Record]", flow_id: UUID) -> None:
     await connection.execute(
         """
-        INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
+        INSERT INTO event_log
+            (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
         VALUES ($1, 0, $2, now(), 'stepsignal', '{"type": "stepsignal"}', '{}', sha256('by hand'))
         """,
         flow_id,
@@ -252,7 +256,7 @@ def finished(artifact: Artifact) -> StepFinished:
 async def test_a_serialization_failure_is_tried_again(
     database_url: str, pool: Pool, owner: Connection, store: PgEventStore, retries: Retries
 ) -> None:
-    """Have another writer commit the same artifact between the snapshot of a serializable append and its artifact."""
+    """Another writer commits the same artifact after the append's snapshot was taken."""
     flow_id, artifact = new_flow_id(), molecule()
     settings = {"default_transaction_isolation": "serializable"}
     async with await asyncpg.create_pool(
@@ -275,7 +279,7 @@ async def test_a_serialization_failure_is_tried_again(
 async def test_a_deadlock_is_tried_again(
     database_url: str, pool: Pool, owner: Connection, store: PgEventStore, retries: Retries
 ) -> None:
-    """Take the artifact first and the event second, where the append takes the event first."""
+    """Lock the artifact before the event, while the append locks the event first."""
     flow_id, artifact = new_flow_id(), molecule()
     async with (
         await asyncpg.create_pool(
@@ -340,7 +344,7 @@ async def test_idle_sessions_that_were_terminated_do_not_harm(
 async def test_a_session_whose_end_is_still_on_its_way_is_replaced(
     server: TestServer, database_url: str, pool: Pool, retries: Retries
 ) -> None:
-    """Have the driver read the server's last words, but not yet that the connection is over."""
+    """The driver has read the server's last message, but not yet the end of the connection."""
     flow_id = new_flow_id()
     async with (
         proxied(database_url) as proxy,
@@ -380,7 +384,7 @@ async def test_a_server_that_takes_no_more_connections_is_unavailable(
 
 
 async def connected_alone(url: str) -> "asyncpg.Connection[asyncpg.Record]":
-    """Take the only connection that there may be, once the session that was closed before has ended."""
+    """Take the only connection, once the session that was closed before has ended."""
     async with asyncio.timeout(60):
         while True:
             with suppress(asyncpg.TooManyConnectionsError):
@@ -396,7 +400,7 @@ async def test_a_pool_that_stays_exhausted_is_unavailable(
             with pytest.raises(StoreUnavailable) as caught:
                 await store.append_kind(new_flow_id(), initialized())
         assert isinstance(caught.value.__cause__, TimeoutError)
-        assert retries.delays == []  # who has waited that long does not wait four times over
+        assert retries.delays == []  # a timed-out wait is not repeated
         await store.append_kind(new_flow_id(), initialized())
 
 
@@ -482,7 +486,7 @@ async def test_a_password_stays_out_of_the_errors_of_a_server_that_does_not_answ
 
 
 async def until_gone(server: TestServer, pid: int) -> None:
-    """Ask the server until a session has ended."""
+    """Poll the server until a session has ended."""
     observer = await asyncpg.connect(server.url)
     try:
         async with asyncio.timeout(60):

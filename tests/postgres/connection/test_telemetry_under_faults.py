@@ -1,4 +1,4 @@
-"""What a program that listens is told of the database: disconnects, shared transactions, queues and pools."""
+"""Telemetry about the database: disconnects, shared transactions, queues and pools."""
 
 import asyncio
 import logging
@@ -60,7 +60,7 @@ async def owner(admin_url: str) -> AsyncIterator[Connection]:
 async def test_a_flow_with_two_disconnects_and_a_retry_is_told_with_each_counted_once(
     database_url: str, proxy: Proxy, heard: Heard
 ) -> None:
-    """Lose an append before the server gets it and, in the run after the failed step's retry, an append's answer."""
+    """Lose an append before the server gets it, and the answer of one after a step's retry."""
     faults = iter(
         [
             Fault(Strike.CUT_BEFORE, sends_an_append),
@@ -179,7 +179,7 @@ async def test_what_the_database_quotes_when_it_refuses_is_not_told(
     store = PgEventStore(provider)
     with caplog.at_level(logging.DEBUG), pytest.raises(StoreError) as caught:
         await store.append_kind(new_flow_id(), StepSignal(0, "acquire", "forbidden", secret))
-    assert secret in str(caught.value)  # the caller is told
+    assert secret in str(caught.value)  # the caller sees it
     told = "".join(span.to_json() for span in heard.spans()) + heard.metrics_json()
     assert "23514" in told
     assert secret not in told
@@ -206,7 +206,7 @@ async def until_waiting(pool: Pool, sessions: int) -> None:
 async def test_a_shared_transaction_is_a_trace_of_its_own_linked_to_its_callers(
     pool: Pool, provider: PoolProvider, owner: Connection, heard: Heard
 ) -> None:
-    """Keep both writers busy until others wait; then see the queue, and the batch that they share."""
+    """Block both writers until others wait; then check the queue, and the batch they share."""
     store = PgEventStore(provider)
     busy, flow_ids = [new_flow_id(), new_flow_id()], [new_flow_id() for _ in range(MIN_SHARE)]
     async with gate(owner, "event_log", f"NEW.flow_id IN ('{busy[0]}', '{busy[1]}')"):
@@ -239,7 +239,7 @@ async def test_a_shared_transaction_is_a_trace_of_its_own_linked_to_its_callers(
     await store.aclose()
 
 
-async def test_appends_that_find_no_room_are_held_back(
+async def test_appends_above_the_limit_are_held_back(
     pool: Pool, provider: PoolProvider, owner: Connection, heard: Heard
 ) -> None:
     store = PgEventStore(provider, max_waiting=1)

@@ -1,4 +1,4 @@
-"""TLS as a URL asks for it: a server is trusted with the right certificate, and only with that."""
+"""TLS as the URL requests it: only a server with the right certificate is trusted."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,20 +23,20 @@ pytestmark = pytest.mark.tls
 
 
 class Door(msgspec.Struct, frozen=True):
-    """A server that takes TCP connections with TLS alone, and who signed its certificate."""
+    """A server that accepts TLS only on TCP, and the authority that signed its certificate."""
 
     place: str
     root: Path
 
     def url(self, parameters: str, *, host: str | None = None) -> str:
-        """Give a superuser's URL, with the server's address or another name for it."""
+        """Return a superuser's URL, with the server's address or another host name."""
         place = self.place if host is None else f"{host}:{self.place.rpartition(':')[2]}"
         return f"postgresql://postgres:{PASSWORD}@{place}/postgres?{parameters}"
 
     def verified(
         self, mode: str = "verify-full", *, root: Path | None = None, host: str | None = None
     ) -> str:
-        """Give a URL that verifies the server against a root certificate."""
+        """Return a URL that verifies the server against a root certificate."""
         return self.url(
             f"sslmode={mode}&sslrootcert={quote(str(root or self.root), safe='')}", host=host
         )
@@ -49,7 +49,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def door(directory: Path) -> AsyncIterator[Door]:
-    """Give a server with a certificate for its address, and for no name."""
+    """Yield a server with a certificate for its address, but for no host name."""
     authority = Authority(directory / "root.crt")
     async with serving(directory / "server", authority, "127.0.0.1") as place:
         yield Door(place, authority.path)
@@ -57,7 +57,7 @@ async def door(directory: Path) -> AsyncIterator[Door]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def expired(directory: Path) -> AsyncIterator[Door]:
-    """Give a server whose certificate ended half a day ago."""
+    """Yield a server whose certificate expired half a day ago."""
     authority = Authority(directory / "expired_root.crt")
     async with serving(directory / "expired", authority, "127.0.0.1", expired=True) as place:
         yield Door(place, authority.path)
@@ -84,7 +84,7 @@ async def test_verify_full_gives_a_store_whose_connections_are_encrypted(door: D
 async def test_a_certificate_of_another_authority_is_refused(
     door: Door, directory: Path, mode: str
 ) -> None:
-    """A root certificate that is named is looked at with sslmode=require too, as libpq does."""
+    """A named root certificate is checked with sslmode=require too, as libpq does."""
     other = Authority(directory / "other_root.crt")
     assert "CERTIFICATE_VERIFY_FAILED" in str(await refusal(door.verified(mode, root=other.path)))
 
@@ -147,7 +147,8 @@ async def test_a_missing_client_certificate_is_a_mistake_in_the_url(tmp_path: Pa
 async def test_a_missing_key_is_a_mistake_in_the_url(tmp_path: Path) -> None:
     Authority(tmp_path / "root.crt").certify(tmp_path, name="client")
     await see_mistake(
-        f"{NOWHERE}&sslcert={quote(f'{tmp_path}/client.crt')}&sslkey={quote(f'{tmp_path}/benzene.key')}",
+        f"{NOWHERE}&sslcert={quote(f'{tmp_path}/client.crt')}"
+        f"&sslkey={quote(f'{tmp_path}/benzene.key')}",
         "sslkey",
     )
 
@@ -157,7 +158,8 @@ async def test_the_key_of_another_certificate_is_a_mistake_in_the_url(tmp_path: 
     authority.certify(tmp_path, name="client")
     authority.certify(tmp_path, name="other")
     await see_mistake(
-        f"{NOWHERE}&sslcert={quote(f'{tmp_path}/client.crt')}&sslkey={quote(f'{tmp_path}/other.key')}",
+        f"{NOWHERE}&sslcert={quote(f'{tmp_path}/client.crt')}"
+        f"&sslkey={quote(f'{tmp_path}/other.key')}",
         "sslkey",
     )
 

@@ -35,7 +35,7 @@ asyncio.run(main())
 
 
 class User:
-    """Another process that uses the server of a directory until it is told to leave, or is killed."""
+    """A process that uses the server of a directory until it is told to leave, or is killed."""
 
     def __init__(self, directory: Path) -> None:
         self.process = subprocess.Popen(
@@ -56,14 +56,14 @@ class User:
         return self.process.returncode
 
     def kill(self) -> None:
-        """Kill the process, and see that nothing it started keeps its standard output open."""
+        """Kill the process, and check that no child of it keeps its standard output open."""
         self.process.kill()
         self.process.communicate(timeout=60)
 
 
 @pytest.fixture
 def parent() -> Iterator[Path]:
-    """A directory outside pytest's own, whose permissions the next run of pytest tightens again."""
+    """Yield a directory outside pytest's own, whose permissions pytest's next run restricts."""
     with tempfile.TemporaryDirectory(prefix="embedded-") as path:
         yield Path(path)
 
@@ -85,7 +85,7 @@ async def join(directory: Path) -> AsyncIterator[Callable[[], User]]:
     for user in users:
         if user.process.poll() is None:
             user.kill()
-    async with embedded_postgres(directory):  # stops what killed users left
+    async with embedded_postgres(directory):  # stops the server that killed users left
         pass
 
 

@@ -1,4 +1,4 @@
-"""Pages: what is read in parts is the whole, and between the parts the connection is free."""
+"""Pages of a flow together are the whole flow; between them the connection is free."""
 
 import gc
 import tracemalloc
@@ -38,7 +38,7 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def single(database_url: str) -> "AsyncIterator[asyncpg.Pool[asyncpg.Record]]":
-    """Give a pool of one connection."""
+    """Yield a pool of one connection."""
     async with await build_pool(database_url, max_size=1) as pool:
         yield pool
 
@@ -154,7 +154,7 @@ async def test_a_missing_event_is_found_in_every_way_of_reading(
 
     async def iterate() -> None:
         async for event in store.iterate(flow_id):
-            before.append(event.version)  # noqa: PERF401  # what came before the error counts
+            before.append(event.version)  # noqa: PERF401  # keeps what came before the error
 
     for read in (
         lambda: store.list(flow_id),

@@ -15,8 +15,8 @@ MOST_FILES = 10
 async def test_a_load_runs_through_few_files(provider: PoolProvider) -> None:
     flow_id, store, repository = new_flow_id(), PgEventStore(provider), PgFlowRepository(provider)
     await store.append_kinds(flow_id, [initialized(), StepStarted(0, "acquire")])
-    await store.aclose()  # so that no writer is still awake while the files are counted
-    await repository.load(flow_id, None, DEFINITION)  # so that the pool has a connection
+    await store.aclose()  # no writer is active while the files are counted
+    await repository.load(flow_id, None, DEFINITION)  # opens the pool's connection
     entered: set[str] = set()
 
     def note(frame: FrameType, event: str, _: object) -> None:

@@ -1,4 +1,4 @@
-"""The golden rows are what this server makes of the same events."""
+"""The golden rows are what the server returns for the same events."""
 
 from typing import TYPE_CHECKING
 

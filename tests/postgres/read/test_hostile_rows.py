@@ -1,4 +1,4 @@
-"""Rows that a superuser altered at random: nothing but the library's errors comes out, and no change stays unnoticed."""
+"""Rows that a superuser altered at random raise only the library's errors, and always do."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -88,7 +88,7 @@ VALUES: dict[tuple[str, str], tuple[str, st.SearchStrategy[Any]]] = {
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One statement of a vandal, about the row at a place in the order of the table's key."""
+    """A statement that changes the row at an offset in the order of the table's key."""
 
     table: str
     place: int
@@ -119,13 +119,13 @@ def changes(draw: st.DrawFn) -> Change:
 
 
 def history() -> list[FlowEventKind]:
-    """Give a flow's events, the last of which names a second artifact."""
+    """Return a flow's events; the last one names a second artifact."""
     return [*whole_history(ARTIFACT), StepFinished(0, "acquire", (CONTENT.hash,), "f" * 64)]
 
 
 @pytest.fixture
 async def vandal(admin_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    """Connect as a superuser for whom no trigger and no constraint counts, but the primary keys."""
+    """Connect as a superuser without triggers and constraints, except primary keys."""
     connection = await asyncpg.connect(admin_url)
     for table in TABLES:
         checks = (
@@ -135,7 +135,7 @@ async def vandal(admin_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Re
         for row in await connection.fetch(checks, table):
             await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {row['conname']}")
     for table, column in VALUES:
-        with suppress(asyncpg.InvalidTableDefinitionError):  # a part of the primary key
+        with suppress(asyncpg.InvalidTableDefinitionError):  # part of the primary key
             await connection.execute(f"ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL")
     await connection.execute("SET session_replication_role = replica")
     yield connection
@@ -143,7 +143,7 @@ async def vandal(admin_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Re
 
 
 async def outcome_of(work: Callable[[], Any], *expected: type[Exception]) -> Any:
-    """Give what the work returns, or the name of the error that it may raise."""
+    """Return the work's result, or the name of the error that it may raise."""
     try:
         return await work()
     except expected as error:
@@ -151,7 +151,7 @@ async def outcome_of(work: Callable[[], Any], *expected: type[Exception]) -> Any
 
 
 async def seen(provider: PoolProvider, flow_id: UUID) -> list[Any]:
-    """Read a flow and its artifacts; seq and what describes an artifact are no part of what is sealed."""
+    """Read a flow and its artifacts; seq and an artifact's description are not in the hash."""
     store = PgEventStore(provider)
     events = await outcome_of(lambda: store.list(flow_id), UnreadableEvent)
     if isinstance(events, list):

@@ -1,4 +1,4 @@
-"""A page of a flow is planned once a connection and not at each call, whatever the planner believes of the log."""
+"""A page of a flow is planned once per connection, whatever the planner's statistics are."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ COUNT_PLANS = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WH
 
 
 class Log(msgspec.Struct, frozen=True):
-    """Flows of given lengths, the first of which is read."""
+    """The lengths of some flows; the first one is read."""
 
     flow_ids: Sequence[UUID]
     lengths: Sequence[int]
@@ -44,7 +44,7 @@ LOGS = {
     "ids in the order of time": Log([uuid7() for _ in range(50)], [200] * 50),
     "small flows and a long one": Log([uuid4() for _ in range(21)], [10] * 20 + [20_000]),
 }
-"""In each of them one last event is cheap to read, and a page of unknown place and length may look dear."""
+"""Lengths for which a last event is cheap, and a page of unknown size may look expensive."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=LOGS)

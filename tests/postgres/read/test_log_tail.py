@@ -13,7 +13,7 @@ SOON = 0.001
 
 
 async def seen(looks: AsyncIterator[Sequence[FlowEvent]], count: int) -> list[int]:
-    """Look until so many events were seen, and give their places in the log."""
+    """Watch until this many events have come; return their positions in the log."""
     seqs: list[int] = []
     while len(seqs) < count:
         seqs += [event.seq for event in await anext(looks)]
@@ -28,7 +28,7 @@ async def test_the_last_events_come_in_order(provider: PoolProvider) -> None:
     assert list((await read_log_tail(provider, 99)).events) == appended
 
 
-async def test_what_comes_is_given_once(provider: PoolProvider) -> None:
+async def test_a_new_event_is_returned_once(provider: PoolProvider) -> None:
     store = PgEventStore(provider)
     await store.append_kind(new_flow_id(), initialized())
     looks = follow_log((await read_log_tail(provider, 10, to_follow=True)).reader, SOON)
@@ -41,7 +41,7 @@ async def test_what_comes_is_given_once(provider: PoolProvider) -> None:
     assert await seen(looks, 1) == [last.seq]
 
 
-async def test_an_event_that_commits_late_is_given_all_the_same(provider: PoolProvider) -> None:
+async def test_an_event_that_commits_late_is_returned(provider: PoolProvider) -> None:
     store = PgEventStore(provider)
     async with store.transaction() as slow:
         early = await slow.append_kind(new_flow_id(), initialized())
@@ -54,7 +54,7 @@ async def test_an_event_that_commits_late_is_given_all_the_same(provider: PoolPr
     assert await seen(looks, 2) == [early.seq, late.seq]
 
 
-async def test_an_event_that_was_long_under_way_is_given_when_nothing_comes_after_it(
+async def test_an_event_of_a_long_transaction_is_returned_even_if_it_is_the_last(
     provider: PoolProvider,
 ) -> None:
     store = PgEventStore(provider)
@@ -84,7 +84,7 @@ async def test_a_flow_without_events_has_no_tail(provider: PoolProvider) -> None
     assert list((await read_log_tail(provider, 10, new_flow_id())).events) == []
 
 
-async def test_of_many_writers_whose_transactions_overlap_each_event_is_given_once(
+async def test_with_many_overlapping_writers_each_event_is_returned_once(
     provider: PoolProvider,
 ) -> None:
     store = PgEventStore(provider)

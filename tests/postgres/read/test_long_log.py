@@ -1,4 +1,4 @@
-"""A long log is verified page by page: its length costs time, and no memory."""
+"""A long log is verified page by page: its length takes time, but no memory."""
 
 import tracemalloc
 from io import StringIO
@@ -18,7 +18,7 @@ MOST_GROWTH = 1_000_000
 
 
 async def peak_of_verifying(provider: PoolProvider, events: int) -> int:
-    """Give the most bytes that were allocated at once while so many events were found clean."""
+    """Return the peak memory in bytes while this many events are verified."""
     tracemalloc.start()
     verification = await verify_log(provider)
     _, peak = tracemalloc.get_traced_memory()
@@ -33,7 +33,7 @@ async def test_a_log_of_100000_events_is_clean_and_takes_no_more_memory_than_200
 ) -> None:
     store = PgEventStore(provider)
     await write_long_log(store, SHORT)
-    await verify_log(provider)  # statements are prepared, caches are filled
+    await verify_log(provider)  # prepares statements and fills caches
     short = await peak_of_verifying(provider, SHORT)
     await write_long_log(store, LONG - SHORT)
     assert await peak_of_verifying(provider, LONG) < short + MOST_GROWTH

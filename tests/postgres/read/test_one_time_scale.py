@@ -1,4 +1,4 @@
-"""The terminal and the page draw an attempt at the same place of the same time scale."""
+"""The terminal and the page draw an attempt at the same point of the same time scale."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A page made from PostgreSQL says what the database says."""
+"""A page from PostgreSQL shows what the database holds."""
 
 from uuid import UUID
 

@@ -1,4 +1,7 @@
-"""The plans of the read models' queries on a log that is long enough to need its indexes; how long they take is measured elsewhere."""
+"""The plans of the read models' queries, on a log long enough to need its indexes.
+
+`benchmarks` measures their time.
+"""
 
 import asyncio
 import json
@@ -69,7 +72,7 @@ COUNTS_ALL_FLOWS = {"flows/list_running_flows"}
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def grown_url(server: TestServer) -> AsyncIterator[str]:
-    """Give a log of flows that are completed, but for a few."""
+    """Yield the URL of a log whose flows are completed, except for a few."""
     async with server.database() as url:
         await grow(url, EVENTS)
         async with await build_pool(url, max_size=3) as pool:
@@ -108,7 +111,7 @@ async def grown(grown_url: str) -> AsyncIterator[Pool]:
 
 
 async def plan_of(pool: Pool, name: str, arguments: list[Any]) -> list[dict[str, Any]]:
-    """Run a statement with its plan, and give the plan's nodes."""
+    """Run a statement with EXPLAIN ANALYZE, and return the nodes of its plan."""
     (row,) = await pool.fetch(
         f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement(name)}", *arguments
     )
@@ -147,6 +150,6 @@ async def test_a_page_far_back_begins_where_the_last_one_ended(grown: Pool) -> N
 
 
 async def test_the_list_of_flows_keeps_no_cache(grown: Pool) -> None:
-    """A Memoize node is made as large as the planner fears that it gets: three of them cost 5 ms before the first row."""
+    """The planner sizes a Memoize node by its estimate: three of them cost 5 ms per query."""
     plan = await plan_of(grown, "flows/list_flows", NEW)
     assert "Memoize" not in {node["Node Type"] for node in plan}

@@ -1,4 +1,4 @@
-"""Where artifacts come from and went, across flows."""
+"""Where artifacts come from and are used, across flows."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -35,7 +35,7 @@ def models(provider: PoolProvider) -> PgReadModels:
 
 
 def flow(source: str | None, *outputs: Sequence[str]) -> list[FlowEventKind]:
-    """Give the events of a flow with an input, whose steps produced these outputs."""
+    """Return the events of a flow with an input, whose steps produced these outputs."""
     kinds: list[FlowEventKind] = [FlowInitialized(DEFINITION.definition_hash, 3, source)]
     for index, hashes in enumerate(outputs):
         kinds += [StepStarted(index, IDS[index]), StepFinished(index, IDS[index], tuple(hashes), F)]
@@ -218,7 +218,7 @@ FLOWS = st.lists(st.tuples(st.none() | NAMES, FINISHES), min_size=1, max_size=4)
 def derivations(
     flows: Sequence[tuple[str | None, Sequence[tuple[int, Sequence[str]]]]],
 ) -> set[tuple[str, str]]:
-    """Give what was made from what, by the definition and without SQL."""
+    """Return the derivations by their definition, computed without SQL."""
     made: set[tuple[str, str]] = set()
     for source, finishes in flows:
         latest: dict[int, str | None] = {-1: source}
@@ -230,7 +230,7 @@ def derivations(
 
 
 def reached(begin: str, edges: set[tuple[str, str]]) -> set[tuple[str, int]]:
-    """Give each hash that is reached from another by such edges, with its least distance."""
+    """Return each hash that such edges reach from another one, with its least distance."""
     known, generation, distance = {begin}, {begin}, 0
     found: set[tuple[str, int]] = set()
     while generation:

@@ -22,7 +22,7 @@ from tests.support.flows.flows import new_flow_id
 
 
 async def stored_flow(provider: PoolProvider, steps: int, size: int = 10) -> UUID:
-    """Store a flow of two events and one artifact a step, begun and completed."""
+    """Store a completed flow of two events and one artifact per step."""
     flow_id = new_flow_id()
     artifacts = [
         Artifact.from_content(

@@ -1,4 +1,4 @@
-"""Pages that are read ahead: however the reading ends, the flow is whole or the error is said, and the pool is as good as before."""
+"""Reading ahead: the flow is whole or the error is raised, and the pool stays good."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,7 +39,7 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def single(database_url: str) -> "AsyncIterator[Pool]":
-    """Give a pool of one connection."""
+    """Yield a pool of one connection."""
     async with await build_pool(database_url, max_size=1) as pool:
         yield pool
 
@@ -56,7 +56,7 @@ async def flow_id(provider: PoolProvider) -> UUID:
 
 
 class Terminating(CountingProvider):
-    """Ends the server's side of the connections that it lends, from the `begin`th to before the `end`th."""
+    """Ends the sessions of the connections that it lends, from number `begin` to before `end`."""
 
     def __init__(self, pool: "Pool", begin: int, end: int) -> None:
         super().__init__(PoolProvider(pool))
@@ -86,7 +86,7 @@ READINGS = [by_list, by_load]
 
 
 async def at_rest(pool: "Pool") -> bool:
-    """Wait until all connections are idle and no task is left: a release that has begun goes on when its task is cancelled."""
+    """Wait until all connections are idle and no task is left, cancelled releases included."""
     async with asyncio.timeout(60):
         while pool.get_idle_size() < pool.get_size() or len(asyncio.all_tasks()) > 1:
             await asyncio.sleep(0)
@@ -146,7 +146,7 @@ async def test_a_page_that_cannot_be_read_says_so(
     assert await at_rest(pool)
 
 
-async def test_who_leaves_early_leaves_nothing_behind(
+async def test_a_reader_that_stops_early_leaves_nothing_behind(
     pool: "Pool", provider: PoolProvider, flow_id: UUID
 ) -> None:
     for wanted in range(LENGTH // PAGE + 1):

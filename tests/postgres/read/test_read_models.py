@@ -1,4 +1,4 @@
-"""What the read models say, compared with what was appended."""
+"""The read models, compared with the events that were appended."""
 
 import asyncio
 from collections.abc import Sequence
@@ -111,7 +111,7 @@ async def append(
     histories: Sequence[Sequence[FlowEventKind]],
     clock: SetClock | None = None,
 ) -> list[UUID]:
-    """Append flows that begin a second after one another."""
+    """Append flows that start a second apart."""
     clock = clock or SetClock()
     store = PgEventStore(provider, clock=clock)
     flow_ids = []
@@ -210,7 +210,7 @@ async def test_a_flow_that_does_not_begin_with_its_initialization_has_no_definit
     )
 
 
-async def test_a_flow_without_events_is_none(models: PgReadModels) -> None:
+async def test_a_flow_without_events_has_no_summary(models: PgReadModels) -> None:
     assert await models.flow(new_flow_id()) is None
     assert await models.step_executions(new_flow_id()) == []
     assert await models.flows() == []
@@ -313,7 +313,7 @@ async def test_a_time_that_no_datetime_can_hold_is_told(
         assert (caught.value.flow_id, caught.value.version) == (flow_id, 2)
 
 
-async def test_a_failure_that_is_none_is_told(
+async def test_a_malformed_failure_is_reported(
     provider: PoolProvider, models: PgReadModels, admin_url: str
 ) -> None:
     (flow_id,) = await append(provider, [[started(0), failed(0)]])

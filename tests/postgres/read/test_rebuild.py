@@ -1,4 +1,4 @@
-"""The step rows, rebuilt from the log: equal to those that appends kept, whatever was done to them, while appends go on."""
+"""Step rows rebuilt from the log equal those that appends kept, while appends continue."""
 
 import asyncio
 from pathlib import Path
@@ -54,12 +54,17 @@ DAMAGES = {
     "another time": (
         "UPDATE workflow_step_executions SET finished_at = started_at - interval '1 microsecond'"
     ),
-    "another error": """UPDATE workflow_step_executions SET error = '{"error_class": "E", "message": ""}'""",
+    "another error": (
+        "UPDATE workflow_step_executions "
+        """SET error = '{"error_class": "E", "message": ""}'"""
+    ),
     "no error at all": "UPDATE workflow_step_executions SET error = '17'",
     "another step id": "UPDATE workflow_step_executions SET step_id = 'other'",
-    "a row too many": "INSERT INTO workflow_step_executions SELECT flow_id, 7, 'x', 'pending', 0, 0 FROM "
+    "a row too many": "INSERT INTO workflow_step_executions "
+    "SELECT flow_id, 7, 'x', 'pending', 0, 0 FROM "
     "workflow_step_executions WHERE step_index = 0",
-    "rows of no flow": "INSERT INTO workflow_step_executions SELECT gen_random_uuid(), 0, 'x', 'running', 1, 0 "
+    "rows of no flow": "INSERT INTO workflow_step_executions "
+    "SELECT gen_random_uuid(), 0, 'x', 'running', 1, 0 "
     "FROM generate_series(1, 3)",
 }
 
@@ -133,10 +138,10 @@ FEWER_ROWS = "DELETE FROM workflow_step_executions WHERE flow_id = $1 AND step_i
 
 @pytest.mark.superuser
 async def test_appends_go_on_while_rows_are_rebuilt(pool: "Pool", provider: PoolProvider) -> None:
-    """Every row is damaged and rebuilt again and again while its flow goes on.
+    """Every row is damaged and rebuilt repeatedly while its flow continues.
 
-    The damage is done flow by flow: a statement that locks rows of several flows, in another order
-    than a batch of appends, would now and then be the victim of a deadlock.
+    The damage is done flow by flow: a statement that locks rows of several flows in another order
+    than a batch of appends would sometimes be the victim of a deadlock.
     """
     models, store = PgReadModels(provider), PgEventStore(provider)
     flow_ids = await write_flows(provider, 8)

@@ -1,4 +1,4 @@
-"""Snapshots make opening a long flow cheap, and never change what it is opened to."""
+"""Snapshots make loading a long flow cheap, and never change its state."""
 
 import asyncio
 import hashlib
@@ -68,12 +68,12 @@ async def stored_flow(provider: ConnectionProvider) -> UUID:
 
 
 async def replayed(provider: ConnectionProvider, flow_id: UUID) -> FlowInstance:
-    """Give the state without any snapshot."""
+    """Return the state without any snapshot."""
     return await PgFlowRepository(provider, snapshot_after=None).load(flow_id, None, DEFINITION)
 
 
 def using_snapshots(provider: ConnectionProvider) -> PgFlowRepository:
-    """Give a repository for which a flow of three events is long."""
+    """Return a repository that treats a flow of three events as long."""
     return PgFlowRepository(provider, snapshot_after=3)
 
 
@@ -85,7 +85,7 @@ async def snapshot_version(pool: Pool, flow_id: UUID) -> int | None:
 
 
 class SpyingProvider:
-    """Notes the arguments of every statement."""
+    """Records the arguments of every statement."""
 
     def __init__(self, provider: ConnectionProvider) -> None:
         self.arguments: list[tuple[Any, ...]] = []
@@ -114,7 +114,7 @@ class Spy:
 
 
 async def read_after(provider: ConnectionProvider, flow_id: UUID, **options: Any) -> int:
-    """Load a flow and give the version after which its events were read."""
+    """Load a flow and return the version after which its events were read."""
     spying = SpyingProvider(provider)
     await PgFlowRepository(spying, **options).load(flow_id, None, DEFINITION)
     version: int = spying.arguments[-1][1]
@@ -207,7 +207,7 @@ async def test_a_flow_that_names_no_definition_has_the_steps_of_the_one_that_is_
 
 
 async def outcome(repository: PgFlowRepository, flow_id: UUID) -> Any:
-    """Give the state, or what is known of the error."""
+    """Return the state, or the attributes of the error."""
     try:
         return await repository.load(flow_id, None, DEFINITION)
     except ChemPersistenceError as error:
@@ -280,7 +280,7 @@ async def test_a_corrupt_snapshot_is_replaced_by_the_load_that_could_not_use_it(
 async def test_a_snapshot_of_another_history_is_not_used(
     pool: Pool, provider: PoolProvider
 ) -> None:
-    """As when a database was restored to an earlier moment, and the flow went on differently."""
+    """A database was restored to an earlier moment, and the flow continued differently."""
     flow_id, store = await stored_flow(provider), PgEventStore(provider)
     await PgFlowRepository(provider, snapshot_after=1).load(flow_id, None, DEFINITION)
     async with pool.acquire() as connection, connection.transaction():
@@ -299,7 +299,7 @@ async def test_a_snapshot_of_another_history_is_not_used(
 
 
 async def forge(pool: Pool, provider: PoolProvider, flow_id: UUID) -> FlowInstance:
-    """Make a snapshot say that a step has finished, with a hash that fits."""
+    """Make a snapshot state that a step has finished, with a matching hash."""
     instance = await PgFlowRepository(provider, snapshot_after=1).load(flow_id, None, DEFINITION)
     finished = replace(instance.steps[0], status=StepStatus.FINISHED)
     forged = take_snapshot(replace(instance, steps=(finished, *instance.steps[1:])), DEFINITION)
@@ -349,7 +349,7 @@ async def test_many_true_snapshots_are_no_finding_and_corrupt_ones_neither(
 
 
 class GoingOn:
-    """A provider that appends an event to a flow each time a connection is lent, so many times."""
+    """A provider that appends an event to a flow at each of its first acquisitions."""
 
     def __init__(self, provider: ConnectionProvider, flow_id: UUID, times: int) -> None:
         self._provider = provider

@@ -1,4 +1,4 @@
-"""Figures about the log: what they count, and that refreshing them disturbs nobody."""
+"""Statistics of the log: what they count, and that a refresh blocks nothing."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ F = "f" * 64
 
 
 class SetClock:
-    """A clock that stands still."""
+    """A clock that stands still until it is set."""
 
     def __init__(self) -> None:
         self.time = BEGIN
@@ -56,7 +56,7 @@ class Writer:
         self._store = PgEventStore(provider, clock=self._clock)
 
     async def write(self, flow_id: UUID, *facts: tuple[float, FlowEventKind]) -> None:
-        """Append each fact so many seconds after the begin."""
+        """Append each fact at so many seconds after the start."""
         for seconds, kind in facts:
             self._clock.time = BEGIN + timedelta(seconds=seconds)
             await self._store.append_kind(flow_id, kind)
@@ -242,7 +242,7 @@ async def test_artifacts_are_counted_by_kind_with_what_is_stored_of_them(
     image, trajectory, value = (await models.statistics()).artifacts
     assert image == ArtifactStatistics(
         kind="Image", artifacts=3, stored_bytes=33
-    )  # with a byte of length each
+    )  # each with one byte for its length
     assert (trajectory.kind, trajectory.artifacts, value.kind, value.artifacts) == (
         "Trajectory",
         1,
@@ -266,7 +266,7 @@ async def test_names_of_any_length_are_counted(models: PgReadModels, writer: Wri
 async def test_a_refresh_blocks_no_reader_and_no_append(
     pool: "Pool", models: PgReadModels, writer: Writer
 ) -> None:
-    """A refresh that has done all but commit holds nothing that a reader or an append waits for."""
+    """A refresh that is about to commit holds no lock that a reader or an append waits for."""
     await writer.write(new_flow_id(), (0, initialized()))
     async with pool.acquire() as connection, connection.transaction():
         for name in ("statistics_refresh", "hourly_throughput", "step_statistics"):

@@ -1,4 +1,4 @@
-"""Rows that someone with every right has altered are never skipped and never believed."""
+"""Rows that a superuser has altered are never skipped and never believed."""
 
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -42,13 +42,13 @@ CONTENT = Artifact.from_content(
 
 
 class Vandal:
-    """A superuser whose changes no trigger and no constraint stops."""
+    """A superuser without triggers and constraints."""
 
     def __init__(self, connection: "PoolConnectionProxy[asyncpg.Record]") -> None:
         self._connection = connection
 
     async def change(self, statement: str, *values: object) -> None:
-        """Run a statement that must change one row or more."""
+        """Run a statement that must change at least one row."""
         status = await self._connection.execute(statement, *values)
         assert int(status.split()[-1]) > 0
 
@@ -334,6 +334,7 @@ async def test_an_artifact_stored_with_other_whitespace_and_key_order_is_the_sam
 ) -> None:
     await stored_flow(store)
     await vandal.change(
-        """UPDATE workflow_step_artifacts SET payload = '{ "name" : "benzene", "energy": 602214076e15 }'"""
+        """UPDATE workflow_step_artifacts
+        SET payload = '{ "name" : "benzene", "energy": 602214076e15 }'"""
     )
     assert await store.get_artifact(ARTIFACT.hash) == ARTIFACT

@@ -1,4 +1,4 @@
-"""History does not change: the database itself refuses, whoever asks."""
+"""History does not change: the database rejects every change, from any role."""
 
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
@@ -95,7 +95,7 @@ async def one_chunk() -> AsyncIterator[bytes]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def urls(server: TestServer) -> AsyncIterator[dict[str, str]]:
-    """Give the URL of a database with a flow's history, as its owner (an ordinary role) and as the superuser."""
+    """Yield the URLs of a database with a flow's history: its owner's and a superuser's."""
     async with server.database(template="template0") as url, new_role(url) as owner:
         administrator = await asyncpg.connect(url)
         await administrator.execute(f"GRANT CREATE ON SCHEMA public TO {owner.name}")
@@ -170,7 +170,7 @@ async def test_a_truncate_of_the_log_alone_is_refused_by_the_artifacts_that_name
 
 
 async def test_the_application_may_append_but_not_change(urls: dict[str, str]) -> None:
-    """A role with every right on the tables but their ownership."""
+    """A role with every right on the tables except their ownership."""
     async with new_role(urls["superuser"]) as application:
         administrator = await asyncpg.connect(urls["superuser"])
         await administrator.execute(

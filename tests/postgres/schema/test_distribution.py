@@ -1,4 +1,4 @@
-"""What a Citus cluster would be told, and the log as it is then; Citus itself is stood in for by what it demands of keys."""
+"""The distribution to a Citus cluster; a stand-in checks keys as Citus does."""
 
 from pathlib import Path
 from typing import TypeAlias
@@ -20,12 +20,15 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 DISTRIBUTE = Path(__file__).parents[3] / "sql" / "citus" / "distribute.sql"
 
 STAND_IN = """
-    CREATE FUNCTION citus_truncate_trigger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE FUNCTION citus_truncate_trigger() RETURNS trigger
+    LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
     CREATE TABLE distributed (relation text, by_column text, colocated_with text);
-    CREATE FUNCTION create_distributed_table(relation regclass, by_column text, colocate_with text DEFAULT 'default')
+    CREATE FUNCTION create_distributed_table(
+        relation regclass, by_column text, colocate_with text DEFAULT 'default')
     RETURNS void LANGUAGE plpgsql AS $$
     BEGIN
-        IF EXISTS (SELECT FROM pg_constraint WHERE conrelid = relation AND contype IN ('p', 'u', 'f')
+        IF EXISTS (SELECT FROM pg_constraint
+                WHERE conrelid = relation AND contype IN ('p', 'u', 'f')
                 AND NOT conkey @> ARRAY(SELECT attnum FROM pg_attribute
                     WHERE attrelid = relation AND attname = by_column)) THEN
             RAISE EXCEPTION 'a key of % lacks %', relation, by_column;
@@ -56,7 +59,8 @@ async def test_every_table_of_the_log_is_distributed_by_what_its_keys_contain(
     connection = await asyncpg.connect(admin_url)
     rows = await connection.fetch("SELECT relation, by_column, colocated_with FROM distributed")
     tables = await connection.fetch("""
-        SELECT relname AS name FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+        SELECT relname AS name FROM pg_class
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
             AND relname NOT IN ('schema_migrations', 'distributed')
     """)
     await connection.close()

@@ -1,4 +1,4 @@
-"""Migrations: from an empty database to the schema, for any number of processes, once."""
+"""Migrations: from an empty database to the schema, once, for any number of processes."""
 
 import asyncio
 import fcntl
@@ -100,19 +100,20 @@ async def make_pool(url: str, schema: str = "public") -> None:
 
 
 async def recorded(connection: Connection) -> list[tuple[Any, ...]]:
-    """Give the rows of the migrations table, with the transactions that wrote them."""
+    """Return the rows of the migrations table, with the transactions that wrote them."""
     return [
         tuple(row) for row in await connection.fetch("SELECT xmin::text, * FROM schema_migrations")
     ]
 
 
 async def catalogue(connection: Connection) -> list[tuple[Any, ...]]:
-    """Give the rows that say which tables and columns there are, with the transactions that wrote them."""
+    """Return the rows that define tables and columns, with the transactions that wrote them."""
     query = """
         SELECT pg_class.xmin::text, relname, pg_attribute.xmin::text, attname
         FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
         WHERE relnamespace NOT IN (
-            SELECT oid FROM pg_namespace WHERE nspname LIKE 'pg\\_%' OR nspname = 'information_schema'
+            SELECT oid FROM pg_namespace
+            WHERE nspname LIKE 'pg\\_%' OR nspname = 'information_schema'
         )
         ORDER BY relname, attnum
     """
@@ -128,7 +129,7 @@ async def schemas(connection: Connection) -> set[str]:
 
 
 def broken_after(statement: str) -> list[Migration]:
-    """Give the library's migrations and one that changes the schema before `statement` fails."""
+    """Return the library's migrations and one that changes the schema before `statement` fails."""
     known = known_migrations()
     statements = (
         "CREATE TABLE half_done (a integer)",
@@ -202,7 +203,7 @@ async def test_pools_of_one_process_that_are_built_at_once_all_succeed(
 async def test_a_waiting_migration_sees_what_the_one_before_it_did(
     empty_database_url: str, level: str
 ) -> None:
-    """Whatever isolation the database gives to its transactions."""
+    """It does so at any default isolation level of the database."""
     async with connected(empty_database_url) as administrator:
         name = await administrator.fetchval("SELECT quote_ident(current_database())")
         await administrator.execute(
@@ -431,7 +432,7 @@ async def test_an_ordinary_owner_of_a_schema_migrates_it(empty_database_url: str
 
 
 class OldServer:
-    """Stands in for a connection to a server that is not to be had: it only says its version."""
+    """Stands in for a connection to an old server: it only returns the version."""
 
     def __init__(self, major: int) -> None:
         self._major = major

@@ -1,4 +1,4 @@
-"""What the database itself accepts, refuses and answers; the statements that are run on it; and where SQL stands."""
+"""What the database itself accepts, rejects and answers; and the statements that run on it."""
 
 import json
 import re
@@ -67,7 +67,7 @@ ARTIFACT = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_url(server: TestServer) -> AsyncIterator[str]:
-    """Give the URL of a migrated database for tests that leave nothing in it."""
+    """Yield the URL of a migrated database for tests that leave nothing in it."""
     async with server.database() as url:
         yield url
 
@@ -253,8 +253,10 @@ async def test_a_chunk_that_makes_no_sense_is_refused(
 
 async def test_the_server_may_compress_every_body_by_its_own_method(connection: Connection) -> None:
     rows = await connection.fetch("""
-        SELECT attrelid::regclass::text || '.' || attname AS name, attstorage::text AS storage FROM pg_attribute
-        WHERE attrelid IN ('workflow_step_artifacts'::regclass, 'workflow_step_artifact_chunks'::regclass)
+        SELECT attrelid::regclass::text || '.' || attname AS name, attstorage::text AS storage
+        FROM pg_attribute
+        WHERE attrelid IN (
+                'workflow_step_artifacts'::regclass, 'workflow_step_artifact_chunks'::regclass)
             AND attname IN ('payload', 'content')
     """)
     assert {row["name"]: row["storage"] for row in rows} == {
@@ -308,10 +310,13 @@ async def test_a_snapshot_that_makes_no_sense_is_refused(
 
 async def test_the_columns_have_the_types_of_the_contract(connection: Connection) -> None:
     rows = await connection.fetch("""
-        SELECT attrelid::regclass::text || '.' || attname AS name, format_type(atttypid, atttypmod) AS type
+        SELECT attrelid::regclass::text || '.' || attname AS name,
+            format_type(atttypid, atttypmod) AS type
         FROM pg_attribute
         WHERE attnum > 0 AND attrelid IN (
-            'event_log'::regclass, 'workflow_step_artifacts'::regclass, 'workflow_step_executions'::regclass,
+            'event_log'::regclass,
+            'workflow_step_artifacts'::regclass,
+            'workflow_step_executions'::regclass,
             'flow_snapshots'::regclass,
             'workflow_step_artifact_chunks'::regclass
         )
@@ -364,9 +369,10 @@ async def test_the_columns_have_the_types_of_the_contract(connection: Connection
 async def test_every_key_but_those_of_artifacts_contains_the_flow_id(
     connection: Connection,
 ) -> None:
-    """So that Citus can distribute the tables by it, and chunks by the upload id that theirs contains."""
+    """Citus distributes the tables by it; a chunk's upload id contains its flow id."""
     rows = await connection.fetch("""
-        SELECT conrelid::regclass::text AS relation, conname, array_agg(attname::text ORDER BY attnum) AS columns
+        SELECT conrelid::regclass::text AS relation, conname,
+            array_agg(attname::text ORDER BY attnum) AS columns
         FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY (conkey)
         WHERE contype IN ('p', 'u', 'f') AND connamespace = 'public'::regnamespace
         GROUP BY conrelid, conname
@@ -380,7 +386,8 @@ async def test_every_key_but_those_of_artifacts_contains_the_flow_id(
     }
     assert keys["event_log_pkey"] == ["seq", "flow_id"]
     unique_indexes = await connection.fetch("""
-        SELECT indexrelid::regclass::text AS name FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+        SELECT indexrelid::regclass::text AS name
+        FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
         WHERE indisunique AND relnamespace = 'public'::regnamespace AND relkind = 'r'
     """)
     constraints = {*keys, "schema_migrations_pkey"}
@@ -388,7 +395,7 @@ async def test_every_key_but_those_of_artifacts_contains_the_flow_id(
 
 
 async def producers(connection: Connection) -> dict[str, int]:
-    """Give the version of the event that each artifact is recorded under."""
+    """Return the version of the event that each artifact is recorded under."""
     rows = await connection.fetch("""
         SELECT artifact_hash, version
         FROM workflow_step_artifacts AS artifact JOIN event_log AS event
@@ -526,14 +533,17 @@ async def test_the_newest_flows_are_found_without_reading_the_others(
     connection: Connection, condition: str, limit: int
 ) -> None:
     await connection.execute("""
-        INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
-        SELECT md5(flow::text)::uuid, version, gen_random_uuid(), '2020-01-01'::timestamptz + flow * interval '1 s',
+        INSERT INTO event_log
+            (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
+        SELECT md5(flow::text)::uuid, version, gen_random_uuid(),
+            '2020-01-01'::timestamptz + flow * interval '1 s',
             kind, jsonb_build_object('type', kind), '{}', sha256('by hand')
         FROM generate_series(1, 3000) AS flow, unnest(
             array[0, 1, 2, 3], array['flowinitialized', 'stepsignal', 'stepsignal', 'flowcompleted']
         ) AS event (version, kind)
         ORDER BY version, flow;
-        INSERT INTO workflow_step_executions (flow_id, step_index, step_id, status, attempts, retry_count)
+        INSERT INTO workflow_step_executions
+            (flow_id, step_index, step_id, status, attempts, retry_count)
         SELECT md5(flow::text)::uuid, step, step::text, 'finished', 1, 0
         FROM generate_series(1, 3000) AS flow, generate_series(0, 2) AS step;
         ANALYZE event_log, workflow_step_executions
