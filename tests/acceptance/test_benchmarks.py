@@ -86,7 +86,7 @@ def test_the_server_is_durable(finished: Finished) -> None:
 
 
 @pytest.mark.slow
-def test_plots_are_well_formed_and_know_the_dark(finished: Finished, tmp_path: Path) -> None:
+def test_plots_are_well_formed_and_have_a_dark_scheme(finished: Finished, tmp_path: Path) -> None:
     names = draw(finished.report, tmp_path)
     assert {"append", "artifact", "cpu", "reads", "growth"} <= set(names)
     for name in names:
@@ -120,7 +120,7 @@ def test_a_goal_is_judged_by_the_median() -> None:
     assert at_most("goal", 1.9, "x", None).verdict == "not measured"
 
 
-async def test_a_competitor_that_fails_once_has_no_figures_and_stops_nobody() -> None:
+async def test_a_competitor_that_fails_once_has_no_figures_and_stops_no_other() -> None:
     calls = 0
 
     async def fail_later(_: Load) -> Slice:

@@ -1,4 +1,4 @@
-"""The commands, each as a person types it, on a log of two flows."""
+"""The commands, each as a user types it, on a log of two flows."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""How the command line begins: what it imports, and what Ctrl-C does at any moment of it."""
+"""The start of the command line: what it imports, and Ctrl-C at any moment of it."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ finally:
 """
 
 # sends SIGINT to itself at one of the audit events (PEP 578) between the first line of main and
-# its end, such as each import, each file and socket that is opened; else prints how many there were
+# its end, such as an import or the opening of a file or socket; else prints how many there were
 INTERRUPTED = """
 import os, signal, sys
 moment, events = int(sys.argv.pop(1)), 0
@@ -175,7 +175,7 @@ async def test_ctrl_c_at_any_moment_ends_it_with_130_and_without_a_traceback(
 
 
 def on_a_terminal_until(ready: bytes, *arguments: str, **variables: str) -> tuple[int, bytes]:
-    """Run a command whose three streams are a terminal; press Ctrl-C when it has printed this."""
+    """Run a command with a terminal for all streams; press Ctrl-C once it has printed `ready`."""
     pid, terminal = pty.fork()
     if not pid:
         os.execve(
@@ -190,7 +190,7 @@ def on_a_terminal_until(ready: bytes, *arguments: str, **variables: str) -> tupl
     while True:
         try:
             part = os.read(terminal, 1024)
-        except OSError:  # so Linux says that the other side is closed
+        except OSError:  # how Linux reports that the other side is closed
             part = b""
         if not part:
             break

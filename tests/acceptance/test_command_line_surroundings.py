@@ -1,4 +1,4 @@
-"""The command line in the world around it: URLs, terminals, pipes, signals, shells, hostile texts."""
+"""The environment of the command line: URLs, terminals, pipes, signals, shells, hostile texts."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ async def url(database_url: str) -> str:
 
 
 def on_a_terminal(*arguments: str, columns: int, **variables: str) -> tuple[int, str]:
-    """Run a command on a terminal of so many columns; give its exit code and what it wrote there."""
+    """Run a command on a terminal of this width; return its exit code and its output there."""
     controller, terminal = pty.openpty()
     ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     process = subprocess.Popen(
@@ -52,7 +52,7 @@ def on_a_terminal(*arguments: str, columns: int, **variables: str) -> tuple[int,
     while True:
         try:
             part = os.read(controller, 65_536)
-        except OSError:  # so Linux says that the other side is closed
+        except OSError:  # how Linux reports that the other side is closed
             part = b""
         if not part:
             break
@@ -328,7 +328,7 @@ async def test_a_tail_that_follows_prints_what_is_appended(url: str) -> None:
 
 
 async def append(url: str, flow_id: UUID) -> UUID:
-    """Append an event, and give its id."""
+    """Append an event, and return its id."""
     async with await build_pool(url, max_size=1) as pool:
         return (await PgEventStore(PoolProvider(pool)).append_kind(flow_id, initialized())).event_id
 

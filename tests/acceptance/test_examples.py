@@ -18,7 +18,7 @@ ARGUMENTS = {
 
 
 def promised_output(program: Path) -> list[str]:
-    """Read the trailing comment block, as patterns: three dots stand for anything, however far to the right it stands."""
+    """Return the trailing comment block as patterns; three dots stand for any text."""
     _, _, block = program.read_text(encoding="utf-8").partition("\n# Output:\n")
     lines = [line.removeprefix("#").removeprefix(" ") for line in block.splitlines()]
     return [r" +.*".join(re.escape(part) for part in re.split(r" +\.\.\.", line)) for line in lines]

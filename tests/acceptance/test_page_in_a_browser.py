@@ -54,7 +54,7 @@ def written(folder: Path, html: str) -> Path:
 
 
 async def all_that_asked(page: Browser, visitors: Visitors, folder: Path) -> list[str]:
-    """Return the paths requested so far, by making a request that comes after all others."""
+    """Return the paths requested so far, after one more request that comes last."""
     last = folder / "last.html"
     last.write_text(f"<img src='{visitors.url}/last'>", encoding="utf-8")
     await page.open(last)
@@ -166,7 +166,7 @@ async def test_whatever_takes_the_focus_is_reached_by_tab_and_shows_it(
         await page.run(f"{ACTIVE}.dataset.seen = 'yes'")
 
 
-async def test_what_can_be_used_or_seen_has_a_name_for_who_listens(
+async def test_what_can_be_used_or_seen_has_a_name_for_screen_readers(
     page: Browser, sample: Path
 ) -> None:
     await page.open(sample)
@@ -219,7 +219,7 @@ async def test_without_scripts_it_is_whole(page: Browser, sample: Path) -> None:
 
 
 @pytest.mark.parametrize(("motion", "behaviour"), [("reduce", "auto"), ("no-preference", "smooth")])
-async def test_it_moves_only_for_who_likes_it(
+async def test_it_moves_only_if_the_reader_allows_motion(
     page: Browser, sample: Path, motion: str, behaviour: str
 ) -> None:
     await page.open(sample, motion=motion)

@@ -1,4 +1,4 @@
-"""The documentation's pictures show the page that there is."""
+"""The documentation's pictures show the present page."""
 
 from pathlib import Path
 

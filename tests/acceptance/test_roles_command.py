@@ -24,7 +24,7 @@ async def roles(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture
 async def names(empty_database_url: str) -> AsyncIterator[dict[str, str]]:
-    """Give names that no role has, and drop the roles that got them, with a login for each."""
+    """Yield names of roles that do not exist; drop the roles that got them, and their logins."""
     ending = uuid4().hex[:8]
     names = {part: f"test_{part}_{ending}" for part in ("owner", "application", "reader")}
     yield names
@@ -123,7 +123,7 @@ async def test_a_role_that_could_do_more_than_its_part_is_refused(
 
 
 @pytest.mark.parametrize("right", ["CONNECT", "ALL"])
-async def test_who_is_no_superuser_is_told_to_be_one(
+async def test_a_role_that_is_no_superuser_is_told_to_use_one(
     empty_database_url: str, names: dict[str, str], right: str
 ) -> None:
     async with new_role(empty_database_url) as role:

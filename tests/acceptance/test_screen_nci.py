@@ -1,4 +1,4 @@
-"""The screen of the NCI molecules: it resumes, it reports, and no way of dying changes what it finds."""
+"""The screen of the NCI molecules: it resumes and reports, and no crash changes its results."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ CB(C)C\tboron
 not-smiles
 """
 
-# Three small molecules, then one that takes seconds to embed: the flow that is cut off
+# Three small molecules, then one that takes seconds to embed, so that it can be interrupted
 EVENTS_OF_SMALL_ONES = 3 * 12
 EVENTS_UP_TO_EMBEDDING = EVENTS_OF_SMALL_ONES + len("ISFSFSFS")
 EVENTS_UNDISTURBED = 5 * 12
@@ -49,7 +49,7 @@ def screen(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def reported(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """Read the report's rows: a label, and what stands to its right."""
+    """Return the rows of the report: a label, and the text to its right."""
     assert (done.returncode, done.stderr) == (0, ""), done
     rows = (re.split(r"  +", line.strip(), maxsplit=1) for line in done.stdout.splitlines())
     report = {row[0]: row[1] for row in rows if len(row) == 2}
@@ -109,7 +109,7 @@ def undisturbed(molecules: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 
 @asynccontextmanager
 async def embedding(cwd: Path, molecules: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run the program until the log says that it embeds the fourth molecule."""
+    """Run the program until the log shows that it embeds the fourth molecule."""
     async with embedded_postgres(cwd / "log") as url, await build_pool(url, max_size=1) as pool:
         process = await asyncio.create_subprocess_exec(
             *(

@@ -35,7 +35,7 @@ async def verify(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture
 async def log_url(database_url: str) -> str:
-    """Give the URL of a log of two flows."""
+    """Return the URL of a log of two flows."""
     artifact = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
     async with await build_pool(database_url) as pool:
         store = PgEventStore(PoolProvider(pool))
@@ -187,7 +187,7 @@ async def test_anchors_that_were_signed_by_another_are_refused(
 async def test_signed_anchors_that_were_changed_are_refused_although_their_sum_fits(
     log_url: str, tmp_path: Path
 ) -> None:
-    """Take a flow out and write the sum anew, as somebody does who has made that flow vanish."""
+    """Remove a flow and recompute the sum, as someone does who has deleted that flow."""
     keys, anchors = Keys(tmp_path, "auditor"), tmp_path / "anchors.jsonl"
     await verify("--database-url", log_url, "--write-anchors", anchors, "--sign-with", keys.private)
     heading, _, kept, ending = anchors.read_bytes().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""What is packed is all that is needed."""
+"""The wheel contains everything that the library needs."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Who and why an append was made, said once for a scope."""
+"""The author and the reason of an append, set once for a scope."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ async def test_every_append_of_a_scope_carries_its_metadata(backend: Backend) ->
     assert await backend.store.list(event.flow_id) == [event]
 
 
-async def test_outside_the_scope_there_is_none(backend: Backend) -> None:
+async def test_outside_the_scope_an_append_has_no_metadata(backend: Backend) -> None:
     with event_metadata(actor="Ada"):
         pass
     assert (await backend.store.append_kind(new_flow_id(), initialized())).metadata == {}

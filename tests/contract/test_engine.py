@@ -81,7 +81,7 @@ class CountStep(Step[Molecules, Count]):
 
 
 class Scripted(Step[Mixture, Molecules]):
-    """Split, after doing what the test wants at each run, in order; then do nothing more."""
+    """Split, after an action of the test at each run, in order; afterwards do nothing more."""
 
     id = "split"
 
@@ -516,7 +516,7 @@ async def test_a_running_flow_does_not_start_a_step_that_waits_for_a_person(
 
 
 async def copied(source: Backend, target: Backend, flow_id: UUID, events: int) -> None:
-    """Bring the beginning of a flow into another store, as a process leaves it that dies there."""
+    """Copy the beginning of a flow into another store, as a process that died would leave it."""
     for event in await source.store.list(flow_id, limit=events):
         hashes = event.kind.outputs if isinstance(event.kind, StepFinished) else ()
         artifacts = [await source.store.get_artifact(artifact_hash) for artifact_hash in hashes]

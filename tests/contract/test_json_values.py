@@ -33,7 +33,7 @@ IN_A_DATABASE = settings(
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """What one append holds when a value stands in one of the places that take JSON."""
+    """The parts of an append when a value is in one of the fields that take JSON."""
 
     kind: FlowEventKind
     artifacts: Sequence[Artifact] = ()

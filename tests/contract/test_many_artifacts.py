@@ -1,4 +1,4 @@
-"""Many artifacts are read as one is: the same artifacts, in order, and the same errors."""
+"""Reading many artifacts is like reading each: the same artifacts, in order, the same errors."""
 
 from collections.abc import AsyncIterator
 

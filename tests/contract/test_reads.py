@@ -1,4 +1,4 @@
-"""Reading in other ways gives what `list` gives, in every store."""
+"""Each other way of reading returns what `list` returns, in every store."""
 
 from uuid import UUID
 

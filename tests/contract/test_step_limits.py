@@ -1,4 +1,4 @@
-"""What a step may store besides its output is bounded when it is made, on every store."""
+"""What a step may store besides its output is limited as it is added, on every store."""
 
 import msgspec
 import pytest

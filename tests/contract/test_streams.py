@@ -1,4 +1,4 @@
-"""What every store must do with a content that is streamed into it."""
+"""What every store must do with a streamed content."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""The reference of the command line says what the command line does."""
+"""The reference of the command line agrees with the commands."""
 
 import json
 import re
@@ -35,7 +35,7 @@ NEED_CITUS = {"distribute"}
 
 
 def section(name: str) -> str:
-    """Return what the reference says about a command."""
+    """Return the section of the reference about a command."""
     begin = REFERENCE.index(f"### `{name}`\n")
     ends = [REFERENCE.find(mark, begin + 4) for mark in ("\n### ", "\n## ")]
     return REFERENCE[begin : min([end for end in ends if end > 0], default=len(REFERENCE))]
@@ -129,7 +129,7 @@ async def seen_in_another_log(directory: Path) -> list[str]:
 
 
 def promised(name: str) -> list[str]:
-    """Read what the reference shows of a command, as patterns: three dots stand for anything."""
+    """Return what the reference shows of a command as patterns; three dots stand for any text."""
     found = re.search(rf"```text\n[$] chem-persistence {name}\n(.*?)```", section(name), re.DOTALL)
     assert found is not None
     return [".*".join(map(re.escape, line.split("..."))) for line in found[1].splitlines()]

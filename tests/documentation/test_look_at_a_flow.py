@@ -1,4 +1,4 @@
-"""The page about pages goes as it says."""
+"""The documentation's page about flow pages is right."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""A page that is wrong is noticed: the tests of the pages can fail."""
+"""A wrong page is noticed: the tests of the pages can fail."""
 
 from pathlib import Path
 

@@ -65,7 +65,7 @@ KINDS: tuple[FlowEventKind, ...] = (
 
 
 def appendable(kind: FlowEventKind) -> FlowEventKind:
-    """Return the event as a store accepts it, with the hash that the decision has."""
+    """Return the event as a store accepts it: with the hash of the decision."""
     if isinstance(kind, UserInteractionProvided):
         return replace(kind, decision_hash=content_hash(kind.provided))
     return kind
@@ -80,7 +80,7 @@ class GoldenRow(msgspec.Struct, frozen=True):
     canonical_payload: str
 
     def of(self, kind: FlowEventKind) -> "GoldenRow":
-        """Return the row that the event gives, `appendable` or as it is."""
+        """Return the row of the event, as it is or made `appendable`."""
         if not isinstance(kind, UserInteractionProvided):
             return self
         payload, canonical = (

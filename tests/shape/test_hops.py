@@ -1,7 +1,7 @@
-"""This pins form, not behaviour: how many files and functions one call runs through.
+"""How many files and functions one call runs through.
 
-The numbers are those of `python -m benchmarks.hops`. One that has to grow is changed there, with a
-reason in the commit.
+These tests pin form rather than behaviour. The numbers are those of `python -m benchmarks.hops`; one
+that has to grow is changed there, with a reason in the commit.
 """
 
 import subprocess
@@ -22,7 +22,7 @@ PROGRAM = (
 
 @pytest.fixture
 def counted(database_url: str) -> dict[str, Hops]:
-    """Count in a process of its own: what is imported already is not entered again."""
+    """Count in a new process, because what is already imported is not entered again."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, database_url],
         cwd=REPOSITORY,

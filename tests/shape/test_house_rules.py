@@ -1,4 +1,4 @@
-"""What a reader may rely on in every file of the library.
+"""Rules that every file of the library keeps.
 
 These tests pin form rather than behaviour: they measure and read the text of the package's files.
 """
@@ -44,7 +44,7 @@ def is_overload(node: Definition) -> bool:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=label)
-def test_a_file_fits_in_the_head(path: Path) -> None:
+def test_a_file_is_not_too_long(path: Path) -> None:
     length = len(path.read_text(encoding="utf-8").splitlines())
     assert (length > LONGEST_FILE) is (label(path) in LONGER_FILES)
 
@@ -55,7 +55,7 @@ def code_lines(function: Function) -> int:
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
-def test_a_function_fits_in_the_head() -> None:
+def test_no_function_is_too_long() -> None:
     longer = {
         f"{label(path)} {node.name}"
         for path in MODULES
@@ -66,7 +66,7 @@ def test_a_function_fits_in_the_head() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=label)
-def test_what_is_public_says_what_it_does(path: Path) -> None:
+def test_what_is_public_has_a_docstring(path: Path) -> None:
     module = syntax_tree(path)
     silent = [
         f"{node.name}, line {node.lineno}"

@@ -1,4 +1,4 @@
-"""The reference describes every public name, and says of every error when it comes and what to do.
+"""The reference describes every public name, and when each error is raised and what to do.
 
 These tests pin form rather than behaviour: they compare the headings of pages with `__all__`.
 """

@@ -1,4 +1,4 @@
-"""What the library brings satisfies its own ports; checked by `mypy --strict`, never run."""
+"""The library's classes satisfy its ports; checked by `mypy --strict`, never run."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING

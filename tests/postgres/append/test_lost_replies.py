@@ -143,7 +143,7 @@ async def sweep(
     attempt: Callable[[], Awaitable[tuple[Append, list[FlowEvent] | None]]],
     witness: PgEventStore,
 ) -> int:
-    """Break the connection at the nth message of an append, for n = 1, 2, ..., as long as it has n."""
+    """Break the connection at message 1, 2, ... of an append, until one append is not broken."""
     for n in count(1):
         fault = proxy.arm(Fault(strike, nth=n))
         append, acknowledged = await attempt()

@@ -1,4 +1,4 @@
-"""The chain's links are what the docstring says that they are."""
+"""The chain's links are computed as the docstring defines them."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -12,7 +12,10 @@ from chem_persistence.domain.canonical_json.encode import canonical_json
 from chem_persistence.domain.hash_chain import GENESIS, chain_link
 from tests.support.flows.json_values import I_JSON, TEXT
 
-TIMES = st.datetimes(min_value=datetime(1001, 1, 1), timezones=st.timezones())  # noqa: DTZ001  # the zone is drawn
+TIMES = st.datetimes(
+    min_value=datetime(1001, 1, 1),  # noqa: DTZ001  # the zone is drawn
+    timezones=st.timezones(),
+)
 
 
 EVENTS = st.fixed_dictionaries(

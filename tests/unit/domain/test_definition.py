@@ -1,4 +1,4 @@
-"""A definition's hash is computed here a second time, from the contract's words."""
+"""A definition's hash, computed here a second time from the contract's text."""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""Fingerprints, computed here a second time from the contract's words, and pinned."""
+"""Fingerprints, computed here a second time from the contract's text, and pinned."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The quick way to canonical JSON: it writes and refuses exactly what the careful writer does."""
+"""The fast encoder of canonical JSON: it writes and rejects exactly what the careful one does."""
 
 import enum
 import math
@@ -49,7 +49,7 @@ AT_LENGTH = settings(deadline=None, max_examples=5_000)
 
 
 class Text(str):
-    """Looks like no other text, and shows another."""
+    """Compares unequal to every other text, and prints another text than it holds."""
 
     __slots__ = ()
 
@@ -81,7 +81,7 @@ class Whole(int):
 
 
 class Members(dict[str, Any]):
-    """Shows other members than it holds."""
+    """Returns other members than it holds."""
 
     def items(self) -> Any:
         return {"shown": 1}.items()
@@ -97,7 +97,7 @@ class Members(dict[str, Any]):
 
 
 class Items(list[Any]):
-    """Shows other items than it holds, and says that it has none."""
+    """Returns other items than it holds, and claims to have none."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter(["shown"])
@@ -116,7 +116,7 @@ class Letter(enum.StrEnum):
 
 
 class TwoFaced(enum.StrEnum):
-    """Its value is not its text."""
+    """A member whose value differs from its text."""
 
     A = "a"
 
@@ -270,7 +270,7 @@ def assert_both_agree(value: object) -> None:
 
 @pytest.fixture
 def quick_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave nothing to the careful writer."""
+    """Make the careful writer unavailable."""
     monkeypatch.delattr(encode, "write_canonical")
 
 

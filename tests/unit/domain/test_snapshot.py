@@ -1,4 +1,4 @@
-"""A snapshot is believed only when every byte of it is what was taken."""
+"""A snapshot is used only if every byte of it is as it was taken."""
 
 import hashlib
 from typing import Any

@@ -41,7 +41,7 @@ class Named(msgspec.Struct, Generic[T]):
 
 
 class Returning:
-    """The part of a step that these tests do not look at."""
+    """The parts of a step that these tests do not use."""
 
     id = "step"
 
@@ -88,7 +88,7 @@ class MaybeA(Returning, Step[A | None, A | B]):
     id = "maybe"
 
 
-class OldUnion(Returning, Step[Optional[A], Union[A, B]]):  # noqa: UP007, UP045  # people still write them so
+class OldUnion(Returning, Step[Optional[A], Union[A, B]]):  # noqa: UP007, UP045  # old syntax
     id = "old"
 
 

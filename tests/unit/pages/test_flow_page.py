@@ -1,4 +1,4 @@
-"""A flow's page says what the flow's events and artifacts say, and what it leaves out."""
+"""A flow's page shows the flow's events and artifacts, and states what it leaves out."""
 
 import base64
 import importlib.util
@@ -289,7 +289,7 @@ async def test_what_is_no_safe_image_is_text_or_nothing(
 
 
 @pytest.mark.parametrize("cut", range(0, len(JPEG), 3))
-def test_an_image_that_is_cut_short_is_none_or_has_its_size(cut: int) -> None:
+def test_a_truncated_image_has_its_size_or_is_not_recognised(cut: int) -> None:
     assert image_size("image/jpeg", JPEG[:cut]) in {None, (48, 32)}
     assert image_size("image/png", chart(8, 8)[:cut]) in {None, (8, 8)}
 

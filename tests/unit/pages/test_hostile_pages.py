@@ -1,4 +1,4 @@
-"""Whatever a flow holds, its page is made of the page's own elements."""
+"""Whatever a flow contains, its page consists of the page's own elements."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Markup is made escaped, or not at all."""
+"""Markup is escaped, or rejected."""
 
 import pytest
 from hypothesis import given

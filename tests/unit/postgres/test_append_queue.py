@@ -1,4 +1,4 @@
-"""The order in which waiting appends go, and how many go together."""
+"""The order in which queued appends are stored, and how many of them together."""
 
 import asyncio
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ async def test_a_flow_that_a_lock_holds_up_stays_under_way() -> None:
     queue.put(other)
     locked = TryAgain(Reason.LOCKED)
     left = queue.finish(batch, {**stored([free]), held: locked})
-    assert left == [batch[:2]]  # with what was behind it
+    assert left == [batch[:2]]  # with the appends behind it
     queue.put(append(A))
     queue.put(append(B))
     assert flows(queue.take()) == [C, B]
@@ -147,7 +147,7 @@ async def test_an_append_that_nobody_waits_for_is_forgotten() -> None:
     queue = queue_of(first, second)
     queue.remove(first)
     assert queue.take() == [second]
-    queue.remove(second)  # under way: not the queue's any more
+    queue.remove(second)  # under way, so it is no longer in the queue
     queue.finish([second], stored([second]))
     assert not queue
     assert queue.take() == []

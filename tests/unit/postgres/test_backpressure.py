@@ -1,4 +1,4 @@
-"""How many appends a store admits at once, and what becomes of those beyond that."""
+"""How many appends a store admits at once, and what happens to those above the limit."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from chem_persistence.postgres.append.backpressure import Backpressure
 
 
 class Caller:
-    """Appends `size` bytes, and is done when `end` is called."""
+    """Appends `size` bytes; the append ends when `end` is called."""
 
     def __init__(
         self, backpressure: Backpressure, size: int, encode: Callable[[], None] = lambda: None
@@ -32,14 +32,14 @@ class Caller:
     async def end(self) -> None:
         self._ended.set()
         await self.task
-        await asyncio.sleep(0)  # for the next one to go on
+        await asyncio.sleep(0)  # lets the next one continue
         await asyncio.sleep(0)
 
 
 async def calling(
     backpressure: Backpressure, *sizes: int, encode: Callable[[], None] = lambda: None
 ) -> list[Caller]:
-    """Begin to append, and return when each is admitted or waits."""
+    """Start to append; return once each append is admitted or waits."""
     callers = [Caller(backpressure, size, encode) for size in sizes]
     for _ in range(3):
         await asyncio.sleep(0)
@@ -103,7 +103,7 @@ async def test_one_that_is_cancelled_while_it_waits_leaves_its_turn_to_the_next(
     first, waiting, next_ = await calling(Backpressure(1, 100, 60), 100, 100, 100)
     if first_ends:
         first._ended.set()
-        await first.task  # the turn of the second has come, but it does not go on any more
+        await first.task  # it is the second one's turn, but that one is cancelled
     waiting.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting.task

@@ -1,4 +1,4 @@
-"""What a database URL means to libpq must be what asyncpg is told.
+"""asyncpg gets what a database URL means to libpq.
 
 The readings of libpq below were checked with `psql` 15; the tests do not need it.
 """
@@ -48,7 +48,7 @@ def refusal(url: str, **environ: str) -> str:
 
 
 def driver_reads(url: DatabaseUrl) -> tuple[list[Any], Any]:
-    """Let asyncpg read the DSN, as `asyncpg.connect` does."""
+    """Return how asyncpg reads the DSN, as `asyncpg.connect` does."""
     others = (
         "host port user password passfile database ssl service servicefile direct_tls "
         "server_settings"
@@ -433,7 +433,10 @@ def test_a_harmless_variable_changes_nothing(variable: str, value: str) -> None:
 
 
 def test_a_value_in_the_url_wins_over_the_environment() -> None:
-    url = "postgresql://h:1?gssencmode=disable&requirepeer=&connect_timeout=3&sslmode=disable&application_name=u"
+    url = (
+        "postgresql://h:1?gssencmode=disable&requirepeer="
+        "&connect_timeout=3&sslmode=disable&application_name=u"
+    )
     environ = {
         "PGGSSENCMODE": "require",
         "PGREQUIREPEER": "x",

@@ -1,4 +1,4 @@
-"""The codec: golden rows decode for ever, and what cannot be trusted raises."""
+"""The codec: golden rows always decode, and what cannot be trusted raises."""
 
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -170,7 +170,10 @@ def test_a_row_from_before_a_field_existed_decodes() -> None:
         b'{"type":"stepskipped","step_id":"a","step_index":0}',
         b'{"type":7,"step_id":"a","step_index":0}',
         b'{"step_id":"a","step_index":0}',
-        b'{"type":"stepfailed","step_id":"a","step_index":0,"error":{"message":"m"},"fingerprint":"f"}',
+        (
+            b'{"type":"stepfailed","step_id":"a","step_index":0,'
+            b'"error":{"message":"m"},"fingerprint":"f"}'
+        ),
         b'{"type":"branchcreated","branch_id":"no uuid"}',
         b'{"type":"stepstarted","step_id":"\xff","step_index":0}',
         b'{"type":"stepsignal","step_id":"a","step_index":0,"signal":"s","data":1e999}',
@@ -220,7 +223,7 @@ def test_a_field_of_the_wrong_type_is_refused_and_named(kind: FlowEventKind, fie
 @pytest.mark.parametrize(
     "kind", [None, 7, "stepstarted", [], Artifact.from_payload(kind="V", payload=1)]
 )
-def test_what_is_none_of_the_eleven_is_refused(kind: FlowEventKind) -> None:
+def test_a_fact_that_is_none_of_the_eleven_is_refused(kind: FlowEventKind) -> None:
     with pytest.raises(InvalidPayload, match=type(kind).__qualname__):
         encode_kind(kind)
 

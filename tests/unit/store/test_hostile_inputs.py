@@ -1,4 +1,4 @@
-"""Whatever is read, only the library's own errors are raised; `make test-long` fuzzes at length."""
+"""Any input raises only the library's own errors; `make test-long` fuzzes for longer."""
 
 import hashlib
 from collections.abc import Callable
@@ -81,7 +81,7 @@ ARTIFACTS = st.builds(
 
 
 def outcome_of(work: Callable[[], T], expected: type[E]) -> T | E:
-    """Return what the work returns, or the one error that it may raise."""
+    """Return the result, or the one error that the work may raise."""
     try:
         return work()
     except expected as error:
@@ -166,7 +166,7 @@ def anchor_file() -> bytes:
 
 
 def with_a_new_sum(data: bytes) -> bytes:
-    """Write the last line anew, as somebody does who changes a file that is not signed."""
+    """Rewrite the last line, as someone does who changes an unsigned file."""
     lines = data.splitlines(keepends=True)[:-1]
     digest = hashlib.sha256(b"".join(lines)).hexdigest()
     return b"".join(

@@ -1,4 +1,4 @@
-"""The benchmarks' count of a server's CPU holds while its processes come and go."""
+"""The benchmarks' count of a server's CPU works while its processes start and end."""
 
 import subprocess
 

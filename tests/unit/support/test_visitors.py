@@ -1,4 +1,4 @@
-"""The server that counts visitors keeps none of them."""
+"""The server that counts requests keeps no connection open."""
 
 import asyncio
 from urllib.parse import urlsplit
@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from tests.support.faults.visitors import counting_visitors
 
 
-async def test_a_visitor_that_asks_nothing_is_sent_away_at_the_end() -> None:
+async def test_a_connection_without_a_request_is_closed_at_the_end() -> None:
     async with asyncio.timeout(30):
         async with counting_visitors() as visitors:
             address = urlsplit(visitors.url)

@@ -1,4 +1,4 @@
-"""When the library tells OpenTelemetry anything: in processes of their own, with the providers that a program sets."""
+"""When the library reports to OpenTelemetry, in new processes with a program's providers."""
 
 import subprocess
 import sys
@@ -25,7 +25,8 @@ class Acquire(chem.Step[None, Molecule]):
         return Molecule("CCO")
 
 store = chem.InMemoryEventStore()
-engine = chem.FlowEngine.builder(store, chem.InMemoryFlowRepository(store)).first_step(Acquire()).build()
+repository = chem.InMemoryFlowRepository(store)
+engine = chem.FlowEngine.builder(store, repository).first_step(Acquire()).build()
 
 def append():
     return asyncio.run(store.append_kind(uuid4(), chem.StepSignal(0, "acquire", "said")))
@@ -59,11 +60,13 @@ def set_meter_provider():
     metrics.set_meter_provider(MeterProvider([reader]))
 
 def spans():
-    return sorted(span.name.removeprefix("chem_persistence.") for span in exporter.get_finished_spans())
+    spans = exporter.get_finished_spans()
+    return sorted(span.name.removeprefix("chem_persistence.") for span in spans)
 
 def measured():
     data = reader.get_metrics_data() if is_metering else None
-    scopes = [] if data is None else [scope for all in data.resource_metrics for scope in all.scope_metrics]
+    resources = [] if data is None else data.resource_metrics
+    scopes = [scope for resource in resources for scope in resource.scope_metrics]
     return {metric.name for scope in scopes for metric in scope.metrics}
 """
 
@@ -157,7 +160,7 @@ def test_the_other_provider_may_follow() -> None:
     assert prints(SDK, FLOW, following, measuring) == told
 
 
-def test_an_api_that_is_too_old_is_said_once_and_does_no_harm() -> None:
+def test_an_api_that_is_too_old_is_reported_once_and_does_no_harm() -> None:
     too_old = """
 import logging
 from opentelemetry.metrics import _internal

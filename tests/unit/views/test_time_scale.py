@@ -1,4 +1,4 @@
-"""The timeline is to scale while steps run, and shortens what is between."""
+"""The timeline is to scale while steps run, and shortens the pauses."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
