@@ -17,7 +17,8 @@ def main() -> int:
     """Run the command line and return its exit code: 2 if a package that it needs is missing.
 
     From here to the end of the process Ctrl-C ends it with exit code 130, without a traceback.
-    While a command works, `cli.exit` cancels the command instead, so that it releases what it holds.
+    While a command works, `cli.exit` cancels the command instead, so that it releases what it
+    holds.
     """
     signal.signal(signal.SIGINT, _end)
     try:

@@ -186,8 +186,9 @@ def get(
     """Write the bytes of an artifact whose SHA-256 is its hash: its content or canonical JSON.
 
     With --json its description is printed instead; with both, the file is written too. On a
-    terminal a payload is indented, and a content needs -o. The bytes are compared with the hash while they
-    are read: -o keeps no file of a corrupt artifact, while standard output has its bytes already.
+    terminal a payload is indented, and a content needs -o. The bytes are compared with the hash
+    while they are read: -o keeps no file of a corrupt artifact, while standard output has its bytes
+    already.
 
     Exit code 1: the artifact is corrupt.
     """

@@ -107,7 +107,7 @@ class AcquireStep(Step[None, Substances]):
     params = SUBSTANCES
 
     async def run(self, _nothing: None, _context: StepContext) -> Substances:
-        """Give the substances."""
+        """Return the substances."""
         return SUBSTANCES
 
 

@@ -82,8 +82,8 @@ class FlowEngine(Generic[Input]):
         """Start a new flow, or go on with the one named, until it is completed; return its id.
 
         A flow that has no events yet is started under the id given. A step that was started and has
-        no outcome runs again, even if another process still works on it; a finished one never. `input` may be given again when going on; it must then be
-        the same.
+        no outcome runs again, even if another process still works on it; a finished one never.
+        `input` may be given again when going on; it must then be the same.
 
         Raises:
             StepRaised: a step raised, or returned what is not of its declared type; its

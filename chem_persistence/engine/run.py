@@ -1,8 +1,8 @@
 """Carry out what `next_step` decides for one flow, one append at a time.
 
 Each append expects the version of the last one. So a process that another one has overtaken notices
-it at its next append: that of the outcome, when the work is done. An outcome and what follows from it (the next start, or the completion) are one append: half
-the commits.
+it at its next append: that of the outcome, when the work is done. An outcome and what follows from
+it (the next start, or the completion) are one append: half the commits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -198,7 +198,7 @@ class FlowRun:
     async def _append_outcome(
         self, attempt: Attempt, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]
     ) -> None:
-        """Append how an attempt ended; an attempt that was overtaken leaves only a line in a log."""
+        """Append an attempt's outcome; log that it was not stored if the attempt was superseded."""
         try:
             await self._append(kinds, artifacts)
         except ConcurrencyConflict:

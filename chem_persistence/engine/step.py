@@ -133,9 +133,9 @@ class Step(ABC, Generic[Input_contra, Output_co]):
     """One step of a flow.
 
     Subclass it with its types, which are msgspec structs, dataclasses or attrs classes (None: no
-    input, or no output), set its `id`, and write `run`. `params` is a struct or None; change `version` by hand when the code
-    comes to return other results. A step runs again if its process died in the middle: its effects
-    on the outside must be safe to repeat.
+    input, or no output), set its `id`, and write `run`. `params` is a struct or None; change
+    `version` by hand when the code comes to return other results. A step runs again if its process
+    died in the middle: its effects on the outside must be safe to repeat.
     """
 
     id: str

@@ -28,8 +28,9 @@ def extend_sequence(steps: Steps, step: Step[Any, Any]) -> Steps:
 
     Raises:
         InvalidDefinition: the step has no id, or one that an earlier step has; its class does not
-            name its types; a field of them can never be JSON; its input type cannot be decoded; it does not accept what the last
-            step returns; it is a source but not the first step; or the last step is a sink.
+            name its types; a field of them can never be JSON; its input type cannot be decoded; it
+            does not accept what the last step returns; it is a source but not the first step; or
+            the last step is a sink.
     """
     step_id = getattr(step, "id", None)
     if not (isinstance(step_id, str) and step_id):

@@ -63,7 +63,7 @@ class MemoryLog:
         )
 
     def produced(self, flow_id: UUID) -> Sequence[tuple[int, str]]:
-        """Return the artifacts first stored with a flow's events, as versions and hashes, sorted."""
+        """Return the artifacts first stored with a flow's events: sorted versions and hashes."""
         producers = self._producers.items()
         return sorted((version, name) for name, (flow, version) in producers if flow == flow_id)
 

@@ -66,7 +66,8 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt: `number` counts from 1; without `ended` it is open.
 
     A superseded attempt ended when the next one began: from then on the engine stores no outcome of
-    it, even if its process still works. `last_sign` is the time of its last signal. `question` is what it asked a person, and `answered` when the answer came.
+    it, even if its process still works. `last_sign` is the time of its last signal. `question` is
+    what it asked a person, and `answered` when the answer came.
     """
 
     number: int

@@ -22,7 +22,7 @@ _STORED_WITH = {
     "branchcreated": "stored with a branch",
     "flowcompleted": "stored with the completion of the flow",
 }
-"""The role of an artifact that no event names, by the type of the event that it was appended with."""
+"""The role of an artifact that no event names, by the type of the event it was appended with."""
 
 MOST_ROLES = 50
 """How many roles of one artifact are listed: any number of steps may output the same one."""

@@ -31,7 +31,7 @@ ARGUMENTS: dict[str, list[str]] = {
 }
 NAMES = command_names(app)
 NEED_CITUS = {"distribute"}
-"""Commands that end with an error on other servers; tests/postgres/schema/test_citus.py runs them."""
+"""Commands that fail on other servers; tests/postgres/schema/test_citus.py runs them."""
 
 
 def section(name: str) -> str:

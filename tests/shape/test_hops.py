@@ -1,7 +1,7 @@
 """How many files and functions one call runs through.
 
-These tests pin form rather than behaviour. The numbers are those of `python -m benchmarks.hops`; one
-that has to grow is changed there, with a reason in the commit.
+These tests pin form rather than behaviour. The numbers are those of `python -m benchmarks.hops`;
+one that has to grow is changed there, with a reason in the commit.
 """
 
 import subprocess

@@ -34,7 +34,7 @@ _json = msgspec.json.Encoder().encode
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):
-    """A request behind `head`, with its events' links; `base` is the flow's end before the batch."""
+    """A request to append at `head`, with its chain links; `base` is the head before the batch."""
 
     request: AppendRequest
     head: Head

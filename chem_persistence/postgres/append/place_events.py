@@ -181,7 +181,7 @@ async def _find_heads(
 
 
 def _expected(request: AppendRequest, head: Head) -> Head:
-    """Return the head to append at: one that no event has, and so a conflict, if a flow is short."""
+    """Return the head to append at; if the expected one does not exist, one that conflicts."""
     expected = request.expected_version
     return head if expected in {None, head.version} else Head(expected, GENESIS)
 
