@@ -10,7 +10,7 @@ import msgspec
 from chem_persistence.errors import StoreError, StoreUnavailable
 from chem_persistence.postgres.append.place_events import Append, FlowHeads, append_batch
 from chem_persistence.postgres.append.settle import Outcome, Reason, Refused, Stored, TryAgain
-from chem_persistence.postgres.connection.failures import ConnectionLost, is_lost, lost_and_refused
+from chem_persistence.postgres.connection.failures import cause_on, lost_and_refused
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 
@@ -92,10 +92,8 @@ def _reason(
             return None
         case asyncpg.LockNotAvailableError() if _is_out_of_patience(batch, first.seconds, patience):
             return _OutOfPatience()
-        case asyncpg.InterfaceError() if is_lost(first.connection):
-            return ConnectionLost()
         case error:
-            return error
+            return cause_on(first.connection, error)
 
 
 def _is_out_of_patience(batch: Sequence[Append], waited: float, patience: float | None) -> bool:

@@ -12,6 +12,7 @@ from chem_persistence.postgres.append.place_events import Append, FlowHeads, app
 from chem_persistence.postgres.append.settle import Refused, Stored, TryAgain
 from chem_persistence.postgres.append.uploads import Uploads
 from chem_persistence.postgres.connection.failures import library_errors
+from chem_persistence.postgres.connection.liveness import last_word_on
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.transaction import own_transaction
 from chem_persistence.store.append_request import AppendCall, append_request
@@ -94,6 +95,7 @@ async def pg_transaction(
     async with AsyncExitStack() as lent:
         with library_errors():
             connection = await lent.enter_async_context(provider.acquire())
+        lent.enter_context(last_word_on(connection))
         # under READ COMMITTED an append sees the writer that it lost the version to
         async with own_transaction(connection, isolation="read_committed"):
             opened = PgTransaction(connection, clock, max_artifact_bytes, heads)

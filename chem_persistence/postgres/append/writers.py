@@ -211,7 +211,7 @@ class Writers:
             try:
                 return await append_batch(connection, batch, self._heads, patience)
             except BaseException as error:
-                await provider.give_back()
+                await provider.give_back(error)
                 if not isinstance(error, Exception):  # the batch was cancelled
                     raise
                 first = FailedAttempt(connection, error, monotonic() - began)

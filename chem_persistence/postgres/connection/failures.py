@@ -19,8 +19,13 @@ from chem_persistence.postgres.connection.ports import Connection
 
 __all__ = [
     "ConnectionLost",
+    "LastWord",
+    "ServerSilent",
+    "cause_on",
+    "heard",
     "is_lost",
     "is_transient",
+    "is_worth_a_retry",
     "library_errors",
     "lost_and_refused",
     "translated",
@@ -30,6 +35,7 @@ _TRANSIENT_STATES = frozenset(
     {
         "40001",  # serialization_failure
         "40P01",  # deadlock_detected
+        "53200",  # out_of_memory
         "53300",  # too_many_connections
         "55P03",  # lock_not_available
         "57P01",  # admin_shutdown
@@ -37,13 +43,79 @@ _TRANSIENT_STATES = frozenset(
         "57P03",  # cannot_connect_now: starting up or shutting down
         "57P05",  # idle_session_timeout
         "25P03",  # idle_in_transaction_session_timeout
+        "25P04",  # transaction_timeout
+        "26000",  # invalid_sql_statement_name: the session has lost its prepared statements
     }
 )
 _CONNECTION_EXCEPTION = "08"
+_PROTOCOL_VIOLATION = "08P01"
+
+_FOREIGN_STATEMENTS = frozenset(
+    {
+        "26000",  # another session of the server has the prepared statement
+        "42P05",  # duplicate_prepared_statement: of another client
+    }
+)
+_FOR_A_POOLER = "pass transaction_pooling=True to build_pool, or use a URL that bypasses it"
 
 
 class ConnectionLost(Exception):  # becomes StoreUnavailable before a caller sees it
     """The driver refused a call because the connection is already closed."""
+
+
+class ServerSilent(TimeoutError):  # becomes StoreUnavailable before a caller sees it
+    """The server has not answered for some seconds, and the connection was closed.
+
+    `connecting` is true for a new connection: another one would not be answered either.
+    """
+
+    def __init__(self, seconds: float, *, connecting: bool = False) -> None:
+        what = "a new connection" if connecting else "a statement"
+        super().__init__(f"the server has not answered {what} for {seconds:.3g} s")
+        self.connecting = connecting
+
+
+class LastWord:
+    """The error with which the server ended a session between two statements.
+
+    The driver drops it. Format: ErrorResponse (PostgreSQL manual, sections 54.7 and 54.8).
+    """
+
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        self.error: asyncpg.PostgresError | None = None
+
+    def keep(self, message: bytes) -> None:
+        """Keep the error if it ends the session."""
+        end = int.from_bytes(message[1:5], "big") + 1
+        fields = {
+            field[:1].decode("ascii", "replace"): field[1:].decode("utf-8", "replace")
+            for field in bytes(message[5:end]).split(b"\0")
+            if field
+        }
+        if fields.get("V", fields.get("S")) in {"FATAL", "PANIC"}:
+            self.error = asyncpg.PostgresError.new(fields)
+
+
+heard: dict[int, LastWord] = {}
+"""The last words by the id of the connection lent: the pool takes a closed one back at once."""
+
+
+def cause_on(connection: Connection, error: Exception) -> Exception:
+    """Return why a call on a connection failed, if the driver's `error` only says that it is over.
+
+    That is the server's last word if it is known, else `ConnectionLost`.
+    """
+    word = heard.get(id(connection)) or getattr(connection, "last_word", None)
+    last = None if word is None else word.error
+    match error:
+        case asyncpg.InterfaceError() if is_lost(connection):
+            return last or ConnectionLost()
+        case asyncpg.InternalClientError():  # the driver has not noticed the end of the session
+            return last or error
+        case _:
+            return error
 
 
 def is_transient(error: BaseException) -> bool:
@@ -51,6 +123,8 @@ def is_transient(error: BaseException) -> bool:
     match error:
         case asyncpg.PostgresError():
             state = error.sqlstate or ""
+            if state == _PROTOCOL_VIOLATION:
+                return _is_of_a_pooler(error)
             return state in _TRANSIENT_STATES or state.startswith(_CONNECTION_EXCEPTION)
         case (
             ssl.SSLCertVerificationError()
@@ -65,6 +139,12 @@ def is_transient(error: BaseException) -> bool:
             return True
         case _:
             return False
+
+
+def is_worth_a_retry(error: BaseException) -> bool:
+    """Return whether a retry within the next moments may help."""
+    is_silent = isinstance(error, ServerSilent) and error.connecting
+    return is_transient(error) and not is_silent
 
 
 def is_lost(connection: Connection) -> bool:
@@ -84,10 +164,7 @@ def translated(error: Exception) -> Exception:
         case ChemPersistenceError():
             return error
         case _ if is_transient(error):
-            return StoreUnavailable(
-                f"the database is unavailable: {_described(error)}",
-                getattr(error, "sqlstate", None),
-            )
+            return StoreUnavailable(_unavailable(error), getattr(error, "sqlstate", None))
         case asyncpg.ClientConfigurationError():
             return InvalidDatabaseUrl(str(error))
         case asyncpg.PostgresError():
@@ -107,15 +184,13 @@ def library_errors(connection: Connection | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        found: Exception = error
-        is_refusal = isinstance(error, asyncpg.InterfaceError)
-        if is_refusal and connection is not None and is_lost(connection):
-            found = ConnectionLost()
-            found.__cause__ = error
-        named = translated(found)
+        cause = error if connection is None else cause_on(connection, error)
+        if cause is not error:
+            cause.__cause__ = error
+        named = translated(cause)
         if named is error:
             raise
-        raise named from found
+        raise named from cause
 
 
 def lost_and_refused(error: StoreError) -> StoreUnavailable:
@@ -129,5 +204,25 @@ def lost_and_refused(error: StoreError) -> StoreUnavailable:
     return named
 
 
+def _is_of_a_pooler(error: asyncpg.PostgresError) -> bool:
+    """Return whether PgBouncer made the error: unlike the server, it names no source file."""
+    is_violation = error.sqlstate == _PROTOCOL_VIOLATION
+    return is_violation and getattr(error, "server_source_filename", None) is None
+
+
+def _unavailable(error: Exception) -> str:
+    if isinstance(error, asyncpg.PostgresError) and _is_of_a_pooler(error):
+        return (
+            f"a pooler (PgBouncer) refused: {error}; if it pools transactions or refuses "
+            f"search_path, {_FOR_A_POOLER}"
+        )
+    return f"the database is unavailable: {_described(error)}"
+
+
 def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, ServerSilent):
+        return str(error)
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if getattr(error, "sqlstate", None) in _FOREIGN_STATEMENTS:
+        return f"{text}; if a pooler such as PgBouncer is in between, {_FOR_A_POOLER}"
+    return text

@@ -34,9 +34,9 @@ class HeldConnection:
             self.due_at = asyncio.get_running_loop().time() + LONGEST_SECONDS
         return self.connection
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            await self.give_back()
+    async def __aexit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        if error is not None:
+            await self.give_back(error)
 
     @property
     def is_due(self) -> bool:
@@ -45,7 +45,8 @@ class HeldConnection:
             is_lost(self.connection) or asyncio.get_running_loop().time() > self.due_at
         )
 
-    async def give_back(self) -> None:
-        """Return the connection to its provider, if one is held."""
+    async def give_back(self, error: BaseException | None = None) -> None:
+        """Return the connection to its provider, which is told the error of the last call on it."""
         self.connection = None
-        await self._borrowed.aclose()
+        kind, trace = (None, None) if error is None else (type(error), error.__traceback__)
+        await self._borrowed.__aexit__(kind, error, trace)

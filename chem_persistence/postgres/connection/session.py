@@ -9,9 +9,9 @@ import backoff
 
 from chem_persistence.errors import StoreError, StoreUnavailable
 from chem_persistence.postgres.connection.failures import (
-    ConnectionLost,
-    is_lost,
+    cause_on,
     is_transient,
+    is_worth_a_retry,
     library_errors,
     lost_and_refused,
 )
@@ -80,10 +80,11 @@ class Session:
                 async with self._provider.acquire() as connection:
                     try:
                         return await work(connection)
-                    except asyncpg.InterfaceError as error:
-                        if is_lost(connection):
-                            raise ConnectionLost from error
-                        raise
+                    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+                        cause = cause_on(connection, error)
+                        if cause is error:
+                            raise
+                        raise cause from error
             except Exception as error:
                 lost = lost or is_transient(error)
                 raise
@@ -107,7 +108,7 @@ async def with_retries(attempt: Callable[[], Awaitable[Result]]) -> Result:
         return await attempt()
     except Exception as error:
         with library_errors():
-            if is_transient(error):
+            if is_worth_a_retry(error):
                 return await _retry(_Failed(attempt, error))
             raise
 
@@ -152,7 +153,7 @@ def _log_last_failure(details: Any) -> None:
     interval=RETRY_DELAYS,
     max_tries=len(RETRY_DELAYS) + 1,
     jitter=None,
-    giveup=lambda error: not is_transient(error),
+    giveup=lambda error: not is_worth_a_retry(error),
     on_backoff=_log_retry,
     on_giveup=_log_last_failure,
     logger=None,

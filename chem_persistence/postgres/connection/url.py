@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote, urlencode
 import msgspec
 
 from chem_persistence.errors import InvalidDatabaseUrl
+from chem_persistence.postgres.connection.sockets import KeepAlive
 
 __all__ = ["DatabaseUrl", "parse_database_url"]
 
@@ -59,10 +60,10 @@ _KEYWORDS: Final = {
     "client_encoding": _Keyword("drop", _ANY, "PGCLIENTENCODING"),
     "replication": _Keyword("drop", "|false|off|no|0"),
     **{
-        f"keepalives{end}": _Keyword("drop", _INTEGER)
+        f"keepalives{end}": _Keyword("read", _INTEGER)
         for end in ("", "_idle", "_interval", "_count")
     },
-    "tcp_user_timeout": _Keyword("drop", _INTEGER),
+    "tcp_user_timeout": _Keyword("read", _INTEGER),
     # asyncpg speaks protocol 3.0 only.
     "min_protocol_version": _Keyword("drop", "3.0", "PGMINPROTOCOLVERSION"),
     "max_protocol_version": _Keyword("drop", "3.0|3.2|latest", "PGMAXPROTOCOLVERSION"),
@@ -114,12 +115,15 @@ class DatabaseUrl(msgspec.Struct, frozen=True):
     """A libpq URL and environment, in asyncpg's terms; its repr shows no secret.
 
     Where the URL has no user, password, password file or database, `dsn` leaves them to asyncpg,
-    which reads their PG* variables. `connect_timeout` is in seconds, or None for no limit.
+    which reads their PG* variables. `connect_timeout` is in seconds, or None if the URL sets none.
+    `names` are the hosts that `dsn` replaces by their addresses: the password file has the names.
     """
 
     dsn: str
     connect_timeout: float | None
     server_settings: Mapping[str, str]
+    keepalive: KeepAlive = KeepAlive()
+    names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"DatabaseUrl(<hidden>, connect_timeout={self.connect_timeout!r})"
@@ -156,7 +160,28 @@ def parse_database_url(url: str, environ: Mapping[str, str]) -> DatabaseUrl:
         dsn=f"postgresql://{addresses}?{urlencode(query, safe='', quote_via=quote)}",
         connect_timeout=float(timeout) if timeout > 0 else None,
         server_settings={name: value for name, value in settings.items() if value},
+        keepalive=_keepalive(values),
+        names=tuple(values["host"].split(",")) if _has_names_and_addresses(values) else (),
     )
+
+
+def _keepalive(values: Mapping[str, str]) -> KeepAlive:
+    """Return the options of the socket; as for libpq, only keepalives=0 switches keepalive off."""
+
+    def number(name: str, largest: int) -> int:
+        return min(max(int(values.get(name, "0")), 0), largest)
+
+    return KeepAlive(
+        on=int(values.get("keepalives", "1")) != 0,
+        idle=number("keepalives_idle", 2**15 - 1),  # the largest that Linux accepts
+        interval=number("keepalives_interval", 2**15 - 1),
+        count=number("keepalives_count", 127),
+        user_timeout=number("tcp_user_timeout", 2**31 - 1),
+    )
+
+
+def _has_names_and_addresses(values: Mapping[str, str]) -> bool:
+    return bool(values.get("host") and values.get("hostaddr"))
 
 
 def _split(url: str) -> dict[str, str]:

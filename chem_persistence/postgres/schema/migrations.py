@@ -75,10 +75,12 @@ async def migrate(
     Raises:
         UnsupportedServer: the server is older than PostgreSQL 15.
         MigrationError: a recorded migration differs from its file, or is newer than this library;
-            or the table `schema_migrations` belongs to another program.
+            the table `schema_migrations` belongs to another program; or the database is not encoded
+            in UTF-8.
     """
     if connection.get_server_version().major < OLDEST_SERVER:
         raise UnsupportedServer(connection.get_settings().server_version, OLDEST_SERVER)
+    _check_encoding(connection.get_settings().server_encoding)
     known = known_migrations() if migrations is None else migrations
     if not await pending_migrations(connection, schema, known):
         return
@@ -102,6 +104,15 @@ async def migrate(
             )
         if await is_distributed(connection):  # a migration may have replaced what it had installed
             await install_distribution(connection)
+
+
+def _check_encoding(encoding: str) -> None:
+    """Check that the database can store every text: in another encoding an append fails later."""
+    if encoding.upper() != "UTF8":
+        raise MigrationError(
+            f"the database is encoded in {encoding}, which cannot store every text; create one "
+            "with ENCODING 'UTF8' TEMPLATE template0, and restore a dump into it"
+        )
 
 
 async def pending_migrations(

@@ -193,7 +193,7 @@ def test_parts_in_the_query_come_back_as_well(user: str, password: str, database
         "client_encoding=auto",
         "client_encoding=LATIN1",
         "replication=false",
-        "keepalives=1&keepalives_idle=30&keepalives_interval=10&keepalives_count=3",
+        "keepalives=1",
         "tcp_user_timeout=0",
         "load_balance_hosts=random",
         "min_protocol_version=3.0&max_protocol_version=latest",

@@ -1,0 +1,197 @@
+"""Connections that notice when the network goes silent.
+
+A statement has no time limit, since a legitimate one may take hours. Instead, when no byte has
+passed for a while, a second connection asks the server whether it still works on the statement. If
+that connection gets no answer, or the server does not work on it, the first connection is closed at
+once, without the farewell that would wait for the silent network as well. Keepalive cannot do this
+alone: the kernel of a proxy that forwards nothing still acknowledges.
+
+Source: PostgreSQL manual, section 27.2.3 (pg_stat_activity).
+"""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import asyncpg
+
+from chem_persistence.postgres.connection.failures import LastWord, ServerSilent, heard
+from chem_persistence.postgres.connection.ports import Connection
+from chem_persistence.postgres.connection.sockets import bytes_passed
+from chem_persistence.postgres.schema.statements import statement
+
+__all__ = ["SILENCE_SECONDS", "Watch", "WatchedConnection", "last_word_on"]
+
+FIND_RUNNING_STATEMENT = statement("liveness/find_running_statement")
+
+SILENCE_SECONDS = 5.0
+"""The default of `build_pool(silence_timeout=...)`."""
+
+LONGEST_DOUBT = 12
+"""After so many silence timeouts without a byte, a server that cannot tell counts as silent."""
+
+if TYPE_CHECKING:
+    DriverConnection = asyncpg.Connection[asyncpg.Record]
+else:
+    DriverConnection = asyncpg.Connection
+
+
+class _Verdict(Enum):
+    WORKING = "the server works on the statement"
+    SILENT = "the server does not answer, or has ended the statement"
+    UNKNOWN = "the server answers, but does not tell what it works on"
+
+
+class Watch:
+    """What the connections of a pool share: how to ask the server on another connection.
+
+    `silence` is in seconds. `open_witness` opens a connection to the same server. Behind a pooler,
+    `own_sessions` is false: the session that works on a statement is not known by its process id.
+    `when_silent` is called once a connection was found silent, since the others may be as well.
+    """
+
+    def __init__(
+        self,
+        silence: float,
+        open_witness: "Callable[[], Awaitable[asyncpg.Connection[asyncpg.Record]]]",
+        *,
+        own_sessions: bool,
+    ) -> None:
+        self.silence = silence
+        self.own_sessions = own_sessions
+        self.when_silent: Callable[[], Awaitable[None]] | None = None
+        self._open_witness = open_witness
+
+    async def ask(self, pid: int) -> _Verdict:
+        """Ask on a second connection whether the session `pid` works on a statement."""
+        try:
+            async with asyncio.timeout(self.silence):
+                witness = await self._open_witness()
+                try:
+                    (row,) = await witness.fetch(
+                        FIND_RUNNING_STATEMENT,
+                        pid if self.own_sessions else None,
+                        self.silence / 4,
+                    )
+                finally:
+                    witness.terminate()
+        except asyncpg.PostgresError as error:  # it answers: too many connections, for example
+            is_stopping = (error.sqlstate or "").startswith("57P")
+            return _Verdict.SILENT if is_stopping else _Verdict.UNKNOWN
+        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            return _Verdict.SILENT
+        if row["is_hidden"]:
+            return _Verdict.UNKNOWN
+        return _Verdict.WORKING if row["is_running"] else _Verdict.SILENT
+
+
+class WatchedConnection(DriverConnection):
+    """A connection that is closed when the server is silent while a statement runs.
+
+    The statement then fails with `ServerSilent`. Nothing is done for a statement that ends in time:
+    a timer looks at the connection every now and then, for as long as it is open.
+    """
+
+    def __init__(self, protocol: Any, transport: Any, *arguments: Any) -> None:
+        super().__init__(protocol, transport, *arguments)
+        self.socket = transport.get_extra_info("socket")
+        self.last_word: LastWord | None = None
+        self._driver = protocol
+        self._watch: Watch | None = None
+        self._seen: tuple[object, object] | None = None
+        self._seen_since = 0.0
+        self._asking: asyncio.Task[None] | None = None
+
+    def watch(self, watch: Watch) -> None:
+        """Watch the statements from now on."""
+        self._watch = watch
+        asyncio.get_running_loop().call_later(watch.silence / 2, _look, ref(self), watch)
+
+    def hear(self) -> LastWord:
+        """Keep from now on an error that ends the session; between statements the driver drops it."""
+        if self.last_word is not None:
+            return self.last_word
+        word = self.last_word = LastWord()
+        received = self._driver.data_received
+
+        def data_received(data: bytes) -> None:
+            if data[:1] == b"E":
+                word.keep(data)
+            received(data)
+
+        self._driver.data_received = data_received
+        return word
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the driver's
+        """Close the connection; if the server does not answer in time, without its answer."""
+        if timeout is None and self._watch is not None:
+            timeout = self._watch.silence
+        try:
+            await super().close(timeout=timeout)
+        except TimeoutError:
+            self.terminate()
+
+    def look(self, watch: Watch) -> None:
+        """Look whether a byte has passed since the last look; if not, ask the server."""
+        statement = _under_way(self._driver)
+        if statement is None:
+            self._seen = None
+            return
+        now = asyncio.get_running_loop().time()
+        seen = (statement, bytes_passed(self.socket))
+        if seen != self._seen:
+            self._seen, self._seen_since = seen, now
+        elif self._asking is None:
+            asking = self._ask(watch, statement, now - self._seen_since + watch.silence / 2)
+            self._asking = asyncio.create_task(asking, context=Context())
+
+    async def _ask(self, watch: Watch, statement: "asyncio.Future[Any]", silent: float) -> None:
+        try:
+            verdict = await watch.ask(self.get_server_pid())
+            if statement.done() or verdict is _Verdict.WORKING:
+                return
+            if verdict is _Verdict.SILENT or silent > LONGEST_DOUBT * watch.silence:
+                statement.set_exception(ServerSilent(silent))
+                self.terminate()
+                if watch.when_silent is not None:
+                    await watch.when_silent()
+        finally:
+            self._asking = None
+
+
+@contextmanager
+def last_word_on(connection: Connection) -> Iterator[None]:
+    """Have `cause_on` know, in this block, with what error the server ended the session."""
+    hear = getattr(connection, "hear", None)
+    if hear is None:
+        yield
+        return
+    heard[id(connection)] = hear()
+    try:
+        yield
+    finally:
+        del heard[id(connection)]
+
+
+def _look(watched: "ref[WatchedConnection]", watch: Watch) -> None:
+    """Have a connection look, and again later, until it is closed or nobody holds it."""
+    connection = watched()
+    if connection is not None and not connection.is_closed():
+        connection.look(watch)
+        asyncio.get_running_loop().call_later(watch.silence / 2, _look, watched, watch)
+
+
+def _under_way(driver: Any) -> "asyncio.Future[Any] | None":
+    """Return the future of the statement that runs; None if there is none.
+
+    The driver's protocol keeps it where only the garbage collector can see it.
+    """
+    for found in gc.get_referents(driver):
+        if isinstance(found, asyncio.Future) and not found.done():
+            return found
+    return None
