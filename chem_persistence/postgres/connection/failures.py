@@ -86,16 +86,18 @@ class LastWord:
     def __init__(self) -> None:
         self.error: asyncpg.PostgresError | None = None
 
-    def keep(self, message: bytes) -> None:
-        """Keep the error if it ends the session."""
-        end = int.from_bytes(message[1:5], "big") + 1
-        fields = {
-            field[:1].decode("ascii", "replace"): field[1:].decode("utf-8", "replace")
-            for field in bytes(message[5:end]).split(b"\0")
-            if field
-        }
-        if fields.get("V", fields.get("S")) in {"FATAL", "PANIC"}:
-            self.error = asyncpg.PostgresError.new(fields)
+    def keep(self, received: bytes) -> None:
+        """Keep the error that ends the session, if the bytes received hold one."""
+        severity = max(received.rfind(b"\0VFATAL\0"), received.rfind(b"\0VPANIC\0"))
+        begin = received.rfind(b"E", 0, max(severity, 0))
+        while begin >= 0:
+            end = begin + 1 + int.from_bytes(received[begin + 1 : begin + 5], "big")
+            if received[begin + 5 : begin + 6] == b"S" and severity < end <= len(received):
+                parts = [part for part in bytes(received[begin + 5 : end]).split(b"\0") if part]
+                fields = {chr(part[0]): part[1:].decode("utf-8", "replace") for part in parts}
+                self.error = asyncpg.PostgresError.new(fields)
+                return
+            begin = received.rfind(b"E", 0, begin)
 
 
 heard: dict[int, LastWord] = {}

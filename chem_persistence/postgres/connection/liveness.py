@@ -120,8 +120,7 @@ class WatchedConnection(DriverConnection):
         received = self._driver.data_received
 
         def data_received(data: bytes) -> None:
-            if data[:1] == b"E":
-                word.keep(data)
+            word.keep(data)
             received(data)
 
         self._driver.data_received = data_received

@@ -211,5 +211,9 @@ async def test_session_mode_needs_the_same_option(admin_url: str) -> None:
 
 
 async def test_without_the_option_it_says_what_the_pooler_refuses(pooled_url: str) -> None:
-    with pytest.raises(StoreUnavailable, match="unsupported startup parameter: search_path"):
+    with pytest.raises(
+        StoreUnavailable, match="unsupported startup parameter: search_path"
+    ) as caught:
         await build_pool(pooled_url)
+    assert "a pooler (PgBouncer) refused" in str(caught.value)
+    assert "transaction_pooling=True" in str(caught.value)

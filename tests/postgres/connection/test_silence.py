@@ -1,0 +1,247 @@
+"""When the network forwards nothing: every call ends within its bound, and nothing is stored twice."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from chem_persistence import (
+    Artifact,
+    FlowEvent,
+    PgEventStore,
+    PgFlowRepository,
+    PgReadModels,
+    PoolProvider,
+    StepSignal,
+    StoreUnavailable,
+    build_pool,
+    verify_log,
+)
+from tests.support.faults.proxy import Fault, Proxy, Strike, proxied
+from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
+
+SILENCE = 0.2
+LONGEST_CALL = 30.0
+"""Far more than two silence timeouts and two connects take, even on a busy machine."""
+
+Call: TypeAlias = Callable[[PoolProvider, UUID, str], Awaitable[object]]
+
+
+def frozen() -> Fault:
+    """Stop all messages, in both directions and of all connections, from now on."""
+    return Fault(Strike.STALL, always=True)
+
+
+@pytest.fixture
+async def proxy(database_url: str) -> AsyncIterator[Proxy]:
+    async with proxied(database_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def provider(proxy: Proxy) -> AsyncIterator[PoolProvider]:
+    url = proxy.url + ("&" if "?" in proxy.url else "?") + "connect_timeout=1"
+    async with await build_pool(url, max_size=4, silence_timeout=SILENCE) as pool:
+        yield PoolProvider(pool)
+
+
+async def until_gone(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    """Wait until the sessions of the frozen connections have ended: nothing more can commit."""
+    query = """SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"""
+    async with asyncio.timeout(60):
+        while await pool.fetchval(query):
+            pass
+
+
+async def drained(iterator: AsyncIterator[object]) -> None:
+    async for _ in iterator:
+        pass
+
+
+async def in_transaction(provider: PoolProvider, flow_id: UUID, _: str) -> None:
+    async with PgEventStore(provider).transaction() as tx:
+        await tx.append_kind(flow_id, StepSignal(0, "acquire", "again"))
+
+
+CALLS: dict[str, Call] = {
+    "append_kind": lambda provider, flow_id, _: PgEventStore(provider).append_kind(
+        flow_id, StepSignal(0, "acquire", "more")
+    ),
+    "append_kinds": lambda provider, flow_id, _: PgEventStore(provider).append_kinds(
+        flow_id, [StepSignal(0, "acquire", "more")], event_ids=[uuid4()], expected_version=1
+    ),
+    "transaction": in_transaction,
+    "list": lambda provider, flow_id, _: PgEventStore(provider).list(flow_id),
+    "list_many": lambda provider, flow_id, _: PgEventStore(provider).list_many([flow_id]),
+    "iterate": lambda provider, flow_id, _: drained(PgEventStore(provider).iterate(flow_id)),
+    "read_feed": lambda provider, *_: PgEventStore(provider).read_feed(),
+    "follow": lambda provider, *_: drained(PgEventStore(provider).follow()),
+    "get_artifact": lambda provider, _, name: PgEventStore(provider).get_artifact(name),
+    "get_artifacts": lambda provider, _, name: drained(
+        PgEventStore(provider).get_artifacts([name])
+    ),
+    "read_artifact": lambda provider, _, name: drained(PgEventStore(provider).read_artifact(name)),
+    "load": lambda provider, flow_id, _: PgFlowRepository(provider).load(flow_id, None, DEFINITION),
+    "flows": lambda provider, *_: PgReadModels(provider).flows(),
+    "step_executions": lambda provider, flow_id, _: PgReadModels(provider).step_executions(flow_id),
+    "ancestors": lambda provider, _, name: PgReadModels(provider).ancestors(name),
+    "statistics": lambda provider, *_: PgReadModels(provider).statistics(),
+    "refresh": lambda provider, *_: PgReadModels(provider).refresh(),
+    "rebuild": lambda provider, *_: PgReadModels(provider).rebuild(),
+    "verify_log": lambda provider, *_: verify_log(provider),
+}
+
+
+async def stored(provider: PoolProvider) -> tuple[FlowEvent, str]:
+    artifact = Artifact.from_payload(kind="Molecule", payload={"name": "benzene"})
+    event = await PgEventStore(provider).append_kind(
+        new_flow_id(), initialized(), artifacts=[artifact]
+    )
+    return event, artifact.hash
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_call_ends_within_its_bound(
+    proxy: Proxy, provider: PoolProvider, name: str
+) -> None:
+    event, artifact_hash = await stored(provider)
+    fault = proxy.arm(frozen())
+    async with asyncio.timeout(LONGEST_CALL):
+        with pytest.raises(StoreUnavailable, match="has not answered"):
+            await CALLS[name](provider, event.flow_id, artifact_hash)
+    fault.release()
+
+
+async def test_a_pool_ends_within_its_bound(proxy: Proxy) -> None:
+    fault = proxy.arm(frozen())
+    async with asyncio.timeout(LONGEST_CALL):
+        with pytest.raises(StoreUnavailable, match="has not answered"):
+            await build_pool(proxy.url + "&connect_timeout=1")
+    fault.release()
+
+
+@pytest.mark.parametrize("nth", range(1, 9))
+async def test_an_append_frozen_at_any_message_is_stored_once_after_the_thaw(
+    proxy: Proxy, provider: PoolProvider, pool: "asyncpg.Pool[asyncpg.Record]", nth: int
+) -> None:
+    store = PgEventStore(provider)
+    (event, _), event_id = await stored(provider), uuid4()
+    fault = proxy.arm(Fault(Strike.STALL, nth=nth, always=True))
+    again = StepSignal(0, "acquire", "more")
+    async with asyncio.timeout(LONGEST_CALL):
+        try:
+            await store.append_kind(event.flow_id, again, event_id=event_id)
+        except StoreUnavailable:
+            assert fault.struck.is_set()
+    fault.release()
+    await store.append_kind(event.flow_id, again, event_id=event_id)
+    await until_gone(pool)
+    assert [found.event_id for found in await store.list(event.flow_id)] == [
+        event.event_id,
+        event_id,
+    ]
+
+
+@pytest.mark.parametrize("answer", ["2", "D", "C"])
+async def test_an_append_on_a_connection_that_alone_is_silent_is_stored_once_on_another(
+    proxy: Proxy, provider: PoolProvider, pool: "asyncpg.Pool[asyncpg.Record]", answer: str
+) -> None:
+    store = PgEventStore(provider)
+    event, _ = await stored(provider)
+    fault = proxy.arm(
+        Fault(
+            Strike.SILENCE,
+            lambda message: not message.from_client and message.type == answer,
+        )
+    )
+    async with asyncio.timeout(LONGEST_CALL):
+        appended = await store.append_kind(event.flow_id, StepSignal(0, "acquire", "more"))
+    assert fault.struck.is_set()
+    fault.release()
+    await until_gone(pool)
+    assert await store.list(event.flow_id) == [event, appended]
+
+
+async def test_a_transaction_that_freezes_at_its_commit_may_be_repeated(
+    proxy: Proxy, provider: PoolProvider, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    store = PgEventStore(provider)
+    flow_id, event_id = new_flow_id(), uuid4()
+
+    async def append() -> None:
+        async with store.transaction() as tx:
+            await tx.append_kind(flow_id, initialized(), event_id=event_id)
+
+    fault = proxy.arm(Fault(Strike.STALL, lambda message: b"COMMIT" in message.data, always=True))
+    async with asyncio.timeout(LONGEST_CALL):
+        with pytest.raises(StoreUnavailable):
+            await append()
+    fault.release()
+    await append()
+    await until_gone(pool)
+    assert [event.event_id for event in await store.list(flow_id)] == [event_id]
+
+
+async def test_a_statement_that_waits_for_a_lock_is_not_cut_off(
+    proxy: Proxy, provider: PoolProvider, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    event, _ = await stored(provider)
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("LOCK TABLE event_log IN ACCESS EXCLUSIVE MODE")
+        opened = proxy.connections
+        listing = asyncio.create_task(PgEventStore(provider).list(event.flow_id))
+        async with asyncio.timeout(60):
+            while proxy.connections < opened + 4:  # the server was asked again and again
+                await pool.fetchval("SELECT 1")
+    assert await listing == [event]
+
+
+async def test_a_call_that_is_cancelled_under_silence_leaves_a_pool_that_closes(
+    proxy: Proxy,
+) -> None:
+    pool = await build_pool(proxy.url, silence_timeout=SILENCE)
+    event, _ = await stored(PoolProvider(pool))
+    listing = asyncio.create_task(PgEventStore(PoolProvider(pool)).list(event.flow_id))
+    fault = proxy.arm(frozen())
+    await fault.struck.wait()
+    listing.cancel()
+    async with asyncio.timeout(LONGEST_CALL):
+        await asyncio.wait([listing])
+        await pool.close()
+    fault.release()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options"),
+    [
+        ("", {"SO_KEEPALIVE": 1}),
+        ("keepalives=0", {"SO_KEEPALIVE": 0}),
+        (
+            "keepalives_idle=31&keepalives_interval=7&keepalives_count=3",
+            {"SO_KEEPALIVE": 1, "TCP_KEEPIDLE": 31, "TCP_KEEPINTVL": 7, "TCP_KEEPCNT": 3},
+        ),
+        ("keepalives_idle=-1&keepalives_count=0", {"SO_KEEPALIVE": 1}),
+        ("tcp_user_timeout=4321", {"SO_KEEPALIVE": 1, "TCP_USER_TIMEOUT": 4321}),
+    ],
+)
+async def test_the_sockets_options_are_those_of_the_url(
+    proxy: Proxy, parameters: str, options: dict[str, int]
+) -> None:
+    async with (
+        await build_pool(f"{proxy.url}&{parameters}".rstrip("&")) as pool,
+        pool.acquire() as connection,
+    ):
+        connected = connection.socket  # type: ignore[attr-defined]
+        found = {
+            name: connected.getsockopt(
+                socket.SOL_SOCKET if name.startswith("SO_") else socket.IPPROTO_TCP,
+                getattr(socket, name),
+            )
+            for name in options
+        }
+    assert found == options
