@@ -113,7 +113,7 @@ class WatchedConnection(DriverConnection):
         asyncio.get_running_loop().call_later(watch.silence / 2, _look, ref(self), watch)
 
     def hear(self) -> LastWord:
-        """Keep from now on an error that ends the session; between statements the driver drops it."""
+        """Keep from now on an error that ends the session; when idle, the driver drops it."""
         if self.last_word is not None:
             return self.last_word
         word = self.last_word = LastWord()

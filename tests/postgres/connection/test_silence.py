@@ -1,4 +1,4 @@
-"""When the network forwards nothing: every call ends within its bound, and nothing is stored twice."""
+"""When the network forwards nothing, every call ends in time, and nothing is stored twice."""
 
 import asyncio
 import socket
