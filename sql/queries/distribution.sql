@@ -9,7 +9,8 @@ SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'citus') AS has_citus
 SELECT EXISTS (SELECT 1
     FROM pg_trigger AS trigger
     JOIN pg_proc AS routine ON routine.oid = trigger.tgfoid
-    WHERE trigger.tgrelid = to_regclass('event_log') AND routine.proname = 'citus_truncate_trigger') AS distributed
+    WHERE trigger.tgrelid = to_regclass('event_log')
+        AND routine.proname = 'citus_truncate_trigger') AS distributed
 
 -- name: list_distributed_tables
 -- List the tables of a schema that are distributed, with the column that each is distributed by.
@@ -23,8 +24,9 @@ WHERE partition.partmethod = 'h'
 ORDER BY relation.relname COLLATE "C"
 
 -- name: permit_owner_on_workers
--- Let the owner of the log log in to the workers, where Citus refreshes the statistics as this role;
--- on the coordinator it stays without a login. Return the workers that refused, each with its reason.
+-- Permit the owner of the log to log in to the workers, where Citus refreshes the statistics as
+-- this role; on the coordinator it stays without a login. Return the workers that refused, each
+-- with its reason.
 -- $1 text role
 SELECT answer.nodename AS host, answer.nodeport AS port, answer.result
 FROM run_command_on_workers(format($command$DO $$ BEGIN

@@ -4,13 +4,18 @@
 -- Return the current role, its rights on the log and the schema, which of some roles exist, and
 -- which of these it is a member of.
 -- $1 text schema, $2 text[] role
-SELECT current_user::text AS name, quote_ident(current_user) AS quoted_name, role.rolsuper AS is_superuser,
+SELECT current_user::text AS name, quote_ident(current_user) AS quoted_name,
+    role.rolsuper AS is_superuser,
     coalesce((SELECT pg_has_role(relation.relowner, 'MEMBER') FROM pg_class AS relation
         WHERE relation.relname = 'event_log'
-            AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)), false) AS is_owner,
-    coalesce((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1::text), false) AS may_use_schema,
-    ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($2::text[]) ORDER BY rolname) AS existing,
-    ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($2::text[]) AND pg_has_role(oid, 'MEMBER')
+            AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)),
+                false) AS is_owner,
+    coalesce((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1::text),
+        false) AS may_use_schema,
+    ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($2::text[])
+        ORDER BY rolname) AS existing,
+    ARRAY(SELECT rolname::text FROM pg_roles
+        WHERE rolname = ANY ($2::text[]) AND pg_has_role(oid, 'MEMBER')
         ORDER BY rolname) AS groups
 FROM pg_roles AS role
 WHERE role.rolname = current_user
@@ -59,7 +64,8 @@ SELECT format('session %s of %s in %s', activity.pid, activity.usename, activity
     extract(epoch FROM clock_timestamp() - activity.xact_start)::double precision AS seconds,
     format('SELECT pg_terminate_backend(%s)', activity.pid) AS remedy
 FROM pg_stat_activity AS activity
-WHERE activity.xact_start < clock_timestamp() - $1::interval AND activity.backend_type = 'client backend'
+WHERE activity.xact_start < clock_timestamp() - $1::interval
+    AND activity.backend_type = 'client backend'
     AND activity.pid <> pg_backend_pid()
 UNION ALL
 SELECT format('prepared transaction %L in %s', prepared.gid, prepared.database),
@@ -73,7 +79,8 @@ ORDER BY seconds DESC
 -- Return the schema's tables with their live and dead rows, as estimated by the server.
 -- $1 text schema
 SELECT relation.relname::text AS name, format('%I.%I', $1::text, relation.relname) AS quoted_name,
-    pg_stat_get_live_tuples(relation.oid) AS live_rows, pg_stat_get_dead_tuples(relation.oid) AS dead_rows
+    pg_stat_get_live_tuples(relation.oid) AS live_rows,
+    pg_stat_get_dead_tuples(relation.oid) AS dead_rows
 FROM pg_class AS relation
 WHERE relation.relkind = 'r'
     AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
@@ -83,14 +90,19 @@ ORDER BY relation.relname COLLATE "C"
 -- Return the limits on this role's connections to this database (-1: unlimited), and how many of
 -- each are used by other sessions.
 SELECT current_setting('max_connections')::integer
-        - CASE WHEN role.rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::integer
-            + coalesce(current_setting('reserved_connections', true)::integer, 0) END AS server_limit,
+        - CASE WHEN role.rolsuper THEN 0
+            ELSE current_setting('superuser_reserved_connections')::integer
+                + coalesce(current_setting('reserved_connections', true)::integer, 0)
+            END AS server_limit,
     CASE WHEN role.rolsuper THEN -1 ELSE database.datconnlimit END AS database_limit,
     CASE WHEN role.rolsuper THEN -1 ELSE role.rolconnlimit END AS role_limit,
-    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS server_used,
-    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+    (SELECT count(*) FROM pg_stat_activity
+        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS server_used,
+    (SELECT count(*) FROM pg_stat_activity
+        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
         AND datid = database.oid) AS database_used,
-    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+    (SELECT count(*) FROM pg_stat_activity
+        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
         AND usesysid = role.oid) AS role_used,
     quote_ident(database.datname) AS quoted_database, quote_ident(role.rolname) AS quoted_role
 FROM pg_database AS database
@@ -104,8 +116,10 @@ WHERE database.datname = current_database() AND role.rolname = current_user
 SELECT ids.kind, database.datname::text AS database, ids.age, ids.forced_at
 FROM pg_database AS database
 CROSS JOIN LATERAL (
-    VALUES ('transaction', age(database.datfrozenxid), current_setting('autovacuum_freeze_max_age')::bigint),
-        ('multixact', mxid_age(database.datminmxid), current_setting('autovacuum_multixact_freeze_max_age')::bigint)
+    VALUES ('transaction', age(database.datfrozenxid),
+        current_setting('autovacuum_freeze_max_age')::bigint),
+        ('multixact', mxid_age(database.datminmxid),
+            current_setting('autovacuum_multixact_freeze_max_age')::bigint)
 ) AS ids (kind, age, forced_at)
 ORDER BY ids.age DESC, database.datname, ids.kind
 

@@ -22,7 +22,8 @@ SELECT pg_is_in_recovery() AS is_standby, ends.version,
         WHERE last.flow_id = $1 AND last.version = ends.version - 1) AS chain_hash,
     (SELECT known.chain_hash FROM event_log AS known
         WHERE known.flow_id = $1 AND known.version = $2 - 1) AS known_hash
-FROM (SELECT coalesce(max(event.version) + 1, 0) AS version FROM event_log AS event WHERE event.flow_id = $1) AS ends
+FROM (SELECT coalesce(max(event.version) + 1, 0) AS version FROM event_log AS event
+    WHERE event.flow_id = $1) AS ends
 
 -- name: read_event_page
 -- Read one page of a flow's events, in order; JSON is returned as UTF-8 bytes, and a time outside
@@ -31,8 +32,10 @@ FROM (SELECT coalesce(max(event.version) + 1, 0) AS version FROM event_log AS ev
 -- it would plan each call anew.
 -- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of rows
 SELECT seq, version, event_id,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
-    event_type, convert_to(payload::text, 'UTF8') AS payload, convert_to(metadata::text, 'UTF8') AS metadata
+    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN ts END AS ts,
+    event_type, convert_to(payload::text, 'UTF8') AS payload,
+    convert_to(metadata::text, 'UTF8') AS metadata
 FROM event_log
 WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
 ORDER BY version
@@ -43,7 +46,8 @@ LIMIT (SELECT $3::bigint)
 -- time outside datetime's range is null.
 -- $1 uuid[] flow_id, $2 uuid[] event_id
 SELECT seq, flow_id, version, event_id,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
+    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN ts END AS ts,
     event_type, payload, metadata, chain_hash
 FROM event_log
 WHERE flow_id = ANY ($1::uuid[]) AND event_id = ANY ($2::uuid[])
@@ -54,8 +58,10 @@ ORDER BY flow_id, version
 -- a time outside datetime's range as null.
 -- $1 uuid[] flow_id
 SELECT flow_id, seq, version, event_id,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
-    event_type, convert_to(payload::text, 'UTF8') AS payload, convert_to(metadata::text, 'UTF8') AS metadata
+    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN ts END AS ts,
+    event_type, convert_to(payload::text, 'UTF8') AS payload,
+    convert_to(metadata::text, 'UTF8') AS metadata
 FROM event_log
 WHERE flow_id = ANY ($1::uuid[])
 ORDER BY flow_id, version
@@ -70,7 +76,8 @@ ORDER BY flow_id, version
 SELECT version,
     ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' AS has_time,
     CASE WHEN event_type IN ('stepstarted', 'stepfinished')
-        AND ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
+        AND ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+            THEN ts END AS ts,
     event_type, convert_to(payload::text, 'UTF8') AS payload
 FROM event_log
 WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
@@ -82,7 +89,8 @@ LIMIT (SELECT $3::bigint)
 -- plan is kept, as in read_event_page.
 -- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of rows
 SELECT seq, flow_id, version, event_id,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
+    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN ts END AS ts,
     event_type, payload, metadata, chain_hash
 FROM event_log
 WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
@@ -101,8 +109,8 @@ LIMIT 1
 
 -- name: read_flow_heads
 -- Read the heads of several flows, as read_flow_head does of one. Each flow is looked up in the key
--- from its first event; a damaged flow, which lacks that, is scanned. Citus permits no subquery that
--- refers to an array's element.
+-- from its first event; a damaged flow, which lacks that, is scanned. Citus permits no subquery
+-- that refers to an array's element.
 -- $1 uuid[] flow_id, $2 integer[] number of events, or null for the present head
 WITH heads AS MATERIALIZED (
     SELECT first.flow_id, last.version + 1 AS version, last.chain_hash
@@ -111,7 +119,8 @@ WITH heads AS MATERIALIZED (
         SELECT event.version, event.chain_hash
         FROM event_log AS event
         WHERE event.flow_id = first.flow_id
-            AND event.version < coalesce(($2::integer[])[array_position($1::uuid[], first.flow_id)], 2147483647)
+            AND event.version < coalesce(($2::integer[])[array_position($1::uuid[], first.flow_id)],
+                2147483647)
         ORDER BY event.version DESC
         LIMIT 1
     ) AS last
@@ -124,7 +133,9 @@ SELECT damaged.flow_id, damaged.version, damaged.chain_hash
 FROM (
     SELECT DISTINCT ON (event.flow_id) event.flow_id, event.version + 1 AS version, event.chain_hash
     FROM event_log AS event
-    WHERE event.flow_id = ANY (ARRAY(SELECT unnest($1::uuid[]) EXCEPT SELECT heads.flow_id FROM heads))
-        AND event.version < coalesce(($2::integer[])[array_position($1::uuid[], event.flow_id)], 2147483647)
+    WHERE event.flow_id = ANY (ARRAY(SELECT unnest($1::uuid[]) EXCEPT SELECT heads.flow_id
+        FROM heads))
+        AND event.version < coalesce(($2::integer[])[array_position($1::uuid[], event.flow_id)],
+            2147483647)
     ORDER BY event.flow_id, event.version DESC
 ) AS damaged

@@ -9,20 +9,23 @@ SELECT feed_end() AS seq,
 
 -- name: examine_position
 -- Return what the log has at a position: its event's chain hash, whether an event of any flow has
--- its seq, and the numbers and chain hashes of the events in its window, with one more than a window
--- can have. feed_end() fails on a standby, whose log may lack what it has not received yet.
+-- its seq, and the numbers and chain hashes of the events in its window, with one more than a
+-- window can have. feed_end() fails on a standby, whose log may lack what it has not received yet.
 -- $1 uuid flow_id, $2 bigint seq, $3 bigint seq after which the window begins
 SELECT feed_end() AS seq,
     (SELECT chain_hash FROM event_log WHERE flow_id = $1 AND seq = $2) AS link,
     EXISTS (SELECT 1 FROM event_log WHERE seq = $2) AS is_taken,
     (SELECT array_agg(last.seq ORDER BY last.seq) FROM (
-        SELECT seq FROM event_log WHERE seq > $3 AND seq <= $2 ORDER BY seq LIMIT 257) AS last) AS seqs,
+        SELECT seq FROM event_log WHERE seq > $3 AND seq <= $2 ORDER BY seq
+            LIMIT 257) AS last) AS seqs,
     (SELECT array_agg(last.chain_hash ORDER BY last.seq) FROM (
-        SELECT seq, chain_hash FROM event_log WHERE seq > $3 AND seq <= $2 ORDER BY seq LIMIT 257) AS last) AS links
+        SELECT seq, chain_hash FROM event_log WHERE seq > $3 AND seq <= $2 ORDER BY seq
+            LIMIT 257) AS last) AS links
 
 -- name: find_feed_bounds
 -- Return the seq up to which the log is complete and stays so, and the last one that was given out.
-SELECT feed_end() AS seq, coalesce(pg_sequence_last_value('event_log_seq_seq'::regclass), 0) AS last_seq
+SELECT feed_end() AS seq,
+    coalesce(pg_sequence_last_value('event_log_seq_seq'::regclass), 0) AS last_seq
 
 -- name: find_feed_end
 -- Return the seq up to which the log is complete and stays so.
@@ -34,8 +37,10 @@ SELECT feed_end() AS seq
 -- $1 bigint seq after which the page begins, $2 bigint largest seq, $3 bigint maximum number of
 -- rows
 SELECT seq, flow_id, version, event_id,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
-    event_type, convert_to(payload::text, 'UTF8') AS payload, convert_to(metadata::text, 'UTF8') AS metadata, chain_hash
+    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN ts END AS ts,
+    event_type, convert_to(payload::text, 'UTF8') AS payload,
+    convert_to(metadata::text, 'UTF8') AS metadata, chain_hash
 FROM event_log
 WHERE seq > $1 AND seq <= $2
 ORDER BY seq

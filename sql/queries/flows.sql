@@ -6,14 +6,17 @@
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
 -- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
 SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at
+    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN started_at
         END AS started_at,
-    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN last_event_at
+    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        < (coalesce($1::timestamptz, 'infinity'),
+            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     AND state = 'awaiting_user_input' AND flow_id IN (SELECT event.flow_id FROM event_log AS event
         WHERE event.event_type = 'userinteractionrequested')
     AND ($3::text IS NULL OR definition_hash = $3)
@@ -25,15 +28,19 @@ LIMIT $4
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
 -- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
 SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at
+    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN started_at
         END AS started_at,
-    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN last_event_at
+    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    AND flow_id IN (SELECT event.flow_id FROM event_log AS event WHERE event.event_type = 'flowcompleted')
+        < (coalesce($1::timestamptz, 'infinity'),
+            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+    AND flow_id IN (SELECT event.flow_id FROM event_log AS event
+        WHERE event.event_type = 'flowcompleted')
     AND ($3::text IS NULL OR definition_hash = $3)
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
@@ -44,14 +51,17 @@ LIMIT $4
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
 -- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
 SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at
+    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN started_at
         END AS started_at,
-    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN last_event_at
+    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        < (coalesce($1::timestamptz, 'infinity'),
+            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     AND state = 'failed' AND flow_id IN (
         SELECT event.flow_id FROM event_log AS event WHERE event.event_type = 'stepfailed')
     AND ($3::text IS NULL OR definition_hash = $3)
@@ -63,14 +73,17 @@ LIMIT $4
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
 -- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
 SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at
+    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN started_at
         END AS started_at,
-    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN last_event_at
+    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        < (coalesce($1::timestamptz, 'infinity'),
+            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     AND ($3::text IS NULL OR definition_hash = $3)
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
@@ -80,14 +93,17 @@ LIMIT $4
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
 -- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
 SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at
+    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN started_at
         END AS started_at,
-    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN last_event_at
+    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        < (coalesce($1::timestamptz, 'infinity'),
+            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     AND state = 'running' AND flow_id IN (SELECT first_event.flow_id FROM event_log AS first_event
         WHERE first_event.version = 0 AND NOT EXISTS (SELECT 1 FROM event_log AS event
             WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcompleted'))
@@ -99,9 +115,11 @@ LIMIT $4
 -- Read one flow; a time outside datetime's range is null.
 -- $1 uuid flow_id
 SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN started_at
+    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN started_at
         END AS started_at,
-    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN last_event_at
+    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
 FROM flows

@@ -14,7 +14,8 @@ ORDER BY asked.place
 -- for (null: a flow has fewer), in the order asked for.
 -- $1 uuid[] flow_id, $2 integer[] number of events
 SELECT pg_is_in_recovery() AS is_standby,
-    coalesce((SELECT max(event.version) + 1 FROM event_log AS event WHERE event.flow_id = asked.flow_id), 0) AS version,
+    coalesce((SELECT max(event.version) + 1 FROM event_log AS event
+        WHERE event.flow_id = asked.flow_id), 0) AS version,
     (SELECT event.chain_hash FROM event_log AS event
         WHERE event.flow_id = asked.flow_id AND event.version = asked.version - 1) AS chain_hash
 FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS asked (flow_id, version, place)

@@ -18,27 +18,32 @@ SELECT part.statement AS statement
 FROM (
     SELECT relation.oid, relation.relname, attribute.attnum, format(
         'ALTER TABLE %I ALTER COLUMN %I SET STORAGE %s', relation.relname, attribute.attname,
-        CASE attribute.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END
+        CASE attribute.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL'
+            WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END
     ) AS statement
     FROM pg_class AS relation
     JOIN pg_attribute AS attribute ON attribute.attrelid = relation.oid
     JOIN pg_type AS data_type ON data_type.oid = attribute.atttypid
-    WHERE relation.relkind = 'r' AND attribute.attnum > 0 AND attribute.attstorage <> data_type.typstorage
+    WHERE relation.relkind = 'r' AND attribute.attnum > 0
+        AND attribute.attstorage <> data_type.typstorage
         AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
     UNION ALL
     SELECT relation.oid, relation.relname, attribute.attnum, format(
         'ALTER SEQUENCE %I OWNED BY %I.%I', sequence.relname, relation.relname, attribute.attname
     )
     FROM pg_class AS sequence
-    JOIN pg_depend AS dependency ON dependency.classid = 'pg_class'::regclass AND dependency.objid = sequence.oid
+    JOIN pg_depend AS dependency
+        ON dependency.classid = 'pg_class'::regclass AND dependency.objid = sequence.oid
         AND dependency.refclassid = 'pg_class'::regclass AND dependency.deptype = 'a'
     JOIN pg_class AS relation ON relation.oid = dependency.refobjid
-    JOIN pg_attribute AS attribute ON attribute.attrelid = relation.oid AND attribute.attnum = dependency.refobjsubid
+    JOIN pg_attribute AS attribute
+        ON attribute.attrelid = relation.oid AND attribute.attnum = dependency.refobjsubid
     WHERE sequence.relkind = 'S'
         AND sequence.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
 ) AS part
 WHERE NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
-    WHERE dependency.classid = 'pg_class'::regclass AND dependency.objid = part.oid AND dependency.deptype = 'e')
+    WHERE dependency.classid = 'pg_class'::regclass AND dependency.objid = part.oid
+        AND dependency.deptype = 'e')
 ORDER BY part.relname COLLATE "C", part.attnum, part.statement COLLATE "C"
 
 -- name: describe_schema_constraints
@@ -54,23 +59,28 @@ JOIN pg_class AS relation ON relation.oid = rule.conrelid
 WHERE (rule.contype = 'f' OR (rule.contype = 'c' AND NOT rule.convalidated))
     AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
     AND NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
-        WHERE dependency.classid = 'pg_class'::regclass AND dependency.objid = relation.oid AND dependency.deptype = 'e')
+        WHERE dependency.classid = 'pg_class'::regclass AND dependency.objid = relation.oid
+            AND dependency.deptype = 'e')
 ORDER BY relation.relname COLLATE "C", rule.conname COLLATE "C"
 
 -- name: describe_schema_functions
 -- Return the statements that create a schema's functions and procedures, without the schema's name.
 -- $1 text schema
 SELECT routine.command || substr(
-    rtrim(pg_get_functiondef(routine.oid), E'\n'), length(routine.command || quote_ident($1::text) || '.') + 1
+    rtrim(pg_get_functiondef(routine.oid), E'\n'),
+    length(routine.command || quote_ident($1::text) || '.') + 1
 ) AS statement
 FROM (
-    SELECT oid, proname, CASE prokind WHEN 'p' THEN 'CREATE OR REPLACE PROCEDURE ' ELSE 'CREATE OR REPLACE FUNCTION ' END
+    SELECT oid, proname, CASE prokind
+        WHEN 'p' THEN 'CREATE OR REPLACE PROCEDURE ' ELSE 'CREATE OR REPLACE FUNCTION ' END
         AS command
     FROM pg_proc
-    WHERE prokind IN ('f', 'p', 'w') AND pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+    WHERE prokind IN ('f', 'p', 'w')
+        AND pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
 ) AS routine
 WHERE NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
-    WHERE dependency.classid = 'pg_proc'::regclass AND dependency.objid = routine.oid AND dependency.deptype = 'e')
+    WHERE dependency.classid = 'pg_proc'::regclass AND dependency.objid = routine.oid
+        AND dependency.deptype = 'e')
 ORDER BY routine.proname COLLATE "C", pg_get_function_identity_arguments(routine.oid) COLLATE "C"
 
 -- name: describe_schema_indexes
@@ -82,7 +92,8 @@ SELECT pg_get_indexdef(index.indexrelid, 0, true)
 FROM pg_index AS index
 JOIN pg_class AS relation ON relation.oid = index.indexrelid
 WHERE relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
-    AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = index.indexrelid AND contype IN ('p', 'u', 'x'))
+    AND NOT EXISTS (SELECT 1 FROM pg_constraint
+        WHERE conindid = index.indexrelid AND contype IN ('p', 'u', 'x'))
     AND NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
         WHERE dependency.classid = 'pg_class'::regclass AND dependency.objid = index.indrelid
             AND dependency.deptype = 'e')
@@ -121,31 +132,38 @@ SELECT format(
     E'CREATE %sTABLE %I (\n    %s\n)%s',
     CASE relation.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END,
     relation.relname,
-    (SELECT string_agg(part.definition, E',\n    ' ORDER BY part.is_constraint, part.place, part.name COLLATE "C")
+    (SELECT string_agg(part.definition, E',\n    '
+        ORDER BY part.is_constraint, part.place, part.name COLLATE "C")
         FROM (
             SELECT false AS is_constraint, attribute.attnum AS place, '' AS name,
-                format('%I %s', attribute.attname, format_type(attribute.atttypid, attribute.atttypmod))
+                format('%I %s', attribute.attname,
+                    format_type(attribute.atttypid, attribute.atttypmod))
                 || CASE WHEN attribute.attcollation <> data_type.typcollation
                     THEN format(' COLLATE %s', attribute.attcollation::regcollation) ELSE '' END
                 || CASE WHEN attribute.attnotnull THEN ' NOT NULL' ELSE '' END
                 || CASE
                     WHEN attribute.attidentity = 'a' THEN ' GENERATED ALWAYS AS IDENTITY'
                     WHEN attribute.attidentity = 'd' THEN ' GENERATED BY DEFAULT AS IDENTITY'
-                    WHEN attribute.attgenerated = 's' THEN format(' GENERATED ALWAYS AS (%s) STORED', value.expression)
-                    WHEN attribute.attgenerated = 'v' THEN format(' GENERATED ALWAYS AS (%s) VIRTUAL', value.expression)
+                    WHEN attribute.attgenerated = 's'
+                        THEN format(' GENERATED ALWAYS AS (%s) STORED', value.expression)
+                    WHEN attribute.attgenerated = 'v'
+                        THEN format(' GENERATED ALWAYS AS (%s) VIRTUAL', value.expression)
                     WHEN value.expression IS NOT NULL THEN format(' DEFAULT %s', value.expression)
                     ELSE ''
                 END AS definition
             FROM pg_attribute AS attribute
             JOIN pg_type AS data_type ON data_type.oid = attribute.atttypid
-            LEFT JOIN (SELECT adrelid, adnum, pg_get_expr(adbin, adrelid) AS expression FROM pg_attrdef) AS value
+            LEFT JOIN (SELECT adrelid, adnum, pg_get_expr(adbin, adrelid) AS expression
+                FROM pg_attrdef) AS value
                 ON value.adrelid = attribute.attrelid AND value.adnum = attribute.attnum
-            WHERE attribute.attrelid = relation.oid AND attribute.attnum > 0 AND NOT attribute.attisdropped
+            WHERE attribute.attrelid = relation.oid AND attribute.attnum > 0
+                AND NOT attribute.attisdropped
             UNION ALL
             SELECT true, position(rule.contype::text IN 'puxc'), rule.conname,
                 format('CONSTRAINT %I %s', rule.conname, pg_get_constraintdef(rule.oid, true))
             FROM pg_constraint AS rule
-            WHERE rule.conrelid = relation.oid AND rule.contype IN ('p', 'u', 'x', 'c') AND rule.convalidated
+            WHERE rule.conrelid = relation.oid AND rule.contype IN ('p', 'u', 'x', 'c')
+                AND rule.convalidated
         ) AS part),
     CASE WHEN relation.reloptions IS NULL THEN ''
         ELSE format(' WITH (%s)', array_to_string(relation.reloptions, ', ')) END
@@ -154,7 +172,8 @@ FROM pg_class AS relation
 WHERE relation.relkind = 'r'
     AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
     AND NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
-        WHERE dependency.classid = 'pg_class'::regclass AND dependency.objid = relation.oid AND dependency.deptype = 'e')
+        WHERE dependency.classid = 'pg_class'::regclass AND dependency.objid = relation.oid
+            AND dependency.deptype = 'e')
 ORDER BY relation.relname COLLATE "C"
 
 -- name: describe_schema_triggers
@@ -169,7 +188,8 @@ CROSS JOIN LATERAL (
     UNION ALL
     SELECT 2, format(
         'ALTER TABLE %I %s TRIGGER %I', relation.relname,
-        CASE trigger.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE REPLICA' END,
+        CASE trigger.tgenabled WHEN 'D' THEN 'DISABLE'
+            WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE REPLICA' END,
         trigger.tgname
     )
     WHERE trigger.tgenabled <> 'O'
@@ -177,7 +197,8 @@ CROSS JOIN LATERAL (
 WHERE NOT trigger.tgisinternal
     AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
     AND NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
-        WHERE dependency.classid = 'pg_class'::regclass AND dependency.objid = relation.oid AND dependency.deptype = 'e')
+        WHERE dependency.classid = 'pg_class'::regclass AND dependency.objid = relation.oid
+            AND dependency.deptype = 'e')
 ORDER BY relation.relname COLLATE "C", trigger.tgname COLLATE "C", part.place
 
 -- name: describe_schema_views
@@ -195,7 +216,8 @@ FROM pg_class AS relation
 WHERE relation.relkind IN ('v', 'm')
     AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
     AND NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
-        WHERE dependency.classid = 'pg_class'::regclass AND dependency.objid = relation.oid AND dependency.deptype = 'e')
+        WHERE dependency.classid = 'pg_class'::regclass AND dependency.objid = relation.oid
+            AND dependency.deptype = 'e')
 ORDER BY relation.relname COLLATE "C"
 
 -- name: find_migrations_table

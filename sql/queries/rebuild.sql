@@ -20,7 +20,8 @@ ON CONFLICT DO NOTHING
 -- Read and lock a flow's step rows, so that appends that change them wait, and change the rebuilt
 -- rows.
 -- $1 uuid flow_id
-SELECT step_index, step_id, status, attempts, retry_count, fingerprint, started_at, finished_at, error
+SELECT step_index, step_id, status, attempts, retry_count, fingerprint, started_at,
+    finished_at, error
 FROM workflow_step_executions
 WHERE flow_id = $1
 ORDER BY step_index
@@ -29,7 +30,8 @@ FOR UPDATE
 -- name: read_executions_of_flows
 -- Read the step rows of the flows in a range of ids.
 -- $1 uuid flow_id after which the range begins, $2 uuid last flow_id
-SELECT flow_id, step_index, step_id, status, attempts, retry_count, fingerprint, started_at, finished_at, error
+SELECT flow_id, step_index, step_id, status, attempts, retry_count, fingerprint, started_at,
+    finished_at, error
 FROM workflow_step_executions
 WHERE flow_id > $1 AND flow_id <= $2
 ORDER BY flow_id, step_index
@@ -39,7 +41,8 @@ ORDER BY flow_id, step_index
 -- UTF-8 bytes, and a time outside datetime's range as null.
 -- $1 uuid flow_id
 SELECT flow_id, version,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
+    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN ts END AS ts,
     event_type, convert_to(payload::text, 'UTF8') AS payload
 FROM event_log
 WHERE flow_id = $1 AND event_type IN ('stepstarted', 'stepfinished', 'stepfailed', 'retryscheduled',
@@ -53,10 +56,12 @@ ORDER BY version
 -- $1 uuid flow_id and $2 integer version after which the page begins, $3 bigint maximum number of
 -- rows
 SELECT flow_id, version,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
+    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN ts END AS ts,
     event_type,
-    CASE WHEN event_type IN ('stepstarted', 'stepfinished', 'stepfailed', 'retryscheduled', 'userinteractionrequested',
-        'userinteractionprovided') THEN convert_to(payload::text, 'UTF8') END AS payload
+    CASE WHEN event_type IN ('stepstarted', 'stepfinished', 'stepfailed', 'retryscheduled',
+            'userinteractionrequested', 'userinteractionprovided')
+        THEN convert_to(payload::text, 'UTF8') END AS payload
 FROM event_log
 WHERE (flow_id, version) > ($1::uuid, $2::integer)
 ORDER BY flow_id, version
@@ -68,10 +73,14 @@ LIMIT $3
 -- $5 integer[] attempts, $6 bigint[] retry_count, $7 text[] fingerprint,
 -- $8 timestamptz[] started_at, $9 timestamptz[] finished_at, $10 text[] error
 UPDATE workflow_step_executions AS step
-SET step_id = rebuilt.step_id, status = rebuilt.status, attempts = rebuilt.attempts, retry_count = rebuilt.retry_count,
-    fingerprint = rebuilt.fingerprint, started_at = rebuilt.started_at, finished_at = rebuilt.finished_at,
+SET step_id = rebuilt.step_id, status = rebuilt.status, attempts = rebuilt.attempts,
+    retry_count = rebuilt.retry_count,
+    fingerprint = rebuilt.fingerprint, started_at = rebuilt.started_at,
+    finished_at = rebuilt.finished_at,
     error = rebuilt.error::jsonb
-FROM unnest($2::bigint[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::text[], $8::timestamptz[],
+FROM unnest($2::bigint[], $3::text[], $4::text[], $5::integer[], $6::bigint[], $7::text[],
+    $8::timestamptz[],
         $9::timestamptz[], $10::text[]) AS rebuilt
-    (step_index, step_id, status, attempts, retry_count, fingerprint, started_at, finished_at, error)
+    (step_index, step_id, status, attempts, retry_count, fingerprint, started_at,
+        finished_at, error)
 WHERE step.flow_id = $1 AND step.step_index = rebuilt.step_index

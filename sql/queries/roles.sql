@@ -13,8 +13,10 @@ WHERE role.rolname IN ($2::text, $3::text, $4::text)
 UNION ALL
 SELECT member.rolname::text, format('is a member of %I', role.rolname)
 FROM pg_roles AS member
-JOIN pg_roles AS role ON role.rolname = $2::text OR (role.rolname = $3::text AND member.rolname = $4::text)
-WHERE member.rolname IN ($3::text, $4::text) AND NOT member.rolsuper AND pg_has_role(member.oid, role.oid, 'MEMBER')
+JOIN pg_roles AS role
+    ON role.rolname = $2::text OR (role.rolname = $3::text AND member.rolname = $4::text)
+WHERE member.rolname IN ($3::text, $4::text) AND NOT member.rolsuper
+    AND pg_has_role(member.oid, role.oid, 'MEMBER')
 UNION ALL
 SELECT role.rolname::text, format('may CREATE in schema %I', $1::text)
 FROM pg_roles AS role
@@ -26,16 +28,19 @@ SELECT role.rolname::text, format('may %s %I', privilege.name, relation.relname)
 FROM pg_roles AS role
 CROSS JOIN pg_class AS relation
 CROSS JOIN unnest(CASE relation.relkind WHEN 'S' THEN ARRAY['USAGE', 'SELECT', 'UPDATE']
-    ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'] END) AS privilege (name)
+    ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'] END)
+        AS privilege (name)
 WHERE role.rolname IN ($3::text, $4::text) AND NOT role.rolsuper
     AND relation.relname = ANY ($5::text[])
     AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
-    AND CASE relation.relkind WHEN 'S' THEN has_sequence_privilege(role.oid, relation.oid, privilege.name)
+    AND CASE relation.relkind
+        WHEN 'S' THEN has_sequence_privilege(role.oid, relation.oid, privilege.name)
         ELSE has_table_privilege(role.oid, relation.oid, privilege.name) END
     AND NOT EXISTS (SELECT 1
         FROM unnest($5::text[], $6::text[], $7::text[]) AS rights (relation, role, privileges)
         WHERE rights.relation = relation.relname
-            AND role.rolname = CASE rights.role WHEN 'application' THEN $3::text WHEN 'reader' THEN $4::text END
+            AND role.rolname = CASE rights.role WHEN 'application' THEN $3::text
+                WHEN 'reader' THEN $4::text END
             AND privilege.name = ANY (string_to_array(rights.privileges, ', ')))
 
 -- name: find_missing_relations
@@ -139,7 +144,8 @@ SELECT format('REVOKE ALL ON SCHEMA %I FROM %I, %I', $1::text, $3::text, $4::tex
 UNION ALL
 SELECT format(
     'REVOKE ALL ON %s %I.%I FROM PUBLIC, %I, %I',
-    CASE relation.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, $1::text, relation.relname, $3::text, $4::text
+    CASE relation.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, $1::text, relation.relname,
+    $3::text, $4::text
 )
 FROM pg_class AS relation
 WHERE relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)

@@ -25,7 +25,8 @@ FROM statistics_refresh
 
 -- name: read_step_statistics
 -- Read the durations and failures of steps, by definition and step id.
-SELECT definition_hash, step_id, executions, finished, attempts, failures, retries, failure_rate, mean_seconds, p50_seconds, p90_seconds,
+SELECT definition_hash, step_id, executions, finished, attempts, failures, retries, failure_rate,
+    mean_seconds, p50_seconds, p90_seconds,
     p99_seconds, longest_seconds
 FROM step_statistics
 ORDER BY definition_hash COLLATE "C", step_id COLLATE "C"

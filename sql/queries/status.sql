@@ -17,7 +17,8 @@ WHERE version = 0
 -- $1 text schema
 SELECT relation.relname::text AS name, pg_total_relation_size(relation.oid) AS bytes,
     pg_relation_size(relation.oid) AS heap_bytes,
-    nullif(greatest(relation.reltuples::bigint, pg_stat_get_live_tuples(relation.oid)), -1) AS about_rows
+    nullif(greatest(relation.reltuples::bigint, pg_stat_get_live_tuples(relation.oid)),
+        -1) AS about_rows
 FROM pg_class AS relation
 WHERE relation.relkind IN ('r', 'm')
     AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)

@@ -21,11 +21,13 @@ RETURNING artifact_hash
 -- Lock a content until this transaction ends; wait for another transaction that uploads the same
 -- one.
 -- $1 text artifact_hash
-SELECT pg_advisory_xact_lock(hashtextextended('chem_persistence artifact ' || current_schema() || ' ' || $1::text, 0))
+SELECT pg_advisory_xact_lock(hashtextextended('chem_persistence artifact ' || current_schema()
+    || ' ' || $1::text, 0))
 
 -- name: read_upload
 -- Return how many chunks of an upload are stored, and whether it belongs to an artifact.
 -- $1 uuid upload_id, $2 text artifact_hash
 SELECT
     (SELECT count(*) FROM workflow_step_artifact_chunks WHERE upload_id = $1) AS chunks,
-    (SELECT count(*) FROM workflow_step_artifacts WHERE artifact_hash = $2 AND upload_id = $1) AS artifacts
+    (SELECT count(*) FROM workflow_step_artifacts
+        WHERE artifact_hash = $2 AND upload_id = $1) AS artifacts

@@ -27,10 +27,13 @@ WHERE stored.artifact_hash = ANY ($1::text[])
 -- Citus an artifact has a row in each flow that produced it.
 -- $1 text artifact_hash and $2 uuid flow_id after which the page begins, $3 bigint maximum number
 -- of rows
-SELECT artifact.artifact_hash, artifact.kind, artifact.payload, artifact.content, artifact.media_type, artifact.metadata,
-    artifact.upload_id, artifact.content_size, artifact.flow_id, coalesce(event.version, -1) AS version
+SELECT artifact.artifact_hash, artifact.kind, artifact.payload, artifact.content,
+    artifact.media_type, artifact.metadata,
+    artifact.upload_id, artifact.content_size, artifact.flow_id,
+    coalesce(event.version, -1) AS version
 FROM workflow_step_artifacts AS artifact
-LEFT JOIN event_log AS event ON event.flow_id = artifact.flow_id AND event.seq = artifact.produced_in_seq
+LEFT JOIN event_log AS event
+    ON event.flow_id = artifact.flow_id AND event.seq = artifact.produced_in_seq
 WHERE (artifact.artifact_hash, artifact.flow_id) > ($1, $2)
 ORDER BY artifact.artifact_hash, artifact.flow_id
 LIMIT $3
@@ -41,7 +44,8 @@ LIMIT $3
 -- $1 uuid flow_id, $2 integer version and $3 bigint seq after which the page begins, $4 bigint
 -- maximum number of rows
 SELECT flow_id, version, seq, event_id,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
+    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN ts END AS ts,
     event_type, payload, metadata, chain_hash
 FROM event_log
 WHERE (flow_id, version, seq) > ($1::uuid, $2::integer, $3::bigint)
@@ -53,7 +57,8 @@ LIMIT $4
 -- $1 uuid flow_id, $2 integer version and $3 bigint seq after which the page begins, $4 bigint
 -- maximum number of rows
 SELECT flow_id, version, seq, event_id,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' THEN ts END AS ts,
+    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN ts END AS ts,
     event_type, payload, metadata, chain_hash
 FROM event_log
 WHERE flow_id = $1::uuid AND (version, seq) > ($2::integer, $3::bigint)
@@ -65,9 +70,11 @@ LIMIT $4
 -- log.
 -- $1 uuid flow_id after which the page begins, $2 integer format, $3 uuid[] flow_id, or null for
 -- all flows, $4 bigint maximum number of rows
-SELECT snapshot.flow_id, snapshot.version, snapshot.definition_hash, snapshot.format, snapshot.state, snapshot.state_hash
+SELECT snapshot.flow_id, snapshot.version, snapshot.definition_hash, snapshot.format,
+    snapshot.state, snapshot.state_hash
 FROM flow_snapshots AS snapshot
-WHERE snapshot.flow_id > $1 AND snapshot.format = $2 AND ($3::uuid[] IS NULL OR snapshot.flow_id = ANY ($3::uuid[]))
+WHERE snapshot.flow_id > $1 AND snapshot.format = $2
+    AND ($3::uuid[] IS NULL OR snapshot.flow_id = ANY ($3::uuid[]))
     AND snapshot.chain_hash = (SELECT event.chain_hash FROM event_log AS event
         WHERE event.flow_id = snapshot.flow_id AND event.version = snapshot.version - 1)
 ORDER BY snapshot.flow_id
