@@ -1,4 +1,4 @@
-"""What `show` prints of a flow: its summary, every attempt at its steps, and its artifacts."""
+"""What `show` prints about a flow: its summary, every attempt at its steps, and its artifacts."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ __all__ = ["FlowStory", "NamedArtifact", "read_story", "story_json"]
 
 
 class NamedArtifact(msgspec.Struct, frozen=True):
-    """An artifact, which came with the event at `version`; `role` is all that it is to the flow.
+    """An artifact stored with the event at `version`; `role` lists all its roles in the flow.
 
     `described` is None if the artifact is not stored.
     """
@@ -59,7 +59,7 @@ async def read_story(
     seen_at = datetime.now(UTC)
     if html is None:
         return await _read(provider, flow_id, FlowFold(PageLimits()), seen_at)
-    # imported here: the import takes a tenth of the time in which a command starts
+    # imported here, because the import takes a tenth of a command's start-up time
     from chem_persistence.pages.gather import PageFold  # noqa: PLC0415
 
     fold = PageFold(PageLimits())

@@ -23,7 +23,7 @@ EVENTS_A_READ = 500
 
 
 class PageFold(FlowFold):
-    """A fold that keeps the events to list and who caused them, too; `page` ends it."""
+    """A fold that also keeps the listed events and their attributions; `page` completes it."""
 
     def __init__(self, limits: PageLimits) -> None:
         super().__init__(limits)
@@ -75,7 +75,7 @@ class PageFold(FlowFold):
 
 
 async def read_flow(store: EventStore, flow_id: UUID, fold: FlowFold) -> None:
-    """Fold the events of a flow, read a page at a time, and then its artifacts.
+    """Read a flow's events in pages and fold them, and then its artifacts.
 
     Raises:
         InvalidArgument: the flow has no events.

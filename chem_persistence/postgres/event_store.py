@@ -51,12 +51,12 @@ __all__ = ["PgEventStore"]
 
 
 class PgEventStore(Appender[Artifact]):
-    """Appends and reads on connections that `provider` lends.
+    """The event store that appends and reads on connections of `provider`.
 
-    Any number of tasks and processes may call at the same time. Appends that wait at the same time
-    are committed together, on at most two connections. At most `max_waiting` appends with
-    `max_waiting_bytes` bytes of JSON and content are under way; a call that is not admitted within
-    `overload_timeout` seconds raises `StoreUnavailable`.
+    Any number of tasks and processes may use it at the same time. Waiting appends are committed
+    together, on at most two connections. At most `max_waiting` appends with `max_waiting_bytes`
+    bytes of JSON and content are in progress; a call that is not admitted within `overload_timeout`
+    seconds raises `StoreUnavailable`.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class PgEventStore(Appender[Artifact]):
     async def transaction(self) -> AsyncIterator[PgTransaction]:
         """Open a transaction for appends, streamed contents and the caller's own rows.
 
-        It commits at the end of the block, and rolls back if the block raises. An append of the
-        store itself to one of its flows waits for that end, so it must not be awaited in the block.
+        It commits at the end of the block, and rolls back if the block raises. An append through
+        the store itself to a flow of the transaction waits for that end: do not await it inside.
         The block is not retried, since it may do more than append: after `StoreUnavailable` run the
         whole block again with the same event ids.
 
@@ -109,7 +109,7 @@ class PgEventStore(Appender[Artifact]):
                 yield opened
 
     async def aclose(self, timeout: float = 30.0) -> None:  # noqa: ASYNC109  # a deadline
-        """Close the store for appends, and wait at most `timeout` seconds for those under way.
+        """Close the store for appends, and wait at most `timeout` seconds for those in progress.
 
         Reads are still possible. The pool stays open: the caller closes it afterwards.
 

@@ -35,7 +35,7 @@ async def migrate_schema(target: Target, *, as_json: bool) -> int:
 
 
 async def _pending(url: str, schema: str) -> list[Migration]:
-    """Return the pending migrations; `build_pool` checks the versions of server and schema."""
+    """Return the pending migrations; none if the schema is unusable, as `build_pool` reports."""
     async with await open_pool(url, max_size=1, schema=schema) as pool:
         try:
             return list(

@@ -1,7 +1,7 @@
-"""The careful encoder of canonical JSON (RFC 8785), which names the path of what is not I-JSON.
+"""The careful encoder of canonical JSON (RFC 8785), which reports where a value is not I-JSON.
 
-It encodes every value by itself, in Python. Values for which the fast encoder of `fast` is known to
-write the same bytes never come here.
+It encodes value by value, in Python. Values for which the encoder in `fast` is known to write the
+same bytes are not passed to it.
 """
 
 import dataclasses
@@ -24,12 +24,12 @@ MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly (RFC 7493, section 2.2)."""
 
 MAX_DEPTH = 128
-"""How deep arrays and objects may be nested: no server or decoder in use fails at this depth."""
+"""The deepest nesting of arrays and objects; every server and decoder in use supports it."""
 
 _quote = json.JSONEncoder(ensure_ascii=False).encode
 
 
-class _Refused(Exception):  # the path is completed while it passes the containers
+class _Refused(Exception):  # each container that it passes adds its key or index to the path
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -109,7 +109,7 @@ def _write_array(value: list[Any] | tuple[Any, ...], parts: list[str], depth: in
 
 
 def _struct_members(value: msgspec.Struct) -> dict[str, Any] | list[Any]:
-    """Return the members that msgspec encodes of a struct, with their values as they are.
+    """Return the members of a struct that msgspec would encode, with unconverted values.
 
     `omit_defaults` compares by value here. msgspec compares by identity, so equal structs could get
     different hashes.
@@ -153,9 +153,10 @@ def _as_builtin(value: Any) -> Any:
 
 
 def _parts_of_record(value: Any) -> dict[str, Any] | None:
-    """Return the parts of what msgspec cannot convert as a whole, so that each is looked at alone.
+    """Return the fields of a dataclass or attrs object that msgspec cannot convert as a whole.
 
-    One part may be of numpy, or have to be named in the error.
+    Each field is then encoded by itself: one may hold a numpy value, or be the one that the error
+    must name.
     """
     if isinstance(value, set | frozenset):
         return None  # sets are sorted by their converted items

@@ -16,7 +16,7 @@ def section(name: str, title: str, *children: Child) -> Html:
 
 
 def left_out(count: int, shown: int, noun: str) -> Child:
-    """Return a note on how many are not shown; empty if all are."""
+    """Return a note on how many entries are not shown, or "" if all are."""
     if count <= shown:
         return ""
     text = f"{counted(count - shown, noun)} of {count:,} left out: above the page's limit."

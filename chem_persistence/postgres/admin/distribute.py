@@ -64,7 +64,7 @@ async def distribute_log(
 
 
 async def permit_owner(connection: Connection) -> None:
-    """Let the owner of a distributed log log in to the workers; nothing changes on other servers.
+    """Permit the owner of a distributed log to log in to the workers; do nothing without Citus.
 
     Citus refreshes the statistics as the owner of the materialized views. The owner that
     `create_roles` creates cannot log in, and still cannot to the coordinator.

@@ -2,11 +2,11 @@
 
 The library runs on such a cluster with these differences:
 
-- A transaction appends to one flow, since events are distributed by flow id, and a transaction over
-  several flows would be one over several servers. The store asks `is_distributed` for this.
-- `append_events` has another text, of statements that Citus sends to one shard each.
-- An artifact that several flows share has one row in each of them, since a key must contain the
-  column that its table is distributed by. Readers accept any of these rows; `verify` checks all.
+- A transaction appends to one flow only: events are distributed by flow id, so one over several
+  flows could involve several servers. The store calls `is_distributed` to know.
+- `append_events` is defined differently: Citus sends each of its statements to one shard.
+- An artifact that several flows share has one row per flow, since a key must contain the column
+  that its table is distributed by. Readers accept any of these rows; `verify` checks all.
 - Lineage is read generation by generation, since Citus runs no recursive query over distributed
   tables.
 - Sessions have the settings `SESSION_SETTINGS`.
@@ -25,8 +25,8 @@ READ_LOCAL_GROUP = statement("distribution/read_local_group")
 SESSION_SETTINGS = {"citus.override_table_visibility": "off"}
 """Settings of every session on a server with Citus, by name.
 
-Citus hides the tables of shards by a function in each read of pg_class. With it the query by which
-the driver reads the types of an append's parameters takes seconds, once per connection.
+Citus hides the tables of shards by a function call in each read of pg_class. Without this setting
+the driver's query for the types of an append's parameters takes seconds, once per connection.
 """
 
 _COORDINATOR_GROUP = 0
@@ -35,7 +35,7 @@ _FILES = ("distribute", "append_events", "statistics")
 
 
 async def is_distributed(connection: Connection) -> bool:
-    """Return whether the log is distributed; a plain PostgreSQL server answers no as well.
+    """Return whether the log is distributed; False on a server without Citus.
 
     Raises:
         asyncpg.PostgresError: the catalog could not be read.
@@ -74,9 +74,9 @@ async def check_node(connection: Connection) -> bool:
 
 
 async def install_distribution(connection: Connection) -> None:
-    """Distribute the log of the connection's schema; what is distributed already is left alone.
+    """Distribute the log of the connection's schema; skip tables that are already distributed.
 
-    The connection is in a transaction, on the coordinator, as the owner of the tables.
+    The connection must be in a transaction on the coordinator, as the owner of the tables.
 
     Raises:
         asyncpg.PostgresError: the database refused.
