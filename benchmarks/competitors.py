@@ -139,7 +139,7 @@ PEERS = (
     "pgqueuer",
     "procrastinate",
 )
-"""A peer's modes are the competitors whose names begin with the peer's."""
+"""The peers; the modes of a peer are the competitors whose names begin with its name."""
 
 
 def load_competitor(name: str) -> Competitor:

@@ -54,12 +54,12 @@ def _flow_of_ten() -> Iterator[FlowEventKind]:
 
 
 FLOW_OF_TEN: tuple[FlowEventKind, ...] = tuple(_flow_of_ten())
-"""I, four times S and F, C."""
+"""The events I, four times S and F, and C."""
 
 ROWS_OF_TEN: tuple[tuple[str, str], ...] = tuple(
     (type(kind).__name__.lower(), msgspec.json.encode(kind).decode()) for kind in FLOW_OF_TEN
 )
-"""The same as event type and JSON, for whoever writes rows without the library."""
+"""The same events as type and JSON, for writers of rows that do not use the library."""
 
 
 def _coordinates() -> list[list[float]]:

@@ -13,7 +13,7 @@ from benchmarks.spread import percentile
 __all__ = ["Append", "Load", "Slice", "ThreadAppend", "drive", "drive_threads"]
 
 Append = Callable[[], Awaitable[int]]
-"""Does one call and says how many events became durable by it (or were read)."""
+"""Makes one call; returns how many events it made durable (or read)."""
 
 ThreadAppend = Callable[[], int]
 

@@ -23,7 +23,7 @@ from chem_persistence import PgEventStore, PgFlowRepository, PoolProvider, build
 __all__ = ["FlowsOfTen", "Opening", "Replay", "RowFloor", "RowFloorOfTen", "write_flows"]
 
 SMALL_FLOWS = 1_000
-"""So many flows of ten are read; there may be more."""
+"""How many flows of ten are read; the database may hold more."""
 
 _PAGE = 1_000
 _BATCH = 1_000

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 SERVER = pytest.StashKey[TestServer]()
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 FOLDER = pytest.StashKey[Path]()
-"""The run's own folder: pytest's default one is closed to others at the start of every run, and
-with it to the servers that another run of root has started in it as another user."""
+"""The run's own folder. pytest makes its default folder private at the start of every run, which
+would shut out the servers that another run, by root, has started there as another user."""
 
 RUNNING = pytest.StashKey[AbstractContextManager[TestServer]]()
 

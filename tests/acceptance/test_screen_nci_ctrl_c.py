@@ -34,7 +34,7 @@ WHERE event_type = 'stepfailed'
 
 
 class Terminal:
-    """The program on a terminal of its own, whose Ctrl-C goes to the foreground process group."""
+    """The program on its own terminal, where Ctrl-C goes to the foreground process group."""
 
     def __init__(self, data: Path) -> None:
         self._ours, theirs = pty.openpty()
@@ -53,7 +53,7 @@ class Terminal:
         os.write(self._ours, b"\x03")
 
     def rest(self) -> str:
-        """Read until nothing that was started on this terminal has it open any more."""
+        """Return the output until every process on this terminal has closed it."""
         read = b""
         with suppress(OSError):  # EIO
             while part := os.read(self._ours, 65_536):
@@ -66,7 +66,7 @@ class Terminal:
 async def press_when_there_are(
     events: int, data: Path, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
-    """Run the program, press Ctrl-C once when the log has so many events; it ends."""
+    """Run the program until it ends; press Ctrl-C once the log has this many events."""
     terminal = Terminal(data)
     try:
         while await pool.fetchval("SELECT count(*) FROM event_log") < events:

@@ -142,7 +142,7 @@ async def test_an_id_that_cannot_name_a_flow_is_refused(backend: Backend) -> Non
 
 
 class OnlyAStore:
-    """A store of somebody else, which can do no more than the port `EventStore` demands."""
+    """A third-party store with no more than the methods of the port `EventStore`."""
 
     def __init__(self, store: Store) -> None:
         self.append_kind, self.append_kinds = store.append_kind, store.append_kinds

@@ -1,4 +1,4 @@
-"""Two runs of one flow at the same time: which of them loses, and what readers call its attempt."""
+"""Two concurrent runs of one flow: which of them loses, and how readers show its attempt."""
 
 import asyncio
 import logging
@@ -52,7 +52,7 @@ class Weigh(Step[None, Weight]):
 
 
 class Run:
-    """A run of a flow, as a process of its own would make it."""
+    """A run of a flow, as by a process of its own."""
 
     def __init__(self, backend: Backend, number: int, *, raises: bool = False) -> None:
         self._step = Weigh(number, raises=raises)

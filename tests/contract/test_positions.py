@@ -1,4 +1,4 @@
-"""A position says what a subscriber has seen, and holds only in the log that was read."""
+"""A position records what a subscriber has seen, and is valid only in the log that was read."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
@@ -24,7 +24,7 @@ async def append(store: Store, flow_id: UUID, count: int = 1) -> list[FlowEvent]
 
 
 async def roll_back(store: Store) -> int:
-    """Append in a transaction that is rolled back, and return the number that is left unused."""
+    """Append in a transaction that is rolled back; return the seq that stays unused."""
     seq = 0
     with suppress(LookupError):
         async with store.transaction() as tx:
@@ -136,7 +136,7 @@ async def test_a_position_is_not_beyond_an_event_that_may_still_commit(backend: 
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 300])
 @pytest.mark.parametrize("seen", [1, 3, 300])
 async def test_a_position_of_another_log_is_told(backend: Backend, count: int, seen: int) -> None:
-    """Whether the log is shorter, as long, or longer than the one that was read."""
+    """The log is shorter than the one that was read, as long, or longer."""
     store, position = backend.store, await foreign_position(seen)
     if count:
         await append(store, new_flow_id(), count)
@@ -169,7 +169,7 @@ async def test_a_follower_begins_at_the_newest_position_that_holds(backend: Back
 async def test_a_window_that_differs_is_told_although_the_event_itself_is_there(
     backend: Backend,
 ) -> None:
-    """As after a promotion that kept the larger number, and lost the smaller one."""
+    """A promotion kept the event with the larger seq, and lost that with the smaller one."""
     store, flow_id = backend.store, new_flow_id()
     await append(store, new_flow_id(), 3)
     (last,) = await append(store, flow_id)

@@ -1,4 +1,4 @@
-"""Steps that compute in a child process leave in the log what every other step leaves."""
+"""Steps that compute in a child process leave the same events in the log as other steps."""
 
 import asyncio
 from typing import Any
@@ -24,7 +24,7 @@ def engine_of(backend: Backend, step: Any) -> FlowEngine[Any]:
 
 
 async def failure(backend: Backend, engine: FlowEngine[Any], act: str) -> tuple[StepError, Any]:
-    """Run a flow that fails; return what the log has of it, and what was raised."""
+    """Run a flow that fails; return the error in the log, and the one that was raised."""
     flow_id = new_flow_id()
     with pytest.raises(StepRaised) as raised:
         await engine.run_to_end(flow_id, Task(act))

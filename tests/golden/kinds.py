@@ -61,7 +61,7 @@ KINDS: tuple[FlowEventKind, ...] = (
     FlowCompleted("8" * 64),
 )
 
-"""Each row's event; the answer has a decision hash that a store no longer accepts: it is wrong."""
+"""Each row's event; the decision hash of the answer is wrong, and no store accepts it any more."""
 
 
 def appendable(kind: FlowEventKind) -> FlowEventKind:

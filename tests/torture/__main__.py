@@ -24,7 +24,7 @@ from tests.torture.servers.small_disk import unshare_mounts
 
 LONGEST_CHECK_MINUTES = 30
 SECONDS_A_FAULT = 3.0
-"""In a run shorter than this times the faults, some may not get their turn."""
+"""In a run shorter than this times the number of faults, some may not be injected."""
 
 
 def main() -> int:

@@ -32,7 +32,7 @@ RECOVERY_SECONDS = 60.0
 FEELING_SECONDS = 10.0
 POLL_SECONDS = 0.02
 LINGERING_SECONDS = 1.0
-"""How long a task may still fail after each writer has recovered: a pool has more connections."""
+"""Seconds for which a task may still fail after each writer has recovered, on other connections."""
 
 
 class Window(msgspec.Struct):

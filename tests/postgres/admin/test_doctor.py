@@ -357,7 +357,7 @@ async def test_a_role_without_rights_is_told_whose_member_to_be(
         await connection.execute(found.remedy)
         (note,) = await findings(role.url, role_names=names)
         assert note.finding == f"role {role.name} may read, and not append"
-        assert note.remedy is None, "whoever is a reader is one on purpose"
+        assert note.remedy is None, "a member of the reader role is one on purpose"
         await connection.execute(f"GRANT {names.application} TO {role.name}")
         assert await findings(role.url, role_names=names) == []
 

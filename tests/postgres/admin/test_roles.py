@@ -142,7 +142,7 @@ async def test_the_application_appends_reads_and_runs_flows(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(("part", "kept"), [("application", 1), ("reader", 0)])
-async def test_who_may_load_a_flow_may_do_so_without_the_right_to_keep_a_snapshot(
+async def test_a_role_that_may_load_a_flow_needs_no_right_to_store_a_snapshot(
     lab: Lab, part: str, kept: int
 ) -> None:
     artifact, flow_id = Artifact.from_payload(kind="Molecule", payload=part), new_flow_id()
@@ -213,7 +213,7 @@ async def an_output(pool: "asyncpg.Pool[asyncpg.Record]") -> str:
     return output
 
 
-async def test_only_the_owner_and_who_is_in_it_refresh(lab: Lab) -> None:
+async def test_only_the_owner_and_its_members_refresh(lab: Lab) -> None:
     for part in ("application", "reader"):
         async with await build_pool(lab.urls[part], max_size=1) as pool:
             with pytest.raises(StoreError, match="only the owner") as caught:

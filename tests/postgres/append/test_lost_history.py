@@ -1,4 +1,4 @@
-"""A store that knows of events which are gone says so once; nothing else is taken for it.
+"""A store that knows of lost events reports them once; nothing else is mistaken for a loss.
 
 The log is cut by a superuser, as a failover or a restore cuts it: it ends at an earlier state of
 itself, and may then be filled again by others. Real failovers are in tests/postgres/lives/.
@@ -69,7 +69,7 @@ async def administrator(admin_url: str) -> "AsyncIterator[asyncpg.Connection[asy
 async def cut(
     administrator: "asyncpg.Connection[asyncpg.Record]", flow_id: UUID, version: int
 ) -> None:
-    """Take away the events of a flow from a version on."""
+    """Delete the events of a flow from a version on."""
     async with administrator.transaction():
         await administrator.execute("SET LOCAL session_replication_role = replica")
         await administrator.execute(
@@ -95,7 +95,7 @@ async def append_in_a_transaction(store: PgEventStore, flow_id: UUID) -> object:
 
 
 async def append_among_others(store: PgEventStore, flow_id: UUID) -> object:
-    """Append to the flow several times at once, and to others; each call of the flow is told."""
+    """Append to the flow several times at once, and to others; each call on the flow raises HistoryLost."""
     others = [store.append_kind(new_flow_id(), signals()[0]) for _ in range(20)]
     own = [store.append_kind(flow_id, signals()[0]) for _ in range(3)]
     answers = await asyncio.gather(*own, *others, return_exceptions=True)
@@ -125,7 +125,7 @@ async def test_what_was_acknowledged_and_is_gone_is_told_once(
     kept: int,
     refilled: int,
 ) -> None:
-    """Whether the flow is shorter than it was, as long, or longer."""
+    """The flow is shorter than it was, as long, or longer."""
     store, flow_id = PgEventStore(PoolProvider(pool)), new_flow_id()
     await store.append_kinds(flow_id, signals(6))
     await cut(administrator, flow_id, kept)
@@ -147,7 +147,7 @@ async def test_what_was_acknowledged_and_is_gone_is_told_once(
 
 
 class Forgetful(PgEventStore):
-    """A store that has just been opened whenever it is asked to append: it knows of nothing."""
+    """A store without any knowledge of heads at each append, as if it had just been opened."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(PoolProvider(pool))
@@ -164,7 +164,7 @@ class Number(msgspec.Struct):
 
 
 class Cutting(Step[Number, Number]):
-    """A step during which the log goes back to so many events of the flow."""
+    """A step during which the log goes back to this many events of the flow."""
 
     id = "cutting"
 
@@ -202,7 +202,7 @@ async def test_what_was_read_and_is_gone_is_told(
     administrator: "asyncpg.Connection[asyncpg.Record]",
     kept: int,
 ) -> None:
-    """Another process appended it; this one has only met it, in a conflict."""
+    """Another process appended the event; this one knows of it by a conflict."""
     flow_id = new_flow_id()
     await PgEventStore(PoolProvider(pool)).append_kinds(flow_id, signals(6))
     with pytest.raises(ConcurrencyConflict):
@@ -242,7 +242,7 @@ async def test_a_transaction_can_still_be_used_after_the_loss_was_told(
 async def test_an_append_that_is_stored_all_the_same_is_recognised(
     store: PgEventStore, administrator: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """What came after it is gone, but the append itself is there."""
+    """The events after the append are lost, but those of the append are there."""
     flow_id, event_ids = new_flow_id(), [uuid7(), uuid7()]
     events = await store.append_kinds(flow_id, signals(2), event_ids=event_ids)
     await store.append_kinds(flow_id, signals(2))
@@ -251,7 +251,7 @@ async def test_an_append_that_is_stored_all_the_same_is_recognised(
 
 
 @pytest.mark.parametrize("expected", [3, 7, 2**31 - 2])
-async def test_who_expects_more_than_there_is_reads_that_the_log_may_have_gone_back(
+async def test_a_caller_that_expects_more_events_reads_that_the_log_may_have_gone_back(
     store: PgEventStore, expected: int
 ) -> None:
     flow_id = new_flow_id()
@@ -262,7 +262,7 @@ async def test_who_expects_more_than_there_is_reads_that_the_log_may_have_gone_b
 
 
 async def test_a_first_append_that_conflicts_is_no_loss(store: PgEventStore, pool: Pool) -> None:
-    """The head of an empty flow has no event that could be gone."""
+    """The head of an empty flow has no event that could be lost."""
     flow_id = new_flow_id()
     await PgEventStore(PoolProvider(pool)).append_kinds(flow_id, signals(2))
     with pytest.raises(ConcurrencyConflict):
@@ -295,7 +295,7 @@ async def test_a_transaction_that_is_rolled_back_is_no_loss(store: PgEventStore)
 
 
 class Borrowed:
-    """A provider that lends one connection, in whatever transaction it is."""
+    """A provider of one connection, in whatever transaction it is."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -321,7 +321,7 @@ async def test_a_store_on_a_connection_of_an_open_transaction_trusts_nothing_of_
 
 
 async def write(store: PgEventStore, flow_ids: list[UUID], chance: random.Random) -> list[str]:
-    """Append in all ways, a part of it rolled back; return the names of what was raised."""
+    """Append in all ways, partly rolled back; return the names of the errors raised."""
     raised: list[str] = []
     for _ in range(60):
         flow_id = chance.choice(flow_ids)

@@ -22,7 +22,7 @@ from tests.support.servers.tls import PASSWORD, Authority, serving
 pytestmark = pytest.mark.tls
 
 
-class Door(msgspec.Struct, frozen=True):
+class TlsServer(msgspec.Struct, frozen=True):
     """A server that accepts TLS only on TCP, and the authority that signed its certificate."""
 
     place: str
@@ -48,19 +48,19 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(directory: Path) -> AsyncIterator[Door]:
+async def trusted(directory: Path) -> AsyncIterator[TlsServer]:
     """Yield a server with a certificate for its address, but for no host name."""
     authority = Authority(directory / "root.crt")
     async with serving(directory / "server", authority, "127.0.0.1") as place:
-        yield Door(place, authority.path)
+        yield TlsServer(place, authority.path)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def expired(directory: Path) -> AsyncIterator[Door]:
+async def expired(directory: Path) -> AsyncIterator[TlsServer]:
     """Yield a server whose certificate expired half a day ago."""
     authority = Authority(directory / "expired_root.crt")
     async with serving(directory / "expired", authority, "127.0.0.1", expired=True) as place:
-        yield Door(place, authority.path)
+        yield TlsServer(place, authority.path)
 
 
 async def refusal(url: str) -> StoreError:
@@ -71,8 +71,10 @@ async def refusal(url: str) -> StoreError:
     return caught.value
 
 
-async def test_verify_full_gives_a_store_whose_connections_are_encrypted(door: Door) -> None:
-    async with await build_pool(door.verified()) as pool:
+async def test_verify_full_gives_a_store_whose_connections_are_encrypted(
+    trusted: TlsServer,
+) -> None:
+    async with await build_pool(trusted.verified()) as pool:
         query = "SELECT ssl AND version = 'TLSv1.3' FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
         assert await pool.fetchval(query) is True
         store = PgEventStore(PoolProvider(pool))
@@ -82,47 +84,49 @@ async def test_verify_full_gives_a_store_whose_connections_are_encrypted(door: D
 
 @pytest.mark.parametrize("mode", ["verify-full", "verify-ca", "require"])
 async def test_a_certificate_of_another_authority_is_refused(
-    door: Door, directory: Path, mode: str
+    trusted: TlsServer, directory: Path, mode: str
 ) -> None:
     """A named root certificate is checked with sslmode=require too, as libpq does."""
     other = Authority(directory / "other_root.crt")
-    assert "CERTIFICATE_VERIFY_FAILED" in str(await refusal(door.verified(mode, root=other.path)))
+    assert "CERTIFICATE_VERIFY_FAILED" in str(
+        await refusal(trusted.verified(mode, root=other.path))
+    )
 
 
-async def test_a_certificate_for_another_host_is_refused(door: Door) -> None:
-    assert "CERTIFICATE_VERIFY_FAILED" in str(await refusal(door.verified(host="localhost")))
+async def test_a_certificate_for_another_host_is_refused(trusted: TlsServer) -> None:
+    assert "CERTIFICATE_VERIFY_FAILED" in str(await refusal(trusted.verified(host="localhost")))
 
 
-async def test_verify_ca_does_not_look_at_the_host(door: Door) -> None:
-    async with await build_pool(door.verified("verify-ca", host="localhost")) as pool:
+async def test_verify_ca_does_not_look_at_the_host(trusted: TlsServer) -> None:
+    async with await build_pool(trusted.verified("verify-ca", host="localhost")) as pool:
         assert await pool.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
 
 
-async def test_an_expired_certificate_is_refused(expired: Door) -> None:
+async def test_an_expired_certificate_is_refused(expired: TlsServer) -> None:
     assert "expired" in str(await refusal(expired.verified()))
 
 
-async def test_a_server_that_insists_on_tls_refuses_a_client_without(door: Door) -> None:
-    error = await refusal(door.url("sslmode=disable"))
+async def test_a_server_that_insists_on_tls_refuses_a_client_without(trusted: TlsServer) -> None:
+    error = await refusal(trusted.url("sslmode=disable"))
     assert error.sqlstate == "28000"
     assert "no encryption" in str(error)
 
 
 async def test_a_client_that_insists_on_tls_refuses_a_certificate_without_a_root_to_verify_it(
-    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trusted: TlsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(InvalidDatabaseUrl, match="root certificate"):
-        await build_pool(door.url("sslmode=verify-full"))
+        await build_pool(trusted.url("sslmode=verify-full"))
 
 
-async def test_a_client_certificate_is_sent(door: Door, directory: Path) -> None:
+async def test_a_client_certificate_is_sent(trusted: TlsServer, directory: Path) -> None:
     authority = Authority(directory / "clients.crt")
     authority.certify(directory, name="client")
     client = (
         f"&sslcert={quote(f'{directory}/client.crt')}&sslkey={quote(f'{directory}/client.key')}"
     )
-    async with await build_pool(door.verified() + client) as pool:
+    async with await build_pool(trusted.verified() + client) as pool:
         assert await pool.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
 
 

@@ -212,7 +212,7 @@ async def test_killed_server_is_left_without_complaint(directory: Path) -> None:
 
 
 @pytest.mark.skipif(
-    not Path("/proc/self").exists(), reason="who has a pid is known from /proc only"
+    not Path("/proc/self").exists(), reason="only /proc shows which program has a pid"
 )
 async def test_pid_of_a_dead_server_may_belong_to_another_program(directory: Path) -> None:
     async with embedded_postgres(directory) as url:

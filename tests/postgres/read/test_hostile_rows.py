@@ -84,7 +84,7 @@ VALUES: dict[tuple[str, str], tuple[str, st.SearchStrategy[Any]]] = {
     ("workflow_step_artifacts", "artifact_hash"): ("text", TEXTS | st.just("0" * 64)),
     ("workflow_step_artifacts", "produced_in_seq"): ("bigint", INTEGERS.map(str)),
 }
-"""By column: its type, and what it is made to hold, as text."""
+"""By column: its type, and the values that it is changed to, as text."""
 
 
 class Change(msgspec.Struct, frozen=True):

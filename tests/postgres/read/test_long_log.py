@@ -14,7 +14,7 @@ from tests.support.flows.long_log import write_long_log
 
 SHORT, LONG = 20_000, 100_000
 MOST_GROWTH = 1_000_000
-"""Bytes, of which 80,000 more events would take some eighty times as many if they were kept."""
+"""A limit in bytes; keeping 80,000 more events would take some eighty times as many."""
 
 
 async def peak_of_verifying(provider: PoolProvider, events: int) -> int:

@@ -12,7 +12,7 @@ from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.flows.sample_flow import SetClock
 
 WIDTH = 40
-"""The characters of the bars where the output is no terminal."""
+"""The characters of the bars if the output is not a terminal."""
 
 
 async def test_bars_begin_at_the_same_place(

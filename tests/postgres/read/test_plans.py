@@ -65,7 +65,7 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
     "artifacts/list_flow_artifacts": ([UUID(int=1)], {"workflow_step_artifacts_flow_idx"}),
 }
 NO_MORE_THAN = 1_000
-"""Rows that a node of these plans may give: the log has fifty times as many events."""
+"""The most rows of a node of these plans; the log has fifty times as many events."""
 
 COUNTS_ALL_FLOWS = {"flows/list_running_flows"}
 

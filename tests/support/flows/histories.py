@@ -272,7 +272,7 @@ async def run_history(backend: Backend, flow_id: UUID, history: Sequence[Append]
 async def run_interleaved(
     backend: Backend, flow_ids: Sequence[UUID], appends: Sequence[Sequence[Append]]
 ) -> list[Any]:
-    """Append several histories in turn, a call each, and give all outcomes."""
+    """Append several histories in turn, one call of each, and return all outcomes."""
     running = [outcomes(backend, *pair) for pair in zip(flow_ids, appends, strict=True)]
     found: list[Any] = []
     while running:

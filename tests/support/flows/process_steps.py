@@ -55,7 +55,7 @@ class WrongKind(msgspec.Struct):
 
 
 class OwnError(ValueError):
-    """An error whose constructor does not take what it keeps as its arguments."""
+    """An error whose constructor does not accept its own `args`."""
 
     def __init__(self, code: int, *, hint: str) -> None:
         super().__init__(f"code {code}")
@@ -78,7 +78,7 @@ def _local_error() -> Any:
 
 
 def _hold(given: Task) -> None:
-    """Write this process's id into the pipe, which stays open until this process has ended."""
+    """Write this process's id into the pipe, and keep the pipe open until the process ends."""
     pipe = os.open(given.path, os.O_WRONLY)
     os.set_inheritable(pipe, True)
     os.write(pipe, f"{os.getpid()}\n".encode())
@@ -156,7 +156,7 @@ ACTS: dict[str, Callable[[Task], Any]] = {
 
 
 class Act(ProcessStep[Task, Lines]):
-    """Do what the input names."""
+    """Perform the action that the input names."""
 
     id = "act"
     limiter = LIMITER

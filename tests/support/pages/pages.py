@@ -34,7 +34,7 @@ DOCUMENTATION = REPOSITORY / "documentation"
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->")
 TITLE = re.compile(r'title="([^"]+)"')
 INSTALLS = re.compile(r"(python3? -m venv|source|\.|pip install) .+")
-"""What a reader does once, and a test environment has done: not run again."""
+"""Commands that a reader runs once; the test environment has done so, and they are not run."""
 
 
 class Block(msgspec.Struct, frozen=True):

@@ -129,7 +129,7 @@ def chosen(variable: str, choices: list[str]) -> str | None:
 
 
 def check_choices() -> None:
-    """Raise UsageError if a variable has a value that is none of its choices."""
+    """Raise UsageError if a variable has a value that it does not permit."""
     chosen("CHEM_TEST_ROLE", ["application"])
     chosen("CHEM_TEST_TLS", ["verify-full"])
 

@@ -37,7 +37,7 @@ COLUMNS = {
     "doubled": {Flaw.DOUBLED, Flaw.FORKED},
     "torn": {Flaw.TORN, Flaw.ARTIFACT_MISSING, Flaw.ARTIFACT_STRAY, Flaw.PROJECTION},
 }
-"""How the table counts them; all others are counted as `other`."""
+"""The flaws of each column of the table; all others are counted as `other`."""
 
 
 class Finding(msgspec.Struct, frozen=True):

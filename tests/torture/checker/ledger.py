@@ -76,7 +76,7 @@ class Ledger:
         self.engine_flows: dict[UUID, str | None] = {}
         self.unexpected: list[str] = []
         self.acknowledged_at: dict[int, list[tuple[float, float]]] = {}
-        """By slot, when each acknowledged call began and ended."""
+        """By slot: when each acknowledged call began and ended."""
         self.enter(records, 0)
 
     def enter(self, records: Iterable[Record], slot: int) -> None:

@@ -82,7 +82,7 @@ async def _delay(arena: Arena, dice: Random) -> AsyncIterator[None]:
 
 
 CUT = frozenset({"08000", "08001", "08003", "08006"})
-"""How the driver names a connection that is cut or cannot be made."""
+"""The SQLSTATEs of a connection that is cut or cannot be opened."""
 
 CONNECTION_FAULTS = [
     Fault(

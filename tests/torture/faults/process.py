@@ -90,7 +90,7 @@ async def _stop_writer(arena: Arena, dice: Random) -> AsyncIterator[None]:
 
 
 ENDED = CUT | {"57P01", "57P02", "57P03"}
-"""How sessions are ended by an administrator or a crash, and refused during a start."""
+"""The SQLSTATEs of sessions ended by an administrator or a crash, or rejected during a start."""
 
 PROCESS_FAULTS = [
     Fault("pg_terminate_backend", _terminate_backends, causes=ENDED),

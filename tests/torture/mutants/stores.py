@@ -30,7 +30,7 @@ from tests.torture.checker.findings import Flaw
 __all__ = ["APPENDS", "MUTATIONS", "Mutant", "Mutate", "Mutation", "SkippingStore"]
 
 SHARE = 0.2
-"""The part of the appends that a mutation is asked to answer."""
+"""The share of the appends that are passed to the mutation."""
 
 APPENDS = 300
 MOST_APPENDS = 3_000

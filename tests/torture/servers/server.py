@@ -32,7 +32,7 @@ SETTINGS = {
     "max_slot_wal_keep_size": "1GB",
 }
 SMALL_WAL = {"wal_recycle": "off", "max_wal_size": "128MB", "min_wal_size": "32MB"}
-"""So that a new WAL file is wanted soon: none lies ready, and old ones leave their room."""
+"""Settings with which a new WAL file is soon needed: none is kept ready, old ones are removed."""
 
 UNTROUBLED = {
     "default_transaction_read_only": "off",
@@ -41,7 +41,7 @@ UNTROUBLED = {
     "lock_timeout": "0",
     "deadlock_timeout": "1s",
 }
-"""What the administrator's own sessions have, whatever fault is in force."""
+"""The settings of the administrator's own sessions, during any fault."""
 
 Connection = "asyncpg.Connection[asyncpg.Record]"
 

@@ -18,7 +18,7 @@ SLOT = "standby"
 PATIENCE_SECONDS = 60.0
 REPLAYED = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn"
 SETTINGS = "wal_retrieve_retry_interval = '100ms'\nrecovery_min_apply_delay = '200ms'\n"
-"""How soon it asks again for a server that was killed, and how far it lags behind at least."""
+"""How soon it reconnects to a server that was killed, and its least lag."""
 
 
 class Standby:
@@ -29,7 +29,7 @@ class Standby:
         self._lease: AbstractAsyncContextManager[str] | None = None
         self._log = ServerLog(directory)
         self.url = ""
-        """Where it is found; only its address counts."""
+        """Its URL; only the address is used."""
 
     async def start(self, server: Server) -> None:
         """Copy the server and follow it."""

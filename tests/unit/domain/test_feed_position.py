@@ -1,4 +1,4 @@
-"""What is not the JSON of a position is refused, and says why."""
+"""Text that is not the JSON of a position is rejected with the reason."""
 
 import json
 from uuid import UUID

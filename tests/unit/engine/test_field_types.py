@@ -1,4 +1,4 @@
-"""The fields of a step's types: what can never be JSON is refused before any work."""
+"""The fields of a step's types: one that can never be JSON is rejected before any work."""
 
 import dataclasses
 from pathlib import Path

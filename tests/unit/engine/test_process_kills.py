@@ -31,7 +31,7 @@ SLEEPS = ["sleep", "sleep with a child", "sleep through SIGTERM", "hold the inte
 
 
 class Pipe:
-    """A named pipe that a step holds open: it ends when everything that the step started has."""
+    """A named pipe that a step holds open: it ends with the last process that the step started."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

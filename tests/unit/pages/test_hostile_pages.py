@@ -15,7 +15,7 @@ from tests.support.flows.sample_flow import SEEN_AT, SetClock
 from tests.support.pages.read_page import ReadPage, read_page
 
 WORDS = ("aria-label", "alt")
-"""The attributes that may hold words of the flow: nothing is done with them but reading."""
+"""The attributes that may contain text of the flow; they are only ever read aloud or shown."""
 
 FRAGMENTS = st.sampled_from(
     [

@@ -5,7 +5,7 @@ import subprocess
 from benchmarks.cpu import server_cpu_seconds
 
 CHURN = "i=0; while [ $i -lt 1500 ]; do /bin/true & i=$((i+1)); done; wait; echo done; read _"
-"""A parent that starts 1,500 children, waits for each, and lives on until its input closes."""
+"""A parent that starts 1,500 children, waits for each, and ends when its input is closed."""
 
 
 def test_processes_that_end_while_they_are_counted_do_not_stop_the_count() -> None:
