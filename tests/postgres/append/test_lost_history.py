@@ -95,7 +95,7 @@ async def append_in_a_transaction(store: PgEventStore, flow_id: UUID) -> object:
 
 
 async def append_among_others(store: PgEventStore, flow_id: UUID) -> object:
-    """Append to the flow several times at once, and to others; each call on the flow raises HistoryLost."""
+    """Append to the flow several times at once, and to others; each call on the flow fails."""
     others = [store.append_kind(new_flow_id(), signals()[0]) for _ in range(20)]
     own = [store.append_kind(flow_id, signals()[0]) for _ in range(3)]
     answers = await asyncio.gather(*own, *others, return_exceptions=True)
