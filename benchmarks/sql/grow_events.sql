@@ -1,4 +1,5 @@
--- Append whole flows of ten with valid chains; a flow's events lie together, and its id is random in the indexes.
+-- Append whole flows of ten with valid chains; a flow's events are adjacent in the table, and its
+-- id is random in the indexes.
 -- $1 bigint first flow, $2 bigint last flow, $3 text[] event types, $4 text[] canonical payloads
 INSERT INTO event_log (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
 SELECT flow_id, version, event_id, ts, event_type, payload::jsonb, '{}',

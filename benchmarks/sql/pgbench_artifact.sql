@@ -1,4 +1,5 @@
--- One event of the client's own flow with an artifact of 4 KB, in one statement; the hash is new and its place random.
+-- One event of the client's own flow with an artifact of 4 KB, in one statement; the hash is new
+-- and random in the index.
 \if :version = 0
 SELECT gen_random_uuid() AS flow_id \gset
 \endif

@@ -1,5 +1,6 @@
--- Read one page of a flow, undecoded. The scalar subqueries and the second bound keep one plan, as those of the library's own
--- pages do; without them a log without statistics is sorted at each page, and that would be no floor.
+-- Read one page of a flow, undecoded. The scalar subqueries and the second bound keep one plan, as
+-- those in the library's own statement do. Without them a log without statistics is sorted for each
+-- page, which would not be a floor.
 -- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint rows at most
 SELECT seq, flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash
 FROM event_log
