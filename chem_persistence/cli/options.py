@@ -159,12 +159,19 @@ PoolSize = Annotated[int, _number("N", "Connections in the pool of each program.
 Processes = Annotated[int, _number("N", "Programs that have a pool.", least=1)]
 Owner = Annotated[
     str | None,
-    _option("ROLE", "The role that owns the tables and migrates.", default="chem_owner"),
+    _option(
+        "ROLE",
+        "The role that owns the tables and migrates.",
+        default="chem_owner, with the schema unless it is public",
+    ),
 ]
 Application = Annotated[
-    str | None, _option("ROLE", "The role that reads and appends.", default="chem_application")
+    str | None,
+    _option("ROLE", "The role that reads and appends.", default="chem_application, likewise"),
 ]
-Reader = Annotated[str | None, _option("ROLE", "The role that reads.", default="chem_reader")]
+Reader = Annotated[
+    str | None, _option("ROLE", "The role that reads.", default="chem_reader, likewise")
+]
 
 # ---- of `verify`
 

@@ -1,5 +1,7 @@
 """The command `doctor`."""
 
+from msgspec.structs import replace
+
 from chem_persistence.cli.database import commands_about, server_url
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.options import RoleOptions, Target
@@ -14,7 +16,7 @@ from chem_persistence.cli.terminal.printing import (
 from chem_persistence.cli.terminal.text import shown
 from chem_persistence.postgres.admin.doctor.examination import examine
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
-from chem_persistence.postgres.admin.doctor.rights import RoleNames
+from chem_persistence.postgres.admin.roles import usual_names
 from chem_persistence.postgres.connection.pool import PoolProvider, open_pool
 
 __all__ = ["examine_database"]
@@ -33,7 +35,7 @@ async def examine_database(
             target.schema,
             pool_size=pool_size,
             processes=processes,
-            role_names=RoleNames(**names.given()),
+            role_names=replace(usual_names(target.schema), **names.given()),
             commands=commands_about(target),
         )
     bad = [result for result in results if result.severity in {Severity.WARNING, Severity.ERROR}]

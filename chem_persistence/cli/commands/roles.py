@@ -1,12 +1,14 @@
 """The command `roles`."""
 
+from msgspec.structs import asdict
+
 from chem_persistence.cli.database import server_url
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.options import RoleOptions, Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.text import shown
 from chem_persistence.errors import StoreError
-from chem_persistence.postgres.admin.roles import APPLICATION, OWNER, READER, create_roles
+from chem_persistence.postgres.admin.roles import create_roles, usual_names
 from chem_persistence.postgres.connection.pool import PoolProvider, build_pool
 
 __all__ = ["divide_rights"]
@@ -16,7 +18,7 @@ _INSUFFICIENT_PRIVILEGE = "42501"
 
 async def divide_rights(target: Target, options: RoleOptions, *, as_json: bool) -> int:
     """Create the roles, grant them their rights and print them; return the exit code."""
-    names = {"owner": OWNER, "application": APPLICATION, "reader": READER} | options.given()
+    names = asdict(usual_names(target.schema)) | options.given()
     try:
         async with (
             server_url(target) as url,

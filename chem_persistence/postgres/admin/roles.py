@@ -4,6 +4,7 @@ import re
 from contextlib import suppress
 
 import asyncpg
+import msgspec
 
 from chem_persistence.errors import InvalidArgument, MigrationError
 from chem_persistence.postgres.admin.distribute import permit_owner
@@ -11,7 +12,7 @@ from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.session import with_retries
 from chem_persistence.postgres.schema.statements import statement
 
-__all__ = ["APPLICATION", "OWNER", "READER", "create_roles"]
+__all__ = ["APPLICATION", "OWNER", "READER", "RoleNames", "create_roles", "usual_names"]
 
 FIND_EXCESS = statement("roles/find_excess")
 FIND_MISSING_RELATIONS = statement("roles/find_missing_relations")
@@ -24,6 +25,9 @@ QUOTE_REVOKES = statement("roles/quote_revokes")
 OWNER = "chem_owner"
 APPLICATION = "chem_application"
 READER = "chem_reader"
+"""The usual names of the roles of the schema `public`."""
+
+_USUAL_SCHEMA = "public"
 
 _FUNCTIONS = ["append_events", "feed_end", "refuse_change_of_history"]
 _LONGEST_NAME = 63
@@ -33,13 +37,32 @@ _RESERVED = re.compile("pg_.*|public|none", re.DOTALL)
 """Names that a role cannot have, not even quoted (manual, CREATE ROLE)."""
 
 
+class RoleNames(msgspec.Struct, frozen=True):
+    """The names of the three roles of `create_roles`."""
+
+    owner: str
+    application: str
+    reader: str
+
+
+def usual_names(schema: str) -> RoleNames:
+    """Return the names of a schema's roles that are used unless others are given.
+
+    A role belongs to the whole server. So each schema has roles of its own, which are named after
+    it (`chem_reader_lab`), except those of the schema `public`: a login for one schema can do
+    nothing in another one.
+    """
+    ending = "" if schema == _USUAL_SCHEMA else f"_{schema}"
+    return RoleNames(f"{OWNER}{ending}", f"{APPLICATION}{ending}", f"{READER}{ending}")
+
+
 async def create_roles(
     connection: Connection,
     *,
     schema: str = "public",
-    owner: str = OWNER,
-    application: str = APPLICATION,
-    reader: str = READER,
+    owner: str | None = None,
+    application: str | None = None,
+    reader: str | None = None,
 ) -> None:
     """Divide the rights on a migrated schema among three roles, which are created if missing.
 
@@ -47,6 +70,10 @@ async def create_roles(
     The application may do what `PgEventStore` does: SELECT and INSERT on the log and the artifacts,
     and UPDATE on the step rows and the snapshots, which are derived from the log. The reader may
     SELECT. All other rights of these two and of PUBLIC on the tables are revoked.
+
+    A role that is not named gets its usual name, which holds the schema's unless that is `public`
+    (see `usual_names`). Roles belong to the server: name them if several of its databases have a
+    log in the same schema, else a login for one of these has the same rights in the others.
 
     The roles cannot log in and have no password: grant them to login roles (`GRANT chem_application
     TO lab`). Only the owner of a log that Citus distributes may log in, and only to the workers, as
@@ -59,13 +86,17 @@ async def create_roles(
         MigrationError: the schema lacks tables of the library.
         StoreError: the connection's role is not permitted to do this.
     """
+    usual = usual_names(schema)
+    owner = usual.owner if owner is None else owner
+    application = usual.application if application is None else application
+    reader = usual.reader if reader is None else reader
+    _check_size("schema", schema)
     for argument, name in (("owner", owner), ("application", application), ("reader", reader)):
         _check_size(argument, name)
         if _RESERVED.fullmatch(name):
             raise InvalidArgument(
                 argument, "public, none and names that begin with pg_ are reserved by the server"
             )
-    _check_size("schema", schema)
     if len({owner, application, reader}) < 3:
         raise InvalidArgument("owner, application, reader", "must be three different roles")
 
@@ -122,4 +153,5 @@ def _check_size(argument: str, name: str) -> None:
             argument, "has a lone surrogate, which UTF-8 cannot encode"
         ) from error
     if not 0 < size <= _LONGEST_NAME or "\0" in name:
-        raise InvalidArgument(argument, f"must have 1 to {_LONGEST_NAME} bytes and no U+0000")
+        reason = f"must have 1 to {_LONGEST_NAME} bytes and no U+0000, not {size}: {name!r}"
+        raise InvalidArgument(argument, reason)

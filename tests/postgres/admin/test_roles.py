@@ -25,10 +25,10 @@ from chem_persistence import (
     StoreError,
     build_pool,
 )
-from chem_persistence.postgres.admin.roles import create_roles
+from chem_persistence.postgres.admin.roles import RoleNames, create_roles, usual_names
 from chem_persistence.postgres.schema.migrations import Migration, known_migrations, migrate
 from chem_persistence.postgres.schema.statements import statement
-from tests.support.flows.flows import DEFINITION, new_flow_id, whole_history
+from tests.support.flows.flows import DEFINITION, initialized, new_flow_id, whole_history
 from tests.support.servers.roles import PASSWORD, as_user
 from tests.support.servers.server import TestServer
 
@@ -562,3 +562,58 @@ async def test_one_role_cannot_have_two_parts(lab: Lab) -> None:
     async with administrating(lab.admin_url) as connection:
         with pytest.raises(InvalidArgument, match="three different roles"):
             await create_roles(connection, owner="lab", application="lab")
+
+
+async def schema_with_roles(url: str, schema: str, prefix: str) -> tuple[str, RoleNames]:
+    """Store an event in a schema and divide its rights by default; return a reader's login."""
+    async with await build_pool(url, schema=schema, max_size=1) as pool:
+        await PgEventStore(PoolProvider(pool)).append_kind(new_flow_id(), initialized())
+        async with pool.acquire() as connection:
+            await create_roles(connection, schema=schema)
+    login, names = f"login_{prefix}", usual_names(schema)
+    async with administrating(url) as administrator:
+        await administrator.execute(
+            f"CREATE ROLE {login} LOGIN PASSWORD '{PASSWORD}' IN ROLE {quoted(names.application)}"
+        )
+    return login, names
+
+
+@pytest.mark.parametrize("endings", [["a", "b"], ["A b", "a b"], ['q"uote', "Größe", "x" * 24]])
+async def test_a_login_of_one_schema_can_do_nothing_in_another(
+    empty_database_url: str, endings: list[str]
+) -> None:
+    run, logins, roles = uuid4().hex[:8], [], list[str]()
+    schemas = [f"{run}{ending}" for ending in endings]
+    try:
+        for number, schema in enumerate(schemas):
+            login, names = await schema_with_roles(empty_database_url, schema, f"{run}_{number}")
+            logins.append(login)
+            roles += [names.owner, names.application, names.reader]
+        assert len(set(roles)) == 3 * len(schemas)
+        for own, login in zip(schemas, logins, strict=True):
+            url = as_user(empty_database_url, login, PASSWORD)
+            connection = await asyncpg.connect(url)
+            for schema in schemas:
+                query = f"SELECT count(*) FROM {quoted(schema)}.event_log"
+                if schema == own:
+                    assert await connection.fetchval(query) == 1
+                    continue
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.fetchval(query)
+            await connection.close()
+    finally:
+        await drop_roles(empty_database_url, [*logins, *roles])
+
+
+def test_the_roles_of_public_keep_their_names() -> None:
+    assert usual_names("public") == RoleNames("chem_owner", "chem_application", "chem_reader")
+    assert usual_names("lab").reader == "chem_reader_lab"
+
+
+async def test_a_schema_whose_name_is_too_long_for_its_roles_needs_names(
+    empty_database_url: str,
+) -> None:
+    async with administrating(empty_database_url) as administrator:
+        with pytest.raises(InvalidArgument, match="must have 1 to 63 bytes") as caught:
+            await create_roles(administrator, schema="x" * 60)
+    assert caught.value.name == "owner"

@@ -16,6 +16,7 @@ from chem_persistence.postgres.admin.doctor.storage import (
     check_old_transactions,
     check_wraparound,
 )
+from chem_persistence.postgres.admin.roles import usual_names
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.store.clock import SystemClock
@@ -51,7 +52,7 @@ async def examine(
     Raises:
         StoreUnavailable, StoreError: the database could not be reached.
     """
-    timed, names = clock or SystemClock(), role_names or RoleNames()
+    timed, names = clock or SystemClock(), role_names or usual_names(schema)
     typed = commands or Commands(schema)
     of_the_server: dict[str, Check] = {
         "server": check_server,

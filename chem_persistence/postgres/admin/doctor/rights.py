@@ -1,5 +1,6 @@
 """Check that roles have the rights of their part, and no others."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from itertools import groupby
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 
 from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
-from chem_persistence.postgres.admin.roles import APPLICATION, OWNER, READER
+from chem_persistence.postgres.admin.roles import RoleNames, usual_names
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.postgres.schema.statements import statement
@@ -22,23 +23,22 @@ FIND_MISSING_RIGHTS = statement("doctor/find_missing_rights")
 LIST_RIGHTS = statement("roles/list_rights")
 
 
-class RoleNames(msgspec.Struct, frozen=True):
-    """The names of the three roles of `create_roles`."""
+def _divide(names: RoleNames, commands: Commands) -> str:
+    """Return the command that divides the rights among the roles."""
+    usual = msgspec.structs.asdict(usual_names(commands.schema))
+    given = msgspec.structs.asdict(names)
+    options = [
+        f"--{part} {shlex.quote(name)}" for part, name in given.items() if name != usual[part]
+    ]
+    return commands.roles(" ".join(options))
 
-    owner: str = OWNER
-    application: str = APPLICATION
-    reader: str = READER
 
-    def divide(self, commands: Commands) -> str:
-        """Return the command that divides the rights among them."""
-        named = {"owner": (self.owner, OWNER), "application": (self.application, APPLICATION)}
-        named["reader"] = (self.reader, READER)
-        options = [
-            f"--{part} {shlex.quote(name)}"
-            for part, (name, usual) in named.items()
-            if name != usual
-        ]
-        return commands.roles(" ".join(options))
+def _quoted(name: str) -> str:
+    """Quote the name of a role, if it needs it (PostgreSQL manual, section 4.1.1)."""
+    if re.fullmatch("[a-z_][a-z0-9_]*", name):
+        return name
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
 
 
 async def check_rights(
@@ -59,11 +59,11 @@ async def check_rights(
 async def _check_own(
     connection: Connection, commands: Commands, role: Row, rights: Sequence[Row], names: RoleNames
 ) -> list[CheckResult]:
-    name, schema, divide = role["name"], commands.schema, names.divide(commands)
+    name, schema, divide = role["name"], commands.schema, _divide(names, commands)
 
     def membership(group: str) -> str:
         first = "" if group in role["existing"] else f"{divide} # then, as a superuser: "
-        return f"{first}GRANT {group} TO {role['quoted_name']};"
+        return f"{first}GRANT {_quoted(group)} TO {role['quoted_name']};"
 
     if role["is_superuser"] or role["is_owner"]:
         what = "a superuser" if role["is_superuser"] else "the owner"
@@ -101,7 +101,7 @@ async def _check_divided(
     connection: Connection, commands: Commands, rights: Sequence[Row], names: RoleNames
 ) -> list[CheckResult]:
     """Check the three roles; a migration that adds tables requires dividing the rights again."""
-    results, schema, divide = [], commands.schema, names.divide(commands)
+    results, schema, divide = [], commands.schema, _divide(names, commands)
     for name, part in ((names.application, "application"), (names.reader, "reader")):
         missing = await _missing(connection, schema, name, rights, part)
         if missing:
