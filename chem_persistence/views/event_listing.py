@@ -75,7 +75,7 @@ class EventListing:
             if left >= 0:
                 listed.append(event)
                 continue
-            left_out = NoPreview("left out: the page's limit for all events is used up")
+            left_out = NoPreview("not shown: the page's limit for all events is reached")
             listed.append(replace(event, payload=left_out, metadata=None))
         return tuple(listed)
 

@@ -26,6 +26,25 @@ COMPLETE_OUTCOMES = frozenset(
 """The outcomes of attempts that are known to have run until their end; a superseded one is not."""
 
 
+TICK_DISTANCE, TICK_SPAN = 20, 9
+"""Where ticks are wanted, and how far from there one may be, in percent of the axis."""
+
+LEAST_DISTANCE = 16
+"""So that the texts of two ticks do not overlap, in percent of the axis."""
+
+MOST_TICKS = 5
+"""Of an axis without pauses, besides 0."""
+
+_MICROSECONDS = (
+    *(digit * 10**power for power in range(6) for digit in (1, 2, 5)),
+    *(seconds * 10**6 for seconds in (1, 2, 5, 10, 15, 30)),
+    *(minutes * 60 * 10**6 for minutes in (1, 2, 5, 10, 15, 30)),
+    *(hours * 3_600 * 10**6 for hours in (1, 2, 3, 6, 12)),
+    *(digit * 10**power * 86_400 * 10**6 for power in range(7) for digit in (1, 2, 5)),
+)
+"""The units of which a tick is a multiple, ascending."""
+
+
 class Interval(msgspec.Struct, frozen=True, order=True):
     """The time from `begin` to `end`."""
 
@@ -72,6 +91,28 @@ class TimeScale:
         share = (ts - begin) / (end - begin)
         return self._places[index] + share * (self._places[index + 1] - self._places[index])
 
+    def ticks(self) -> list[tuple[float, timedelta]]:
+        """Return round times since the beginning, and where on the axis they are, in percent.
+
+        They are multiples of one unit. Where a pause is shortened, these would be far apart here
+        and on top of each other there: then about every 20 % stands the roundest time that is near,
+        a multiple of the largest unit that has one.
+        """
+        ticks = [(0.0, timedelta())]
+        if not self.pauses:
+            span = (self.end - self.begin) // timedelta(microseconds=1)
+            unit = next((unit for unit in _MICROSECONDS if unit * MOST_TICKS >= span), span + 1)
+            spans = [timedelta(microseconds=each) for each in range(unit, span + 1, unit)]
+            return ticks + [(self.place(self.begin + each), each) for each in spans]
+        for wanted in range(TICK_DISTANCE, 101, TICK_DISTANCE):
+            low = self.elapsed(wanted - TICK_SPAN)
+            high = self.elapsed(min(wanted + TICK_SPAN, 100))
+            elapsed = _roundest(low, self.elapsed(wanted), high)
+            place = self.place(self.begin + elapsed)
+            if place - ticks[-1][0] >= LEAST_DISTANCE:
+                ticks.append((place, elapsed))
+        return ticks
+
     def elapsed(self, place: float) -> timedelta:
         """Return the time from the beginning to a place on the axis, given in percent."""
         for (low, high), (begin, end) in zip(
@@ -106,6 +147,16 @@ def flow_scale(
 def is_unanswered(attempt: AttemptView) -> bool:
     """Return whether an attempt asked a person and no answer has come."""
     return attempt.outcome is AttemptOutcome.ASKED and attempt.answered is None
+
+
+def _roundest(low: timedelta, wanted: timedelta, high: timedelta) -> timedelta:
+    """Return the time from `low` to `high` that is a multiple of the largest unit, near `wanted`."""
+    first, middle, last = (span // timedelta(microseconds=1) for span in (low, wanted, high))
+    for unit in reversed(_MICROSECONDS):
+        multiple = min(max(round(middle / unit), -(-first // unit)), last // unit) * unit
+        if first <= multiple <= last:
+            return timedelta(microseconds=multiple)
+    return wanted
 
 
 def _running(steps: Sequence[StepView]) -> Iterator[Interval]:

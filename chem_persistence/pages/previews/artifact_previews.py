@@ -116,10 +116,11 @@ class Previews:
     def _image(self, media_type: str, content: bytes) -> Preview:
         size = image_size(media_type, content)
         if size is None:
-            return NoPreview(f"its bytes are no {media_type}", alarming=True)
+            return NoPreview(f"its bytes are not {media_type}", alarming=True)
         width, height = size
         if len(content) > self._limits.image or width * height > MOST_PIXELS:
-            return NoPreview(f"an image of {width:,} by {height:,} pixels, above the page's limit")
+            size_of_image = f"{width:,} by {height:,} pixels"
+            return NoPreview(f"not shown: an image of {size_of_image} is above the page's limit")
         return ImagePreview(media_type, content, width, height)
 
     def _within_limit(self, preview: Preview) -> Preview:
@@ -128,7 +129,7 @@ class Previews:
             return preview
         size = len(preview.content if isinstance(preview, ImagePreview) else preview.text)
         if size > self._left:
-            return NoPreview("left out: the page's limit for all previews is used up")
+            return NoPreview("not shown: the page's limit for all artifacts is reached")
         self._left -= size
         return preview
 
@@ -138,7 +139,9 @@ def _why_unread(error: ArtifactNotFound | ArtifactCorrupt | ArtifactTooLarge) ->
         case ArtifactNotFound():
             return NoPreview("is not in the store", alarming=True)
         case ArtifactCorrupt():
-            return NoPreview(f"is not what its hash says: {error.reason}", alarming=True)
+            return NoPreview(
+                f"is damaged, it does not have its hash: {error.reason}", alarming=True
+            )
         case ArtifactTooLarge():
             return NoPreview("was streamed into the store, and is too large to be read whole")
         case _ as never:

@@ -26,10 +26,13 @@ MOST_CHARACTERS = 1_200
 
 def artifact_section(view: FlowView) -> Html:
     """Return the section of the artifacts, in the order of the events that brought them."""
+    shown = {artifact.hash for artifact in view.artifacts}
     return section(
         "artifacts",
         f"Artifacts ({view.artifact_count:,})",
-        element("div", {"class": "cards"}, *(_card(artifact) for artifact in view.artifacts)),
+        element(
+            "div", {"class": "cards"}, *(_card(artifact, shown) for artifact in view.artifacts)
+        ),
         left_out(view.artifact_count, len(view.artifacts), "artifact"),
     )
 
@@ -42,7 +45,7 @@ def artifact_link(artifact_hash: str) -> Html:
     return element("a", {"href": f"#artifact-{artifact_hash}"}, code)
 
 
-def _card(artifact: ArtifactView) -> Html:
+def _card(artifact: ArtifactView, shown: set[str]) -> Html:
     named = {"id": f"artifact-{artifact.hash}"} if is_content_hash(artifact.hash) else {}
     size = "" if artifact.size is None else size_of(artifact.size)
     kind = ", ".join(part for part in (artifact.media_type, size) if part)
@@ -53,22 +56,22 @@ def _card(artifact: ArtifactView) -> Html:
         element("p", {"class": "note"}, kind) if kind else "",
         element("p", {"class": "role"}, f"{artifact.role}, event {artifact.version}"),
         element("p", {"class": "hash"}, element("code", None, artifact.hash)),
-        *_metadata(artifact),
-        *_preview(artifact.preview, artifact),
+        *_metadata(artifact, shown),
+        *_preview(artifact.preview, artifact, shown),
     )
 
 
-def _metadata(artifact: ArtifactView) -> Iterator[Child]:
+def _metadata(artifact: ArtifactView, shown: set[str]) -> Iterator[Child]:
     if artifact.metadata is not None:
         yield element(
             "div",
             {"class": "metadata"},
             element("h4", None, "Metadata"),
-            text_block(artifact.metadata),
+            text_block(artifact.metadata, shown),
         )
 
 
-def _preview(preview: Preview, artifact: ArtifactView) -> Iterator[Child]:
+def _preview(preview: Preview, artifact: ArtifactView, shown: set[str]) -> Iterator[Child]:
     match preview:
         case ImagePreview():
             data = base64.b64encode(preview.content).decode()
@@ -88,7 +91,7 @@ def _preview(preview: Preview, artifact: ArtifactView) -> Iterator[Child]:
         case TextPreview():
             lines = preview.text.count("\n") + 1
             if lines <= MOST_LINES and len(preview.text) <= MOST_CHARACTERS:
-                yield text_block(preview)
+                yield text_block(preview, shown)
             else:
                 summary = element("summary", None, f"Show {counted(lines, 'line')}")
-                yield element("details", None, summary, text_block(preview))
+                yield element("details", None, summary, text_block(preview, shown))

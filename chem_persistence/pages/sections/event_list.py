@@ -6,7 +6,7 @@ from datetime import datetime
 from chem_persistence.domain.events import EVENT_KINDS
 from chem_persistence.pages.html.markup import Child, Html, element
 from chem_persistence.pages.sections.artifact_list import artifact_link
-from chem_persistence.pages.sections.section import facts, section, text_block
+from chem_persistence.pages.sections.section import facts, name_text, section, text_block
 from chem_persistence.views.event_listing import event_runs
 from chem_persistence.views.flow_view import EventView, FlowView
 from chem_persistence.views.wording import counted, iso, short_hash, stopwatch
@@ -32,7 +32,10 @@ def _rows(view: FlowView, shown: set[str]) -> Iterator[Child]:
     expected = 0
     for run in event_runs(view.events):
         if run[0].version != expected:
-            gap = f"{counted(run[0].version - expected, 'event')} left out: above the page's limit."
+            gap = (
+                f"{counted(run[0].version - expected, 'event')} not shown: "
+                f"a page shows at most {len(view.events):,}."
+            )
             yield element("li", {"class": "gap note"}, gap)
         rows = [_row(event, view.began, shown) for event in run]
         yield rows[0] if len(rows) == 1 else _run(run, rows, view.began)
@@ -96,7 +99,8 @@ def _row(event: EventView, began: datetime, shown: set[str]) -> Html:
         element("span", {"class": "who"}, event.who),
         element("time", {"class": "when", "datetime": iso(event.ts)}, stopwatch(event.ts - began)),
     )
-    body = element("div", {"class": "event-body"}, _facts(event, shown), *_payloads(event))
+    payloads = _payloads(event, shown)
+    body = element("div", {"class": "event-body"}, _facts(event, shown), *payloads)
     return element("li", {"data-kind": event.event_type}, element("details", None, line, body))
 
 
@@ -111,7 +115,7 @@ def _name(event_type: str) -> str:
 def _subject(event: EventView) -> Iterator[Child]:
     if event.step is not None:
         yield " "
-        yield element("strong", None, event.step)
+        yield element("strong", None, name_text(event.step))
     if event.summary:
         yield " "
         yield element("span", {"class": "summary"}, event.summary)
@@ -130,9 +134,9 @@ def _facts(event: EventView, shown: set[str]) -> Html:
     return facts(pairs)
 
 
-def _payloads(event: EventView) -> Iterator[Child]:
+def _payloads(event: EventView, shown: set[str]) -> Iterator[Child]:
     yield element("h3", None, "Payload")
-    yield text_block(event.payload)
+    yield text_block(event.payload, shown)
     if event.metadata is not None:
         yield element("h3", None, "Metadata")
-        yield text_block(event.metadata)
+        yield text_block(event.metadata, shown)

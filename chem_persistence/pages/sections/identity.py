@@ -38,7 +38,7 @@ def _hashes(view: FlowView) -> Iterator[tuple[str, Child]]:
 
 def _attributions(view: FlowView) -> Iterator[Child]:
     if not view.attributions:
-        yield _note("No event says who or why.")
+        yield _note("The events do not record who appended them, or why.")
         return
     head = element(
         "tr", None, *(element("th", {"scope": "col"}, name) for name in ("Events", "Who", "Why"))

@@ -1,12 +1,17 @@
-"""The parts that all sections share: heading, note of what is left out, text, table."""
+"""The parts that all sections share: heading, note of what is not shown, names, texts, table."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 
-from chem_persistence.pages.html.markup import Child, Html, element
+from chem_persistence.pages.html.markup import Child, Html, element, group
 from chem_persistence.views.flow_view import NoPreview, TextPreview
 from chem_persistence.views.wording import counted
 
-__all__ = ["facts", "left_out", "section", "text_block"]
+__all__ = ["facts", "left_out", "name_text", "section", "text_block"]
+
+_HASH = re.compile("(?<![0-9A-Za-z])([0-9a-f]{64})(?![0-9A-Za-z])")
+
+_PART_OF_NAME = re.compile(r"[^_\-./:]*[_\-./:]+|[^_\-./:]+")
 
 
 def section(name: str, title: str, *children: Child) -> Html:
@@ -19,7 +24,7 @@ def left_out(count: int, shown: int, noun: str) -> Child:
     """Return a note on how many entries are not shown, or "" if all are."""
     if count <= shown:
         return ""
-    text = f"{counted(count - shown, noun)} of {count:,} left out: above the page's limit."
+    text = f"{counted(count - shown, noun)} of {count:,} not shown: a page shows at most {shown:,}."
     return element("p", {"class": "note left-out"}, text)
 
 
@@ -32,12 +37,22 @@ def facts(pairs: Iterable[tuple[str, Child]]) -> Html:
     return element("dl", {"class": "facts"}, *rows)
 
 
-def text_block(preview: TextPreview | NoPreview) -> Html:
-    """Return a text as it is, with a note on how much of it is left out."""
+def name_text(name: str) -> Html:
+    """Return a name that a browser breaks after its separators, before it breaks a word."""
+    parts = _PART_OF_NAME.findall(name)
+    breaks = (child for part in parts[:-1] for child in (part, element("wbr")))
+    return group([*breaks, *parts[-1:]])
+
+
+def text_block(preview: TextPreview | NoPreview, shown_artifacts: Collection[str] = ()) -> Html:
+    """Return a text as it is, with a note on how much of it is not shown.
+
+    The hash of an artifact that the page shows is a link to it.
+    """
     if isinstance(preview, NoPreview):
         alarm = " alarm" if preview.alarming else ""
         return element("p", {"class": f"note{alarm}"}, preview.reason)
-    block = element("pre", None, preview.text)
+    block = element("pre", None, *_linked(preview.text, shown_artifacts))
     shown = len(preview.text)
     if preview.characters is None:
         note = f"The first {counted(shown, 'character')} are shown."
@@ -46,3 +61,9 @@ def text_block(preview: TextPreview | NoPreview) -> Html:
     else:
         return block
     return element("div", None, block, element("p", {"class": "note left-out"}, note))
+
+
+def _linked(text: str, shown_artifacts: Collection[str]) -> Iterable[Child]:
+    for part in _HASH.split(text):
+        is_link = part in shown_artifacts
+        yield element("a", {"href": f"#artifact-{part}"}, part) if is_link else part

@@ -6,12 +6,18 @@ from datetime import timedelta
 from chem_persistence.pages.html.markup import Child, Html, element
 from chem_persistence.pages.sections.attempt_list import attempt_list
 from chem_persistence.pages.sections.bars import OUTCOME_CLASSES, step_bars
-from chem_persistence.pages.sections.section import left_out, section
+from chem_persistence.pages.sections.section import left_out, name_text, section
 from chem_persistence.views.flow_view import AttemptOutcome, FlowView, StepView
 from chem_persistence.views.time_scale import COMPLETE_OUTCOMES, TimeScale, flow_scale
 from chem_persistence.views.wording import counted, duration
 
 __all__ = ["timeline_section"]
+
+LONGEST_SHORT_NAME = 18
+"""A step's name of more characters gets a wider column."""
+
+LAST_MIDDLE = 94
+"""A tick further right ends at its mark, so that it does not extend beyond the axis."""
 
 _SIGNS = {
     AttemptOutcome.FINISHED: "\u2713",
@@ -43,14 +49,16 @@ def _drawing(view: FlowView) -> Iterator[Child]:
         seen_at=view.seen_at,
     )
     yield _legend(view, scale)
-    yield _axis(scale)
-    yield element("ol", {"class": "lanes"}, *(_lane(step, scale) for step in view.steps))
+    is_long = any(len(step.id) > LONGEST_SHORT_NAME for step in view.steps)
+    lanes = element("ol", {"class": "lanes"}, *(_lane(step, scale) for step in view.steps))
+    yield element("div", {"class": "long-names" if is_long else "names"}, _axis(scale), lanes)
 
 
 def _not_begun(view: FlowView) -> str:
     waiting = max(0, (view.step_count or 0) - view.named_steps)
     if waiting:
-        return f"{counted(waiting, 'step')} not begun."
+        verb = "has" if waiting == 1 else "have"
+        return f"{counted(waiting, 'step')} {verb} not begun."
     return "" if view.steps else "No step has begun."
 
 
@@ -78,12 +86,14 @@ def _legend(view: FlowView, scale: TimeScale) -> Html:
 
 def _axis(scale: TimeScale) -> Html:
     ticks = []
-    for place in (0, 25, 50, 75, 100):
-        anchor = "begin" if place == 0 else "end" if place == 100 else "middle"
-        text = "0" if place == 0 else duration(scale.elapsed(place))
-        minor = " minor" if place in {25, 75} else ""
+    for number, (place, elapsed) in enumerate(scale.ticks()):
+        anchor = "begin" if number == 0 else "end" if place > LAST_MIDDLE else "middle"
+        text = duration(elapsed) if elapsed else "0"
+        minor = " minor" if number % 2 else ""
+        x = f"{place:.2f}%"
+        ticks.append(element("text", {"class": f"tick {anchor}{minor}", "x": x, "y": 11}, text))
         ticks.append(
-            element("text", {"class": f"tick {anchor}{minor}", "x": f"{place}%", "y": 12}, text)
+            element("line", {"class": f"mark{minor}", "x1": x, "x2": x, "y1": 14, "y2": 18})
         )
     drawing = element("svg", {"class": "axis", "width": "100%", "height": 18}, *ticks)
     return element("div", {"class": "lane axis-row", "aria-hidden": "true"}, drawing)
@@ -98,8 +108,7 @@ def _lane(step: StepView, scale: TimeScale) -> Html:
             _SIGNS[outcome],
         ),
         element("span", {"class": "index"}, f"{step.index}"),
-        " ",
-        element("strong", None, step.id),
+        element("strong", None, name_text(step.id)),
     ]
     summary = element(
         "summary",

@@ -18,7 +18,7 @@ class ReadPage(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len(dict(attrs)) == len(attrs), f"an attribute twice: {attrs}"
         self.elements.append((tag, dict(attrs)))
-        if tag not in {"meta", "link", "img", "input"}:
+        if tag not in {"meta", "link", "img", "input", "wbr"}:
             self._open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import importlib.util
+import re
 import struct
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -90,7 +91,7 @@ async def test_the_same_flow_gives_the_same_page() -> None:
             [
                 "Step embed failed in attempt 2",
                 "no seat of the force field is free",
-                "3 steps not begun.",
+                "3 steps have not begun.",
             ],
         ),
         (
@@ -140,7 +141,10 @@ async def test_of_one_artifact_of_many_steps_the_first_are_named() -> None:
 
 
 async def test_pages_use_each_element_and_attribute_that_they_may() -> None:
-    elements = (await page_of(await sample_store())).elements
+    named = InMemoryEventStore()
+    await named.append_kind(FLOW_ID, StepStarted(0, "embed_conformers"))
+    pages = [await page_of(store) for store in (await sample_store(), named)]
+    elements = [element for page in pages for element in page.elements]
     assert {tag for tag, _ in elements} == {*ELEMENTS, "style", "script"}
     assert {name for _, attributes in elements for name in attributes} == {
         name.lower() for name in ATTRIBUTES
@@ -162,7 +166,7 @@ async def test_people_above_the_limit_are_counted_by_ranges() -> None:
         await store.append_kinds(FLOW_ID, kinds, metadata={"actor": f"person {number}"})
     text = (await page_of(store)).text()
     assert "98 to 99person 49" in text
-    assert "10 lines of 60 left out" in text
+    assert "10 lines of 60 not shown" in text
 
 
 async def test_links_lead_to_what_is_on_the_page() -> None:
@@ -178,7 +182,7 @@ async def test_events_above_the_limit_are_left_out_of_the_middle_and_counted() -
         attributes for tag, attributes in page.elements if tag == "li" and "data-kind" in attributes
     ]
     assert len(versions) == 5
-    assert "197 events left out: above the page's limit." in page.text()
+    assert "197 events not shown: a page shows at most 5." in page.text()
     assert "202" in page.text()
 
 
@@ -186,8 +190,8 @@ async def test_every_limit_says_what_it_left_out() -> None:
     limits = PageLimits(steps=2, attempts=1, signals=1, artifacts=3, molecules=2, text=40, image=10)
     text = (await page_of(await sample_store(), limits=limits)).text()
     for said in (
-        "4 steps of 6 left out",
-        "5 artifacts of 8 left out",
+        "4 steps of 6 not shown",
+        "5 artifacts of 8 not shown",
         "Only the first 2 molecules are drawn.",
         "The first 40 of",
         "characters are shown.",
@@ -198,17 +202,17 @@ async def test_every_limit_says_what_it_left_out() -> None:
         await page_of(await sample_store(), limits=PageLimits(attempts=1, signals=1, image=10))
     ).text()
     for said in (
-        "2 attempts of 3 left out",
-        "179 signals of 180 left out",
-        "an image of 240 by 120 pixels, above",
+        "2 attempts of 3 not shown",
+        "179 signals of 180 not shown",
+        "an image of 240 by 120 pixels is above",
     ):
         assert said in text
 
 
 async def test_all_payloads_together_have_a_limit() -> None:
     text = (await page_of(await sample_store(), limits=PageLimits(embedded=2_000))).text()
-    assert "left out: the page's limit for all events is used up" in text
-    assert "left out: the page's limit for all previews is used up" in text
+    assert "not shown: the page's limit for all events is reached" in text
+    assert "not shown: the page's limit for all artifacts is reached" in text
     assert text.count('"type":') < 20
 
 
@@ -233,7 +237,7 @@ async def test_a_corrupt_artifact_is_shown_as_corrupt(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(InMemoryEventStore, "get_artifact", corrupt)
     assert (
-        "is not what its hash says: was altered"
+        "is damaged, it does not have its hash: was altered"
         in (await page_with(content(b"a", "text/plain"))).text()
     )
 
@@ -266,9 +270,9 @@ async def test_an_image_is_embedded(media_type: str, data: bytes) -> None:
 @pytest.mark.parametrize(
     ("media_type", "data", "said"),
     [
-        ("image/png", b"<script>", "its bytes are no image/png"),
-        ("image/png", JPEG, "its bytes are no image/png"),
-        ("image/jpeg", chart(8, 8), "its bytes are no image/jpeg"),
+        ("image/png", b"<script>", "its bytes are not image/png"),
+        ("image/png", JPEG, "its bytes are not image/png"),
+        ("image/jpeg", chart(8, 8), "its bytes are not image/jpeg"),
         (
             "image/png",
             chart(1, 1)[:16] + struct.pack(">II", 60_000, 60_000) + chart(1, 1)[24:],
@@ -372,3 +376,42 @@ def test_sizes_and_long_names_are_short() -> None:
         "1 B", "1,023 B", "1 KiB", "12.4 KiB", "1 GiB",
     ]  # fmt: skip
     assert short("a" * 200, 5) == "aaaa\u2026"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["compute_conformers_with_mmff94", "optimize-geometry.with:xtb", "a_b__c", "_", "x" * 60],
+)
+async def test_a_long_step_name_breaks_after_its_separators(name: str) -> None:
+    store = InMemoryEventStore()
+    await store.append_kind(FLOW_ID, StepStarted(0, name))
+    html = await flow_page(store, FLOW_ID)
+    (lane,) = re.findall(r'<span class="lane-name">.*?<strong>(.*?)</strong>', html)
+    assert lane.replace("<wbr>", "") == name
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", name) if word]
+    assert all(word in lane for word in words), "no break inside a word"
+    assert lane.count("<wbr>") >= len(words) - 1
+    assert ('class="long-names"' in html) is (len(name) > 18)
+
+
+@pytest.mark.parametrize("field", ["geometry", "list", "text"])
+async def test_a_hash_in_a_payload_is_a_link_to_its_card(field: str) -> None:
+    store = InMemoryEventStore()
+    shown = Artifact.from_payload(kind="Geometry", payload={"n": 1})
+    other = "0" * 64
+    data = {
+        "geometry": {"geometry": shown.hash, "other": other},
+        "list": [other, shown.hash],
+        "text": f"see {shown.hash}, not {other} and not a{shown.hash}",
+    }[field]
+    naming = Artifact.from_payload(kind="Conformer", payload=data)
+    signal = StepSignal(0, "embed", "energy", data)
+    await store.append_kind(FLOW_ID, signal, artifacts=[shown], metadata={"about": shown.hash})
+    finished = StepFinished(0, "embed", (naming.hash,), "f" * 64)
+    await store.append_kind(FLOW_ID, finished, artifacts=[naming])
+    html = await flow_page(store, FLOW_ID)
+    blocks = re.findall(r"<pre>(.*?)</pre>", html, re.DOTALL)
+    link = f'<a href="#artifact-{shown.hash}">{shown.hash}</a>'
+    assert sum(block.count(link) for block in blocks) == 3, "payload, metadata, other artifact"
+    assert f"#artifact-{other}" not in html
+    assert {f"artifact-{shown.hash}", f"artifact-{naming.hash}"} <= set(read_page(html).ids())

@@ -1,6 +1,7 @@
 """The timeline is to scale while steps run, and shortens the pauses."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import UUID
 
 import pytest
@@ -147,3 +148,45 @@ def test_a_superseded_attempt_is_known_to_have_run_until_its_last_signal() -> No
 def test_a_superseded_attempt_without_a_signal_is_a_pause() -> None:
     drawn = scale_of((0, START), (100, START), (110, FINISH))
     assert [pause.length for pause in drawn.pauses] == [timedelta(seconds=100)]
+
+
+def numbers(scale: TimeScale) -> list[float]:
+    """Return the times of the ticks in seconds."""
+    return [elapsed.total_seconds() for _, elapsed in scale.ticks()]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, [0]),
+        (0.000_003, [0, 0.000_001, 0.000_002, 0.000_003]),
+        (0.937, [0, 0.2, 0.4, 0.6, 0.8]),
+        (12.7, [0, 5, 10]),
+        (132, [0, 30, 60, 90, 120]),
+        (3_599, [0, 900, 1_800, 2_700]),
+        (100_000, [0, 21_600, 43_200, 64_800, 86_400]),
+        (86_400 * 365, [0, *(86_400 * 100 * number for number in (1, 2, 3))]),
+    ],
+)
+def test_ticks_are_multiples_of_one_round_unit(seconds: float, expected: list[float]) -> None:
+    scale = TimeScale(BEGAN, at(seconds), [Interval(BEGAN, at(seconds))])
+    assert numbers(scale) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("pause", [100.0, 7_321.0, 86_400 * 3.1, 86_400 * 400])
+@pytest.mark.parametrize("run", [0.37, 3.3, 41.0])
+def test_ticks_beside_shortened_pauses_are_round_and_do_not_overlap(
+    run: float, pause: float
+) -> None:
+    last = at(2 * run + pause)
+    running = [Interval(BEGAN, at(run)), Interval(at(run + pause), last)]
+    scale = TimeScale(BEGAN, last, running)
+    assert scale.pauses
+    places = [place for place, _ in scale.ticks()]
+    assert len(places) >= 4
+    assert all(second - first >= 16 for first, second in pairwise(places))
+    for place, elapsed in scale.ticks():
+        low, high = scale.elapsed(max(0, place - 9)), scale.elapsed(min(100, place + 9))
+        digits = str(elapsed // timedelta(microseconds=1)).rstrip("0")
+        assert len(digits) <= len(str(high // timedelta(microseconds=1)))
+        assert low <= elapsed <= high
