@@ -150,7 +150,7 @@ def is_unanswered(attempt: AttemptView) -> bool:
 
 
 def _roundest(low: timedelta, wanted: timedelta, high: timedelta) -> timedelta:
-    """Return the time from `low` to `high` that is a multiple of the largest unit, near `wanted`."""
+    """Return the multiple of the largest unit from `low` to `high` that is near `wanted`."""
     first, middle, last = (span // timedelta(microseconds=1) for span in (low, wanted, high))
     for unit in reversed(_MICROSECONDS):
         multiple = min(max(round(middle / unit), -(-first // unit)), last // unit) * unit

@@ -10,7 +10,8 @@ ELEMENTS: Final = frozenset(
         r"\S+",
         """a article body button code dd details div dl dt figcaption figure footer h1 h2 h3 h4
         head header html img input label li link main meta nav ol option p pre section select span
-        strong summary table tbody td th thead time title tr ul wbr circle line path rect svg text""",
+        strong summary table tbody td th thead time title tr ul wbr
+        circle line path rect svg text""",
     )
 )
 
