@@ -102,8 +102,10 @@ class TimeScale:
         if not self.pauses:
             span = (self.end - self.begin) // timedelta(microseconds=1)
             unit = next((unit for unit in _MICROSECONDS if unit * MOST_TICKS >= span), span + 1)
-            spans = [timedelta(microseconds=each) for each in range(unit, span + 1, unit)]
-            return ticks + [(self.place(self.begin + each), each) for each in spans]
+            for microseconds in range(unit, span + 1, unit):
+                elapsed = timedelta(microseconds=microseconds)
+                ticks.append((self.place(self.begin + elapsed), elapsed))
+            return ticks
         for wanted in range(TICK_DISTANCE, 101, TICK_DISTANCE):
             low = self.elapsed(wanted - TICK_SPAN)
             high = self.elapsed(min(wanted + TICK_SPAN, 100))

@@ -39,9 +39,10 @@ def facts(pairs: Iterable[tuple[str, Child]]) -> Html:
 
 def name_text(name: str) -> Html:
     """Return a name that a browser breaks after its separators, before it breaks a word."""
-    parts = _PART_OF_NAME.findall(name)
-    breaks = (child for part in parts[:-1] for child in (part, element("wbr")))
-    return group([*breaks, *parts[-1:]])
+    children: list[Child] = []
+    for part in _PART_OF_NAME.findall(name):
+        children += [element("wbr"), part] if children else [part]
+    return group(children)
 
 
 def text_block(preview: TextPreview | NoPreview, shown_artifacts: Collection[str] = ()) -> Html:
