@@ -41,17 +41,20 @@ class SummaryFold:
         cursor = 0
         while cursor in rows and rows[cursor].status is StepStatus.FINISHED:
             cursor += 1
-        failed = [index for index, row in rows.items() if row.status is StepStatus.FAILED]
+        statuses = [row.status for row in rows.values()]
+        failed = -1
+        for index, row in rows.items():
+            failed = max(failed, index if row.status is StepStatus.FAILED else -1)
         return FlowSummary(
             flow_id=self._first.flow_id,
-            state=flow_state((row.status for row in rows.values()), completed=self._completed),
+            state=flow_state(statuses, completed=self._completed),
             definition_hash=None if begun is None else begun.definition_hash,
             step_count=None if begun is None else begun.step_count,
-            finished_steps=sum(row.status is StepStatus.FINISHED for row in rows.values()),
+            finished_steps=statuses.count(StepStatus.FINISHED),
             cursor=cursor,
             current_step=rows[cursor].step_id if cursor in rows else None,
             started_at=self._first.ts,
             last_event_at=self._last.ts,
             version=self._last.version + 1,
-            failure=rows[max(failed)].error if failed else None,
+            failure=rows[failed].error if failed >= 0 else None,
         )
