@@ -5,9 +5,11 @@
 -- its sessions do. A session that waits for its client does not work. The process id is null behind
 -- a pooler; then any session of this role counts that has worked on a statement for that long.
 -- $1 integer process id, or null, $2 double precision seconds
-SELECT coalesce(bool_or(activity.state = 'active' AND activity.wait_event_type IS DISTINCT FROM 'Client'
+SELECT coalesce(bool_or(activity.state = 'active'
+        AND activity.wait_event_type IS DISTINCT FROM 'Client'
         AND ($1::integer IS NOT NULL OR activity.usename = current_user
-            AND activity.query_start <= clock_timestamp() - make_interval(secs => $2::double precision))), false)
+            AND activity.query_start <= clock_timestamp()
+                - make_interval(secs => $2::double precision))), false)
         AS is_running,
     coalesce(bool_or(activity.state IS NULL OR activity.state = 'disabled'), false) AS is_hidden
 FROM pg_stat_activity AS activity

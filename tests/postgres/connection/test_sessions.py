@@ -23,7 +23,7 @@ from tests.support.servers.server import TestServer
 
 @pytest.fixture
 async def single(database_url: str) -> "AsyncIterator[asyncpg.Pool[asyncpg.Record]]":
-    """Give a pool of one connection, so that every call uses the same session."""
+    """Yield a pool of one connection, so that every call uses the same session."""
     async with await build_pool(database_url, max_size=1) as pool:
         yield pool
 
