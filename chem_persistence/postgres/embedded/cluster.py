@@ -16,6 +16,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from chem_persistence.errors import InvalidArgument, StoreUnavailable
+from chem_persistence.postgres.embedded.directory import ROOT, Directory
 from chem_persistence.postgres.embedded.log import ServerLog, last_lines
 
 __all__ = ["Account", "Cluster"]
@@ -51,9 +52,13 @@ class Cluster:
     `programs` is the folder of `postgres`, `initdb` and `pg_ctl`, which run as `account` if given.
     """
 
-    def __init__(self, directory: Path, lock: int, programs: Path, account: Account | None) -> None:
-        self._directory = directory
-        self._data = directory / "cluster"
+    def __init__(
+        self, directory: Directory, lock: int, programs: Path, account: Account | None
+    ) -> None:
+        self._opened = directory
+        self._directory = directory.path
+        self._base = directory.base
+        self._data = directory.base / "cluster"
         self._lock = lock
         self._programs = programs
         self._account = account
@@ -92,11 +97,13 @@ class Cluster:
         _forget_sockets(sockets)
 
     def _ready_data(self) -> None:
-        version = self._run("postgres", "--version", cwd=self._directory).stdout
-        if not self._data.exists():
+        version = self._run("postgres", "--version", cwd=self._base).stdout
+        self._check_not_emptied()
+        if not self._opened.has("cluster"):
             self._create_data()
-        for path in (self._data, *self._data.rglob("*")) if self._data.stat().st_uid == 0 else ():
-            self._give_to_account(path)
+        elif self._opened.owner_of_folder("cluster") == ROOT:
+            for path in (self._data, *self._data.rglob("*")):
+                self._give_to_account(path)
         made_by = (self._data / "PG_VERSION").read_text().strip()
         runs = re.search(r"\d+", version)
         if runs is None or made_by != runs.group():
@@ -106,22 +113,44 @@ class Cluster:
             )
             raise InvalidArgument("directory", reason)
 
+    def _check_not_emptied(self) -> None:
+        """Check that a log that was here is not silently replaced by a new one.
+
+        Raises:
+            InvalidArgument: a server ran here, and its data are gone.
+        """
+        if self._opened.has("cluster"):
+            is_lost, state = not (self._data / "PG_VERSION").exists(), "has no PG_VERSION"
+            state = "is empty" if is_lost and not any(self._data.iterdir()) else state
+        else:
+            is_lost, state = self._opened.has("server.conf"), "is missing"
+        if is_lost:
+            raise InvalidArgument(
+                "directory",
+                f"{self._directory} had the data of a server, but its folder cluster {state}: "
+                f"restore it from a backup; for a new, empty log remove {self._directory}",
+            )
+
     def _create_data(self) -> None:
         """Run initdb in a temporary folder, so that an interrupted run never looks like data."""
-        fresh = self._directory / "cluster.new"
-        if fresh.exists():
+        fresh = self._base / "cluster.new"
+        if fresh.is_symlink() or fresh.is_file():
+            fresh.unlink()
+        elif fresh.exists():
             shutil.rmtree(fresh)
         fresh.mkdir(mode=0o700)
         self._give_to_account(fresh)
         done = self._run("initdb", "--pgdata=.", *INITDB_OPTIONS, cwd=fresh, hold=True)
         if done.returncode != 0:
             raise StoreUnavailable(f"initdb failed in {self._directory}: {last_lines(done.stdout)}")
-        with (fresh / "postgresql.conf").open("a", encoding="utf-8") as settings:
-            settings.write("\ninclude '../server.conf'\n")
-        _sync(fresh / "postgresql.conf")
+        settings = os.open(fresh / "postgresql.conf", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+        with os.fdopen(settings, "a", encoding="utf-8") as opened:
+            opened.write("\ninclude '../server.conf'\n")
+            opened.flush()
+            os.fsync(opened.fileno())
         fresh.rename(self._data)
         # After a power failure the old name must not reappear: the next start removes that folder.
-        _sync(self._directory)
+        _sync(self._base)
 
     def _start(self) -> Path:
         """Start the server.
@@ -152,8 +181,10 @@ class Cluster:
     def _make_sockets(self) -> Path:
         sockets = self._directory / "socket"
         path = str(sockets / f".s.PGSQL.{PORT}")
-        if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH and path.isprintable() and "," not in path:
-            sockets.mkdir(mode=0o700, exist_ok=True)
+        fits = len(os.fsencode(path)) <= LONGEST_SOCKET_PATH
+        if fits and path.isprintable() and "," not in path and self._opened.is_reached_safely:
+            if self._opened.owner_of_folder("socket") is None:
+                (self._base / "socket").mkdir(mode=0o700)
         else:
             sockets = Path(tempfile.mkdtemp(prefix=SOCKET_PREFIX))
         self._give_to_account(sockets)
@@ -162,23 +193,24 @@ class Cluster:
     def _write_settings(self, sockets: Path) -> None:
         listed = str(sockets).replace('"', '""')
         quoted = f'"{listed}"'.replace("\\", "\\\\").replace("'", "''")
-        settings = self._directory / "server.conf"
-        settings.write_text(
+        self._opened.write(
+            "server.conf",
             "# Written at each start; put your own settings into "
             "cluster/postgresql.auto.conf by ALTER SYSTEM.\n"
             "listen_addresses = ''\n"
             f"port = {PORT}\n"
             f"unix_socket_directories = '{quoted}'\n"
             "unix_socket_permissions = 0700\n",
-            encoding="utf-8",
+            self._account,
         )
-        self._give_to_account(settings)
 
     def _recorded_sockets(self) -> Path | None:
         try:
-            return Path(os.fsdecode(self._postmaster.read_bytes().splitlines()[4]))
+            recorded = Path(os.fsdecode(self._postmaster.read_bytes().splitlines()[4]))
         except (FileNotFoundError, IndexError):
             return None
+        is_ours = recorded.name == "socket" or recorded.name.startswith(SOCKET_PREFIX)
+        return recorded if is_ours else None
 
     def _answering_socket(self) -> Path | None:
         """Return the server's socket directory if it runs, is ready and replies.

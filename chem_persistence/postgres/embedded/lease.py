@@ -7,13 +7,13 @@ import pwd
 import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from chem_persistence.errors import InvalidArgument, StoreUnavailable
 from chem_persistence.postgres.embedded.cluster import Account, Cluster
+from chem_persistence.postgres.embedded.directory import ROOT, Directory, open_directory
 
 __all__ = ["Lease"]
 
@@ -30,7 +30,7 @@ class Lease:
 
     def __init__(self, directory: Path | str | None) -> None:
         self._given = directory
-        self._directory: Path | None = None
+        self._directory: Directory | None = None
         self._files: list[int] = []
         self._cluster: Cluster | None = None
 
@@ -42,20 +42,24 @@ class Lease:
             StoreUnavailable: the server could not be set up or started.
         """
         programs = _find_programs()
-        self._directory = _made(self._given)
-        start = self._opened(self._directory / "start.lock")
-        users = self._opened(self._directory / "users.lock")
+        accounts = _known_accounts() if os.geteuid() == ROOT else {}
+        self._directory = open_directory(self._given, frozenset({os.geteuid(), *accounts}))
+        start = self._opened(self._directory, "start.lock")
+        users = self._opened(self._directory, "users.lock")
         with _locked(start):
             fcntl.flock(users, fcntl.LOCK_SH)
             try:
-                account = (
-                    _admitted_account(self._directory, programs) if os.geteuid() == 0 else None
-                )
+                owner = self._directory.owner_of_folder("cluster")
+                account = None
+                if os.geteuid() == ROOT:
+                    account = accounts.get(owner or ROOT) or _system_account()
+                    self._directory.accept(account.uid)
+                    _admit(self._directory.path, programs)
                 self._cluster = Cluster(self._directory, start, programs, account)
                 return self._cluster.join_or_start()
             except OSError as error:
                 raise StoreUnavailable(
-                    f"cannot run PostgreSQL in {self._directory}: {error}"
+                    f"cannot run PostgreSQL in {self._directory.path}: {error}"
                 ) from error
 
     def give_back(self) -> None:
@@ -75,33 +79,16 @@ class Lease:
                 file = self._files.pop()
                 fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may still have the file open
                 os.close(file)
-            if self._given is None and self._directory is not None:
-                shutil.rmtree(self._directory, ignore_errors=True)
+            directory, self._directory = self._directory, None
+            if directory is not None:
+                directory.close()
+                if self._given is None:
+                    shutil.rmtree(directory.path, ignore_errors=True)
 
-    def _opened(self, path: Path) -> int:
-        try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise InvalidArgument(
-                "directory", f"{path.parent} cannot be written: {error}"
-            ) from error
+    def _opened(self, directory: Directory, name: str) -> int:
+        file = directory.lock_file(name)
         self._files.append(file)
         return file
-
-
-def _made(directory: Path | str | None) -> Path:
-    if "\n" in str(directory):
-        raise InvalidArgument(
-            "directory", f"{directory!r} has a line break, which PostgreSQL rejects in a path"
-        )
-    try:
-        if directory is None:
-            return Path(tempfile.mkdtemp(prefix="chem-persistence-")).resolve()
-        path = Path(directory).resolve()
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise InvalidArgument("directory", f"{directory} cannot be created: {error}") from error
-    return path
 
 
 @contextmanager
@@ -137,13 +124,8 @@ def _find_programs() -> Path:
     return Path(found.origin).resolve().parent / "pginstall" / "bin"
 
 
-def _admitted_account(directory: Path, programs: Path) -> Account:
-    """Return the user to run the server as, after making data and programs accessible to it."""
-    data = directory / "cluster"
-    if data.exists() and data.stat().st_uid != 0:
-        account = Account(data.stat().st_uid, data.stat().st_gid)
-    else:
-        account = _system_account()
+def _admit(directory: Path, programs: Path) -> None:
+    """Make data and programs accessible to the user that the server runs as."""
     wheel = programs.parent.parent
     for place in (directory, *directory.parents, programs.parent, *programs.parent.parents):
         _permit(place, stat.S_IXOTH)
@@ -151,7 +133,6 @@ def _admitted_account(directory: Path, programs: Path) -> Account:
         for path in (folder, *folder.rglob("*")):
             executable = path.stat().st_mode & stat.S_IXUSR
             _permit(path, stat.S_IROTH | (stat.S_IXOTH if executable else 0))
-    return account
 
 
 def _permit(path: Path, wanted: int) -> None:
@@ -160,12 +141,20 @@ def _permit(path: Path, wanted: int) -> None:
         path.chmod(mode | wanted)
 
 
-def _system_account() -> Account:
-    """Return the system user `postgres` or `embedded_postgres`; create the latter if needed."""
+def _known_accounts() -> dict[int, Account]:
+    """Return the system users that a server of root may run as, by their ids."""
+    accounts = {}
     for name in ACCOUNT_NAMES:
         with suppress(KeyError):
             user = pwd.getpwnam(name)
-            return Account(user.pw_uid, user.pw_gid)
+            accounts[user.pw_uid] = Account(user.pw_uid, user.pw_gid)
+    return accounts
+
+
+def _system_account() -> Account:
+    """Return the system user `postgres` or `embedded_postgres`; create the latter if needed."""
+    for account in _known_accounts().values():
+        return account
     command = [
         "useradd",
         "--system",
