@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import platformdirs
 from dotenv import dotenv_values
 
 from chem_persistence.cli.options import Target
@@ -16,10 +17,16 @@ from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.embedded.server import embedded_postgres
 from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
 
-__all__ = ["DEFAULT_DATA", "commands_about", "open_database", "server_url"]
+__all__ = ["commands_about", "default_data", "open_database", "server_url"]
 
-DEFAULT_DATA = Path("data", "demo")
-"""The data of the embedded server of `make demo`."""
+
+def default_data() -> Path:
+    """Return the directory of the embedded server's data if no option names one.
+
+    It is below the user's own data directory (the XDG Base Directory Specification, on Linux): in
+    the working directory, which may be /tmp, another user could have made it.
+    """
+    return platformdirs.user_data_path("chem-persistence", appauthor=False) / "demo"
 
 
 def _environment_url() -> str | None:
@@ -34,7 +41,7 @@ def commands_about(target: Target) -> Commands:
     is_elsewhere = _environment_url() is not None
     if target.data is None and is_elsewhere:
         return Commands(target.schema)
-    is_named = target.data is not None and (is_elsewhere or target.data != DEFAULT_DATA)
+    is_named = target.data is not None and (is_elsewhere or target.data != default_data())
     data = f"--data {shlex.quote(str(target.data))}" if is_named else ""
     return Commands(target.schema, data, data)  # the user who runs it is its superuser
 
@@ -55,7 +62,7 @@ async def server_url(target: Target, *, create: bool = False) -> AsyncIterator[s
     if url is not None:
         yield url
         return
-    data = target.data or DEFAULT_DATA
+    data = target.data or default_data()
     if not create and not (data / "cluster").is_dir():
         if target.data is not None:
             raise InvalidArgument("--data", f"{data} has no embedded server's data")

@@ -94,12 +94,12 @@ Url = Annotated[
     _option(
         "URL",
         "The database, as libpq takes it. Without it: --data, else the variable DATABASE_URL, "
-        "else the file .env, else --data data/demo.",
+        "else the file .env, else an embedded server in your own data directory.",
     ),
 ]
 Data = Annotated[
     Path | None,
-    _option("DIRECTORY", "The data of an embedded server; `make demo` keeps its in data/demo."),
+    _option("DIRECTORY", "The data of an embedded server; that of `make demo` is in data/demo."),
 ]
 Schema = Annotated[str, _option("NAME", "The schema that holds the tables.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

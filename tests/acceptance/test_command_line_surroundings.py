@@ -106,10 +106,12 @@ async def test_the_option_goes_before_the_variable_and_that_before_the_file(
 
 
 async def test_without_any_nothing_is_created_and_it_says_what_to_do(tmp_path: Path) -> None:
-    done = await command("flows", cwd=tmp_path)
+    share = tmp_path / "share"
+    done = await command("flows", cwd=tmp_path, variables={"XDG_DATA_HOME": str(share)})
     assert (done.returncode, done.stdout) == (2, "")
+    data = share / "chem-persistence" / "demo"
     assert done.stderr == (
-        "error: database: no URL is given, and data/demo has no embedded server's data: "
+        f"error: database: no URL is given, and {data} has no embedded server's data: "
         "give --database-url, set DATABASE_URL, or make some: chem-persistence demo\n"
     )
     assert list(tmp_path.iterdir()) == []
@@ -139,14 +141,16 @@ async def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
 
 
 async def test_the_demo_shows_a_run_leaves_a_page_and_is_found_again(tmp_path: Path) -> None:
-    done = await command("demo", cwd=tmp_path, variables={"DATABASE_URL": NOWHERE})
+    data = tmp_path / "share" / "chem-persistence" / "demo"
+    own = {"XDG_DATA_HOME": str(tmp_path / "share")}
+    done = await command("demo", cwd=tmp_path, variables=own | {"DATABASE_URL": NOWHERE})
     assert (done.returncode, done.stderr) == (0, "")
     assert "step 'measure' raised" in done.stdout
-    assert "try next:\n  chem-persistence flows --data data/demo\n" in done.stdout
+    assert f"try next:\n  chem-persistence flows --data {data}\n" in done.stdout
     page = (tmp_path / "chem-persistence-demo.html").read_text(encoding="utf-8")
     assert "the melting point apparatus is in use" in page
     (flow_line,) = [line for line in done.stdout.splitlines() if line.startswith("flow         ")]
-    listed = await command("flows", cwd=tmp_path)
+    listed = await command("flows", cwd=tmp_path, variables=own)
     assert flow_line.split()[1] in listed.stdout
     assert "completed" in listed.stdout
 

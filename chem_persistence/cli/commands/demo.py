@@ -5,7 +5,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from chem_persistence.cli.database import DEFAULT_DATA, commands_about, server_url
+from chem_persistence.cli.database import commands_about, default_data, server_url
 from chem_persistence.cli.demo_flow import build_demo
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.flow_story import read_story
@@ -28,7 +28,7 @@ async def run_demo(target: Target, html: Path, *, as_json: bool) -> int:
         InvalidArgument: the directory of the page does not exist.
     """
     if target.database_url is None and target.data is None:
-        target = target._replace(data=DEFAULT_DATA)
+        target = target._replace(data=default_data())
     if not html.absolute().parent.is_dir():  # now, and not after the flow, is when to hear it
         raise InvalidArgument("--html", f"there is no directory {html.parent}")
     if not as_json and target.data is not None:

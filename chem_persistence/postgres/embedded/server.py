@@ -27,15 +27,20 @@ async def embedded_postgres(directory: Path | str | None = None) -> AsyncIterato
     data are in directories of mode 0700: only root and the user that the server runs as can
     connect.
 
+    The directory must belong to the caller (under root, also to the user that the server runs as),
+    and no other user may write into it, nor into one above it without the sticky bit: who can put
+    files or links there would own the log. Links in it are not followed.
+
     PostgreSQL refuses to run as root. Under root the server runs as the owner of the existing data,
-    or as the system user `postgres` or `embedded_postgres`; the latter is created if both are
+    which is the system user `postgres` or `embedded_postgres`; the latter is created if both are
     missing. That user must reach the data and the programs, so every directory above them gets
     `o+x` (never `o+r`) if it lacks it, and the files of the wheel become readable by all. Other
     users' permissions are not changed.
 
     Raises:
         InvalidArgument: the `embedded-postgres` package is missing, the directory cannot be created
-            or written, or its data belongs to another major version of PostgreSQL.
+            or written, other users could interfere with it, its folder `cluster` was removed or
+            emptied, or its data belongs to another major version of PostgreSQL.
         StoreUnavailable: the server could not be set up, started or stopped; the message ends with
             the reason from its log.
     """
