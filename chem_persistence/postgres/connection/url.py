@@ -107,6 +107,7 @@ _HINTS: Final = {
 _SETTING_HINT: Final = "a server setting is written options=-c%20name%3Dvalue"
 
 _HOST: Final = re.compile(r"(?:\[([^\]]+)\]|((?!\[)[^:]*))(?::(.*))?", re.DOTALL)
+_SETTING_NAME = re.compile("[a-z_]+")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00|\0")
 _WHOLE_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]{1,10}\s*", re.ASCII)
 
@@ -224,8 +225,8 @@ def _parameters(query: str) -> Iterator[tuple[str, str]]:
         if name not in _KEYWORDS:
             near = difflib.get_close_matches(name[:40], _KEYWORDS, n=1, cutoff=0.8)
             hint = _HINTS.get(name, f"did you mean {near[0]}?" if near else _SETTING_HINT)
-            # A name that is no identifier, or beside an "@", may be part of a password.
-            given = name if name.isidentifier() and "@" not in query else number
+            # A name with other characters than a setting's, or beside an "@", may be a password.
+            given = name if _SETTING_NAME.fullmatch(name) and "@" not in query else number
             raise InvalidDatabaseUrl(f"libpq does not know query parameter {given}: {hint}")
         yield name, value
 

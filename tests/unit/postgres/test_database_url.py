@@ -504,6 +504,13 @@ piece = st.one_of(
 )
 
 
+@pytest.mark.parametrize("name", [SECRET, f"{SECRET}sslmode", "Secret", "tr0ub4dor"])
+def test_a_parameter_that_may_be_a_password_is_named_by_its_number(name: str) -> None:
+    outcome = str(outcome_of(f"postgresql://h/?{name}="))
+    assert "query parameter 1" in outcome
+    assert name not in outcome
+
+
 @given(
     st.sampled_from(["postgresql://", "postgres://", "postgresql+asyncpg://", "", f"{SECRET}://"]),
     st.lists(piece, max_size=12),
