@@ -13,6 +13,7 @@ import pytest
 
 from chem_persistence import PoolProvider, build_pool
 from tests.support.servers.backends import Backend, memory_backend, postgres_backend
+from tests.support.servers.citus import CITUS_HELP
 from tests.support.servers.selection import (
     BROWSER_HELP,
     DATABASE_HELP,
@@ -78,6 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"browser: {BROWSER_HELP}")
     config.addinivalue_line("markers", f"tls: {TLS_HELP}")
     config.addinivalue_line("markers", f"pgbouncer: {PGBOUNCER_HELP}")
+    config.addinivalue_line("markers", f"citus: {CITUS_HELP}")
 
 
 @pytest.hookimpl(tryfirst=True)

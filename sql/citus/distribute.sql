@@ -6,6 +6,11 @@
 -- contain the column that its table is distributed by; it is read by its hash as before. The store
 -- detects that the log is distributed, and appends to one flow per transaction.
 
+-- Plain PostgreSQL knows none of these settings and accepts them. Citus accepts triggers only with the
+-- first, and tables and functions in one transaction only over one connection to each worker.
+SET LOCAL citus.enable_unsafe_triggers = on;
+SET LOCAL citus.multi_shard_modify_mode = 'sequential';
+
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM pg_constraint
@@ -20,9 +25,6 @@ BEGIN
     END IF;
 END
 $$;
-
--- Plain PostgreSQL knows no such setting and accepts it; Citus accepts triggers only with it.
-SET LOCAL citus.enable_unsafe_triggers = on;
 
 DO $$
 DECLARE

@@ -1,6 +1,6 @@
 """Inject faults into writers and a server for some minutes, and check that the log is intact.
 
-    python -m tests.torture --minutes M [--seed N] [--only FAULT] [--keep]
+    python -m tests.torture --minutes M [--seed N] [--only FAULT] [--keep] [--cluster PROGRAM]
 
 The seed is printed first; the same seed gives the same faults in the same order, and the same load.
 The exit status is 0 if the checker found nothing, all writers recovered from each fault, and each
@@ -17,6 +17,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from tests.torture.faults.cluster import CLUSTER_FAULTS
 from tests.torture.faults.schedule import FAULTS
 from tests.torture.report import report, succeeded
 from tests.torture.run import Outcome, run
@@ -35,11 +36,17 @@ def main() -> int:
     parser.add_argument(
         "--keep", action="store_true", help="keep the writers' records and the server's data"
     )
+    parser.add_argument(
+        "--cluster",
+        metavar="PROGRAM",
+        help="torture a Citus cluster that this program starts and kills: see servers/cluster.py",
+    )
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
-    wanted = [fault for fault in FAULTS if arguments.only is None or arguments.only in fault.name]
+    faults = FAULTS if arguments.cluster is None else CLUSTER_FAULTS
+    wanted = [fault for fault in faults if arguments.only is None or arguments.only in fault.name]
     if not wanted:
-        parser.error("no such fault; there are: " + "; ".join(fault.name for fault in FAULTS))
+        parser.error("no such fault; there are: " + "; ".join(fault.name for fault in faults))
     say(f"seed {seed}, {arguments.minutes:g} minutes, {len(wanted)} kinds of fault")
     unshare_mounts()
     directory = Path(tempfile.mkdtemp(prefix="torture-"))
@@ -63,7 +70,9 @@ async def _bounded(directory: Path, seed: int, arguments: argparse.Namespace) ->
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     async with asyncio.timeout(60 * (arguments.minutes + LONGEST_CHECK_MINUTES)):
-        return await run(directory, seed, arguments.minutes, arguments.only, say)
+        return await run(
+            directory, seed, arguments.minutes, arguments.only, say, cluster=arguments.cluster
+        )
 
 
 def say(line: str) -> None:

@@ -16,7 +16,9 @@ from tests.torture.arena import Arena, Fault, NotStruck
 from tests.torture.checker.answer_check import Cause
 from tests.torture.checker.check import Verdict, check
 from tests.torture.checker.ledger import Ledger
-from tests.torture.faults.schedule import schedule
+from tests.torture.faults.cluster import CLUSTER_FAULTS
+from tests.torture.faults.schedule import FAULTS, schedule
+from tests.torture.servers.cluster import Cluster, NoStandby
 from tests.torture.servers.server import WRITER, Server
 from tests.torture.servers.standby import Standby
 from tests.torture.subscriber import Subscriber
@@ -64,16 +66,26 @@ class Outcome(msgspec.Struct):
 
 
 async def run(
-    directory: Path, seed: int, minutes: float, only: str | None, say: Callable[[str], None]
+    directory: Path,
+    seed: int,
+    minutes: float,
+    only: str | None,
+    say: Callable[[str], None],
+    *,
+    cluster: str | None = None,
 ) -> Outcome:
-    """Inject faults for this many minutes, then check."""
+    """Inject faults for this many minutes, then check.
+
+    `cluster` is the program that starts and kills a Citus cluster, which is then the server.
+    """
     ledger = Ledger()
     windows: list[Window] = []
     not_struck: list[Window] = []
-    async with _arena(directory, seed, ledger) as arena:
+    faults = FAULTS if cluster is None else CLUSTER_FAULTS
+    async with _arena(directory, seed, ledger, cluster) as arena:
         began = now()
         await _until_served(arena, Window("the start", began, began))
-        for fault, dice in schedule(seed, only):
+        for fault, dice in schedule(seed, only, faults):
             if now() > began + 60 * minutes:
                 break
             await asyncio.sleep(dice.uniform(*GAP_SECONDS))
@@ -107,8 +119,12 @@ async def run(
 
 
 @asynccontextmanager
-async def _arena(directory: Path, seed: int, ledger: Ledger) -> AsyncIterator[Arena]:
+async def _arena(
+    directory: Path, seed: int, ledger: Ledger, cluster: str | None
+) -> AsyncIterator[Arena]:
     server, standby = Server(directory / "server"), Standby(directory / "standby")
+    if cluster is not None:
+        server, standby = Cluster(cluster, directory / "server"), NoStandby(directory / "standby")
     try:
         await server.start()
         await standby.start(server)

@@ -17,6 +17,7 @@ from chem_persistence.postgres.append.settle import (
     find_originals,
     settle,
 )
+from chem_persistence.postgres.connection.failures import outcome_of_commit
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.transaction import transaction
 from chem_persistence.postgres.schema.statements import statement
@@ -292,5 +293,8 @@ async def _insert(
         async with transaction(connection):
             rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), lock_timeout)
     else:
-        rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), lock_timeout)
+        try:  # the statement ends with a COMMIT
+            rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), lock_timeout)
+        except asyncpg.InternalServerError as error:
+            raise outcome_of_commit(error) from error
     return {(flow_id.int, version): seq for flow_id, version, seq in rows}

@@ -20,6 +20,7 @@ from chem_persistence.postgres.connection.ports import Connection
 __all__ = [
     "ConnectionLost",
     "LastWord",
+    "OutcomeUnknown",
     "ServerSilent",
     "cause_on",
     "heard",
@@ -28,6 +29,7 @@ __all__ = [
     "is_worth_a_retry",
     "library_errors",
     "lost_and_refused",
+    "outcome_of_commit",
     "translated",
 ]
 
@@ -57,6 +59,7 @@ _FOREIGN_STATEMENTS = frozenset(
     }
 )
 _FOR_A_POOLER = "pass transaction_pooling=True to build_pool, or use a URL that bypasses it"
+_INTERNAL_ERROR = "XX000"
 
 
 class ConnectionLost(Exception):  # becomes StoreUnavailable before a caller sees it
@@ -120,6 +123,23 @@ def cause_on(connection: Connection, error: Exception) -> Exception:
             return error
 
 
+class OutcomeUnknown(Exception):  # becomes StoreUnavailable before a caller sees it
+    """The server failed internally while it committed; whether it did is not known."""
+
+    sqlstate = _INTERNAL_ERROR
+
+
+def outcome_of_commit(error: asyncpg.InternalServerError) -> Exception:
+    """Return the error for an internal error of a statement that ended with a COMMIT.
+
+    The coordinator of a Citus cluster raises XX000 if it loses a worker while it commits there: the
+    worker may have committed. The subclasses, such as corrupt data, are refusals.
+    """
+    if error.sqlstate != _INTERNAL_ERROR:
+        return error
+    return OutcomeUnknown(f"at a COMMIT, which may have taken effect: {error}")
+
+
 def is_transient(error: BaseException) -> bool:
     """Return whether the same call may succeed a moment later, on another connection."""
     match error:
@@ -137,7 +157,7 @@ def is_transient(error: BaseException) -> bool:
         case asyncpg.InternalClientError():
             # The server ended an idle session, and the driver has not noticed it yet.
             return True
-        case ConnectionLost() | OSError():  # TimeoutError is an OSError
+        case ConnectionLost() | OutcomeUnknown() | OSError():  # TimeoutError is an OSError
             return True
         case _:
             return False

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 import asyncpg
 
-from chem_persistence.postgres.connection.failures import library_errors
+from chem_persistence.postgres.connection.failures import library_errors, outcome_of_commit
 from chem_persistence.postgres.connection.ports import Connection
 
 __all__ = ["own_transaction", "transaction"]
@@ -23,8 +23,10 @@ async def transaction(
     """Open a transaction, or a savepoint inside one; its failures stay the driver's.
 
     Its ROLLBACK is shielded from a cancelled anyio scope, which would cancel every await in it.
-    A ROLLBACK that fails because the connection is lost does not replace the block's own error.
+    A ROLLBACK that fails because the connection is lost does not replace the block's own error. An
+    internal error of the server at a COMMIT is raised as `OutcomeUnknown`.
     """
+    is_savepoint = connection.is_in_transaction()
     opened = connection.transaction(isolation=isolation)
     await opened.__aenter__()
     try:
@@ -38,7 +40,12 @@ async def transaction(
         ):
             await opened.__aexit__(*sys.exc_info())
         raise
-    await opened.__aexit__(None, None, None)
+    try:
+        await opened.__aexit__(None, None, None)
+    except asyncpg.InternalServerError as error:
+        if is_savepoint:
+            raise
+        raise outcome_of_commit(error) from error
 
 
 @asynccontextmanager

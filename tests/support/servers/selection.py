@@ -148,6 +148,8 @@ def _shares_a_fixture(item: pytest.Item) -> bool:
 def reasons_to_leave_out() -> dict[str, str]:
     """Return the markers whose tests this run must leave out, each with the reason."""
     reasons = {}
+    if not os.environ.get("CHEM_TEST_CITUS"):
+        reasons["citus"] = "no Citus cluster is here (CHEM_TEST_CITUS)"
     if os.environ.get("CHEM_TEST_ROLE"):
         reasons["superuser"] = "they need a superuser"
     if tls_programs() is None and not os.environ.get("CHEM_TEST_TLS"):

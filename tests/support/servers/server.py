@@ -4,6 +4,8 @@ CHEM_TEST_DATABASE names it: `embedded`, `container`, or the URL of a superuser'
 unset, it is a container if a Docker engine answers and has, or can pull, the image CHEM_TEST_IMAGE
 (postgres:18); else the embedded server.
 
+With CHEM_TEST_CITUS=1 it is the URL of a Citus cluster's coordinator: see citus.py.
+
 CHEM_TEST_ROLE=application makes tests connect as a member of the application role, unless they ask
 for more rights; CHEM_TEST_TLS=verify-full makes the embedded server accept TLS only.
 
@@ -34,6 +36,7 @@ from testcontainers.community.postgres import PostgresContainer
 
 from chem_persistence import build_pool, embedded_postgres
 from chem_persistence.postgres.admin.roles import APPLICATION, create_roles
+from tests.support.servers.citus import DATABASES, make_distributed_template
 from tests.support.servers.roles import PASSWORD, as_user
 from tests.support.servers.tls import tls_server
 
@@ -53,6 +56,7 @@ class TestServer(msgspec.Struct, frozen=True):
     url: str
     label: str
     role: TestRole = "superuser"
+    citus: bool = False
 
     def database_url(self, database: str) -> str:
         """Return the URL of another database of this server."""
@@ -65,6 +69,10 @@ class TestServer(msgspec.Struct, frozen=True):
     @asynccontextmanager
     async def database(self, template: str = TEMPLATE) -> AsyncIterator[str]:
         """Create a database from the template, yield its URL, and drop it."""
+        if self.citus and template == TEMPLATE:
+            async with DATABASES.lend(self.url, template) as lent:
+                yield self.database_url(lent)
+            return
         name = f"test_{uuid4().hex}"
         await self.administrate(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         try:
@@ -132,6 +140,8 @@ def check_choices() -> None:
     """Raise UsageError if a variable has a value that it does not permit."""
     chosen("CHEM_TEST_ROLE", ["application"])
     chosen("CHEM_TEST_TLS", ["verify-full"])
+    if chosen("CHEM_TEST_CITUS", ["1"]) and "://" not in os.environ.get("CHEM_TEST_DATABASE", ""):
+        raise pytest.UsageError("CHEM_TEST_CITUS needs the coordinator's URL in CHEM_TEST_DATABASE")
 
 
 def default_choice(image: str) -> str:
@@ -160,6 +170,10 @@ def can_be_had(image: str) -> bool:
 
 async def prepare(url: str, label: str) -> TestServer:
     """Create the template database and read the server's version."""
+    role: TestRole = "application" if chosen("CHEM_TEST_ROLE", ["application"]) else "superuser"
+    if chosen("CHEM_TEST_CITUS", ["1"]):
+        await make_distributed_template(url, TEMPLATE)
+        return TestServer(url, f"Citus ({label})", role, citus=True)
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(f'DROP DATABASE IF EXISTS "{TEMPLATE}"')
@@ -167,7 +181,6 @@ async def prepare(url: str, label: str) -> TestServer:
         version = connection.get_settings().server_version
     finally:
         await connection.close()
-    role: TestRole = "application" if chosen("CHEM_TEST_ROLE", ["application"]) else "superuser"
     server = TestServer(url, f"PostgreSQL {version} ({label})", role)
     async with await build_pool(server.database_url(TEMPLATE), max_size=1) as pool:
         if role == "application":

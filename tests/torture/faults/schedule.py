@@ -1,6 +1,6 @@
 """The order of the faults: in rounds, each fault once per round; the seed decides the order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from tests.torture.arena import Fault
@@ -14,7 +14,9 @@ __all__ = ["FAULTS", "schedule"]
 FAULTS = [*CONNECTION_FAULTS, *PROCESS_FAULTS, *REFUSAL_FAULTS, *WRITER_FAULTS]
 
 
-def schedule(seed: int, only: str | None = None) -> Iterator[tuple[Fault, Random]]:
+def schedule(
+    seed: int, only: str | None = None, faults: Sequence[Fault] = FAULTS
+) -> Iterator[tuple[Fault, Random]]:
     """Yield faults endlessly, each with its own random generator.
 
     What one fault draws does not change the draws of the next one.
@@ -22,7 +24,7 @@ def schedule(seed: int, only: str | None = None) -> Iterator[tuple[Fault, Random
     order = Random(f"{seed}/order")  # repeatable, not secret
     number = 0
     while True:
-        round_ = list(FAULTS)
+        round_ = list(faults)
         order.shuffle(round_)
         for fault in round_:
             number += 1

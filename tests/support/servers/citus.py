@@ -1,0 +1,147 @@
+"""Databases on a Citus cluster: each is a database of its own on the coordinator and on every worker.
+
+CHEM_TEST_CITUS=1 says that the URL in CHEM_TEST_DATABASE is that of a superuser on the coordinator,
+in a database with Citus and its workers registered.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+
+from chem_persistence import PoolProvider, build_pool
+from chem_persistence.postgres.admin.distribute import distribute_log
+
+__all__ = ["CITUS_HELP", "DATABASES", "make_distributed_template"]
+
+CITUS_HELP = "needs a Citus cluster; left out unless CHEM_TEST_CITUS=1"
+SHARDS = 4
+"""Shards of a table in a test's database: each is a table to copy and to drop."""
+
+EMPTY = (
+    "SET LOCAL citus.propagate_set_commands = 'local'",
+    "SET LOCAL session_replication_role = replica",
+    """
+    TRUNCATE event_log, workflow_step_artifacts, workflow_step_executions, flow_snapshots,
+        workflow_step_artifact_chunks RESTART IDENTITY
+    """,
+)
+"""Each is sent by itself: Citus sends the text of the client's message to the workers."""
+
+Nodes: TypeAlias = Sequence[str]
+"""The URLs of the nodes, the coordinator's first."""
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+async def make_distributed_template(url: str, template: str) -> None:
+    """Make a database on each node, migrate and distribute it, and close it to connections.
+
+    A database that others are connected to cannot be copied, and Citus connects to each of its own.
+    """
+    nodes = await _nodes(url)
+    await _on_each(nodes, f'DROP DATABASE IF EXISTS "{template}" WITH (FORCE)')
+    await _on_each(nodes, f'CREATE DATABASE "{template}"')
+    inside = [_beside(node, template) for node in nodes]
+    await _on_each(inside, "CREATE EXTENSION citus")
+    await _register(inside)
+    async with (
+        await build_pool(inside[0], max_size=1) as pool,
+        PoolProvider(pool).acquire() as connection,
+    ):
+        await connection.execute(f"SET citus.shard_count = {SHARDS}")
+        await distribute_log(connection)
+    await _on_each(nodes, f'ALTER DATABASE "{template}" ALLOW_CONNECTIONS false')
+    await _on_each(
+        nodes,
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+        f" WHERE datname = '{template}'",
+    )
+
+
+class DistributedDatabases:
+    """Lends copies of a template: an empty one to each test, and after it, emptied, to the next.
+
+    To copy and to drop a database takes seconds, since Citus keeps a process connected to each; and
+    a server has few processes for that. So the copies are left to the end of the cluster.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[str] = []
+
+    @asynccontextmanager
+    async def lend(self, url: str, template: str) -> AsyncIterator[str]:
+        """Yield the name of an empty database like the template, on the cluster of `url`."""
+        name = self._free.pop() if self._free else await self._copy(url, template)
+        try:
+            yield name
+        finally:
+            await _empty(_beside(url, name))
+            self._free.append(name)
+
+    async def _copy(self, url: str, template: str) -> str:
+        name = f"test_{uuid4().hex}"
+        await _on_each(await _nodes(url), f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return name
+
+
+DATABASES = DistributedDatabases()
+"""Those of this process."""
+
+
+async def _empty(url: str) -> None:
+    connection: Connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            for statement in EMPTY:
+                await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _nodes(url: str) -> Nodes:
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(
+            "SELECT nodename, nodeport FROM pg_dist_node WHERE groupid > 0 ORDER BY nodeid"
+        )
+    finally:
+        await connection.close()
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    workers = [f"{user}{at}{row['nodename']}:{row['nodeport']}" for row in rows]
+    return [url, *(urlunsplit(parts._replace(netloc=worker)) for worker in workers)]
+
+
+async def _register(nodes: Nodes) -> None:
+    """Tell the coordinator of this database where it is itself, and where its workers are."""
+    connection: Connection = await asyncpg.connect(nodes[0])
+    try:
+        for place, node in enumerate(nodes):
+            parts = urlsplit(node)
+            call = "citus_add_node" if place else "citus_set_coordinator_host"
+            await connection.execute(f"SELECT {call}('{parts.hostname}', {parts.port})")
+    finally:
+        await connection.close()
+
+
+async def _on_each(urls: Nodes, statement: str) -> None:
+    async with asyncio.TaskGroup() as group:
+        for url in urls:
+            group.create_task(_run(url, statement))
+
+
+async def _run(url: str, statement: str) -> None:
+    connection: Connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _beside(url: str, database: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
