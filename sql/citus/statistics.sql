@@ -1,10 +1,11 @@
 -- The statistics of a distributed log: the materialized views of migration 0006 whose queries Citus
 -- refuses, with queries that it runs and that return the same rows. A view that has its new query
--- already is left alone, with its rows; one that is replaced keeps its owner and its privileges.
+-- already is left alone, with its rows; one that is replaced keeps its owner and its privileges. The
+-- unit is a table so that every version of PostgreSQL writes the query back with qualified columns.
 
 CREATE MATERIALIZED VIEW new_hourly_throughput AS
 SELECT
-    date_trunc('hour', event.ts, 'UTC') AS hour,
+    date_trunc(bucket.unit, event.ts, 'UTC') AS hour,
     count(*) AS events,
     count(*) FILTER (WHERE event.version = 0) AS flows_started,
     count(*) FILTER (WHERE event.event_type = 'flowcompleted') AS flows_completed,
@@ -12,7 +13,8 @@ SELECT
     count(*) FILTER (WHERE event.event_type = 'stepfailed') AS steps_failed,
     count(*) FILTER (WHERE event.event_type = 'retryscheduled') AS retries
 FROM event_log AS event
-GROUP BY date_trunc('hour', event.ts, 'UTC')
+CROSS JOIN (VALUES ('hour')) AS bucket (unit)
+GROUP BY date_trunc(bucket.unit, event.ts, 'UTC')
 WITH NO DATA;
 
 CREATE MATERIALIZED VIEW new_artifact_statistics AS

@@ -1,5 +1,11 @@
 -- Read what Citus makes of a server and of the log, and let it reach the workers.
 
+-- name: count_workers
+-- Count the nodes that hold shards.
+SELECT count(*) AS workers
+FROM pg_dist_node
+WHERE isactive AND noderole = 'primary' AND shouldhaveshards
+
 -- name: find_citus
 -- Return whether the database has the extension Citus.
 SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'citus') AS has_citus

@@ -16,7 +16,14 @@ from chem_persistence.errors import MigrationError
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.schema.statements import SQL_DIRECTORY, statement
 
-__all__ = ["SESSION_SETTINGS", "check_node", "has_citus", "install_distribution", "is_distributed"]
+__all__ = [
+    "DISTRIBUTED_TABLES",
+    "SESSION_SETTINGS",
+    "check_node",
+    "has_citus",
+    "install_distribution",
+    "is_distributed",
+]
 
 FIND_CITUS = statement("distribution/find_citus")
 FIND_DISTRIBUTION = statement("distribution/find_distribution")
@@ -28,6 +35,17 @@ SESSION_SETTINGS = {"citus.override_table_visibility": "off"}
 Citus hides the tables of shards by a function call in each read of pg_class. Without this setting
 the driver's query for the types of an append's parameters takes seconds, once per connection.
 """
+
+DISTRIBUTED_TABLES = frozenset(
+    {
+        "event_log",
+        "flow_snapshots",
+        "workflow_step_artifact_chunks",
+        "workflow_step_artifacts",
+        "workflow_step_executions",
+    }
+)
+"""The tables that sql/citus/distribute.sql distributes."""
 
 _COORDINATOR_GROUP = 0
 

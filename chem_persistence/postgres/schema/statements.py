@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-__all__ = ["SCHEMA_SNAPSHOT", "SQL_DIRECTORY", "statement", "statements"]
+__all__ = ["CITUS_SNAPSHOT", "SCHEMA_SNAPSHOT", "SQL_DIRECTORY", "statement", "statements"]
 
 _PACKED = Path(__file__).parents[2] / "sql"
 
@@ -21,6 +21,9 @@ SCHEMA_SNAPSHOT = (
     else _CHECKOUT / "documentation" / "snapshots" / "schema_f5.sql"
 )
 """The file with the schema that all migrations make, as `describe_schema` returns it."""
+
+CITUS_SNAPSHOT = SCHEMA_SNAPSHOT.with_name("schema_f5_citus.sql")
+"""The file with those objects that the distribution of the log replaces or adds."""
 
 _HEADING = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 

@@ -1,6 +1,5 @@
 """The distribution to a Citus cluster; a stand-in checks keys as Citus does."""
 
-from pathlib import Path
 from typing import TypeAlias
 
 import asyncpg
@@ -13,31 +12,14 @@ from chem_persistence import (
     PgFlowRepository,
     PoolProvider,
 )
+from chem_persistence.postgres.schema.distribution import (
+    DISTRIBUTED_TABLES,
+    install_distribution,
+)
 from tests.support.flows.flows import DEFINITION, new_flow_id, whole_history
+from tests.support.servers.citus import STAND_IN
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
-DISTRIBUTE = Path(__file__).parents[3] / "sql" / "citus" / "distribute.sql"
-
-STAND_IN = """
-    CREATE FUNCTION citus_truncate_trigger() RETURNS trigger
-    LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-    CREATE TABLE distributed (relation text, by_column text, colocated_with text);
-    CREATE FUNCTION create_distributed_table(
-        relation regclass, by_column text, colocate_with text DEFAULT 'default')
-    RETURNS void LANGUAGE plpgsql AS $$
-    BEGIN
-        IF EXISTS (SELECT FROM pg_constraint
-                WHERE conrelid = relation AND contype IN ('p', 'u', 'f')
-                AND NOT conkey @> ARRAY(SELECT attnum FROM pg_attribute
-                    WHERE attrelid = relation AND attname = by_column)) THEN
-            RAISE EXCEPTION 'a key of % lacks %', relation, by_column;
-        END IF;
-        EXECUTE format('CREATE TRIGGER truncate_trigger_%s AFTER TRUNCATE ON %s
-            EXECUTE FUNCTION citus_truncate_trigger()', relation, relation);
-        INSERT INTO distributed VALUES (relation, by_column, colocate_with);
-    END $$;
-"""
 
 pytestmark = pytest.mark.usefixtures("distributed")
 
@@ -48,7 +30,7 @@ async def distributed(admin_url: str) -> None:
     try:
         async with connection.transaction():
             await connection.execute(STAND_IN)
-            await connection.execute(DISTRIBUTE.read_text(encoding="utf-8"))
+            await install_distribution(connection)
     finally:
         await connection.close()
 
@@ -66,6 +48,7 @@ async def test_every_table_of_the_log_is_distributed_by_what_its_keys_contain(
     await connection.close()
     by_flow = {"event_log", "workflow_step_artifacts", "workflow_step_executions", "flow_snapshots"}
     assert {row["name"] for row in tables} == {row["relation"] for row in rows}
+    assert {row["name"] for row in tables} == DISTRIBUTED_TABLES
     assert {row["relation"] for row in rows if row["by_column"] == "flow_id"} == by_flow
     assert {row["relation"] for row in rows if row["colocated_with"] == "event_log"} == by_flow - {
         "event_log"

@@ -16,7 +16,7 @@ import asyncpg
 from chem_persistence import PoolProvider, build_pool
 from chem_persistence.postgres.admin.distribute import distribute_log
 
-__all__ = ["CITUS_HELP", "DATABASES", "make_distributed_template"]
+__all__ = ["CITUS_HELP", "DATABASES", "STAND_IN", "make_distributed_template", "worker_urls"]
 
 CITUS_HELP = "needs a Citus cluster; left out unless CHEM_TEST_CITUS=1"
 SHARDS = 4
@@ -31,6 +31,27 @@ EMPTY = (
     """,
 )
 """Each is sent by itself: Citus sends the text of the client's message to the workers."""
+
+STAND_IN = """
+    CREATE FUNCTION citus_truncate_trigger() RETURNS trigger
+    LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TABLE distributed (relation text, by_column text, colocated_with text);
+    CREATE FUNCTION create_distributed_table(
+        relation regclass, by_column text, colocate_with text DEFAULT 'default')
+    RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN
+        IF EXISTS (SELECT FROM pg_constraint
+                WHERE conrelid = relation AND contype IN ('p', 'u', 'f')
+                AND NOT conkey @> ARRAY(SELECT attnum FROM pg_attribute
+                    WHERE attrelid = relation AND attname = by_column)) THEN
+            RAISE EXCEPTION 'a key of % lacks %', relation, by_column;
+        END IF;
+        EXECUTE format('CREATE TRIGGER truncate_trigger_%s AFTER TRUNCATE ON %s
+            EXECUTE FUNCTION citus_truncate_trigger()', relation, relation);
+        INSERT INTO distributed VALUES (relation, by_column, colocate_with);
+    END $$;
+"""
+"""On a server without Citus: the functions by which it distributes a table, with what it demands of keys."""
 
 Nodes: TypeAlias = Sequence[str]
 """The URLs of the nodes, the coordinator's first."""
@@ -76,14 +97,15 @@ class DistributedDatabases:
     @asynccontextmanager
     async def lend(self, url: str, template: str) -> AsyncIterator[str]:
         """Yield the name of an empty database like the template, on the cluster of `url`."""
-        name = self._free.pop() if self._free else await self._copy(url, template)
+        name = self._free.pop() if self._free else await self.copy(url, template)
         try:
             yield name
         finally:
             await _empty(_beside(url, name))
             self._free.append(name)
 
-    async def _copy(self, url: str, template: str) -> str:
+    async def copy(self, url: str, template: str) -> str:
+        """Copy the template for a test that leaves more than rows; return the name of the copy."""
         name = f"test_{uuid4().hex}"
         await _on_each(await _nodes(url), f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return name
@@ -91,6 +113,12 @@ class DistributedDatabases:
 
 DATABASES = DistributedDatabases()
 """Those of this process."""
+
+
+async def worker_urls(url: str) -> list[str]:
+    """Return the URLs of the same database on the workers."""
+    _, *workers = await _nodes(url)
+    return workers
 
 
 async def _empty(url: str) -> None:

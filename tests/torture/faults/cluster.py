@@ -56,9 +56,9 @@ _OF_THE_LIBRARY = [
 _CAUSES = ENDED | {LOST_AT_COMMIT, UNREACHABLE}
 
 CLUSTER_FAULTS = [
-    Fault("SIGKILL of a worker node", _kill(_one_worker), causes=_CAUSES),
-    Fault("SIGKILL of both worker nodes", _kill(_both_workers), causes=_CAUSES),
-    Fault("SIGKILL of the coordinator", _kill(_the_coordinator), causes=_CAUSES),
-    Fault("SIGKILL of all nodes", _kill(_all_nodes), causes=_CAUSES),
+    Fault("SIGKILL of a worker node", _kill(_one_worker), lasts=True, causes=_CAUSES),
+    Fault("SIGKILL of both worker nodes", _kill(_both_workers), lasts=True, causes=_CAUSES),
+    Fault("SIGKILL of the coordinator", _kill(_the_coordinator), lasts=True, causes=_CAUSES),
+    Fault("SIGKILL of all nodes", _kill(_all_nodes), lasts=True, causes=_CAUSES),
     *_OF_THE_LIBRARY,
 ]

@@ -20,7 +20,7 @@ async def _terminate_backends(arena: Arena, dice: Random) -> AsyncIterator[None]
         raise NotStruck
     async with arena.server.session() as session:
         for pid in dice.sample(pids, min(len(pids), dice.randint(1, 4))):
-            await session.execute("SELECT pg_terminate_backend($1)", pid)
+            await session.execute("SELECT pg_terminate_backend($1::integer)", pid)
     yield
 
 

@@ -23,6 +23,10 @@ class Commands(msgspec.Struct, frozen=True):
         """Return the command that brings the schema up to date."""
         return self._typed("migrate", self.place)
 
+    def distribute(self) -> str:
+        """Return the command that distributes the log."""
+        return self._typed("distribute", self.superuser)
+
     def refresh(self) -> str:
         """Return the command that refreshes the statistics."""
         return self._typed("refresh", self.place)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 
 from chem_persistence.postgres.admin.doctor.clock import check_clock, check_newest_flow
+from chem_persistence.postgres.admin.doctor.cluster import check_cluster, is_worker
 from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.admin.doctor.connections import check_connections
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
@@ -67,22 +68,25 @@ async def examine(
 
     async def run(connection: Connection) -> list[CheckResult]:
         results = await _run(connection, of_the_server)
+        results += await _run(connection, {"cluster": lambda _: check_cluster(connection, typed)})
+        if await is_worker(connection):
+            return results
         migrations = await _run(
             connection, {"schema": lambda _: check_migrations(connection, typed)}
         )
         is_current = all(result.severity is Severity.OK for result in migrations)
-        checks = _of_a_schema(schema) if is_current else {}
+        checks = _of_a_schema(typed) if is_current else {}
         return results + migrations + await _run(connection, checks | rights)
 
     return await Session(provider).run(run)
 
 
-def _of_a_schema(schema: str) -> dict[str, Check]:
+def _of_a_schema(commands: Commands) -> dict[str, Check]:
     """Return the checks that need the tables of the library's last migration."""
     return {
-        "objects": lambda connection: check_objects(connection, schema),
+        "objects": lambda connection: check_objects(connection, commands),
         "clock": check_newest_flow,
-        "bloat": lambda connection: check_bloat(connection, schema),
+        "bloat": lambda connection: check_bloat(connection, commands.schema),
     }
 
 

@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
+from msgspec.structs import replace
 
 from chem_persistence.errors import MigrationError
 from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.schema.describe import describe_statements, library_tables
+from chem_persistence.postgres.schema.distribution import is_distributed
 from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
-from chem_persistence.postgres.schema.statements import SCHEMA_SNAPSHOT, statement
+from chem_persistence.postgres.schema.statements import CITUS_SNAPSHOT, SCHEMA_SNAPSHOT, statement
 
 __all__ = ["check_migrations", "check_objects"]
 
@@ -63,12 +66,15 @@ async def check_migrations(connection: Connection, commands: Commands) -> list[C
     ]
 
 
-async def check_objects(connection: Connection, schema: str) -> list[CheckResult]:
+async def check_objects(connection: Connection, commands: Commands) -> list[CheckResult]:
     """Compare tables, constraints, indexes, triggers and functions with the library's schema.
 
-    Other objects in the schema are ignored.
+    Those that the distribution of the log replaces or adds are compared with its own; the command
+    `distribute` is the remedy for them. Other objects in the schema are ignored.
     """
-    expected = _expected_statements()
+    schema, expected = commands.schema, _statements_of(SCHEMA_SNAPSHOT)
+    distributed = _statements_of(CITUS_SNAPSHOT) if await is_distributed(connection) else []
+    expected = _replaced(expected, distributed)
     found = await describe_statements(
         cast("PoolConnectionProxy[asyncpg.Record]", connection), schema
     )
@@ -77,8 +83,12 @@ async def check_objects(connection: Connection, schema: str) -> list[CheckResult
     ]
     lost = _relations(expected) - _relations(found)
     for wanted in expected:
-        if wanted not in found and _table_of(wanted) not in lost:
-            results += _judge(wanted, found, schema)
+        if wanted in found or _table_of(wanted) in lost:
+            continue
+        judged = _judge(wanted, found, schema)
+        if wanted in distributed:
+            judged = [replace(result, remedy=commands.distribute()) for result in judged]
+        results += judged
     return results or [
         CheckResult("objects", Severity.OK, f"all {len(expected)} are as the migrations made them")
     ]
@@ -108,13 +118,20 @@ def _few(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + others
 
 
-def _expected_statements() -> list[str]:
-    text = SCHEMA_SNAPSHOT.read_text(encoding="utf-8")
+def _statements_of(snapshot: Path) -> list[str]:
+    text = snapshot.read_text(encoding="utf-8")
     _, _, statements = text.partition("\n\n")
     return [
         part.removesuffix(";")
         for part in re.split(r"(?<=;)\n\n(?=CREATE |ALTER )", statements.rstrip())
     ]
+
+
+def _replaced(statements: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return the statements with others in place of those that make the same objects, or added."""
+    made = {_identity(other): other for other in others}
+    kept = [made.pop(_identity(statement), statement) for statement in statements]
+    return kept + list(made.values())
 
 
 def _silenced(statement: str, expected: Sequence[str]) -> CheckResult | None:

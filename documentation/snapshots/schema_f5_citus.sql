@@ -1,0 +1,171 @@
+-- The objects that `chem-persistence distribute` replaces or adds in the schema of schema_f5.sql, as a live PostgreSQL
+-- describes them. Written by `make snapshot`; a test compares it with a live database. Do not edit it: edit sql/citus.
+
+CREATE TABLE workflow_step_artifacts (
+    artifact_hash text NOT NULL,
+    kind text NOT NULL,
+    payload jsonb,
+    content bytea,
+    media_type text NOT NULL,
+    metadata jsonb NOT NULL,
+    flow_id uuid NOT NULL,
+    produced_in_seq bigint NOT NULL,
+    upload_id uuid,
+    content_size bigint,
+    CONSTRAINT workflow_step_artifacts_pkey PRIMARY KEY (flow_id, artifact_hash),
+    CONSTRAINT workflow_step_artifacts_body_check CHECK (num_nonnulls(payload, content, upload_id) = 1),
+    CONSTRAINT workflow_step_artifacts_content_size_check CHECK (num_nonnulls(upload_id, content_size) <> 1 AND content_size >= 0),
+    CONSTRAINT workflow_step_artifacts_hash_check CHECK (artifact_hash ~ '^[0-9a-f]{64}$'::text),
+    CONSTRAINT workflow_step_artifacts_metadata_check CHECK (jsonb_typeof(metadata) = 'object'::text)
+);
+
+CREATE MATERIALIZED VIEW artifact_statistics AS
+ WITH chunks AS MATERIALIZED (
+         SELECT chunk.upload_id,
+            sum(pg_column_size(chunk.content)) AS bytes
+           FROM workflow_step_artifact_chunks chunk
+          GROUP BY chunk.upload_id
+        ), artifacts AS MATERIALIZED (
+         SELECT artifact.kind,
+            artifact.upload_id,
+            count(*) AS artifacts,
+            sum(COALESCE(pg_column_size(artifact.payload), pg_column_size(artifact.content), 0)) AS bytes
+           FROM workflow_step_artifacts artifact
+          GROUP BY artifact.kind, artifact.upload_id
+        )
+ SELECT sha256(convert_to(artifacts.kind, 'UTF8'::name)) AS key,
+    artifacts.kind,
+    sum(artifacts.artifacts)::bigint AS artifacts,
+    sum(artifacts.bytes + COALESCE(chunks.bytes, 0::bigint))::bigint AS stored_bytes
+   FROM artifacts
+     LEFT JOIN chunks ON chunks.upload_id = artifacts.upload_id
+  GROUP BY artifacts.kind;
+
+CREATE MATERIALIZED VIEW hourly_throughput AS
+ SELECT date_trunc(bucket.unit, event.ts, 'UTC'::text) AS hour,
+    count(*) AS events,
+    count(*) FILTER (WHERE event.version = 0) AS flows_started,
+    count(*) FILTER (WHERE event.event_type = 'flowcompleted'::text) AS flows_completed,
+    count(*) FILTER (WHERE event.event_type = 'stepfinished'::text) AS steps_finished,
+    count(*) FILTER (WHERE event.event_type = 'stepfailed'::text) AS steps_failed,
+    count(*) FILTER (WHERE event.event_type = 'retryscheduled'::text) AS retries
+   FROM event_log event
+     CROSS JOIN ( VALUES ('hour'::text)) bucket(unit)
+  GROUP BY (date_trunc(bucket.unit, event.ts, 'UTC'::text));
+
+CREATE INDEX workflow_step_artifacts_hash_idx ON workflow_step_artifacts USING btree (artifact_hash);
+
+CREATE OR REPLACE FUNCTION append_events(events text, artifacts text, artifact_payloads text[], artifact_contents bytea[], retries text, steps text, patience text)
+ RETURNS TABLE(stored_flow_id uuid, stored_version integer, stored_seq bigint)
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    sequence oid := 'event_log_seq_seq'::regclass;
+    stored_flow_ids uuid[] := '{}';
+    last_flow_id uuid;
+    fits boolean := false;
+    produced_in bigint;
+    e record;
+BEGIN
+    IF patience IS NOT NULL AND (current_setting('lock_timeout') = '0'
+            OR patience::interval < current_setting('lock_timeout')::interval) THEN
+        PERFORM set_config('lock_timeout', patience, true);
+    END IF;
+    -- All numbers are taken here on the coordinator, so its locks are all that a reader of the feed
+    -- needs to see.
+    IF coalesce(current_setting('chem_persistence.feed_lock', true), '') <> sequence::text THEN
+        PERFORM pg_advisory_xact_lock_shared(
+            sequence::integer, (coalesce(pg_sequence_last_value(sequence), 0) & 2147483647)::integer);
+        PERFORM set_config('chem_persistence.feed_lock', sequence::text, true);
+    END IF;
+    FOR e IN
+        SELECT document.*
+        FROM ROWS FROM (json_to_recordset(events::json) AS (flow_id uuid, version integer,
+                event_id uuid, ts timestamptz, payload jsonb, metadata jsonb, chain_hash bytea,
+                first_version integer, previous_hash bytea))
+            WITH ORDINALITY AS document
+            (flow_id, version, event_id, ts, payload, metadata, chain_hash, first_version, previous_hash, place)
+        ORDER BY document.place
+    LOOP
+        IF e.flow_id IS DISTINCT FROM last_flow_id THEN  -- once per flow, before its first event
+            last_flow_id := e.flow_id;
+            fits := NOT EXISTS (SELECT 1 FROM event_log AS taken
+                    WHERE taken.flow_id = e.flow_id AND taken.version = e.first_version)
+                AND (e.first_version = 0 OR EXISTS (SELECT 1 FROM event_log AS previous
+                    WHERE previous.flow_id = e.flow_id AND previous.version = e.first_version - 1
+                        AND previous.chain_hash = e.previous_hash));
+            IF fits THEN
+                stored_flow_ids := array_append(stored_flow_ids, e.flow_id);
+            END IF;
+        END IF;
+        IF fits THEN
+            INSERT INTO event_log AS log
+                (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
+            VALUES (e.flow_id, e.version, e.event_id, e.ts, e.payload ->> 'type', e.payload, e.metadata,
+                e.chain_hash)
+            RETURNING log.seq INTO stored_seq;
+            stored_flow_id := e.flow_id;
+            stored_version := e.version;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+
+    IF artifacts IS NOT NULL THEN
+        FOR e IN
+            SELECT document.*, artifact_payloads[document.place]::jsonb AS payload,
+                artifact_contents[document.place] AS content
+            FROM ROWS FROM (json_to_recordset(artifacts::json) AS (artifact_hash text, kind text,
+                    media_type text, metadata jsonb, flow_id uuid, version integer))
+                WITH ORDINALITY AS document
+                (artifact_hash, kind, media_type, metadata, flow_id, version, place)
+            WHERE document.flow_id = ANY (stored_flow_ids)
+            ORDER BY document.place
+        LOOP
+            SELECT stored.seq INTO STRICT produced_in
+            FROM event_log AS stored
+            WHERE stored.flow_id = e.flow_id AND stored.version = e.version;
+            INSERT INTO workflow_step_artifacts
+                (artifact_hash, kind, payload, content, media_type, metadata, flow_id, produced_in_seq)
+            VALUES (e.artifact_hash, e.kind, e.payload, e.content, e.media_type, e.metadata, e.flow_id,
+                produced_in)
+            ON CONFLICT DO NOTHING;
+        END LOOP;
+    END IF;
+
+    IF retries IS NOT NULL THEN
+        FOR e IN
+            SELECT retry.flow_id, retry.step_id, retry.retry_count
+            FROM json_to_recordset(retries::json) AS retry (flow_id uuid, step_id text, retry_count bigint)
+            WHERE retry.flow_id = ANY (stored_flow_ids)
+        LOOP
+            UPDATE workflow_step_executions AS step
+            SET status = 'pending', retry_count = e.retry_count
+            WHERE step.flow_id = e.flow_id AND step.step_id = e.step_id;
+        END LOOP;
+    END IF;
+
+    IF steps IS NOT NULL THEN
+        FOR e IN
+            SELECT change.*
+            FROM json_to_recordset(steps::json) AS change (flow_id uuid, step_index bigint, step_id text,
+                status text, attempts integer, retry_count bigint, fingerprint text,
+                started_at timestamptz, finished_at timestamptz, error jsonb)
+            WHERE change.flow_id = ANY (stored_flow_ids)
+        LOOP
+            INSERT INTO workflow_step_executions AS step
+                (flow_id, step_index, step_id, status, attempts, retry_count, fingerprint, started_at,
+                    finished_at, error)
+            VALUES (e.flow_id, e.step_index, e.step_id, e.status, e.attempts, coalesce(e.retry_count, 0),
+                e.fingerprint, e.started_at, e.finished_at, e.error)
+            ON CONFLICT (flow_id, step_index) DO UPDATE SET
+                status = excluded.status,
+                attempts = step.attempts + excluded.attempts,
+                retry_count = greatest(step.retry_count, excluded.retry_count),
+                fingerprint = coalesce(excluded.fingerprint, step.fingerprint),
+                started_at = coalesce(excluded.started_at, step.started_at),
+                finished_at = coalesce(excluded.finished_at, step.finished_at),
+                error = coalesce(excluded.error, step.error);
+        END LOOP;
+    END IF;
+END
+$function$;

@@ -1,0 +1,171 @@
+"""Every statement keeps to what Citus runs on distributed tables, as far as its text shows it.
+
+The tests read the text, without a server. On a real cluster tests/postgres/schema/test_citus.py runs
+each statement. The rules are those that Citus 13.2 refused statements by.
+"""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from chem_persistence.postgres.schema import statements
+from chem_persistence.postgres.schema.distribution import DISTRIBUTED_TABLES
+
+SQL = Path(__file__).parents[2] / "sql"
+COLOCATED = DISTRIBUTED_TABLES - {"workflow_step_artifact_chunks"}
+VOLATILE = re.compile(
+    r"\b(now|clock_timestamp|statement_timestamp|transaction_timestamp|random|gen_random_uuid"
+    r"|nextval|current_timestamp|set_config|pg_advisory\w*)\b",
+    re.IGNORECASE,
+)
+SET_RETURNING = r"(?:unnest|json_to_recordset|jsonb_array_elements\w*|generate_series|string_to_table|ROWS\s+FROM)"
+TABLES = "|".join(sorted(DISTRIBUTED_TABLES))
+FROM_DISTRIBUTED = re.compile(
+    rf"\b(?:FROM|JOIN)\s+({TABLES})\s+AS\s+(\w+)\b|\b(?:FROM|JOIN)\s+({TABLES})\b"
+)
+
+EXCEPTIONS = {
+    "provenance/read_products": "its subquery is DISTINCT: Citus computes it first",
+    "rebuild/insert_missing_executions": "a flow's own rows: Citus gathers them on the coordinator",
+}
+"""Statements that a real cluster was seen to run against a rule, with the reason."""
+
+
+def text_of(sql: str) -> str:
+    """Return SQL without its comments, in single spaces."""
+    return " ".join(re.sub(r"--[^\n]*", "", sql).split())
+
+
+def parts_of(path: Path) -> dict[str, str]:
+    """Return the statements of a file of sql/citus, by the line that they begin with."""
+    text = re.sub(r"--[^\n]*", "", path.read_text(encoding="utf-8"))
+    parts = [text_of(part) for part in re.split(r";\s*\n", text)]
+    return {f"{path.name}: {number} {part[:40]}": part for number, part in enumerate(parts) if part}
+
+
+STATEMENTS = {
+    f"{path.stem}/{name}": text_of(text)
+    for path in sorted((SQL / "queries").glob("*.sql"))
+    for name, text in statements.statements(path.stem).items()
+} | {
+    name: part
+    for path in sorted((SQL / "citus").glob("*.sql"))
+    for name, part in parts_of(path).items()
+}
+
+
+def violations(sql: str) -> list[str]:
+    """Return the rules that a statement breaks, which is in single spaces."""
+    if not re.search(rf"\b({TABLES})\b", sql):
+        return []
+    found = []
+    returning = re.search(r"\bRETURNING\b(.*)", sql)
+    if returning and VOLATILE.search(returning[1]):
+        found.append("a volatile function in RETURNING")
+    if re.search(r"\bUPDATE (?!SET\b)\w+", sql) and not re.search(r"\bFOR UPDATE\b", sql):
+        changes = re.search(r"\bUPDATE \w+.*?\bSET\b(.*)", sql)
+        if changes and VOLATILE.search(changes[1]):
+            found.append("a volatile function in UPDATE")
+    insert = re.search(rf"\bINSERT INTO ({TABLES})\b(.*)", sql)
+    if insert and re.search(rf"\bSELECT\b.*\bFROM {SET_RETURNING}\b", insert[2]):
+        found.append("INSERT ... SELECT over a function")
+    if correlated_over_functions(sql):
+        found.append("a correlated subquery over a set returning function")
+    found += [f"a join of {pair} that is not on flow_id" for pair in unrelated_tables(sql)]
+    return found
+
+
+def correlated_over_functions(sql: str) -> bool:
+    """Return whether a subquery on a distributed table names an alias of a function outside of it."""
+    for match in re.finditer(rf"\b(?:FROM|JOIN|LATERAL) {SET_RETURNING} ?\(", sql):
+        end = closing(sql, sql.index("(", match.end() - 1))
+        alias = re.match(r"\)?(?: WITH ORDINALITY)?(?: AS)? (\w+)", sql[end:])
+        if alias is None:
+            continue
+        outside = sql[: match.start()] + sql[end:]
+        for subquery in subqueries(outside):
+            if re.search(rf"\b{alias[1]}\.", subquery) and re.search(rf"\b({TABLES})\b", subquery):
+                depends_on_itself = re.search(rf"\b(AS )?{alias[1]}\b(?!\.)", subquery)
+                if not depends_on_itself:
+                    return True
+    return False
+
+
+def closing(sql: str, opening: int) -> int:
+    """Return the position of the parenthesis that closes the one at `opening`."""
+    depth = 0
+    for place in range(opening, len(sql)):
+        depth += {"(": 1, ")": -1}.get(sql[place], 0)
+        if depth == 0:
+            return place
+    return len(sql)
+
+
+def subqueries(sql: str) -> list[str]:
+    """Return the texts in parentheses that begin with SELECT."""
+    return [
+        sql[match.start() + 1 : closing(sql, match.start())]
+        for match in re.finditer(r"\( ?(?=SELECT\b)", sql)
+    ]
+
+
+def own_level(sql: str) -> str:
+    """Return a query without its subqueries."""
+    for subquery in sorted(subqueries(sql), key=len, reverse=True):
+        sql = sql.replace(f"({subquery})", "()")
+    return sql
+
+
+def unrelated_tables(sql: str) -> list[str]:
+    """Return the pairs of distributed tables that one level joins without comparing their flow_id."""
+    found = []
+    for level in (sql, *subqueries(sql)):
+        for query in re.split(r"\b(?:UNION ALL|UNION|EXCEPT)\b", own_level(level)):
+            tables = [match[2] or match[3] for match in FROM_DISTRIBUTED.finditer(query)]
+            for first, second in pairwise(tables):
+                related = (
+                    rf"\b{second}\.flow_id = \w+\.flow_id\b|\b\w+\.flow_id = {second}\.flow_id\b"
+                )
+                if first != second and not re.search(related, query):
+                    found.append(f"{first} and {second}")
+    return found
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_keeps_to_what_citus_runs(name: str) -> None:
+    assert violations(STATEMENTS[name]) == [] or name in EXCEPTIONS
+
+
+@pytest.mark.parametrize("name", EXCEPTIONS)
+def test_an_exception_is_still_needed(name: str) -> None:
+    assert violations(STATEMENTS[name])
+
+
+REFUSED = {
+    "a volatile function in RETURNING": "INSERT INTO event_log (seq) VALUES ($1) RETURNING seq, now()",
+    "a volatile function in UPDATE": "UPDATE workflow_step_executions SET finished_at = now() WHERE flow_id = $1",
+    "INSERT ... SELECT over a function": """
+        INSERT INTO event_log AS log (flow_id) SELECT e.flow_id FROM unnest($1::uuid[]) AS e (flow_id)""",
+    "a correlated subquery over a set returning function": """
+        SELECT wanted.hash FROM unnest($1::text[]) AS wanted (hash)
+        WHERE NOT EXISTS (SELECT 1 FROM workflow_step_artifacts AS stored WHERE stored.artifact_hash = wanted.hash)""",
+    "a join of event and artifact that is not on flow_id": """
+        SELECT 1 FROM event_log AS event
+        JOIN workflow_step_artifacts AS artifact ON artifact.produced_in_seq = event.seq""",
+}
+
+
+@pytest.mark.parametrize("rule", REFUSED)
+def test_each_rule_finds_a_statement_that_breaks_it(rule: str) -> None:
+    assert violations(text_of(REFUSED[rule])) == [rule]
+
+
+def test_the_heads_as_they_were_read_before_would_be_found() -> None:
+    sql = """
+        SELECT ends.flow_id, (SELECT last.chain_hash FROM event_log AS last WHERE last.flow_id = ends.flow_id)
+        FROM (SELECT asked.flow_id, (SELECT max(event.version) + 1 FROM event_log AS event
+                WHERE event.flow_id = asked.flow_id) AS version
+            FROM unnest($1::uuid[], $2::integer[]) AS asked (flow_id, version)) AS ends"""
+    assert violations(text_of(sql)) == ["a correlated subquery over a set returning function"]
