@@ -19,17 +19,18 @@ WHERE artifact.flow_id = $1
 ORDER BY event.version, artifact.artifact_hash
 
 -- name: read_artifact
--- Read one artifact; on Citus, where each flow has a row of its own, any of them.
+-- Read one artifact; on Citus, where each flow has a row of its own, the one that was stored first.
 -- $1 text artifact_hash
 SELECT artifact_hash, kind, payload, content, media_type, metadata, upload_id, content_size
 FROM workflow_step_artifacts
 WHERE artifact_hash = $1
+ORDER BY produced_in_seq
 LIMIT 1
 
 -- name: read_artifacts
 -- Read artifacts; one that is larger than a limit comes with its size instead of its body and
--- metadata. On Citus, where each flow has a row of its own, any of them. OFFSET 0 prevents that the
--- planner repeats the conversion to text for every column that uses it.
+-- metadata. On Citus, where each flow has a row of its own, it is the one that was stored first.
+-- OFFSET 0 prevents that the planner repeats the conversion to text for every column that uses it.
 -- $1 text[] artifact_hash, $2 bigint maximum bytes of one artifact
 SELECT artifact.artifact_hash, artifact.kind,
     CASE WHEN written.size <= $2 THEN written.payload END AS payload,
@@ -42,7 +43,7 @@ FROM (
         copy.content, copy.media_type, copy.metadata, copy.upload_id, copy.content_size
     FROM workflow_step_artifacts AS copy
     WHERE copy.artifact_hash = ANY ($1::text[])
-    ORDER BY copy.artifact_hash
+    ORDER BY copy.artifact_hash, copy.produced_in_seq
 ) AS artifact
 CROSS JOIN LATERAL (
     SELECT json.payload, json.metadata,

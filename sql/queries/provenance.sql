@@ -121,7 +121,8 @@ WITH source AS MATERIALIZED (
         AND event.version > source.version
         AND (event.payload ->> 'step_index')::bigint = source.step_index
 )
-SELECT related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
+SELECT DISTINCT ON (related.seq, related.artifact_hash)
+    related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
 FROM (
     SELECT DISTINCT ON (product.hash)
         product.hash AS artifact_hash, product.seq, product.flow_id, product.step_index,
@@ -136,14 +137,15 @@ FROM (
     ORDER BY product.hash, product.seq
 ) AS related
 LEFT JOIN workflow_step_artifacts AS artifact ON artifact.artifact_hash = related.artifact_hash
-ORDER BY related.seq, related.artifact_hash
+ORDER BY related.seq, related.artifact_hash, artifact.produced_in_seq
 LIMIT $3
 
 -- name: read_sources
 -- Read the artifacts that were the inputs of the steps which produced some artifacts, as outputs or
 -- with another event: each hash once, with the first step in the log that relates it.
 -- $1 text[] artifact_hash, $2 text[] hashes to leave out, $3 bigint maximum number of rows
-SELECT related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
+SELECT DISTINCT ON (related.seq, related.artifact_hash)
+    related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
 FROM (
     SELECT DISTINCT ON (source.artifact_hash)
         source.artifact_hash, source.seq, source.flow_id, source.step_index, source.step_id
@@ -193,5 +195,5 @@ FROM (
     ORDER BY source.artifact_hash, source.seq
 ) AS related
 LEFT JOIN workflow_step_artifacts AS artifact ON artifact.artifact_hash = related.artifact_hash
-ORDER BY related.seq, related.artifact_hash
+ORDER BY related.seq, related.artifact_hash, artifact.produced_in_seq
 LIMIT $3

@@ -2,7 +2,7 @@
 
 -- name: describe_artifacts
 -- Describe artifacts without reading their bodies; on Citus, where each flow has a row of its own,
--- any of them.
+-- by the one that was stored first.
 -- $1 text[] artifact_hash
 SELECT DISTINCT ON (artifact.artifact_hash) artifact.artifact_hash AS hash, artifact.kind,
     artifact.media_type,
@@ -13,7 +13,7 @@ FROM workflow_step_artifacts AS artifact
 LEFT JOIN event_log AS event
     ON event.flow_id = artifact.flow_id AND event.seq = artifact.produced_in_seq
 WHERE artifact.artifact_hash = ANY ($1::text[])
-ORDER BY artifact.artifact_hash
+ORDER BY artifact.artifact_hash, artifact.produced_in_seq
 
 -- name: describe_flow_artifacts
 -- Describe the artifacts with some hashes and those that were stored with events of a flow, each
