@@ -1,5 +1,6 @@
--- The objects that `chem-persistence distribute` replaces or adds in the schema of schema_f5.sql, as a live PostgreSQL
--- describes them. Written by `make snapshot`; a test compares it with a live database. Do not edit it: edit sql/citus.
+-- The objects that `chem-persistence distribute` replaces or adds in the schema of schema_f5.sql,
+-- as a live PostgreSQL describes them. Written by `make snapshot`; a test compares it with a live
+-- database. Do not edit it: edit sql/citus.
 
 CREATE TABLE workflow_step_artifacts (
     artifact_hash text NOT NULL,

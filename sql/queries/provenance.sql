@@ -120,6 +120,14 @@ WITH source AS MATERIALIZED (
     JOIN event_log AS event ON event.flow_id = stored.flow_id AND event.seq = stored.produced_in_seq
         AND event.version > source.version
         AND (event.payload ->> 'step_index')::bigint = source.step_index
+), overtaken AS MATERIALIZED (
+    SELECT DISTINCT product.hash, product.flow_id, product.version, product.source_version
+    FROM product
+    JOIN event_log AS later ON later.flow_id = product.flow_id
+        AND later.version > product.source_version AND later.version < product.version
+        AND later.event_type = product.event_type
+        AND (product.step_index = 0
+            OR (later.payload ->> 'step_index')::bigint = product.step_index - 1)
 )
 SELECT DISTINCT ON (related.seq, related.artifact_hash)
     related.artifact_hash, artifact.kind, related.flow_id, related.step_index, related.step_id
@@ -129,11 +137,10 @@ FROM (
         product.step_id
     FROM product
     WHERE product.hash <> ALL ($2::text[])
-        AND NOT EXISTS (SELECT 1 FROM event_log AS later
-            WHERE later.flow_id = product.flow_id AND later.version > product.source_version
-                AND later.version < product.version AND later.event_type = product.event_type
-                AND (product.step_index = 0
-                    OR (later.payload ->> 'step_index')::bigint = product.step_index - 1))
+        AND NOT EXISTS (SELECT 1 FROM overtaken
+            WHERE overtaken.hash = product.hash AND overtaken.flow_id = product.flow_id
+                AND overtaken.version = product.version
+                AND overtaken.source_version = product.source_version)
     ORDER BY product.hash, product.seq
 ) AS related
 LEFT JOIN workflow_step_artifacts AS artifact ON artifact.artifact_hash = related.artifact_hash

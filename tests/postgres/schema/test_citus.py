@@ -1,4 +1,4 @@
-"""The log on a real Citus cluster: distributed, divided among roles, verified, and run by the examples."""
+"""The log on a real Citus cluster: distributed, divided among roles, verified, run by examples."""
 
 import json
 import os
@@ -44,6 +44,7 @@ VALUES: dict[str, Any] = {
     "text": "a",
     "int4": 1,
     "int8": 1,
+    "float8": 1.0,
     "bytea": b"x" * 32,
     "timestamptz": datetime(2026, 1, 1, tzinfo=UTC),
     "interval": timedelta(1),

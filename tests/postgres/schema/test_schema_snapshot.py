@@ -8,8 +8,14 @@ import pytest
 
 from chem_persistence import build_pool
 from chem_persistence.postgres.schema.describe import describe_schema
+from chem_persistence.postgres.schema.statements import CITUS_SNAPSHOT
 from tests.support.servers.server import TestServer
-from tests.support.servers.write_snapshot import HEADER, SNAPSHOT, snapshot_text
+from tests.support.servers.write_snapshot import (
+    HEADER,
+    SNAPSHOT,
+    citus_snapshot_text,
+    snapshot_text,
+)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -88,6 +94,14 @@ async def apply(connection: Connection, schema: str, script: str) -> None:
 
 async def test_the_live_schema_is_the_one_in_the_documentation(server: TestServer) -> None:
     assert await snapshot_text(server) == SNAPSHOT.read_text(encoding="utf-8"), (
+        "run `make snapshot`"
+    )
+
+
+async def test_the_snapshot_of_what_distributing_changes_is_that_of_a_live_database(
+    server: TestServer,
+) -> None:
+    assert await citus_snapshot_text(server) == CITUS_SNAPSHOT.read_text(encoding="utf-8"), (
         "run `make snapshot`"
     )
 

@@ -1,4 +1,4 @@
-"""Databases on a Citus cluster: each is a database of its own on the coordinator and on every worker.
+"""Databases on a Citus cluster: each is a database on the coordinator and on every worker.
 
 CHEM_TEST_CITUS=1 says that the URL in CHEM_TEST_DATABASE is that of a superuser on the coordinator,
 in a database with Citus and its workers registered.
@@ -57,7 +57,7 @@ STAND_IN = """
         INSERT INTO distributed VALUES (relation, by_column, colocate_with);
     END $$;
 """
-"""On a server without Citus: the functions by which it distributes a table, with what it demands of keys."""
+"""For a server without Citus: its functions, with what they demand of a table's keys."""
 
 Nodes: TypeAlias = Sequence[str]
 """The URLs of the nodes, the coordinator's first."""

@@ -1,4 +1,4 @@
-"""A Citus cluster under torture, of a coordinator and two workers, which a program starts and kills.
+"""A Citus cluster under torture: a coordinator and two workers, started and killed by a program.
 
 `PROGRAM start` starts new nodes, and prints the URL of a superuser on the coordinator as its last
 line; `PROGRAM kill NODE` ends a node at once, `PROGRAM up NODE` starts it again; `PROGRAM stop`
