@@ -98,6 +98,16 @@ class Switchover(Promotion):
         self.front.lead_to(self.primary)
         await self.primary.until(IS_PRIMARY)
 
+    async def follow_again(self) -> None:
+        """Let the old primary follow the new one, as it may, since it has nothing of its own."""
+        old, new = self.standby, self.primary
+        old.configure(f"primary_conninfo = 'user=postgres host={new.directory} port=5432'\n")
+        old.configure("recovery_target_timeline = 'latest'\n")
+        (old.data / "standby.signal").touch()
+        (old.data / "postgresql.auto.conf").write_text("", encoding="utf-8")
+        await old.start()
+        await new.caught_up_by(old)
+
 
 class Rewind(Promotion):
     """The old primary, whose clients never left it, is rewound to the standby that was promoted."""

@@ -31,6 +31,9 @@ __all__ = ["TASKS", "Appending"]
 TASKS = 4
 """Tasks of one writer: more than it has connections."""
 
+IN_TRANSACTIONS = 0.1
+"""How many appends are made in a transaction of the caller's own, with savepoints."""
+
 THINK_SECONDS = 0.05
 REPEATS = 12
 LONGEST_IMPATIENCE = 0.02
@@ -139,7 +142,8 @@ class Appending:
                 return  # never settled: the append is in the log once, or not at all
 
     async def _send(self, sent: Sent) -> list[FlowEvent]:
-        events = await self._store.send(sent, {TOKEN: sent.token})
+        in_transaction = self._dice.random() < IN_TRANSACTIONS
+        events = await self._store.send(sent, {TOKEN: sent.token}, in_transaction=in_transaction)
         ids = [event.event_id for event in events]
         if sent.event_ids is not None and ids != sent.event_ids:
             self._records.write(

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 from uuid_utils.compat import uuid7
 
 from chem_persistence import (
@@ -13,6 +15,8 @@ from chem_persistence import (
     EventStore,
     FlowEvent,
     FlowEventKind,
+    PgEventStore,
+    PgTransaction,
     StoreError,
     StoreUnavailable,
 )
@@ -29,6 +33,14 @@ from tests.torture.writers.records import (
 )
 
 __all__ = ["TOKEN", "RecordingStore"]
+
+DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+"""What the caller's own statements raise when their session is cut off."""
 
 TOKEN = "append"
 """The metadata key under which each event carries its append's token."""
@@ -98,18 +110,16 @@ class RecordingStore:
             metadata or {},
         )
 
-    async def send(self, sent: Sent, metadata: Mapping[str, Any]) -> list[FlowEvent]:
-        """Make the call that `sent` describes."""
+    async def send(
+        self, sent: Sent, metadata: Mapping[str, Any], *, in_transaction: bool = False
+    ) -> list[FlowEvent]:
+        """Make the call that `sent` describes; see `_append_in_transaction`."""
         self._records.write(sent)
         try:
-            events = await self._store.append_kinds(
-                sent.flow_id,
-                sent.kinds,
-                artifacts=sent.artifacts,
-                expected_version=sent.expected_version,
-                event_ids=sent.event_ids,
-                metadata=metadata,
-            )
+            if in_transaction and isinstance(self._store, PgEventStore):
+                events = await self._append_in_transaction(self._store, sent, metadata)
+            else:
+                events = await _append(self._store, sent, metadata)
         except ConcurrencyConflict as error:
             self._records.write(Conflict(sent.token, error.expected, error.actual, now()))
             raise
@@ -127,6 +137,26 @@ class RecordingStore:
         self._records.write(Acknowledged(sent.token, [told(event) for event in events], now()))
         return events
 
+    @staticmethod
+    async def _append_in_transaction(
+        store: PgEventStore, sent: Sent, metadata: Mapping[str, Any]
+    ) -> list[FlowEvent]:
+        """Append in an open transaction, after events of a savepoint that is rolled back.
+
+        Raises:
+            StoreUnavailable: the connection was lost in the caller's own statements.
+        """
+        try:
+            async with store.transaction() as tx:
+                with suppress(_ChangedItsMind):
+                    async with tx.connection.transaction():
+                        await tx.append_kinds(sent.flow_id, sent.kinds)
+                        raise _ChangedItsMind
+                return await _append(tx, sent, metadata)
+        except DRIVER_ERRORS as error:
+            state = getattr(error, "sqlstate", None)
+            raise StoreUnavailable("lost in a savepoint", state) from error
+
     async def list(
         self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
     ) -> list[FlowEvent]:
@@ -134,3 +164,20 @@ class RecordingStore:
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         return await self._store.get_artifact(artifact_hash)
+
+
+class _ChangedItsMind(Exception):
+    """A savepoint that is rolled back."""
+
+
+async def _append(
+    to: EventStore | PgTransaction, sent: Sent, metadata: Mapping[str, Any]
+) -> list[FlowEvent]:
+    return await to.append_kinds(
+        sent.flow_id,
+        sent.kinds,
+        artifacts=sent.artifacts,
+        expected_version=sent.expected_version,
+        event_ids=sent.event_ids,
+        metadata=metadata,
+    )
