@@ -122,7 +122,7 @@ async def test_what_is_typed_next_names_the_data_and_the_schema(tmp_path: Path) 
     assert (await command("migrate", *data)).returncode == 0
     doctor, stats = await command("doctor", *data), await command("stats", *data)
     assert f"chem-persistence roles --data '{tmp_path}/my data' # then" in doctor.stdout
-    assert f"; chem-persistence refresh --data '{tmp_path}/my data' does that" in stats.stdout
+    assert f"anew: chem-persistence refresh --data '{tmp_path}/my data'\n" in stats.stdout
     elsewhere = [*data, "--schema", "lab"]
     status, flows = await command("status", *elsewhere), await command("flows", *elsewhere)
     typed = f"chem-persistence migrate --data '{tmp_path}/my data' --schema lab"
@@ -187,8 +187,8 @@ async def test_nothing_is_wider_than_the_terminal(
     lines = ESCAPE.sub("", written).splitlines()
     assert lines
     assert [line for line in lines if len(line) > columns] == []
-    whole_ids = [line for line in lines if str(FAILED) in line]
-    assert whole_ids or arguments[0] in {"tail", "doctor"}
+    named = str(FAILED)[:4] if arguments == ["flows"] else str(FAILED)  # shortened in a wide table
+    assert any(named in line for line in lines) or arguments[0] in {"tail", "doctor"}
 
 
 async def test_a_terminal_has_colours_unless_told_otherwise(url: str) -> None:
