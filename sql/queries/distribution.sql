@@ -52,3 +52,8 @@ SELECT role.rolname::text AS name, role.rolcanlogin AS may_log_in
 FROM pg_class AS relation
 JOIN pg_roles AS role ON role.oid = relation.relowner
 WHERE relation.oid = to_regclass('event_log')
+
+-- name: run_sequentially
+-- Change the shards of tables one after another until this transaction ends, which Citus demands of
+-- a transaction that changes functions, too.
+SELECT set_config('citus.multi_shard_modify_mode', 'sequential', true)

@@ -23,11 +23,13 @@ __all__ = [
     "has_citus",
     "install_distribution",
     "is_distributed",
+    "prepare_changes",
 ]
 
 FIND_CITUS = statement("distribution/find_citus")
 FIND_DISTRIBUTION = statement("distribution/find_distribution")
 READ_LOCAL_GROUP = statement("distribution/read_local_group")
+RUN_SEQUENTIALLY = statement("distribution/run_sequentially")
 
 SESSION_SETTINGS = {"citus.override_table_visibility": "off"}
 """Settings of every session on a server with Citus, by name.
@@ -89,6 +91,18 @@ async def check_node(connection: Connection) -> bool:
                 "connect to the coordinator, where the log is migrated, written and read"
             )
     return True
+
+
+async def prepare_changes(connection: Connection) -> bool:
+    """Prepare the transaction for changes of the schema; return whether the log is distributed.
+
+    Raises:
+        asyncpg.PostgresError: the database refused.
+    """
+    distributed = await is_distributed(connection)
+    if distributed:
+        await connection.execute(RUN_SEQUENTIALLY)
+    return distributed
 
 
 async def install_distribution(connection: Connection) -> None:

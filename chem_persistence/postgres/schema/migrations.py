@@ -10,7 +10,7 @@ import msgspec
 
 from chem_persistence.errors import MigrationError, UnsupportedServer
 from chem_persistence.postgres.connection.ports import Connection
-from chem_persistence.postgres.schema.distribution import install_distribution, is_distributed
+from chem_persistence.postgres.schema.distribution import install_distribution, prepare_changes
 from chem_persistence.postgres.schema.statements import SQL_DIRECTORY, statement
 
 __all__ = ["OLDEST_SERVER", "Migration", "known_migrations", "migrate", "pending_migrations"]
@@ -92,6 +92,7 @@ async def migrate(
             await connection.execute(create_schema)
         if not await connection.fetchval(FIND_MIGRATIONS_TABLE, schema):
             await connection.execute(CREATE_MIGRATIONS_TABLE)
+        distributed = await prepare_changes(connection)
         for migration in await pending_migrations(connection, schema, known):
             for statement in migration.statements:
                 await connection.execute(statement)
@@ -102,7 +103,7 @@ async def migrate(
                 migration.checksum,
                 datetime.now(UTC),
             )
-        if await is_distributed(connection):  # a migration may have replaced what it had installed
+        if distributed:  # a migration may have replaced what it had installed
             await install_distribution(connection)
 
 

@@ -121,7 +121,11 @@ async def test_a_migration_that_replaces_the_append_leaves_the_log_distributed(
         version=len(known) + 1,
         name="replace_append",
         checksum="0" * 64,
-        statements=("DROP FUNCTION append_events", text),
+        statements=(
+            "CREATE INDEX event_log_test_idx ON event_log (flow_id, event_type)",
+            "DROP FUNCTION append_events",
+            text,
+        ),
     )
     connection = await asyncpg.connect(own_url)
     await migrate(connection, "public", [*known, replacing])
@@ -214,10 +218,13 @@ async def alter(url: str, artifact_hash: str, flow_ids: list[UUID]) -> None:
 
 
 async def found(url: str) -> list[CheckResult]:
-    """Return what doctor finds that is not well, without notes."""
+    """Return what doctor finds that is not well; roles are the server's, and left out."""
     async with await open_pool(url, max_size=1) as pool:
         results = await examine(PoolProvider(pool), "public")
-    return [result for result in results if result.severity not in {Severity.OK, Severity.NOTE}]
+    sound = {Severity.OK, Severity.NOTE}
+    return [
+        result for result in results if result.severity not in sound and result.check != "rights"
+    ]
 
 
 def run_example(cwd: Path, url: str | None, name: str, *arguments: str) -> str:
