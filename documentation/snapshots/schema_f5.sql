@@ -259,6 +259,8 @@ CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (
 
 CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
 
+CREATE INDEX event_log_event_id_idx ON event_log USING btree (event_id);
+
 CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts, flow_id) WHERE version = 0;
 
 CREATE INDEX event_log_input_idx ON event_log USING btree (hashtextextended(COALESCE(payload #>> '{outputs,0}'::text[], payload ->> 'input'::text), 0::bigint)) WHERE event_type = ANY (ARRAY['stepfinished'::text, 'flowinitialized'::text]);
@@ -285,9 +287,22 @@ CREATE OR REPLACE FUNCTION append_events(events text, artifacts text, artifact_p
 AS $function$
 DECLARE
     with_more boolean := artifacts IS NOT NULL OR retries IS NOT NULL OR steps IS NOT NULL;
+    -- a trigger of another program may keep events from being stored, without an error
+    with_triggers boolean := EXISTS (SELECT 1 FROM pg_trigger AS trigger
+        WHERE trigger.tgrelid = 'event_log'::regclass AND NOT trigger.tgisinternal AND trigger.tgtype & 4 <> 0);
+    stored_events bigint := 0;
     stored_flow_ids uuid[] := '{}';
     sequence oid := 'event_log_seq_seq'::regclass;
 BEGIN
+    -- on a session that a pooler shares, whose search path does not end with pg_temp
+    IF pg_my_temp_schema() <> 0 AND EXISTS (SELECT 1
+            FROM unnest('{event_log,event_log_seq_seq,workflow_step_artifacts,workflow_step_executions}'::text[]) AS named (name)
+            JOIN pg_class AS relation ON relation.oid = to_regclass(named.name)
+            WHERE relation.relnamespace = pg_my_temp_schema()) THEN
+        RAISE EXCEPTION 'a temporary table hides a table of the log'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Put pg_temp last in the search path: ALTER ROLE ... SET search_path = ..., pg_temp';
+    END IF;
     IF patience IS NOT NULL AND (current_setting('lock_timeout') = '0'
             OR patience::interval < current_setting('lock_timeout')::interval) THEN
         PERFORM set_config('lock_timeout', patience, true);
@@ -315,10 +330,27 @@ BEGIN
         RETURNING log.flow_id, log.version, log.seq
     LOOP
         RETURN NEXT;
-        IF with_more THEN
+        stored_events := stored_events + 1;
+        IF with_more OR with_triggers THEN
             stored_flow_ids := array_append(stored_flow_ids, stored_flow_id);
         END IF;
     END LOOP;
+
+    -- an event is missing although its flow has others of its append, or ends where the append begins
+    IF with_triggers AND stored_events < json_array_length(events::json) AND EXISTS (SELECT 1
+            FROM json_to_recordset(events::json) AS e
+                (flow_id uuid, version integer, first_version integer, previous_hash bytea)
+            WHERE NOT EXISTS (SELECT 1 FROM event_log AS log WHERE log.flow_id = e.flow_id AND log.version = e.version)
+                AND (e.flow_id = ANY (stored_flow_ids) OR (
+                    NOT EXISTS (SELECT 1 FROM event_log AS taken
+                        WHERE taken.flow_id = e.flow_id AND taken.version = e.first_version)
+                    AND (e.first_version = 0 OR (SELECT previous.chain_hash FROM event_log AS previous
+                        WHERE previous.flow_id = e.flow_id AND previous.version = e.first_version - 1) = e.previous_hash)
+                ))) THEN
+        RAISE EXCEPTION 'a trigger of event_log keeps events from being stored'
+            USING ERRCODE = 'triggered_action_exception',
+                HINT = 'chem-persistence doctor names the triggers that the migrations did not make.';
+    END IF;
 
     IF artifacts IS NOT NULL THEN  -- one that is already stored stays as it is
         INSERT INTO workflow_step_artifacts

@@ -35,6 +35,33 @@ SELECT current_setting('server_version') AS server_version,
     current_setting('autovacuum') AS autovacuum,
     current_database()::text AS database
 
+-- name: find_foreign_objects
+-- Return what others have added to tables of the library: triggers, rules and row security. Those
+-- of extensions are left out.
+-- $1 text schema, $2 text[] table, $3 text[] trigger of the library
+SELECT relation.relname::text AS table_name, 'trigger' AS kind, trigger.tgname::text AS name,
+    format('DROP TRIGGER %I ON %s', trigger.tgname, relation.oid::regclass) AS remedy
+FROM pg_trigger AS trigger
+JOIN pg_class AS relation ON relation.oid = trigger.tgrelid
+WHERE NOT trigger.tgisinternal AND trigger.tgname <> ALL ($3::text[]) AND relation.relname = ANY ($2::text[])
+    AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+    AND NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
+        WHERE dependency.classid = 'pg_proc'::regclass AND dependency.objid = trigger.tgfoid AND dependency.deptype = 'e')
+UNION ALL
+SELECT relation.relname::text, 'rule', rule.rulename::text,
+    format('DROP RULE %I ON %s', rule.rulename, relation.oid::regclass)
+FROM pg_rewrite AS rule
+JOIN pg_class AS relation ON relation.oid = rule.ev_class
+WHERE relation.relkind = 'r' AND relation.relname = ANY ($2::text[])
+    AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+UNION ALL
+SELECT relation.relname::text, 'row security', 'row security',
+    format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', relation.oid::regclass)
+FROM pg_class AS relation
+WHERE relation.relrowsecurity AND relation.relname = ANY ($2::text[])
+    AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+ORDER BY table_name, kind, name
+
 -- name: find_future_flow
 -- Return by how many seconds the newest flow's begin is ahead of the server's clock: negative if it
 -- is in the past, null if there are no flows.
@@ -74,6 +101,23 @@ SELECT format('prepared transaction %L in %s', prepared.gid, prepared.database),
 FROM pg_prepared_xacts AS prepared
 WHERE prepared.prepared < clock_timestamp() - $1::interval
 ORDER BY seconds DESC
+
+-- name: find_temporary_first
+-- Return the roles and databases whose own search path does not name pg_temp: on a session that a
+-- pooler shares, temporary tables of others then come first.
+SELECT format('ALTER %s SET search_path = %s, pg_temp', CASE WHEN role.rolname IS NULL
+        THEN format('DATABASE %I', database.datname) ELSE format('ROLE %I', role.rolname) END, setting.path) AS remedy,
+    coalesce('role ' || role.rolname, 'database ' || database.datname) AS name
+FROM pg_db_role_setting AS own
+CROSS JOIN LATERAL (
+    SELECT substr(entry, length('search_path=') + 1) AS path
+    FROM unnest(own.setconfig) AS entry
+    WHERE entry LIKE 'search\_path=%'
+) AS setting
+LEFT JOIN pg_roles AS role ON role.oid = own.setrole
+LEFT JOIN pg_database AS database ON database.oid = own.setdatabase
+WHERE setting.path !~ '\mpg_temp\M' AND (own.setdatabase = 0 OR database.datname = current_database())
+ORDER BY name
 
 -- name: measure_bloat
 -- Return the schema's tables with their live and dead rows, as estimated by the server.

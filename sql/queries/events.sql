@@ -42,8 +42,8 @@ ORDER BY version
 LIMIT (SELECT $3::bigint)
 
 -- name: read_events_by_id
--- Read the events of some flows that have one of some ids; every event of these flows is scanned. A
--- time outside datetime's range is null.
+-- Read the events of some flows that have one of some ids, found by their ids. A time outside
+-- datetime's range is null.
 -- $1 uuid[] flow_id, $2 uuid[] event_id
 SELECT seq, flow_id, version, event_id,
     CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'

@@ -8,10 +8,12 @@ from uuid import UUID
 import asyncpg
 
 from chem_persistence.domain.hash_chain import GENESIS
+from chem_persistence.errors import StoreError
 from chem_persistence.postgres.append.documents import Write, append_documents
 from chem_persistence.postgres.append.settle import (
     Outcome,
     Reason,
+    Refused,
     Stored,
     TryAgain,
     find_originals,
@@ -30,6 +32,14 @@ READ_FLOW_HEAD = statement("events/read_flow_head")
 READ_FLOW_HEADS = statement("events/read_flow_heads")
 
 _BEHIND = TryAgain(Reason.BEHIND)
+
+MOST_UNMOVED = 20
+"""Lost races after which a version that nobody has taken is an error, not another race."""
+
+_KEPT_OUT = (
+    "the database neither stores the event nor has another one at its version; "
+    "`chem-persistence doctor` names triggers and rules that keep events out"
+)
 
 
 class Append:
@@ -278,6 +288,8 @@ async def _write(
         else:
             heads.keep(request.flow_id, head, committed=committed)
         if isinstance(outcome, TryAgain):
+            if head == write.head and append.races >= MOST_UNMOVED:
+                outcome = Refused(StoreError(_KEPT_OUT))
             append.forget_place()
             append.races += 1
         outcomes[append] = outcome

@@ -10,7 +10,11 @@ from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.admin.doctor.connections import check_connections
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.admin.doctor.rights import RoleNames, check_rights
-from chem_persistence.postgres.admin.doctor.schema import check_migrations, check_objects
+from chem_persistence.postgres.admin.doctor.schema import (
+    check_foreign_objects,
+    check_migrations,
+    check_objects,
+)
 from chem_persistence.postgres.admin.doctor.server import check_server
 from chem_persistence.postgres.admin.doctor.storage import (
     check_bloat,
@@ -85,6 +89,7 @@ def _of_a_schema(commands: Commands) -> dict[str, Check]:
     """Return the checks that need the tables of the library's last migration."""
     return {
         "objects": lambda connection: check_objects(connection, commands),
+        "triggers": lambda connection: check_foreign_objects(connection, commands.schema),
         "clock": check_newest_flow,
         "bloat": lambda connection: check_bloat(connection, commands.schema),
     }

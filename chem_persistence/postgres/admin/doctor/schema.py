@@ -18,9 +18,12 @@ from chem_persistence.postgres.schema.distribution import is_distributed
 from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
 from chem_persistence.postgres.schema.statements import CITUS_SNAPSHOT, SCHEMA_SNAPSHOT, statement
 
-__all__ = ["check_migrations", "check_objects"]
+__all__ = ["check_foreign_objects", "check_migrations", "check_objects"]
 
 MEASURE_RELATIONS = statement("status/measure_relations")
+
+FIND_FOREIGN_OBJECTS = statement("doctor/find_foreign_objects")
+FIND_TEMPORARY_FIRST = statement("doctor/find_temporary_first")
 
 _OBJECT = re.compile(
     r"(CREATE (?:OR REPLACE )?(?:UNIQUE )?(?P<kind>MATERIALIZED VIEW|[A-Z ]+?)|ALTER TABLE) "
@@ -118,6 +121,35 @@ def _few(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + others
 
 
+async def check_foreign_objects(connection: Connection, schema: str) -> list[CheckResult]:
+    """Check for triggers, rules and row security that others added to the library's tables."""
+    named = [_identity(statement) for statement in _statements_of(SCHEMA_SNAPSHOT)]
+    tables = [name for kind, name in named if kind == "TABLE"]
+    triggers = [name for kind, name in named if kind == "TRIGGER"]
+    results = [
+        CheckResult(
+            "triggers",
+            Severity.WARNING,
+            f"table {row['table_name']} has {row['kind']} {row['name']}, which the migrations did "
+            "not make: it may change or keep out what is appended"
+            if row["kind"] != row["name"]
+            else f"table {row['table_name']} has row security: rows may be hidden from programs",
+            f"{row['remedy']};",
+        )
+        for row in await connection.fetch(FIND_FOREIGN_OBJECTS, schema, tables, triggers)
+    ]
+    return results + [
+        CheckResult(
+            "search path",
+            Severity.NOTE,
+            f"the search path of {row['name']} does not end with pg_temp: through a pooler, a "
+            "temporary table may hide a table of the log",
+            f"{row['remedy']};",
+        )
+        for row in await connection.fetch(FIND_TEMPORARY_FIRST)
+    ]
+
+
 def _statements_of(snapshot: Path) -> list[str]:
     text = snapshot.read_text(encoding="utf-8")
     _, _, statements = text.partition("\n\n")
@@ -167,10 +199,24 @@ def _judge(statement: str, found: Sequence[str], schema: str) -> list[CheckResul
             CheckResult(check, Severity.ERROR, finding, f"REINDEX INDEX {_quoted(schema)}.{name};")
         ]
     finding = f"{kind.lower()} {name} differs from the library's"
+    return [
+        CheckResult(check, Severity.ERROR, finding, _replacement(kind, name, statement, schema))
+    ]
+
+
+def _replacement(kind: str, name: str, statement: str, schema: str) -> str:
+    """Return the command that makes an existing object the one that `statement` creates."""
     again = _remedy(statement, schema)
-    if kind == "INDEX":
-        again = f"DROP INDEX {_quoted(schema)}.{name}; {again}"
-    return [CheckResult(check, Severity.ERROR, finding, again)]
+    match kind:
+        case "INDEX" | "MATERIALIZED VIEW":
+            return f"DROP {kind} {_quoted(schema)}.{name}; {again}"
+        case "SEQUENCE":
+            rest = " ".join(statement.split()).removeprefix(f"CREATE SEQUENCE {name} ")
+            return f"ALTER SEQUENCE {_quoted(schema)}.{name} {rest};"
+        case "TRIGGER" | "VIEW":
+            return again.replace(f"CREATE {kind} ", f"CREATE OR REPLACE {kind} ", 1)
+        case _:
+            return again
 
 
 def _judge_table(name: str, expected: str, found: str, schema: str) -> list[CheckResult]:

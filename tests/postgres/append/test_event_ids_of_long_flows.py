@@ -1,0 +1,47 @@
+"""An append with event ids costs the same in a flow of any length."""
+
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from chem_persistence import PgEventStore, PoolProvider, StepSignal
+from chem_persistence.postgres.schema.statements import statement
+from tests.support.flows.flows import new_flow_id
+
+READ_EVENTS_BY_ID = statement("events/read_events_by_id")
+EVENTS = 20_000
+
+
+@pytest.mark.parametrize("is_analyzed", [True, False])
+async def test_the_ids_are_looked_up_and_the_flow_is_not_read(
+    provider: PoolProvider, pool: "asyncpg.Pool[asyncpg.Record]", *, is_analyzed: bool
+) -> None:
+    store, flow_id = PgEventStore(provider), new_flow_id()
+    for _ in range(EVENTS // 1_000):
+        await store.append_kinds(flow_id, [StepSignal(0, "acquire", "more")] * 1_000)
+    first = await store.append_kind(flow_id, StepSignal(0, "acquire", "x"), event_id=uuid4())
+    if is_analyzed:
+        await pool.execute("ANALYZE event_log")
+    async with pool.acquire() as connection:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE found (uuid[], uuid[]) AS {READ_EVENTS_BY_ID}")
+        rows = await connection.fetch(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) EXECUTE found "
+            f"(ARRAY['{flow_id}']::uuid[], ARRAY['{first.event_id}', '{uuid4()}']::uuid[])"
+        )
+        plan = "\n".join(row[0] for row in rows)
+        await connection.execute("DEALLOCATE found")
+    assert "event_log_event_id_idx" in plan, plan
+    assert "Seq Scan" not in plan
+
+
+async def test_a_repeated_append_is_recognised_at_any_distance(provider: PoolProvider) -> None:
+    store, flow_id, event_id = PgEventStore(provider), new_flow_id(), uuid4()
+    first = await store.append_kind(flow_id, StepSignal(0, "acquire", "x"), event_id=event_id)
+    await store.append_kinds(flow_id, [StepSignal(0, "acquire", "more")] * 1_000)
+    for expected in (None, 0, 7, 1_001):
+        again = await store.append_kind(
+            flow_id, StepSignal(0, "acquire", "x"), event_id=event_id, expected_version=expected
+        )
+        assert again == first
