@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from msgspec.structs import replace
-
 from chem_persistence.domain.answers import ArtifactProducer, artifact_producer
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
@@ -29,7 +27,6 @@ from chem_persistence.store.checks import (
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.codec import (
     StoredArtifact,
-    check_readable_whole,
     decode_artifact,
     decode_event,
 )
@@ -161,12 +158,7 @@ class InMemoryEventStore(Appender[Artifact]):
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Return an artifact; see `EventStore.get_artifact`."""
-        stored = self._stored(artifact_hash)
-        if stored.upload_id is None:
-            return decode_artifact(stored)
-        check_readable_whole(stored, self._max_artifact_bytes)
-        content = b"".join(self._log.chunks(stored.upload_id))
-        return decode_artifact(replace(stored, content=content))
+        return self._log.whole_artifact(artifact_hash, self._max_artifact_bytes)
 
     async def list_artifacts(self, flow_id: UUID) -> builtins.list[ArtifactProducer]:
         """Return the artifacts stored with a flow's events; see `ArtifactLister`."""

@@ -5,10 +5,19 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from uuid import UUID
 
+from msgspec.structs import replace
+
+from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.errors import ConcurrencyConflict
+from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict
 from chem_persistence.store.append_request import EMPTY_FLOW, AppendRequest, Head
-from chem_persistence.store.codec import StoredArtifact, StoredEvent, decode_event
+from chem_persistence.store.codec import (
+    StoredArtifact,
+    StoredEvent,
+    check_readable_whole,
+    decode_artifact,
+    decode_event,
+)
 from chem_persistence.store.idempotency import recognise
 
 __all__ = ["MemoryLog"]
@@ -69,7 +78,19 @@ class MemoryLog:
 
     def chunks(self, upload_id: UUID) -> Sequence[bytes]:
         """Return the chunks of a streamed artifact."""
+        if upload_id not in self._chunks and self._below is not None:
+            return self._below.chunks(upload_id)
         return self._chunks[upload_id]
+
+    def whole_artifact(self, artifact_hash: str, limit: int) -> Artifact:
+        """Return an artifact; see `EventStore.get_artifact`. `limit` is in bytes."""
+        stored = self.artifact(artifact_hash)
+        if stored is None:
+            raise ArtifactNotFound(artifact_hash)
+        if stored.upload_id is None:
+            return decode_artifact(stored)
+        check_readable_whole(stored, limit)
+        return decode_artifact(replace(stored, content=b"".join(self.chunks(stored.upload_id))))
 
     def append(self, request: AppendRequest) -> list[FlowEvent]:
         """Append events, without streamed artifacts; see `EventStore.append_kinds` and `keep`."""

@@ -1,7 +1,9 @@
 """Appends and streamed contents that an in-memory store adds together, or not at all."""
 
+import builtins
 from collections.abc import AsyncIterable, Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from uuid_utils.compat import uuid7
@@ -13,7 +15,8 @@ from chem_persistence.errors import InvalidArgument
 from chem_persistence.memory.log import MemoryLog
 from chem_persistence.store.append_request import AppendCall, append_request
 from chem_persistence.store.appender import Appender
-from chem_persistence.store.codec import StoredArtifact, encode_metadata
+from chem_persistence.store.checks import check_flow_id, check_not_negative
+from chem_persistence.store.codec import StoredArtifact, decode_event, encode_metadata
 from chem_persistence.store.ports import Clock
 
 __all__ = ["InMemoryTransaction"]
@@ -35,7 +38,7 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
         self._uploads: dict[str, _Upload | None] = {}
         self._uploading = False
 
-    async def _append(self, call: AppendCall) -> list[FlowEvent]:
+    async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
         request = append_request(
             call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
         )
@@ -68,7 +71,7 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
         self._refuse_during_upload()
         self._uploading = True
         try:
-            chunking, taken = Chunking(max_stream_bytes), list[bytes]()
+            chunking, taken = Chunking(max_stream_bytes), builtins.list[bytes]()
             async for data in chunks:
                 taken.extend(chunking.feed(data))
         finally:
@@ -79,6 +82,22 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
         is_new = self._log.artifact(artifact.hash) is None
         self._uploads.setdefault(artifact.hash, _Upload(taken) if is_new else None)
         return artifact
+
+    async def list(
+        self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
+    ) -> builtins.list[FlowEvent]:
+        """Return a flow's events, with those of this transaction; see `EventTransaction.list`."""
+        check_flow_id(flow_id)
+        check_not_negative(limit=limit)
+        self._refuse_during_upload()
+        start = max(after_version + 1, 0)
+        stop = None if limit is None else start + limit
+        return [decode_event(event) for event in self._log.stream(flow_id)[start:stop]]
+
+    async def get_artifact(self, artifact_hash: str) -> Artifact:
+        """Return an artifact; see `EventTransaction.get_artifact`."""
+        self._refuse_during_upload()
+        return self._log.whole_artifact(artifact_hash, self._max_artifact_bytes)
 
     def finish(self) -> None:
         """Add everything to the store.

@@ -15,6 +15,7 @@ from chem_persistence.postgres.append.backpressure import Backpressure, OpenCall
 from chem_persistence.postgres.append.place_events import FlowHeads
 from chem_persistence.postgres.append.transaction import PgTransaction, pg_transaction
 from chem_persistence.postgres.append.writers import Writers
+from chem_persistence.postgres.connection.pool import PoolProvider
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.read.artifact_batches import read_artifact_batches
 from chem_persistence.postgres.read.artifacts import (
@@ -86,7 +87,10 @@ class PgEventStore(Appender[Artifact]):
                 check_no_streams(request)
                 size = request.size()
                 await place.take(size)
-                return await self._writers.store(request, size)
+                if not isinstance(self._provider, PoolProvider) or not self._provider.holds:
+                    return await self._writers.store(request, size)
+                with self._provider.waiting():  # maybe in the block of a transaction
+                    return await self._writers.store(request, size)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PgTransaction]:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical_json.encode import read_json
@@ -45,6 +45,7 @@ __all__ = [
     "Head",
     "append_request",
     "check_no_streams",
+    "is_own_event_id",
     "largest_append",
 ]
 
@@ -60,6 +61,9 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 
 EMPTY_FLOW = Head(0, GENESIS)
+
+_FREE_BITS = 10
+"""The bits at the end of the event ids made here that are zero; 64 random ones are left."""
 
 FEW_EVENTS = MAX_APPEND_BYTES // (2 * MAX_EVENT_BYTES)
 """This many events of the largest size fit into one append, so that fewer need no check."""
@@ -163,7 +167,8 @@ def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -
 
     Raises:
         InvalidArgument: if the flow id is nil or not a UUID, there are no events, the event ids do
-            not match them, the expected version is impossible, or the clock's time has no zone.
+            not match them, the expected version is impossible, or the clock's time is none with a
+            zone.
         InvalidPayload: if a fact or the metadata is not I-JSON or too large, or the whole is.
         ArtifactCorrupt: if an artifact does not have the hash that names it.
         ArtifactTooLarge: if an artifact has more than `max_artifact_bytes` bytes.
@@ -183,7 +188,7 @@ def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -
     request = AppendRequest(
         flow_id=call.flow_id,
         expected_version=expected_version,
-        ts=ts if ts.tzinfo is UTC else _in_utc(ts),
+        ts=ts if type(ts) is datetime and ts.tzinfo is UTC else _in_utc(ts),
         event_ids=_event_ids(call.event_ids, len(kinds)),
         ids_given=call.event_ids is not None,
         kinds=facts,
@@ -226,15 +231,31 @@ def _check_size(request: AppendRequest, limit: int) -> None:
         raise InvalidPayload("$", f"the append has {size} bytes, the limit is {limit}")
 
 
-def _in_utc(ts: datetime) -> datetime:
+def _in_utc(ts: object) -> datetime:
+    if not isinstance(ts, datetime):
+        raise InvalidArgument("clock", f"gives a {type(ts).__name__}, not a datetime")
     if ts.utcoffset() is None:
         raise InvalidArgument("clock", "gives datetimes without a time zone")
-    return ts.astimezone(UTC)
+    try:
+        return ts.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidArgument(
+            "clock", "gives a time that is beyond datetime's range in UTC"
+        ) from error
+
+
+def is_own_event_id(event_id: UUID) -> bool:
+    """Return whether an event id looks like those made here: UUIDv7 with zeros at the end.
+
+    Such ids need no entry in an index, which others need, so that repeated appends are recognised.
+    One of 1,024 ids of version 7 that others make looks like it as well.
+    """
+    return event_id.version == 7 and event_id.int & (2**_FREE_BITS - 1) == 0
 
 
 def _event_ids(given: Sequence[UUID] | None, count: int) -> tuple[UUID, ...]:
     if given is None:
-        return (uuid7(),) if count == 1 else tuple([uuid7() for _ in range(count)])
+        return tuple([UUID(int=uuid7().int >> _FREE_BITS << _FREE_BITS) for _ in range(count)])
     if len(given) != count:
         raise InvalidArgument("event_ids", f"has {len(given)} ids for {count} events")
     if len(set(given)) != count or not all(isinstance(event_id, UUID) for event_id in given):

@@ -1,5 +1,6 @@
 """The ports: what the engine needs of a store, and what stores need of their surroundings."""
 
+import builtins
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -153,6 +154,19 @@ class EventTransaction(Protocol):
             StoreUnavailable, StoreError: the store cannot be reached, lost the connection, or
                 refused.
         """
+        ...
+
+    async def list(
+        self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
+    ) -> builtins.list[FlowEvent]:
+        """Return a flow's events, with those of this transaction; see `EventStore.list`.
+
+        No other connection is needed. An upload of this transaction must not be under way.
+        """
+        ...
+
+    async def get_artifact(self, artifact_hash: str) -> Artifact:
+        """Return an artifact, also one of this transaction; see `EventStore.get_artifact`."""
         ...
 
 

@@ -43,10 +43,12 @@ SELECT relation.relname::text AS table_name, 'trigger' AS kind, trigger.tgname::
     format('DROP TRIGGER %I ON %s', trigger.tgname, relation.oid::regclass) AS remedy
 FROM pg_trigger AS trigger
 JOIN pg_class AS relation ON relation.oid = trigger.tgrelid
-WHERE NOT trigger.tgisinternal AND trigger.tgname <> ALL ($3::text[]) AND relation.relname = ANY ($2::text[])
+WHERE NOT trigger.tgisinternal AND trigger.tgname <> ALL ($3::text[])
+    AND relation.relname = ANY ($2::text[])
     AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
     AND NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
-        WHERE dependency.classid = 'pg_proc'::regclass AND dependency.objid = trigger.tgfoid AND dependency.deptype = 'e')
+        WHERE dependency.classid = 'pg_proc'::regclass AND dependency.objid = trigger.tgfoid
+            AND dependency.deptype = 'e')
 UNION ALL
 SELECT relation.relname::text, 'rule', rule.rulename::text,
     format('DROP RULE %I ON %s', rule.rulename, relation.oid::regclass)
@@ -106,7 +108,8 @@ ORDER BY seconds DESC
 -- Return the roles and databases whose own search path does not name pg_temp: on a session that a
 -- pooler shares, temporary tables of others then come first.
 SELECT format('ALTER %s SET search_path = %s, pg_temp', CASE WHEN role.rolname IS NULL
-        THEN format('DATABASE %I', database.datname) ELSE format('ROLE %I', role.rolname) END, setting.path) AS remedy,
+        THEN format('DATABASE %I', database.datname) ELSE format('ROLE %I', role.rolname) END,
+            setting.path) AS remedy,
     coalesce('role ' || role.rolname, 'database ' || database.datname) AS name
 FROM pg_db_role_setting AS own
 CROSS JOIN LATERAL (
@@ -116,7 +119,8 @@ CROSS JOIN LATERAL (
 ) AS setting
 LEFT JOIN pg_roles AS role ON role.oid = own.setrole
 LEFT JOIN pg_database AS database ON database.oid = own.setdatabase
-WHERE setting.path !~ '\mpg_temp\M' AND (own.setdatabase = 0 OR database.datname = current_database())
+WHERE setting.path !~ '\mpg_temp\M'
+    AND (own.setdatabase = 0 OR database.datname = current_database())
 ORDER BY name
 
 -- name: measure_bloat

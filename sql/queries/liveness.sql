@@ -4,12 +4,11 @@
 -- Return whether a session works on a statement, and whether the server keeps from this role what
 -- its sessions do. A session that waits for its client does not work. The process id is null behind
 -- a pooler; then any session of this role counts that has worked on a statement for that long.
--- $1 integer process id, or null, $2 double precision seconds
+-- $1 integer process id, or null, $2 integer milliseconds
 SELECT coalesce(bool_or(activity.state = 'active'
         AND activity.wait_event_type IS DISTINCT FROM 'Client'
         AND ($1::integer IS NOT NULL OR activity.usename = current_user
-            AND activity.query_start <= clock_timestamp()
-                - make_interval(secs => $2::double precision))), false)
+            AND activity.query_start <= clock_timestamp() - $2::integer * interval '1 ms')), false)
         AS is_running,
     coalesce(bool_or(activity.state IS NULL OR activity.state = 'disabled'), false) AS is_hidden
 FROM pg_stat_activity AS activity

@@ -16,16 +16,17 @@ from chem_persistence.errors import (
 )
 from chem_persistence.postgres.append.documents import Write
 from chem_persistence.postgres.connection.ports import Connection
-from chem_persistence.postgres.read.rows import stored_event
+from chem_persistence.postgres.read.rows import Row, stored_event
 from chem_persistence.postgres.schema.statements import statement
-from chem_persistence.store.append_request import AppendRequest, Head
+from chem_persistence.store.append_request import AppendRequest, Head, is_own_event_id
 from chem_persistence.store.codec import StoredEvent
 from chem_persistence.store.idempotency import recognise
 
 __all__ = ["Outcome", "Reason", "Refused", "Stored", "TryAgain", "find_originals", "settle"]
 
 PROBE_FLOW = statement("events/probe_flow")
-READ_EVENTS_BY_ID = statement("events/read_events_by_id")
+READ_EVENTS_BY_GIVEN_ID = statement("events/read_events_by_given_id")
+READ_EVENTS_BY_OWN_ID = statement("events/read_events_by_own_id")
 READ_FLOW_EVENTS = statement("events/read_flow_events")
 
 
@@ -62,11 +63,17 @@ async def find_originals(
     connection: Connection, requests: Sequence[AppendRequest]
 ) -> list[Stored | Refused | None]:
     """Return the outcome of each request whose event ids are in the log, and None for others."""
-    rows = await connection.fetch(
-        READ_EVENTS_BY_ID,
-        list({request.flow_id for request in requests}),
-        [event_id for request in requests for event_id in request.event_ids],
-    )
+    rows: list[Row] = []
+    for is_own, query in ((False, READ_EVENTS_BY_GIVEN_ID), (True, READ_EVENTS_BY_OWN_ID)):
+        asked = [
+            (request.flow_id, event_id)
+            for request in requests
+            for event_id in request.event_ids
+            if is_own_event_id(event_id) is is_own
+        ]
+        if asked:
+            flow_ids = list({flow_id for flow_id, _ in asked})
+            rows += await connection.fetch(query, flow_ids, [event_id for _, event_id in asked])
     stored = [stored_event(row) for row in rows]
     return [_recognised(request, stored) for request in requests]
 

@@ -1,9 +1,11 @@
 """Appends, streamed contents and the caller's own rows in one transaction."""
 
 import asyncio
+import builtins
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
@@ -15,8 +17,11 @@ from chem_persistence.postgres.connection.failures import library_errors
 from chem_persistence.postgres.connection.liveness import last_word_on
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.transaction import own_transaction
+from chem_persistence.postgres.read.artifacts import read_whole_artifact
+from chem_persistence.postgres.read.flows import list_events
 from chem_persistence.store.append_request import AppendCall, append_request
 from chem_persistence.store.appender import Appender
+from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.ports import Clock
 
 __all__ = ["PgTransaction", "pg_transaction"]
@@ -40,7 +45,7 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
         self._uploads = Uploads(connection)
         self._turn = asyncio.Lock()
 
-    async def _append(self, call: AppendCall) -> list[FlowEvent]:
+    async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
         request = append_request(
             call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
         )
@@ -51,7 +56,7 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
                 await self._uploads.store(request.streamed, events)
         return events
 
-    async def _store(self, append: Append) -> list[FlowEvent]:
+    async def _store(self, append: Append) -> builtins.list[FlowEvent]:
         with library_errors(self.connection):
             while True:
                 outcomes = await append_batch(self.connection, [append], self._heads)
@@ -79,9 +84,39 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
         described = described_stream(kind, media_type, metadata)
         return await self._uploads.put(described, chunks, max_stream_bytes)
 
+    async def list(
+        self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
+    ) -> builtins.list[FlowEvent]:
+        """Read a flow's events, with those of this transaction; see `EventTransaction.list`."""
+        check_flow_id(flow_id)
+        check_not_negative(limit=limit)
+        async with self._turn:
+            with self._uploads.alone():
+                return await list_events(_Lender(self.connection), flow_id, after_version, limit)
+
+    async def get_artifact(self, artifact_hash: str) -> Artifact:
+        """Read an artifact, also one of this transaction; see `EventTransaction.get_artifact`."""
+        async with self._turn:
+            with self._uploads.alone():
+                return await read_whole_artifact(
+                    _Lender(self.connection), artifact_hash, self._max_artifact_bytes
+                )
+
     async def finish(self) -> None:
         """Check before the commit that every upload belongs to an artifact."""
         await self._uploads.finish()
+
+
+class _Lender:
+    """A provider that lends the connection of a transaction to its own reads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """Lend the connection for the length of a block."""
+        yield self._connection
 
 
 @asynccontextmanager
@@ -96,6 +131,8 @@ async def pg_transaction(
         with library_errors():
             connection = await lent.enter_async_context(provider.acquire())
         lent.enter_context(last_word_on(connection))
+        if hold := getattr(provider, "hold", None):
+            lent.enter_context(hold())
         # under READ COMMITTED an append sees the writer that it lost the version to
         async with own_transaction(connection, isolation="read_committed"):
             opened = PgTransaction(connection, clock, max_artifact_bytes, heads)

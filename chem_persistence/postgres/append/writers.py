@@ -19,6 +19,7 @@ from chem_persistence.postgres.append.batch import FailedAttempt, refuse_all, st
 from chem_persistence.postgres.append.held_flows import HeldFlows, UnderWay
 from chem_persistence.postgres.append.place_events import FlowHeads, append_batch
 from chem_persistence.postgres.append.queue import AppendQueue, Outcomes, QueuedAppend
+from chem_persistence.postgres.connection.event_loop import check_event_loop
 from chem_persistence.postgres.connection.held_connection import HeldConnection
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
@@ -62,7 +63,11 @@ class Writers:
 
         If it is cancelled, the whole append is in the log, or nothing of it.
         """
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            check_event_loop()
+            raise
         if loop is not self._loop:
             self._move_to(loop)
         append = QueuedAppend(request, size, loop.create_future())

@@ -76,7 +76,7 @@ class Watch:
                     (row,) = await witness.fetch(
                         FIND_RUNNING_STATEMENT,
                         pid if self.own_sessions else None,
-                        self.silence / 4,
+                        round(self.silence * 250),
                     )
                 finally:
                     witness.terminate()

@@ -1,9 +1,11 @@
 """Connection pools: opened on a database, with its schema brought up to date first."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import TypeAlias
+from asyncio.events import _get_running_loop as _running_loop
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -14,6 +16,7 @@ from chem_persistence.errors import (
     StoreUnavailable,
 )
 from chem_persistence.postgres.connection.connector import Connector
+from chem_persistence.postgres.connection.event_loop import check_event_loop
 from chem_persistence.postgres.connection.failures import ServerSilent, cause_on
 from chem_persistence.postgres.connection.jsonb import pass_jsonb_as_bytes
 from chem_persistence.postgres.connection.liveness import SILENCE_SECONDS, WatchedConnection
@@ -37,6 +40,22 @@ RELEASE_SECONDS = 10.0
 """How long the reset of a returned connection may take, or the cancellation of its statement."""
 
 
+_IN_A_TRANSACTION = (
+    "; in the block of store.transaction() append and read on the transaction itself "
+    "(tx.append_kind, tx.list, tx.get_artifact)"
+)
+
+
+class _Hold:
+    """A transaction of the store: its task, and whether that waits for another connection."""
+
+    __slots__ = ("task", "waits")
+
+    def __init__(self, task: "asyncio.Task[Any] | None") -> None:
+        self.task = task
+        self.waits = False
+
+
 class PoolProvider:
     """A provider that lends a pool's connections.
 
@@ -47,6 +66,9 @@ class PoolProvider:
         self._pool = pool
         self._acquire_timeout = acquire_timeout
         self._name = watch_pool(self, pool)
+        self._loop: asyncio.AbstractEventLoop | None = getattr(pool, "_loop", None)
+        self.holds: set[_Hold] = set()
+        """The transactions of stores that hold a connection of this provider."""
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
@@ -56,18 +78,23 @@ class PoolProvider:
         stands, and the block's own exception, such as a cancellation, is not replaced.
 
         Raises:
-            StoreUnavailable: no connection was free within `acquire_timeout` seconds.
+            StoreUnavailable: no connection was free within `acquire_timeout` seconds; or all are
+                held by transactions that wait for another one themselves.
+            InvalidArgument: the pool belongs to another event loop.
         """
+        if _running_loop() is not self._loop:
+            check_event_loop(self._loop)
         try:
-            connection = await watched_borrow(
-                self._pool.acquire(timeout=self._acquire_timeout), self._name
-            )
+            with self.waiting() if self.holds else nullcontext():
+                connection = await watched_borrow(
+                    self._pool.acquire(timeout=self._acquire_timeout), self._name
+                )
         except ServerSilent:  # one was free, and the server did not answer
             raise
         except TimeoutError as error:
             raise StoreUnavailable(
                 f"no connection of the pool was free within {self._acquire_timeout} s; "
-                "make the pool larger, or hold its connections for less time"
+                f"make the pool larger, or hold its connections for less time{self._held()}"
             ) from error
         try:
             yield connection
@@ -79,6 +106,45 @@ class PoolProvider:
                 asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError
             ):
                 await self._pool.release(connection, timeout=RELEASE_SECONDS)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Note, for the length of a block, that the task's transaction holds a connection."""
+        hold = _Hold(asyncio.current_task())
+        self.holds.add(hold)
+        try:
+            yield
+        finally:
+            self.holds.discard(hold)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Note, for the length of a block, that the task waits for a connection.
+
+        Raises:
+            StoreUnavailable: the task waits in a transaction, and all connections are held by such
+                transactions: none would ever be returned.
+        """
+        task = asyncio.current_task()
+        own = [hold for hold in self.holds if hold.task is task and not hold.waits]
+        for hold in own:
+            hold.waits = True
+        try:
+            stuck = sum(hold.waits for hold in self.holds)
+            if own and stuck >= self._pool.get_max_size():
+                raise StoreUnavailable(
+                    f"all {stuck} connections of the pool are held by transactions that wait for "
+                    f"another one{_IN_A_TRANSACTION}"
+                )
+            yield
+        finally:
+            for hold in own:
+                hold.waits = False
+
+    def _held(self) -> str:
+        return f" ({len(self.holds)} are held by transactions){_IN_A_TRANSACTION}" * bool(
+            self.holds
+        )
 
 
 async def build_pool(
@@ -109,7 +175,8 @@ async def build_pool(
     Raises:
         InvalidDatabaseUrl: the URL is malformed, asks for a protection that the driver does not
             offer, or names a TLS file that cannot be read.
-        InvalidArgument: the schema's name, the sizes or the timeout are invalid.
+        InvalidArgument: the schema's name, the sizes or the timeout are invalid; or no asyncio
+            event loop runs.
         UnsupportedServer: the server is older than PostgreSQL 15.
         MigrationError: the schema is newer than this library, was changed, or is not the first
             one of the search path; the database is not encoded in UTF-8; or the server is a worker
@@ -118,6 +185,8 @@ async def build_pool(
         StoreError: the server refused the password, the database, or a statement for lack of a
             privilege.
     """
+    if _running_loop() is None:
+        check_event_loop()
     _check_sizes(min_size, max_size)
     connector = Connector(
         _checked_target(url),
@@ -143,6 +212,9 @@ async def open_pool(
         InvalidDatabaseUrl, InvalidArgument: as `build_pool`.
         StoreUnavailable, StoreError: as `build_pool`; with a `min_size` of 0 only at the first use.
     """
+    check_event_loop()
+    if _running_loop() is None:
+        check_event_loop()
     _check_sizes(min_size, max_size)
     connector = Connector(
         _checked_target(url), schema, transaction_pooling=False, silence=silence_timeout

@@ -1,6 +1,6 @@
 """An append with event ids costs the same in a flow of any length."""
 
-from uuid import uuid4
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 import asyncpg
 import pytest
@@ -9,7 +9,7 @@ from chem_persistence import PgEventStore, PoolProvider, StepSignal
 from chem_persistence.postgres.schema.statements import statement
 from tests.support.flows.flows import new_flow_id
 
-READ_EVENTS_BY_ID = statement("events/read_events_by_id")
+READ_EVENTS_BY_GIVEN_ID = statement("events/read_events_by_given_id")
 EVENTS = 20_000
 
 
@@ -25,19 +25,31 @@ async def test_the_ids_are_looked_up_and_the_flow_is_not_read(
         await pool.execute("ANALYZE event_log")
     async with pool.acquire() as connection:
         await connection.execute("SET plan_cache_mode = force_generic_plan")
-        await connection.execute(f"PREPARE found (uuid[], uuid[]) AS {READ_EVENTS_BY_ID}")
+        await connection.execute(f"PREPARE found (uuid[], uuid[]) AS {READ_EVENTS_BY_GIVEN_ID}")
         rows = await connection.fetch(
             "EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) EXECUTE found "
             f"(ARRAY['{flow_id}']::uuid[], ARRAY['{first.event_id}', '{uuid4()}']::uuid[])"
         )
         plan = "\n".join(row[0] for row in rows)
         await connection.execute("DEALLOCATE found")
-    assert "event_log_event_id_idx" in plan, plan
+    assert "event_log_given_id_idx" in plan, plan
     assert "Seq Scan" not in plan
 
 
-async def test_a_repeated_append_is_recognised_at_any_distance(provider: PoolProvider) -> None:
-    store, flow_id, event_id = PgEventStore(provider), new_flow_id(), uuid4()
+@pytest.mark.parametrize(
+    "event_id",
+    [
+        uuid4(),
+        uuid5(NAMESPACE_URL, "molecule"),
+        UUID("01234567-89ab-7cde-8f01-23456789abcd"),
+        UUID("01234567-89ab-7cde-8f01-23456789a400"),  # as the library makes them
+    ],
+    ids=["4", "5", "7", "own"],
+)
+async def test_a_repeated_append_is_recognised_at_any_distance(
+    provider: PoolProvider, event_id: UUID
+) -> None:
+    store, flow_id = PgEventStore(provider), new_flow_id()
     first = await store.append_kind(flow_id, StepSignal(0, "acquire", "x"), event_id=event_id)
     await store.append_kinds(flow_id, [StepSignal(0, "acquire", "more")] * 1_000)
     for expected in (None, 0, 7, 1_001):
