@@ -293,30 +293,29 @@ DECLARE
 BEGIN
     -- on a session that a pooler shares, whose search path does not end with pg_temp
     IF pg_my_temp_schema() <> 0 AND EXISTS (SELECT 1
-            FROM unnest('{event_log,event_log_seq_seq,workflow_step_artifacts,workflow_step_executions}'::text[]) AS named (name)
+            FROM (VALUES ('event_log'), ('event_log_seq_seq'), ('workflow_step_artifacts'),
+                ('workflow_step_executions')) AS named (name)
             JOIN pg_class AS relation ON relation.oid = to_regclass(named.name)
             WHERE relation.relnamespace = pg_my_temp_schema()) THEN
         RAISE EXCEPTION 'a temporary table hides a table of the log'
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Put pg_temp last in the search path: ALTER ROLE ... SET search_path = ..., pg_temp';
+                HINT = 'ALTER ROLE ... SET search_path = ..., pg_temp';
     END IF;
     IF patience IS NOT NULL AND (current_setting('lock_timeout') = '0'
             OR patience::interval < current_setting('lock_timeout')::interval) THEN
         PERFORM set_config('lock_timeout', patience, true);
     END IF;
     -- who reads the feed has to know of a seq that is taken and not yet committed: it is beyond the
-    -- number that is locked here
-    -- once a transaction
+    -- number that is locked here once a transaction
     IF coalesce(current_setting('chem_persistence.feed_lock', true), '') <> sequence::text THEN
         PERFORM pg_advisory_xact_lock_shared(
-            sequence::integer, (coalesce(pg_sequence_last_value(sequence),
-                0) & 2147483647)::integer);
+            sequence::integer,
+            (coalesce(pg_sequence_last_value(sequence), 0) & 2147483647)::integer);
         PERFORM set_config('chem_persistence.feed_lock', sequence::text, true);
     END IF;
     -- a flow that is not where its writer believes is left out: its next version is taken, or the
-    -- one before is missing
-    -- or another's; the scalar subqueries make the plan look each up in the key, however few rows
-    -- the planner expects
+    -- one before is missing or another's; the scalar subqueries make the plan look each up in the
+    -- key, however few rows the planner expects
     FOR stored_flow_id, stored_version, stored_seq IN
         INSERT INTO event_log AS log (flow_id, version, event_id, ts, event_type, payload,
             metadata, chain_hash)
@@ -360,7 +359,7 @@ BEGIN
                         AND previous.chain_hash = coalesce(own.chain_hash, e.previous_hash)))) THEN
         RAISE EXCEPTION 'a trigger of event_log keeps events from being stored'
             USING ERRCODE = 'triggered_action_exception',
-                HINT = 'chem-persistence doctor names the triggers that the migrations did not make.';
+                HINT = 'chem-persistence doctor names the triggers of others.';
     END IF;
 
     IF artifacts IS NOT NULL THEN  -- one that is already stored stays as it is

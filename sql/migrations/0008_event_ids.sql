@@ -1,11 +1,9 @@
 -- An append with event ids finds the events that have them, however long its flow is; an append
--- that a trigger of another
--- program swallows, or that would go to a temporary table, fails.
+-- that a trigger of another program swallows, or that would go to a temporary table, fails.
 -- Each statement stands below a line that begins with "-- statement:"; they run one by one in one
 -- transaction.
 
--- statement: event ids that callers give are looked up to recognise a repeated append
--- those that the library makes, of version 7 with ten zero bits at the end, have no entry
+-- statement: the event ids of callers, to recognise a repeated append; the library's have ten zeros
 CREATE INDEX event_log_given_id_idx ON event_log (event_id)
     WHERE NOT (get_byte(uuid_send(event_id), 15) = 0 AND get_byte(uuid_send(event_id), 14) & 3 = 0
         AND get_byte(uuid_send(event_id), 6) >> 4 = 7)
@@ -13,16 +11,13 @@ CREATE INDEX event_log_given_id_idx ON event_log (event_id)
 -- statement: append events to the ends of flows; returns what was stored, match it by key
 CREATE OR REPLACE FUNCTION append_events(
     -- the events, a flow's own ones side by side and in order; a flow's events are stored all or
-    -- none: objects of what the
-    -- chain hashes (event_id, flow_id, metadata, payload, ts, version), its chain_hash, and where
-    -- its flow ended before this
-    -- batch: first_version, the version to begin with, and previous_hash, the chain_hash of the
-    -- event before that one
+    -- none: objects of what the chain hashes (event_id, flow_id, metadata, payload, ts, version),
+    -- its chain_hash, and where its flow ended before this batch: first_version, the version to
+    -- begin with, and previous_hash, the chain_hash of the event before that one
     events text,
     -- the artifacts (null: there are none), in hash order so that batches which share some cannot
-    -- deadlock: objects with the
-    -- flow_id and version of the event that each came with; in the same order their payloads and
-    -- contents, or null
+    -- deadlock: objects with the flow_id and version of the event that each came with; in the same
+    -- order their payloads and contents, or null
     artifacts text, artifact_payloads text[], artifact_contents bytea[],
     -- steps (or null) that become pending again, whose failure is in their row already: objects
     retries text,
@@ -41,30 +36,29 @@ DECLARE
 BEGIN
     -- on a session that a pooler shares, whose search path does not end with pg_temp
     IF pg_my_temp_schema() <> 0 AND EXISTS (SELECT 1
-            FROM unnest('{event_log,event_log_seq_seq,workflow_step_artifacts,workflow_step_executions}'::text[]) AS named (name)
+            FROM (VALUES ('event_log'), ('event_log_seq_seq'), ('workflow_step_artifacts'),
+                ('workflow_step_executions')) AS named (name)
             JOIN pg_class AS relation ON relation.oid = to_regclass(named.name)
             WHERE relation.relnamespace = pg_my_temp_schema()) THEN
         RAISE EXCEPTION 'a temporary table hides a table of the log'
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Put pg_temp last in the search path: ALTER ROLE ... SET search_path = ..., pg_temp';
+                HINT = 'ALTER ROLE ... SET search_path = ..., pg_temp';
     END IF;
     IF patience IS NOT NULL AND (current_setting('lock_timeout') = '0'
             OR patience::interval < current_setting('lock_timeout')::interval) THEN
         PERFORM set_config('lock_timeout', patience, true);
     END IF;
     -- who reads the feed has to know of a seq that is taken and not yet committed: it is beyond the
-    -- number that is locked here
-    -- once a transaction
+    -- number that is locked here once a transaction
     IF coalesce(current_setting('chem_persistence.feed_lock', true), '') <> sequence::text THEN
         PERFORM pg_advisory_xact_lock_shared(
-            sequence::integer, (coalesce(pg_sequence_last_value(sequence),
-                0) & 2147483647)::integer);
+            sequence::integer,
+            (coalesce(pg_sequence_last_value(sequence), 0) & 2147483647)::integer);
         PERFORM set_config('chem_persistence.feed_lock', sequence::text, true);
     END IF;
     -- a flow that is not where its writer believes is left out: its next version is taken, or the
-    -- one before is missing
-    -- or another's; the scalar subqueries make the plan look each up in the key, however few rows
-    -- the planner expects
+    -- one before is missing or another's; the scalar subqueries make the plan look each up in the
+    -- key, however few rows the planner expects
     FOR stored_flow_id, stored_version, stored_seq IN
         INSERT INTO event_log AS log (flow_id, version, event_id, ts, event_type, payload,
             metadata, chain_hash)
@@ -108,7 +102,7 @@ BEGIN
                         AND previous.chain_hash = coalesce(own.chain_hash, e.previous_hash)))) THEN
         RAISE EXCEPTION 'a trigger of event_log keeps events from being stored'
             USING ERRCODE = 'triggered_action_exception',
-                HINT = 'chem-persistence doctor names the triggers that the migrations did not make.';
+                HINT = 'chem-persistence doctor names the triggers of others.';
     END IF;
 
     IF artifacts IS NOT NULL THEN  -- one that is already stored stays as it is
