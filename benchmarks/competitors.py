@@ -125,6 +125,7 @@ COMPETITORS |= {
     for size, events in GROWTH_SIZES.items()
     for operation, place, event in (
         ("append", "ours:Events", "one event of a new flow of ten, version known"),
+        ("append with id", "growth:AppendWithId", "one event with an event id of a long flow"),
         ("list", "growth:List", "one of a flow of ten that `list` gives"),
         ("last event", "growth:LastEvent", "one last event"),
         ("feed page", "growth:FeedPage", "one of a page of a hundred of the feed"),

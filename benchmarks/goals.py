@@ -122,7 +122,7 @@ def _growth(report: Report) -> Iterator[Line]:
         if any(key.startswith(f"growth append, {name}") for key in report.slices)
     ]
     largest = measured[-1] if measured else ""
-    for operation in ("append", "list", "last event", "feed page"):
+    for operation in ("append", "append with id", "list", "last event", "feed page"):
         keys = [f"growth {operation}, {name}/1" for name in ("10 thousand", largest)]
         found = report.ratio(keys[1], keys[0], P50) if len(measured) > 1 else None
         goal, note = (

@@ -2,17 +2,19 @@
 
 import random
 from urllib.parse import urlsplit
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from benchmarks.grown import flow_id_of
 from benchmarks.growth_database import events_of
 from benchmarks.load import Load, Slice, drive
-from chem_persistence import PgEventStore, PoolProvider, build_pool
+from chem_persistence import PgEventStore, PoolProvider, StepSignal, build_pool
 
-__all__ = ["FeedPage", "LastEvent", "List"]
+__all__ = ["AppendWithId", "FeedPage", "LastEvent", "List"]
 
 _EVENTS = 10
 _PAGE = 100
+_A_TIME = 1_000
+_SIGNAL = StepSignal(0, "acquire", "more")
 
 
 class _Grown:
@@ -57,3 +59,23 @@ class FeedPage(_Grown):
     async def _call(self) -> int:
         after = random.randrange(self._flows * _EVENTS - _PAGE)  # noqa: S311  # positions, not secrets
         return len(await self._store.read_feed(after_seq=after, limit=_PAGE))
+
+
+class AppendWithId(_Grown):
+    """An event with an event id, at the end of a flow with a tenth of the log's events."""
+
+    _flow_id = uuid5(NAMESPACE_URL, "a long flow")
+
+    async def open(self, url: str) -> None:
+        """Open the store, and fill the long flow unless an earlier round has."""
+        await super().open(url)
+        last = await self._pool.fetchrow(
+            "SELECT version FROM flows WHERE flow_id = $1", self._flow_id
+        )
+        more = [_SIGNAL] * min(_A_TIME, self._flows)
+        for _ in range(0, self._flows if last is None else 0, _A_TIME):
+            await self._store.append_kinds(self._flow_id, more)
+
+    async def _call(self) -> int:
+        await self._store.append_kind(self._flow_id, _SIGNAL, event_id=uuid4())
+        return 1

@@ -60,7 +60,7 @@ def _of_peers(flows: int) -> Callable[[Report], Sequence[str]]:
 
 
 def _grown(report: Report) -> Sequence[str]:
-    operations = ("append", "list", "last event", "feed page")
+    operations = ("append", "append with id", "list", "last event", "feed page")
     keys = [f"growth {what}, {size}/1" for what in operations for size in GROWTH_SIZES]
     return [key for key in keys if key in report.slices]
 
