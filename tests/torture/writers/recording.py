@@ -144,14 +144,15 @@ class RecordingStore:
         """Append in an open transaction, after events of a savepoint that is rolled back.
 
         Raises:
-            StoreUnavailable: the connection was lost in the caller's own statements.
+            StoreUnavailable: the connection was lost in the caller's own statements, or the events
+                of the savepoint were refused.
         """
         try:
             async with store.transaction() as tx:
-                with suppress(_ChangedItsMind):
-                    async with tx.connection.transaction():
-                        await tx.append_kinds(sent.flow_id, sent.kinds)
-                        raise _ChangedItsMind
+                try:
+                    await _append_in_vain(tx, sent)
+                except StoreError as error:  # it says nothing of an earlier attempt at `sent`
+                    raise StoreUnavailable("refused in a savepoint", error.sqlstate) from error
                 return await _append(tx, sent, metadata)
         except DRIVER_ERRORS as error:
             state = getattr(error, "sqlstate", None)
@@ -168,6 +169,14 @@ class RecordingStore:
 
 class _ChangedItsMind(Exception):
     """A savepoint that is rolled back."""
+
+
+async def _append_in_vain(tx: PgTransaction, sent: Sent) -> None:
+    """Append in a savepoint that is rolled back."""
+    with suppress(_ChangedItsMind):
+        async with tx.connection.transaction():
+            await tx.append_kinds(sent.flow_id, sent.kinds)
+            raise _ChangedItsMind
 
 
 async def _append(
