@@ -18,6 +18,7 @@ from tests.support.servers.selection import (
     BROWSER_HELP,
     DATABASE_HELP,
     PGBOUNCER_HELP,
+    SCIENCE_HELP,
     SUPERUSER_HELP,
     TLS_HELP,
     mark_groups,
@@ -77,6 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"database: {DATABASE_HELP}")
     config.addinivalue_line("markers", f"superuser: {SUPERUSER_HELP}")
     config.addinivalue_line("markers", f"browser: {BROWSER_HELP}")
+    config.addinivalue_line("markers", f"science: {SCIENCE_HELP}")
     config.addinivalue_line("markers", f"tls: {TLS_HELP}")
     config.addinivalue_line("markers", f"pgbouncer: {PGBOUNCER_HELP}")
     config.addinivalue_line("markers", f"citus: {CITUS_HELP}")

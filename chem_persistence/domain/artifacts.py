@@ -7,12 +7,14 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
+from chem_persistence.domain.canonical_json.encode import canonical_json, outweighs, read_json
 from chem_persistence.domain.npy import NPY_MEDIA_TYPE, read_npy, write_npy
 from chem_persistence.errors import ArtifactCorrupt, InvalidArgument, InvalidPayload
 
 __all__ = [
     "JSON_MEDIA_TYPE",
+    "KEPT",
+    "SMALL",
     "Artifact",
     "check_text",
     "description_as_read_back",
@@ -24,8 +26,10 @@ JSON_MEDIA_TYPE = "application/json"
 Decoded = TypeVar("Decoded")
 
 _HASH = re.compile("[0-9a-f]{64}")
-_KEPT = "kept"  # in the artifact's __dict__, which neither copies nor comparisons look at
+KEPT = "kept"  # in the artifact's __dict__, which neither copies nor comparisons look at
+SMALL = "small"  # there, too, of a payload that a store has read
 _MOST_KEPT = 2**18
+_MANY = 2**20
 
 
 def is_content_hash(text: Any) -> bool:
@@ -59,15 +63,16 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         Raises:
             InvalidPayload: the payload or the metadata is not I-JSON.
         """
-        encoded = canonical_json(payload)
+        is_large = outweighs(payload, _MANY)
+        encoded = _in_pieces(payload) if is_large else canonical_json(payload)
         artifact = cls(
             hash=hashlib.sha256(encoded).hexdigest(),
             kind=kind,
-            payload=read_json(encoded),
+            payload=_read(encoded),
             metadata=description_as_read_back(metadata),
         )
         if len(encoded) <= _MOST_KEPT:
-            artifact.__dict__[_KEPT] = encoded
+            artifact.__dict__[KEPT] = encoded
         return artifact
 
     @classmethod
@@ -91,7 +96,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             media_type=media_type,
             metadata=description_as_read_back(metadata),
         )
-        artifact.__dict__[_KEPT] = artifact.content
+        artifact.__dict__[KEPT] = artifact.content
         return artifact
 
     @classmethod
@@ -152,13 +157,24 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 path.removesuffix("`") or "$", f"artifact {self.hash} {reason}"
             ) from error
 
+    def is_large(self) -> bool:
+        """Return whether it takes long to encode and to hash: more than 1 MiB, roughly."""
+        kept: bytes | None = self.__dict__.get(KEPT)
+        if kept is not None or self.content is not None:
+            return len(kept or self.content or b"") > _MANY
+        return outweighs(self.payload, _MANY)
+
     def encoded(self) -> bytes:
         """Return the bytes that are hashed: the content, or the payload's canonical JSON.
 
         Raises:
             InvalidPayload: the payload is not I-JSON.
         """
-        return canonical_json(self.payload) if self.content is None else self.content
+        if self.content is not None:
+            return self.content
+        if SMALL not in self.__dict__ and outweighs(self.payload, _MANY):
+            return _in_pieces(self.payload)
+        return canonical_json(self.payload)
 
     def verified(self) -> bytes:
         """Return the bytes that are hashed, after comparing them with the hash.
@@ -172,7 +188,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         check_text("media_type", self.media_type)
         if self.content is not None and self.payload is not None:
             raise ArtifactCorrupt(self.hash, "has both a payload and content")
-        kept: bytes | None = self.__dict__.get(_KEPT)
+        kept: bytes | None = self.__dict__.get(KEPT)
         if kept is not None and (self.content is not None or canonical_json(self.payload) == kept):
             return kept
         encoded = self.encoded()  # made by hand, read, large, or its payload was changed since
@@ -180,6 +196,20 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if actual != self.hash:
             raise ArtifactCorrupt(self.hash, f"its content has the hash {actual}")
         return encoded
+
+
+def _in_pieces(payload: Any) -> bytes:
+    from chem_persistence.domain.canonical_json import pieces  # noqa: PLC0415  # for few programs
+
+    return pieces.encode_in_pieces(payload)
+
+
+def _read(encoded: bytes) -> Any:
+    if len(encoded) <= _MANY:
+        return read_json(encoded)
+    from chem_persistence.domain.canonical_json import pieces  # noqa: PLC0415  # for few programs
+
+    return pieces.read_in_pieces(encoded)
 
 
 def check_text(field: str, value: Any) -> None:

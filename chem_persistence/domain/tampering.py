@@ -32,6 +32,7 @@ class Tampering(StrEnum):
     TRUNCATED = "truncated"
     ARTIFACT_ALTERED = "artifact altered"
     ARTIFACT_MISSING = "artifact missing"
+    ARTIFACT_UNREADABLE = "artifact unreadable"
     SNAPSHOT_FALSE = "snapshot false"
 
 

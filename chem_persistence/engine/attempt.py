@@ -2,13 +2,14 @@
 
 import asyncio
 import traceback
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.canonical_json.encode import read_json
+from chem_persistence.domain.canonical_json.encode import outweighs, read_json
 from chem_persistence.domain.events import StepError
 from chem_persistence.domain.fingerprints import step_fingerprint
 from chem_persistence.engine.processes.address import module_of
@@ -16,6 +17,7 @@ from chem_persistence.engine.processes.errors import description_of
 from chem_persistence.engine.step import Step, StepContext
 from chem_persistence.engine.step_types import class_of, members, step_types, type_name
 from chem_persistence.errors import InvalidPayload
+from chem_persistence.store.checks import LARGE_BYTES
 from chem_persistence.store.ports import EventStore
 
 __all__ = [
@@ -69,7 +71,9 @@ class Attempt:
         """
         takes = step_types(self._step)[0]
         output = await self._step.run(self._input(takes), self.context)
-        return [encoded_output(self._step, output), *self.context.artifacts]
+        make = partial(encoded_output, self._step, output)
+        own = await asyncio.to_thread(make) if outweighs(output, LARGE_BYTES) else make()
+        return [own, *self.context.artifacts]
 
     def _input(self, takes: Any) -> Any:
         """Decode the input as the type that the step takes.

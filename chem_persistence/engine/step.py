@@ -14,8 +14,8 @@ from chem_persistence.domain.definition import StepDefinition, StepKind
 from chem_persistence.domain.events import FlowEventKind, StepSignal
 from chem_persistence.errors import ArtifactTooLarge, InvalidArgument, InvalidPayload
 from chem_persistence.store.append_request import largest_append
-from chem_persistence.store.checks import MAX_APPEND_BYTES, MAX_EVENT_BYTES
-from chem_persistence.store.codec import encode_kind, encode_metadata
+from chem_persistence.store.checks import MAX_APPEND_BYTES, MAX_EVENT_BYTES, check_json_size
+from chem_persistence.store.codec import encode_description, encode_kind
 from chem_persistence.store.ports import EventStore
 
 __all__ = ["BlockingStep", "Step", "StepContext"]
@@ -67,10 +67,7 @@ class StepContext:
                 an event may be, or all signals of the attempt are larger than their append may be.
         """
         encoded, signal = encode_kind(StepSignal(self.step_index, self.step_id, name, data))
-        if len(encoded) > MAX_EVENT_BYTES:
-            raise InvalidPayload(
-                "$", f"the signal has {len(encoded)} bytes, the limit is {MAX_EVENT_BYTES}"
-            )
+        check_json_size("the signal", encoded)
         total = self._signal_bytes + len(encoded)
         if total > MAX_SIGNAL_BYTES:
             raise InvalidPayload(
@@ -90,7 +87,7 @@ class StepContext:
             InvalidPayload: it is not I-JSON, or it makes the attempt larger than an append may be.
         """
         body, limit = artifact.verified(), self._max_artifact_bytes
-        size = len(body) + len(encode_metadata(artifact.metadata))
+        size = len(body) + len(encode_description(artifact.metadata))
         if limit is not None:
             if len(body) > limit:
                 raise ArtifactTooLarge(artifact.hash, len(body), limit)

@@ -14,7 +14,7 @@ from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.memory.feed import MemoryFeedSource
 from chem_persistence.memory.log import MemoryLog
 from chem_persistence.memory.transaction import InMemoryTransaction
-from chem_persistence.store.append_request import AppendCall, append_request, check_no_streams
+from chem_persistence.store.append_request import AppendCall, check_no_streams, encode_append
 from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import (
     MAX_ARTIFACT_BYTES,
@@ -27,8 +27,8 @@ from chem_persistence.store.checks import (
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.codec import (
     StoredArtifact,
-    decode_artifact,
     decode_event,
+    verify_aside,
 )
 from chem_persistence.store.feed import (
     FeedReader,
@@ -58,7 +58,7 @@ class InMemoryEventStore(Appender[Artifact]):
         self._feed = MemoryFeedSource(self._log)
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
-        request = append_request(
+        request = await encode_append(
             call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
         )
         check_no_streams(request)
@@ -158,7 +158,7 @@ class InMemoryEventStore(Appender[Artifact]):
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Return an artifact; see `EventStore.get_artifact`."""
-        return self._log.whole_artifact(artifact_hash, self._max_artifact_bytes)
+        return await self._log.whole_artifact(artifact_hash, self._max_artifact_bytes)
 
     async def list_artifacts(self, flow_id: UUID) -> builtins.list[ArtifactProducer]:
         """Return the artifacts stored with a flow's events; see `ArtifactLister`."""
@@ -173,7 +173,7 @@ class InMemoryEventStore(Appender[Artifact]):
         """Yield an artifact's bytes in chunks; see `StreamingEventStore.read_artifact`."""
         stored = self._stored(artifact_hash)
         if stored.upload_id is None or stored.content_size is None:
-            for chunk in cut(decode_artifact(stored).encoded()):
+            for chunk in cut(await verify_aside(stored)):
                 yield chunk
             return
         check = ContentCheck(stored.hash, stored.content_size)

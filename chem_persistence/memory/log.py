@@ -15,7 +15,7 @@ from chem_persistence.store.codec import (
     StoredArtifact,
     StoredEvent,
     check_readable_whole,
-    decode_artifact,
+    decode_aside,
     decode_event,
 )
 from chem_persistence.store.idempotency import recognise
@@ -82,15 +82,16 @@ class MemoryLog:
             return self._below.chunks(upload_id)
         return self._chunks[upload_id]
 
-    def whole_artifact(self, artifact_hash: str, limit: int) -> Artifact:
+    async def whole_artifact(self, artifact_hash: str, limit: int) -> Artifact:
         """Return an artifact; see `EventStore.get_artifact`. `limit` is in bytes."""
         stored = self.artifact(artifact_hash)
         if stored is None:
             raise ArtifactNotFound(artifact_hash)
         if stored.upload_id is None:
-            return decode_artifact(stored)
+            return await decode_aside(stored)
         check_readable_whole(stored, limit)
-        return decode_artifact(replace(stored, content=b"".join(self.chunks(stored.upload_id))))
+        content = b"".join(self.chunks(stored.upload_id))
+        return await decode_aside(replace(stored, content=content))
 
     def append(self, request: AppendRequest) -> list[FlowEvent]:
         """Append events, without streamed artifacts; see `EventStore.append_kinds` and `keep`."""

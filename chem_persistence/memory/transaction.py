@@ -13,10 +13,10 @@ from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import Chunking, StreamedArtifact, described_stream
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.memory.log import MemoryLog
-from chem_persistence.store.append_request import AppendCall, append_request
+from chem_persistence.store.append_request import AppendCall, encode_append
 from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import check_flow_id, check_not_negative
-from chem_persistence.store.codec import StoredArtifact, decode_event, encode_metadata
+from chem_persistence.store.codec import StoredArtifact, decode_event, encode_description
 from chem_persistence.store.ports import Clock
 
 __all__ = ["InMemoryTransaction"]
@@ -39,7 +39,7 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
         self._uploading = False
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
-        request = append_request(
+        request = await encode_append(
             call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
         )
         self._refuse_during_upload()
@@ -68,6 +68,7 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
     ) -> StreamedArtifact:
         """Store a content that fits into the memory; see `EventTransaction.put_stream`."""
         described = described_stream(kind, media_type, metadata)
+        encode_description(described.metadata)
         self._refuse_during_upload()
         self._uploading = True
         try:
@@ -97,7 +98,7 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Return an artifact; see `EventTransaction.get_artifact`."""
         self._refuse_during_upload()
-        return self._log.whole_artifact(artifact_hash, self._max_artifact_bytes)
+        return await self._log.whole_artifact(artifact_hash, self._max_artifact_bytes)
 
     def finish(self) -> None:
         """Add everything to the store.
@@ -129,7 +130,7 @@ def _stored(artifact: StreamedArtifact) -> StoredArtifact:
         payload=None,
         content=None,
         media_type=artifact.media_type,
-        metadata=encode_metadata(artifact.metadata),
+        metadata=encode_description(artifact.metadata),
         upload_id=uuid7(),
         content_size=artifact.size,
     )

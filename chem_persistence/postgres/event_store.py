@@ -25,7 +25,7 @@ from chem_persistence.postgres.read.artifacts import (
 )
 from chem_persistence.postgres.read.feed import PgFeedSource
 from chem_persistence.postgres.read.flows import iterate_events, list_events, list_flows
-from chem_persistence.store.append_request import AppendCall, append_request, check_no_streams
+from chem_persistence.store.append_request import AppendCall, check_no_streams, encode_append
 from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import (
     MAX_ARTIFACT_BYTES,
@@ -81,7 +81,7 @@ class PgEventStore(Appender[Artifact]):
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
         with self._open_calls:
             async with self._backpressure.place() as place:
-                request = append_request(
+                request = await encode_append(
                     call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
                 )
                 check_no_streams(request)

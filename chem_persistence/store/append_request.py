@@ -3,6 +3,7 @@
 Every check that needs no store is made here, once for all stores.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -11,8 +12,8 @@ from uuid import UUID
 import msgspec
 from uuid_utils import uuid7
 
-from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.canonical_json.encode import read_json
+from chem_persistence.domain.artifacts import KEPT, Artifact
+from chem_persistence.domain.canonical_json.encode import outweighs, read_json
 from chem_persistence.domain.events import (
     FlowEvent,
     FlowEventKind,
@@ -24,16 +25,22 @@ from chem_persistence.domain.hash_chain import GENESIS, ChainLink, chain_link
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import ArtifactTooLarge, InvalidArgument, InvalidPayload
 from chem_persistence.store.checks import (
+    LARGE_BYTES,
     MAX_APPEND_BYTES,
     MAX_EVENT_BYTES,
     MAX_JSON_ITEMS,
     MAX_JSON_MEMBERS,
     MAX_VERSION,
+    MOST_JSONB_GROWTH,
     check_flow_id,
+    check_json_size,
+    jsonb_size,
 )
 from chem_persistence.store.codec import (
+    JSON_KINDS,
     StoredArtifact,
     StoredEvent,
+    encode_description,
     encode_kind,
     encode_metadata,
 )
@@ -45,6 +52,7 @@ __all__ = [
     "Head",
     "append_request",
     "check_no_streams",
+    "encode_append",
     "is_own_event_id",
     "largest_append",
 ]
@@ -162,6 +170,24 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         ]
 
 
+async def encode_append(
+    call: AppendCall, *, ts: datetime, max_artifact_bytes: int
+) -> AppendRequest:
+    """Check and encode an append as `append_request` does, a large one in a worker thread."""
+    is_large = bool(call.metadata) and outweighs(call.metadata, LARGE_BYTES)
+    for fact in call.kinds:
+        is_large = is_large or (type(fact) in JSON_KINDS and outweighs(fact, LARGE_BYTES))
+    for given in call.artifacts:
+        if isinstance(given, Artifact) and not is_large:
+            kept = given.__dict__.get(KEPT)
+            is_large = (kept is None or len(kept) > LARGE_BYTES) and given.is_large()
+    if is_large:
+        return await asyncio.to_thread(
+            append_request, call, ts=ts, max_artifact_bytes=max_artifact_bytes
+        )
+    return append_request(call, ts=ts, max_artifact_bytes=max_artifact_bytes)
+
+
 def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -> AppendRequest:
     """Check and encode an append; event ids are made here (UUIDv7) unless the caller gives them.
 
@@ -220,9 +246,9 @@ def check_no_streams(request: AppendRequest) -> None:
 
 
 def _check_event_sizes(payloads: Sequence[bytes], metadata: bytes) -> None:
-    size = max(map(len, (metadata, *payloads)))
-    if size > MAX_EVENT_BYTES:
-        raise InvalidPayload("$", f"the event has {size} bytes, the limit is {MAX_EVENT_BYTES}")
+    for encoded in (metadata, *payloads):
+        if len(encoded) * MOST_JSONB_GROWTH > MAX_EVENT_BYTES:
+            check_json_size("the event", encoded)
 
 
 def _check_size(request: AppendRequest, limit: int) -> None:
@@ -275,16 +301,27 @@ def _encoded_artifacts(
             raise ArtifactTooLarge(artifact.hash, len(body), limit)
         if artifact.content is None and body.count(b",") >= MAX_JSON_MEMBERS:
             _check_containers(artifact.payload)
+        metadata = encode_metadata(artifact.metadata)
+        if len(metadata) * MOST_JSONB_GROWTH > MAX_EVENT_BYTES:
+            encode_description(artifact.metadata)
         stored = StoredArtifact(
             hash=artifact.hash,
             kind=artifact.kind,
             payload=body if artifact.content is None else None,
             content=artifact.content,
             media_type=artifact.media_type,
-            metadata=encode_metadata(artifact.metadata),
+            metadata=metadata,
+            is_verbatim=artifact.content is None
+            and len(body) * MOST_JSONB_GROWTH > LARGE_BYTES
+            and _is_large(body),
         )
         encoded.setdefault(artifact.hash, (_producer(artifact.hash, kinds), stored))
     return tuple(encoded.values())
+
+
+def _is_large(payload: bytes) -> bool:
+    """Return whether JSONB would make many bytes of a payload, so that it is stored as it is."""
+    return len(payload) > LARGE_BYTES or jsonb_size(payload) > LARGE_BYTES
 
 
 def _check_containers(payload: Any) -> None:
@@ -307,6 +344,8 @@ def _streamed_artifacts(
     streamed = {
         artifact.hash: artifact for artifact in artifacts if isinstance(artifact, StreamedArtifact)
     }
+    for artifact in streamed.values():
+        encode_description(artifact.metadata)
     return tuple(
         (_producer(artifact_hash, kinds), streamed[artifact_hash])
         for artifact_hash in sorted(streamed)

@@ -1,11 +1,13 @@
 """The limits of every store, and the checks of arguments that need no store."""
 
+import re
 from uuid import UUID
 
 from chem_persistence.domain.feed_position import FeedPosition
-from chem_persistence.errors import InvalidArgument
+from chem_persistence.errors import InvalidArgument, InvalidPayload
 
 __all__ = [
+    "LARGE_BYTES",
     "MAX_APPEND_BYTES",
     "MAX_ARTIFACT_BYTES",
     "MAX_EVENT_BYTES",
@@ -14,15 +16,33 @@ __all__ = [
     "MAX_VERSION",
     "MAX_WAITING",
     "MAX_WAITING_BYTES",
+    "MOST_JSONB_GROWTH",
     "check_countable",
     "check_flow_id",
+    "check_json_size",
     "check_not_negative",
     "check_poll_interval",
     "check_position",
+    "jsonb_size",
 ]
 
 MAX_EVENT_BYTES = 16 * 2**20
 """An event's payload, and its metadata, may have this many bytes of canonical JSON (16 MiB)."""
+
+MAX_JSONB_BYTES = 2 * MAX_EVENT_BYTES
+"""An event's payload, and its metadata, may have this many bytes as JSONB writes them (32 MiB).
+
+JSONB has no exponents: it writes 1e-300 with 302 characters. Spaces alone never double a size.
+"""
+
+MOST_JSONB_GROWTH = 64
+"""JSONB writes a canonical form with fewer than this many times its bytes (`5e-324,`: 47 times)."""
+
+LARGE_BYTES = 2**20
+"""A payload is large above this many bytes, as canonical JSON or as JSONB writes it (1 MiB).
+
+A large payload is stored as its canonical bytes, and encoded and decoded in worker threads.
+"""
 
 MAX_VERSION = 2**31 - 1
 """The last version that a flow can have: the database keeps versions in 32 bits."""
@@ -51,6 +71,42 @@ MAX_WAITING = 10_000
 
 MAX_WAITING_BYTES = 64 * 2**20
 """The bytes of JSON and content that waiting appends may have together (64 MiB)."""
+
+
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_EXPONENT = re.compile(rb"[0-9]e[+-]([0-9]+)")
+
+
+def jsonb_size(encoded: bytes) -> int:
+    """Return the bytes that JSONB writes for canonical JSON: at most 20 too many a number."""
+    size = len(encoded) + encoded.count(b",") + encoded.count(b":")
+    if encoded.count(b"e-") == encoded.count(b"e+") == 0:
+        return size
+    return size + sum(map(int, _EXPONENT.findall(_TEXT.sub(b"", encoded))))
+
+
+def check_json_size(what: str, encoded: bytes) -> None:
+    """Check that an event's JSON, or metadata, is small enough to be stored and read as JSONB.
+
+    `what` names it in the message, such as "the event".
+
+    Raises:
+        InvalidPayload: its canonical form, or what JSONB makes of it, is too large.
+    """
+    if len(encoded) > MAX_EVENT_BYTES:
+        raise InvalidPayload(
+            "$", f"{what} has {len(encoded)} bytes, the limit is {MAX_EVENT_BYTES}"
+        )
+    if (
+        len(encoded) * MOST_JSONB_GROWTH > MAX_JSONB_BYTES
+        and (size := jsonb_size(encoded)) > MAX_JSONB_BYTES
+    ):
+        raise InvalidPayload(
+            "$",
+            f"{what} has {size} bytes as JSONB, which writes numbers without exponents (1e-300 "
+            f"has 302 characters), the limit is {MAX_JSONB_BYTES}: store the numbers as an "
+            "artifact, which has no such limit",
+        )
 
 
 def check_flow_id(flow_id: UUID) -> None:

@@ -4,6 +4,8 @@ The encoding is canonical JSON (RFC 8785); the decoding accepts any rendering of
 as JSONB's. Every store uses this module, so that all keep and lose the same.
 """
 
+import asyncio
+import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -12,10 +14,11 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.artifacts import SMALL, Artifact, check_text
 from chem_persistence.domain.canonical_json.encode import (
     canonical_json,
     content_hash,
+    in_canonical_order,
     may_hold_lost_floats,
     read_json,
     restore_floats,
@@ -34,19 +37,29 @@ from chem_persistence.errors import (
     InvalidPayload,
     UnreadableEvent,
 )
+from chem_persistence.store.checks import (
+    LARGE_BYTES,
+    MAX_EVENT_BYTES,
+    MOST_JSONB_GROWTH,
+    check_json_size,
+)
 
 __all__ = [
+    "JSON_KINDS",
     "StoredArtifact",
     "StoredEvent",
     "check_readable_whole",
     "decode_artifact",
+    "decode_aside",
     "decode_description",
     "decode_event",
     "decode_kind",
     "decode_metadata",
-    "decode_typed_kind",
+    "encode_description",
     "encode_kind",
     "encode_metadata",
+    "verified_body",
+    "verify_aside",
 ]
 
 
@@ -71,7 +84,8 @@ class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True):
     """An artifact as a store keeps it.
 
     It has a `payload` (JSON bytes), a `content`, or the `upload_id` of its content's chunks, which
-    have `content_size` bytes together.
+    have `content_size` bytes together. With `is_verbatim` the payload is stored as its canonical
+    bytes, as large ones are, and not as JSONB.
     """
 
     hash: str
@@ -82,6 +96,7 @@ class StoredArtifact(msgspec.Struct, frozen=True, kw_only=True):
     metadata: bytes
     upload_id: UUID | None = None
     content_size: int | None = None
+    is_verbatim: bool = False
 
 
 _facts: msgspec.json.Decoder[FlowEventKind] = msgspec.json.Decoder(FlowEventKind)
@@ -93,6 +108,9 @@ _json_fields = {
     if field.type is Any
 }
 """The name of the field that takes any JSON, for each fact that has one."""
+
+JSON_KINDS = frozenset(_json_fields)
+"""The facts that have a field which takes any JSON, and so may be large."""
 
 _closed_facts = frozenset(EVENT_KINDS.values()) - _json_fields.keys()
 """The facts whose fields are all strings, counts and UUIDs."""
@@ -142,11 +160,14 @@ def _encode_decision(
     return canonical_json(complete), complete
 
 
-def decode_kind(data: bytes, flow_id: UUID, version: int) -> FlowEventKind:
+def decode_kind(
+    data: bytes, flow_id: UUID, version: int, stored_type: str | None = None
+) -> FlowEventKind:
     """Return the fact that is encoded; `flow_id` and `version` name it in the error.
 
     Raises:
-        UnreadableEvent: the fact is unknown, a field is bad, or the bytes are not JSON.
+        UnreadableEvent: the fact is unknown or not the one of `stored_type`, a field is bad, or the
+            bytes are not JSON.
     """
     try:
         fact = _decode(data)
@@ -158,14 +179,21 @@ def decode_kind(data: bytes, flow_id: UUID, version: int) -> FlowEventKind:
         and "decision_hash" not in read_json(data)  # a caller may leave it out, a row may not
     ):
         raise UnreadableEvent(flow_id, version, "has no `decision_hash`")
+    if stored_type is not None and EVENT_KINDS.get(stored_type) is not type(fact):
+        reason = f"is stored as {stored_type!r} but its payload is {event_type(fact)!r}"
+        raise UnreadableEvent(flow_id, version, reason)
     return fact
 
 
 def _decode(data: bytes) -> FlowEventKind:
     fact = _facts.decode(data)
-    if type(fact) in _json_fields and may_hold_lost_floats(data):
+    if type(fact) in _json_fields:
         field = _json_fields[type(fact)]
-        return replace(fact, **{field: restore_floats(getattr(fact, field))})
+        value = found = getattr(fact, field)
+        if may_hold_lost_floats(data):
+            value = restore_floats(value)
+        if (ordered := in_canonical_order(value)) is not found:
+            return replace(fact, **{field: ordered})
     return fact
 
 
@@ -183,6 +211,18 @@ def encode_metadata(metadata: Mapping[str, Any] | None) -> bytes:
     return encoded
 
 
+def encode_description(metadata: Mapping[str, Any]) -> bytes:
+    """Encode an artifact's metadata.
+
+    Raises:
+        InvalidPayload: it is not an object of I-JSON values, or it is too large.
+    """
+    encoded = encode_metadata(metadata)
+    if len(encoded) * MOST_JSONB_GROWTH > MAX_EVENT_BYTES:
+        check_json_size("the artifact's metadata", encoded)
+    return encoded
+
+
 def decode_event(stored: StoredEvent) -> FlowEvent:
     """Return the event that is stored.
 
@@ -196,24 +236,9 @@ def decode_event(stored: StoredEvent) -> FlowEvent:
         version=stored.version,
         event_id=stored.event_id,
         ts=stored.ts,
-        kind=decode_typed_kind(stored.event_type, stored.payload, stored.flow_id, stored.version),
+        kind=decode_kind(stored.payload, stored.flow_id, stored.version, stored.event_type),
         metadata=decode_metadata(stored.metadata, stored.flow_id, stored.version),
     )
-
-
-def decode_typed_kind(
-    stored_type: str, payload: bytes, flow_id: UUID, version: int
-) -> FlowEventKind:
-    """Return the fact that is encoded, whose event type is stored beside it.
-
-    Raises:
-        UnreadableEvent: the fact is unknown or not the one of `stored_type`, or a field is bad.
-    """
-    fact = decode_kind(payload, flow_id, version)
-    if EVENT_KINDS.get(stored_type) is not type(fact):
-        reason = f"is stored as {stored_type!r} but its payload is {event_type(fact)!r}"
-        raise UnreadableEvent(flow_id, version, reason)
-    return fact
 
 
 def decode_metadata(data: bytes, flow_id: UUID, version: int) -> Mapping[str, Any]:
@@ -231,22 +256,75 @@ def decode_metadata(data: bytes, flow_id: UUID, version: int) -> Mapping[str, An
 def decode_artifact(stored: StoredArtifact) -> Artifact:
     """Return the artifact that is stored, after comparing its content with its hash.
 
+    A payload's keys are in canonical order, whatever the order in which they are stored.
+
     Raises:
         ArtifactCorrupt: they differ, or a part of it is not JSON.
     """
+    body = verified_body(stored)
     try:
-        artifact = Artifact(
-            hash=stored.hash,
-            kind=stored.kind,
-            payload=None if stored.payload is None else read_json(stored.payload),
-            content=stored.content,
-            media_type=stored.media_type,
-            metadata=_decode_object(stored.metadata),
-        )
-        artifact.verified()
+        metadata = _decode_object(stored.metadata)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ArtifactCorrupt(stored.hash, f"metadata: {error}") from error
+    if stored.payload is None:
+        payload = None
+    elif len(body) <= LARGE_BYTES:
+        payload = read_json(body)
+    else:
+        from chem_persistence.domain.canonical_json import pieces  # noqa: PLC0415  # few have it
+
+        payload = pieces.read_in_pieces(body)
+    artifact = Artifact(
+        hash=stored.hash,
+        kind=stored.kind,
+        payload=payload,
+        content=stored.content,
+        media_type=stored.media_type,
+        metadata=metadata,
+    )
+    if len(body) <= LARGE_BYTES:
+        artifact.__dict__[SMALL] = True
+    return artifact
+
+
+def verified_body(stored: StoredArtifact) -> bytes:
+    """Return a stored content, or the canonical bytes of a payload, that has the artifact's hash.
+
+    Raises:
+        ArtifactCorrupt: it has another hash or is not JSON, or the kind or the media type is not
+            text.
+    """
+    try:
+        check_text("kind", stored.kind)
+        check_text("media_type", stored.media_type)
+        if stored.payload is None:
+            body = canonical_json(None) if stored.content is None else stored.content
+        else:
+            body = stored.payload
+            if not stored.is_verbatim:
+                body = canonical_json(read_json(body))
     except (ValueError, OverflowError, RecursionError) as error:
         raise ArtifactCorrupt(stored.hash, str(error)) from error
-    return artifact
+    if stored.payload is not None and stored.content is not None:
+        raise ArtifactCorrupt(stored.hash, "has both a payload and content")
+    actual = hashlib.sha256(body).hexdigest()
+    if actual != stored.hash:
+        raise ArtifactCorrupt(stored.hash, f"its content has the hash {actual}")
+    return body
+
+
+async def decode_aside(stored: StoredArtifact) -> Artifact:
+    """Decode a stored artifact as `decode_artifact` does, a large one in a worker thread."""
+    if len(stored.payload or stored.content or b"") > LARGE_BYTES:
+        return await asyncio.to_thread(decode_artifact, stored)
+    return decode_artifact(stored)
+
+
+async def verify_aside(stored: StoredArtifact) -> bytes:
+    """Return what `verified_body` returns; a large body is hashed in a worker thread."""
+    if len(stored.payload or stored.content or b"") > LARGE_BYTES:
+        return await asyncio.to_thread(verified_body, stored)
+    return verified_body(stored)
 
 
 def decode_description(artifact_hash: str, metadata: bytes) -> Mapping[str, Any]:
@@ -279,4 +357,5 @@ def _decode_object(data: bytes) -> Mapping[str, Any]:
     value = read_json(data)
     if not isinstance(value, dict):
         raise msgspec.DecodeError("is not an object")
-    return value
+    ordered: Mapping[str, Any] = in_canonical_order(value)
+    return ordered

@@ -71,8 +71,10 @@ CREATE TABLE workflow_step_artifacts (
     produced_in_seq bigint NOT NULL,
     upload_id uuid,
     content_size bigint,
+    content_is_payload boolean NOT NULL DEFAULT false,
     CONSTRAINT workflow_step_artifacts_pkey PRIMARY KEY (artifact_hash),
     CONSTRAINT workflow_step_artifacts_body_check CHECK (num_nonnulls(payload, content, upload_id) = 1),
+    CONSTRAINT workflow_step_artifacts_content_is_payload_check CHECK (content IS NOT NULL OR NOT content_is_payload),
     CONSTRAINT workflow_step_artifacts_content_size_check CHECK (num_nonnulls(upload_id, content_size) <> 1 AND content_size >= 0),
     CONSTRAINT workflow_step_artifacts_hash_check CHECK (artifact_hash ~ '^[0-9a-f]{64}$'::text),
     CONSTRAINT workflow_step_artifacts_metadata_check CHECK (jsonb_typeof(metadata) = 'object'::text)
@@ -364,17 +366,18 @@ BEGIN
 
     IF artifacts IS NOT NULL THEN  -- one that is already stored stays as it is
         INSERT INTO workflow_step_artifacts
-            (artifact_hash, kind, payload, content, media_type, metadata, flow_id, produced_in_seq)
+            (artifact_hash, kind, payload, content, content_is_payload, media_type, metadata,
+                flow_id, produced_in_seq)
         SELECT a.artifact_hash, a.kind, artifact_payloads[a.place]::jsonb,
-            artifact_contents[a.place], a.media_type,
+            artifact_contents[a.place], coalesce(a.content_is_payload, false), a.media_type,
             a.metadata, a.flow_id,
             (SELECT stored.seq FROM event_log AS stored WHERE stored.flow_id = a.flow_id
                 AND stored.version = a.version)
         FROM ROWS FROM (json_to_recordset(artifacts::json) AS (artifact_hash text, kind text,
             media_type text,
-                metadata jsonb, flow_id uuid, version integer))
+                metadata jsonb, flow_id uuid, version integer, content_is_payload boolean))
             WITH ORDINALITY AS a (artifact_hash, kind, media_type, metadata, flow_id, version,
-                place)
+                content_is_payload, place)
         WHERE a.flow_id IN (SELECT unnest(stored_flow_ids))
         ORDER BY a.place
         ON CONFLICT DO NOTHING;

@@ -65,9 +65,11 @@ BEGIN
             SELECT document.*, artifact_payloads[document.place]::jsonb AS payload,
                 artifact_contents[document.place] AS content
             FROM ROWS FROM (json_to_recordset(artifacts::json) AS (artifact_hash text, kind text,
-                    media_type text, metadata jsonb, flow_id uuid, version integer))
+                    media_type text, metadata jsonb, flow_id uuid, version integer,
+                    content_is_payload boolean))
                 WITH ORDINALITY AS document
-                (artifact_hash, kind, media_type, metadata, flow_id, version, place)
+                (artifact_hash, kind, media_type, metadata, flow_id, version, content_is_payload,
+                    place)
             WHERE document.flow_id = ANY (stored_flow_ids)
             ORDER BY document.place
         LOOP
@@ -75,8 +77,10 @@ BEGIN
             FROM event_log AS stored
             WHERE stored.flow_id = e.flow_id AND stored.version = e.version;
             INSERT INTO workflow_step_artifacts
-                (artifact_hash, kind, payload, content, media_type, metadata, flow_id, produced_in_seq)
-            VALUES (e.artifact_hash, e.kind, e.payload, e.content, e.media_type, e.metadata, e.flow_id,
+                (artifact_hash, kind, payload, content, content_is_payload, media_type, metadata,
+                    flow_id, produced_in_seq)
+            VALUES (e.artifact_hash, e.kind, e.payload, e.content,
+                coalesce(e.content_is_payload, false), e.media_type, e.metadata, e.flow_id,
                 produced_in)
             ON CONFLICT DO NOTHING;
         END LOOP;

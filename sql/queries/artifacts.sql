@@ -21,7 +21,8 @@ ORDER BY event.version, artifact.artifact_hash
 -- name: read_artifact
 -- Read one artifact; on Citus, where each flow has a row of its own, the one that was stored first.
 -- $1 text artifact_hash
-SELECT artifact_hash, kind, payload, content, media_type, metadata, upload_id, content_size
+SELECT artifact_hash, kind, payload, content, content_is_payload, media_type, metadata, upload_id,
+    content_size
 FROM workflow_step_artifacts
 WHERE artifact_hash = $1
 ORDER BY produced_in_seq
@@ -35,12 +36,13 @@ LIMIT 1
 SELECT artifact.artifact_hash, artifact.kind,
     CASE WHEN written.size <= $2 THEN written.payload END AS payload,
     CASE WHEN written.size <= $2 THEN artifact.content END AS content,
-    artifact.media_type,
+    artifact.content_is_payload, artifact.media_type,
     CASE WHEN written.size <= $2 THEN written.metadata END AS metadata,
     artifact.upload_id, artifact.content_size, written.size
 FROM (
     SELECT DISTINCT ON (copy.artifact_hash) copy.artifact_hash, copy.kind, copy.payload,
-        copy.content, copy.media_type, copy.metadata, copy.upload_id, copy.content_size
+        copy.content, copy.content_is_payload, copy.media_type, copy.metadata, copy.upload_id,
+        copy.content_size
     FROM workflow_step_artifacts AS copy
     WHERE copy.artifact_hash = ANY ($1::text[])
     ORDER BY copy.artifact_hash, copy.produced_in_seq

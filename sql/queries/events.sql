@@ -30,16 +30,31 @@ FROM (SELECT coalesce(max(event.version) + 1, 0) AS version FROM event_log AS ev
 -- datetime's range as null. The planner cannot see the values in scalar subqueries, and expects few
 -- rows between two bounds (no version is above 2147483647). So it keeps one generic plan; otherwise
 -- it would plan each call anew.
--- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of rows
-SELECT seq, version, event_id,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN ts END AS ts,
-    event_type, convert_to(payload::text, 'UTF8') AS payload,
-    convert_to(metadata::text, 'UTF8') AS metadata
-FROM event_log
-WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
+-- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
+-- in bytes; size is null where the stored form alone shows that it has more.
+-- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of
+-- rows, $4 bigint maximum bytes of JSON of one row
+SELECT seq, version, event_id, ts, event_type,
+    CASE WHEN octet_length(payload) + octet_length(metadata) <= (SELECT $4::bigint)
+        THEN payload END AS payload,
+    CASE WHEN octet_length(payload) + octet_length(metadata) <= (SELECT $4::bigint)
+        THEN metadata END AS metadata,
+    octet_length(payload) + octet_length(metadata) AS size
+FROM (
+    SELECT seq, version, event_id,
+        CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+            THEN ts END AS ts,
+        event_type,
+        CASE WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * (SELECT $4::bigint)
+            THEN convert_to(payload::text, 'UTF8') END AS payload,
+        CASE WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * (SELECT $4::bigint)
+            THEN convert_to(metadata::text, 'UTF8') END AS metadata
+    FROM event_log
+    WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
+    ORDER BY version
+    LIMIT (SELECT $3::bigint)
+) AS page
 ORDER BY version
-LIMIT (SELECT $3::bigint)
 
 -- name: read_events_by_given_id
 -- Read the events of some flows that have one of some ids which the library does not make. A time
@@ -86,17 +101,28 @@ ORDER BY flow_id, version
 -- expensive to decode, is returned only for events whose time a state shows. The planner cannot see
 -- the values in scalar subqueries, and expects few rows between two bounds (no version is above
 -- 2147483647). So it keeps one generic plan; otherwise it would plan each call anew.
--- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of rows
-SELECT version,
-    ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' AS has_time,
-    CASE WHEN event_type IN ('stepstarted', 'stepfinished')
-        AND ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+-- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
+-- in bytes; size is null where the stored form alone shows that it has more.
+-- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of
+-- rows, $4 bigint maximum bytes of JSON of one row
+SELECT version, has_time, ts, event_type,
+    CASE WHEN octet_length(payload) <= (SELECT $4::bigint) THEN payload END AS payload,
+    octet_length(payload) AS size
+FROM (
+    SELECT version,
+        ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' AS has_time,
+        CASE WHEN event_type IN ('stepstarted', 'stepfinished')
+            AND ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
             THEN ts END AS ts,
-    event_type, convert_to(payload::text, 'UTF8') AS payload
-FROM event_log
-WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
+        event_type,
+        CASE WHEN pg_column_size(payload) <= 16 * (SELECT $4::bigint)
+            THEN convert_to(payload::text, 'UTF8') END AS payload
+    FROM event_log
+    WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
+    ORDER BY version
+    LIMIT (SELECT $3::bigint)
+) AS page
 ORDER BY version
-LIMIT (SELECT $3::bigint)
 
 -- name: read_flow_events
 -- Read one page of a flow's events, in order; a time outside datetime's range is null. One generic

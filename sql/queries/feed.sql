@@ -33,18 +33,36 @@ SELECT feed_end() AS seq
 
 -- name: read_feed_page
 -- Read one page of the whole log's events, in the order of seq; JSON is returned as UTF-8 bytes,
--- and a time outside datetime's range as null.
--- $1 bigint seq after which the page begins, $2 bigint largest seq, $3 bigint maximum number of
--- rows
-SELECT seq, flow_id, version, event_id,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN ts END AS ts,
-    event_type, convert_to(payload::text, 'UTF8') AS payload,
-    convert_to(metadata::text, 'UTF8') AS metadata, chain_hash
-FROM event_log
-WHERE seq > $1 AND seq <= $2
+-- and a time outside datetime's range as null. The event of the position that the page follows
+-- comes without its JSON.
+-- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
+-- in bytes; size is null where the stored form alone shows that it has more.
+-- $1 bigint seq after which the page begins, $2 bigint largest seq, $3 bigint seq of the
+-- position's event, $4 bigint maximum number of rows, $5 bigint maximum bytes of JSON of one row
+SELECT seq, flow_id, version, event_id, ts, event_type,
+    CASE WHEN octet_length(payload) + octet_length(metadata) <= $5::bigint
+        THEN payload END AS payload,
+    CASE WHEN octet_length(payload) + octet_length(metadata) <= $5::bigint
+        THEN metadata END AS metadata,
+    chain_hash, octet_length(payload) + octet_length(metadata) AS size
+FROM (
+    SELECT seq, flow_id, version, event_id,
+        CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+            THEN ts END AS ts,
+        event_type,
+        CASE WHEN seq = $3::bigint THEN ''::bytea
+            WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * $5::bigint
+            THEN convert_to(payload::text, 'UTF8') END AS payload,
+        CASE WHEN seq = $3::bigint THEN ''::bytea
+            WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * $5::bigint
+            THEN convert_to(metadata::text, 'UTF8') END AS metadata,
+        chain_hash
+    FROM event_log
+    WHERE seq > $1 AND seq <= $2
+    ORDER BY seq
+    LIMIT $4
+) AS page
 ORDER BY seq
-LIMIT $3
 
 -- name: read_last_links
 -- Read the chain hashes of the last events up to a seq, the newest first: those of a window.

@@ -6,7 +6,8 @@
 -- $1 text[] artifact_hash
 SELECT DISTINCT ON (artifact.artifact_hash) artifact.artifact_hash AS hash, artifact.kind,
     artifact.media_type,
-    coalesce(artifact.content_size, octet_length(artifact.content)) AS content_bytes,
+    coalesce(artifact.content_size, CASE WHEN NOT artifact.content_is_payload
+        THEN octet_length(artifact.content) END) AS content_bytes,
     convert_to(artifact.metadata::text, 'UTF8') AS metadata,
     artifact.flow_id, event.version, event.ts
 FROM workflow_step_artifacts AS artifact

@@ -23,14 +23,24 @@ FROM workflow_step_artifacts AS stored
 WHERE stored.artifact_hash = ANY ($1::text[])
 
 -- name: read_artifact_producers
--- Read one page of all artifacts, by hash and flow, each with the event that it was stored with. On
--- Citus an artifact has a row in each flow that produced it.
+-- Read one page of all artifacts, by hash and flow, each with the event that it was stored with;
+-- one whose body and metadata have more stored bytes than a limit comes without them. On Citus an
+-- artifact has a row in each flow that produced it.
 -- $1 text artifact_hash and $2 uuid flow_id after which the page begins, $3 bigint maximum number
--- of rows
-SELECT artifact.artifact_hash, artifact.kind, artifact.payload, artifact.content,
-    artifact.media_type, artifact.metadata,
-    artifact.upload_id, artifact.content_size, artifact.flow_id,
-    coalesce(event.version, -1) AS version
+-- of rows, $4 bigint maximum stored bytes of one artifact
+SELECT artifact.artifact_hash, artifact.kind,
+    CASE WHEN coalesce(pg_column_size(artifact.payload), octet_length(artifact.content), 0)
+        + coalesce(pg_column_size(artifact.metadata), 0) <= $4::bigint THEN artifact.payload END AS payload,
+    CASE WHEN coalesce(pg_column_size(artifact.payload), octet_length(artifact.content), 0)
+        + coalesce(pg_column_size(artifact.metadata), 0) <= $4::bigint THEN artifact.content END AS content,
+    artifact.content_is_payload, artifact.media_type,
+    CASE WHEN coalesce(pg_column_size(artifact.payload), octet_length(artifact.content), 0)
+        + coalesce(pg_column_size(artifact.metadata), 0) <= $4::bigint
+        THEN artifact.metadata END AS metadata,
+    artifact.upload_id, artifact.content_size,
+    coalesce(pg_column_size(artifact.payload), octet_length(artifact.content), 0)
+        + coalesce(pg_column_size(artifact.metadata), 0) <= $4::bigint AS is_whole,
+    artifact.flow_id, coalesce(event.version, -1) AS version
 FROM workflow_step_artifacts AS artifact
 LEFT JOIN event_log AS event
     ON event.flow_id = artifact.flow_id AND event.seq = artifact.produced_in_seq
@@ -38,32 +48,73 @@ WHERE (artifact.artifact_hash, artifact.flow_id) > ($1, $2)
 ORDER BY artifact.artifact_hash, artifact.flow_id
 LIMIT $3
 
+-- name: read_artifact_row
+-- Read one row of an artifact.
+-- $1 text artifact_hash, $2 uuid flow_id
+SELECT artifact_hash, kind, payload, content, content_is_payload, media_type, metadata, upload_id,
+    content_size
+FROM workflow_step_artifacts
+WHERE artifact_hash = $1 AND flow_id = $2
+
 -- name: read_chained_events
 -- Read one page of all flows' events, flow by flow, each in order; a time outside datetime's range
--- is null.
+-- is null, and JSON is returned as UTF-8 bytes.
+-- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
+-- in bytes; size is null where the stored form alone shows that it has more.
 -- $1 uuid flow_id, $2 integer version and $3 bigint seq after which the page begins, $4 bigint
--- maximum number of rows
-SELECT flow_id, version, seq, event_id,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN ts END AS ts,
-    event_type, payload, metadata, chain_hash
-FROM event_log
-WHERE (flow_id, version, seq) > ($1::uuid, $2::integer, $3::bigint)
+-- maximum number of rows, $5 bigint maximum bytes of JSON of one row
+SELECT flow_id, version, seq, event_id, ts, event_type,
+    CASE WHEN octet_length(payload) + octet_length(metadata) <= $5::bigint
+        THEN payload END AS payload,
+    CASE WHEN octet_length(payload) + octet_length(metadata) <= $5::bigint
+        THEN metadata END AS metadata,
+    chain_hash, octet_length(payload) + octet_length(metadata) AS size
+FROM (
+    SELECT flow_id, version, seq, event_id,
+        CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+            THEN ts END AS ts,
+        event_type,
+        CASE WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * $5::bigint
+            THEN convert_to(payload::text, 'UTF8') END AS payload,
+        CASE WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * $5::bigint
+            THEN convert_to(metadata::text, 'UTF8') END AS metadata,
+        chain_hash
+    FROM event_log
+    WHERE (flow_id, version, seq) > ($1::uuid, $2::integer, $3::bigint)
+    ORDER BY flow_id, version, seq
+    LIMIT $4
+) AS page
 ORDER BY flow_id, version, seq
-LIMIT $4
 
 -- name: read_chained_flow
--- Read one page of a flow's events, in order; a time outside datetime's range is null.
+-- Read one page of a flow's events, in order; a time outside datetime's range is null, and JSON is
+-- returned as UTF-8 bytes.
+-- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
+-- in bytes; size is null where the stored form alone shows that it has more.
 -- $1 uuid flow_id, $2 integer version and $3 bigint seq after which the page begins, $4 bigint
--- maximum number of rows
-SELECT flow_id, version, seq, event_id,
-    CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN ts END AS ts,
-    event_type, payload, metadata, chain_hash
-FROM event_log
-WHERE flow_id = $1::uuid AND (version, seq) > ($2::integer, $3::bigint)
+-- maximum number of rows, $5 bigint maximum bytes of JSON of one row
+SELECT flow_id, version, seq, event_id, ts, event_type,
+    CASE WHEN octet_length(payload) + octet_length(metadata) <= $5::bigint
+        THEN payload END AS payload,
+    CASE WHEN octet_length(payload) + octet_length(metadata) <= $5::bigint
+        THEN metadata END AS metadata,
+    chain_hash, octet_length(payload) + octet_length(metadata) AS size
+FROM (
+    SELECT flow_id, version, seq, event_id,
+        CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+            THEN ts END AS ts,
+        event_type,
+        CASE WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * $5::bigint
+            THEN convert_to(payload::text, 'UTF8') END AS payload,
+        CASE WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * $5::bigint
+            THEN convert_to(metadata::text, 'UTF8') END AS metadata,
+        chain_hash
+    FROM event_log
+    WHERE flow_id = $1::uuid AND (version, seq) > ($2::integer, $3::bigint)
+    ORDER BY version, seq
+    LIMIT $4
+) AS page
 ORDER BY version, seq
-LIMIT $4
 
 -- name: read_snapshots
 -- Read one page of the snapshots that a load would use, by flow: those of a format that fit the

@@ -18,7 +18,7 @@ from msgspec import NODEFAULT, UNSET
 from chem_persistence.domain.canonical_json.numpy_values import NOT_NUMPY, NotJson, as_python
 from chem_persistence.errors import InvalidPayload
 
-__all__ = ["MAX_DEPTH", "MAX_INTEGER", "write_canonical"]
+__all__ = ["MAX_DEPTH", "MAX_INTEGER", "struct_members", "utf16", "write_canonical"]
 
 MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly (RFC 7493, section 2.2)."""
@@ -66,7 +66,7 @@ def _write(value: Any, parts: list[str], depth: int) -> None:
         case list() | tuple():
             _write_array(value, parts, depth + 1)
         case msgspec.Struct():
-            _write(_struct_members(value), parts, depth)
+            _write(struct_members(value), parts, depth)
         case datetime() if type(value) is datetime:
             parts.append(_quote(_timestamp(value)))
         case Mapping():
@@ -82,7 +82,7 @@ def _write_object(value: dict[Any, Any], parts: list[str], depth: int) -> None:
     if len(members) != len(value):
         raise _Refused("has a key twice")
     opening = "{"
-    for key in sorted(members, key=_utf16):
+    for key in sorted(members, key=utf16):
         try:
             parts.append(opening + _string(key) + ":")
             _write(members[key], parts, depth)
@@ -108,7 +108,7 @@ def _write_array(value: list[Any] | tuple[Any, ...], parts: list[str], depth: in
     parts.append("]" if opening == "," else "[]")
 
 
-def _struct_members(value: msgspec.Struct) -> dict[str, Any] | list[Any]:
+def struct_members(value: msgspec.Struct) -> dict[str, Any] | list[Any]:
     """Return the members of a struct that msgspec would encode, with unconverted values.
 
     `omit_defaults` compares by value here. msgspec compares by identity, so equal structs could get
@@ -180,7 +180,7 @@ def _key(key: Any) -> str:
             raise _Refused(f"has a key that is not a string: {type(key).__qualname__}")
 
 
-def _utf16(key: str) -> bytes:
+def utf16(key: str) -> bytes:
     """Order keys by UTF-16 code unit (RFC 8785, section 3.2.3)."""
     return key.encode("utf-16-be", "surrogatepass")
 

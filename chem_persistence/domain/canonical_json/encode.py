@@ -6,11 +6,13 @@ is SHA-256 (FIPS 180-4) of that form. `fast` encodes most values, `careful` the 
 
 import hashlib
 from collections.abc import Callable
+from operator import is_
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
-from chem_persistence.domain.canonical_json.careful import MAX_INTEGER, write_canonical
+from chem_persistence.domain.canonical_json.careful import MAX_INTEGER, utf16, write_canonical
 from chem_persistence.domain.canonical_json.fast import (
     BACKSLASH,
     NotPlain,
@@ -22,13 +24,16 @@ from chem_persistence.domain.canonical_json.fast import (
 __all__ = [
     "canonical_json",
     "content_hash",
+    "in_canonical_order",
     "may_hold_lost_floats",
+    "outweighs",
     "read_json",
     "restore_floats",
     "written_plainly",
 ]
 
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_SCALAR_BYTES = 8
 _LONG_NUMBER = b"0" * len(str(MAX_INTEGER))
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -84,6 +89,32 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
+def outweighs(value: Any, limit: int) -> bool:
+    """Return whether the canonical JSON of a value has, roughly, more than `limit` bytes."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        limit -= _SCALAR_BYTES
+        if isinstance(item, str | bytes):
+            limit -= len(item)
+        elif isinstance(item, dict):
+            limit -= _SCALAR_BYTES * len(item)
+            if limit > 0:
+                waiting += item.keys()
+                waiting += item.values()
+        elif isinstance(item, list | tuple | set | frozenset):
+            limit -= _SCALAR_BYTES * len(item)
+            if limit > 0:
+                waiting += item
+        elif isinstance(item, msgspec.Struct):
+            waiting += astuple(item)
+        elif hasattr(item, "__dict__"):
+            waiting += vars(item).values()
+        if limit < 0:
+            return True
+    return False
+
+
 def read_json(data: bytes) -> Any:
     """Return the value whose canonical form was stored as this JSON.
 
@@ -97,6 +128,29 @@ def read_json(data: bytes) -> Any:
     """
     value = _decode(data)
     return restore_floats(value) if may_hold_lost_floats(data) else value
+
+
+def in_canonical_order(value: Any) -> Any:
+    """Return a decoded value with the keys of every object in canonical order (RFC 8785).
+
+    JSONB orders keys by length. A value whose keys are in order already is returned itself.
+    """
+    if type(value) is dict:
+        keys = list(value)
+        keys.sort(key=None if all(map(str.isascii, keys)) else utf16)
+        unchanged = keys == list(value)
+        ordered: dict[str, Any] = {}
+        for key in keys:
+            item = value[key]
+            kind = type(item)
+            ordered[key] = in_canonical_order(item) if kind is dict or kind is list else item
+            unchanged = unchanged and ordered[key] is item
+        return value if unchanged else ordered
+    if type(value) is list:
+        items = [in_canonical_order(item) for item in value]
+        unchanged = all(map(is_, items, value))
+        return value if unchanged else items
+    return value
 
 
 def may_hold_lost_floats(data: bytes) -> bool:

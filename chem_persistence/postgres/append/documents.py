@@ -62,12 +62,21 @@ def append_documents(writes: Sequence[Write]) -> Documents:
         retries += [_change_document(flow_id, change) for change in pending]
         steps += [_change_document(flow_id, change) for change in changed]
     artifacts.sort(key=lambda produced: produced[0].hash)
+    documents: list[bytes] = []
+    payloads: list[str | None] = []
+    contents: list[bytes | None] = []
+    for artifact, producing_flow, version in artifacts:
+        documents.append(_artifact_document(artifact, producing_flow, version))
+        # as text: to send an array of jsonb the driver needs a round trip a connection
+        is_jsonb = artifact.payload is not None and not artifact.is_verbatim
+        payloads.append(artifact.payload.decode() if artifact.payload and is_jsonb else None)
+        contents.append(artifact.payload if artifact.is_verbatim else artifact.content)
     return (
         # JSON without spaces has no line break: the database counts the events by them
         (b"[%b]" % b"\n,".join(events)).decode(),
-        _array([_artifact_document(*produced) for produced in artifacts]) if artifacts else None,
-        [_text(artifact.payload) for artifact, _, _ in artifacts] or None,
-        [artifact.content for artifact, _, _ in artifacts] or None,
+        _array(documents) if documents else None,
+        payloads or None,
+        contents or None,
         _array(retries) if retries else None,
         _array(steps) if steps else None,
     )
@@ -84,7 +93,7 @@ def _event_documents(write: Write) -> list[bytes]:
 
 def _artifact_document(artifact: StoredArtifact, flow_id: UUID, version: int) -> bytes:
     return (
-        b'{"artifact_hash":%b,"kind":%b,"media_type":%b,"metadata":%b,"flow_id":%b,"version":%d}'
+        b'{"artifact_hash":%b,"kind":%b,"media_type":%b,"metadata":%b,"flow_id":%b,"version":%d%b}'
         % (
             _json(artifact.hash),
             _json(artifact.kind),
@@ -92,6 +101,7 @@ def _artifact_document(artifact: StoredArtifact, flow_id: UUID, version: int) ->
             artifact.metadata,
             _json(flow_id),
             version,
+            b',"content_is_payload":true' if artifact.is_verbatim else b"",
         )
     )
 
@@ -102,8 +112,3 @@ def _change_document(flow_id: UUID, change: RetryChange | StepChange) -> bytes:
 
 def _array(documents: Iterable[bytes]) -> str:
     return (b"[%b]" % b",".join(documents)).decode()
-
-
-def _text(json: bytes | None) -> str | None:
-    """Return JSON as text: to send an array of jsonb the driver needs a round trip a connection."""
-    return None if json is None else json.decode()

@@ -19,9 +19,10 @@ from chem_persistence.postgres.connection.ports import Connection, ConnectionPro
 from chem_persistence.postgres.connection.transaction import own_transaction
 from chem_persistence.postgres.read.artifacts import read_whole_artifact
 from chem_persistence.postgres.read.flows import list_events
-from chem_persistence.store.append_request import AppendCall, append_request
+from chem_persistence.store.append_request import AppendCall, encode_append
 from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import check_flow_id, check_not_negative
+from chem_persistence.store.codec import encode_description
 from chem_persistence.store.ports import Clock
 
 __all__ = ["PgTransaction", "pg_transaction"]
@@ -46,7 +47,7 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
         self._turn = asyncio.Lock()
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
-        request = append_request(
+        request = await encode_append(
             call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
         )
         self._uploads.check(request.streamed)
@@ -82,6 +83,7 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
         What `chunks` itself does on `connection` is rolled back if the content is stored already.
         """
         described = described_stream(kind, media_type, metadata)
+        encode_description(described.metadata)
         return await self._uploads.put(described, chunks, max_stream_bytes)
 
     async def list(

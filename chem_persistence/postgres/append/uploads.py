@@ -15,7 +15,7 @@ from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.transaction import own_transaction
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.postgres.schema.statements import statement
-from chem_persistence.store.codec import encode_metadata
+from chem_persistence.store.codec import encode_description
 
 __all__ = ["Uploads"]
 
@@ -103,7 +103,7 @@ class Uploads:
                 artifact.hash,
                 artifact.kind,
                 artifact.media_type,
-                encode_metadata(artifact.metadata).decode(),
+                encode_description(artifact.metadata).decode(),
                 event.flow_id,
                 event.seq,
                 upload.id,

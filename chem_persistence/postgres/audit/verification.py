@@ -1,18 +1,21 @@
 """Verification: every chain and every artifact checked for tampering, in constant memory."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from uuid import UUID
 
 import msgspec
 
 from chem_persistence.domain.tampering import ChainedEvent, Finding, FlowCheck, Tampering
-from chem_persistence.errors import ArtifactCorrupt
+from chem_persistence.errors import ArtifactCorrupt, StoreError
 from chem_persistence.postgres.audit.anchors import Anchor
 from chem_persistence.postgres.audit.snapshots import false_snapshots
+from chem_persistence.postgres.connection.failures import is_unreadable_value
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.artifacts import check_artifact
-from chem_persistence.postgres.read.rows import chained_event, stored_artifact
+from chem_persistence.postgres.read.flows import PAGE_BYTES, SizedPages
+from chem_persistence.postgres.read.rows import Row, chained_event, stored_artifact
 from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["Extent", "Progress", "Verification", "measure_log", "verify_log"]
@@ -21,13 +24,18 @@ COUNT_ARTIFACTS = statement("verification/count_artifacts")
 COUNT_EVENTS = statement("verification/count_events")
 FIND_MISSING_ARTIFACTS = statement("verification/find_missing_artifacts")
 READ_ARTIFACT_PRODUCERS = statement("verification/read_artifact_producers")
+READ_ARTIFACT_ROW = statement("verification/read_artifact_row")
 READ_CHAINED_EVENTS = statement("verification/read_chained_events")
 READ_CHAINED_FLOW = statement("verification/read_chained_flow")
 
 EVENTS_PER_PAGE = 2_000
 ARTIFACTS_PER_PAGE = 100
 EVENTS_PER_DIAGNOSIS = 10_000
+BYTES_PER_DIAGNOSIS = 2 * PAGE_BYTES
 """How many events after a broken link are read to find out what was changed."""
+
+BYTES_PER_ARTIFACT = 2**16
+"""Stored bytes of an artifact that is read together with others; larger ones are read alone."""
 
 _LEAST_SEQ, _GREATEST_SEQ = -(2**63), 2**63 - 1
 _BEFORE_ALL = (-(2**31), _LEAST_SEQ)
@@ -151,22 +159,52 @@ class _Walk:
             self._next_anchor_is_gone(self._anchor)
 
     async def check_artifacts(self, on_progress: Callable[[Progress], None] | None) -> None:
-        """Check every artifact against its hash."""
+        """Check every artifact against its hash; one that cannot be read is a finding."""
         after = ("", UUID(int=0))
-        while rows := await self._session.fetch(
-            READ_ARTIFACT_PRODUCERS, *after, ARTIFACTS_PER_PAGE
-        ):
+        while rows := await self._read_artifacts(after):
             for row in rows:
-                try:
-                    await check_artifact(self._provider, stored_artifact(row))
-                except ArtifactCorrupt as error:
-                    self._find(
-                        row["flow_id"], row["version"], Tampering.ARTIFACT_ALTERED, str(error)
-                    )
+                await self._check_artifact(row)
             self.progress.artifacts += len(rows)
             after = (rows[-1]["artifact_hash"], rows[-1]["flow_id"])
             if on_progress is not None:
                 on_progress(self.progress)
+
+    async def _read_artifacts(self, after: tuple[str, UUID]) -> Sequence[Row]:
+        """Read one page of artifacts, large ones without their bodies.
+
+        If the server cannot return one of them, none has its body, and each is then read alone.
+        """
+        try:
+            return await self._session.fetch(
+                READ_ARTIFACT_PRODUCERS, *after, ARTIFACTS_PER_PAGE, BYTES_PER_ARTIFACT
+            )
+        except StoreError as error:
+            if not is_unreadable_value(error):
+                raise
+            return await self._session.fetch(
+                READ_ARTIFACT_PRODUCERS, *after, ARTIFACTS_PER_PAGE, -1
+            )
+
+    async def _check_artifact(self, row: Row) -> None:
+        try:
+            if row["is_whole"]:
+                await check_artifact(self._provider, stored_artifact(row))
+            else:
+                (whole,) = await self._session.fetch(
+                    READ_ARTIFACT_ROW, row["artifact_hash"], row["flow_id"]
+                )
+                await check_artifact(self._provider, stored_artifact(whole))
+        except ArtifactCorrupt as error:
+            self._find(row["flow_id"], row["version"], Tampering.ARTIFACT_ALTERED, str(error))
+        except StoreError as error:
+            if not is_unreadable_value(error):
+                raise
+            self._find(
+                row["flow_id"],
+                row["version"],
+                Tampering.ARTIFACT_UNREADABLE,
+                f"artifact {row['artifact_hash']}: {error}",
+            )
 
     def _begin(self, flow_id: UUID) -> FlowCheck:
         self._finish()
@@ -179,10 +217,8 @@ class _Walk:
     async def _follows(self, check: FlowCheck, event: ChainedEvent) -> bool:
         """Return whether the event continues its flow's chain; record a finding if not."""
         if not check.fits(event):
-            rest = await self._session.fetch(
-                READ_CHAINED_FLOW, check.flow_id, *_just_before(event), EVENTS_PER_DIAGNOSIS
-            )
-            self.findings.append(check.diagnose([chained_event(row) for row in rest] or [event]))
+            rest = await self._rest_of_flow(event)
+            self.findings.append(check.diagnose(rest or [event]))
             self._broken = True
         elif self._contradicts_anchor(check):
             self._find(
@@ -190,6 +226,19 @@ class _Walk:
             )
             self._broken = True
         return not self._broken
+
+    async def _rest_of_flow(self, event: ChainedEvent) -> list[ChainedEvent]:
+        """Read the events from one on, as many as a diagnosis needs and memory allows."""
+        rest: list[ChainedEvent] = []
+        size, position = 0, _just_before(event)
+        pages = _pages_of_flow(self._session, event.flow_id, position)
+        async with aclosing(pages) as reading:
+            async for page in reading:
+                rest += page
+                size += sum(len(later.payload) + len(later.metadata) for later in page)
+                if len(rest) >= EVENTS_PER_DIAGNOSIS or size >= BYTES_PER_DIAGNOSIS:
+                    break
+        return rest
 
     def _contradicts_anchor(self, check: FlowCheck) -> bool:
         anchor = self._anchor
@@ -229,27 +278,47 @@ class _Walk:
         self.findings.append(Finding(flow_id, version, tampering, detail))
 
 
-async def _all_pages(session: Session) -> AsyncIterator[list[ChainedEvent]]:
-    position = (UUID(int=0), *_BEFORE_ALL)
-    while page := await _read_page(session, READ_CHAINED_EVENTS, position):
+async def _all_pages(session: Session) -> AsyncGenerator[list[ChainedEvent]]:
+    position, pages = (UUID(int=0), *_BEFORE_ALL), SizedPages(EVENTS_PER_PAGE)
+    while page := await _read_page(session, pages, READ_CHAINED_EVENTS, position):
         yield page
         position = (page[-1].flow_id, page[-1].version, page[-1].seq)
 
 
 async def _pages_of(
     session: Session, flow_ids: Iterable[UUID]
-) -> AsyncIterator[list[ChainedEvent]]:
+) -> AsyncGenerator[list[ChainedEvent]]:
     for flow_id in flow_ids:
-        position = (flow_id, *_BEFORE_ALL)
-        while page := await _read_page(session, READ_CHAINED_FLOW, position):
+        async for page in _pages_of_flow(session, flow_id, _BEFORE_ALL):
             yield page
-            position = (flow_id, page[-1].version, page[-1].seq)
+
+
+async def _pages_of_flow(
+    session: Session, flow_id: UUID, after: tuple[int, int]
+) -> AsyncGenerator[list[ChainedEvent]]:
+    position, pages = (flow_id, *after), SizedPages(EVENTS_PER_PAGE)
+    while page := await _read_page(session, pages, READ_CHAINED_FLOW, position):
+        yield page
+        position = (flow_id, page[-1].version, page[-1].seq)
 
 
 async def _read_page(
-    session: Session, statement: str, position: tuple[UUID, int, int]
+    session: Session, pages: SizedPages, statement: str, position: tuple[UUID, int, int]
 ) -> list[ChainedEvent]:
-    rows = await session.fetch(statement, *position, EVENTS_PER_PAGE)
+    """Read the events after a position; one that the server cannot return comes without its JSON.
+
+    It then continues no chain.
+    """
+
+    async def fetch(count: int, bytes_each: int) -> list[Row]:
+        try:
+            return await session.fetch(statement, *position, count, bytes_each)
+        except StoreError as error:
+            if not is_unreadable_value(error):
+                raise
+            return await session.fetch(statement, *position, count, -1)
+
+    rows = await pages.read(fetch, ())
     return [chained_event(row) for row in rows]
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "heard",
     "is_lost",
     "is_transient",
+    "is_unreadable_value",
     "is_worth_a_retry",
     "library_errors",
     "lost_and_refused",
@@ -178,6 +179,12 @@ def is_lost(connection: Connection) -> bool:
         return connection.is_closed()
     except asyncpg.InterfaceError:
         return True
+
+
+def is_unreadable_value(error: StoreError) -> bool:
+    """Return whether the server refused because of a stored value: too large, or damaged."""
+    state = error.sqlstate or ""
+    return state.startswith(("54", "XX", "22"))  # program limit, internal or corrupted, data
 
 
 def translated(error: Exception) -> Exception:

@@ -9,7 +9,8 @@ from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.artifacts import read_whole_artifact
 from chem_persistence.postgres.read.rows import Row, stored_artifact
 from chem_persistence.postgres.schema.statements import statement
-from chem_persistence.store.codec import check_readable_whole, decode_artifact
+from chem_persistence.store.checks import LARGE_BYTES
+from chem_persistence.store.codec import check_readable_whole, decode_artifact, decode_aside
 from chem_persistence.store.ports import ArtifactRead
 
 __all__ = ["read_artifact_batches"]
@@ -67,7 +68,7 @@ def _next_batch(hashes: Sequence[str], rows: dict[str, Row], share: int) -> list
 async def _read_rows(
     provider: ConnectionProvider, hashes: Sequence[str], bytes_each: int
 ) -> dict[str, Row]:
-    wanted = [artifact_hash for artifact_hash in hashes if is_content_hash(artifact_hash)]
+    wanted = list(filter(is_content_hash, hashes))
     if not wanted:
         return {}
     rows = await Session(provider).fetch(READ_ARTIFACTS, wanted, bytes_each)
@@ -82,6 +83,8 @@ async def _decode(
     stored = stored_artifact(row)
     try:
         if stored.upload_id is None:
+            if row["size"] > LARGE_BYTES:
+                return await decode_aside(stored)
             return decode_artifact(stored)
         check_readable_whole(stored, limit)
         return await read_whole_artifact(provider, artifact_hash, limit)

@@ -16,8 +16,9 @@ from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import (
     StoredArtifact,
     check_readable_whole,
-    decode_artifact,
+    decode_aside,
     decode_description,
+    verify_aside,
 )
 
 __all__ = [
@@ -51,10 +52,10 @@ async def read_whole_artifact(
     """
     stored = await _read_stored(provider, artifact_hash)
     if stored.upload_id is None:
-        return decode_artifact(stored)
+        return await decode_aside(stored)
     check_readable_whole(stored, limit)
     content = b"".join([chunk async for chunk in _read_chunks(provider, stored)])
-    return decode_artifact(replace(stored, content=content, upload_id=None))
+    return await decode_aside(replace(stored, content=content, upload_id=None))
 
 
 async def read_artifact_in_chunks(
@@ -63,7 +64,8 @@ async def read_artifact_in_chunks(
     """Yield an artifact's bytes in chunks; see `StreamingEventStore.read_artifact`."""
     stored = await _read_stored(provider, artifact_hash)
     if stored.upload_id is None:
-        for chunk in cut(decode_artifact(stored).encoded()):
+        decode_description(stored.hash, stored.metadata)
+        for chunk in cut(await verify_aside(stored)):
             yield chunk
         return
     async for chunk in _read_chunks(provider, stored):
@@ -78,7 +80,8 @@ async def check_artifact(provider: ConnectionProvider, stored: StoredArtifact) -
         StoreUnavailable, StoreError: the chunks could not be read.
     """
     if stored.upload_id is None:
-        decode_artifact(stored)
+        decode_description(stored.hash, stored.metadata)
+        await verify_aside(stored)
         return
     async for _ in _read_chunks(provider, stored):
         pass

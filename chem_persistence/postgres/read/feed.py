@@ -22,10 +22,11 @@ from chem_persistence.domain.feed_position import (
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.read.flows import SizedPages
 from chem_persistence.postgres.read.rows import stored_event
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import StoredEvent
-from chem_persistence.store.feed import history_lost, seq_lost
+from chem_persistence.store.feed import EVENTS_PER_FEED_PAGE, history_lost, seq_lost
 
 __all__ = ["PgFeedSource", "find_feed_end"]
 
@@ -48,16 +49,20 @@ class PgFeedSource:
 
     def __init__(self, provider: ConnectionProvider) -> None:
         self._session = Session(provider)
+        self._pages = SizedPages(EVENTS_PER_FEED_PAGE)
 
     async def read_after(self, after: int | FeedPosition, limit: int) -> Iterable[StoredEvent]:
         """Return the next events; see `FeedSource.read_after`."""
+        pages = self._pages if limit <= EVENTS_PER_FEED_PAGE else SizedPages(limit)
         if isinstance(after, int) or not after.seq:
             seq = after if isinstance(after, int) else after.seq
-            rows = await self._session.run(lambda connection: _read_after(connection, seq, limit))
+            rows = await self._session.run(
+                lambda connection: _read_after(connection, pages, seq, limit)
+            )
         else:
             position = after
             found = await self._session.run(
-                lambda connection: _read_following(connection, position, limit)
+                lambda connection: _read_following(connection, pages, position, limit)
             )
             if found is None:
                 await self.window(position)  # which raises what is to be said about it
@@ -105,18 +110,18 @@ async def find_feed_end(provider: ConnectionProvider) -> int:
     return seq
 
 
-async def _read_after(connection: Connection, seq: int, limit: int) -> list[Any]:
+async def _read_after(connection: Connection, pages: SizedPages, seq: int, limit: int) -> list[Any]:
     """Read the events after a number of which only the size is known."""
     (bounds,) = await connection.fetch(FIND_FEED_BOUNDS)
     if seq > bounds["last_seq"]:
         raise seq_lost(seq, bounds["last_seq"])
     if bounds["seq"] <= seq:
         return []
-    return await connection.fetch(READ_FEED_PAGE, seq, bounds["seq"], limit)
+    return await pages.read(connection.fetch, (READ_FEED_PAGE, seq, bounds["seq"], None), limit)
 
 
 async def _read_following(
-    connection: Connection, position: FeedPosition, limit: int
+    connection: Connection, pages: SizedPages, position: FeedPosition, limit: int
 ) -> list[Any] | None:
     """Read the events after a position; return None if the position's own event is not there."""
     (at,) = await connection.fetch(CHECK_POSITION, position.flow_id, position.seq)
@@ -124,12 +129,25 @@ async def _read_following(
         return None
     if at["seq"] <= position.seq:
         return []
-    rows = await connection.fetch(
-        READ_FEED_PAGE, position.seq - 1, at["seq"], min(limit, _MAX_LIMIT - 1) + 1
-    )
-    if not rows or rows[0]["seq"] != position.seq or rows[0]["chain_hash"] != position.link:
-        return None
-    return rows[1:]
+    replaced = False
+
+    async def fetch(count: int, bytes_each: int) -> list[Any]:
+        nonlocal replaced
+        rows = await connection.fetch(
+            READ_FEED_PAGE,
+            position.seq - 1,
+            at["seq"],
+            position.seq,
+            min(count, _MAX_LIMIT - 1) + 1,
+            bytes_each,
+        )
+        replaced = (
+            not rows or rows[0]["seq"] != position.seq or rows[0]["chain_hash"] != position.link
+        )
+        return rows[1:]
+
+    rows = await pages.read(fetch, (), limit)
+    return None if replaced else rows
 
 
 def _named(position: FeedPosition) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ Every function raises, besides what it lists:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from itertools import groupby
@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import anyio
+import msgspec
 
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.errors import UnreadableEvent
@@ -23,10 +24,12 @@ from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import NO_EVENT_ID, NO_TIME, Row
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import MAX_VERSION, check_flow_id
-from chem_persistence.store.codec import decode_metadata, decode_typed_kind
+from chem_persistence.store.codec import decode_kind, decode_metadata
 from chem_persistence.telemetry.hooks import watched_read
 
 __all__ = [
+    "PAGE_BYTES",
+    "SizedPages",
     "fact_pages",
     "fact_pages_ahead",
     "iterate_events",
@@ -47,6 +50,59 @@ EVENTS_PER_PAGE_AHEAD = 1_000
 
 _Page: TypeAlias = tuple[int, list[Any]]
 _Facts: TypeAlias = Iterator[tuple[FlowEventKind, datetime | None]]
+
+
+PAGE_BYTES = 32 * 2**20
+"""Bytes of JSON in one page at most, unless a single row has more (32 MiB)."""
+
+NO_LIMIT = 2**40
+"""More bytes than a row can have; 16 times as much still fits into 64 bits."""
+
+GROWTH = 4
+
+
+class SizedPages(msgspec.Struct):
+    """Reads pages that are bounded by bytes, each of at most `most` rows.
+
+    A statement that reads such a page takes as its last two parameters a number of rows and the
+    bytes of JSON of one row; a row with more comes without its JSON. Each row has its `size`, or
+    null if the server did not even convert it. A page ends before the first such row, and the next
+    page asks for fewer rows, which may have more bytes each.
+    """
+
+    most: int
+    rows: int = 2**62
+    is_last: bool = False
+
+    async def read(
+        self,
+        fetch: Callable[..., Awaitable[list[Any]]],
+        arguments: tuple[Any, ...],
+        limit: int | None = None,
+    ) -> list[Any]:
+        """Return the next rows, at most `limit`; `is_last` then tells whether no more follow.
+
+        `fetch` is called with the arguments, a number of rows and the bytes of one row. No rows
+        mean that there are none.
+        """
+        asked = min(self.rows, self.most if limit is None else min(self.most, limit))
+        while True:
+            each = NO_LIMIT if asked <= 1 else PAGE_BYTES // asked
+            found = await fetch(*arguments, asked, each)
+            count = 0
+            for row in found:
+                if (row["size"] is None or row["size"] > each) and asked > 1:
+                    break
+                count += 1
+            self.is_last = len(found) < asked
+            if count == len(found):
+                self.rows = max(min(self.rows, self.most), asked * GROWTH)
+                return found
+            size = max(found[count]["size"] or PAGE_BYTES, each + 1)
+            self.rows = asked = min(max(1, PAGE_BYTES // size), asked - 1)
+            if count:
+                self.is_last = False
+                return found[:count]
 
 
 # ---- what callers read
@@ -124,13 +180,14 @@ async def pages_ahead(
     size = EVENTS_PER_PAGE_AHEAD
     alone = size if limit is None else min(size, limit)
     rest = None if limit is None else limit - alone
-    rows: list[Any] = []
+    count = 0
     reading = _pages(provider, statement, flow_id, after_version, alone, page_size=size)
-    async with aclosing(reading) as first_page:
-        async for first, rows in first_page:
-            after_version = first + size - 1
+    async with aclosing(reading) as first_pages:
+        async for first, rows in first_pages:
+            count += len(rows)
+            after_version = first + len(rows) - 1
             yield first, rows
-    if len(rows) < size:
+    if count < size:
         return
     held = HeldConnection(provider)
     pages = _pages(held, statement, flow_id, after_version, rest, page_size=size)
@@ -178,20 +235,19 @@ async def _pages(
 ) -> AsyncGenerator[_Page]:
     """Yield a flow's rows after a version in pages, at most `limit` rows.
 
-    Each page, of `page_size` rows or `EVENTS_PER_PAGE`, is a query of its own that sees what has
-    been committed by then. No connection is held between two pages.
+    Each page, of at most `page_size` rows or `EVENTS_PER_PAGE`, is a query of its own that sees
+    what has been committed by then. No connection is held between two pages.
     """
     session = Session(provider)
     first = min(max(after_version + 1, 0), MAX_VERSION)
-    full = page_size or EVENTS_PER_PAGE
-    while limit is None or limit > 0:
-        size = full if limit is None else min(full, limit)
-        rows = await watched_read(session.fetch(statement, flow_id, first - 1, size), flow_id)
+    pages = SizedPages(page_size or EVENTS_PER_PAGE)
+
+    while not pages.is_last and (limit is None or limit > 0):
+        reading = pages.read(session.fetch, (statement, flow_id, first - 1), limit)
+        rows = await watched_read(reading, flow_id)
         yield first, rows
-        if len(rows) < size:
-            return
-        first += size
-        limit = None if limit is None else limit - size
+        first += len(rows)
+        limit = None if limit is None else limit - len(rows)
 
 
 # ---- rows to events and facts, each decoded when it is asked for
@@ -210,24 +266,24 @@ def _events(rows: Iterable[Row], flow_id: UUID, first: int) -> Iterator[FlowEven
             version=version,
             event_id=row["event_id"],
             ts=row["ts"],
-            kind=decode_typed_kind(row["event_type"], row["payload"] or b"", flow_id, version),
+            kind=decode_kind(row["payload"] or b"", flow_id, version, row["event_type"]),
             metadata=decode_metadata(row["metadata"] or b"", flow_id, version),
         )
 
 
 def _facts(rows: Iterable[Sequence[Any]], flow_id: UUID, first: int) -> _Facts:
-    """Decode rows of (version, has_time, ts, event_type, payload) to facts with their times.
+    """Decode rows of (version, has_time, ts, event_type, payload, size) to facts with their times.
 
     The time is None where no state shows it; see `replay_facts`.
     """
-    for version, (stored_version, has_time, ts, event_type, payload) in enumerate(
+    for version, (stored_version, has_time, ts, event_type, payload, _) in enumerate(
         rows, start=first
     ):
         if stored_version != version:
             raise UnreadableEvent(flow_id, version, _MISSING)
         if not has_time:
             raise UnreadableEvent(flow_id, version, NO_TIME)
-        yield decode_typed_kind(event_type, payload or b"", flow_id, version), ts
+        yield decode_kind(payload or b"", flow_id, version, event_type), ts
 
 
 _MISSING = "is missing from the log"

@@ -24,7 +24,7 @@ from chem_persistence.postgres.connection.ports import Connection, ConnectionPro
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import NO_TIME, Row, step_execution
 from chem_persistence.postgres.schema.statements import statement
-from chem_persistence.store.codec import decode_typed_kind
+from chem_persistence.store.codec import decode_kind
 
 __all__ = ["Projection", "Rebuild", "rebuild_executions"]
 
@@ -186,7 +186,7 @@ def _facts(rows: Iterable[Row]) -> Iterator[tuple[FlowEventKind, datetime]]:
         if row["ts"] is None:
             raise UnreadableEvent(flow_id, version, NO_TIME)
         yield (
-            decode_typed_kind(row["event_type"], row["payload"] or b"", flow_id, version),
+            decode_kind(row["payload"] or b"", flow_id, version, row["event_type"]),
             row["ts"],
         )
 

@@ -84,15 +84,19 @@ def chained_event(row: Row) -> ChainedEvent:
 
 def stored_artifact(row: Row) -> StoredArtifact:
     """Map a row of `workflow_step_artifacts`; metadata that is NULL becomes invalid JSON."""
+    payload, content, is_verbatim = row["payload"], row["content"], row["content_is_payload"]
+    if is_verbatim and payload is None:
+        payload, content = content, None
     return StoredArtifact(
         hash=row["artifact_hash"],
         kind=row["kind"],
-        payload=row["payload"],
-        content=row["content"],
+        payload=payload,
+        content=content,
         media_type=row["media_type"],
         metadata=row["metadata"] or b"",
         upload_id=row["upload_id"],
         content_size=row["content_size"],
+        is_verbatim=is_verbatim,
     )
 
 

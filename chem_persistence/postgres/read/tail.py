@@ -1,7 +1,7 @@
 """The tail of the log or of a flow: its last events, and those that are appended after them."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import anyio
@@ -12,6 +12,7 @@ from chem_persistence.errors import HistoryLost, StoreUnavailable
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.feed import PgFeedSource
+from chem_persistence.postgres.read.flows import SizedPages
 from chem_persistence.postgres.read.rows import stored_event
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_countable
@@ -22,7 +23,7 @@ __all__ = ["LogTail", "TailReader", "follow_log", "read_log_tail"]
 
 FIND_FLOW_END = statement("tail/find_flow_end")
 PROBE_FLOW = statement("events/probe_flow")
-READ_FLOW_EVENTS = statement("events/read_flow_events")
+READ_FLOW_TAIL = statement("tail/read_flow_tail")
 READ_LAST_EVENTS = statement("tail/read_last_events")
 
 
@@ -120,16 +121,23 @@ class _FlowTail:
         self._flow_id = flow_id
         self._next = version
         self._link: bytes | None = None
+        self._pages = SizedPages(EVENTS_PER_FEED_PAGE)
 
     async def read(self) -> Sequence[FlowEvent]:
         known = self._link is not None
-        rows = await self._session.fetch(
-            READ_FLOW_EVENTS, self._flow_id, self._next - 1 - known, EVENTS_PER_FEED_PAGE
-        )
-        if known:
-            if not rows or rows[0]["chain_hash"] != self._link:
-                raise await self._explain()
-            rows = rows[1:]
+        is_changed = False
+
+        async def fetch(count: int, bytes_each: int) -> list[Any]:
+            nonlocal is_changed
+            rows = await self._session.fetch(
+                READ_FLOW_TAIL, self._flow_id, self._next, self._link, count + known, bytes_each
+            )
+            is_changed = known and (not rows or rows[0]["chain_hash"] != self._link)
+            return rows[known:]
+
+        rows = await self._pages.read(fetch, ())
+        if is_changed:
+            raise await self._explain()
         stored = [stored_event(row) for row in rows]
         events = [decode_event(event) for event in stored]
         if stored:

@@ -36,6 +36,7 @@ from chem_persistence.postgres.audit.verification import verify_log
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.flow_repository import SHORT_FLOW
 from chem_persistence.postgres.read import flows
+from chem_persistence.postgres.read.flows import PAGE_BYTES
 from chem_persistence.postgres.read.snapshots import find_snapshot, keep_snapshot
 from tests.golden.snapshot import FLOW_ID, INSTANCE, KINDS, GoldenSnapshot, golden_snapshots
 from tests.support.faults.worker import Place
@@ -175,7 +176,7 @@ async def test_of_a_short_flow_no_snapshot_is_looked_for(provider: PoolProvider)
     flow_id = await stored_flow(provider)
     spying = SpyingProvider(provider)
     await PgFlowRepository(spying).load(flow_id, None, DEFINITION)
-    assert spying.arguments == [(flow_id, -1, SHORT_FLOW)]
+    assert spying.arguments == [(flow_id, -1, SHORT_FLOW, PAGE_BYTES // SHORT_FLOW)]
 
 
 @pytest.mark.parametrize("snapshot_after", [0, -1])

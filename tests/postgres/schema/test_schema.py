@@ -342,6 +342,7 @@ async def test_the_columns_have_the_types_of_the_contract(connection: Connection
         "workflow_step_artifacts.produced_in_seq": "bigint",
         "workflow_step_artifacts.upload_id": "uuid",
         "workflow_step_artifacts.content_size": "bigint",
+        "workflow_step_artifacts.content_is_payload": "boolean",
         "workflow_step_artifact_chunks.upload_id": "uuid",
         "workflow_step_artifact_chunks.chunk_no": "integer",
         "workflow_step_artifact_chunks.content": "bytea",

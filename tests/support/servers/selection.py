@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 
 import pytest
 
@@ -13,6 +14,7 @@ __all__ = [
     "BROWSER_HELP",
     "DATABASE_HELP",
     "PGBOUNCER_HELP",
+    "SCIENCE_HELP",
     "SUPERUSER_HELP",
     "TLS_HELP",
     "mark_groups",
@@ -36,6 +38,12 @@ TLS_HELP = (
     "(CHEM_TEST_TLS_PROGRAMS)"
 )
 PGBOUNCER_HELP = "starts PgBouncer; left out if it is not installed"
+
+SCIENCE_HELP = (
+    "needs ASE, cclib, pymatgen, MDAnalysis and attrs (the extra `science`); left out without them"
+)
+
+SCIENCE = ("ase", "attrs", "cclib", "pymatgen", "MDAnalysis")
 
 SUPERUSERS: Mapping[str, Mapping[str, str]] = {
     "postgres/schema/test_migrations.py": {
@@ -158,4 +166,6 @@ def reasons_to_leave_out() -> dict[str, str]:
         reasons["browser"] = "no Chromium is found, or CHEM_TEST_BROWSER=none"
     if pgbouncer_program() is None:
         reasons["pgbouncer"] = "no PgBouncer is found"
+    if missing := [name for name in SCIENCE if find_spec(name) is None]:
+        reasons["science"] = f"not installed: {', '.join(missing)} (pip install -e '.[science]')"
     return reasons
