@@ -115,22 +115,17 @@ CREATE MATERIALIZED VIEW artifact_statistics AS
   GROUP BY artifact.kind;
 
 CREATE MATERIALIZED VIEW failure_statistics AS
- SELECT sha256(convert_to(jsonb_build_array(definition, step_id, error_class)::text, 'UTF8'::name)) AS key,
-    NULLIF(definition, ''::text) AS definition_hash,
-    step_id,
-    error_class,
+ SELECT sha256(convert_to(jsonb_build_array(COALESCE(beginning.payload ->> 'definition_hash'::text, ''::text), event.payload ->> 'step_id'::text, event.payload #>> '{error,error_class}'::text[])::text, 'UTF8'::name)) AS key,
+    beginning.payload ->> 'definition_hash'::text AS definition_hash,
+    event.payload ->> 'step_id'::text AS step_id,
+    event.payload #>> '{error,error_class}'::text[] AS error_class,
     count(*) AS failures,
-    count(DISTINCT flow_id) AS flows,
-    max(ts) AS last_failed_at
-   FROM ( SELECT COALESCE(beginning.payload ->> 'definition_hash'::text, ''::text) AS definition,
-            event.flow_id,
-            event.ts,
-            event.payload ->> 'step_id'::text AS step_id,
-            event.payload #>> '{error,error_class}'::text[] AS error_class
-           FROM event_log event
-             JOIN event_log beginning ON beginning.flow_id = event.flow_id AND beginning.version = 0
-          WHERE event.event_type = 'stepfailed'::text) failure
-  GROUP BY definition, step_id, error_class;
+    count(DISTINCT event.flow_id) AS flows,
+    max(event.ts) AS last_failed_at
+   FROM event_log event
+     JOIN event_log beginning ON beginning.flow_id = event.flow_id AND beginning.version = 0
+  WHERE event.event_type = 'stepfailed'::text
+  GROUP BY (beginning.payload ->> 'definition_hash'::text), (event.payload ->> 'step_id'::text), (event.payload #>> '{error,error_class}'::text[]);
 
 CREATE VIEW flows AS
  SELECT first_event.flow_id,

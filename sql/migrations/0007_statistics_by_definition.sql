@@ -64,21 +64,18 @@ CREATE UNIQUE INDEX step_statistics_key ON step_statistics (key)
 -- statement: what fails in the flows of a definition, and how
 CREATE MATERIALIZED VIEW failure_statistics AS
 SELECT
-    sha256(convert_to(jsonb_build_array(failure.definition, failure.step_id, failure.error_class)::text, 'UTF8')) AS key,
-    nullif(failure.definition, '') AS definition_hash,
-    failure.step_id AS step_id,
-    failure.error_class AS error_class,
+    sha256(convert_to(jsonb_build_array(coalesce(beginning.payload ->> 'definition_hash', ''), event.payload ->> 'step_id',
+        event.payload #>> '{error,error_class}')::text, 'UTF8')) AS key,
+    beginning.payload ->> 'definition_hash' AS definition_hash,
+    event.payload ->> 'step_id' AS step_id,
+    event.payload #>> '{error,error_class}' AS error_class,
     count(*) AS failures,
-    count(DISTINCT failure.flow_id) AS flows,
-    max(failure.ts) AS last_failed_at
-FROM (
-    SELECT coalesce(beginning.payload ->> 'definition_hash', '') AS definition, event.flow_id AS flow_id, event.ts AS ts,
-        event.payload ->> 'step_id' AS step_id, event.payload #>> '{error,error_class}' AS error_class
-    FROM event_log AS event
-    JOIN event_log AS beginning ON beginning.flow_id = event.flow_id AND beginning.version = 0
-    WHERE event.event_type = 'stepfailed'
-) AS failure
-GROUP BY failure.definition, failure.step_id, failure.error_class
+    count(DISTINCT event.flow_id) AS flows,
+    max(event.ts) AS last_failed_at
+FROM event_log AS event
+JOIN event_log AS beginning ON beginning.flow_id = event.flow_id AND beginning.version = 0
+WHERE event.event_type = 'stepfailed'
+GROUP BY beginning.payload ->> 'definition_hash', event.payload ->> 'step_id', event.payload #>> '{error,error_class}'
 
 -- statement: a refresh that blocks no reader needs to tell rows apart
 CREATE UNIQUE INDEX failure_statistics_key ON failure_statistics (key)
