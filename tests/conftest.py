@@ -1,6 +1,7 @@
 """The server of the run, named in the header, and fixtures with a fresh database per test."""
 
 import gc
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -71,6 +72,7 @@ def pytest_testnodedown(node: "WorkerController") -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; tests set the widths that they need
     check_choices()
     if config.option.basetemp is None and "server" not in worker_input(config):
         config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="chem-persistence-pytest-"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -532,7 +533,12 @@ async def test_what_is_not_there_is_one_line_and_the_exit_code_is_2(
 
 @pytest.mark.parametrize("name", [name for name in command_names(app) if name != "artifact get"])
 async def test_a_server_that_is_not_there_is_one_line_and_the_exit_code_is_3(name: str) -> None:
-    flows = {"show": ["aaaa"], "replay": ["aaaa"], "diff": ["aaaa", "bbbb"]}
+    flows = {
+        "show": ["aaaa"],
+        "replay": ["aaaa"],
+        "diff": ["aaaa", "bbbb"],
+        "lost": ["--events", os.devnull],
+    }
     said = await complaint(*name.split(), *flows.get(name, []), "--database-url", NOWHERE, code=3)
     assert said.startswith("error: the database is unavailable")
 

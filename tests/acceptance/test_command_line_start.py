@@ -142,7 +142,7 @@ def test_the_options_name_what_the_library_names() -> None:
     assert list(ProjectionName.__origin__.__args__) == list(Projection)  # type: ignore[attr-defined]
     for name in ("doctor", "roles"):
         for role in (OWNER, APPLICATION, READER):
-            assert f"[default: {role}]" in help_of(app, name)
+            assert f"[default: {role}" in help_of(app, name)
 
 
 @pytest.mark.parametrize("name", command_names(app))

@@ -38,7 +38,7 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 TRANSIENT = ["26000", "40001", "40P01", "53200", "53300", "57P01", "57P02", "57P03", "08006"]
-PERMANENT = ["08P01", "23514", "42501", "53100", "XX000", "P0001"]
+PERMANENT = ["08P01", "23514", "42501", "53100", "XX001", "P0001"]
 
 
 class Retries:
