@@ -90,6 +90,9 @@ SUPERUSERS: Mapping[str, Mapping[str, str]] = {
     "postgres/append/test_lost_replies.py": {
         "test_a_first_attempt_that_the_server_still_works_on": "adds a trigger",
     },
+    "postgres/connection/test_silence.py": {
+        "test_a_statement_that_waits_for_a_lock_is_not_cut_off": "locks a table",
+    },
     "postgres/connection/test_retries.py": {
         "test_an_error_that_passes_by_itself": "adds a trigger that fails",
         "test_an_error_that_does_not_pass": "adds a trigger that fails",
