@@ -320,6 +320,9 @@ async def test_a_store_on_a_connection_of_an_open_transaction_trusts_nothing_of_
     assert len(await PgEventStore(PoolProvider(pool)).list(flow_id)) == 3
 
 
+DRIVER_ERRORS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
 async def write(store: PgEventStore, flow_ids: list[UUID], chance: random.Random) -> list[str]:
     """Append in all ways, partly rolled back; return the names of the errors raised."""
     raised: list[str] = []
@@ -335,7 +338,7 @@ async def write(store: PgEventStore, flow_ids: list[UUID], chance: random.Random
                 await store.append_kinds(flow_id, signals(chance.randint(1, 3)))
         except (ChangedItsMind, StoreError, ConcurrencyConflict):
             continue
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except (asyncpg.PostgresError, *DRIVER_ERRORS, OSError):
             continue  # the caller's own statements: a session that was terminated
         except Exception as error:  # noqa: BLE001  # it fails the test
             raised.append(repr(error))
@@ -362,7 +365,7 @@ async def test_many_writers_with_savepoints_rollbacks_and_kills_are_told_of_no_l
 
     async def kill() -> None:
         while not done.is_set():
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with suppress(asyncpg.PostgresError, *DRIVER_ERRORS, OSError):
                 await pool.execute(TERMINATE)
             await asyncio.sleep(0.05)
 
