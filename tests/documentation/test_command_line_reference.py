@@ -137,7 +137,8 @@ def promised(name: str) -> list[str]:
 
 async def test_what_the_reference_shows_is_what_is_printed(tmp_path: Path) -> None:
     for name in ("demo", "flows", "doctor"):
-        done = await command(name, cwd=tmp_path, variables={"COLUMNS": "80"})
+        own = {"COLUMNS": "80", "XDG_DATA_HOME": str(tmp_path / "share")}  # not the user's data
+        done = await command(name, cwd=tmp_path, variables=own)
         assert (done.returncode, done.stderr) == (0, "")
         printed = done.stdout.splitlines()
         assert len(printed) == len(promised(name)), done.stdout

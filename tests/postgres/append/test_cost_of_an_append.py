@@ -151,8 +151,8 @@ async def test_a_step_costs_its_row_besides(counted: Pool) -> None:
 async def test_an_artifact_costs_its_bytes_and_little_more(counted: Pool) -> None:
     cost = await cost_of(counted, 1, signals(100), size=1_000)
     assert cost.calls == 1
-    assert cost.buffers <= 31
-    assert cost.wal_bytes <= 2_255
+    assert cost.buffers <= 33  # two of them for the index by flow
+    assert cost.wal_bytes <= 2_330
 
 
 async def test_flows_at_once_share_statements_and_commits(counted: Pool) -> None:

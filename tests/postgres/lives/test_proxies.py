@@ -1,9 +1,11 @@
 """Between a store and its servers: a proxy hides a failover, or directs reads to a standby."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
+import asyncpg
 import pytest
 
 from chem_persistence import (
@@ -44,6 +46,7 @@ async def test_a_failover_behind_pgbouncer_is_told(life: Life) -> None:
         for _ in range(6):
             await anext(living)
         await life.go_back()
+        await _until_served(pool)
         with pytest.raises(HistoryLost):
             await anext(living)
         with pytest.raises(HistoryLost):
@@ -66,8 +69,18 @@ async def test_nothing_is_told_of_a_clean_switchover_behind_pgbouncer(life: Life
         await store.append_kinds(flow_id, [SIGNAL] * 6)
         position = await store.position()
         await life.go_back()
+        await _until_served(pool)
         event = await store.append_kind(flow_id, SIGNAL)
         assert (event.version, await store.read_feed(after_seq=position)) == (6, [event])
+
+
+async def _until_served(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    """Wait until PgBouncer has logged in to the server again."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await pool.fetchval("SELECT 1")
+                return
 
 
 class Routed:
