@@ -14,6 +14,7 @@ from chem_persistence import (
     FlowAlreadyCompleted,
     FlowEvent,
     FlowNotCompleted,
+    FlowNotFound,
     PgFlowRepository,
     PoolProvider,
     RetryScheduled,
@@ -97,7 +98,7 @@ class Appending:
             return  # it is left incomplete; the checker checks what there is of it
         try:
             fingerprint = await self._engine.flow_fingerprint(flow_id)
-        except (StoreError, FlowNotCompleted):  # a standby may lag behind the flow's end
+        except (StoreError, FlowNotCompleted, FlowNotFound):  # a standby may lag behind
             return
         self._records.write(EngineFlow(flow_id, fingerprint, now()))
 
