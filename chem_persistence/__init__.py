@@ -54,7 +54,6 @@ if typing.TYPE_CHECKING:
         UserInteractionProvided,
         UserInteractionRequested,
     )
-    from chem_persistence.domain.feed_position import FeedPage, FeedPosition
     from chem_persistence.domain.flow_state import FlowState
     from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
     from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
@@ -111,6 +110,7 @@ if typing.TYPE_CHECKING:
     from chem_persistence.postgres.read_models import PgReadModels
     from chem_persistence.store.attribution import event_metadata
     from chem_persistence.store.clock import SystemClock
+    from chem_persistence.store.feed_position import FeedPage, FeedPosition
     from chem_persistence.store.ports import (
         Clock,
         EventFeed,
@@ -233,7 +233,6 @@ _MODULES = (
     "domain.canonical_json.encode",
     "domain.definition",
     "domain.events",
-    "domain.feed_position",
     "domain.flow_state",
     "domain.instance",
     "domain.step_rows",
@@ -259,6 +258,7 @@ _MODULES = (
     "postgres.read_models",
     "store.attribution",
     "store.clock",
+    "store.feed_position",
     "store.ports",
     "views.flow_view",
 )

@@ -216,7 +216,7 @@ def doctor(
 
     Exit code 1: there is an error or a warning.
     """
-    from chem_persistence.cli.commands.doctor import examine_database
+    from chem_persistence.cli.commands.operate.doctor import examine_database
 
     target, names = Target(database_url, data, schema), RoleOptions(owner, application, reader)
     run(
@@ -303,7 +303,7 @@ def migrate(
 
     Any number of processes may run it at once. A schema that is up to date is only read.
     """
-    from chem_persistence.cli.commands.migrate import migrate_schema
+    from chem_persistence.cli.commands.operate.migrate import migrate_schema
 
     run(lambda: migrate_schema(Target(database_url, data, schema), as_json=as_json))
 
@@ -333,7 +333,7 @@ def rebuild(
 
     Appends go on meanwhile. It can be stopped and started again: each flow has its own transaction.
     """
-    from chem_persistence.cli.commands.rebuild import rebuild_projection
+    from chem_persistence.cli.commands.operate.rebuild import rebuild_projection
 
     run(lambda: rebuild_projection(Target(database_url, data, schema), projection, as_json=as_json))
 
@@ -352,7 +352,7 @@ def roles(
 
     Run it after each migration. Rights that are right already are not changed.
     """
-    from chem_persistence.cli.commands.roles import divide_rights
+    from chem_persistence.cli.commands.operate.roles import divide_rights
 
     names = RoleOptions(owner, application, reader)
     run(lambda: divide_rights(Target(database_url, data, schema), names, as_json=as_json))
@@ -367,6 +367,6 @@ def distribute(
     The URL is a superuser's, of the coordinator. Run it again after workers were added; what is
     distributed already is not changed.
     """
-    from chem_persistence.cli.commands.distribute import distribute_schema
+    from chem_persistence.cli.commands.operate.distribute import distribute_schema
 
     run(lambda: distribute_schema(Target(database_url, data, schema), as_json=as_json))

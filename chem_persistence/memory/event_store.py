@@ -8,7 +8,6 @@ from uuid import UUID
 from chem_persistence.domain.answers import ArtifactProducer, artifact_producer
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.domain.feed_position import FeedPage, FeedPosition
 from chem_persistence.domain.streams import ContentCheck, cut
 from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.memory.feed import MemoryFeedSource
@@ -37,6 +36,7 @@ from chem_persistence.store.feed import (
     newest_that_holds,
     read_feed_page,
 )
+from chem_persistence.store.feed_position import FeedPage, FeedPosition
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.hooks import watched_read
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable
 
-from chem_persistence.domain.feed_position import (
+from chem_persistence.memory.log import MemoryLog
+from chem_persistence.store.codec import StoredEvent
+from chem_persistence.store.feed import history_lost, seq_lost
+from chem_persistence.store.feed_position import (
     WINDOW_EVENTS,
     FeedPosition,
     FeedWindow,
     PositionState,
 )
-from chem_persistence.memory.log import MemoryLog
-from chem_persistence.store.codec import StoredEvent
-from chem_persistence.store.feed import history_lost, seq_lost
 
 __all__ = ["MemoryFeedSource"]
 

@@ -9,7 +9,6 @@ from uuid import UUID
 from chem_persistence.domain.answers import ArtifactProducer
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.domain.feed_position import FeedPage, FeedPosition
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.append.backpressure import Backpressure, OpenCalls
 from chem_persistence.postgres.append.place_events import FlowHeads
@@ -46,6 +45,7 @@ from chem_persistence.store.feed import (
     newest_that_holds,
     read_feed_page,
 )
+from chem_persistence.store.feed_position import FeedPage, FeedPosition
 from chem_persistence.store.ports import ArtifactRead, Clock
 
 __all__ = ["PgEventStore"]

@@ -3,8 +3,8 @@
 import re
 from uuid import UUID
 
-from chem_persistence.domain.feed_position import FeedPosition
 from chem_persistence.errors import InvalidArgument, InvalidPayload
+from chem_persistence.store.feed_position import FeedPosition
 
 __all__ = [
     "LARGE_BYTES",

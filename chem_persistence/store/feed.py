@@ -12,14 +12,14 @@ from time import monotonic
 from typing import Protocol
 
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.domain.feed_position import (
+from chem_persistence.errors import HistoryLost
+from chem_persistence.store.codec import StoredEvent, decode_event
+from chem_persistence.store.feed_position import (
     FeedPage,
     FeedPosition,
     FeedWindow,
     PositionState,
 )
-from chem_persistence.errors import HistoryLost
-from chem_persistence.store.codec import StoredEvent, decode_event
 
 __all__ = [
     "EVENTS_PER_FEED_PAGE",

@@ -11,10 +11,10 @@ from chem_persistence.domain.answers import ArtifactProducer
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
-from chem_persistence.domain.feed_position import FeedPage, FeedPosition
 from chem_persistence.domain.instance import FlowInstance
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactTooLarge
+from chem_persistence.store.feed_position import FeedPage, FeedPosition
 
 __all__ = [
     "ArtifactLister",

@@ -11,7 +11,6 @@ from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.text import shown
-from chem_persistence.domain.feed_position import FeedPosition, PositionState
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.audit.anchors import Anchor, read_anchors
 from chem_persistence.postgres.audit.lost import (
@@ -24,6 +23,7 @@ from chem_persistence.postgres.audit.lost import (
 )
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.read.feed import PgFeedSource
+from chem_persistence.store.feed_position import FeedPosition, PositionState
 from chem_persistence.views.wording import counted
 
 __all__ = ["LostOptions", "find_lost"]

@@ -13,12 +13,6 @@ server it runs, proves that the page follows what was seen.
 from collections.abc import Iterable
 from typing import Any
 
-from chem_persistence.domain.feed_position import (
-    WINDOW_EVENTS,
-    FeedPosition,
-    FeedWindow,
-    PositionState,
-)
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
@@ -27,6 +21,12 @@ from chem_persistence.postgres.read.rows import stored_event
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import StoredEvent
 from chem_persistence.store.feed import EVENTS_PER_FEED_PAGE, history_lost, seq_lost
+from chem_persistence.store.feed_position import (
+    WINDOW_EVENTS,
+    FeedPosition,
+    FeedWindow,
+    PositionState,
+)
 
 __all__ = ["PgFeedSource", "find_feed_end"]
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from chem_persistence import FeedPosition, InvalidArgument
-from chem_persistence.domain.feed_position import WINDOW_EVENTS, FeedWindow
+from chem_persistence.store.feed_position import WINDOW_EVENTS, FeedWindow
 
 WINDOW = FeedWindow(3, [(4, b"a" * 32), (9, b"b" * 32)])
 POSITION = WINDOW.position(UUID(int=7))
