@@ -28,6 +28,7 @@ __all__ = [
     "in_canonical_order",
     "may_hold_lost_floats",
     "outweighs",
+    "outweighs_by_parts",
     "read_json",
     "restore_floats",
     "written_plainly",
@@ -98,17 +99,20 @@ def outweighs(value: Any, limit: int) -> bool:
     A large value is known by the length of its first containers. What these do not decide is
     measured by its MessagePack, which msgspec makes in a tenth of the time of the canonical form.
     """
-    found = _walk(value, limit, _FEW)
+    found = outweighs_by_parts(value, limit, _FEW)
     if found is None:
         try:
             return len(_measure(value)) > limit
         except (TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
-            return bool(_walk(value, limit))
+            return bool(outweighs_by_parts(value, limit))
     return found
 
 
-def _walk(value: Any, limit: int, most: int = sys.maxsize) -> bool | None:
-    """Weigh a value part by part; return None if `most` parts do not decide it."""
+def outweighs_by_parts(value: Any, limit: int, most: int = sys.maxsize) -> bool | None:
+    """Return the same, weighing no more than it has to; None if `most` parts do not decide it.
+
+    Its time depends on the limit, and not on the value.
+    """
     waiting = [value]
     while waiting and most:
         most -= 1

@@ -12,7 +12,11 @@ from typing import Any
 import msgspec
 
 from chem_persistence.domain.canonical_json.careful import struct_members, utf16
-from chem_persistence.domain.canonical_json.encode import canonical_json, outweighs, read_json
+from chem_persistence.domain.canonical_json.encode import (
+    canonical_json,
+    outweighs_by_parts,
+    read_json,
+)
 from chem_persistence.errors import InvalidPayload
 
 __all__ = ["PIECE_BYTES", "encode_in_pieces", "read_in_pieces"]
@@ -56,7 +60,7 @@ def _write_object(value: dict[str, Any], depth: int, parts: list[bytes]) -> None
     for key in sorted(value, key=utf16):
         parts.append(opening + canonical_json(key) + b":")
         item = value[key]
-        if outweighs(item, PIECE_BYTES):
+        if outweighs_by_parts(item, PIECE_BYTES):
             _write(item, depth + 1, parts)
         else:
             parts.append(_whole(item, depth + 1))
@@ -69,7 +73,7 @@ def _write_array(value: Iterable[Any], depth: int, parts: list[bytes]) -> None:
     for run in _runs(value):
         parts.append(opening)
         opening = b","
-        if len(run) == 1 and outweighs(run[0], PIECE_BYTES):
+        if len(run) == 1 and outweighs_by_parts(run[0], PIECE_BYTES):
             _write(run[0], depth + 1, parts)
         else:
             parts.append(_whole(run, depth)[1:-1])
@@ -82,7 +86,11 @@ def _runs(value: Any) -> Iterator[list[Any]]:
     waiting.reverse()
     while waiting:
         run = waiting.pop()
-        if len(run) == 1 or {*map(type, run)} <= _NUMBERS or not outweighs(run, PIECE_BYTES):
+        if (
+            len(run) == 1
+            or {*map(type, run)} <= _NUMBERS
+            or not outweighs_by_parts(run, PIECE_BYTES)
+        ):
             yield run
         else:
             half = len(run) // 2
