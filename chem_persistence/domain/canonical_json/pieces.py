@@ -128,7 +128,15 @@ class _Container:
     def read(self) -> tuple[Any, int]:
         """Return the value, and the place after it."""
         data, place, depth, child = self._data, self._done, 0, 0
-        while (token := _TOKEN.search(data, place)) is not None:
+        while place < len(data):
+            # in steps, since a search, too, holds the lock; a string may be cut off by the step
+            step = place + PIECE_BYTES
+            token = _TOKEN.search(data, place, step)
+            if token is None:
+                if depth == 0:
+                    self._take_members(place, min(step, len(data)))
+                place = step
+                continue
             before, at, place = place, token.start(), token.end()
             if at - self._done > PIECE_BYTES:
                 if depth:

@@ -31,7 +31,7 @@ READ_CHAINED_FLOW = statement("verification/read_chained_flow")
 EVENTS_PER_PAGE = 2_000
 ARTIFACTS_PER_PAGE = 100
 EVENTS_PER_DIAGNOSIS = 10_000
-BYTES_PER_DIAGNOSIS = 2 * PAGE_BYTES
+BYTES_PER_DIAGNOSIS = 8 * PAGE_BYTES
 """How many events after a broken link are read to find out what was changed."""
 
 BYTES_PER_ARTIFACT = 2**16

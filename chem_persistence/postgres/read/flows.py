@@ -52,8 +52,8 @@ _Page: TypeAlias = tuple[int, list[Any]]
 _Facts: TypeAlias = Iterator[tuple[FlowEventKind, datetime | None]]
 
 
-PAGE_BYTES = 32 * 2**20
-"""Bytes of JSON in one page at most, unless a single row has more (32 MiB)."""
+PAGE_BYTES = 8 * 2**20
+"""Bytes of JSON in one page at most, unless a single row has more (8 MiB)."""
 
 NO_LIMIT = 2**40
 """More bytes than a row can have; 16 times as much still fits into 64 bits."""
