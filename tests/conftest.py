@@ -84,6 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"tls: {TLS_HELP}")
     config.addinivalue_line("markers", f"pgbouncer: {PGBOUNCER_HELP}")
     config.addinivalue_line("markers", f"citus: {CITUS_HELP}")
+    config.addinivalue_line("markers", "one_row: does not hold on Citus; left out there")
 
 
 @pytest.hookimpl(tryfirst=True)
