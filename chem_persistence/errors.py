@@ -85,7 +85,7 @@ class InvalidDatabaseUrl(InvalidArgument):
 
 
 class InvalidDefinition(InvalidArgument):
-    """The steps make no flow: there are none, an id is there twice, or types do not fit."""
+    """The steps do not make a flow: there are none, two have the same id, or types do not fit."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("definition", reason)
@@ -138,15 +138,16 @@ class UnreplayableEvent(ChemPersistenceError):
 class ConcurrencyConflict(ChemPersistenceError):
     """The flow has `actual` events where the caller expected `expected`; nothing was stored.
 
-    If `actual` is the smaller one, the caller was mistaken, or the log went back.
+    If `actual` is the smaller number, the caller was mistaken, or the log went back to an earlier
+    state.
     """
 
     def __init__(self, flow_id: UUID, expected: int, actual: int) -> None:
         cause = (
             "another writer appended to it"
             if actual > expected
-            else "it is shorter than the caller believes; if it had that many events, the log went "
-            "back after a failover or a restore"
+            else "it is shorter than the caller expects; if it had that many events, the log went "
+            "back to an earlier state, after a failover or a restore"
         )
         super().__init__(
             f"flow {flow_id}: expected version {expected}, actual version {actual}: {cause}; load "
@@ -164,8 +165,8 @@ class HistoryLost(ChemPersistenceError):
     a backup was restored, or the server crashed with `synchronous_commit = off`. Nothing was
     stored. Of an append, `known` is the number of events that the flow had, and `found` the number
     that it has; of the feed, `known` is the `seq` that was seen, and `found` the last one that the
-    feed has. `flow_id` is None if only a `seq` was known. The numbers of lost events are given to
-    others, so `found` may be the larger one.
+    feed has. `flow_id` is None if only a `seq` was known. Later events get the numbers of lost
+    ones, so `found` may be the larger number.
     """
 
     def __init__(self, reason: str, *, flow_id: UUID | None, known: int, found: int) -> None:

@@ -55,7 +55,7 @@ async def server_url(target: Target, *, create: bool = False) -> AsyncIterator[s
             False.
     """
     if target.database_url is not None and target.data is not None:
-        raise InvalidArgument("--data", "does not go with --database-url")
+        raise InvalidArgument("--data", "cannot be combined with --database-url: give one of them")
     url = target.database_url
     if url is None and target.data is None:
         url = _environment_url()
@@ -68,7 +68,7 @@ async def server_url(target: Target, *, create: bool = False) -> AsyncIterator[s
             raise InvalidArgument("--data", f"{data} has no embedded server's data")
         reason = (
             f"no URL is given, and {data} has no embedded server's data: give --database-url, set "
-            "DATABASE_URL, or make some: chem-persistence demo"
+            "DATABASE_URL, or run `chem-persistence demo`, which creates some"
         )
         raise InvalidArgument("database", reason)
     async with embedded_postgres(data) as own:

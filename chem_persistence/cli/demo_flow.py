@@ -1,4 +1,4 @@
-"""The flow that `demo` runs: typed steps that need no package, one of which fails at first."""
+"""The flow of the command `demo`: four typed steps, of which one fails at its first attempt."""
 
 import re
 
@@ -31,18 +31,18 @@ MASSES = {"C": 12.011, "H": 1.008, "N": 14.007, "O": 15.999}
 """Standard atomic weights, abridged (IUPAC 2021)."""
 
 MELTING_POINTS = {"aspirin": 135.0, "caffeine": 236.0, "ibuprofen": 76.0, "paracetamol": 169.5}
-"""In degrees Celsius: what the instrument of this demonstration reads."""
+"""In degrees Celsius: the readings of the simulated instrument."""
 
 WARM_UP = 0.15
-"""Seconds that it takes for each attempt, so that there is something to see."""
+"""Seconds that each attempt at a measurement takes, so that its bar in the timeline is visible."""
 
 
 class InstrumentBusy(Exception):
-    """Somebody else measures."""
+    """The simulated instrument is in use: raised by the first attempt at the step `measure`."""
 
 
 class Substance(msgspec.Struct):
-    """What is known of a substance: a formula in Hill order, a structure as SMILES."""
+    """A substance: its name, its formula in Hill order and its structure as SMILES."""
 
     name: str
     formula: str
@@ -63,7 +63,7 @@ class Weighed(msgspec.Struct):
 
 
 class WeighedSubstances(msgspec.Struct):
-    """All of them."""
+    """All substances with their molar masses."""
 
     weighed: list[Weighed]
 
@@ -77,13 +77,13 @@ class Measured(msgspec.Struct):
 
 
 class Measurements(msgspec.Struct):
-    """All of them."""
+    """All substances with their measured values."""
 
     measured: list[Measured]
 
 
 class Report(msgspec.Struct):
-    """How many substances there are, and the hash of the table that a person reads."""
+    """The number of substances, and the hash of the artifact that has the table as text."""
 
     substances: int
     table: str
@@ -100,7 +100,7 @@ SUBSTANCES = Substances(
 
 
 class AcquireStep(Step[None, Substances]):
-    """Bring the substances in."""
+    """Provide the substances, as the source of the flow."""
 
     id = "acquire"
     kind = StepKind.SOURCE
@@ -117,7 +117,7 @@ class WeighStep(Step[Substances, WeighedSubstances]):
     id = "weigh"
 
     async def run(self, known: Substances, context: StepContext) -> WeighedSubstances:
-        """Add up the masses of the atoms."""
+        """Add up the masses of the atoms, and signal which substance is the heaviest."""
         weighed = [
             Weighed(substance, _molar_mass(substance.formula)) for substance in known.substances
         ]
@@ -126,12 +126,12 @@ class WeighStep(Step[Substances, WeighedSubstances]):
 
 
 class MeasureStep(Step[WeighedSubstances, Measurements]):
-    """Measure melting points on an instrument that somebody else uses at first."""
+    """Measure melting points on an instrument that is in use at the first attempt."""
 
     id = "measure"
 
     async def run(self, all_weighed: WeighedSubstances, context: StepContext) -> Measurements:
-        """Wait for the instrument, and read it."""
+        """Return the readings; raise InstrumentBusy at the first attempt."""
         await anyio.sleep(WARM_UP)
         if context.attempt == 1:
             raise InstrumentBusy("the melting point apparatus is in use")
@@ -144,13 +144,13 @@ class MeasureStep(Step[WeighedSubstances, Measurements]):
 
 
 class ReportStep(Step[Measurements, Report]):
-    """Write the table."""
+    """Write a table of the substances."""
 
     id = "report"
     kind = StepKind.SINK
 
     async def run(self, measurements: Measurements, context: StepContext) -> Report:
-        """Store the table beside the report."""
+        """Return the report, and add the table as an artifact of its own."""
         lines = [f"{'substance':<14}{'g/mol':>10}{'melts at':>12}"]
         lines += [
             f"{each.name:<14}{each.molar_mass:>10.2f}{each.melting_point:>9.1f} °C"
@@ -164,7 +164,7 @@ class ReportStep(Step[Measurements, Report]):
 
 
 def build_demo(store: EventStore, repository: FlowRepository) -> FlowEngine[None]:
-    """Make the engine that runs it."""
+    """Build the engine that runs the flow."""
     return (
         FlowEngine.builder(store, repository)
         .first_step(AcquireStep())

@@ -1,4 +1,4 @@
-"""How a command runs and ends: with a documented exit code, and a traceback only for a bug."""
+"""Run a command: every outcome has a documented exit code, and only a bug prints a traceback."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 STOPPED = 128
-"""What a shell adds to the number of a signal that ended a process."""
+"""The exit code that a shell reports for a process ended by a signal, less the signal's number."""
 
 BROKEN_PIPE = STOPPED + 13  # SIGPIPE, which Windows does not have
 
@@ -44,7 +44,7 @@ _COMPLETION = "_CHEM_PERSISTENCE_COMPLETE"
 """The variable by which a shell asks typer for completions."""
 
 _VALIDATOR_SAYS = "Value error, "
-"""The beginning of typer's message when a type's own check has raised."""
+"""The prefix that typer puts before the message of a ValueError that a parser raised."""
 
 # some versions of typer contain click, others import it: this is the UsageError of either
 _WrongUse: type[Exception] = typer.BadParameter.__mro__[1]
@@ -53,10 +53,10 @@ _WrongUse: type[Exception] = typer.BadParameter.__mro__[1]
 class ExitCode(IntEnum):
     """The exit codes of commands, besides 130 (SIGINT), 143 (SIGTERM) and 141 (closed pipe)."""
 
-    WELL = 0
-    FOUND = 1
-    WRONG_USE = 2
-    DATABASE = 3
+    WELL = 0  # done, and nothing is wrong
+    FOUND = 1  # the command found a problem, a difference or a loss in the data
+    WRONG_USE = 2  # an invalid option or name, or a file that cannot be read or written
+    DATABASE = 3  # the database is unavailable, refuses, or has another version of the schema
 
 
 def run_app(app: typer.Typer) -> int:
@@ -97,7 +97,7 @@ def _say_wrong_use(error: Exception) -> int:
 
 
 def run(work: Callable[[], Awaitable[int]]) -> NoReturn:
-    """Run a command and exit with its code; what is not a bug is printed as one line.
+    """Run a command and exit with its code; an expected error is printed as one line.
 
     Raises:
         typer.Exit: always, with the exit code.
@@ -116,7 +116,7 @@ def _exit_code(work: Callable[[], Awaitable[int]]) -> int:
         return BROKEN_PIPE
     except (ChemPersistenceError, OSError) as error:
         say_error(error)
-        _give_up_what_cannot_be_written()
+        _discard_unwritable_output()
         return _meaning(error)
     return code
 
@@ -129,7 +129,7 @@ def _meaning(error: Exception) -> ExitCode:
             return ExitCode.FOUND
         case ChemPersistenceError():
             return ExitCode.DATABASE
-        case _:  # a file; what concerns the database has become a StoreUnavailable
+        case _:  # the OSError of a file; that of a connection has become a StoreUnavailable
             return ExitCode.WRONG_USE
 
 
@@ -137,7 +137,8 @@ async def _until_signalled(work: Callable[[], Awaitable[int]]) -> int:
     """Await the work; SIGINT and SIGTERM cancel it, so that it releases what it holds.
 
     The event loop's own handling of signals ends by setting Python's handler for SIGINT, which
-    raises KeyboardInterrupt. Here the handler of before is set again, without a moment in between.
+    raises KeyboardInterrupt. Here the previous handlers are restored directly, so that no signal
+    meets Python's own in between.
     """
     import asyncio  # noqa: PLC0415 - help and completion start faster without it
 
@@ -203,8 +204,8 @@ def _text(error: Exception | str) -> str:
     return str(error)
 
 
-def _give_up_what_cannot_be_written() -> None:
-    """Empty the buffer of a full disk, which the interpreter would write again when it ends."""
+def _discard_unwritable_output() -> None:
+    """Discard output that a full disk refused: the interpreter would write it again at its end."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -212,7 +213,7 @@ def _give_up_what_cannot_be_written() -> None:
 
 
 def close_output() -> None:
-    """Replace standard output, which nobody reads any more, so that flushing it cannot fail."""
+    """Redirect standard output, whose reader is gone, to the null device: flushing cannot fail."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -1,9 +1,10 @@
 """The hash chain of a flow: each event carries a link that depends on every event before it.
 
 A link is SHA-256 (FIPS 180-4) over the link before it, 32 bytes, followed by the canonical JSON
-(RFC 8785) of {event_id, flow_id, metadata, payload, ts, version}; `ts` is UTC with six digits of a
-second. The first event follows 32 zero bytes. To change an event without a trace, every later link
-has to be changed too, also those that an auditor has written down elsewhere.
+(RFC 8785) of {event_id, flow_id, metadata, payload, ts, version}; `ts` is UTC with
+six decimals of the second. The link before the first event is 32 zero bytes. To change an event
+unnoticed, every later link has to be changed too, and every copy of one that is kept elsewhere
+(an anchor).
 """
 
 import hashlib
@@ -15,13 +16,13 @@ import msgspec
 __all__ = ["GENESIS", "ChainLink", "chain_link"]
 
 GENESIS = bytes(32)
-"""The link before the first event of a flow."""
+"""The 32 zero bytes that stand for the link before the first event of a flow."""
 
 _json = msgspec.json.Encoder().encode
 
 
 class ChainLink(msgspec.Struct, frozen=True, gc=False):
-    """The canonical JSON that is hashed of an event, and the event's link, 32 bytes."""
+    """`content` is the canonical JSON of an event; `hash` is the event's link, 32 bytes."""
 
     content: bytes
     hash: bytes
@@ -37,7 +38,10 @@ def chain_link(
     payload: bytes,
     metadata: bytes,
 ) -> ChainLink:
-    """Return the link of an event after `previous`; `payload` and `metadata` are canonical JSON."""
+    """Return the link of the event that follows the link `previous`.
+
+    `payload` and `metadata` are canonical JSON, as stored.
+    """
     content = b'{"event_id":%b,"flow_id":%b,"metadata":%b,"payload":%b,"ts":%b,"version":%d}' % (
         _json(event_id),
         _json(flow_id),
@@ -50,7 +54,7 @@ def chain_link(
 
 
 def _time(ts: datetime) -> bytes:
-    """Encode a UTC time with six digits of a second; msgspec omits them if all are zero."""
+    """Encode a UTC time with six decimals of the second, which msgspec omits if all are zero."""
     return (
         _json(ts)
         if ts.microsecond

@@ -1,4 +1,4 @@
-"""The engine: it goes on from wherever the log ends, one append at a time."""
+"""The engine: it continues each flow from the end of its log, one append at a time."""
 
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -94,7 +94,7 @@ class FlowEngine(Generic[Input]):
             DefinitionMismatch: the flow named was started with another definition.
             ConcurrencyConflict: another process or task went on with the flow, so that this run's
                 step was superseded; what the step returned is not stored.
-            HistoryLost: the flow has fewer events than when it was loaded: the log went back.
+            HistoryLost: the flow has fewer events than when it was loaded.
             InvalidArgument: the input is missing, is not a value of the type that the first step
                 takes, or is not the one that the flow was started with.
             InvalidPayload: the input is not I-JSON, or too large.
@@ -124,7 +124,7 @@ class FlowEngine(Generic[Input]):
             FlowNotFound: the flow has no events.
             InvalidArgument: no step of the flow has failed.
             ConcurrencyConflict: another process or task went on with the flow.
-            HistoryLost: the flow has fewer events than when it was loaded: the log went back.
+            HistoryLost: the flow has fewer events than when it was loaded.
         """
         return await watched_schedule_retry(self._schedule_retry(flow_id, reason), flow_id)
 

@@ -64,7 +64,7 @@ class ProcessStep(Step[Input_contra, Output_co]):
 
         Raises what `compute` raises, and:
             ProcessDied: the process ended before it returned.
-            TimeoutError: it took longer than `timeout`, and was ended.
+            TimeoutError: it took longer than `timeout`, and was stopped.
             InvalidDefinition: a child process cannot find the class of this step.
         """
         job = Job(
@@ -148,7 +148,7 @@ def _output(returned: Returned, step: ProcessStep[Any, Any]) -> Any:
     """Read what a process returned, as the type that the step declares.
 
     Raises:
-        msgspec.ValidationError: it is no value of the type.
+        msgspec.ValidationError: it is not a value of the type.
         TypeError: the step does not declare this class, or no base of it.
     """
     declared = members(step_types(step)[1])

@@ -49,8 +49,8 @@ __all__ = ["FlowRun", "history_checked"]
 def history_checked() -> Iterator[None]:
     """Raise `HistoryLost` if the flow is shorter than the version that was loaded or appended.
 
-    To a caller of the store a `ConcurrencyConflict` with fewer events than he expects may mean that
-    he was mistaken. The engine expects only what it has read or what was acknowledged.
+    For a caller of the store, a `ConcurrencyConflict` with fewer events than expected may be the
+    caller's mistake. The engine expects only what it has read or what was acknowledged.
     """
     try:
         yield
@@ -59,8 +59,8 @@ def history_checked() -> Iterator[None]:
             raise
         raise HistoryLost(
             f"flow {error.flow_id} had {error.expected} events when it was loaded or appended to, "
-            f"and has {error.actual}: the log went back after a failover or a restore. Run the "
-            "flow again: it continues where the log ends",
+            f"and has {error.actual} now: the log went back to an earlier state, after a failover "
+            "or a restore. Run the flow again: it continues where the log ends",
             flow_id=error.flow_id,
             known=error.expected,
             found=error.actual,

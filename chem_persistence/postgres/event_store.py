@@ -80,13 +80,13 @@ class PgEventStore(Appender[Artifact]):
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
         with self._open_calls:
-            async with self._backpressure.place() as place:
+            async with self._backpressure.admission() as admission:
                 request = await encode_append(
                     call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
                 )
                 check_no_streams(request)
                 size = request.size()
-                await place.take(size)
+                await admission.take(size)
                 if not isinstance(self._provider, PoolProvider) or not self._provider.holds:
                     return await self._writers.store(request, size)
                 with self._provider.waiting():  # maybe in the block of a transaction
@@ -126,7 +126,8 @@ class PgEventStore(Appender[Artifact]):
                 await self._writers.drain()
         except TimeoutError:
             raise StoreUnavailable(
-                f"{self._open_calls.count} appends were not done within {timeout} s"
+                f"{self._open_calls.count} appends were not done within {timeout} s of closing the "
+                "store; they may or may not be stored"
             ) from None
 
     async def list(

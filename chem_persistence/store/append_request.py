@@ -259,14 +259,14 @@ def _check_size(request: AppendRequest, limit: int) -> None:
 
 def _in_utc(ts: object) -> datetime:
     if not isinstance(ts, datetime):
-        raise InvalidArgument("clock", f"gives a {type(ts).__name__}, not a datetime")
+        raise InvalidArgument("clock", f"returned a {type(ts).__name__}, not a datetime")
     if ts.utcoffset() is None:
-        raise InvalidArgument("clock", "gives datetimes without a time zone")
+        raise InvalidArgument("clock", "returned a datetime without a time zone")
     try:
         return ts.astimezone(UTC)
     except OverflowError as error:
         raise InvalidArgument(
-            "clock", "gives a time that is beyond datetime's range in UTC"
+            "clock", "returned a time that is beyond datetime's range in UTC"
         ) from error
 
 

@@ -83,8 +83,8 @@ class FeedReader:
     async def read(self, limit: int) -> Iterable[StoredEvent]:
         """Return the next events; those that the subscriber is given must be passed to `advance`.
 
-        The window is compared after the page was read: what was read before the log went back is
-        then not delivered as if nothing had happened.
+        The window is compared after the page was read, so that a page is not returned if the log
+        went back to an earlier state after the position was taken.
         """
         after = self.where
         events = await self._source.read_after(after, limit)

@@ -1,11 +1,11 @@
 """Positions in the feed that can be checked: what a subscriber has seen, and not only how far.
 
 A `seq` alone does not tell whether the log is still the one that was read. After the promotion of
-an asynchronous standby or the restore of a backup, the numbers of lost events are given to others,
-while the server's identifiers may be the same as before. Only the content tells. So a position has
-the hash-chain link of its last event, which depends on all that its flow held before, and a digest
-of the links of the events just before it: of two events whose order of commit was not the order of
-their numbers, the larger may be kept and the smaller lost.
+an asynchronous standby or the restore of a backup, later events get the numbers of lost ones, while
+the server's identifiers may be the same as before. Only the content shows it. So a position has the
+hash-chain link of its last event, which depends on all that its flow held before, and a digest of
+the links of the events just before it: since events are not committed in the order of their
+numbers, an event may be lost although one with a larger number is kept.
 """
 
 import hashlib

@@ -20,7 +20,7 @@ def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[Flo
 
     Raises:
         EventIdReused: if an id names an event with another fact, with other metadata (the trace is
-            not compared), or at another place.
+            not compared), or at another version.
         UnreadableEvent: if a stored event does not decode.
     """
     if not stored:

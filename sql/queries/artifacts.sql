@@ -31,7 +31,7 @@ LIMIT 1
 -- name: read_artifacts
 -- Read artifacts; one that is larger than a limit comes with its size instead of its body and
 -- metadata. On Citus, where each flow has a row of its own, it is the one that was stored first.
--- OFFSET 0 prevents that the planner repeats the conversion to text for every column that uses it.
+-- OFFSET 0 keeps the planner from repeating the conversion to text for each column that uses it.
 -- $1 text[] artifact_hash, $2 bigint maximum bytes of one artifact
 SELECT artifact.artifact_hash, artifact.kind,
     CASE WHEN written.size <= $2 THEN written.payload END AS payload,

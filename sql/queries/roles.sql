@@ -1,4 +1,4 @@
--- Create the roles of the application and of readers, and divide the rights.
+-- Create the roles of the owner, the application and the reader, and grant their rights.
 
 -- name: find_excess
 -- Return the ways in which a role can do more than its rights: by an attribute, by a role that it

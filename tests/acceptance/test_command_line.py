@@ -464,7 +464,10 @@ async def test_a_command_that_looks_does_not_migrate(empty_database_url: str) ->
         (["diff", "aaaa"], "Missing argument 'FLOW'"),
         (["rebuild", "flows"], "Invalid value for 'PROJECTION': 'flows' is not"),
         (["stats", "--schema", "pg_x"], "schema: information_schema and names that begin with pg_"),
-        (["refresh", "--data", "d"], "--data: does not go with --database-url"),
+        (
+            ["refresh", "--data", "d"],
+            "--data: cannot be combined with --database-url: give one of them",
+        ),
         (["status", "now"], "unexpected extra argument"),
         (["doctor", "--pool-size", "many"], "Invalid value for '--pool-size'"),
         (["migrate", "--schema", ""], "schema: must have 1 to 63 bytes"),

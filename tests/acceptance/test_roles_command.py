@@ -134,6 +134,6 @@ async def test_a_role_that_is_no_superuser_is_told_to_use_one(
         done = await roles("--database-url", role.url, "--schema", "lab", *options(names))
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith(
-        "error: only a superuser may divide the rights: the database refused: "
+        "error: only a superuser may create roles and grant their rights: the database refused: "
     )
     assert done.stderr.count("\n") == 1

@@ -221,7 +221,7 @@ async def see_refused(log_url: str, anchors: Path, keys: Keys, reason: str) -> N
         (
             ["--database-url", "postgresql://localhost/x", "--sign-with", "k"],
             2,
-            "needs --write-anchors",
+            "needs --write-anchors, the file to sign",
         ),
     ],
 )

@@ -29,7 +29,7 @@ async def run_demo(target: Target, html: Path, *, as_json: bool) -> int:
     """
     if target.database_url is None and target.data is None:
         target = target._replace(data=default_data())
-    if not html.absolute().parent.is_dir():  # now, and not after the flow, is when to hear it
+    if not html.absolute().parent.is_dir():  # checked before the flow is stored
         raise InvalidArgument("--html", f"there is no directory {html.parent}")
     if not as_json and target.data is not None:
         print_line(f"an embedded PostgreSQL keeps its data in {target.data}")
@@ -66,7 +66,7 @@ async def run_demo(target: Target, html: Path, *, as_json: bool) -> int:
 
 
 async def _run(store: PgEventStore, repository: PgFlowRepository, *, is_silent: bool) -> UUID:
-    """Run the flow; the step that fails gets its second attempt."""
+    """Run the flow, and retry the step that fails."""
     engine = build_demo(store, repository)
     flow_id = uuid7()
 

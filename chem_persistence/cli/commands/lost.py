@@ -64,7 +64,9 @@ class _Report(msgspec.Struct):
 async def find_lost(options: LostOptions) -> int:
     """Print what the files know and the log does not have; return FOUND if there is anything."""
     if options.position is options.events is options.anchors is None:
-        raise InvalidArgument("lost", "give --position, --events or --anchors: what is known")
+        raise InvalidArgument(
+            "lost", "needs --position, --events or --anchors: what is compared with the log"
+        )
     report = _Report()
     positions = [] if options.position is None else _read_positions(options.position)
     async with open_database(options.target) as provider:

@@ -36,7 +36,7 @@ async def print_tail(
 
 
 async def _follow(reader: TailReader, interval: float, *, as_json: bool) -> NoReturn:
-    """Print new events, for ever; wait for a database that is unavailable, and continue there.
+    """Print new events without end; wait while the database is unavailable, then continue.
 
     Raises:
         HistoryLost: the database came back without events that were printed.

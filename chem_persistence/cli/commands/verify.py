@@ -108,11 +108,13 @@ def _say_unwritten(anchors: Path) -> None:
 
 def _check(options: VerifyOptions) -> None:
     if options.flows and (options.anchors or options.write_anchors):
-        raise InvalidArgument("--flow", "does not go with anchors, which are about all flows")
+        raise InvalidArgument("--flow", "cannot be combined with anchors, which are of all flows")
     if options.sign_with and not options.write_anchors:
-        raise InvalidArgument("--sign-with", "needs --write-anchors")
+        raise InvalidArgument("--sign-with", "needs --write-anchors, the file to sign")
     if options.public_key and not options.anchors:
-        raise InvalidArgument("--public-key", "needs --anchors")
+        raise InvalidArgument(
+            "--public-key", "needs --anchors, the file whose signature is verified"
+        )
 
 
 def _print(verification: Verification, *, as_json: bool) -> None:

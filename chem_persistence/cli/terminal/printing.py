@@ -28,7 +28,7 @@ __all__ = [
 Cell = str | Text
 
 ENDLESS = 10_000
-"""The width of what is no terminal: nothing is cut or wrapped there."""
+"""The width of output that is not a terminal: nothing is cut or wrapped there."""
 
 GAP = 2
 """Between two columns."""

@@ -117,7 +117,7 @@ def read_in_pieces(data: bytes) -> Any:
 
 
 class _Container:
-    """An array or object that begins at a place of canonical JSON."""
+    """An array or object that begins at an offset in canonical JSON."""
 
     def __init__(self, data: bytes, begin: int) -> None:
         self._data = data
@@ -126,7 +126,7 @@ class _Container:
         self._done = begin + 1  # before this all is decoded
 
     def read(self) -> tuple[Any, int]:
-        """Return the value, and the place after it."""
+        """Return the value, and the offset after it."""
         data, place, depth, child = self._data, self._done, 0, 0
         while place < len(data):
             # in steps, since a search, too, holds the lock; a string may be cut off by the step
@@ -159,7 +159,7 @@ class _Container:
         raise msgspec.DecodeError("the JSON ends too early")
 
     def _read_child(self, begin: int) -> int:
-        """Decode a child that is large, after what stands before it; return the place after it."""
+        """Decode a child that is large, after the members before it; return the offset after it."""
         before = self._data[self._done : begin]
         value, end = _Container(self._data, begin).read()
         if self._is_array:
@@ -173,12 +173,12 @@ class _Container:
         return self._done
 
     def _take_members(self, begin: int, end: int) -> None:
-        """Decode members in pieces; the commas between the two places are all at this depth."""
+        """Decode members in pieces; the commas between the two offsets are all at this depth."""
         while (cut := self._data.find(b",", max(self._done + PIECE_BYTES, begin), end)) >= 0:
             self._take(cut)
 
     def _take(self, end: int) -> None:
-        """Decode the members up to the comma or the bracket at a place."""
+        """Decode the members up to the comma or the bracket at an offset."""
         piece = self._data[self._done : end]
         if self._is_array:
             self._value += read_json(b"[%b]" % piece)
@@ -188,7 +188,7 @@ class _Container:
 
 
 def _end_of_text(data: bytes, begin: int) -> int:
-    """Return the place after the string that begins at a place."""
+    """Return the offset after the string that begins at an offset."""
     end = begin
     while True:
         end = data.find(b'"', end + 1)

@@ -49,7 +49,7 @@ __all__ = ["serve"]
 def serve(messages: int, life: int, idle_seconds: float) -> None:
     """Compute the jobs that come through the file descriptor `messages`.
 
-    `life` is the reading end of a pipe into which nobody writes: it closes when the parent ends.
+    `life` is the reading end of a pipe that is never written: it closes when the parent ends.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -93,7 +93,7 @@ class ChildProcess:
         """Wait for a message, and return it; None if the process has ended.
 
         Raises:
-            msgspec.DecodeError: what came is no message.
+            msgspec.DecodeError: what came is not a message.
         """
         try:
             header = await self._read(LENGTH.size)

@@ -10,7 +10,7 @@ import anyio
 from chem_persistence.errors import StoreClosed, StoreUnavailable
 from chem_persistence.telemetry.gauges import watch_queue
 
-__all__ = ["Backpressure", "OpenCalls", "Place"]
+__all__ = ["Admission", "Backpressure", "OpenCalls"]
 
 
 class Backpressure:
@@ -41,22 +41,22 @@ class Backpressure:
         """The number of appends that wait to be admitted."""
         return self._waiting
 
-    def place(self) -> "Place":
+    def admission(self) -> "Admission":
         """Return a block that waits at its beginning until the caller may encode its append.
 
-        The append counts from `Place.take` to the end of the block.
+        The append counts from `Admission.take` to the end of the block.
         """
-        return Place(self)
+        return Admission(self)
 
-    async def _take_turn(self, place: "Place") -> None:
+    async def _take_turn(self, admission: "Admission") -> None:
         if self._waiting or self._turn.locked():
-            await self._wait(place, self._turn.acquire())
+            await self._wait(admission, self._turn.acquire())
         else:
             await self._turn.acquire()
 
-    async def _admit(self, place: "Place", size: int) -> None:
+    async def _admit(self, admission: "Admission", size: int) -> None:
         if not self._fits(size):
-            await self._wait(place, self._until_it_fits(size))
+            await self._wait(admission, self._until_it_fits(size))
         self._admitted += 1
         self._admitted_bytes += size
         self._turn.release()
@@ -70,18 +70,18 @@ class Backpressure:
         if self._released is not None and not self._released.done():
             self._released.set_result(None)
 
-    async def _wait(self, place: "Place", event: Coroutine[Any, Any, object]) -> None:
-        """Wait for an event until the deadline of the place, which begins with its first wait."""
-        if place.deadline is None:
-            place.deadline = asyncio.get_running_loop().time() + self._timeout
+    async def _wait(self, admission: "Admission", event: Coroutine[Any, Any, object]) -> None:
+        """Wait for an event until the append's deadline, which is set at its first wait."""
+        if admission.deadline is None:
+            admission.deadline = asyncio.get_running_loop().time() + self._timeout
         self._waiting += 1
         try:
-            async with asyncio.timeout_at(place.deadline):
+            async with asyncio.timeout_at(admission.deadline):
                 await event
         except TimeoutError:
             raise StoreUnavailable(
-                f"overloaded: {self._admitted} appends wait, and none was done "
-                f"within {self._timeout} s"
+                f"overloaded: {self._admitted} appends wait, and none was done within "
+                f"{self._timeout} s; nothing of this append is stored: repeat it later"
             ) from None
         finally:
             self._waiting -= 1
@@ -97,8 +97,8 @@ class Backpressure:
         )
 
 
-class Place:
-    """The place of one append; it is the caller's turn to encode when the block begins."""
+class Admission:
+    """The admission of one append, as a block: once it is entered, the caller may encode."""
 
     __slots__ = ("_backpressure", "_size", "deadline")
 

@@ -155,7 +155,7 @@ async def _store_parts(
             return outcomes | refuse_all(rest, error)
         case Refused():
             for append in rest:  # they were to follow what is never stored
-                append.forget_place()
+                append.forget_head()
         case TryAgain():
             pass
     return outcomes

@@ -34,7 +34,7 @@ READ_FLOW_HEADS = statement("events/read_flow_heads")
 _BEHIND = TryAgain(Reason.BEHIND)
 
 MOST_UNMOVED = 20
-"""Lost races after which a version that nobody has taken is an error, not another race."""
+"""Lost races after which a version that is still free is an error, not another race."""
 
 _KEPT_OUT = (
     "the database neither stores the event nor has another one at its version; "
@@ -45,10 +45,11 @@ _KEPT_OUT = (
 class Append:
     """A request, and what the attempts to store it have found out.
 
-    Once `head` is set, every attempt is made at that place, until it is certain that another writer
-    has taken it: retries reuse the same version, so a lost attempt cannot be stored twice. `lost`
-    is true if the outcome of an attempt is unknown; `races` counts the versions that other writers
-    took first; `looked_up` is true once the given event ids need not be looked for in the log.
+    Once `head` is set, every attempt appends after it, until it is certain that another writer has
+    taken the version: retries reuse the same version, so a lost attempt cannot be stored twice.
+    `lost` is true if the outcome of an attempt is unknown; `races` counts the versions that other
+    writers took first; `looked_up` is true once the given event ids need not be looked for in the
+    log.
     """
 
     __slots__ = ("head", "looked_up", "lost", "races", "request")
@@ -56,10 +57,10 @@ class Append:
     def __init__(self, request: AppendRequest) -> None:
         self.request = request
         self.races = 0
-        self.forget_place()
+        self.forget_head()
 
-    def forget_place(self) -> None:
-        """Begin again, as if nothing were known about the flow."""
+    def forget_head(self) -> None:
+        """Forget after which head to append, as if nothing were known about the flow."""
         self.head: Head | None = None
         self.lost = False
         self.looked_up = not self.request.ids_given
@@ -68,10 +69,10 @@ class Append:
 class FlowHeads:
     """A bounded map from flow to a head that is in the log; the longest unused is dropped first.
 
-    A head in the log never changes, so an entry can be out of date but not wrong; if its event is
-    not there, the log went back. That can be said only of `known` heads, which were read or
-    acknowledged outside a transaction: a savepoint takes back the others. The heads of a
-    transaction lie above those of the store, `below`, which they do not change.
+    An event in the log never changes, so an entry can be out of date but not wrong; if its event is
+    missing, the log went back to an earlier state. This holds only for `known` heads, which were
+    read or acknowledged outside a transaction: a savepoint may roll back the others. The heads of a
+    transaction are looked up before those of the store, `below`, which they do not change.
     """
 
     def __init__(self, capacity: int = 10_000, below: "FlowHeads | None" = None) -> None:
@@ -220,7 +221,7 @@ def _place(
 
     An append does not fit if it expects another version, or repeats an event id of one before it.
     After a lost race fewer appends of the flow are tried, half as many each time: a shorter
-    statement is faster, so that a writer with many appends does not lose to one with few for ever.
+    statement is faster, so that a writer with many appends does not always lose to one with few.
     """
     writes: list[tuple[Append, Write]] = []
     for _, group in groupby(appends, key=lambda append: append.request.flow_id.int):
@@ -234,7 +235,7 @@ def _place(
                 continue
             if not _fits(append, end, given):
                 if append.head is None:
-                    append.forget_place()  # what is stored now may hold its event ids
+                    append.forget_head()  # what is stored now may hold its event ids
                 continue
             append.head = end
             links = append.request.links(end)
@@ -290,7 +291,7 @@ async def _write(
         if isinstance(outcome, TryAgain):
             if head == write.head and append.races >= MOST_UNMOVED:
                 outcome = Refused(StoreError(_KEPT_OUT))
-            append.forget_place()
+            append.forget_head()
             append.races += 1
         outcomes[append] = outcome
     return outcomes

@@ -1,4 +1,4 @@
-"""What became of an append that an earlier attempt, or another writer, may have stored."""
+"""The outcome of an append whose versions or event ids may be in the log already."""
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -37,13 +37,13 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
-    """The append is not stored and will not be; its caller gets the error."""
+    """The append is not stored and is not tried again; its caller gets the error."""
 
     error: Exception
 
 
 class Reason(Enum):
-    """Why an append has to be tried again."""
+    """The reason why an append has to be tried again."""
 
     BEHIND = "it waits for an append before it"
     RACE = "another writer took its version first"
@@ -62,7 +62,10 @@ Outcome: TypeAlias = Stored | Refused | TryAgain
 async def find_originals(
     connection: Connection, requests: Sequence[AppendRequest]
 ) -> list[Stored | Refused | None]:
-    """Return the outcome of each request whose event ids are in the log, and None for others."""
+    """Return the outcome of each request whose event ids are in the log, and None for others.
+
+    It is `Stored` if the log has exactly these events, else `Refused`, with `EventIdReused`.
+    """
     rows: list[Row] = []
     for is_own, query in ((False, READ_EVENTS_BY_GIVEN_ID), (True, READ_EVENTS_BY_OWN_ID)):
         asked = [
@@ -81,17 +84,21 @@ async def find_originals(
 async def settle(
     connection: Connection, write: Write, known: Head | None, collision: Exception | None
 ) -> tuple[Outcome, Head | None]:
-    """Find out who took the versions of a write: its own earlier attempt, or another writer.
+    """Find out why the versions of a write were not free, and return its outcome.
 
-    Or nobody did, and the log went back: then the flow does not have the `known` head, which was
-    read or acknowledged. Returns the outcome, and the end of the flow if it is known. `collision`
-    is the error of the statement if a unique key refused it; it is raised if no event explains it.
+    Its own earlier attempt took them (`Stored`), or another writer did: `TryAgain`, or `Refused`
+    with a conflict if the flow is not at the version that the caller expects. If the flow no longer
+    has the `known` head, which was read or acknowledged, the log went back to an earlier state,
+    after a failover or a restore (`Refused` with `HistoryLost`).
+
+    `collision` is the error of the INSERT if a unique key refused it; it is raised if no stored
+    event explains it. The second value is the flow's head now, if it was read.
     """
     request, version = write.request, write.head.version
     rows = await connection.fetch(READ_FLOW_EVENTS, request.flow_id, version - 1, len(write.links))
     stored = [stored_event(row) for row in rows]
     if collision is not None and not stored and write.head == write.base:
-        raise collision  # with something else than the flow's next version
+        raise collision  # the next version is free: another key than the version's collided
     match _recognised(request, stored):
         case Stored() as original:
             return original, Head(stored[-1].version + 1, stored[-1].link)
@@ -115,9 +122,10 @@ async def settle(
 
 def _lost(request: AppendRequest, known: int, found: int) -> HistoryLost:
     return HistoryLost(
-        f"flow {request.flow_id}: version {known - 1} was read or acknowledged, and is gone or "
-        f"another event now that the flow has {found} events: the log went back after a failover "
-        "or a restore. Load the flow again; the next append continues where the log ends",
+        f"flow {request.flow_id}: version {known - 1} was read or acknowledged, but the flow has "
+        f"{found} events now, and that version is missing or another event: the log went back to "
+        "an earlier state, after a failover or a restore. Load the flow again; the next append "
+        "continues where the log ends",
         flow_id=request.flow_id,
         known=known,
         found=found,
@@ -126,8 +134,8 @@ def _lost(request: AppendRequest, known: int, found: int) -> HistoryLost:
 
 def _lagging(request: AppendRequest) -> StoreUnavailable:
     return StoreUnavailable(
-        f"flow {request.flow_id} was looked up on a standby, which lacks events of it: direct the "
-        "reads of a store to the primary"
+        f"flow {request.flow_id} was read from a standby, which has not received all of its "
+        "events: let the store read from the primary"
     )
 
 

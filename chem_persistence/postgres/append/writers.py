@@ -133,7 +133,7 @@ class Writers:
                 elif self._queue:
                     return
         finally:
-            with suppress(Exception):  # every caller is answered; nobody is there to be told
+            with suppress(Exception):  # every caller is answered already; no one is left to get it
                 await held.give_back()
 
     async def _more_come(self) -> bool:

@@ -116,6 +116,6 @@ def _parts(known: Iterable[Known]) -> Iterator[list[Known]]:
 def _check_primary(row: Any) -> None:
     if row["is_standby"]:
         raise StoreUnavailable(
-            "the server is a standby, which may only not have received what it lacks: "
-            "compare with the primary"
+            "events are missing on this server, but it is a standby, which may not have received "
+            "them yet: compare with the primary"
         )

@@ -105,13 +105,13 @@ class LastWord:
 
 
 heard: dict[int, LastWord] = {}
-"""The last words by the id of the connection lent: the pool takes a closed one back at once."""
+"""The server's last errors, by the id of the connection lent: the pool reclaims a closed one."""
 
 
 def cause_on(connection: Connection, error: Exception) -> Exception:
     """Return why a call on a connection failed, if the driver's `error` only says that it is over.
 
-    That is the server's last word if it is known, else `ConnectionLost`.
+    That is the server's last error message if it is known, else `ConnectionLost`.
     """
     word = heard.get(id(connection)) or getattr(connection, "last_word", None)
     last = None if word is None else word.error

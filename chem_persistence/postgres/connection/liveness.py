@@ -165,7 +165,7 @@ class WatchedConnection(DriverConnection):
 
 @contextmanager
 def last_word_on(connection: Connection) -> Iterator[None]:
-    """Have `cause_on` know, in this block, with what error the server ended the session."""
+    """Record, during a block, the error with which the server ends the session, for `cause_on`."""
     hear = getattr(connection, "hear", None)
     if hear is None:
         yield
@@ -178,7 +178,7 @@ def last_word_on(connection: Connection) -> Iterator[None]:
 
 
 def _look(watched: "ref[WatchedConnection]", watch: Watch) -> None:
-    """Have a connection look, and again later, until it is closed or nobody holds it."""
+    """Check a connection, and schedule the next check, until it is closed or garbage-collected."""
     connection = watched()
     if connection is not None and not connection.is_closed():
         connection.look(watch)

@@ -67,7 +67,7 @@ class Session:
     ) -> Result:
         """Run `work` on a borrowed connection; a retry repeats the whole of it.
 
-        A caller that has made the first attempt himself gives the error it failed with.
+        A caller that has made the first attempt itself passes the error that it failed with.
         """
         lost = False
 

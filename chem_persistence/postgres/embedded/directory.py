@@ -1,8 +1,8 @@
 """The directory of an embedded server: opened once, and only if no other user can interfere.
 
-Who can put a file or a link into the directory, or another directory into its position, would own
-the log. The rules are those of other programs that keep private data in a file system, such as
-sshd's StrictModes.
+A user who can put a file or a link into the directory, or replace the directory, controls the log.
+The rules are those of other programs that keep private data in a file system, such as sshd's
+StrictModes.
 """
 
 import grp
@@ -99,7 +99,8 @@ class Directory:
         if found.st_uid not in self._owners:
             raise _refused(
                 self.path / name,
-                f"belongs to {_user(found.st_uid)}: whoever made it would own the log",
+                f"belongs to {_user(found.st_uid)}, who could change the log: remove it, or name "
+                "another directory",
             )
         return found.st_uid
 

@@ -24,8 +24,8 @@ class Lease:
     """One user's lease on the server of a directory, held by kernel locks.
 
     The kernel releases the locks when the process ends. `start.lock` is exclusive during setup,
-    start and stop; `users.lock` is shared by all users. Each lease opens both
-    files itself, so two leases of one process are two users.
+    start and stop; `users.lock` is shared by all users. Each lease opens both files itself, so two
+    leases of one process are two users.
     """
 
     def __init__(self, directory: Path | str | None) -> None:

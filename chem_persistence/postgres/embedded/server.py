@@ -28,8 +28,8 @@ async def embedded_postgres(directory: Path | str | None = None) -> AsyncIterato
     connect.
 
     The directory must belong to the caller (under root, also to the user that the server runs as),
-    and no other user may write into it, nor into one above it without the sticky bit: who can put
-    files or links there would own the log. Links in it are not followed.
+    and no other user may write into it, nor into one above it without the sticky bit: a user who
+    can put files or links there controls the log. Links in it are not followed.
 
     PostgreSQL refuses to run as root. Under root the server runs as the owner of the existing data,
     which is the system user `postgres` or `embedded_postgres`; the latter is created if both are
@@ -56,8 +56,8 @@ async def embedded_postgres(directory: Path | str | None = None) -> AsyncIterato
 async def _to_its_end(work: Callable[[], T]) -> T:
     """Run `work` in a thread to its end, and raise a cancellation only afterwards.
 
-    anyio's shield does not stop `Task.cancel()`, after which nobody would release the lease that
-    the thread acquires. A task would be cancelled when the loop shuts down, so the executor's
+    anyio's shield does not stop `Task.cancel()`, after which the lease that the thread acquires
+    would never be released. A task would be cancelled when the loop shuts down, so the executor's
     future is awaited directly.
     """
     running = asyncio.get_running_loop().run_in_executor(None, work)

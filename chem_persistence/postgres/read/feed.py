@@ -65,9 +65,10 @@ class PgFeedSource:
                 lambda connection: _read_following(connection, pages, position, limit)
             )
             if found is None:
-                await self.window(position)  # which raises what is to be said about it
+                await self.window(position)  # raises HistoryLost, unless this server only lags
                 raise StoreUnavailable(
-                    f"position {position.seq} was looked up on a server that lags behind the log"
+                    f"position {position.seq} was read from a server that lags behind the log: "
+                    "read from the primary"
                 )
             rows = found
         return map(stored_event, rows)

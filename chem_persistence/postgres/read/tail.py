@@ -145,16 +145,17 @@ class _FlowTail:
         return events
 
     async def _explain(self) -> Exception:
-        """Return the error for a flow whose last event is not there any more."""
+        """Return the error for a flow whose last known event is missing or another one."""
         (row,) = await self._session.fetch(PROBE_FLOW, self._flow_id, self._next)
         if row["is_standby"] or row["known_hash"] == self._link:
             return StoreUnavailable(
-                f"flow {self._flow_id} was read on a standby that lacks some of its "
-                f"{self._next} events"
+                f"flow {self._flow_id} was read from a standby, which has not received all of its "
+                f"{self._next} events: read from the primary"
             )
         return HistoryLost(
             f"flow {self._flow_id} had {self._next} events when it was read; it has "
-            f"{row['version']} now, and not the same ones: the log went back",
+            f"{row['version']} now, and not the same ones: the log went back to an earlier state, "
+            "after a failover or a restore",
             flow_id=self._flow_id,
             known=self._next,
             found=row["version"],

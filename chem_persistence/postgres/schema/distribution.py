@@ -77,7 +77,7 @@ async def has_citus(connection: Connection) -> bool:
 
 
 async def check_node(connection: Connection) -> bool:
-    """Return whether the database has Citus, after checking that the node is no worker.
+    """Return whether the database has Citus, after checking that the node is not a worker.
 
     Raises:
         MigrationError: the server is a worker node of a Citus cluster.

@@ -27,7 +27,7 @@ from chem_persistence import (
     build_pool,
 )
 from chem_persistence.postgres.append import held_flows
-from chem_persistence.postgres.append.backpressure import Place
+from chem_persistence.postgres.append.backpressure import Admission
 from chem_persistence.postgres.append.queue import MIN_SHARE
 from chem_persistence.postgres.connection.jsonb import pass_jsonb_as_bytes
 from tests.support.faults.gate import gate
@@ -413,8 +413,8 @@ async def test_ten_thousand_callers_wait_in_a_bounded_queue_and_none_is_dropped(
     backpressure = store._backpressure
     admit = backpressure._admit
 
-    async def admitting(place: Place, size: int) -> None:
-        await admit(place, size)
+    async def admitting(admission: Admission, size: int) -> None:
+        await admit(admission, size)
         fullest[0] = max(fullest[0], backpressure._admitted)
         fullest[1] = max(fullest[1], backpressure._admitted_bytes)
 

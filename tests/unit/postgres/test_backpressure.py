@@ -23,9 +23,9 @@ class Caller:
         self.task = asyncio.create_task(self._append())
 
     async def _append(self) -> None:
-        async with self._backpressure.place() as place:
+        async with self._backpressure.admission() as admission:
             self._encode()
-            await place.take(self._size)
+            await admission.take(self._size)
             self.admitted = True
             await self._ended.wait()
 

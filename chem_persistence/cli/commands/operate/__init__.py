@@ -1,1 +1,1 @@
-"""Commands for the operator of a database: migrate it, divide rights, distribute, examine."""
+"""Commands for the operator of a database: migrate, create roles, distribute, examine, rebuild."""

@@ -30,7 +30,8 @@ async def divide_rights(target: Target, options: RoleOptions, *, as_json: bool) 
         if error.sqlstate != _INSUFFICIENT_PRIVILEGE:
             raise
         raise StoreError(
-            f"only a superuser may divide the rights: {error.reason}", error.sqlstate
+            f"only a superuser may create roles and grant their rights: {error.reason}",
+            error.sqlstate,
         ) from error
     if as_json:
         print_json({"schema": target.schema, **names})

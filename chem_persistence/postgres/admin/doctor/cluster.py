@@ -27,7 +27,7 @@ async def is_worker(connection: Connection) -> bool:
 
 
 async def check_cluster(connection: Connection, commands: Commands) -> list[CheckResult]:
-    """Check that the node is no worker, and that each table of the log is distributed, or none.
+    """Check that the node is not a worker, and that each table of the log is distributed, or none.
 
     A server without Citus has nothing to check, and no result.
     """

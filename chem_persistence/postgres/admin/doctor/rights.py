@@ -23,8 +23,8 @@ FIND_MISSING_RIGHTS = statement("doctor/find_missing_rights")
 LIST_RIGHTS = statement("roles/list_rights")
 
 
-def _divide(names: RoleNames, commands: Commands) -> str:
-    """Return the command that divides the rights among the roles."""
+def _grant_command(names: RoleNames, commands: Commands) -> str:
+    """Return the command that creates the roles and grants their rights."""
     usual = msgspec.structs.asdict(usual_names(commands.schema))
     given = msgspec.structs.asdict(names)
     options = [
@@ -59,15 +59,15 @@ async def check_rights(
 async def _check_own(
     connection: Connection, commands: Commands, role: Row, rights: Sequence[Row], names: RoleNames
 ) -> list[CheckResult]:
-    name, schema, divide = role["name"], commands.schema, _divide(names, commands)
+    name, schema, grant_rights = role["name"], commands.schema, _grant_command(names, commands)
 
     def membership(group: str) -> str:
-        first = "" if group in role["existing"] else f"{divide} # then, as a superuser: "
+        first = "" if group in role["existing"] else f"{grant_rights} # then, as a superuser: "
         return f"{first}GRANT {_quoted(group)} TO {role['quoted_name']};"
 
     if role["is_superuser"] or role["is_owner"]:
         what = "a superuser" if role["is_superuser"] else "the owner"
-        remedy = f"{divide} # then let programs be members of {names.application}"
+        remedy = f"{grant_rights} # then let programs be members of {names.application}"
         return [
             CheckResult(
                 "rights",
@@ -87,7 +87,7 @@ async def _check_own(
     own = [row["excess"] for row in excess if row["name"] == name and name != names.reader]
     if own:
         finding = f"role {name} {_joined(own)}: it could do more than append"
-        return [CheckResult("rights", Severity.WARNING, finding, divide)]
+        return [CheckResult("rights", Severity.WARNING, finding, grant_rights)]
     unwritten = await _missing(connection, schema, name, rights, "application")
     if unwritten:
         finding = f"role {name} may read, and not append"
@@ -100,20 +100,20 @@ async def _check_own(
 async def _check_divided(
     connection: Connection, commands: Commands, rights: Sequence[Row], names: RoleNames
 ) -> list[CheckResult]:
-    """Check the three roles; a migration that adds tables requires dividing the rights again."""
-    results, schema, divide = [], commands.schema, _divide(names, commands)
+    """Check the three roles; a migration that adds tables requires granting their rights again."""
+    results, schema, grant_rights = [], commands.schema, _grant_command(names, commands)
     for name, part in ((names.application, "application"), (names.reader, "reader")):
         missing = await _missing(connection, schema, name, rights, part)
         if missing:
             finding = f"role {name} may not {_listed(missing)}"
-            results.append(CheckResult("rights", Severity.ERROR, finding, divide))
+            results.append(CheckResult("rights", Severity.ERROR, finding, grant_rights))
     excess = await _excess(connection, schema, rights, names)
     for name, rows in groupby(
         sorted(excess, key=lambda row: str(row["name"])), key=lambda row: row["name"]
     ):
         excess_of_role = _joined([row["excess"] for row in rows])
         finding = f"role {name} {excess_of_role}: it could do more than its part"
-        results.append(CheckResult("rights", Severity.WARNING, finding, divide))
+        results.append(CheckResult("rights", Severity.WARNING, finding, grant_rights))
     return results
 
 
