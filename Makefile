@@ -59,7 +59,7 @@ $(DOCS_VENV)/.docs: pyproject.toml
 
 demo: $(VENV)/.demo ## run the example programs on an embedded PostgreSQL, with real molecules
 	@echo; echo "== examples/f5_demo.py: one flow of four typed steps, in memory and on PostgreSQL"
-	@echo "   (f5 marks the files that show the persistence of a flow by itself; it is no version)"
+	@echo "   (f5 marks the files that show the persistence of a flow by itself; it is not a version)"
 	@$(BIN)/python examples/f5_demo.py
 	@echo; echo "== examples/f5_lowlevel.py: the same log without the engine, event by event"
 	@$(BIN)/python examples/f5_lowlevel.py

@@ -35,8 +35,8 @@ _HOOKED = (
 def main() -> None:
     """Run from the command line."""
     flow_id = uuid4()
-    print(f"the hooks of an append to PostgreSQL, nobody listens  {_hooks(flow_id)}")
-    states: dict[str, Callable[[], None]] = {"no hooks": _unhook, "nobody listens": _hook}
+    print(f"the hooks of an append to PostgreSQL, no API imported {_hooks(flow_id)}")
+    states: dict[str, Callable[[], None]] = {"no hooks": _unhook, "no API imported": _hook}
     print(_table(states))
     from opentelemetry import trace  # noqa: PLC0415  # the lines above measure a program without it
 

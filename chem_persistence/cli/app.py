@@ -352,10 +352,10 @@ def roles(
 
     Run it after each migration. Rights that are right already are not changed.
     """
-    from chem_persistence.cli.commands.operate.roles import divide_rights
+    from chem_persistence.cli.commands.operate.roles import grant_rights
 
     names = RoleOptions(owner, application, reader)
-    run(lambda: divide_rights(Target(database_url, data, schema), names, as_json=as_json))
+    run(lambda: grant_rights(Target(database_url, data, schema), names, as_json=as_json))
 
 
 @command(Panel.OPERATE)

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 STOPPED = 128
-"""The exit code that a shell reports for a process ended by a signal, less the signal's number."""
+"""Plus the number of a signal, the exit code that shells report if the signal ended a process."""
 
 BROKEN_PIPE = STOPPED + 13  # SIGPIPE, which Windows does not have
 

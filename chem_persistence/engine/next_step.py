@@ -1,8 +1,8 @@
 """Decide what an engine does next with a flow, from the flow's state alone.
 
-The decision is a value and no effect: `FlowRun` carries it out. A state that flows come to have
+The decision is a value without effects; `FlowRun` carries it out. A state that flows come to have
 (waiting for a time, cancelled) is one more branch here, and the type checker then finds every
-place that has to handle it.
+match that has to handle it.
 """
 
 from typing import TypeAlias, assert_never
@@ -54,7 +54,8 @@ Decision: TypeAlias = Run | Wait | Refuse | Complete
 def next_step(instance: FlowInstance, definition: FlowDefinition) -> Decision:
     """Return what comes next for a flow in this state.
 
-    A step that was started and has no outcome is run again: the process that ran it has died.
+    A step that was started and has no outcome is run again: whether the process that ran it has
+    died is not known.
     """
     if instance.completed:
         return Refuse(FlowAlreadyCompleted(instance.id))

@@ -51,8 +51,8 @@ class AttemptOutcome(StrEnum):
     """How an attempt at a step ended.
 
     Of a superseded attempt the log has no outcome, only a later start of the same step. Its process
-    may have died, or may still work: no event records which. Of an open attempt, the latest, nobody
-    knows either.
+    may have died, or may still work: no event records which. The same holds for an open attempt,
+    which is the latest one.
     """
 
     FINISHED = "finished"

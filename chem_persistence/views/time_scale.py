@@ -94,9 +94,9 @@ class TimeScale:
     def ticks(self) -> list[tuple[float, timedelta]]:
         """Return round times since the beginning, and where on the axis they are, in percent.
 
-        They are multiples of one unit. Where a pause is shortened, these would be far apart here
-        and on top of each other there: then about every 20 % stands the roundest time that is near,
-        a multiple of the largest unit that has one.
+        Without pauses they are multiples of one unit. With a shortened pause such times would not
+        be evenly spaced; then there is one about every 20 %: of the times near that point, the one
+        that is a multiple of the largest unit.
         """
         ticks = [(0.0, timedelta())]
         if not self.pauses:
@@ -116,7 +116,7 @@ class TimeScale:
         return ticks
 
     def elapsed(self, place: float) -> timedelta:
-        """Return the time from the beginning to a place on the axis, given in percent."""
+        """Return the time from the beginning to a point on the axis, given in percent."""
         for (low, high), (begin, end) in zip(
             pairwise(self._places), pairwise(self._moments), strict=True
         ):

@@ -12,7 +12,7 @@ __all__ = ["Work"]
 ROWS_A_LINE = 100_000
 LONGEST_BAR = 24
 BESIDE = 16
-"""The width of the time that is left, and of the gaps; a line that wraps cannot be erased."""
+"""The width of the remaining time and the gaps: a line must not wrap, or it cannot be erased."""
 
 
 class Work:

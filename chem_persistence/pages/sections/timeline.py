@@ -121,7 +121,7 @@ def _lane(step: StepView, scale: TimeScale) -> Html:
 
 
 def _facts(step: StepView, outcome: AttemptOutcome) -> str:
-    # a superseded attempt is left out, because nobody knows how long it ran
+    # a superseded attempt is left out, because it is not known how long it ran
     ended = (attempt for attempt in step.attempts if attempt.outcome in COMPLETE_OUTCOMES)
     spans = [attempt.ended - attempt.began for attempt in ended if attempt.ended]
     facts = [outcome.value]

@@ -64,7 +64,7 @@ async def create_roles(
     application: str | None = None,
     reader: str | None = None,
 ) -> None:
-    """Divide the rights on a migrated schema among three roles, which are created if missing.
+    """Grant three roles their rights on a migrated schema; create those that are missing.
 
     The owner owns the schema and the library's tables in it, and is the only role that may migrate.
     The application may do what `PgEventStore` does: SELECT and INSERT on the log and the artifacts,
@@ -100,15 +100,15 @@ async def create_roles(
     if len({owner, application, reader}) < 3:
         raise InvalidArgument("owner, application, reader", "must be three different roles")
 
-    async def divide() -> None:
+    async def grant() -> None:
         async with connection.transaction():
-            await _divide(connection, schema, owner, application, reader)
+            await _grant(connection, schema, owner, application, reader)
         await permit_owner(connection)  # after the commit: a worker does not see the role before
 
-    await with_retries(divide)
+    await with_retries(grant)
 
 
-async def _divide(
+async def _grant(
     connection: Connection, schema: str, owner: str, application: str, reader: str
 ) -> None:
     rights = await connection.fetch(LIST_RIGHTS)

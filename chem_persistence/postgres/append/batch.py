@@ -17,7 +17,7 @@ from chem_persistence.postgres.connection.session import Session
 __all__ = ["FailedAttempt", "refuse_all", "store_batch"]
 
 SHORT_PATIENCE = 0.01
-"""Seconds that the parts of a batch wait for locks after the whole has waited: to find the flow."""
+"""Seconds that each part of a batch waits for locks, to find the flow that another one holds."""
 
 Queued = TypeVar("Queued", bound=Append)
 
@@ -154,7 +154,7 @@ async def _store_parts(
         case Refused(StoreUnavailable() as error):  # it may be stored, and they after it
             return outcomes | refuse_all(rest, error)
         case Refused():
-            for append in rest:  # they were to follow what is never stored
+            for append in rest:  # their head was after this append, which is not stored
                 append.forget_head()
         case TryAgain():
             pass

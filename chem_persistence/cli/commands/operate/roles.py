@@ -11,12 +11,12 @@ from chem_persistence.errors import StoreError
 from chem_persistence.postgres.admin.roles import create_roles, usual_names
 from chem_persistence.postgres.connection.pool import PoolProvider, build_pool
 
-__all__ = ["divide_rights"]
+__all__ = ["grant_rights"]
 
 _INSUFFICIENT_PRIVILEGE = "42501"
 
 
-async def divide_rights(target: Target, options: RoleOptions, *, as_json: bool) -> int:
+async def grant_rights(target: Target, options: RoleOptions, *, as_json: bool) -> int:
     """Create the roles, grant them their rights and print them; return the exit code."""
     names = asdict(usual_names(target.schema)) | options.given()
     try:

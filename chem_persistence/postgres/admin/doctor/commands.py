@@ -32,7 +32,7 @@ class Commands(msgspec.Struct, frozen=True):
         return self._typed("refresh", self.place)
 
     def roles(self, named: str = "") -> str:
-        """Return the command that divides the rights; `named` are options with the roles' names."""
+        """Return the command that creates the roles; `named` are options with their names."""
         return self._typed("roles", self.superuser, named)
 
     def complete(self, command: str) -> str:

@@ -52,7 +52,7 @@ async def check_rights(
     rights = await connection.fetch(LIST_RIGHTS)
     results = await _check_own(connection, commands, role, rights, names)
     if len(role["existing"]) == 3:
-        results += await _check_divided(connection, commands, rights, names)
+        results += await _check_three_roles(connection, commands, rights, names)
     return results
 
 
@@ -97,7 +97,7 @@ async def _check_own(
     return [CheckResult("rights", Severity.OK, f"role {name} may read and append")]
 
 
-async def _check_divided(
+async def _check_three_roles(
     connection: Connection, commands: Commands, rights: Sequence[Row], names: RoleNames
 ) -> list[CheckResult]:
     """Check the three roles; a migration that adds tables requires granting their rights again."""
