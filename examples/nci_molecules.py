@@ -23,7 +23,7 @@ class StructureImpossible(ValueError):
 
 
 class StructureEmpty(ValueError):
-    """There is no atom."""
+    """The molecule has no atoms."""
 
 
 class TooManyAtoms(ValueError):

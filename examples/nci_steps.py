@@ -70,7 +70,7 @@ class StandardiseStep(ProcessStep[Molecule, Standardised]):
         smiles = Chem.MolToSmiles(neutral)
         parse(
             smiles
-        )  # without its metal, a sandwich complex leaves rings that are no molecule: it fails here
+        )  # without its metal, a sandwich complex leaves rings that are not a molecule: it fails
         return Standardised(molecule.name, smiles)
 
 

@@ -112,7 +112,8 @@ async def test_without_any_nothing_is_created_and_it_says_what_to_do(tmp_path: P
     data = share / "chem-persistence" / "demo"
     assert done.stderr == (
         f"error: database: no URL is given, and {data} has no embedded server's data: "
-        "give --database-url, set DATABASE_URL, or make some: chem-persistence demo\n"
+        "give --database-url, set DATABASE_URL, or run `chem-persistence demo`, which creates "
+        "some\n"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -35,7 +35,7 @@ class SentError(msgspec.Struct, frozen=True, tag=True):
 
 
 class RaisedInProcess(Exception):
-    """Stands for an exception whose class the parent cannot make, or that is no `Exception`."""
+    """Stands for an exception whose class the parent cannot make, or that is not an `Exception`."""
 
 
 class ProcessTraceback(Exception):

@@ -1,7 +1,7 @@
 """What was known of the log and is not in it: the events and the heads of flows that are gone.
 
-After a failover or a restore the versions of lost events may have been given to others. So an event
-is compared by its id, and a head by its hash-chain link.
+After a failover or a restore other events may have the versions of lost ones. So an event is
+compared by its id, and a head by its hash-chain link.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator

@@ -131,7 +131,7 @@ def open_directory(given: Path | str | None, owners: frozenset[int]) -> Director
     Raises:
         InvalidArgument: it cannot be created or opened; it does not belong to one of `owners`;
             others may write into it, or into one above it that has no sticky bit; or its path
-            leads over a link that somebody else made.
+            leads over a symbolic link of another user.
     """
     if "\n" in str(given):
         raise InvalidArgument(
