@@ -1,18 +1,16 @@
 -- Read the feed, the events of all flows in the order of seq, and check positions in it.
 
--- name: check_position
--- Return the seq up to which the log is complete, and the chain hash of a position's event, or null
--- if that event is not there.
+-- name: find_position
+-- Return the chain hash of a position's event, or nothing if that event is not there.
 -- $1 uuid flow_id, $2 bigint seq
-SELECT feed_end() AS seq,
-    (SELECT chain_hash FROM event_log WHERE flow_id = $1 AND seq = $2) AS link
+SELECT chain_hash AS link FROM event_log WHERE flow_id = $1 AND seq = $2
 
 -- name: examine_position
 -- Return what the log has at a position: its event's chain hash, whether an event of any flow has
 -- its seq, and the numbers and chain hashes of the events in its window, with one more than a
--- window can have. feed_end() fails on a standby, whose log may lack what it has not received yet.
+-- window can have.
 -- $1 uuid flow_id, $2 bigint seq, $3 bigint seq after which the window begins
-SELECT feed_end() AS seq,
+SELECT
     (SELECT chain_hash FROM event_log WHERE flow_id = $1 AND seq = $2) AS link,
     EXISTS (SELECT 1 FROM event_log WHERE seq = $2) AS is_taken,
     (SELECT array_agg(last.seq ORDER BY last.seq) FROM (
@@ -28,7 +26,9 @@ SELECT feed_end() AS seq,
     coalesce(pg_sequence_last_value('event_log_seq_seq'::regclass), 0) AS last_seq
 
 -- name: find_feed_end
--- Return the seq up to which the log is complete and stays so.
+-- Return the seq up to which the log is complete and stays so. feed_end() fails on a standby, whose
+-- log may lack what it has not received yet. It stands in no statement that reads a table: Citus
+-- sends such a statement as a whole to a worker, where it would be called.
 SELECT feed_end() AS seq
 
 -- name: read_feed_page

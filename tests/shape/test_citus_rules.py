@@ -1,7 +1,8 @@
 """Every statement keeps to what Citus runs on distributed tables, as far as its text shows it.
 
 The tests read the text, without a server. On a real cluster tests/postgres/schema/test_citus.py
-runs each statement. The rules are those that Citus 13.2 refused statements by.
+runs each statement. The rules are those that Citus 13.2 refused statements by, or
+answered wrongly: it sends a statement about one flow to a worker as a whole.
 """
 
 import re
@@ -20,6 +21,9 @@ VOLATILE = re.compile(
     r"|nextval|current_timestamp|set_config|pg_advisory\w*)\b",
     re.IGNORECASE,
 )
+OF_THE_COORDINATOR = re.compile(r"\b(feed_end|pg_sequence_last_value|currval|pg_locks)\b")
+"""What a worker answers otherwise than the coordinator, without an error."""
+
 SET_RETURNING = (
     r"(?:unnest|json_to_recordset|jsonb_array_elements\w*|generate_series|string_to_table"
     r"|ROWS\s+FROM)"
@@ -63,6 +67,8 @@ def violations(sql: str) -> list[str]:
     if not re.search(rf"\b({TABLES})\b", sql):
         return []
     found = []
+    if sql.startswith(("SELECT", "WITH")) and OF_THE_COORDINATOR.search(sql):
+        found.append("a function of the coordinator beside a table")
     returning = re.search(r"\bRETURNING\b(.*)", sql)
     if returning and VOLATILE.search(returning[1]):
         found.append("a volatile function in RETURNING")
@@ -146,6 +152,9 @@ def test_an_exception_is_still_needed(name: str) -> None:
 
 
 REFUSED = {
+    "a function of the coordinator beside a table": """
+        SELECT feed_end() AS seq,
+            (SELECT chain_hash FROM event_log WHERE flow_id = $1 AND seq = $2) AS link""",
     "a volatile function in RETURNING": """
         INSERT INTO event_log (seq) VALUES ($1) RETURNING seq, now()""",
     "a volatile function in UPDATE": """

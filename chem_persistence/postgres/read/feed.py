@@ -30,10 +30,10 @@ from chem_persistence.store.feed_position import (
 
 __all__ = ["PgFeedSource", "find_feed_end"]
 
-CHECK_POSITION = statement("feed/check_position")
 EXAMINE_POSITION = statement("feed/examine_position")
 FIND_FEED_BOUNDS = statement("feed/find_feed_bounds")
 FIND_FEED_END = statement("feed/find_feed_end")
+FIND_POSITION = statement("feed/find_position")
 READ_FEED_PAGE = statement("feed/read_feed_page")
 READ_LAST_LINKS = statement("feed/read_last_links")
 
@@ -75,13 +75,15 @@ class PgFeedSource:
 
     async def window(self, position: FeedPosition) -> FeedWindow:
         """Return the window behind a position; see `FeedSource.window`."""
+        (end,) = await self._session.fetch(FIND_FEED_END)
         (row,) = await self._session.fetch(EXAMINE_POSITION, *_named(position))
         if (state := _state(row, position)) is not PositionState.HOLDS:
-            raise history_lost(position, state, row["seq"])
+            raise history_lost(position, state, end["seq"])
         return _window(row, position)
 
     async def state(self, position: FeedPosition) -> PositionState:
         """Return what the log holds at a position; see `FeedSource.state`."""
+        await self._session.fetch(FIND_FEED_END)  # fails on a standby
         (row,) = await self._session.fetch(EXAMINE_POSITION, *_named(position))
         return _state(row, position)
 
@@ -125,11 +127,10 @@ async def _read_following(
     connection: Connection, pages: SizedPages, position: FeedPosition, limit: int
 ) -> list[Any] | None:
     """Read the events after a position; return None if the position's own event is not there."""
-    (at,) = await connection.fetch(CHECK_POSITION, position.flow_id, position.seq)
-    if at["link"] != position.link:
-        return None
-    if at["seq"] <= position.seq:
-        return []
+    (end,) = await connection.fetch(FIND_FEED_END)
+    if end["seq"] <= position.seq:
+        own = await connection.fetch(FIND_POSITION, position.flow_id, position.seq)
+        return [] if [row["link"] for row in own] == [position.link] else None
     replaced = False
 
     async def fetch(count: int, bytes_each: int) -> list[Any]:
@@ -137,7 +138,7 @@ async def _read_following(
         rows = await connection.fetch(
             READ_FEED_PAGE,
             position.seq - 1,
-            at["seq"],
+            end["seq"],
             position.seq,
             min(count, _MAX_LIMIT - 1) + 1,
             bytes_each,
