@@ -23,7 +23,7 @@ from chem_persistence.store.ports import EventStore
 __all__ = [
     "Attempt",
     "check_typed",
-    "declared_type",
+    "declared_types",
     "describe_failure",
     "encoded_output",
     "is_interruption",
@@ -35,7 +35,10 @@ LONGEST_TRACEBACK = 65_536
 
 
 class Attempt:
-    """An attempt at `step`, on the artifact `given` (None: the step has no input)."""
+    """An attempt at `step`, on the artifact `given` (None: the step has no input).
+
+    `reader` is the step that takes the output, if there is one.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Attempt:
         flow_id: UUID,
         step_index: int,
         number: int,
+        reader: Step[Any, Any] | None = None,
     ) -> None:
         inputs = [] if given is None else [given.hash]
         self.fingerprint = step_fingerprint(definition_hash, inputs)
@@ -60,18 +64,20 @@ class Attempt:
         )
         self._step = step
         self._given = given
+        self._reader = reader
 
     async def produce(self) -> list[Artifact]:
         """Run the step; return its artifacts, its own output first (None is stored as `null`).
 
         Raises what the step raises, and:
             InvalidPayload: the input cannot be read as the type that the step takes, or the output
-                is not I-JSON or not a value of the type that the step declares.
+                is not I-JSON, or not a value of the type that the step declares and the next one
+                takes.
             TypeError: the output is of another class than the step declares.
         """
         takes = step_types(self._step)[0]
         output = await self._step.run(self._input(takes), self.context)
-        make = partial(encoded_output, self._step, output)
+        make = partial(encoded_output, self._step, output, self._reader)
         own = await asyncio.to_thread(make) if outweighs(output, LARGE_BYTES) else make()
         return [own, *self.context.artifacts]
 
@@ -97,33 +103,40 @@ class Attempt:
             ) from error
 
 
-def declared_type(value: Any, declared: Any) -> Any:
-    """Return the member of a declared type that a value belongs to, or None.
+def declared_types(value: Any, declared: Any) -> tuple[Any, ...]:
+    """Return the members of a declared type that a value may belong to.
 
-    That is the one of exactly its class, else the first of a base class.
+    Those are the ones of exactly its class (`Box[int] | Box[str]` has two for a `Box`), else the
+    first one of a base class.
     """
     fitting = [member for member in members(declared) if isinstance(value, class_of(member))]
     exact = [member for member in fitting if class_of(member) is type(value)]
-    return next(iter(exact + fitting), None)
+    return tuple(exact or fitting[:1])
 
 
-def encoded_output(step: Step[Any, Any], output: Any) -> Artifact:
-    """Return the artifact of a step's output.
+def encoded_output(
+    step: Step[Any, Any], output: Any, reader: Step[Any, Any] | None = None
+) -> Artifact:
+    """Return the artifact of a step's output; `reader` is the step that takes it.
 
     Raises:
-        InvalidPayload: it is not I-JSON, or not a value of the type that the step declares.
+        InvalidPayload: it is not I-JSON, not a value of the type that the step declares, or not
+            one of the type that `reader` takes.
         TypeError: it is of another class than the step declares.
     """
-    declared = declared_type(output, step_types(step)[1])
-    if declared is None:
+    declared = declared_types(output, step_types(step)[1])
+    if not declared:
         raise TypeError(f"step {step.id!r} returned {type(output).__qualname__}")
     own = Artifact.from_payload(kind=type(output).__qualname__, payload=output)
     check_typed(own, declared, f"the output of step {step.id!r}")
+    if reader is not None and (takes := step_types(reader)[0]) != declared[0]:
+        # a subclass may have a field, a type of a field or a tag that its base cannot read
+        check_typed(own, (takes,), f"the output of step {step.id!r}, which {reader.id!r} takes,")
     return own
 
 
-def check_typed(artifact: Artifact, declared: Any, what: str) -> None:
-    """Check that a value can be read back from its artifact as the type that is declared for it.
+def check_typed(artifact: Artifact, declared: tuple[Any, ...], what: str) -> None:
+    """Check that a value can be read back from its artifact as one of the types declared for it.
 
     A struct's constructor checks neither its fields' types nor their constraints (`msgspec.Meta`).
     A type that msgspec cannot decode, such as `str | datetime`, is not checked: no step takes it.
@@ -131,15 +144,20 @@ def check_typed(artifact: Artifact, declared: Any, what: str) -> None:
     Raises:
         InvalidPayload: it cannot; `what` names the value in the message.
     """
-    try:
-        msgspec.convert(artifact.payload, declared, str_keys=True)
-    except msgspec.ValidationError as error:
-        path, reason = _path_and_reason(error)
-        raise InvalidPayload(
-            path, f"{what} is not a valid {type_name(declared)}: {reason}"
-        ) from error
-    except (TypeError, NameError):
-        return
+    failure: msgspec.ValidationError | None = None
+    for member in declared:
+        try:
+            msgspec.convert(artifact.payload, member, str_keys=True)
+        except msgspec.ValidationError as error:
+            failure = failure or error
+        except (TypeError, NameError):
+            return
+        else:
+            return
+    if failure is not None:
+        path, reason = _path_and_reason(failure)
+        names = " | ".join(map(type_name, declared))
+        raise InvalidPayload(path, f"{what} is not a valid {names}: {reason}") from failure
 
 
 def _path_and_reason(error: msgspec.DecodeError) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, RetryScheduled
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
-from chem_persistence.engine.attempt import check_typed, declared_type
+from chem_persistence.engine.attempt import check_typed, declared_types
 from chem_persistence.engine.last_flow import LastFlow
 from chem_persistence.engine.process_step import ProcessStep, check_process_step
 from chem_persistence.engine.run import FlowRun, history_checked
@@ -239,7 +239,7 @@ class FlowEngine(Generic[Input]):
         artifact = Artifact.from_payload(kind=type(value).__qualname__, payload=value)
         try:
             takes = step_types(self._steps[0])[0]
-            check_typed(artifact, declared_type(value, takes), "the input")
+            check_typed(artifact, declared_types(value, takes), "the input")
         except InvalidPayload as error:
             raise InvalidArgument("input", str(error)) from error
         return artifact

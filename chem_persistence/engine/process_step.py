@@ -2,6 +2,7 @@
 
 import os
 from abc import abstractmethod
+from contextlib import suppress
 from typing import Any, TypeVar, final
 
 import anyio
@@ -152,10 +153,14 @@ def _output(returned: Returned, step: ProcessStep[Any, Any]) -> Any:
         TypeError: the step does not declare this class, or no base of it.
     """
     declared = members(step_types(step)[1])
-    same = (member for member in declared if address_of(class_of(member)) == returned.cls)
-    exact: Any = next(same, None)
-    if exact is None:
-        exact = find_class(returned.cls)
-        if not issubclass(exact, tuple(class_of(member) for member in declared)):
-            raise TypeError(f"step {step.id!r} returned {exact.__qualname__}")
-    return msgspec.convert(read_json(returned.output), exact, str_keys=True)
+    output = read_json(returned.output)
+    same = [member for member in declared if address_of(class_of(member)) == returned.cls]
+    for exact in same[:-1]:  # as in `Box[int] | Box[str]`
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(output, exact, str_keys=True)
+    if same:
+        return msgspec.convert(output, same[-1], str_keys=True)
+    found = find_class(returned.cls)
+    if not issubclass(found, tuple(class_of(member) for member in declared)):
+        raise TypeError(f"step {step.id!r} returned {found.__qualname__}")
+    return msgspec.convert(output, found, str_keys=True)

@@ -134,6 +134,7 @@ class FlowRun:
             flow_id=self.instance.id,
             step_index=index,
             number=self.instance.steps[index].attempts,
+            reader=self._steps[index + 1] if index + 1 < len(self._steps) else None,
         )
         try:
             artifacts = await attempt.produce()

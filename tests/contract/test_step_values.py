@@ -1,7 +1,8 @@
 """What a step gets and returns, on every store: values of the declared types, bit for bit."""
 
 import struct
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 import pytest
@@ -123,6 +124,27 @@ class Wide(Plain):
     more: int = 0
 
 
+class Renamed(Plain, rename="upper"):
+    other: int = 0
+
+
+class Tagged(msgspec.Struct, tag=True):
+    n: int
+
+
+class TaggedWide(Tagged, tag=True):
+    more: int = 0
+
+
+class Box(msgspec.Struct, Generic[Output]):
+    held: Output
+
+
+@dataclass
+class Case(Generic[Output]):
+    held: Output
+
+
 class First(Step[None, Output]):
     """Return the values given, one an attempt."""
 
@@ -188,8 +210,25 @@ async def test_an_output_that_is_not_of_its_declared_type_fails_its_own_step(
     assert await engine.event_trace(flow_id) == list("ISXRSFC")
 
 
+class FirstBoxes(First[Box[int] | Box[str]]):
+    pass
+
+
+class FirstCases(First[Case[int] | Case[list[str]] | None]):
+    pass
+
+
 @pytest.mark.parametrize(
-    "step", [FirstPlain(Wide(1, 2)), FirstMaybe(None), FirstMaybe(Whole(1)), FirstWhole(Whole(-1))]
+    "step",
+    [
+        FirstPlain(Wide(1, 2)),
+        FirstMaybe(None),
+        FirstMaybe(Whole(1)),
+        FirstWhole(Whole(-1)),
+        FirstBoxes(Box("text")),
+        FirstBoxes(Box(1)),
+        FirstCases(Case(["C"])),
+    ],
 )
 async def test_an_output_of_its_declared_type_is_kept(
     backend: Backend, step: Step[None, Any]
@@ -197,6 +236,83 @@ async def test_an_output_of_its_declared_type_is_kept(
     engine = FlowEngine.builder(backend.store, backend.repository).first_step(step).build()
     flow_id = await engine.run_to_end()
     assert await engine.event_trace(flow_id) == list("ISFC")
+
+
+async def test_an_output_of_no_member_of_its_declared_type_fails_its_own_step(
+    backend: Backend,
+) -> None:
+    step = FirstBoxes(Box(None), Box("text"))  # type: ignore[arg-type]
+    engine = FlowEngine.builder(backend.store, backend.repository).first_step(step).build()
+    with pytest.raises(StepRaised) as caught:
+        await engine.run_to_end()
+    assert r"not a valid Box[int] | Box[str]" in str(caught.value.__cause__)
+
+
+class FirstWider(First[Wider]):
+    pass
+
+
+class FirstTagged(First[TaggedWide | Tagged]):
+    pass
+
+
+class FirstWide(First[Wide | Renamed]):
+    pass
+
+
+class Take(Step[Output, Whole]):
+    id = "take"
+
+    async def run(self, _given: Output, _context: StepContext) -> Whole:
+        return Whole(1)
+
+
+class TakeClosed(Take[Closed]):
+    pass
+
+
+class TakeTagged(Take[Tagged | None]):
+    pass
+
+
+class TakePlain(Take[Plain]):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        (FirstWider(Wider(1)), TakeClosed(), r"which 'take' takes, is not a valid Closed"),
+        (FirstTagged(TaggedWide(1), Tagged(1)), TakeTagged(), "not a valid Tagged | NoneType"),
+    ],
+)
+async def test_an_output_that_the_next_step_cannot_read_fails_its_own_step(
+    backend: Backend, first: Step[None, Any], second: Step[Any, Whole], reason: str
+) -> None:
+    builder = FlowEngine.builder(backend.store, backend.repository)
+    engine, flow_id = builder.first_step(first).add_step(second).build(), new_flow_id()
+    with pytest.raises(StepRaised) as caught:
+        await engine.run_to_end(flow_id)
+    assert reason in str(caught.value.__cause__)
+    assert await engine.event_trace(flow_id) == list("ISX")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (FirstWide(Wide(1, 2)), TakePlain()),
+        (FirstWide(Renamed(1, 2)), TakePlain()),
+        (FirstTagged(Tagged(1)), TakeTagged()),
+        (FirstClosed(Closed(1)), TakeClosed()),
+    ],
+)
+async def test_a_subclass_that_the_next_step_can_read_is_kept(
+    backend: Backend, first: Step[None, Any], second: Step[Any, Whole]
+) -> None:
+    builder = FlowEngine.builder(backend.store, backend.repository)
+    engine = builder.first_step(first).add_step(second).build()
+    flow_id = await engine.run_to_end()
+    assert await engine.event_trace(flow_id) == list("ISFSFC")
 
 
 @pytest.mark.parametrize("value", ["7", None, 1.5, 1e19])
