@@ -1,10 +1,5 @@
 -- Read the feed, the events of all flows in the order of seq, and check positions in it.
 
--- name: find_position
--- Return the chain hash of a position's event, or nothing if that event is not there.
--- $1 uuid flow_id, $2 bigint seq
-SELECT chain_hash AS link FROM event_log WHERE flow_id = $1 AND seq = $2
-
 -- name: examine_position
 -- Return what the log has at a position: its event's chain hash, whether an event of any flow has
 -- its seq, and the numbers and chain hashes of the events in its window, with one more than a
@@ -30,6 +25,11 @@ SELECT feed_end() AS seq,
 -- log may lack what it has not received yet. It stands in no statement that reads a table: Citus
 -- sends such a statement as a whole to a worker, where it would be called.
 SELECT feed_end() AS seq
+
+-- name: find_position
+-- Return the chain hash of a position's event, or nothing if that event is not there.
+-- $1 uuid flow_id, $2 bigint seq
+SELECT chain_hash AS link FROM event_log WHERE flow_id = $1 AND seq = $2
 
 -- name: read_feed_page
 -- Read one page of the whole log's events, in the order of seq; JSON is returned as UTF-8 bytes,
