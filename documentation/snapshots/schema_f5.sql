@@ -285,6 +285,7 @@ AS $function$
 DECLARE
     with_more boolean := artifacts IS NOT NULL OR retries IS NOT NULL OR steps IS NOT NULL;
     stored_events bigint := 0;
+    stored_artifacts bigint;
     stored_flow_ids uuid[] := '{}';
     sequence oid := 'event_log_seq_seq'::regclass;
 BEGIN
@@ -376,6 +377,19 @@ BEGIN
         WHERE a.flow_id IN (SELECT unnest(stored_flow_ids))
         ORDER BY a.place
         ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS stored_artifacts = ROW_COUNT;
+        -- fewer than the document has: is one missing, now that those stored already were skipped?
+        IF stored_artifacts < cardinality(artifact_payloads)
+            AND EXISTS (SELECT 1
+                FROM json_to_recordset(artifacts::json) AS a (artifact_hash text, flow_id uuid)
+                WHERE a.flow_id IN (SELECT unnest(stored_flow_ids))
+                    AND (SELECT count(*) FROM workflow_step_artifacts AS stored
+                        WHERE stored.artifact_hash = a.artifact_hash) = 0) THEN
+            RAISE EXCEPTION
+                'a trigger or rule of workflow_step_artifacts keeps artifacts from being stored'
+                USING ERRCODE = 'triggered_action_exception',
+                    HINT = 'chem-persistence doctor names the triggers and rules of others.';
+        END IF;
     END IF;
 
     IF retries IS NOT NULL THEN

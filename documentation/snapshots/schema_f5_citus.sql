@@ -107,6 +107,11 @@ BEGIN
             VALUES (e.flow_id, e.version, e.event_id, e.ts, e.payload ->> 'type', e.payload, e.metadata,
                 e.chain_hash)
             RETURNING log.seq INTO stored_seq;
+            IF NOT FOUND THEN
+                RAISE EXCEPTION 'a trigger of event_log keeps events from being stored'
+                    USING ERRCODE = 'triggered_action_exception',
+                        HINT = 'chem-persistence doctor names the triggers of others.';
+            END IF;
             stored_flow_id := e.flow_id;
             stored_version := e.version;
             RETURN NEXT;
@@ -136,6 +141,13 @@ BEGIN
                 coalesce(e.content_is_payload, false), e.media_type, e.metadata, e.flow_id,
                 produced_in)
             ON CONFLICT DO NOTHING;
+            IF NOT FOUND AND NOT EXISTS (SELECT 1 FROM workflow_step_artifacts AS stored
+                    WHERE stored.flow_id = e.flow_id AND stored.artifact_hash = e.artifact_hash) THEN
+                RAISE EXCEPTION
+                    'a trigger or rule of workflow_step_artifacts keeps artifacts from being stored'
+                    USING ERRCODE = 'triggered_action_exception',
+                        HINT = 'chem-persistence doctor names the triggers and rules of others.';
+            END IF;
         END LOOP;
     END IF;
 

@@ -9,7 +9,7 @@ from uuid_utils.compat import uuid7
 
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import Chunking, StreamedArtifact
-from chem_persistence.errors import InvalidArgument, StoreUnavailable
+from chem_persistence.errors import InvalidArgument, StoreError, StoreUnavailable
 from chem_persistence.postgres.connection.failures import library_errors
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.transaction import own_transaction
@@ -92,6 +92,7 @@ class Uploads:
 
         Raises:
             StoreUnavailable: if another writer stored an artifact of the same hash meanwhile.
+            StoreError: if a trigger or a rule keeps the artifact from being stored.
         """
         for place, artifact in artifacts:
             upload = self._uploads[artifact.hash]
@@ -110,6 +111,11 @@ class Uploads:
                 upload.size,
             )
             if not rows:
+                if await self._fetch(FIND_MISSING_ARTIFACTS, [artifact.hash]):
+                    raise StoreError(
+                        "the database does not store the artifact of an upload; "
+                        "`chem-persistence doctor` names triggers and rules that keep it out"
+                    )
                 raise StoreUnavailable(
                     f"artifact {artifact.hash} was stored by another writer meanwhile"
                 )

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from chem_persistence import (
+    Artifact,
     PgEventStore,
     PoolProvider,
     StepFinished,
@@ -89,6 +90,64 @@ async def test_a_conflict_under_a_harmless_trigger_is_still_a_conflict(
     await second.append_kind(flow_id, StepStarted(0, "acquire"))
     third = await first.append_kind(flow_id, StepFinished(0, "acquire", (), "f" * 64))
     assert third.version == 2
+
+
+ARTIFACT_KEEPERS = {
+    "trigger": """
+        CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER swallow BEFORE INSERT ON workflow_step_artifacts
+            FOR EACH ROW EXECUTE FUNCTION swallow()
+    """,
+    "trigger of one kind": """
+        CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER swallow BEFORE INSERT ON workflow_step_artifacts
+            FOR EACH ROW WHEN (NEW.kind = 'Lost') EXECUTE FUNCTION swallow()
+    """,
+    "rule": "CREATE RULE keep_out AS ON INSERT TO workflow_step_artifacts DO INSTEAD NOTHING",
+}
+
+
+async def _chunks() -> AsyncIterator[bytes]:
+    yield b"content"
+
+
+@pytest.mark.parametrize("name", ARTIFACT_KEEPERS)
+async def test_10e_an_append_whose_artifact_is_kept_out_fails_and_stores_nothing(
+    owner: "asyncpg.Connection[asyncpg.Record]", provider: PoolProvider, name: str
+) -> None:
+    store, flow_id = PgEventStore(provider), new_flow_id()
+    kept = Artifact.from_payload(kind="Kept", payload={"name": "benzene"})
+    lost = [Artifact.from_payload(kind="Lost", payload={"name": number}) for number in range(3)]
+    first = await store.append_kind(flow_id, initialized(), artifacts=[kept])
+    await owner.execute(ARTIFACT_KEEPERS[name])
+    for artifacts in (lost, [kept, lost[0]]):
+        with pytest.raises(StoreError, match="keeps artifacts from being stored") as caught:
+            await store.append_kind(flow_id, StepStarted(0, "acquire"), artifacts=artifacts)
+        assert not isinstance(caught.value, StoreUnavailable)
+    async with store.transaction() as tx:
+        with pytest.raises(StoreError, match="keeps artifacts from being stored"):
+            await tx.append_kind(flow_id, StepStarted(0, "acquire"), artifacts=lost)
+    second = await store.append_kind(flow_id, StepStarted(0, "acquire"), artifacts=[kept])
+    assert await store.list(flow_id) == [first, second]
+
+
+async def test_10e_a_streamed_artifact_that_is_kept_out_fails_its_transaction(
+    owner: "asyncpg.Connection[asyncpg.Record]", provider: PoolProvider
+) -> None:
+    await owner.execute(ARTIFACT_KEEPERS["trigger"])
+    store, flow_id = PgEventStore(provider), new_flow_id()
+
+    async def append() -> None:
+        async with store.transaction() as tx:
+            artifact = await tx.put_stream(kind="Lost", chunks=_chunks(), media_type="x/y")
+            await tx.append_kind(flow_id, initialized(), artifacts=[artifact])
+
+    with pytest.raises(StoreError, match="triggers and rules that keep it out") as caught:
+        await append()
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert await store.list(flow_id) == []
 
 
 @pytest.mark.parametrize(

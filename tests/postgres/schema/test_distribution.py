@@ -11,6 +11,7 @@ from chem_persistence import (
     PgEventStore,
     PgFlowRepository,
     PoolProvider,
+    StoreError,
 )
 from chem_persistence.postgres.schema.distribution import (
     DISTRIBUTED_TABLES,
@@ -74,6 +75,24 @@ async def test_flows_that_share_an_artifact_are_stored_each_with_its_own(
     assert sorted(row["flow_id"].int for row in held) == sorted(flow_id.int for flow_id in flow_ids)
     assert await store.get_artifact(artifact.hash) == artifact
     await store.aclose()
+
+
+@pytest.mark.parametrize("table", ["event_log", "workflow_step_artifacts"])
+async def test_10e_an_append_of_which_a_trigger_keeps_a_row_out_fails(
+    admin_url: str, provider: PoolProvider, table: str
+) -> None:
+    connection = await asyncpg.connect(admin_url)
+    await connection.execute(f"""
+        CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER swallow BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION swallow()
+    """)
+    await connection.close()
+    store, flow_id = PgEventStore(provider), new_flow_id()
+    artifact = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
+    with pytest.raises(StoreError, match="from being stored"):
+        await store.append_kinds(flow_id, whole_history(artifact), artifacts=[artifact])
+    assert await store.list(flow_id) == []
 
 
 async def test_a_flow_is_replayed_as_ever(provider: PoolProvider) -> None:
