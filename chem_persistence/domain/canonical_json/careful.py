@@ -15,7 +15,12 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT, UNSET
 
-from chem_persistence.domain.canonical_json.numpy_values import NOT_NUMPY, NotJson, as_python
+from chem_persistence.domain.canonical_json.numpy_values import (
+    NOT_NUMPY,
+    NotJson,
+    as_integer,
+    as_python,
+)
 from chem_persistence.errors import InvalidPayload
 
 __all__ = ["MAX_DEPTH", "MAX_INTEGER", "struct_members", "utf16", "write_canonical"]
@@ -138,7 +143,10 @@ def _as_builtin(value: Any) -> Any:
     try:
         if (python := as_python(value)) is not NOT_NUMPY:
             return python
-        builtin = msgspec.to_builtins(value, order="deterministic", builtin_types=(datetime,))
+        hook = _item_of_set if isinstance(value, set | frozenset) else None
+        builtin = msgspec.to_builtins(
+            value, order="deterministic", builtin_types=(datetime,), enc_hook=hook
+        )
     except NotJson as error:
         raise _Refused(str(error)) from None
     except (TypeError, ValueError, ArithmeticError) as error:
@@ -150,6 +158,13 @@ def _as_builtin(value: Any) -> Any:
     if type(builtin) is type(value):
         raise _Refused(f"cannot be JSON: {type(value).__qualname__}")
     return builtin
+
+
+def _item_of_set(item: Any) -> Any:
+    """Return a value of numpy in a set, at any depth, as a Python value: msgspec sorts by those."""
+    if (python := as_python(item)) is NOT_NUMPY:
+        raise TypeError(f"Encoding objects of type {type(item).__qualname__} is unsupported")
+    return python
 
 
 def _parts_of_record(value: Any) -> dict[str, Any] | None:
@@ -176,6 +191,8 @@ def _key(key: Any) -> str:
             return str.__str__(key)
         case int() if type(key) is int:
             return _integer(key)
+        case _ if (integer := as_integer(key)) is not None:
+            return _integer(integer)
         case _:
             raise _Refused(f"has a key that is not a string: {type(key).__qualname__}")
 

@@ -6,7 +6,7 @@ numpy is never imported here: a value of it can exist only in a program that has
 import sys
 from typing import Any, Final
 
-__all__ = ["MAX_ARRAY_ITEMS", "NOT_NUMPY", "NotJson", "as_python"]
+__all__ = ["MAX_ARRAY_ITEMS", "NOT_NUMPY", "NotJson", "as_integer", "as_python"]
 
 MAX_ARRAY_ITEMS = 10_000
 """An array of this many items is taken as nested lists; a larger one belongs in an artifact."""
@@ -39,6 +39,15 @@ def as_python(value: Any) -> Any:
     return NOT_NUMPY
 
 
+def as_integer(value: Any) -> int | None:
+    """Return an integer scalar as a Python integer, or None if the value is something else."""
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is None or not hasattr(numpy, "ndarray"):
+        return None
+    is_integer = isinstance(value, numpy.integer) and not isinstance(value, numpy.timedelta64)
+    return int(value) if is_integer else None
+
+
 def _array(value: Any, numpy: Any) -> Any:
     masked = getattr(numpy, "ma", None)
     if masked is not None and isinstance(value, masked.MaskedArray) and masked.is_masked(value):
@@ -48,9 +57,9 @@ def _array(value: Any, numpy: Any) -> Any:
             f"is an array of {value.size:_} items, more than {MAX_ARRAY_ITEMS:_}: store it with "
             "`Artifact.from_array`, and keep the artifact's hash"
         )
-    if value.ndim == 0:
-        return value[()]
-    return list(value)
+    if isinstance(value, getattr(numpy, "matrix", ())):
+        value = numpy.asarray(value)  # the rows of a matrix are matrices again, without end
+    return list(value) if value.ndim else value[()]
 
 
 def _scalar(value: Any, numpy: Any) -> Any:

@@ -43,6 +43,13 @@ class Energy(msgspec.Struct):
         (np.arange(6).reshape(2, 3).T, b"[[0,3],[1,4],[2,5]]"),
         (np.array([1.5, "C", None], dtype=object), b'[1.5,"C",null]'),
         (np.ma.masked_array([1.0, 2.0], mask=[False, False]), b"[1,2]"),
+        (np.array([[1.0, 2.5], [3.0, 4.0]]).view(np.matrix), b"[[1,2.5],[3,4]]"),
+        (np.array(1.5, dtype=">f8"), b"1.5"),
+        ({np.int64(10), np.int64(9)}, b"[9,10]"),
+        (frozenset([np.float32(0.1), 2]), b"[0.1,2]"),
+        ({(np.int64(1), np.uint8(2))}, b"[[1,2]]"),
+        (dict(zip(*np.unique([8, 1, 1], return_counts=True), strict=True)), b'{"1":2,"8":1}'),
+        ({np.int8(-1): np.bool_(False)}, b'{"-1":false}'),
     ],
 )
 @pytest.mark.parametrize("place", ["alone", "struct", "list", "dict", "dataclass"])
@@ -93,6 +100,25 @@ def test_12_an_entry_of_an_array_that_is_nan_is_named() -> None:
     with pytest.raises(InvalidPayload, match="is nan") as caught:
         canonical_json(Energy(np.array([[1.0, 2.0], [3.0, math.nan]])))  # type: ignore[arg-type]
     assert caught.value.path == "$.value[1][1]"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({np.float64(1.5): 1}, "has a key that is not a string: float64"),
+        ({np.timedelta64(1, "s"): 1}, "has a key that is not a string: timedelta64"),
+        ({np.bool_(True): 1}, "has a key that is not a string: bool"),
+        ({np.uint64(2**53): 1}, "is an integer beyond"),
+        ({np.int64(1): 1, "1": 2}, "has a key twice"),
+        ({np.datetime64("2026-01-01")}, "is a datetime64"),
+        ({object()}, "Encoding objects of type object is unsupported"),
+    ],
+)
+def test_12_keys_and_items_of_sets_that_json_does_not_have_are_refused(
+    value: Any, reason: str
+) -> None:
+    with pytest.raises(InvalidPayload, match=reason):
+        canonical_json({"a": value})
 
 
 def test_12_an_array_of_the_stated_size_is_taken() -> None:
