@@ -17,6 +17,13 @@ from chem_persistence.errors import InvalidDefinition
 
 __all__ = ["accepts", "check_json_types", "class_of", "members", "step_types", "type_name"]
 
+_OTHER_KEYS = (
+    "has keys of a type that JSON does not have: declare `str` or `int` for the keys, or a list of "
+    "pairs"
+)
+_JSON_VALUES = (dict, list, str, int, float, bool, NoneType)
+_KEYS = (inspect.AnyType, inspect.StrType, inspect.IntType, inspect.LiteralType, inspect.CustomType)
+
 
 def step_types(step: Step[Any, Any]) -> tuple[Any, Any]:
     """Return the input type and the output type of a step.
@@ -79,14 +86,15 @@ def check_json_types(step: Step[Any, Any]) -> None:
                 "program runs: import it outside `if TYPE_CHECKING`, and define it at the top "
                 "level of its module"
             ) from error
-        except TypeError as error:
+        except (AttributeError, SyntaxError) as error:
+            raise InvalidDefinition(
+                f"{subject}, in whose annotations one cannot be evaluated: {error}"
+            ) from error
+        except (TypeError, ValueError) as error:
             raise InvalidDefinition(f"{subject}, which msgspec cannot read: {error}") from error
         for member, information in zip(members(declared), described, strict=True):
-            for path, cls in _foreign_types(information, "", set()):
-                raise InvalidDefinition(
-                    f"{subject}, but {_name(member)}{path} is of the type {cls.__module__}."
-                    f"{cls.__qualname__}, which JSON cannot hold: {_cure(cls)}"
-                )
+            for path, reason in _never_json(information, "", set()):
+                raise InvalidDefinition(f"{subject}, but {_name(member)}{path} {reason}")
 
 
 def _is_record(cls: Any) -> bool:
@@ -137,27 +145,51 @@ def _bound(argument: Any, bound: dict[Any, Any]) -> Any:
     return argument
 
 
-def _foreign_types(information: Any, path: str, seen: set[int]) -> Iterator[tuple[str, type[Any]]]:
-    """Yield the types below a description that msgspec does not know, each with its path."""
+def _never_json(information: Any, path: str, seen: set[int]) -> Iterator[tuple[str, str]]:
+    """Yield what JSON cannot hold below a description: its path, and the reason."""
     if isinstance(information, inspect.CustomType):
-        yield path, information.cls
+        cls = information.cls
+        if not _has_json_values(cls):
+            name = f"{cls.__module__}.{cls.__qualname__}"
+            yield path, f"is of the type {name}, which JSON cannot hold: {_cure(cls)}"
         return
     if isinstance(information, inspect.RawType) or id(information) in seen:
         return
     seen.add(id(information))  # a recursive type holds itself
     if isinstance(information, inspect.Field):
-        yield from _foreign_types(information.type, f"{path}.{information.name}", seen)
+        yield from _never_json(information.type, f"{path}.{information.name}", seen)
         return
+    if isinstance(information, inspect.DictType) and not _is_key(information.key_type):
+        yield path, _OTHER_KEYS
     for name in getattr(information, "__struct_fields__", ()):
         part = getattr(information, name)
         if isinstance(part, inspect.Type):
-            yield from _foreign_types(
-                part, f"{path}[...]" if name.endswith("_type") else path, seen
-            )
+            yield from _never_json(part, f"{path}[...]" if name.endswith("_type") else path, seen)
         elif isinstance(part, tuple):
             inside = f"{path}[...]" if name == "item_types" else path
             for item in part:
-                yield from _foreign_types(item, inside, seen)
+                yield from _never_json(item, inside, seen)
+
+
+def _has_json_values(cls: type) -> bool:
+    """Return whether values of JSON are instances: of `object`, `Iterable`, `numbers.Real`, ..."""
+    try:
+        return any(issubclass(kind, cls) for kind in _JSON_VALUES)
+    except TypeError:  # a protocol that cannot be checked at run time
+        return False
+
+
+def _is_key(information: Any) -> bool:
+    """Return whether values of a type can be the keys of an object: text, or integers."""
+    match information:
+        case inspect.Metadata(type=inner):
+            return _is_key(inner)
+        case inspect.UnionType(types=types):
+            return any(_is_key(member) for member in types)
+        case inspect.EnumType(cls=cls):
+            return issubclass(cls, str)
+        case _:
+            return isinstance(information, _KEYS)
 
 
 def _cure(cls: type) -> str:
