@@ -27,6 +27,10 @@ MAX_SIGNAL_BYTES = MAX_APPEND_BYTES - MAX_EVENT_BYTES
 """The signals of one attempt have at most this many bytes: their append has the outcome, too."""
 
 
+MOST_ARTIFACTS = 240_000
+"""The artifacts that one attempt can add: its `StepFinished` event names each, with 67 bytes."""
+
+
 class StepContext:
     """What a step knows of its run, and what it can store besides its output.
 
@@ -57,6 +61,7 @@ class StepContext:
         # a store that is not the library's own may have no such attribute: its append decides
         self._max_artifact_bytes: int | None = getattr(store, "max_artifact_bytes", None)
         self._signal_bytes = 0
+        self._artifact_bytes = 0
         self._artifact_sizes: dict[str, int] = {}  # by hash: equal contents are stored once
 
     def signal(self, name: str, data: Any = None) -> None:
@@ -84,14 +89,21 @@ class StepContext:
         Raises:
             ArtifactCorrupt: it does not have the hash that names it.
             ArtifactTooLarge: it is above the store's limit.
-            InvalidPayload: it is not I-JSON, or it makes the attempt larger than an append may be.
+            InvalidPayload: it is not I-JSON, or it makes the attempt larger than an append may be,
+                or the event that names the attempt's artifacts larger than an event may be.
         """
         body, limit = artifact.verified(), self._max_artifact_bytes
+        if len(self.artifacts) >= MOST_ARTIFACTS:
+            raise InvalidPayload(
+                "$",
+                f"this attempt has {MOST_ARTIFACTS} artifacts, as many as its event can name: "
+                "store several values in one artifact",
+            )
         size = len(body) + len(encode_description(artifact.metadata))
         if limit is not None:
             if len(body) > limit:
                 raise ArtifactTooLarge(artifact.hash, len(body), limit)
-            others = sum(self._artifact_sizes.values()) - self._artifact_sizes.get(artifact.hash, 0)
+            others = self._artifact_bytes - self._artifact_sizes.get(artifact.hash, 0)
             total = self._signal_bytes + others + size
             if total > largest_append(limit):
                 raise InvalidPayload(
@@ -100,6 +112,7 @@ class StepContext:
                     f"an append is {largest_append(limit)}: upload large contents in a transaction "
                     "(`put_stream`), or return them from several steps",
                 )
+        self._artifact_bytes += size - self._artifact_sizes.get(artifact.hash, 0)
         self._artifact_sizes[artifact.hash] = size
         self.artifacts.append(artifact)
         return artifact.hash

@@ -2,8 +2,15 @@
 
 import pytest
 
-from chem_persistence import Artifact, InMemoryEventStore, InvalidPayload, StepContext, content_hash
-from chem_persistence.engine.step import MAX_SIGNAL_BYTES
+from chem_persistence import (
+    Artifact,
+    InMemoryEventStore,
+    InvalidPayload,
+    StepContext,
+    StepFinished,
+    content_hash,
+)
+from chem_persistence.engine.step import MAX_SIGNAL_BYTES, MOST_ARTIFACTS
 from chem_persistence.store.checks import MAX_EVENT_BYTES
 from tests.support.flows.flows import new_flow_id
 
@@ -28,6 +35,26 @@ def test_signals_that_no_append_holds_together_are_refused_at_once() -> None:
         talk.signal("said", data)
     talk.signal("said", "short")
     assert len(talk.signals) == fitting + 1
+
+
+async def test_21_more_artifacts_than_an_event_can_name_are_refused_at_once() -> None:
+    talk, artifact = context(), Artifact.from_payload(kind="Value", payload=1)
+    talk.artifacts = [artifact] * (MOST_ARTIFACTS - 1)
+    talk.add_artifact(artifact)
+    with pytest.raises(InvalidPayload, match="as many as its event can name"):
+        talk.add_artifact(artifact)
+    outputs = tuple(added.hash for added in [artifact, *talk.artifacts])
+    finished = StepFinished(0, "talk", outputs, "f" * 64)
+    await InMemoryEventStore().append_kind(new_flow_id(), finished, artifacts=[artifact])
+
+
+def test_21_artifacts_are_counted_by_the_last_size_of_each_content() -> None:
+    talk = context()
+    for metadata in ({"a": "x" * 100}, {}, {"a": "x" * 50}):
+        for number in range(3):
+            talk.add_artifact(Artifact.from_payload(kind="n", payload=number, metadata=metadata))
+    assert talk._artifact_bytes == sum(talk._artifact_sizes.values())
+    assert len(talk._artifact_sizes) == 3
 
 
 def test_a_refused_artifact_is_not_kept() -> None:
