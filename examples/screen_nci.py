@@ -246,6 +246,7 @@ def _count(text: str) -> int:
 
 def main() -> int:
     """Run the screen; a molecule that fails is a result, a database that fails is an error."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is work: Ctrl-C ends the program
     logging.basicConfig(level=logging.CRITICAL)  # the libraries' warnings become one line below
     options = read_options()
     code = 1
@@ -259,6 +260,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
     except* OSError as errors:
         print(f"error: {errors.exceptions[0]}", file=sys.stderr)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the work is over: no traceback either
     return code
 
 
