@@ -15,9 +15,11 @@ from chem_persistence import (
     FlowInitialized,
     PgEventStore,
     PoolProvider,
+    RetryScheduled,
     StepError,
     StepFailed,
     StepStarted,
+    UserInteractionRequested,
     build_pool,
 )
 from tests.acceptance.test_command_line_surroundings import ESCAPE, on_a_terminal
@@ -117,7 +119,9 @@ async def test_flows_are_chosen_by_the_beginning_of_a_definition(
         ("one\x1b[2J\n", "E: one\\x1b[2J"),
     ],
 )
-@pytest.mark.parametrize("arguments", [["flows"], ["show", "bbbb"], ["replay", "bbbb"], ["diff"]])
+@pytest.mark.parametrize(
+    "arguments", [["flows"], ["show", "bbbb"], ["replay", "bbbb"], ["diff"], ["tail"]]
+)
 async def test_line_breaks_of_an_error_are_not_printed(
     database_url: str, arguments: list[str], message: str, line: str
 ) -> None:
@@ -130,6 +134,23 @@ async def test_line_breaks_of_an_error_are_not_printed(
     done = await command(*arguments, *flows, "--database-url", database_url)
     assert "\\n" not in done.stdout
     assert re.search(rf"(?:^| ){re.escape(line)}:?$", done.stdout, re.MULTILINE)
+
+
+async def test_line_breaks_of_a_question_and_of_a_retrys_reason_are_not_printed(
+    database_url: str,
+) -> None:
+    asked = UserInteractionRequested(0, "weigh", {}, hint="which\n one?\n")
+    retried = RetryScheduled("weigh", 1, "dry\nagain\n")
+    failed = StepFailed(0, "weigh", StepError("E", "wet", ""), "f" * 64)
+    started = StepStarted(0, "weigh")
+    await append(
+        database_url, FAILED, FlowInitialized("a" * 64, 1), started, failed, retried, started, asked
+    )
+    shown = (await command("show", "bbbb", "--database-url", database_url)).stdout
+    assert "in weigh: which one?" in shown
+    tailed = (await command("tail", "--database-url", database_url)).stdout
+    assert tailed.count("weigh asks a person: which one?\n") == 1
+    assert "weigh is retried (1): dry again" in tailed
 
 
 HOSTILE = "\x1b[2J \x07 \x7f \x9b31m \u202e \u2066 \u200b \U000e0001 \u00a0"

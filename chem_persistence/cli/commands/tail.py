@@ -11,7 +11,7 @@ from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_flow
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
-from chem_persistence.cli.terminal.text import shown, shown_time
+from chem_persistence.cli.terminal.text import one_line, shown, shown_time
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.read.tail import TailReader, follow_log, read_log_tail
@@ -63,6 +63,6 @@ def _print(events: Iterable[FlowEvent], *, as_json: bool) -> None:
             Text(f"{shown_time(event.ts)}  "),
             Text(f"{str(event.flow_id)[:13]} {event.version:>4}  ", style="dim"),
             Text(f"{event.variant} ", style=_STYLES.get(event.variant, "")),
-            shown(event_line(event.kind).sentence),
+            shown(one_line(event_line(event.kind).sentence)),
             cut=True,
         )

@@ -13,6 +13,7 @@ from chem_persistence.cli.terminal.printing import (
     print_table,
 )
 from chem_persistence.cli.terminal.text import (
+    one_line,
     shown,
     shown_ago,
     shown_error,
@@ -182,4 +183,4 @@ def _print_questions(story: FlowStory) -> None:
     print_line("")
     for step, attempt in asked:
         hint = f": {attempt.question}" if attempt.question else ""
-        print_line(Text("question ", style="cyan"), shown(f"in {step.id}{hint}"))
+        print_line(Text("question ", style="cyan"), shown(one_line(f"in {step.id}{hint}")))
