@@ -24,6 +24,8 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid5
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports, too; RDKit's would crash
+
 import anyio
 import msgspec
 from database import open_database
@@ -246,7 +248,6 @@ def _count(text: str) -> int:
 
 def main() -> int:
     """Run the screen; a molecule that fails is a result, a database that fails is an error."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is work: Ctrl-C ends the program
     logging.basicConfig(level=logging.CRITICAL)  # the libraries' warnings become one line below
     options = read_options()
     code = 1
