@@ -18,6 +18,7 @@ from chem_persistence.errors import (
 from chem_persistence.postgres.connection.ports import Connection
 
 __all__ = [
+    "LOST_STATEMENT",
     "ConnectionLost",
     "LastWord",
     "OutcomeUnknown",
@@ -34,6 +35,9 @@ __all__ = [
     "translated",
 ]
 
+LOST_STATEMENT = "26000"
+"""invalid_sql_statement_name: the session has lost its prepared statements."""
+
 _TRANSIENT_STATES = frozenset(
     {
         "40001",  # serialization_failure
@@ -47,7 +51,7 @@ _TRANSIENT_STATES = frozenset(
         "57P05",  # idle_session_timeout
         "25P03",  # idle_in_transaction_session_timeout
         "25P04",  # transaction_timeout
-        "26000",  # invalid_sql_statement_name: the session has lost its prepared statements
+        LOST_STATEMENT,
     }
 )
 _CONNECTION_EXCEPTION = "08"
@@ -55,7 +59,7 @@ _PROTOCOL_VIOLATION = "08P01"
 
 _FOREIGN_STATEMENTS = frozenset(
     {
-        "26000",  # another session of the server has the prepared statement
+        LOST_STATEMENT,  # another session of the server has the prepared statement
         "42P05",  # duplicate_prepared_statement: of another client
     }
 )

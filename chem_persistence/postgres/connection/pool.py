@@ -17,7 +17,7 @@ from chem_persistence.errors import (
 )
 from chem_persistence.postgres.connection.connector import Connector
 from chem_persistence.postgres.connection.event_loop import check_event_loop
-from chem_persistence.postgres.connection.failures import ServerSilent, cause_on
+from chem_persistence.postgres.connection.failures import LOST_STATEMENT, ServerSilent, cause_on
 from chem_persistence.postgres.connection.jsonb import pass_jsonb_as_bytes
 from chem_persistence.postgres.connection.liveness import SILENCE_SECONDS, WatchedConnection
 from chem_persistence.postgres.connection.ports import Connection
@@ -98,8 +98,9 @@ class PoolProvider:
             ) from error
         try:
             yield connection
-        except asyncpg.InvalidSQLStatementNameError:
-            connection.terminate()  # the driver would go on naming statements that are gone
+        except (asyncpg.InvalidSQLStatementNameError, StoreUnavailable) as error:
+            if error.sqlstate == LOST_STATEMENT:
+                connection.terminate()  # the driver would go on naming statements that are gone
             raise
         finally:
             with suppress(

@@ -46,6 +46,26 @@ async def test_a_session_without_its_prepared_statements_is_replaced(
     assert loaded.version == 2
 
 
+@pytest.mark.parametrize("command", ["DISCARD ALL", "DEALLOCATE ALL"])
+async def test_10f_a_session_that_failed_a_transaction_is_replaced(
+    single: "asyncpg.Pool[asyncpg.Record]", command: str
+) -> None:
+    store, flow_id = PgEventStore(PoolProvider(single)), new_flow_id()
+
+    async def append(version: int) -> None:
+        async with store.transaction() as tx:
+            assert len(await tx.list(flow_id)) == version
+            await tx.append_kind(flow_id, StepStarted(0, "acquire"), expected_version=version)
+
+    await append(0)
+    await single.execute(command)
+    with pytest.raises(StoreUnavailable) as caught:  # a transaction's block is not retried
+        await append(1)
+    assert caught.value.sqlstate == "26000"
+    await append(1)
+    assert len(await store.list(flow_id)) == 2
+
+
 @pytest.mark.parametrize(
     "table", ["event_log", "workflow_step_artifacts", "workflow_step_executions"]
 )
