@@ -301,6 +301,7 @@ class EventFeed(Protocol):
     ) -> list[FlowEvent]:
         """Return the next events after `after_seq`, at most `limit`; empty if there are none yet.
 
+        There are fewer than `limit`, although more follow, if they have 8 MiB of JSON together.
         `read_feed_page` also returns the position to go on from.
 
         Raises:

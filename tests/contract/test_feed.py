@@ -42,6 +42,22 @@ async def test_pages_follow_each_other(backend: Backend, limit: int) -> None:
     assert read == (events if limit else [])
 
 
+@pytest.mark.parametrize("limit", [12, 1_000, 20_000, 100_000, 2**63 - 1])
+@pytest.mark.parametrize("large", [300, 9_000, 100_000])
+async def test_10b_a_page_is_as_long_as_its_limit_unless_it_is_large(
+    backend: Backend, limit: int, large: int
+) -> None:
+    kinds = [
+        StepSignal(0, "acquire", "x", "C" * (large if number % 5 == 1 else 10))
+        for number in range(12)
+    ]
+    events = await backend.store.append_kinds(new_flow_id(), kinds)
+    assert await backend.store.read_feed(limit=limit) == events
+    first = await backend.store.read_feed_page(0, limit=1)
+    rest = await backend.store.read_feed_page(first.position, limit=limit)
+    assert [*first.events, *rest.events] == events
+
+
 async def test_a_failed_append_leaves_no_trace_in_the_feed(backend: Backend) -> None:
     flow_id = new_flow_id()
     events = await append(backend, flow_id)

@@ -16,7 +16,7 @@ from typing import Any
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
-from chem_persistence.postgres.read.flows import SizedPages
+from chem_persistence.postgres.read.flows import PAGE_BYTES, SizedPages
 from chem_persistence.postgres.read.rows import stored_event
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import StoredEvent
@@ -120,7 +120,27 @@ async def _read_after(connection: Connection, pages: SizedPages, seq: int, limit
         raise seq_lost(seq, bounds["last_seq"])
     if bounds["seq"] <= seq:
         return []
-    return await pages.read(connection.fetch, (READ_FEED_PAGE, seq, bounds["seq"], None), limit)
+    arguments = (READ_FEED_PAGE, seq, bounds["seq"], None)
+    found = await pages.read(connection.fetch, arguments, limit)
+    return await _filled(connection, pages, found, bounds["seq"], limit)
+
+
+async def _filled(
+    connection: Connection, pages: SizedPages, found: list[Any], end: int, limit: int
+) -> list[Any]:
+    """Return the rows found with those that follow, until they reach the limit or `PAGE_BYTES`.
+
+    A page ends before the first row that is larger than its share of a page, however few rows it
+    has then.
+    """
+    rows = list(found)
+    size = sum(row["size"] or 0 for row in rows)
+    while found and not pages.is_last and len(rows) < limit and size < PAGE_BYTES:
+        arguments = (READ_FEED_PAGE, rows[-1]["seq"], end, None)
+        found = await pages.read(connection.fetch, arguments, limit - len(rows))
+        size += sum(row["size"] or 0 for row in found)
+        rows += found
+    return rows
 
 
 async def _read_following(
@@ -149,7 +169,7 @@ async def _read_following(
         return rows[1:]
 
     rows = await pages.read(fetch, (), limit)
-    return None if replaced else rows
+    return None if replaced else await _filled(connection, pages, rows, end["seq"], limit)
 
 
 def _named(position: FeedPosition) -> tuple[Any, ...]:
