@@ -10,6 +10,7 @@ from chem_persistence import (
     ArtifactNotFound,
     InvalidArgument,
     PgEventStore,
+    PgReadModels,
     PoolProvider,
     StepFinished,
     StepSignal,
@@ -82,6 +83,20 @@ async def test_an_append_beside_its_own_transaction_says_why_it_cannot_be_stored
                 await store.append_kind(new_flow_id(), initialized())
             await tx.append_kind(new_flow_id(), initialized())
         await store.append_kind(new_flow_id(), initialized())
+
+
+async def test_10f_another_provider_of_the_pool_knows_of_the_transaction(
+    database_url: str,
+) -> None:
+    async with await build_pool(database_url, max_size=1) as pool, asyncio.timeout(20):
+        others = PgEventStore(PoolProvider(pool)), PgReadModels(PoolProvider(pool))
+        async with PgEventStore(PoolProvider(pool)).transaction() as tx:
+            with pytest.raises(StoreUnavailable, match=r"tx\.append_kind"):
+                await others[0].append_kind(new_flow_id(), initialized())
+            with pytest.raises(StoreUnavailable, match=r"tx\.list"):
+                await others[1].flows()
+            await tx.append_kind(new_flow_id(), initialized())
+        assert len(await others[1].flows()) == 1
 
 
 async def test_a_task_that_holds_nothing_waits_for_the_transaction(database_url: str) -> None:

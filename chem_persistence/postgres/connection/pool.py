@@ -6,6 +6,7 @@ from asyncio.events import _get_running_loop as _running_loop
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Any, TypeAlias
+from weakref import WeakValueDictionary
 
 import asyncpg
 
@@ -56,6 +57,10 @@ class _Hold:
         self.waits = False
 
 
+_holds_of: WeakValueDictionary[int, set[_Hold]] = WeakValueDictionary()
+"""By the id of a pool; its providers keep it and its entry."""
+
+
 class PoolProvider:
     """A provider that lends a pool's connections.
 
@@ -67,8 +72,8 @@ class PoolProvider:
         self._acquire_timeout = acquire_timeout
         self._name = watch_pool(self, pool)
         self._loop: asyncio.AbstractEventLoop | None = getattr(pool, "_loop", None)
-        self.holds: set[_Hold] = set()
-        """The transactions of stores that hold a connection of this provider."""
+        self.holds = _holds_of.setdefault(id(pool), set())
+        """The transactions of stores that hold a connection of the pool, by any provider."""
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
