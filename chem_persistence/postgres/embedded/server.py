@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import anyio
 
+from chem_persistence.postgres.connection.event_loop import check_event_loop
+
 __all__ = ["embedded_postgres"]
 
 T = TypeVar("T")
@@ -40,10 +42,12 @@ async def embedded_postgres(directory: Path | str | None = None) -> AsyncIterato
     Raises:
         InvalidArgument: the `embedded-postgres` package is missing, the directory cannot be created
             or written, other users could interfere with it, its folder `cluster` was removed or
-            emptied, or its data belongs to another major version of PostgreSQL.
+            emptied, or its data belongs to another major version of PostgreSQL; or no asyncio event
+            loop runs.
         StoreUnavailable: the server could not be set up, started or stopped; the message ends with
             the reason from its log.
     """
+    check_event_loop()
     from chem_persistence.postgres.embedded.lease import Lease  # noqa: PLC0415  # POSIX only
 
     lease = Lease(directory)

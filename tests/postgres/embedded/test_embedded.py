@@ -421,3 +421,12 @@ async def test_cancelled_scope_stops_its_server(directory: Path) -> None:
             await anyio.sleep_forever()
     assert scope.cancelled_caught
     assert postmaster(directory) is None
+
+
+def test_without_an_event_loop_of_asyncio_it_is_refused_before_anything_is_made(
+    tmp_path: Path,
+) -> None:
+    opening = embedded_postgres(tmp_path / "log").__aenter__()
+    with pytest.raises(InvalidArgument, match="is not asyncio's"):
+        opening.send(None)  # as trio does: no loop of asyncio runs
+    assert not (tmp_path / "log").exists()
