@@ -6,7 +6,8 @@ is SHA-256 (FIPS 180-4) of that form. `fast` encodes most values, `careful` the 
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import chain
 from operator import is_
 from typing import Any
 
@@ -36,6 +37,7 @@ __all__ = [
 
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _SCALAR_BYTES = 8
+_NUMBERS, _TEXTS, _ROWS = {int, float, bool, type(None)}, {str}, {list, tuple}
 _FEW = 8
 _LONG_NUMBER = b"0" * len(str(MAX_INTEGER))
 
@@ -117,25 +119,44 @@ def outweighs_by_parts(value: Any, limit: int, most: int = sys.maxsize) -> bool 
     while waiting and most:
         most -= 1
         item = waiting.pop()
+        items: Collection[Any] = ()
         limit -= _SCALAR_BYTES
         if isinstance(item, str | bytes):
             limit -= len(item)
         elif isinstance(item, dict):
             limit -= _SCALAR_BYTES * len(item)
-            if limit > 0:
-                waiting += item.keys()
-                waiting += item.values()
+            items = [*item, *item.values()] if limit > 0 else ()
         elif isinstance(item, list | tuple | set | frozenset):
-            limit -= _SCALAR_BYTES * len(item)
-            if limit > 0:
-                waiting += item
+            items = item
         elif isinstance(item, msgspec.Struct):
-            waiting += astuple(item)
+            items = astuple(item)
         elif hasattr(item, "__dict__"):
-            waiting += vars(item).values()
+            items = vars(item).values()
+        limit -= _SCALAR_BYTES * len(items)
         if limit < 0:
             return True
-    return None if waiting else False
+        weight = _weight_of_scalars(items, limit)
+        if weight is None:
+            waiting += items
+        else:
+            limit -= weight
+    return None if waiting else limit < 0
+
+
+def _weight_of_scalars(items: Collection[Any], limit: int) -> int | None:
+    """Weigh numbers, texts, or short rows of them, in C; return None if there are other items."""
+    kinds = {*map(type, items)}
+    if kinds <= _ROWS:
+        length = sum(map(len, items))
+        if length * _SCALAR_BYTES > limit:
+            return limit + 1
+        items = [*chain.from_iterable(items)]
+        kinds = {*map(type, items)}
+    if kinds <= _NUMBERS:
+        return _SCALAR_BYTES * len(items)
+    if kinds <= _TEXTS:
+        return sum(map(len, items))
+    return None
 
 
 def read_json(data: bytes) -> Any:

@@ -27,7 +27,9 @@ _RUN = 1_024
 """The items of an array that are looked at together."""
 
 _NUMBERS = {int, float, bool, type(None)}
-_TOKEN = re.compile(rb'"[^"\\]{0,4096}"|["\[\]{}]')
+_FLAT = rb'[\[{][^"\[\]{}]*+(?:"[^"\\]*+"[^"\[\]{}]*+)*+[\]}]'
+_TOKEN = re.compile(rb'%b(?:,%b)*+|"[^"\\]{0,4096}"|["\[\]{}]' % (_FLAT, _FLAT))
+"""Containers that hold no other one, as many as there are side by side; a string; or a bracket."""
 
 
 # ---- encoding
@@ -146,7 +148,7 @@ class _Container:
             match data[at]:
                 case 0x22 if place == at + 1:
                     place = _end_of_text(data, at)
-                case 0x5B | 0x7B:
+                case 0x5B | 0x7B if place == at + 1:
                     child = child if depth else at
                     depth += 1
                 case 0x5D | 0x7D:
