@@ -16,9 +16,9 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.plan import FULL, PARTS, QUICK, Plan
-from benchmarks.report import Report
+from benchmarks.report.report import Report
+from benchmarks.report.summary import summary
 from benchmarks.run import Run
-from benchmarks.summary import summary
 
 _RESULTS = Path(__file__).parent / "results"
 

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from benchmarks.competitors import COMPETITORS
-from benchmarks.contestant import Contestant
-from benchmarks.pgbench import run_pgbench
-from benchmarks.reference import make_plain_tables
+from benchmarks.contestants.competitors import COMPETITORS
+from benchmarks.contestants.contestant import Contestant
+from benchmarks.contestants.pgbench import run_pgbench
+from benchmarks.contestants.reference import make_plain_tables
 from benchmarks.rounds import Results, Run, Task, fail, run_rounds
 from benchmarks.server import Server
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from benchmarks.competitors import COMPETITORS, PEERS
-from benchmarks.load import Load
+from benchmarks.contestants.competitors import COMPETITORS, PEERS
+from benchmarks.contestants.load import Load
 from benchmarks.rounds import Task
 
 __all__ = ["FULL", "PARTS", "QUICK", "Plan", "appending", "growing", "reading"]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.competitors import GROWTH_SIZES, PEERS
-from benchmarks.load import Slice
-from benchmarks.report import P50, RATE, Figure, Report
-from benchmarks.spread import spread
-from benchmarks.summary import summary
-from benchmarks.svg import Bar, chart
+from benchmarks.contestants.competitors import GROWTH_SIZES, PEERS
+from benchmarks.contestants.load import Slice
+from benchmarks.data.spread import spread
+from benchmarks.report.report import P50, RATE, Figure, Report
+from benchmarks.report.summary import summary
+from benchmarks.report.svg import Bar, chart
 
 __all__ = ["draw"]
 

@@ -19,9 +19,9 @@ from uuid import uuid4
 import asyncpg
 import msgspec
 
-from benchmarks.grown import grow
-from benchmarks.history import FLOW_OF_TEN
-from benchmarks.statements import read_sql
+from benchmarks.data.grown import grow
+from benchmarks.data.history import FLOW_OF_TEN
+from benchmarks.data.statements import read_sql
 from chem_persistence import (
     FlowEventKind,
     FlowState,

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from benchmarks.load import Load, Slice
+from benchmarks.contestants.load import Load, Slice
 
 __all__ = ["Results", "Run", "Task", "fail", "run_rounds"]
 

@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks.arena import compete
-from benchmarks.canonical import time_encodings
-from benchmarks.competitors import COMPETITORS, GROWTH_SIZES
+from benchmarks.contestants.canonical import time_encodings
+from benchmarks.contestants.competitors import COMPETITORS, GROWTH_SIZES
+from benchmarks.contestants.imports import time_imports
+from benchmarks.contestants.reads import write_flows
+from benchmarks.data.grown import grow
+from benchmarks.data.growth_database import growth_database
 from benchmarks.facts import gather_facts
-from benchmarks.grown import grow
-from benchmarks.growth_database import growth_database
-from benchmarks.imports import time_imports
 from benchmarks.plan import Plan, appending, growing, reading
-from benchmarks.reads import write_flows
-from benchmarks.report import Report
+from benchmarks.report.report import Report
 from benchmarks.rounds import Task
 from benchmarks.server import Server, running_server
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import msgspec
 
-from benchmarks.statements import read_sql
+from benchmarks.data.statements import read_sql
 from chem_persistence import embedded_postgres
 
 __all__ = ["Server", "running_server"]

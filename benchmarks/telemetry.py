@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 import chem_persistence.store.appender
 import chem_persistence.store.attribution
-from benchmarks.spread import Spread, spread
+from benchmarks.data.spread import Spread, spread
 from chem_persistence import InMemoryEventStore, StepSignal
 from chem_persistence.telemetry import hooks, listening
 

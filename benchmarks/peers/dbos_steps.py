@@ -2,8 +2,8 @@
 
 from dbos import DBOS
 
-from benchmarks.history import ROWS_OF_TEN
-from benchmarks.load import Load, Slice, drive, drive_threads
+from benchmarks.contestants.load import Load, Slice, drive, drive_threads
+from benchmarks.data.history import ROWS_OF_TEN
 
 __all__ = ["AsyncSteps", "ThreadSteps"]
 

@@ -6,8 +6,8 @@ from uuid import UUID
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 
-from benchmarks.history import LONG_FLOW_EVENTS
-from benchmarks.load import Load, Slice, ThreadAppend, drive, drive_threads
+from benchmarks.contestants.load import Load, Slice, ThreadAppend, drive, drive_threads
+from benchmarks.data.history import LONG_FLOW_EVENTS
 from benchmarks.peers.eventsourcing_env import environment
 
 __all__ = ["Batched", "Functions", "Replay", "Single"]

@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 
 from eventsourcing.persistence import InfrastructureFactory, StoredEvent
 
-from benchmarks.history import ROWS_OF_TEN
-from benchmarks.load import Load, Slice, ThreadAppend, drive_threads
+from benchmarks.contestants.load import Load, Slice, ThreadAppend, drive_threads
+from benchmarks.data.history import ROWS_OF_TEN
 from benchmarks.peers.eventsourcing_env import environment
 
 __all__ = ["Batched", "Single"]

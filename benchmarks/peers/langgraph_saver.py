@@ -7,8 +7,8 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from benchmarks.history import ROWS_OF_TEN
-from benchmarks.load import Append, Load, Slice, drive
+from benchmarks.contestants.load import Append, Load, Slice, drive
+from benchmarks.data.history import ROWS_OF_TEN
 
 __all__ = ["SaverAFlow", "SharedSaver"]
 

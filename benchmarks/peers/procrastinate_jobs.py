@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import procrastinate
 
-from benchmarks.history import ROWS_OF_TEN
-from benchmarks.load import Load, Slice, drive
+from benchmarks.contestants.load import Load, Slice, drive
+from benchmarks.data.history import ROWS_OF_TEN
 
 __all__ = ["Batched", "Single"]
 

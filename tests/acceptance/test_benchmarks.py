@@ -10,13 +10,13 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
-from benchmarks.goals import judge
-from benchmarks.load import Load, Slice, drive
+from benchmarks.contestants.load import Load, Slice, drive
+from benchmarks.data.spread import Spread
 from benchmarks.plots import draw
-from benchmarks.report import RATE, Report
+from benchmarks.report.goals import judge
+from benchmarks.report.report import RATE, Report
+from benchmarks.report.verdicts import at_least, at_most
 from benchmarks.rounds import Results, Task, run_rounds
-from benchmarks.spread import Spread
-from benchmarks.verdicts import at_least, at_most
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = (

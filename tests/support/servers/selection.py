@@ -49,7 +49,7 @@ SUPERUSERS: Mapping[str, Mapping[str, str]] = {
     "postgres/schema/test_migrations.py": {
         "": "migrates",
     },
-    "postgres/read/test_undecodable_rows.py": {
+    "postgres/read/events/test_undecodable_rows.py": {
         "": "alters stored rows",
     },
     "postgres/audit/test_verification.py": {
@@ -63,10 +63,10 @@ SUPERUSERS: Mapping[str, Mapping[str, str]] = {
         "test_altered_artifacts_are_found": "alters stored rows",
         "test_a_missing_artifact_is_found": "deletes stored rows",
     },
-    "postgres/read/test_event_pages.py": {
+    "postgres/read/events/test_event_pages.py": {
         "test_a_missing_event_is_found": "deletes stored rows",
     },
-    "postgres/read/test_snapshots.py": {
+    "postgres/read/events/test_snapshots.py": {
         "test_a_snapshot_of_another_history": "deletes stored rows",
     },
     "torture/mutants/test_mutants.py": {
@@ -77,7 +77,7 @@ SUPERUSERS: Mapping[str, Mapping[str, str]] = {
         "test_an_append_that_nobody_answered": "deletes stored rows",
         "test_a_log_without_the_version_key": "drops a constraint",
     },
-    "postgres/read/test_statistics.py": {
+    "postgres/read/models/test_statistics.py": {
         "": "refreshes a view, as only its owner may",
     },
     "postgres/schema/test_schema_snapshot.py": {
@@ -103,7 +103,7 @@ SUPERUSERS: Mapping[str, Mapping[str, str]] = {
         "test_an_append_whose_session_is_terminated": "locks a table",
         "test_a_server_that_takes_no_more_connections": "limits connections",
     },
-    "acceptance/test_verify_command.py": {
+    "acceptance/command_line/test_verify_command.py": {
         "test_a_changed_event_is_named": "alters stored rows",
         "test_what_is_left_of_a_flow": "deletes stored rows",
         "test_a_run_that_found_something": "deletes stored rows",
@@ -119,7 +119,7 @@ SHORT = ("unit/", "shape/")
 
 
 ONE_ROW = (
-    "contract/test_artifacts_of_a_flow.py"
+    "contract/appends/test_artifacts_of_a_flow.py"
     "::test_an_artifact_belongs_to_the_flow_that_stored_it_first[postgres]"
 )
 """A test that does not hold on Citus, where each flow that stores an artifact has a row of it."""

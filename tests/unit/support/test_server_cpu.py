@@ -2,7 +2,7 @@
 
 import subprocess
 
-from benchmarks.cpu import server_cpu_seconds
+from benchmarks.contestants.cpu import server_cpu_seconds
 
 CHURN = "i=0; while [ $i -lt 1500 ]; do /bin/true & i=$((i+1)); done; wait; echo done; read _"
 """A parent that starts 1,500 children, waits for each, and ends when its input is closed."""

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from benchmarks.load import Load, Slice
+from benchmarks.contestants.load import Load, Slice
 
 __all__ = ["Competitor"]
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from benchmarks.canonical import PAYLOADS
-from benchmarks.competitors import GROWTH_SIZES, PEERS
-from benchmarks.report import P50, RATE, Report
-from benchmarks.spread import Spread
-from benchmarks.verdicts import Line, at_least, at_most, unmeasured
+from benchmarks.contestants.canonical import PAYLOADS
+from benchmarks.contestants.competitors import GROWTH_SIZES, PEERS
+from benchmarks.data.spread import Spread
+from benchmarks.report.report import P50, RATE, Report
+from benchmarks.report.verdicts import Line, at_least, at_most, unmeasured
 
 __all__ = ["judge"]
 

@@ -10,10 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from benchmarks.cpu import server_cpu_seconds
-from benchmarks.history import ROWS_OF_TEN, conformer
-from benchmarks.load import Load, Slice
-from benchmarks.statements import sql_path
+from benchmarks.contestants.cpu import server_cpu_seconds
+from benchmarks.contestants.load import Load, Slice
+from benchmarks.data.history import ROWS_OF_TEN, conformer
+from benchmarks.data.statements import sql_path
 
 __all__ = ["run_pgbench"]
 

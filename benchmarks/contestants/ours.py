@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from benchmarks.history import FLOW_OF_TEN, conformer
-from benchmarks.load import Append, Load, Slice, drive
+from benchmarks.contestants.load import Append, Load, Slice, drive
+from benchmarks.data.history import FLOW_OF_TEN, conformer
 from chem_persistence import (
     Artifact,
     FlowEventKind,

@@ -4,8 +4,8 @@ import importlib
 
 import msgspec
 
-from benchmarks.competitor import Competitor
-from benchmarks.growth_database import growth_database
+from benchmarks.contestants.competitor import Competitor
+from benchmarks.data.growth_database import growth_database
 
 __all__ = ["COMPETITORS", "GROWTH_SIZES", "PEERS", "load_competitor"]
 
@@ -27,36 +27,49 @@ GROWTH_SIZES = {
 }
 
 COMPETITORS = {
-    "ours": Entry("benchmarks.ours:Events", "ours", "one event of a flow of ten, version known"),
+    "ours": Entry(
+        "benchmarks.contestants.ours:Events", "ours", "one event of a flow of ten, version known"
+    ),
     "ours, without uvloop": Entry(
-        "benchmarks.ours:Events", "ours", "the same, on asyncio's own loop", own_loop=True
+        "benchmarks.contestants.ours:Events",
+        "ours",
+        "the same, on asyncio's own loop",
+        own_loop=True,
     ),
     "ours, version unknown": Entry(
-        "benchmarks.ours:UnknownVersion", "ours", "the same, appended at the end"
+        "benchmarks.contestants.ours:UnknownVersion", "ours", "the same, appended at the end"
     ),
     "ours, signals": Entry(
-        "benchmarks.ours:Signals", "ours", "one StepSignal, which touches no step row"
+        "benchmarks.contestants.ours:Signals", "ours", "one StepSignal, which touches no step row"
     ),
     "ours, batches": Entry(
-        "benchmarks.ours:Batches", "ours", "one of 500 StepSignals of one append_kinds"
+        "benchmarks.contestants.ours:Batches", "ours", "one of 500 StepSignals of one append_kinds"
     ),
     "ours, artifact": Entry(
-        "benchmarks.ours:Artifacts", "ours_artifacts", "a StepFinished and 4 KB of JSON"
+        "benchmarks.contestants.ours:Artifacts", "ours_artifacts", "a StepFinished and 4 KB of JSON"
     ),
-    "plain INSERT": Entry("benchmarks.reference:PlainInsert", "plain", "one row, held connection"),
-    "COPY": Entry("benchmarks.reference:Copy", "plain", "one of 500 rows of one COPY"),
+    "plain INSERT": Entry(
+        "benchmarks.contestants.reference:PlainInsert", "plain", "one row, held connection"
+    ),
+    "COPY": Entry("benchmarks.contestants.reference:Copy", "plain", "one of 500 rows of one COPY"),
     "ours, replay": Entry(
-        "benchmarks.reads:Replay", "reads", "one of 100,000 that `load` replays to an instance"
+        "benchmarks.contestants.reads:Replay",
+        "reads",
+        "one of 100,000 that `load` replays to an instance",
     ),
     "ours, opening": Entry(
-        "benchmarks.reads:Opening", "reads", "one of 100,000 that `load` takes from a snapshot"
+        "benchmarks.contestants.reads:Opening",
+        "reads",
+        "one of 100,000 that `load` takes from a snapshot",
     ),
-    "row floor": Entry("benchmarks.reads:RowFloor", "reads", "one of the same rows, undecoded"),
+    "row floor": Entry(
+        "benchmarks.contestants.reads:RowFloor", "reads", "one of the same rows, undecoded"
+    ),
     "ours, list of ten": Entry(
-        "benchmarks.reads:FlowsOfTen", "reads", "one of a flow of ten that `list` gives"
+        "benchmarks.contestants.reads:FlowsOfTen", "reads", "one of a flow of ten that `list` gives"
     ),
     "row floor of ten": Entry(
-        "benchmarks.reads:RowFloorOfTen", "reads", "one of the same rows, undecoded"
+        "benchmarks.contestants.reads:RowFloorOfTen", "reads", "one of the same rows, undecoded"
     ),
     "eventsourcing replay": Entry(
         "benchmarks.peers.eventsourcing_application:Replay",

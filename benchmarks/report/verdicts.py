@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks.spread import Spread
+from benchmarks.data.spread import Spread
 
 __all__ = ["Line", "Verdict", "at_least", "at_most", "unmeasured"]
 

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from benchmarks.history import FLOW_OF_TEN, OUTPUTS_OF_TEN
-from benchmarks.statements import read_sql
+from benchmarks.data.history import FLOW_OF_TEN, OUTPUTS_OF_TEN
+from benchmarks.data.statements import read_sql
 from chem_persistence import PgEventStore, PoolProvider, StepFinished, build_pool, canonical_json
 
 __all__ = ["flow_id_of", "grow"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.history import FLOW_OF_TEN, conformer
-from benchmarks.spread import Spread, spread
+from benchmarks.data.history import FLOW_OF_TEN, conformer
+from benchmarks.data.spread import Spread, spread
 from chem_persistence import StepSignal, canonical_json
 
 __all__ = ["PAYLOADS", "EncodingTimes", "time_encodings"]

@@ -7,7 +7,7 @@ __all__ = ["read_sql", "sql_path"]
 
 def sql_path(name: str) -> Path:
     """Return the path of `sql/<name>.sql`."""
-    return Path(__file__).parent / "sql" / f"{name}.sql"
+    return Path(__file__).parents[1] / "sql" / f"{name}.sql"
 
 
 def read_sql(name: str) -> str:

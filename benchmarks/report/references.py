@@ -1,6 +1,6 @@
 """What each figure is divided by: the floor that was measured in the same rounds."""
 
-from benchmarks.report import Report
+from benchmarks.report.report import Report
 
 __all__ = ["reference_of"]
 

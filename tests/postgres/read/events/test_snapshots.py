@@ -46,7 +46,7 @@ from tests.support.servers.processes import KILLED
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[4]
 BOUNDED = settings(
     deadline=None,
     derandomize=True,

@@ -8,7 +8,7 @@ __all__ = ["ImportTimes", "time_imports"]
 
 import msgspec
 
-from benchmarks.spread import Spread, spread
+from benchmarks.data.spread import Spread, spread
 
 _ALONE = (
     "import time; begun = time.perf_counter(); "

@@ -22,7 +22,7 @@ from chem_persistence import (
     UserInteractionRequested,
     build_pool,
 )
-from tests.acceptance.test_command_line_surroundings import ESCAPE, on_a_terminal
+from tests.acceptance.command_line.test_command_line_surroundings import ESCAPE, on_a_terminal
 from tests.support.commands import command
 from tests.support.flows.logged_flows import COMPLETED, FAILED, logged_flows
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chem_persistence import Artifact, PgEventStore, PoolProvider, build_pool
 from tests.support.flows.flows import new_flow_id, whole_history
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 async def verify(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from benchmarks.cpu import read_memory, reset_peak_memory, server_cpu_seconds
-from benchmarks.spread import percentile
+from benchmarks.contestants.cpu import read_memory, reset_peak_memory, server_cpu_seconds
+from benchmarks.data.spread import percentile
 
 __all__ = ["Append", "Load", "Slice", "ThreadAppend", "drive", "drive_threads"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.load import Load, Slice
-from benchmarks.worker import READY
+from benchmarks.contestants.load import Load, Slice
+from benchmarks.contestants.worker import READY
 
 __all__ = ["Contestant", "ContestantFailed"]
 
@@ -22,10 +22,10 @@ class ContestantFailed(Exception):
 
 
 class Contestant:
-    """Runs `benchmarks.worker` for one competitor; its standard error goes to `log`."""
+    """Runs `benchmarks.contestants.worker` for one competitor; its standard error goes to `log`."""
 
     def __init__(self, name: str, url: str, log: Path) -> None:
-        self._command = (sys.executable, "-m", "benchmarks.worker", name, url)
+        self._command = (sys.executable, "-m", "benchmarks.contestants.worker", name, url)
         self._log = log
 
     async def start(self) -> None:

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from benchmarks.grown import grow
+from benchmarks.data.grown import grow
 from chem_persistence import (
     Artifact,
     FlowInitialized,

@@ -5,10 +5,10 @@ from operator import attrgetter
 
 import msgspec
 
-from benchmarks.canonical import EncodingTimes
-from benchmarks.imports import ImportTimes
-from benchmarks.load import Slice
-from benchmarks.spread import Spread, spread
+from benchmarks.contestants.canonical import EncodingTimes
+from benchmarks.contestants.imports import ImportTimes
+from benchmarks.contestants.load import Slice
+from benchmarks.data.spread import Spread, spread
 
 __all__ = ["P50", "RATE", "Figure", "Report"]
 

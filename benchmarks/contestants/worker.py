@@ -13,8 +13,8 @@ from typing import TextIO
 import msgspec
 import uvloop
 
-from benchmarks.competitors import COMPETITORS, load_competitor
-from benchmarks.load import Load
+from benchmarks.contestants.competitors import COMPETITORS, load_competitor
+from benchmarks.contestants.load import Load
 
 __all__ = ["READY"]
 

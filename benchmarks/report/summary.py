@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.goals import judge
-from benchmarks.load import Slice
-from benchmarks.references import reference_of
-from benchmarks.report import RATE, Report
-from benchmarks.spread import Spread, spread
+from benchmarks.contestants.load import Slice
+from benchmarks.data.spread import Spread, spread
+from benchmarks.report.goals import judge
+from benchmarks.report.references import reference_of
+from benchmarks.report.report import RATE, Report
 
 __all__ = ["summary"]
 

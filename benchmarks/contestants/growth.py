@@ -4,9 +4,9 @@ import random
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
-from benchmarks.grown import flow_id_of
-from benchmarks.growth_database import events_of
-from benchmarks.load import Load, Slice, drive
+from benchmarks.contestants.load import Load, Slice, drive
+from benchmarks.data.grown import flow_id_of
+from benchmarks.data.growth_database import events_of
 from chem_persistence import PgEventStore, PoolProvider, StepSignal, build_pool
 
 __all__ = ["AppendWithId", "FeedPage", "LastEvent", "List"]

@@ -7,8 +7,9 @@ from uuid import UUID
 
 import asyncpg
 
-from benchmarks.grown import flow_id_of
-from benchmarks.history import (
+from benchmarks.contestants.load import Append, Load, Slice, drive
+from benchmarks.data.grown import flow_id_of
+from benchmarks.data.history import (
     FLOW_OF_TEN,
     LONG_FLOW,
     LONG_FLOW_EVENTS,
@@ -16,8 +17,7 @@ from benchmarks.history import (
     long_definition,
     long_history,
 )
-from benchmarks.load import Append, Load, Slice, drive
-from benchmarks.statements import read_sql
+from benchmarks.data.statements import read_sql
 from chem_persistence import PgEventStore, PgFlowRepository, PoolProvider, build_pool
 
 __all__ = ["FlowsOfTen", "Opening", "Replay", "RowFloor", "RowFloorOfTen", "write_flows"]

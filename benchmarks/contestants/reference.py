@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import asyncpg
 
-from benchmarks.history import ROWS_OF_TEN
-from benchmarks.load import Append, Load, Slice, drive
-from benchmarks.statements import read_sql
+from benchmarks.contestants.load import Append, Load, Slice, drive
+from benchmarks.data.history import ROWS_OF_TEN
+from benchmarks.data.statements import read_sql
 from chem_persistence import build_pool
 
 __all__ = ["Copy", "PlainInsert", "make_plain_tables"]

@@ -1,0 +1,1 @@
+"""What is measured: this library, its peers and references, each in a process of its own."""
