@@ -134,7 +134,9 @@ COMPETITORS = {
 }
 
 COMPETITORS |= {
-    f"growth {operation}, {size}": Entry(f"benchmarks.{place}", growth_database(events), event)
+    f"growth {operation}, {size}": Entry(
+        f"benchmarks.contestants.{place}", growth_database(events), event
+    )
     for size, events in GROWTH_SIZES.items()
     for operation, place, event in (
         ("append", "ours:Events", "one event of a new flow of ten, version known"),

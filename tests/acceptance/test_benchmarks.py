@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
+from benchmarks.contestants.competitors import COMPETITORS, load_competitor
 from benchmarks.contestants.load import Load, Slice, drive
 from benchmarks.data.spread import Spread
 from benchmarks.plots import draw
@@ -60,7 +61,7 @@ def a_slice(events: float) -> Slice:
 @pytest.mark.slow
 def test_every_goal_has_a_line(finished: Finished) -> None:
     lines = judge(finished.report)
-    assert len(lines) == 32
+    assert len(lines) == 33
     for line in lines:
         assert f"{line.goal} " in finished.output
         assert line.target in finished.output
@@ -94,6 +95,13 @@ def test_plots_are_well_formed_and_have_a_dark_scheme(finished: Finished, tmp_pa
         assert ET.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
         assert "prefers-color-scheme: dark" in text
         assert f"({name}.svg)" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, entry in COMPETITORS.items() if ".peers." not in entry.place]
+)
+def test_a_competitor_that_is_no_peer_can_be_made(name: str) -> None:
+    assert load_competitor(name) is not None
 
 
 def test_a_ratio_is_made_round_by_round() -> None:
