@@ -105,7 +105,9 @@ def outweighs(value: Any, limit: int) -> bool:
     if found is None:
         try:
             return len(_measure(value)) > limit
-        except (TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
+        except RecursionError:
+            return False  # too deep for JSON: the encoder refuses it, whatever its size
+        except (TypeError, ValueError, ArithmeticError, AttributeError):
             return bool(outweighs_by_parts(value, limit))
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from chem_persistence.domain.canonical_json.careful import struct_members, utf16
+from chem_persistence.domain.canonical_json.careful import MAX_DEPTH, struct_members, utf16
 from chem_persistence.domain.canonical_json.encode import (
     canonical_json,
     outweighs_by_parts,
@@ -47,7 +47,9 @@ def encode_in_pieces(value: Any) -> bytes:
 
 def _write(value: Any, depth: int, parts: list[bytes]) -> None:
     kind = type(value)
-    if isinstance(value, msgspec.Struct):
+    if depth >= MAX_DEPTH:
+        parts.append(_whole(value, depth))  # raises InvalidPayload if it has parts
+    elif isinstance(value, msgspec.Struct):
         _write(struct_members(value), depth, parts)
     elif kind is dict and all(type(key) is str for key in value):
         _write_object(value, depth, parts)

@@ -91,6 +91,13 @@ def _nested(depth: int) -> Any:
     return value
 
 
+def _deep(depth: int) -> Any:
+    value: Any = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -100,6 +107,8 @@ def _nested(depth: int) -> Any:
         {1: [1] * 40, "1": 2},
         {"a": ["x" * 40, object()]},
         _nested(129),
+        _deep(100_000),
+        {"a": ["x" * 40], "b": _deep(100_000)},
     ],
 )
 def test_10c_what_is_refused_is_refused_with_the_same_words(value: Any) -> None:
