@@ -6,13 +6,11 @@ from contextlib import suppress
 from typing import Any, TypeVar, final
 
 import anyio
-import anyio.to_process
 import anyio.to_thread
 import msgspec
 
 from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
 from chem_persistence.engine.processes.address import address_of, find_class, main_program
-from chem_persistence.engine.processes.conversation import compute_in_process
 from chem_persistence.engine.processes.messages import (
     Job,
     Returned,
@@ -68,6 +66,13 @@ class ProcessStep(Step[Input_contra, Output_co]):
             TimeoutError: it took longer than `timeout`, and was stopped.
             InvalidDefinition: a child process cannot find the class of this step.
         """
+        # few programs have such a step, and the two take a third of the library's import
+        from anyio.to_process import current_default_process_limiter  # noqa: PLC0415
+
+        from chem_persistence.engine.processes.conversation import (  # noqa: PLC0415
+            compute_in_process,
+        )
+
         job = Job(
             step=_sent_step(self),
             input=None if input is None else canonical_json(input),
@@ -76,7 +81,7 @@ class ProcessStep(Step[Input_contra, Output_co]):
             attempt=context.attempt,
             fingerprint=context.fingerprint,
         )
-        async with self.limiter or anyio.to_process.current_default_process_limiter():
+        async with self.limiter or current_default_process_limiter():
             with anyio.move_on_after(self.timeout):
                 returned = await compute_in_process(job, context, self.grace)
                 output: Output_co = _output(returned, self)
