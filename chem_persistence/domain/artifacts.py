@@ -19,6 +19,7 @@ __all__ = [
     "check_text",
     "description_as_read_back",
     "is_content_hash",
+    "read_payload",
 ]
 
 JSON_MEDIA_TYPE = "application/json"
@@ -68,7 +69,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         artifact = cls(
             hash=hashlib.sha256(encoded).hexdigest(),
             kind=kind,
-            payload=_read(encoded),
+            payload=read_payload(encoded),
             metadata=description_as_read_back(metadata),
         )
         if len(encoded) <= _MOST_KEPT:
@@ -204,7 +205,8 @@ def _in_pieces(payload: Any) -> bytes:
     return pieces.encode_in_pieces(payload)
 
 
-def _read(encoded: bytes) -> Any:
+def read_payload(encoded: bytes) -> Any:
+    """Return the payload whose canonical JSON this is; large JSON is decoded in pieces."""
     if len(encoded) <= _MANY:
         return read_json(encoded)
     from chem_persistence.domain.canonical_json import pieces  # noqa: PLC0415  # for few programs

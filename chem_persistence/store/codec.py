@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from chem_persistence.domain.artifacts import SMALL, Artifact, check_text
+from chem_persistence.domain.artifacts import SMALL, Artifact, check_text, read_payload
 from chem_persistence.domain.canonical_json.encode import (
     canonical_json,
     content_hash,
@@ -266,18 +266,10 @@ def decode_artifact(stored: StoredArtifact) -> Artifact:
         metadata = _decode_object(stored.metadata)
     except (ValueError, OverflowError, RecursionError) as error:
         raise ArtifactCorrupt(stored.hash, f"metadata: {error}") from error
-    if stored.payload is None:
-        payload = None
-    elif len(body) <= LARGE_BYTES:
-        payload = read_json(body)
-    else:
-        from chem_persistence.domain.canonical_json import pieces  # noqa: PLC0415  # few have it
-
-        payload = pieces.read_in_pieces(body)
     artifact = Artifact(
         hash=stored.hash,
         kind=stored.kind,
-        payload=payload,
+        payload=None if stored.payload is None else read_payload(body),
         content=stored.content,
         media_type=stored.media_type,
         metadata=metadata,

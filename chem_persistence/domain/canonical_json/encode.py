@@ -38,6 +38,7 @@ __all__ = [
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _SCALAR_BYTES = 8
 _NUMBERS, _TEXTS, _ROWS = {int, float, bool, type(None)}, {str}, {list, tuple}
+_CONTAINERS = {dict, list}
 _FEW = 8
 _LONG_NUMBER = b"0" * len(str(MAX_INTEGER))
 
@@ -192,7 +193,7 @@ def in_canonical_order(value: Any) -> Any:
             ordered[key] = in_canonical_order(item) if kind is dict or kind is list else item
             unchanged = unchanged and ordered[key] is item
         return value if unchanged else ordered
-    if type(value) is list:
+    if type(value) is list and not _CONTAINERS.isdisjoint(map(type, value)):
         items = [in_canonical_order(item) for item in value]
         unchanged = all(map(is_, items, value))
         return value if unchanged else items

@@ -26,7 +26,6 @@ PIECE_BYTES = 2**16
 _RUN = 1_024
 """The items of an array that are looked at together."""
 
-_NUMBERS = {int, float, bool, type(None)}
 _FLAT = rb'[\[{][^"\[\]{}]*+(?:"[^"\\]*+"[^"\[\]{}]*+)*+[\]}]'
 _TOKEN = re.compile(rb'%b(?:,%b)*+|"[^"\\]{0,4096}"|["\[\]{}]' % (_FLAT, _FLAT))
 """Containers that hold no other one, as many as there are side by side; a string; or a bracket."""
@@ -90,11 +89,7 @@ def _runs(value: Any) -> Iterator[list[Any]]:
     waiting.reverse()
     while waiting:
         run = waiting.pop()
-        if (
-            len(run) == 1
-            or {*map(type, run)} <= _NUMBERS
-            or not outweighs_by_parts(run, PIECE_BYTES)
-        ):
+        if len(run) == 1 or not outweighs_by_parts(run, PIECE_BYTES):
             yield run
         else:
             half = len(run) // 2
