@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
@@ -72,6 +73,8 @@ def pytest_testnodedown(node: "WorkerController") -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job of a shell's background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # programs inherit what is ignored
     os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; tests set the widths that they need
     check_choices()
     if config.option.basetemp is None and "server" not in worker_input(config):
