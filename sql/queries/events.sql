@@ -31,7 +31,8 @@ FROM (SELECT coalesce(max(event.version) + 1, 0) AS version FROM event_log AS ev
 -- rows between two bounds (no version is above 2147483647). So it keeps one generic plan; otherwise
 -- it would plan each call anew.
 -- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
--- in bytes; size is null where the stored form alone shows that it has more.
+-- in bytes; left_out is then its bytes of JSON, or 2^31 - 1 if the stored form alone shows that
+-- there are too many. It is null for a row that comes whole.
 -- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of
 -- rows, $4 bigint maximum bytes of JSON of one row
 SELECT seq, version, event_id, ts, event_type,
@@ -39,7 +40,8 @@ SELECT seq, version, event_id, ts, event_type,
         THEN payload END AS payload,
     CASE WHEN octet_length(payload) + octet_length(metadata) <= (SELECT $4::bigint)
         THEN metadata END AS metadata,
-    octet_length(payload) + octet_length(metadata) AS size
+    nullif(greatest(coalesce(octet_length(payload) + octet_length(metadata), 2147483647),
+        (SELECT $4::bigint)), (SELECT $4::bigint)) AS left_out
 FROM (
     SELECT seq, version, event_id,
         CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
@@ -102,12 +104,14 @@ ORDER BY flow_id, version
 -- the values in scalar subqueries, and expects few rows between two bounds (no version is above
 -- 2147483647). So it keeps one generic plan; otherwise it would plan each call anew.
 -- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
--- in bytes; size is null where the stored form alone shows that it has more.
+-- in bytes; left_out is then its bytes of JSON, or 2^31 - 1 if the stored form alone shows that
+-- there are too many. It is null for a row that comes whole.
 -- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of
 -- rows, $4 bigint maximum bytes of JSON of one row
 SELECT version, has_time, ts, event_type,
     CASE WHEN octet_length(payload) <= (SELECT $4::bigint) THEN payload END AS payload,
-    octet_length(payload) AS size
+    nullif(greatest(coalesce(octet_length(payload), 2147483647),
+        (SELECT $4::bigint)), (SELECT $4::bigint)) AS left_out
 FROM (
     SELECT version,
         ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' AS has_time,

@@ -36,7 +36,8 @@ SELECT chain_hash AS link FROM event_log WHERE flow_id = $1 AND seq = $2
 -- and a time outside datetime's range as null. The event of the position that the page follows
 -- comes without its JSON.
 -- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
--- in bytes; size is null where the stored form alone shows that it has more.
+-- in bytes; left_out is then its bytes of JSON, or 2^31 - 1 if the stored form alone shows that
+-- there are too many. It is null for a row that comes whole.
 -- $1 bigint seq after which the page begins, $2 bigint largest seq, $3 bigint seq of the
 -- position's event, $4 bigint maximum number of rows, $5 bigint maximum bytes of JSON of one row
 SELECT seq, flow_id, version, event_id, ts, event_type,
@@ -44,7 +45,9 @@ SELECT seq, flow_id, version, event_id, ts, event_type,
         THEN payload END AS payload,
     CASE WHEN octet_length(payload) + octet_length(metadata) <= $5::bigint
         THEN metadata END AS metadata,
-    chain_hash, octet_length(payload) + octet_length(metadata) AS size
+    chain_hash,
+    nullif(greatest(coalesce(octet_length(payload) + octet_length(metadata), 2147483647),
+        $5::bigint), $5::bigint) AS left_out
 FROM (
     SELECT seq, flow_id, version, event_id,
         CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'

@@ -12,7 +12,8 @@ WHERE flow_id = $1
 -- and a time outside datetime's range as null. If the event before that version was read, it comes
 -- first, without its JSON.
 -- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
--- in bytes; size is null where the stored form alone shows that it has more.
+-- in bytes; left_out is then its bytes of JSON, or 2^31 - 1 if the stored form alone shows that
+-- there are too many. It is null for a row that comes whole.
 -- $1 uuid flow_id, $2 integer version of the first event, $3 bytea chain_hash of the event before
 -- it, or null if it was not read, $4 bigint maximum number of rows, $5 bigint maximum bytes of
 -- JSON of one row
@@ -21,7 +22,9 @@ SELECT seq, flow_id, version, event_id, ts, event_type,
         THEN payload END AS payload,
     CASE WHEN octet_length(payload) + octet_length(metadata) <= $5::bigint
         THEN metadata END AS metadata,
-    chain_hash, octet_length(payload) + octet_length(metadata) AS size
+    chain_hash,
+    nullif(greatest(coalesce(octet_length(payload) + octet_length(metadata), 2147483647),
+        $5::bigint), $5::bigint) AS left_out
 FROM (
     SELECT seq, flow_id, version, event_id,
         CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'

@@ -60,7 +60,8 @@ WHERE artifact_hash = $1 AND flow_id = $2
 -- Read one page of all flows' events, flow by flow, each in order; a time outside datetime's range
 -- is null, and JSON is returned as UTF-8 bytes.
 -- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
--- in bytes; size is null where the stored form alone shows that it has more.
+-- in bytes; left_out is then its bytes of JSON, or 2^31 - 1 if the stored form alone shows that
+-- there are too many. It is null for a row that comes whole.
 -- $1 uuid flow_id, $2 integer version and $3 bigint seq after which the page begins, $4 bigint
 -- maximum number of rows, $5 bigint maximum bytes of JSON of one row
 SELECT flow_id, version, seq, event_id, ts, event_type,
@@ -68,7 +69,9 @@ SELECT flow_id, version, seq, event_id, ts, event_type,
         THEN payload END AS payload,
     CASE WHEN octet_length(payload) + octet_length(metadata) <= $5::bigint
         THEN metadata END AS metadata,
-    chain_hash, octet_length(payload) + octet_length(metadata) AS size
+    chain_hash,
+    nullif(greatest(coalesce(octet_length(payload) + octet_length(metadata), 2147483647),
+        $5::bigint), $5::bigint) AS left_out
 FROM (
     SELECT flow_id, version, seq, event_id,
         CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
@@ -90,7 +93,8 @@ ORDER BY flow_id, version, seq
 -- Read one page of a flow's events, in order; a time outside datetime's range is null, and JSON is
 -- returned as UTF-8 bytes.
 -- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
--- in bytes; size is null where the stored form alone shows that it has more.
+-- in bytes; left_out is then its bytes of JSON, or 2^31 - 1 if the stored form alone shows that
+-- there are too many. It is null for a row that comes whole.
 -- $1 uuid flow_id, $2 integer version and $3 bigint seq after which the page begins, $4 bigint
 -- maximum number of rows, $5 bigint maximum bytes of JSON of one row
 SELECT flow_id, version, seq, event_id, ts, event_type,
@@ -98,7 +102,9 @@ SELECT flow_id, version, seq, event_id, ts, event_type,
         THEN payload END AS payload,
     CASE WHEN octet_length(payload) + octet_length(metadata) <= $5::bigint
         THEN metadata END AS metadata,
-    chain_hash, octet_length(payload) + octet_length(metadata) AS size
+    chain_hash,
+    nullif(greatest(coalesce(octet_length(payload) + octet_length(metadata), 2147483647),
+        $5::bigint), $5::bigint) AS left_out
 FROM (
     SELECT flow_id, version, seq, event_id,
         CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'

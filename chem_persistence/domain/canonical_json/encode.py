@@ -5,7 +5,6 @@ is SHA-256 (FIPS 180-4) of that form. `fast` encodes most values, `careful` the 
 """
 
 import hashlib
-import sys
 from collections.abc import Callable, Collection
 from itertools import chain
 from operator import is_
@@ -39,6 +38,7 @@ _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _SCALAR_BYTES = 8
 _NUMBERS, _TEXTS, _ROWS = {int, float, bool, type(None)}, {str}, {list, tuple}
 _CONTAINERS = {dict, list}
+_SIZED = (dict, list, tuple)
 _FEW = 8
 _LONG_NUMBER = b"0" * len(str(MAX_INTEGER))
 
@@ -99,28 +99,29 @@ def content_hash(value: Any) -> str:
 def outweighs(value: Any, limit: int) -> bool:
     """Return whether the canonical JSON of a value has, roughly, more than `limit` bytes.
 
-    A large value is known by the length of its first containers. What these do not decide is
-    measured by its MessagePack, which msgspec makes in a tenth of the time of the canonical form.
+    Most large values are known by the length of the value or of one of its few items. The others
+    are measured by their MessagePack, which msgspec makes in a tenth of the time of their JSON.
     """
-    found = outweighs_by_parts(value, limit, _FEW)
-    if found is None:
-        try:
-            return len(_measure(value)) > limit
-        except RecursionError:
-            return False  # too deep for JSON: the encoder refuses it, whatever its size
-        except (TypeError, ValueError, ArithmeticError, AttributeError):
-            return bool(outweighs_by_parts(value, limit))
-    return found
+    items: Collection[Any] = value if isinstance(value, _SIZED) else ()
+    longest = len(items)
+    if longest <= _FEW:
+        for item in items.values() if isinstance(items, dict) else items:
+            if isinstance(item, _SIZED):
+                longest = max(longest, len(item))
+    if longest * _SCALAR_BYTES > limit:
+        return True
+    try:
+        return len(_measure(value)) > limit
+    except RecursionError:
+        return False  # too deep for JSON: the encoder refuses it, whatever its size
+    except (TypeError, ValueError, ArithmeticError, AttributeError):
+        return outweighs_by_parts(value, limit)
 
 
-def outweighs_by_parts(value: Any, limit: int, most: int = sys.maxsize) -> bool | None:
-    """Return the same, weighing no more than it has to; None if `most` parts do not decide it.
-
-    Its time depends on the limit, and not on the value.
-    """
+def outweighs_by_parts(value: Any, limit: int) -> bool:
+    """Return the same, weighing no more than it has to: its time depends on the limit alone."""
     waiting = [value]
-    while waiting and most:
-        most -= 1
+    while waiting:
         item = waiting.pop()
         items: Collection[Any] = ()
         limit -= _SCALAR_BYTES
@@ -143,7 +144,7 @@ def outweighs_by_parts(value: Any, limit: int, most: int = sys.maxsize) -> bool 
             waiting += items
         else:
             limit -= weight
-    return None if waiting else limit < 0
+    return limit < 0
 
 
 def _weight_of_scalars(items: Collection[Any], limit: int) -> int | None:
@@ -183,15 +184,15 @@ def in_canonical_order(value: Any) -> Any:
     JSONB orders keys by length. A value whose keys are in order already is returned itself.
     """
     if type(value) is dict:
-        keys = list(value)
-        keys.sort(key=None if all(map(str.isascii, keys)) else utf16)
-        unchanged = keys == list(value)
+        keys = [*value]
+        is_ascii = "".join(keys).isascii()
+        unchanged = is_ascii and keys == sorted(keys)
+        if unchanged and _CONTAINERS.isdisjoint(map(type, value.values())):
+            return value
         ordered: dict[str, Any] = {}
-        for key in keys:
-            item = value[key]
-            kind = type(item)
-            ordered[key] = in_canonical_order(item) if kind is dict or kind is list else item
-            unchanged = unchanged and ordered[key] is item
+        for key in sorted(keys, key=None if is_ascii else utf16):
+            ordered[key] = in_canonical_order(value[key])
+        unchanged = [*ordered] == keys and all(map(is_, ordered.values(), value.values()))
         return value if unchanged else ordered
     if type(value) is list and not _CONTAINERS.isdisjoint(map(type, value)):
         items = [in_canonical_order(item) for item in value]

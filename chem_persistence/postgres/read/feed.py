@@ -134,13 +134,17 @@ async def _filled(
     has then.
     """
     rows = list(found)
-    size = sum(row["size"] or 0 for row in rows)
+    size = _json_size(rows)
     while found and not pages.is_last and len(rows) < limit and size < PAGE_BYTES:
         arguments = (READ_FEED_PAGE, rows[-1]["seq"], end, None)
         found = await pages.read(connection.fetch, arguments, limit - len(rows))
-        size += sum(row["size"] or 0 for row in found)
+        size += _json_size(found)
         rows += found
     return rows
+
+
+def _json_size(rows: Iterable[Any]) -> int:
+    return sum(len(row["payload"] or b"") + len(row["metadata"] or b"") for row in rows)
 
 
 async def _read_following(

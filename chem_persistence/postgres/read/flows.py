@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from contextlib import aclosing
 from datetime import datetime
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import NO_EVENT_ID, NO_TIME, Row
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import MAX_VERSION, check_flow_id
-from chem_persistence.store.codec import decode_kind, decode_metadata
+from chem_persistence.store.codec import decode_kind, decode_metadata, decode_replayed
 from chem_persistence.telemetry.hooks import watched_read
 
 __all__ = [
@@ -60,14 +61,16 @@ NO_LIMIT = 2**40
 
 GROWTH = 4
 
+_LEFT_OUT = itemgetter("left_out")
+
 
 class SizedPages(msgspec.Struct):
     """Reads pages that are bounded by bytes, each of at most `most` rows.
 
     A statement that reads such a page takes as its last two parameters a number of rows and the
-    bytes of JSON of one row; a row with more comes without its JSON. Each row has its `size`, or
-    null if the server did not even convert it. A page ends before the first such row, and the next
-    page asks for fewer rows, which may have more bytes each.
+    bytes of JSON of one row; a row with more comes without its JSON, and with its size as
+    `left_out`. A page ends before the first such row, and the next page asks for fewer rows, which
+    may have more bytes each.
     """
 
     most: int
@@ -89,16 +92,12 @@ class SizedPages(msgspec.Struct):
         while True:
             each = NO_LIMIT if asked <= 1 else PAGE_BYTES // asked
             found = await fetch(*arguments, asked, each)
-            count = 0
-            for row in found:
-                if (row["size"] is None or row["size"] > each) and asked > 1:
-                    break
-                count += 1
+            left_out = [*map(_LEFT_OUT, found)] if asked > 1 else []
             self.is_last = len(found) < asked
-            if count == len(found):
+            if not any(left_out):
                 self.rows = max(min(self.rows, self.most), asked * GROWTH)
                 return found
-            size = max(found[count]["size"] or PAGE_BYTES, each + 1)
+            count, size = next((index, size) for index, size in enumerate(left_out) if size)
             self.rows = asked = min(max(1, PAGE_BYTES // size), asked - 1)
             if count:
                 self.is_last = False
@@ -272,7 +271,7 @@ def _events(rows: Iterable[Row], flow_id: UUID, first: int) -> Iterator[FlowEven
 
 
 def _facts(rows: Iterable[Sequence[Any]], flow_id: UUID, first: int) -> _Facts:
-    """Decode rows of (version, has_time, ts, event_type, payload, size) to facts with their times.
+    """Decode rows of (version, has_time, ts, event_type, payload, left_out) to facts with times.
 
     The time is None where no state shows it; see `replay_facts`.
     """
@@ -283,7 +282,7 @@ def _facts(rows: Iterable[Sequence[Any]], flow_id: UUID, first: int) -> _Facts:
             raise UnreadableEvent(flow_id, version, _MISSING)
         if not has_time:
             raise UnreadableEvent(flow_id, version, NO_TIME)
-        yield decode_kind(payload or b"", flow_id, version, event_type), ts
+        yield decode_replayed(payload or b"", flow_id, version, event_type), ts
 
 
 _MISSING = "is missing from the log"

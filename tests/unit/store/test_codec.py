@@ -34,6 +34,7 @@ from chem_persistence.store.codec import (
     decode_artifact,
     decode_event,
     decode_kind,
+    decode_replayed,
     encode_kind,
     encode_metadata,
 )
@@ -137,6 +138,47 @@ def test_user_data_that_is_not_i_json_is_refused_with_its_path(value: object, pa
         with pytest.raises(InvalidPayload) as caught:
             encode_kind(kind)
         assert caught.value.path.startswith(f"$.{field}{path}"[:100])
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=event_type)
+def test_what_is_decoded_for_a_replay_is_the_fact_but_for_the_data_of_a_signal(
+    kind: FlowEventKind,
+) -> None:
+    encoded, given = encode_kind(appendable(kind))
+    replayed = decode_replayed(encoded, FLOW_ID, 0, event_type(kind))
+    if isinstance(given, StepSignal):
+        assert isinstance(replayed, StepSignal)
+        assert msgspec.json.decode(msgspec.json.encode(replayed.data)) == given.data
+        replayed = StepSignal(replayed.step_index, replayed.step_id, replayed.signal, given.data)
+    assert repr(replayed) == repr(given)
+
+
+@pytest.mark.parametrize("stored_type", ["stepsignal", "stepstarted", "stepfinished", "unknown"])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"{}",
+        b'{"type":"stepsignal","step_id":"a","step_index":0}',
+        b'{"type":"stepsignal","step_id":"a","step_index":-1,"signal":"s"}',
+        b'{"type":"stepsignal","step_id":"a","step_index":0,"signal":"s","more":1}',
+        b'{"type":"stepsignal","step_id":"a","step_index":0,"signal":"s","data":[}',
+        b'{"type":"stepsignal","step_id":"a","step_index":0,"signal":"s","data":' + b"[" * 100_000,
+        b'{"type":"stepfailed","step_id":"a","step_index":0,"signal":"s"}',
+        b'{"type":"stepstarted","step_id":"a","step_index":0}',
+    ],
+)
+def test_a_replay_names_what_is_unreadable_as_every_reader_does(
+    payload: bytes, stored_type: str
+) -> None:
+    outcomes: list[str] = []
+    for decode in (decode_kind, decode_replayed):
+        try:
+            outcomes.append(repr(decode(payload, FLOW_ID, 3, stored_type)))
+        except UnreadableEvent as error:
+            outcomes.append(str(error))
+    read, replayed = outcomes
+    assert replayed.replace("_SignalUnread", "StepSignal").replace("data=null", "data=None") == read
 
 
 def test_integers_of_the_eleven_stay_integers() -> None:
