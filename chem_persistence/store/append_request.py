@@ -175,8 +175,8 @@ async def encode_append(
 ) -> AppendRequest:
     """Check and encode an append as `append_request` does, a large one in a worker thread."""
     is_large = bool(call.metadata) and outweighs(call.metadata, LARGE_BYTES)
-    for fact in call.kinds:
-        is_large = is_large or (type(fact) in JSON_KINDS and outweighs(fact, LARGE_BYTES))
+    if not JSON_KINDS.isdisjoint(map(type, call.kinds)):
+        is_large = is_large or outweighs(call.kinds, LARGE_BYTES)
     for given in call.artifacts:
         if isinstance(given, Artifact) and not is_large:
             kept = given.__dict__.get(KEPT)

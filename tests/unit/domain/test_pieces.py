@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chem_persistence import InvalidPayload, canonical_json
+from chem_persistence import InvalidPayload, StepSignal, canonical_json
 from chem_persistence.domain.canonical_json import pieces
 from chem_persistence.domain.canonical_json.encode import outweighs, read_json
 from chem_persistence.domain.canonical_json.pieces import (
@@ -134,6 +134,9 @@ def test_10c_the_deepest_value_is_taken_in_pieces() -> None:
         [("C" * 20, 1j)] * 40,
         Row("C" * 2_000, 1.0),
         {f"key {i:100}": 1 for i in range(12)},
+        {"grid": {"values": (0.5,) * 200}},
+        [StepSignal(0, "s", "x", [0.125] * 200)],
+        [StepSignal(0, "s", "x", "y" * 100)] * 10,
     ],
 )
 def test_10c_what_is_large_is_known_without_encoding(value: Any) -> None:
