@@ -8,7 +8,7 @@ Every public name is imported from here. By topic:
   `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
   `FlowRepository`, `ConnectionProvider`, `Clock`
 - connection: `build_pool`, `build_dev_pool_from_env`, `PoolProvider`, `embedded_postgres`
-- events: `FlowEvent`, the eleven facts of `FlowEventKind`, `StepError`, `event_metadata`
+- events: `FlowEvent`, the thirteen facts of `FlowEventKind`, `StepError`, `event_metadata`
 - the feed: `FeedPosition`, `FeedPage`
 - values: `Artifact`, `StreamedArtifact`, `FlowDefinition`, `FlowInstance`, `StepSlot` and their
   parts, `canonical_json`, `content_hash`
@@ -40,22 +40,26 @@ if typing.TYPE_CHECKING:
     from chem_persistence.domain.definition import FlowDefinition, StepDefinition, StepKind
     from chem_persistence.domain.events import (
         BranchCreated,
+        FlowCancelled,
         FlowCompleted,
         FlowEvent,
         FlowEventKind,
         FlowInitialized,
+        FlowParent,
         PropertyPreferenceAssigned,
+        ResultOrigin,
         RetryScheduled,
         StepError,
         StepFailed,
         StepFinished,
         StepSignal,
         StepStarted,
+        StepWaits,
         UserInteractionProvided,
         UserInteractionRequested,
     )
     from chem_persistence.domain.flow_state import FlowState
-    from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
+    from chem_persistence.domain.instance import FlowInstance, StepAnswer, StepSlot, StepStatus
     from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
     from chem_persistence.domain.streams import StreamedArtifact
     from chem_persistence.domain.tampering import Finding, Tampering
@@ -73,8 +77,10 @@ if typing.TYPE_CHECKING:
         FlowAlreadyCompleted,
         FlowAwaitsUser,
         FlowHasFailed,
+        FlowIsWaiting,
         FlowNotCompleted,
         FlowNotFound,
+        FlowWasCancelled,
         HistoryLost,
         InvalidArgument,
         InvalidDatabaseUrl,
@@ -150,6 +156,7 @@ __all__ = [
     "FlowAlreadyCompleted",
     "FlowAwaitsUser",
     "FlowBuilder",
+    "FlowCancelled",
     "FlowChain",
     "FlowCompleted",
     "FlowDefinition",
@@ -159,11 +166,14 @@ __all__ = [
     "FlowHasFailed",
     "FlowInitialized",
     "FlowInstance",
+    "FlowIsWaiting",
     "FlowNotCompleted",
     "FlowNotFound",
+    "FlowParent",
     "FlowRepository",
     "FlowState",
     "FlowSummary",
+    "FlowWasCancelled",
     "HistoryLost",
     "HourlyThroughput",
     "InMemoryEventStore",
@@ -187,9 +197,11 @@ __all__ = [
     "PropertyPreferenceAssigned",
     "Rebuild",
     "RelatedArtifact",
+    "ResultOrigin",
     "RetryScheduled",
     "Statistics",
     "Step",
+    "StepAnswer",
     "StepContext",
     "StepDefinition",
     "StepError",
@@ -204,6 +216,7 @@ __all__ = [
     "StepStarted",
     "StepStatistics",
     "StepStatus",
+    "StepWaits",
     "StoreClosed",
     "StoreError",
     "StoreUnavailable",

@@ -16,9 +16,11 @@ ChemPersistenceError
 |-- ArtifactCorrupt                 an artifact's content is not what its hash says
 |-- DefinitionMismatch              the flow belongs to another definition
 |-- FlowAlreadyCompleted            the flow has its last event
+|-- FlowWasCancelled                the flow was given up, and never goes on
 |-- FlowNotCompleted                the flow has no fingerprint yet
 |-- FlowHasFailed                   a step of the flow failed and no retry is scheduled
 |-- FlowAwaitsUser                  a step of the flow waits for a person
+|-- FlowIsWaiting                   a step of the flow waits for a time or an event
 |-- StepRaised                      a step's own code raised; the original is the cause
 |-- ProcessDied                     the child process of a ProcessStep died before it returned
 |-- MigrationError                  the database's schema is not one this library can use or make
@@ -29,6 +31,7 @@ ChemPersistenceError
 """
 
 import signal
+from datetime import datetime
 from uuid import UUID
 
 __all__ = [
@@ -42,8 +45,10 @@ __all__ = [
     "FlowAlreadyCompleted",
     "FlowAwaitsUser",
     "FlowHasFailed",
+    "FlowIsWaiting",
     "FlowNotCompleted",
     "FlowNotFound",
+    "FlowWasCancelled",
     "HistoryLost",
     "InvalidArgument",
     "InvalidDatabaseUrl",
@@ -265,6 +270,26 @@ class FlowAwaitsUser(ChemPersistenceError):
         )
         self.flow_id = flow_id
         self.step_id = step_id
+
+
+class FlowIsWaiting(ChemPersistenceError):
+    """A step of the flow waits until a time, or (`until` is None) until something happens to it."""
+
+    def __init__(self, flow_id: UUID, step_id: str, until: datetime | None) -> None:
+        when = "something happens to the flow" if until is None else until.isoformat()
+        super().__init__(f"flow {flow_id}: step {step_id!r} waits until {when}")
+        self.flow_id = flow_id
+        self.step_id = step_id
+        self.until = until
+
+
+class FlowWasCancelled(ChemPersistenceError):
+    """The flow was cancelled, for this reason: it never goes on."""
+
+    def __init__(self, flow_id: UUID, reason: str) -> None:
+        super().__init__(f"flow {flow_id} was cancelled: {reason}")
+        self.flow_id = flow_id
+        self.reason = reason
 
 
 class StepRaised(ChemPersistenceError):

@@ -1,7 +1,12 @@
-"""The eleven facts of a flow's log, and the event that carries one of them.
+"""The thirteen facts of a flow's log, and the event that carries one of them.
 
 As JSON a fact is an object whose key `type` holds the class name in lower case, as the database's
-column `event_type` does. Fields are only ever added, never renamed: old rows decode for ever.
+column `event_type` does. Fields are only ever added, never renamed: old rows decode for ever. A
+field that was added has the default `msgspec.UNSET`, and an event without it is written without
+its key, so that it has the bytes, and the hash in the chain, that it always had.
+
+A time is a datetime with a time zone. It is stored in UTC, as RFC 3339 writes it with `Z` and with
+six digits of a second, or none if all are zero: `2026-01-01T12:00:00Z`.
 """
 
 from collections.abc import Mapping
@@ -10,29 +15,35 @@ from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from chem_persistence.domain.canonical_json.careful import MAX_INTEGER
 
 __all__ = [
     "EVENT_KINDS",
     "BranchCreated",
+    "FlowCancelled",
     "FlowCompleted",
     "FlowEvent",
     "FlowEventKind",
     "FlowInitialized",
+    "FlowParent",
     "PropertyPreferenceAssigned",
+    "ResultOrigin",
     "RetryScheduled",
     "StepError",
     "StepFailed",
     "StepFinished",
     "StepSignal",
     "StepStarted",
+    "StepWaits",
     "UserInteractionProvided",
     "UserInteractionRequested",
     "event_type",
 ]
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class StepError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,6 +52,21 @@ class StepError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error_class: str
     message: str
     traceback: str = ""
+
+
+class FlowParent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """The step that submitted a flow as its child, and which of its children it is, from 0."""
+
+    flow_id: UUID
+    step_index: Count
+    item: Count
+
+
+class ResultOrigin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """The `StepFinished` whose outputs were taken over: the event `version` of the flow."""
+
+    flow_id: UUID
+    version: Count
 
 
 class _Kind(
@@ -52,12 +78,21 @@ class _Kind(
 
 
 class FlowInitialized(_Kind, frozen=True, gc=False):
-    """I: the flow began, with this definition; `input` is the hash of its artifact, or null."""
+    """I: the flow began, with this definition; `input` is the hash of its artifact, or null.
+
+    `due` is set exactly if the flow is given to workers: the time from which one may run it.
+    `parent` is set for the child of another flow's step. `name` is the flow's name in its program,
+    `label` what the submitter called this one. None of the four is part of a fingerprint.
+    """
 
     variant: ClassVar[str] = "I"
     definition_hash: str
     step_count: Count
     input: str | None = None
+    due: Time | UnsetType = UNSET
+    parent: FlowParent | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    label: str | UnsetType = UNSET
 
 
 class StepStarted(_Kind, frozen=True, gc=False):
@@ -69,13 +104,17 @@ class StepStarted(_Kind, frozen=True, gc=False):
 
 
 class StepFinished(_Kind, frozen=True, gc=False):
-    """F: the step succeeded; `outputs` are its artifacts' hashes, the step's own output first."""
+    """F: the step succeeded; `outputs` are its artifacts' hashes, the step's own output first.
+
+    `reused_from` is set if the step did not run, but took over an equal step's result.
+    """
 
     variant: ClassVar[str] = "F"
     step_index: Count
     step_id: str
     outputs: tuple[str, ...]
     fingerprint: str
+    reused_from: ResultOrigin | UnsetType = UNSET
 
 
 class StepFailed(_Kind, frozen=True):
@@ -86,6 +125,20 @@ class StepFailed(_Kind, frozen=True):
     step_id: str
     error: StepError
     fingerprint: str
+
+
+class StepWaits(_Kind, frozen=True):
+    """W: the step sleeps and holds nothing; `data` is its memory, any JSON.
+
+    It goes on at the time `until`, or earlier if something happens to the flow, such as a signal;
+    at None it does not go on by itself. It is never part of a fingerprint.
+    """
+
+    variant: ClassVar[str] = "W"
+    step_index: Count
+    step_id: str
+    until: Time | None
+    data: Any = None
 
 
 class StepSignal(_Kind, frozen=True):
@@ -109,12 +162,16 @@ class PropertyPreferenceAssigned(_Kind, frozen=True):
 
 
 class RetryScheduled(_Kind, frozen=True, gc=False):
-    """R: a failed step may run again; `retry_index` counts from 1."""
+    """R: a failed step may run again; `retry_index` counts from 1.
+
+    `not_before` is the time before which no worker runs it; unset, it may run now.
+    """
 
     variant: ClassVar[str] = "R"
     step_id: str
     retry_index: Count
     reason: str
+    not_before: Time | UnsetType = UNSET
 
 
 class BranchCreated(_Kind, frozen=True, gc=False):
@@ -129,13 +186,17 @@ class BranchCreated(_Kind, frozen=True, gc=False):
 
 
 class UserInteractionRequested(_Kind, frozen=True):
-    """U: the step waits for a person's answer, which the JSON schema `schema` describes."""
+    """U: the step waits for a person's answer, which the JSON schema `schema` describes.
+
+    `until` is the time at which the step goes on without an answer; unset, it waits for ever.
+    """
 
     variant: ClassVar[str] = "U"
     step_index: Count
     step_id: str
     schema: Any = None
     hint: str | None = None
+    until: Time | UnsetType = UNSET
 
 
 class UserInteractionProvided(_Kind, frozen=True):
@@ -158,6 +219,13 @@ class FlowCompleted(_Kind, frozen=True, gc=False):
     flow_fingerprint: str
 
 
+class FlowCancelled(_Kind, frozen=True, gc=False):
+    """K: the flow was given up before it completed, and never goes on."""
+
+    variant: ClassVar[str] = "K"
+    reason: str
+
+
 FlowEventKind = (
     FlowInitialized
     | StepStarted
@@ -170,6 +238,8 @@ FlowEventKind = (
     | UserInteractionRequested
     | UserInteractionProvided
     | FlowCompleted
+    | StepWaits
+    | FlowCancelled
 )
 
 
@@ -192,6 +262,8 @@ EVENT_KINDS: Mapping[str, type[FlowEventKind]] = {
         UserInteractionRequested,
         UserInteractionProvided,
         FlowCompleted,
+        StepWaits,
+        FlowCancelled,
     )
 }
 """The class of each fact, by its event type."""

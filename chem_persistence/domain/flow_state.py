@@ -13,36 +13,54 @@ __all__ = ["FlowState", "flow_state", "state_of_instance"]
 
 
 class FlowState(StrEnum):
-    """The state of a flow; a flow whose process died is running, as the next process resumes it."""
+    """The state of a flow; a flow whose process died is running, as the next process resumes it.
 
+    In a pending flow no step has begun; a waiting one goes on at some time, or when something
+    happens to it.
+    """
+
+    PENDING = "pending"
     RUNNING = "running"
+    WAITING = "waiting"
     AWAITING_USER_INPUT = "awaiting_user_input"
     FAILED = "failed"
     COMPLETED = "completed"
+    CANCELLED = "cancelled"
 
 
-def flow_state(statuses: Iterable[StepStatus], *, completed: bool) -> FlowState:
-    """Return the state of a flow whose steps have these statuses.
+_DECISIVE = (
+    (StepStatus.FAILED, FlowState.FAILED),
+    (StepStatus.AWAITING_USER_INPUT, FlowState.AWAITING_USER_INPUT),
+    (StepStatus.WAITING, FlowState.WAITING),
+)
+"""The statuses of one step that decide the state of the flow, the first one that is found."""
 
-    `completed` is whether the flow has a `FlowCompleted`. A failed step decides before one that
-    awaits an answer, because no step runs until its retry is scheduled.
+
+def flow_state(
+    statuses: Iterable[StepStatus], *, completed: bool, cancelled: bool = False
+) -> FlowState:
+    """Return the state of a flow whose steps that have begun have these statuses.
+
+    A step has begun if an event started it, ended it, let it wait, or asked or answered for it.
+    `completed` is whether the flow has a `FlowCompleted`, `cancelled` whether it has a
+    `FlowCancelled`. A failed step decides before one that awaits an answer or a time, because no
+    step runs until its retry is scheduled.
     """
+    if completed:
+        return FlowState.COMPLETED
+    if cancelled:
+        return FlowState.CANCELLED
     found = set(statuses)
-    match (
-        completed,
-        StepStatus.FAILED in found,
-        StepStatus.AWAITING_USER_INPUT in found,
-    ):
-        case True, _, _:
-            return FlowState.COMPLETED
-        case _, True, _:
-            return FlowState.FAILED
-        case _, _, True:
-            return FlowState.AWAITING_USER_INPUT
-        case _:
-            return FlowState.RUNNING
+    for status, state in _DECISIVE:
+        if status in found:
+            return state
+    return FlowState.RUNNING if found else FlowState.PENDING
 
 
 def state_of_instance(instance: FlowInstance) -> FlowState:
     """Return the state of a replayed flow."""
-    return flow_state((slot.status for slot in instance.steps), completed=instance.completed)
+    return flow_state(
+        (slot.status for slot in instance.steps if slot.has_begun),
+        completed=instance.completed,
+        cancelled=instance.cancelled is not None,
+    )

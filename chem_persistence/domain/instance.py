@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -13,6 +14,7 @@ from chem_persistence.errors import InvalidArgument
 
 __all__ = [
     "FlowInstance",
+    "StepAnswer",
     "StepSlot",
     "StepStatus",
     "check_steps",
@@ -27,9 +29,17 @@ class StepStatus(StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
+    WAITING = "waiting"
     FINISHED = "finished"
     FAILED = "failed"
     AWAITING_USER_INPUT = "awaiting_user_input"
+
+
+class StepAnswer(msgspec.Struct, frozen=True):
+    """A person's answer to a step's question; `decision_hash` is its content hash."""
+
+    provided: Any
+    decision_hash: str
 
 
 class StepSlot(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +48,13 @@ class StepSlot(msgspec.Struct, frozen=True, kw_only=True):
     `attempts` counts starts, `retry_count` scheduled retries; `started_at` is the last start,
     `finished_at` the success; `error` is the last failure and stays after a later success;
     `outputs` are artifact hashes.
+
+    `until` is the time at which a waiting step, or one that awaits an answer, goes on by itself, or
+    before which a retry may not begin; None if there is no such time. `data` is the memory that the
+    step wrote when it last waited: it stays when the step goes on, fails and is retried. `answer`
+    is the answer to its last question, until the next retry. `starts` counts the starts since the
+    last outcome (success, failure, wait or question), without those that were released by a worker
+    that stopped: more than one means that a process died.
     """
 
     step_id: str
@@ -49,12 +66,27 @@ class StepSlot(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     retry_count: int = 0
     error: StepError | None = None
+    until: datetime | None = None
+    data: Any = None
+    answer: StepAnswer | None = None
+    starts: int = 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an event started the step, ended it, let it wait, or asked or answered for it."""
+        return (
+            self.status is not StepStatus.PENDING
+            or self.attempts > 0
+            or self.retry_count > 0
+            or self.answer is not None
+        )
 
 
 class FlowInstance(msgspec.Struct, frozen=True, kw_only=True):
     """A flow's state after `version` events; `version` is what the next append expects.
 
-    `input` is the hash of the flow's input artifact, or None.
+    `input` is the hash of the flow's input artifact, or None. `cancelled` is the reason for which
+    the flow was cancelled; None if it was not.
     """
 
     id: UUID
@@ -62,6 +94,7 @@ class FlowInstance(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[StepSlot, ...]
     completed: bool = False
     input: str | None = None
+    cancelled: str | None = None
 
     @property
     def cursor(self) -> int:

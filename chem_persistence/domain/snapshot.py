@@ -15,7 +15,7 @@ from chem_persistence.domain.instance import FlowInstance, has_steps_of
 
 __all__ = ["SNAPSHOT_FORMAT", "Snapshot", "read_snapshot", "restore_snapshot", "take_snapshot"]
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 """The number of the format: increased if replay makes another state of the same events, or if
 the state is encoded in another way. Snapshots of other formats are ignored.
 """

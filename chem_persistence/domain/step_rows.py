@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from chem_persistence.domain.events import (
     BranchCreated,
+    FlowCancelled,
     FlowCompleted,
     FlowEventKind,
     FlowInitialized,
@@ -20,6 +21,7 @@ from chem_persistence.domain.events import (
     StepFinished,
     StepSignal,
     StepStarted,
+    StepWaits,
     UserInteractionProvided,
     UserInteractionRequested,
 )
@@ -118,12 +120,9 @@ def execution_changes(
 def _change(fact: FlowEventKind, ts: datetime) -> StepChange | None:
     match fact:
         case StepStarted(step_index=index, step_id=step_id):
+            running = StepStatus.RUNNING
             return StepChange(
-                step_index=index,
-                step_id=step_id,
-                status=StepStatus.RUNNING,
-                attempts=1,
-                started_at=ts,
+                step_index=index, step_id=step_id, status=running, attempts=1, started_at=ts
             )
         case StepFinished(step_index=index, step_id=step_id, fingerprint=fingerprint):
             return StepChange(
@@ -137,6 +136,8 @@ def _change(fact: FlowEventKind, ts: datetime) -> StepChange | None:
             return StepChange(
                 step_index=index, step_id=step_id, status=StepStatus.FAILED, error=error
             )
+        case StepWaits(step_index=index, step_id=step_id):
+            return StepChange(step_index=index, step_id=step_id, status=StepStatus.WAITING)
         case UserInteractionRequested(step_index=index, step_id=step_id):
             return StepChange(
                 step_index=index, step_id=step_id, status=StepStatus.AWAITING_USER_INPUT
@@ -149,9 +150,9 @@ def _change(fact: FlowEventKind, ts: datetime) -> StepChange | None:
             | PropertyPreferenceAssigned()
             | BranchCreated()
             | FlowCompleted()
+            | FlowCancelled()
+            | RetryScheduled()
         ):
-            return None
-        case RetryScheduled():
             return None
         case _ as never:
             assert_never(never)

@@ -1,8 +1,7 @@
 """Decide what an engine does next with a flow, from the flow's state alone.
 
 The decision is a value without effects; `FlowRun` carries it out. A state that flows come to have
-(waiting for a time, cancelled) is one more branch here, and the type checker then finds every
-match that has to handle it.
+is one more branch here, and the type checker then finds every match that has to handle it.
 """
 
 from typing import TypeAlias, assert_never
@@ -12,7 +11,13 @@ import msgspec
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus
-from chem_persistence.errors import ChemPersistenceError, FlowAlreadyCompleted, FlowHasFailed
+from chem_persistence.errors import (
+    ChemPersistenceError,
+    FlowAlreadyCompleted,
+    FlowHasFailed,
+    FlowIsWaiting,
+    FlowWasCancelled,
+)
 
 __all__ = ["Complete", "Decision", "Refuse", "Run", "Wait", "next_step"]
 
@@ -59,15 +64,24 @@ def next_step(instance: FlowInstance, definition: FlowDefinition) -> Decision:
     """
     if instance.completed:
         return Refuse(FlowAlreadyCompleted(instance.id))
+    if instance.cancelled is not None:
+        return Refuse(FlowWasCancelled(instance.id, instance.cancelled))
     index = instance.cursor
     if index == len(instance.steps):
         return Complete(flow_fingerprint(definition.definition_hash, instance))
+    return _at_step(instance, index)
+
+
+def _at_step(instance: FlowInstance, index: int) -> Decision:
+    """Return what comes next at a step that is not finished."""
     slot = instance.steps[index]
     match slot.status:
         case StepStatus.PENDING | StepStatus.RUNNING:
             return Run(index, slot.step_id, _input_of(instance, index), slot.attempts)
         case StepStatus.AWAITING_USER_INPUT:
             return Wait(index, slot.step_id)
+        case StepStatus.WAITING:
+            return Refuse(FlowIsWaiting(instance.id, slot.step_id, slot.until))
         case StepStatus.FAILED:
             return Refuse(FlowHasFailed(instance.id, slot.step_id))
         case StepStatus.FINISHED:

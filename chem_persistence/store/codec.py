@@ -7,11 +7,12 @@ as JSONB's. Every store uses this module, so that all keep and lose the same.
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from chem_persistence.domain.artifacts import SMALL, Artifact, check_text, read_payload
@@ -28,8 +29,12 @@ from chem_persistence.domain.events import (
     EVENT_KINDS,
     FlowEvent,
     FlowEventKind,
+    FlowInitialized,
+    RetryScheduled,
     StepSignal,
+    StepWaits,
     UserInteractionProvided,
+    UserInteractionRequested,
     event_type,
 )
 from chem_persistence.errors import (
@@ -115,18 +120,29 @@ JSON_KINDS = frozenset(_json_fields)
 """The facts that have a field which takes any JSON, and so may be large."""
 
 _closed_facts = frozenset(EVENT_KINDS.values()) - _json_fields.keys()
-"""The facts whose fields are all strings, counts and UUIDs."""
+"""The facts whose fields are all strings, counts, UUIDs and times in UTC, or structs of these."""
+
+_time_fields: dict[type, str] = {
+    FlowInitialized: "due",
+    RetryScheduled: "not_before",
+    StepWaits: "until",
+    UserInteractionRequested: "until",
+}
+"""The name of the field that takes a time, for each fact that has one."""
 
 
 def encode_kind(fact: FlowEventKind) -> tuple[bytes, FlowEventKind]:
     """Encode a fact; return the bytes, and the fact as it will be decoded from them.
 
-    Structs in `data` become objects there, and a decision hash that was left out is computed.
+    Structs in `data` become objects there, times are in UTC, and a decision hash that was left out
+    is computed.
 
     Raises:
-        InvalidPayload: the fact is not one of the eleven, a field has the wrong type, a value is
-            not I-JSON, or a decision hash is not the hash of the decision.
+        InvalidPayload: the fact is not one of the thirteen, a field has the wrong type, a value is
+            not I-JSON, a time has no time zone, or a decision hash is not the hash of the decision.
     """
+    if (time_field := _time_fields.get(type(fact))) is not None:
+        fact = _with_time_in_utc(fact, time_field)
     if (
         type(fact) in _closed_facts
         and (written := written_plainly(fact, _facts.decode)) is not None
@@ -143,6 +159,23 @@ def encode_kind(fact: FlowEventKind) -> tuple[bytes, FlowEventKind]:
         return encoded, read
     # store the decoded form: a UUID given as text, for example, would not be recognised otherwise
     return canonical_json(read), read
+
+
+def _with_time_in_utc(fact: FlowEventKind, field: str) -> FlowEventKind:
+    """Return a fact whose time, if it has one, is in UTC, so that equal times have equal bytes."""
+    time = getattr(fact, field)
+    if time is UNSET or time is None:
+        return fact
+    if not isinstance(time, datetime):
+        raise InvalidPayload(f"$.{field}", f"must be a datetime, not {type(time).__qualname__}")
+    if time.tzinfo is UTC:
+        return fact
+    if time.utcoffset() is None:
+        raise InvalidPayload(f"$.{field}", "is a datetime without a time zone")
+    try:
+        return replace(fact, **{field: time.astimezone(UTC)})
+    except OverflowError as error:
+        raise InvalidPayload(f"$.{field}", "is beyond datetime's range in UTC") from error
 
 
 def _encode_decision(

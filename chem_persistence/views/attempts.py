@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from chem_persistence.domain.events import (
     BranchCreated,
+    FlowCancelled,
     FlowCompleted,
     FlowEvent,
     FlowInitialized,
@@ -24,6 +25,7 @@ from chem_persistence.domain.events import (
     StepFinished,
     StepSignal,
     StepStarted,
+    StepWaits,
     UserInteractionProvided,
     UserInteractionRequested,
 )
@@ -45,18 +47,19 @@ class FlowAttempts:
         self._limits = limits
         self._steps: dict[tuple[int, str], _Step] = {}
         self._completed = False
+        self._cancelled = False
 
     @property
     def state(self) -> FlowState:
         """The state of the flow after the events taken so far."""
-        statuses = (step.status for step in self._steps.values())
-        return flow_state(statuses, completed=self._completed)
+        statuses = (step.status for step in self._steps.values() if step.has_begun)
+        return flow_state(statuses, completed=self._completed, cancelled=self._cancelled)
 
     def steps(self) -> list[StepView]:
         """Return the steps that an event names, in the definition's order."""
         return [step.view() for _, step in sorted(self._steps.items())]
 
-    def take(self, event: FlowEvent) -> None:
+    def take(self, event: FlowEvent) -> None:  # noqa: PLR0912  # one match over every event
         """Add the next event."""
         fact, ts = event.kind, event.ts
         match fact:
@@ -68,6 +71,8 @@ class FlowAttempts:
                 self._step(fact.step_index, fact.step_id).fail(ts, self._shortened(fact.error))
             case StepSignal():
                 self._step(fact.step_index, fact.step_id).signal(ts)
+            case StepWaits():
+                self._step(fact.step_index, fact.step_id).wait(ts)
             case UserInteractionRequested():
                 question = short(fact.hint or "", LONGEST_QUESTION)
                 self._step(fact.step_index, fact.step_id).ask(ts, question)
@@ -79,6 +84,8 @@ class FlowAttempts:
                         step.retry()
             case FlowCompleted():
                 self._completed = True
+            case FlowCancelled():
+                self._cancelled = True
             case FlowInitialized() | PropertyPreferenceAssigned() | BranchCreated():
                 pass
             case _ as never:
@@ -101,6 +108,7 @@ class _Step:
     def __init__(self, index: int, step_id: str, limits: PageLimits) -> None:
         self.id = step_id
         self.status = StepStatus.PENDING
+        self.has_begun = False
         self._index = index
         self._attempt_count = 0
         self._attempts: deque[AttemptView] = deque(maxlen=limits.attempts)
@@ -120,10 +128,14 @@ class _Step:
         )
 
     def start(self, ts: datetime) -> None:
-        """Start an attempt; it supersedes one that is still open."""
-        self.status = StepStatus.RUNNING
+        """Start an attempt; it supersedes one that is still open and does not wait."""
+        self.status, self.has_begun = StepStatus.RUNNING, True
         if self._is_open():
-            self._change(ended=ts, outcome=AttemptOutcome.SUPERSEDED)
+            last = self._attempts[-1]
+            if last.outcome is AttemptOutcome.WAITED:
+                self._change(ended=last.last_sign)
+            else:
+                self._change(ended=ts, outcome=AttemptOutcome.SUPERSEDED)
         self._attempt_count += 1
         self._attempts.append(
             AttemptView(
@@ -137,13 +149,20 @@ class _Step:
     def fail(self, ts: datetime, error: StepError) -> None:
         self._end(ts, StepStatus.FAILED, outcome=AttemptOutcome.FAILED, error=error)
 
+    def wait(self, ts: datetime) -> None:
+        """Let the open attempt wait: an outcome ends it, or the next start ends it in hindsight."""
+        if not self._is_open():
+            self.start(ts)
+        self.status = StepStatus.WAITING
+        self._change(outcome=AttemptOutcome.WAITED, last_sign=ts)
+
     def ask(self, ts: datetime, question: str) -> None:
         self._end(
             ts, StepStatus.AWAITING_USER_INPUT, outcome=AttemptOutcome.ASKED, question=question
         )
 
     def answer(self, ts: datetime) -> None:
-        self.status = StepStatus.PENDING
+        self.status, self.has_begun = StepStatus.PENDING, True
         if self._attempts and self._attempts[-1].outcome is AttemptOutcome.ASKED:
             self._change(answered=ts)
 

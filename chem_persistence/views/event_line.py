@@ -7,6 +7,7 @@ import msgspec
 from chem_persistence.domain.canonical_json.encode import canonical_json
 from chem_persistence.domain.events import (
     BranchCreated,
+    FlowCancelled,
     FlowCompleted,
     FlowEventKind,
     FlowInitialized,
@@ -16,10 +17,11 @@ from chem_persistence.domain.events import (
     StepFinished,
     StepSignal,
     StepStarted,
+    StepWaits,
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.views.wording import counted, hash_prefix, short, short_hash
+from chem_persistence.views.wording import counted, hash_prefix, moment, short, short_hash
 
 __all__ = ["EventLine", "event_line", "event_step"]
 
@@ -37,15 +39,11 @@ class EventLine(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-def event_line(fact: FlowEventKind) -> EventLine:
+def event_line(fact: FlowEventKind) -> EventLine:  # noqa: PLR0912  # one match over every event
     """Return the event in words, with each hash shortened."""
     match fact:
-        case FlowInitialized(definition_hash=definition):
-            steps = counted(fact.step_count, "step")
-            return EventLine(
-                f"initialized: {steps}, definition {hash_prefix(definition)}",
-                f"{steps}, definition {short_hash(definition)}",
-            )
+        case FlowInitialized():
+            return _beginning(fact)
         case StepStarted(step_id=step):
             return EventLine(f"{step} started")
         case StepFinished(step_id=step, outputs=outputs):
@@ -76,8 +74,26 @@ def event_line(fact: FlowEventKind) -> EventLine:
             return EventLine(
                 f"completed: {hash_prefix(fingerprint)}", f"fingerprint {short_hash(fingerprint)}"
             )
+        case StepWaits():
+            return _wait(fact)
+        case FlowCancelled(reason=reason):
+            return EventLine(f"cancelled: {reason}", short(reason))
         case _ as never:
             assert_never(never)
+
+
+def _beginning(fact: FlowInitialized) -> EventLine:
+    steps = counted(fact.step_count, "step")
+    return EventLine(
+        f"initialized: {steps}, definition {hash_prefix(fact.definition_hash)}",
+        f"{steps}, definition {short_hash(fact.definition_hash)}",
+    )
+
+
+def _wait(fact: StepWaits) -> EventLine:
+    until = "" if fact.until is None else f"until {moment(fact.until)}"
+    data = "" if fact.data is None else _json(fact.data)
+    return EventLine(f"{fact.step_id} waits {until}".strip(), short(f"{until} {data}".strip()))
 
 
 def _json(value: Any) -> str:

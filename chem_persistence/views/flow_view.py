@@ -50,14 +50,16 @@ class PageLimits(msgspec.Struct, frozen=True, kw_only=True):
 class AttemptOutcome(StrEnum):
     """How an attempt at a step ended.
 
-    Of a superseded attempt the log has no outcome, only a later start of the same step. Its process
-    may have died, or may still work: no event records which. The same holds for an open attempt,
-    which is the latest one.
+    A waiting attempt sleeps until a time or a signal; without an end it still sleeps. Of a
+    superseded attempt the log has no outcome, only a later start of the same step. Its process may
+    have died, or may still work: no event records which. The same holds for an open attempt, which
+    is the latest one.
     """
 
     FINISHED = "finished"
     FAILED = "failed"
     ASKED = "asked a person"
+    WAITED = "waited"
     SUPERSEDED = "superseded"
     OPEN = "not ended"
 

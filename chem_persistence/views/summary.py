@@ -1,7 +1,7 @@
 """The summary of a flow, from the events of a reader that has them all."""
 
 from chem_persistence.domain.answers import FlowSummary
-from chem_persistence.domain.events import FlowCompleted, FlowEvent, FlowInitialized
+from chem_persistence.domain.events import FlowCancelled, FlowCompleted, FlowEvent, FlowInitialized
 from chem_persistence.domain.flow_state import flow_state
 from chem_persistence.domain.instance import StepStatus
 from chem_persistence.domain.step_rows import StepChange, execution_changes, merged_change
@@ -17,12 +17,14 @@ class SummaryFold:
         self._first: FlowEvent | None = None
         self._last: FlowEvent | None = None
         self._completed = False
+        self._cancelled = False
 
     def take(self, event: FlowEvent) -> None:
         """Add the next event."""
         self._first = self._first or event
         self._last = event
         self._completed = self._completed or isinstance(event.kind, FlowCompleted)
+        self._cancelled = self._cancelled or isinstance(event.kind, FlowCancelled)
         retries, steps = execution_changes([(event.kind, event.ts)])
         for retry in retries:
             for index, row in self._rows.items():
@@ -47,7 +49,7 @@ class SummaryFold:
             failed = max(failed, index if row.status is StepStatus.FAILED else -1)
         return FlowSummary(
             flow_id=self._first.flow_id,
-            state=flow_state(statuses, completed=self._completed),
+            state=flow_state(statuses, completed=self._completed, cancelled=self._cancelled),
             definition_hash=None if begun is None else begun.definition_hash,
             step_count=None if begun is None else begun.step_count,
             finished_steps=statuses.count(StepStatus.FINISHED),

@@ -19,7 +19,7 @@ CREATE TABLE event_log (
     CONSTRAINT event_log_pkey PRIMARY KEY (flow_id, seq),
     CONSTRAINT event_log_flow_version_key UNIQUE (flow_id, version),
     CONSTRAINT event_log_chain_hash_check CHECK (octet_length(chain_hash) = 32),
-    CONSTRAINT event_log_event_type_known_check CHECK (event_type = ANY (ARRAY['flowinitialized'::text, 'stepstarted'::text, 'stepfinished'::text, 'stepfailed'::text, 'stepsignal'::text, 'propertypreferenceassigned'::text, 'retryscheduled'::text, 'branchcreated'::text, 'userinteractionrequested'::text, 'userinteractionprovided'::text, 'flowcompleted'::text])),
+    CONSTRAINT event_log_event_type_known_check CHECK (event_type = ANY (ARRAY['flowinitialized'::text, 'stepstarted'::text, 'stepfinished'::text, 'stepfailed'::text, 'stepsignal'::text, 'propertypreferenceassigned'::text, 'retryscheduled'::text, 'branchcreated'::text, 'userinteractionrequested'::text, 'userinteractionprovided'::text, 'flowcompleted'::text, 'stepwaits'::text, 'flowcancelled'::text])),
     CONSTRAINT event_log_event_type_lower_check CHECK (event_type = lower(event_type)),
     CONSTRAINT event_log_metadata_check CHECK (jsonb_typeof(metadata) = 'object'::text),
     CONSTRAINT event_log_payload_type_check CHECK (NOT (payload ->> 'type'::text) IS DISTINCT FROM event_type),
@@ -92,7 +92,7 @@ CREATE TABLE workflow_step_executions (
     finished_at timestamp with time zone,
     error jsonb,
     CONSTRAINT workflow_step_executions_pkey PRIMARY KEY (flow_id, step_index),
-    CONSTRAINT workflow_step_executions_status_check CHECK (status = ANY (ARRAY['pending'::text, 'running'::text, 'finished'::text, 'failed'::text, 'awaiting_user_input'::text]))
+    CONSTRAINT workflow_step_executions_status_check CHECK (status = ANY (ARRAY['pending'::text, 'running'::text, 'waiting'::text, 'finished'::text, 'failed'::text, 'awaiting_user_input'::text]))
 );
 
 ALTER SEQUENCE event_log_seq_seq OWNED BY event_log.seq;
@@ -147,11 +147,16 @@ CREATE VIEW flows AS
             WHEN (( SELECT count(*) AS count
                FROM event_log event
               WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcompleted'::text)) > 0 THEN 'completed'::text
+            WHEN (( SELECT count(*) AS count
+               FROM event_log event
+              WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcancelled'::text)) > 0 THEN 'cancelled'::text
             ELSE ( SELECT
                     CASE
                         WHEN count(*) FILTER (WHERE step.status = 'failed'::text) > 0 THEN 'failed'::text
                         WHEN count(*) FILTER (WHERE step.status = 'awaiting_user_input'::text) > 0 THEN 'awaiting_user_input'::text
-                        ELSE 'running'::text
+                        WHEN count(*) FILTER (WHERE step.status = 'waiting'::text) > 0 THEN 'waiting'::text
+                        WHEN count(*) > 0 THEN 'running'::text
+                        ELSE 'pending'::text
                     END AS "case"
                FROM workflow_step_executions step
               WHERE step.flow_id = first_event.flow_id)
@@ -254,6 +259,8 @@ CREATE MATERIALIZED VIEW step_statistics AS
 
 CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (key);
 
+CREATE INDEX event_log_cancelled_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcancelled'::text;
+
 CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
 
 CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts, flow_id) WHERE version = 0;
@@ -267,6 +274,8 @@ CREATE INDEX event_log_outputs_idx ON event_log USING gin ((payload -> 'outputs'
 CREATE INDEX event_log_seq_idx ON event_log USING btree (seq);
 
 CREATE INDEX event_log_setback_idx ON event_log USING btree (event_type, seq, flow_id) WHERE event_type = ANY (ARRAY['stepfailed'::text, 'retryscheduled'::text, 'userinteractionrequested'::text]);
+
+CREATE INDEX event_log_waits_idx ON event_log USING btree (flow_id) WHERE event_type = 'stepwaits'::text;
 
 CREATE UNIQUE INDEX failure_statistics_key ON failure_statistics USING btree (key);
 

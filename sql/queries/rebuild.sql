@@ -46,7 +46,7 @@ SELECT flow_id, version,
     event_type, convert_to(payload::text, 'UTF8') AS payload
 FROM event_log
 WHERE flow_id = $1 AND event_type IN ('stepstarted', 'stepfinished', 'stepfailed', 'retryscheduled',
-    'userinteractionrequested', 'userinteractionprovided')
+    'userinteractionrequested', 'userinteractionprovided', 'stepwaits')
 ORDER BY version
 
 -- name: read_step_fact_page
@@ -60,7 +60,7 @@ SELECT flow_id, version,
         THEN ts END AS ts,
     event_type,
     CASE WHEN event_type IN ('stepstarted', 'stepfinished', 'stepfailed', 'retryscheduled',
-            'userinteractionrequested', 'userinteractionprovided')
+            'userinteractionrequested', 'userinteractionprovided', 'stepwaits')
         THEN convert_to(payload::text, 'UTF8') END AS payload
 FROM event_log
 WHERE (flow_id, version) > ($1::uuid, $2::integer)

@@ -4,6 +4,7 @@ A golden row is a row as a server once gave it. It is never changed: rows like i
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from chem_persistence import (
     BranchCreated,
+    FlowCancelled,
     FlowCompleted,
     FlowEventKind,
     FlowInitialized,
@@ -22,6 +24,7 @@ from chem_persistence import (
     StepFinished,
     StepSignal,
     StepStarted,
+    StepWaits,
     UserInteractionProvided,
     UserInteractionRequested,
     content_hash,
@@ -59,6 +62,13 @@ KINDS: tuple[FlowEventKind, ...] = (
     ),
     UserInteractionProvided(2, "report", {"conformer": 4, "energy": -1e21}, "9" * 64),
     FlowCompleted("8" * 64),
+    StepWaits(
+        1,
+        "compute",
+        datetime(2026, 1, 1, 12, 0, 0, 500_000, UTC),
+        {"job": {"id": "4711", "seconds": 1e16}, "": [-0.0]},
+    ),
+    FlowCancelled("no longer needed: Ωmega"),
 )
 
 """Each row's event; the decision hash of the answer is wrong, and no store accepts it any more."""

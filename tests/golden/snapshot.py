@@ -17,13 +17,17 @@ from chem_persistence import (
     FlowInitialized,
     FlowInstance,
     RetryScheduled,
+    StepAnswer,
     StepError,
     StepFailed,
     StepFinished,
     StepSlot,
     StepStarted,
     StepStatus,
+    StepWaits,
+    UserInteractionProvided,
     UserInteractionRequested,
+    content_hash,
 )
 from chem_persistence.domain.snapshot import Snapshot
 from tests.support.flows.flows import DEFINITION
@@ -39,7 +43,14 @@ KINDS: Sequence[FlowEventKind] = (  # appended one by one on a `TickingClock`
     StepFailed(1, "compute", ERROR, "e" * 64),
     RetryScheduled("compute", 1, "licence server was away"),
     StepStarted(1, "compute"),
+    StepWaits(
+        1,
+        "compute",
+        datetime(2026, 1, 1, 12, 0, 0, 500_000, UTC),
+        {"job": {"id": "4711", "seconds": 1e16}, "": [-1e-7, "Ωx"]},
+    ),
     UserInteractionRequested(2, "report", {"minimum": -1e300}, "Which conformer?"),
+    UserInteractionProvided(2, "report", {"energy": -1e21}),
 )
 
 
@@ -62,13 +73,18 @@ INSTANCE = FlowInstance(
         ),
         StepSlot(
             step_id="compute",
-            status=StepStatus.RUNNING,
+            status=StepStatus.WAITING,
             started_at=second(7),
             attempts=2,
             retry_count=1,
             error=ERROR,
+            until=datetime(2026, 1, 1, 12, 0, 0, 500_000, UTC),
+            data={"": [-1e-7, "Ωx"], "job": {"id": "4711", "seconds": 1e16}},
         ),
-        StepSlot(step_id="report", status=StepStatus.AWAITING_USER_INPUT),
+        StepSlot(
+            step_id="report",
+            answer=StepAnswer({"energy": -1e21}, content_hash({"energy": -1e21})),
+        ),
     ),
     input="a" * 64,
 )

@@ -72,9 +72,9 @@ def canonical_json(value: Any) -> bytes:
 def written_plainly(value: Any, read: Callable[[bytes], Any]) -> tuple[bytes, Any] | None:
     """Try the fast encoder; return (bytes, decoded value), or None: use the careful one.
 
-    `read` is a decoder whose every field is a string, an integer that JSON keeps exactly, a UUID or
-    None. If the value that it decodes is equal to the one given, msgspec has written each field in
-    the canonical form.
+    `read` is a decoder whose every field is a string, an integer that JSON keeps exactly, a UUID, a
+    datetime that is given in UTC, None, or a struct of these. If the value that it decodes is equal
+    to the one given, msgspec has written each field in the canonical form.
     """
     try:
         encoded = _encode(value)

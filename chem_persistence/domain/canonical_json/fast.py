@@ -18,7 +18,8 @@ time of the careful encoder, but msgspec is not an encoder of RFC 8785. It diffe
 
 Why the fast path may be trusted: it is taken only for plain values, whose every part was looked at,
 and whose bytes were. Plain are dict with str keys, list, tuple, str, int, float, bool, None, UUID,
-datetime in UTC (no subclass of these), and structs that have none of the properties above. Then:
+datetime in UTC (no subclass of these), and structs that have none of the properties above; a field
+of a struct may be UNSET, which both leave out (msgspec refuses it elsewhere). Then:
 
 - an integer out of range, -0.0, and a float that either side writes with an exponent are not plain
   (in a long sequence a float below 1e-6 is: both write its exponent alike);
@@ -40,7 +41,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta, convert
+from msgspec import UNSET, Meta, convert
 from msgspec.structs import astuple
 
 from chem_persistence.domain.canonical_json.careful import MAX_DEPTH, MAX_INTEGER
@@ -111,7 +112,7 @@ def count_fractions(value: Any, depth: int = 1) -> int:
         elif kind is float:
             if not (1e-10 <= item * item < 1e30 and item % 1.0):
                 fractions += _is_fraction(item)
-        elif item is not None and kind is not bool and kind is not UUID:
+        elif item is not None and kind is not bool and kind is not UUID and item is not UNSET:
             if depth == MAX_DEPTH:
                 raise NotPlain
             fractions += count_fractions(item, depth + 1)

@@ -15,6 +15,7 @@ import pytest_asyncio
 from chem_persistence import (
     Artifact,
     BranchCreated,
+    FlowCancelled,
     FlowCompleted,
     FlowEventKind,
     FlowInitialized,
@@ -28,6 +29,7 @@ from chem_persistence import (
     StepFinished,
     StepSignal,
     StepStarted,
+    StepWaits,
     UserInteractionProvided,
     UserInteractionRequested,
 )
@@ -451,12 +453,15 @@ FAILED = StepFailed(0, "acquire", StepError("ValueError", "no"), HASH)
 FINISHED = StepFinished(0, "acquire", (), HASH)
 REQUESTED = UserInteractionRequested(0, "acquire")
 PROVIDED = UserInteractionProvided(0, "acquire", True)
+WAITS = StepWaits(0, "acquire", None, {"job": "4711"})
+CANCELLED = FlowCancelled("no longer needed")
 COMPLETED = FlowCompleted(HASH)
 BRANCHED = BranchCreated(uuid4(), uuid4(), uuid4(), "acquire")
 PREFERRED = PropertyPreferenceAssigned("logP", "policy", HASH)
 
 STATES: list[tuple[str, list[FlowEventKind]]] = [
-    ("running", []),
+    ("pending", []),
+    ("pending", [StepSignal(0, "acquire", "early")]),
     ("running", [STARTED]),
     ("running", [STARTED, FINISHED]),
     ("failed", [STARTED, FAILED]),
@@ -466,6 +471,15 @@ STATES: list[tuple[str, list[FlowEventKind]]] = [
     ("awaiting_user_input", [STARTED, REQUESTED]),
     ("awaiting_user_input", [STARTED, REQUESTED, PREFERRED]),
     ("running", [STARTED, REQUESTED, PROVIDED]),
+    ("running", [PROVIDED]),
+    ("waiting", [STARTED, WAITS]),
+    ("waiting", [STARTED, WAITS, PREFERRED]),
+    ("running", [STARTED, WAITS, STARTED]),
+    ("failed", [STARTED, WAITS, FAILED]),
+    ("running", [STARTED, WAITS, FINISHED]),
+    ("cancelled", [CANCELLED]),
+    ("cancelled", [STARTED, WAITS, CANCELLED]),
+    ("cancelled", [STARTED, FAILED, CANCELLED, BRANCHED]),
     ("completed", [STARTED, FINISHED, COMPLETED]),
     ("completed", [STARTED, FINISHED, COMPLETED, BRANCHED]),
     ("completed", [STARTED, FINISHED, COMPLETED, PREFERRED, StepSignal(0, "acquire", "late")]),

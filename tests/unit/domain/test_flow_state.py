@@ -45,8 +45,9 @@ def state_for_people(history: list[FlowEvent]) -> FlowState:
 
 def state_of_rows(history: list[FlowEvent]) -> FlowState:
     _, steps = execution_changes((event.kind, event.ts) for event in history)
-    completed = any(event.variant == "C" for event in history)
-    return flow_state((step.status for step in steps), completed=completed)
+    letters = {event.variant for event in history}
+    statuses = (step.status for step in steps)
+    return flow_state(statuses, completed="C" in letters, cancelled="K" in letters)
 
 
 @BOUNDED
@@ -64,10 +65,20 @@ def test_every_fold_of_a_history_leads_to_the_same_state(kinds: list[FlowEventKi
         assert state_for_people(part) is replay_observed(FLOW_ID, part).state
 
 
-def test_completion_decides_first_then_a_failure_then_a_question() -> None:
-    every = set(StepStatus)
-    assert flow_state(every, completed=True) is FlowState.COMPLETED
-    assert flow_state(every, completed=False) is FlowState.FAILED
-    assert flow_state(every - {StepStatus.FAILED}, completed=False) is FlowState.AWAITING_USER_INPUT
+def test_the_end_decides_first_then_a_failure_then_a_question_then_a_wait() -> None:
+    left = set(StepStatus)
+    assert flow_state(left, completed=True, cancelled=True) is FlowState.COMPLETED
+    assert flow_state(left, completed=False, cancelled=True) is FlowState.CANCELLED
+    assert flow_state(left, completed=False) is FlowState.FAILED
+    left -= {StepStatus.FAILED}
+    assert flow_state(left, completed=False) is FlowState.AWAITING_USER_INPUT
+    left -= {StepStatus.AWAITING_USER_INPUT}
+    assert flow_state(left, completed=False) is FlowState.WAITING
+    left -= {StepStatus.WAITING}
+    assert flow_state(left, completed=False) is FlowState.RUNNING
+
+
+def test_a_flow_is_pending_until_a_step_begins_and_running_between_two_steps() -> None:
+    assert flow_state((), completed=False) is FlowState.PENDING
     assert flow_state({StepStatus.FINISHED}, completed=False) is FlowState.RUNNING
-    assert flow_state((), completed=False) is FlowState.RUNNING
+    assert flow_state({StepStatus.PENDING}, completed=False) is FlowState.RUNNING

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from chem_persistence import (
     BranchCreated,
     DefinitionMismatch,
+    FlowCancelled,
     FlowCompleted,
     FlowDefinition,
     FlowEvent,
@@ -18,6 +19,7 @@ from chem_persistence import (
     FlowInstance,
     PropertyPreferenceAssigned,
     RetryScheduled,
+    StepAnswer,
     StepDefinition,
     StepError,
     StepFailed,
@@ -26,13 +28,14 @@ from chem_persistence import (
     StepSlot,
     StepStarted,
     StepStatus,
+    StepWaits,
     UnreplayableEvent,
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.domain.events import EVENT_KINDS
+from chem_persistence.domain.events import EVENT_KINDS, event_type
 from chem_persistence.domain.instance import initial_instance
-from chem_persistence.domain.replay import replay, replay_facts
+from chem_persistence.domain.replay import RELEASED, replay, replay_facts
 from tests.support.flows.flows import DEFINITION, initialized
 
 FLOW_ID = UUID(int=42)
@@ -45,6 +48,12 @@ FINISHED = StepFinished(0, "acquire", ("a" * 64, "b" * 64), "f" * 64)
 FAILED = StepFailed(0, "acquire", ERROR, "f" * 64)
 REQUESTED = UserInteractionRequested(0, "acquire", {"type": "string"})
 PROVIDED = UserInteractionProvided(0, "acquire", "yes", "d" * 64)
+LATER = datetime(2026, 1, 2, tzinfo=UTC)
+WAITS = StepWaits(0, "acquire", LATER, {"job": "4711"})
+CANCELLED = FlowCancelled("no longer needed")
+SIGNAL = StepSignal(0, "acquire", "progress", {"done": 0.5})
+PREFERENCE = PropertyPreferenceAssigned("logP", "cheapest", "c" * 64, "because")
+BRANCH = BranchCreated(UUID(int=2), FLOW_ID, FLOW_ID, "acquire")
 
 
 def retry(index: int, step_id: str = "acquire") -> RetryScheduled:
@@ -115,7 +124,7 @@ def test_a_flow_of_another_definition_is_refused() -> None:
 
 def test_a_start_makes_a_step_running() -> None:
     assert first_slot(initialized(), STARTED) == StepSlot(
-        step_id="acquire", status=StepStatus.RUNNING, attempts=1, started_at=minute(1)
+        step_id="acquire", status=StepStatus.RUNNING, attempts=1, started_at=minute(1), starts=1
     )
 
 
@@ -173,17 +182,113 @@ def test_a_question_makes_a_step_wait_and_the_answer_makes_it_pending() -> None:
     waiting = first_slot(initialized(), STARTED, REQUESTED)
     assert (waiting.status, waiting.attempts) == (StepStatus.AWAITING_USER_INPUT, 1)
     answered = first_slot(initialized(), STARTED, REQUESTED, PROVIDED)
-    assert answered == replace(waiting, status=StepStatus.PENDING)
+    answer = StepAnswer("yes", "d" * 64)
+    assert answered == replace(waiting, status=StepStatus.PENDING, answer=answer)
+
+
+def test_a_wait_ends_an_attempt_and_keeps_its_time_and_its_data() -> None:
+    running = first_slot(initialized(), STARTED)
+    assert first_slot(initialized(), STARTED, WAITS) == replace(
+        running, status=StepStatus.WAITING, until=LATER, data={"job": "4711"}, starts=0
+    )
+
+
+def test_a_step_that_waited_goes_on_without_a_start_or_begins_anew() -> None:
+    waited: list[FlowEventKind] = [initialized(), STARTED, WAITS]
+    following: list[tuple[FlowEventKind, StepStatus, int]] = [
+        (FINISHED, StepStatus.FINISHED, 1),
+        (FAILED, StepStatus.FAILED, 1),
+        (StepWaits(0, "acquire", None, 7), StepStatus.WAITING, 1),
+        (REQUESTED, StepStatus.AWAITING_USER_INPUT, 1),
+        (STARTED, StepStatus.RUNNING, 2),
+    ]
+    for kind, status, attempts in following:
+        slot = first_slot(*waited, kind)
+        assert (slot.status, slot.attempts, slot.until) == (status, attempts, None)
+
+
+def test_what_a_step_wrote_when_it_waited_stays_until_it_waits_again() -> None:
+    kinds: list[FlowEventKind] = [initialized(), STARTED, WAITS, STARTED, FAILED, retry(1), STARTED]
+    assert first_slot(*kinds).data == {"job": "4711"}
+    assert first_slot(*kinds, StepWaits(0, "acquire", None)).data is None
+
+
+def test_a_retry_has_the_time_before_which_it_does_not_begin() -> None:
+    failed: list[FlowEventKind] = [initialized(), STARTED, FAILED]
+    later = RetryScheduled("acquire", 1, "again", LATER)
+    assert first_slot(*failed, later).until == LATER
+    assert first_slot(*failed, later, STARTED).until is None
+    assert first_slot(*failed, retry(1)).until is None
+
+
+def test_a_question_has_the_time_until_which_it_waits_for_the_answer() -> None:
+    asked: list[FlowEventKind] = [initialized(), STARTED, replace(REQUESTED, until=LATER)]
+    assert first_slot(*asked).until == LATER
+    assert first_slot(*asked, PROVIDED).until is None
+
+
+def test_an_answer_counts_until_the_next_retry_or_question() -> None:
+    answered: list[FlowEventKind] = [initialized(), STARTED, REQUESTED, PROVIDED, STARTED]
+    assert first_slot(*answered).answer == StepAnswer("yes", "d" * 64)
+    assert first_slot(*answered, FAILED).answer == StepAnswer("yes", "d" * 64)
+    assert first_slot(*answered, FAILED, retry(1)).answer is None
+    assert first_slot(*answered, REQUESTED).answer is None
+
+
+@pytest.mark.parametrize("outcome", [FINISHED, FAILED, WAITS, REQUESTED], ids=event_type)
+def test_starts_are_counted_since_the_last_outcome(outcome: FlowEventKind) -> None:
+    begun: list[FlowEventKind] = [initialized(), STARTED, STARTED, STARTED]
+    assert first_slot(*begun).starts == 3
+    assert first_slot(*begun, outcome).starts == 0
+    assert first_slot(*begun, outcome, STARTED).starts == 1
+
+
+def test_a_start_that_a_stopping_worker_released_is_not_counted() -> None:
+    released = StepSignal(0, "acquire", RELEASED)
+    slot = first_slot(initialized(), STARTED, STARTED, released, STARTED)
+    assert (slot.starts, slot.attempts, slot.status) == (2, 3, StepStatus.RUNNING)
+    assert first_slot(initialized(), STARTED, released, released).starts == 0
+
+
+def test_a_cancelled_flow_has_the_reason_and_its_steps_stay_as_they_are() -> None:
+    before, after = replayed(initialized(), STARTED), replayed(initialized(), STARTED, CANCELLED)
+    assert after == replace(before, version=3, cancelled="no longer needed")
+    assert replayed(initialized(), FlowCancelled("")).cancelled == ""
+
+
+@pytest.mark.parametrize("kind", [SIGNAL, PREFERENCE, BRANCH], ids=event_type)
+def test_what_changes_no_state_may_follow_a_cancellation(kind: FlowEventKind) -> None:
+    cancelled = replayed(initialized(), STARTED, CANCELLED)
+    assert replayed(initialized(), STARTED, CANCELLED, kind) == replace(cancelled, version=4)
 
 
 @pytest.mark.parametrize(
     "kind",
     [
-        StepSignal(0, "acquire", "progress", {"done": 0.5}),
-        PropertyPreferenceAssigned("logP", "cheapest", "c" * 64, "because"),
-        BranchCreated(UUID(int=2), FLOW_ID, FLOW_ID, "acquire"),
+        initialized(),
+        STARTED,
+        FINISHED,
+        FAILED,
+        WAITS,
+        retry(1),
+        REQUESTED,
+        PROVIDED,
+        FlowCompleted("e" * 64),
+        CANCELLED,
     ],
+    ids=event_type,
 )
+def test_nothing_else_may_follow_a_cancellation(kind: FlowEventKind) -> None:
+    error = unreplayable([initialized(), STARTED, FAILED, CANCELLED, kind])
+    assert error.version == 4
+    assert error.reason == f"a {type(kind).__name__} follows the flow's cancellation"
+
+
+def test_a_completed_flow_is_not_cancelled() -> None:
+    assert unreplayable([initialized(), FlowCompleted("e" * 64), CANCELLED]).version == 2
+
+
+@pytest.mark.parametrize("kind", [SIGNAL, PREFERENCE, BRANCH], ids=event_type)
 def test_signals_preferences_and_branches_change_no_state(kind: FlowEventKind) -> None:
     before, after = replayed(initialized(), STARTED), replayed(initialized(), STARTED, kind)
     assert after == replace(before, version=3)
@@ -222,6 +327,7 @@ def test_a_step_that_the_definition_lacks_is_refused(index: int, step_id: str) -
         StepSignal(index, step_id, "s"),
         UserInteractionRequested(index, step_id),
         UserInteractionProvided(index, step_id, 1, "d"),
+        StepWaits(index, step_id, None),
     ]
     for kind in kinds:
         assert unreplayable([initialized(), STARTED, kind]).version == 2
@@ -268,7 +374,7 @@ def test_an_event_out_of_its_place_is_refused(order: list[int]) -> None:
     assert caught.value.version == next(n for n, place in enumerate(order) if n != place)
 
 
-EVERY_KIND: list[FlowEventKind] = [
+GOES_ON: list[FlowEventKind] = [
     FlowInitialized(DEFINITION.definition_hash, 3, "a" * 64),
     STARTED,
     FAILED,
@@ -280,14 +386,22 @@ EVERY_KIND: list[FlowEventKind] = [
     StepSignal(0, "acquire", "s"),
     PropertyPreferenceAssigned("logP", "cheapest", "c" * 64),
     BranchCreated(UUID(int=2), FLOW_ID, FLOW_ID, "acquire"),
+    WAITS,
     FINISHED,
     StepStarted(1, "compute"),
-    FlowCompleted("e" * 64),
 ]
+ENDED = [[*GOES_ON, FlowCompleted("e" * 64)], [*GOES_ON, CANCELLED]]
 
 
-def test_a_replay_that_goes_on_from_any_prefix_gives_the_same_as_one_of_all() -> None:
-    history = events(*EVERY_KIND)
+def test_the_histories_have_every_kind() -> None:
+    assert {type(kind) for kinds in ENDED for kind in kinds} == set(EVENT_KINDS.values())
+
+
+@pytest.mark.parametrize("kinds", ENDED)
+def test_a_replay_that_goes_on_from_any_prefix_gives_the_same_as_one_of_all(
+    kinds: list[FlowEventKind],
+) -> None:
+    history = events(*kinds)
     begin = initial_instance(FLOW_ID, DEFINITION)
     whole = replay(begin, history, DEFINITION)
     for cut in range(len(history) + 1):
@@ -309,10 +423,12 @@ def test_seq_event_id_and_metadata_do_not_matter() -> None:
     assert replay(begin, other, DEFINITION) == replay(begin, history, DEFINITION)
 
 
-def test_of_no_facts_but_starts_and_successes_does_a_state_show_the_time() -> None:
+@pytest.mark.parametrize("kinds", ENDED)
+def test_of_no_facts_but_starts_and_successes_does_a_state_show_the_time(
+    kinds: list[FlowEventKind],
+) -> None:
     begin, definition_hash = initial_instance(FLOW_ID, DEFINITION), DEFINITION.definition_hash
-    assert {type(kind) for kind in EVERY_KIND} == set(EVENT_KINDS.values())
-    timed = [(kind, minute(version)) for version, kind in enumerate(EVERY_KIND)]
+    timed = [(kind, minute(version)) for version, kind in enumerate(kinds)]
     shown = [
         (kind, ts if isinstance(kind, StepStarted | StepFinished) else None) for kind, ts in timed
     ]

@@ -75,7 +75,7 @@ def test_every_kind_has_a_golden_row() -> None:
 
 
 def test_every_kind_has_its_own_letter_and_its_class_name_in_lower_case() -> None:
-    assert "".join(kind.variant for kind in EVENT_KINDS.values()) == "ISFXGPRBUVC"
+    assert "".join(kind.variant for kind in EVENT_KINDS.values()) == "ISFXGPRBUVCWK"
     assert list(EVENT_KINDS) == [kind.__name__.lower() for kind in EVENT_KINDS.values()]
 
 
@@ -181,7 +181,7 @@ def test_a_replay_names_what_is_unreadable_as_every_reader_does(
     assert replayed.replace("_SignalUnread", "StepSignal").replace("data=null", "data=None") == read
 
 
-def test_integers_of_the_eleven_stay_integers() -> None:
+def test_integers_of_the_thirteen_stay_integers() -> None:
     kind = decode_kind(
         b'{"type":"flowinitialized","definition_hash":"d","step_count":7}', FLOW_ID, 0
     )
@@ -265,7 +265,7 @@ def test_a_field_of_the_wrong_type_is_refused_and_named(kind: FlowEventKind, fie
 @pytest.mark.parametrize(
     "kind", [None, 7, "stepstarted", [], Artifact.from_payload(kind="V", payload=1)]
 )
-def test_a_fact_that_is_none_of_the_eleven_is_refused(kind: FlowEventKind) -> None:
+def test_a_fact_that_is_none_of_the_thirteen_is_refused(kind: FlowEventKind) -> None:
     with pytest.raises(InvalidPayload, match=type(kind).__qualname__):
         encode_kind(kind)
 
