@@ -20,7 +20,13 @@ from msgspec import UNSET, UnsetType
 from chem_persistence.domain.canonical_json.careful import MAX_INTEGER
 
 __all__ = [
+    "CANCEL",
     "EVENT_KINDS",
+    "INVALIDATED",
+    "RELEASED",
+    "RESERVED_PREFIX",
+    "SAVED",
+    "SEALED",
     "BranchCreated",
     "FlowCancelled",
     "FlowCompleted",
@@ -28,6 +34,7 @@ __all__ = [
     "FlowEventKind",
     "FlowInitialized",
     "FlowParent",
+    "LibrarySignal",
     "PropertyPreferenceAssigned",
     "ResultOrigin",
     "RetryScheduled",
@@ -41,6 +48,24 @@ __all__ = [
     "UserInteractionRequested",
     "event_type",
 ]
+
+RESERVED_PREFIX = "chem_persistence."
+"""Signals whose names begin with it are the library's: an append of another one is refused."""
+
+CANCEL = "chem_persistence.cancel"
+"""Somebody asks that the flow be cancelled."""
+
+INVALIDATED = "chem_persistence.invalidated"
+"""The step's result is not to be used again."""
+
+RELEASED = "chem_persistence.released"
+"""The worker stops before the attempt that it started has an outcome."""
+
+SAVED = "chem_persistence.saved"
+"""The step saved a value from which a later attempt goes on."""
+
+SEALED = "chem_persistence.sealed"
+"""The flow is closed for good."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -142,13 +167,23 @@ class StepWaits(_Kind, frozen=True):
 
 
 class StepSignal(_Kind, frozen=True):
-    """G: the step reported something while it ran; `data` is any JSON."""
+    """G: the step reported something while it ran; `data` is any JSON.
+
+    Names that begin with `chem_persistence.` are reserved: the library appends them itself.
+    """
 
     variant: ClassVar[str] = "G"
     step_index: Count
     step_id: str
     signal: str
     data: Any = None
+
+
+class LibrarySignal(StepSignal, frozen=True, tag="stepsignal"):
+    """A `StepSignal` of the library's own, which may have a reserved name.
+
+    It is what the library's code appends; it is stored, and read back, as a `StepSignal`.
+    """
 
 
 class PropertyPreferenceAssigned(_Kind, frozen=True):

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import (
+    RELEASED,
     BranchCreated,
     FlowCancelled,
     FlowCompleted,
@@ -29,10 +30,7 @@ from chem_persistence.domain.events import (
 from chem_persistence.domain.instance import FlowInstance, StepAnswer, StepSlot, StepStatus
 from chem_persistence.errors import DefinitionMismatch, UnreplayableEvent
 
-__all__ = ["RELEASED", "replay", "replay_facts"]
-
-RELEASED = "chem_persistence.released"
-"""The signal of a worker that stops before its attempt has an outcome."""
+__all__ = ["replay", "replay_facts"]
 
 _STEP_FACTS = (
     StepStarted,

@@ -22,6 +22,7 @@ from chem_persistence.errors import (
     ChemPersistenceError,
     FlowAlreadyCompleted,
     FlowNotFound,
+    FlowWasCancelled,
     InvalidArgument,
     InvalidPayload,
 )
@@ -91,6 +92,8 @@ class FlowEngine(Generic[Input]):
             FlowAlreadyCompleted: the flow named is completed.
             FlowHasFailed: a step failed earlier and no retry is scheduled.
             FlowAwaitsUser: a step waits for a person's answer.
+            FlowIsWaiting: a step waits until a time, or until something happens to the flow.
+            FlowWasCancelled: the flow named was cancelled.
             DefinitionMismatch: the flow named was started with another definition.
             ConcurrencyConflict: another process or task went on with the flow, so that this run's
                 step was superseded; what the step returned is not stored.
@@ -122,6 +125,7 @@ class FlowEngine(Generic[Input]):
 
         Raises:
             FlowNotFound: the flow has no events.
+            FlowWasCancelled: the flow was cancelled.
             InvalidArgument: no step of the flow has failed.
             ConcurrencyConflict: another process or task went on with the flow.
             HistoryLost: the flow has fewer events than when it was loaded.
@@ -198,6 +202,8 @@ class FlowEngine(Generic[Input]):
     async def _schedule_retry(self, flow_id: UUID, reason: str) -> FlowInstance:
         instance = await self.load(flow_id)
         await self._introduce(instance)
+        if instance.cancelled is not None:
+            raise FlowWasCancelled(flow_id, instance.cancelled)
         slot = next((slot for slot in instance.steps if slot.status is StepStatus.FAILED), None)
         if slot is None:
             raise InvalidArgument("flow_id", f"no step of flow {flow_id} has failed")
@@ -219,6 +225,8 @@ class FlowEngine(Generic[Input]):
             instance = await self._repository.load(flow_id, None, self.definition)
         if instance.completed:  # whatever the input is
             raise FlowAlreadyCompleted(flow_id)
+        if instance.cancelled is not None:
+            raise FlowWasCancelled(flow_id, instance.cancelled)
         run = FlowRun(self._store, self._steps, self.definition, instance)
         if instance.version == 0:
             self._check_input_class(value)

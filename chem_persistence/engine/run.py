@@ -101,8 +101,8 @@ class FlowRun:
         """Run the next step; with `go_on`, the append of its outcome also starts the step after it.
 
         Raises:
-            StepRaised, FlowHasFailed, FlowAwaitsUser, ConcurrencyConflict, StoreUnavailable: see
-                `FlowEngine`.
+            StepRaised, FlowHasFailed, FlowAwaitsUser, FlowIsWaiting, FlowWasCancelled,
+            ConcurrencyConflict, StoreUnavailable: see `FlowEngine`.
         """
         match next_step(self.instance, self._definition):
             case Run() as decided:

@@ -68,8 +68,9 @@ class StepContext:
         """Store a `StepSignal` event with the attempt's outcome.
 
         Raises:
-            InvalidPayload: `name` is not a string, `data` is not I-JSON, the signal is larger than
-                an event may be, or all signals of the attempt are larger than their append may be.
+            InvalidPayload: `name` is not a string, or begins with `chem_persistence.`; `data` is
+                not I-JSON; the signal is larger than an event may be; or all signals of the attempt
+                are larger than their append may be.
         """
         encoded, signal = encode_kind(StepSignal(self.step_index, self.step_id, name, data))
         check_json_size("the signal", encoded)

@@ -7,18 +7,16 @@ as JSONB's. Every store uses this module, so that all keep and lose the same.
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from chem_persistence.domain.artifacts import SMALL, Artifact, check_text, read_payload
 from chem_persistence.domain.canonical_json.encode import (
     canonical_json,
-    content_hash,
     in_canonical_order,
     may_hold_lost_floats,
     read_json,
@@ -29,12 +27,9 @@ from chem_persistence.domain.events import (
     EVENT_KINDS,
     FlowEvent,
     FlowEventKind,
-    FlowInitialized,
-    RetryScheduled,
+    LibrarySignal,
     StepSignal,
-    StepWaits,
     UserInteractionProvided,
-    UserInteractionRequested,
     event_type,
 )
 from chem_persistence.errors import (
@@ -48,6 +43,12 @@ from chem_persistence.store.checks import (
     MAX_EVENT_BYTES,
     MOST_JSONB_GROWTH,
     check_json_size,
+)
+from chem_persistence.store.fact_checks import (
+    TIME_FIELDS,
+    check_signal_name,
+    with_decision_hash,
+    with_time_in_utc,
 )
 
 __all__ = [
@@ -116,19 +117,11 @@ _json_fields = {
 }
 """The name of the field that takes any JSON, for each fact that has one."""
 
-JSON_KINDS = frozenset(_json_fields)
+JSON_KINDS = frozenset({*_json_fields, LibrarySignal})
 """The facts that have a field which takes any JSON, and so may be large."""
 
 _closed_facts = frozenset(EVENT_KINDS.values()) - _json_fields.keys()
 """The facts whose fields are all strings, counts, UUIDs and times in UTC, or structs of these."""
-
-_time_fields: dict[type, str] = {
-    FlowInitialized: "due",
-    RetryScheduled: "not_before",
-    StepWaits: "until",
-    UserInteractionRequested: "until",
-}
-"""The name of the field that takes a time, for each fact that has one."""
 
 
 def encode_kind(fact: FlowEventKind) -> tuple[bytes, FlowEventKind]:
@@ -139,10 +132,11 @@ def encode_kind(fact: FlowEventKind) -> tuple[bytes, FlowEventKind]:
 
     Raises:
         InvalidPayload: the fact is not one of the thirteen, a field has the wrong type, a value is
-            not I-JSON, a time has no time zone, or a decision hash is not the hash of the decision.
+            not I-JSON, a time has no time zone, the name of a signal is reserved, or a decision
+            hash is not the hash of the decision.
     """
-    if (time_field := _time_fields.get(type(fact))) is not None:
-        fact = _with_time_in_utc(fact, time_field)
+    if (time_field := TIME_FIELDS.get(type(fact))) is not None:
+        fact = with_time_in_utc(fact, time_field)
     if (
         type(fact) in _closed_facts
         and (written := written_plainly(fact, _facts.decode)) is not None
@@ -154,45 +148,14 @@ def encode_kind(fact: FlowEventKind) -> tuple[bytes, FlowEventKind]:
     except msgspec.DecodeError as error:
         raise InvalidPayload("$", f"{type(fact).__qualname__}: {error}") from error
     if type(read) is UserInteractionProvided:
-        return _encode_decision(encoded, read)
-    if type(fact) in _json_fields:  # their other fields have only one form
+        complete = with_decision_hash(read)
+        return (encoded, read) if complete is read else (canonical_json(complete), complete)
+    if type(read) is StepSignal and type(fact) is not LibrarySignal:
+        check_signal_name(read.signal)
+    if type(fact) in JSON_KINDS:  # their other fields have only one form
         return encoded, read
     # store the decoded form: a UUID given as text, for example, would not be recognised otherwise
     return canonical_json(read), read
-
-
-def _with_time_in_utc(fact: FlowEventKind, field: str) -> FlowEventKind:
-    """Return a fact whose time, if it has one, is in UTC, so that equal times have equal bytes."""
-    time = getattr(fact, field)
-    if time is UNSET or time is None:
-        return fact
-    if not isinstance(time, datetime):
-        raise InvalidPayload(f"$.{field}", f"must be a datetime, not {type(time).__qualname__}")
-    if time.tzinfo is UTC:
-        return fact
-    if time.utcoffset() is None:
-        raise InvalidPayload(f"$.{field}", "is a datetime without a time zone")
-    try:
-        return replace(fact, **{field: time.astimezone(UTC)})
-    except OverflowError as error:
-        raise InvalidPayload(f"$.{field}", "is beyond datetime's range in UTC") from error
-
-
-def _encode_decision(
-    encoded: bytes, provided: UserInteractionProvided
-) -> tuple[bytes, FlowEventKind]:
-    """Check the decision's hash, or compute the one that was left out."""
-    actual = content_hash(provided.provided)
-    if provided.decision_hash == actual:
-        return encoded, provided
-    if provided.decision_hash:
-        raise InvalidPayload(
-            "$.decision_hash",
-            f"is {provided.decision_hash!r}, but the content hash of `provided` is {actual!r}: "
-            "leave it out, and it is computed",
-        )
-    complete = replace(provided, decision_hash=actual)
-    return canonical_json(complete), complete
 
 
 def decode_kind(

@@ -68,7 +68,7 @@ class EventStore(Protocol):
             HistoryLost: events of the flow that this store read or acknowledged are gone.
             EventIdReused: an id names an event of this flow with other content.
             InvalidPayload: a fact, the metadata or an artifact is not I-JSON or too large, or they
-                are too large together.
+                are too large together; or the name of a signal is reserved for the library.
             ArtifactCorrupt: an artifact does not have the hash that names it.
             ArtifactTooLarge: an artifact is above the store's limit.
             InvalidArgument: the flow id, the event ids or the expected version can never be right.

@@ -17,7 +17,9 @@ from chem_persistence import (
     FlowCompleted,
     FlowEventKind,
     FlowInitialized,
+    FlowParent,
     PropertyPreferenceAssigned,
+    ResultOrigin,
     RetryScheduled,
     StepError,
     StepFailed,
@@ -71,6 +73,24 @@ KINDS: tuple[FlowEventKind, ...] = (
     FlowCancelled("no longer needed: Ωmega"),
 )
 
+ADDED: tuple[FlowEventKind, ...] = (
+    FlowInitialized(
+        "d" * 64,
+        3,
+        "a" * 64,
+        datetime(2026, 1, 1, 12, tzinfo=UTC),
+        FlowParent(UUID(int=7), 2, 4_999),
+        "screen",
+        "CCO: Ωmega",
+    ),
+    StepFinished(0, "acquire", ("a" * 64,), "f" * 64, ResultOrigin(UUID(int=8), 3)),
+    RetryScheduled("compute", 1, "again", datetime(2026, 1, 1, 12, 0, 0, 1, UTC)),
+    UserInteractionRequested(
+        2, "report", {"type": "boolean"}, "Is it?", datetime(2026, 1, 8, tzinfo=UTC)
+    ),
+)
+"""Events with the fields that were added; their golden rows are in the folder `added_fields`."""
+
 """Each row's event; the decision hash of the answer is wrong, and no store accepts it any more."""
 
 
@@ -100,8 +120,8 @@ class GoldenRow(msgspec.Struct, frozen=True):
         return replace(self, payload=payload, canonical_payload=canonical)
 
 
-def golden_rows() -> Mapping[str, GoldenRow]:
+def golden_rows(folder: str = ".") -> Mapping[str, GoldenRow]:
     return {
         path.stem: msgspec.json.decode(path.read_bytes(), type=GoldenRow)
-        for path in sorted(Path(__file__).parent.glob("*.json"))
+        for path in sorted((Path(__file__).parent / folder).glob("*.json"))
     }

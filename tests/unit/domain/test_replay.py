@@ -33,9 +33,9 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.domain.events import EVENT_KINDS, event_type
+from chem_persistence.domain.events import EVENT_KINDS, RELEASED, event_type
 from chem_persistence.domain.instance import initial_instance
-from chem_persistence.domain.replay import RELEASED, replay, replay_facts
+from chem_persistence.domain.replay import replay, replay_facts
 from tests.support.flows.flows import DEFINITION, initialized
 
 FLOW_ID = UUID(int=42)

@@ -1,5 +1,7 @@
 """What an engine does next, decided from a flow's state alone."""
 
+from datetime import UTC, datetime
+
 import pytest
 from msgspec.structs import replace
 
@@ -8,6 +10,8 @@ from chem_persistence import (
     FlowDefinition,
     FlowHasFailed,
     FlowInstance,
+    FlowIsWaiting,
+    FlowWasCancelled,
     StepDefinition,
     StepStatus,
 )
@@ -63,6 +67,29 @@ def test_a_flow_whose_steps_are_all_finished_is_completed_with_its_fingerprint()
 def test_a_step_that_asked_a_person_waits(index: int, statuses: tuple[StepStatus, ...]) -> None:
     step_id = DEFINITION.steps[index].id
     assert next_step(state(*statuses), DEFINITION) == Wait(index, step_id)
+
+
+@pytest.mark.parametrize("until", [None, datetime(2026, 1, 1, tzinfo=UTC)])
+def test_a_waiting_step_is_refused_with_its_time(until: datetime | None) -> None:
+    instance = state(FINISHED, StepStatus.WAITING)
+    slots = (instance.steps[0], replace(instance.steps[1], until=until))
+    decided = next_step(replace(instance, steps=slots), DEFINITION)
+    assert isinstance(decided, Refuse)
+    assert isinstance(decided.error, FlowIsWaiting)
+    error = decided.error
+    assert (error.flow_id, error.step_id, error.until) == (instance.id, "compute", until)
+    assert str(error).endswith("2026-01-01T00:00:00+00:00" if until else "happens to the flow")
+
+
+@pytest.mark.parametrize("statuses", [(FINISHED, FINISHED), (FINISHED, FAILED), (PENDING, PENDING)])
+def test_a_cancelled_flow_is_refused_whatever_its_steps_are(
+    statuses: tuple[StepStatus, ...],
+) -> None:
+    instance = replace(state(*statuses), cancelled="no longer needed")
+    decided = next_step(instance, DEFINITION)
+    assert isinstance(decided, Refuse)
+    assert isinstance(decided.error, FlowWasCancelled)
+    assert (decided.error.flow_id, decided.error.reason) == (instance.id, "no longer needed")
 
 
 @pytest.mark.parametrize(

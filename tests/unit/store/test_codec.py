@@ -38,7 +38,7 @@ from chem_persistence.store.codec import (
     encode_kind,
     encode_metadata,
 )
-from tests.golden.kinds import KINDS, METADATA, appendable, golden_rows
+from tests.golden.kinds import ADDED, KINDS, METADATA, appendable, golden_rows
 from tests.support.flows.json_values import REFUSED, SURVIVING
 
 FLOW_ID = UUID(int=5)
@@ -335,3 +335,39 @@ def test_a_stored_answer_without_a_decision_hash_is_unreadable_and_an_empty_one_
         decode_kind(row % b"", FLOW_ID, 0)
     kind = decode_kind(row % b',"decision_hash":""', FLOW_ID, 0)
     assert kind == UserInteractionProvided(0, "a", 1)
+
+
+@pytest.mark.parametrize("kind", ADDED, ids=event_type)
+def test_an_event_with_a_field_that_was_added_decodes_and_encodes_as_its_golden_row(
+    kind: FlowEventKind,
+) -> None:
+    row = golden_rows("added_fields")[event_type(kind)]
+    assert decode_kind(row.payload.encode(), FLOW_ID, 0) == kind
+    assert encode_kind(kind)[0] == row.canonical_payload.encode()
+
+
+@pytest.mark.parametrize("kind", ADDED, ids=event_type)
+def test_an_event_without_the_fields_that_were_added_has_none_of_their_keys(
+    kind: FlowEventKind,
+) -> None:
+    added = {field.name for field in msgspec.structs.fields(kind) if field.default is msgspec.UNSET}
+    assert added
+    bare = replace(kind, **dict.fromkeys(added, msgspec.UNSET))
+    assert set(read_json(encode_kind(bare)[0])) == {*kind.__struct_fields__, "type"} - added
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"type":"stepwaits","step_id":"a","step_index":0}',
+        b'{"type":"stepwaits","step_id":"a","step_index":0,"until":"2026-01-01T00:00:00"}',
+        b'{"type":"stepwaits","step_id":"a","step_index":0,"until":1767225600}',
+        b'{"type":"retryscheduled","step_id":"a","retry_index":1,"reason":"","not_before":null}',
+        b'{"type":"flowinitialized","definition_hash":"d","step_count":1,"due":"today"}',
+        b'{"type":"flowinitialized","definition_hash":"d","step_count":1,"parent":{"item":0}}',
+        b'{"type":"flowcancelled"}',
+    ],
+)
+def test_a_time_without_a_zone_or_a_field_of_another_type_is_unreadable(payload: bytes) -> None:
+    with pytest.raises(UnreadableEvent):
+        decode_kind(payload, FLOW_ID, 0)
