@@ -33,12 +33,16 @@ class NamedArtifact(msgspec.Struct, frozen=True):
 
 
 class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow up to its last event, read at `seen_at`."""
+    """A flow up to its last event, read at `seen_at`.
+
+    `cancelled` is the reason for which it was cancelled, or None.
+    """
 
     summary: FlowSummary
     seen_at: datetime
     input: str | None
     flow_fingerprint: str | None
+    cancelled: str | None
     steps: Sequence[StepView]
     artifacts: Sequence[NamedArtifact]
 
@@ -87,6 +91,7 @@ async def _read(
         seen_at=seen_at,
         input=fold.input,
         flow_fingerprint=fold.flow_fingerprint,
+        cancelled=fold.cancelled,
         steps=fold.attempts.steps(),
         artifacts=[
             NamedArtifact(artifact_hash, version, role, found.get(artifact_hash, (None,))[0])
@@ -101,6 +106,7 @@ def story_json(story: FlowStory) -> dict[str, Any]:
     return summary | {
         "input": story.input,
         "flow_fingerprint": story.flow_fingerprint,
+        "cancelled": story.cancelled,
         "steps": [_step_json(step) for step in story.steps],
         "artifacts": [
             {

@@ -117,8 +117,21 @@ HtmlPage = Annotated[
 # ---- of `flows`; the names are the values of FlowState, which would be imported for every help
 
 StateName = Annotated[
-    Literal["running", "awaiting_user_input", "failed", "completed"] | None,
-    _option("STATE", "Only flows that are running, awaiting_user_input, failed or completed."),
+    Literal[
+        "pending",
+        "running",
+        "waiting",
+        "awaiting_user_input",
+        "failed",
+        "completed",
+        "cancelled",
+    ]
+    | None,
+    _option(
+        "STATE",
+        "Only flows that are pending, running, waiting, awaiting_user_input, failed, completed or "
+        "cancelled.",
+    ),
 ]
 Definition = Annotated[
     str | None,

@@ -60,6 +60,7 @@ class PageFold(FlowFold):
             definition_hash=self.definition_hash,
             step_count=self.step_count,
             flow_fingerprint=self.flow_fingerprint,
+            cancelled=self.cancelled,
             head=self._listing.link.hex(),
             event_count=self.last.version + 1,
             events=self._listing.events(self.artifacts.stored_with),

@@ -32,12 +32,15 @@ from chem_persistence.store.checks import check_countable, check_flow_id
 __all__ = ["PgReadModels"]
 
 LIST_AWAITING_FLOWS = statement("flows/list_awaiting_flows")
+LIST_CANCELLED_FLOWS = statement("flows/list_cancelled_flows")
 LIST_COMPLETED_FLOWS = statement("flows/list_completed_flows")
 LIST_ERRORS = statement("executions/list_errors")
 LIST_ERRORS_OF_FLOW = statement("executions/list_errors_of_flow")
 LIST_FAILED_FLOWS = statement("flows/list_failed_flows")
 LIST_FLOWS = statement("flows/list_flows")
+LIST_PENDING_FLOWS = statement("flows/list_pending_flows")
 LIST_RUNNING_FLOWS = statement("flows/list_running_flows")
+LIST_WAITING_FLOWS = statement("flows/list_waiting_flows")
 READ_CONSUMERS = statement("provenance/read_consumers")
 READ_EXECUTIONS = statement("executions/read_executions")
 READ_FLOW = statement("flows/read_flow")
@@ -47,10 +50,13 @@ READ_SOURCES = statement("provenance/read_sources")
 
 _LISTINGS = {
     None: LIST_FLOWS,
+    FlowState.PENDING: LIST_PENDING_FLOWS,
     FlowState.RUNNING: LIST_RUNNING_FLOWS,
+    FlowState.WAITING: LIST_WAITING_FLOWS,
     FlowState.AWAITING_USER_INPUT: LIST_AWAITING_FLOWS,
     FlowState.FAILED: LIST_FAILED_FLOWS,
     FlowState.COMPLETED: LIST_COMPLETED_FLOWS,
+    FlowState.CANCELLED: LIST_CANCELLED_FLOWS,
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from chem_persistence.domain.artifacts import SMALL, Artifact, check_text, read_payload
@@ -186,6 +187,8 @@ def decode_kind(
 def _decode(data: bytes, *, in_order: bool = False) -> FlowEventKind:
     """Decode a fact; `in_order` if the keys of its JSON are known to be in canonical order."""
     fact = _facts.decode(data)
+    if (time_field := TIME_FIELDS.get(type(fact))) and getattr(fact, time_field) is not UNSET:
+        fact = with_time_in_utc(fact, time_field)  # written by hand, it may have another zone
     if type(fact) in _json_fields:
         field = _json_fields[type(fact)]
         value = found = getattr(fact, field)

@@ -72,7 +72,7 @@ class FlowAttempts:
             case StepSignal():
                 self._step(fact.step_index, fact.step_id).signal(ts)
             case StepWaits():
-                self._step(fact.step_index, fact.step_id).wait(ts)
+                self._step(fact.step_index, fact.step_id).wait(ts, fact.until)
             case UserInteractionRequested():
                 question = short(fact.hint or "", LONGEST_QUESTION)
                 self._step(fact.step_index, fact.step_id).ask(ts, question)
@@ -149,12 +149,12 @@ class _Step:
     def fail(self, ts: datetime, error: StepError) -> None:
         self._end(ts, StepStatus.FAILED, outcome=AttemptOutcome.FAILED, error=error)
 
-    def wait(self, ts: datetime) -> None:
+    def wait(self, ts: datetime, until: datetime | None) -> None:
         """Let the open attempt wait: an outcome ends it, or the next start ends it in hindsight."""
         if not self._is_open():
             self.start(ts)
         self.status = StepStatus.WAITING
-        self._change(outcome=AttemptOutcome.WAITED, last_sign=ts)
+        self._change(outcome=AttemptOutcome.WAITED, last_sign=ts, until=until)
 
     def ask(self, ts: datetime, question: str) -> None:
         self._end(

@@ -1,6 +1,6 @@
 """The one pass over a flow's events from which a page and a terminal show the flow."""
 
-from chem_persistence.domain.events import FlowCompleted, FlowEvent, FlowInitialized
+from chem_persistence.domain.events import FlowCancelled, FlowCompleted, FlowEvent, FlowInitialized
 from chem_persistence.views.attempts import FlowAttempts
 from chem_persistence.views.flow_view import PageLimits
 from chem_persistence.views.named_artifacts import NamedArtifacts
@@ -10,7 +10,7 @@ __all__ = ["FlowFold"]
 
 
 class FlowFold:
-    """A flow's attempts, artifacts, input and fingerprint; `take` its events in order.
+    """A flow's attempts, artifacts, input and end; `take` its events in order.
 
     Then `take_artifact` each that was stored with them: an event need not name it.
     """
@@ -23,6 +23,7 @@ class FlowFold:
         self.step_count: int | None = None
         self.input: str | None = None
         self.flow_fingerprint: str | None = None
+        self.cancelled: str | None = None
         self.attempts = FlowAttempts(limits)
         self.artifacts = NamedArtifacts()
         self.summary = SummaryFold()
@@ -41,6 +42,8 @@ class FlowFold:
                 self.input = fact.input
             case FlowCompleted() as fact:
                 self.flow_fingerprint = fact.flow_fingerprint
+            case FlowCancelled() as fact:
+                self.cancelled = fact.reason
             case _:
                 pass
 

@@ -69,7 +69,8 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
 
     A superseded attempt ended when the next one began: from then on the engine stores no outcome of
     it, even if its process still works. `last_sign` is the time of its last signal. `question` is
-    what it asked a person, and `answered` when the answer came.
+    what it asked a person, and `answered` when the answer came. `until` is the time until which it
+    waits, as its last `StepWaits` has it.
     """
 
     number: int
@@ -80,6 +81,7 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     error: StepError | None = None
     question: str | None = None
     answered: datetime | None = None
+    until: datetime | None = None
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,7 +195,10 @@ class MoleculeView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlowView(msgspec.Struct, frozen=True, kw_only=True):
-    """A flow after its last event, read at `seen_at`; a list above a limit has its true count."""
+    """A flow after its last event, read at `seen_at`; a list above a limit has its true count.
+
+    `cancelled` is the reason for which the flow was cancelled, or None.
+    """
 
     flow_id: UUID
     state: FlowState
@@ -203,6 +208,7 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     definition_hash: str | None
     step_count: int | None
     flow_fingerprint: str | None
+    cancelled: str | None
     head: str
     event_count: int
     events: tuple[EventView, ...]

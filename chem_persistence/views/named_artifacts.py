@@ -13,6 +13,7 @@ _STORED_WITH = {
     "stepstarted": "stored with the start of",
     "stepfinished": "stored with the outcome of",
     "stepfailed": "stored with the failure of",
+    "stepwaits": "stored with a wait of",
     "stepsignal": "stored with a signal of",
     "retryscheduled": "stored with the retry of",
     "userinteractionrequested": "stored with a question of",
@@ -21,6 +22,7 @@ _STORED_WITH = {
     "propertypreferenceassigned": "stored with a preference",
     "branchcreated": "stored with a branch",
     "flowcompleted": "stored with the completion of the flow",
+    "flowcancelled": "stored with the cancellation of the flow",
 }
 """The role of an artifact that no event names, by the type of the event it was appended with."""
 

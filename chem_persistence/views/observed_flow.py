@@ -14,6 +14,7 @@ from chem_persistence.domain.events import (
     StepFinished,
     StepSignal,
     StepStarted,
+    StepWaits,
     UserInteractionProvided,
     UserInteractionRequested,
 )
@@ -31,6 +32,7 @@ _NAMING = (
     StepStarted,
     StepFinished,
     StepFailed,
+    StepWaits,
     StepSignal,
     UserInteractionRequested,
     UserInteractionProvided,

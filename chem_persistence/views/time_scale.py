@@ -135,11 +135,12 @@ def flow_scale(
 ) -> TimeScale:
     """Return the time scale of a flow, from its first event at `began` to its last at `last_at`.
 
-    While an attempt runs or waits for an answer, the scale goes on to `seen_at`, when the flow was
-    read. A superseded or open attempt is known to have run until its last signal.
+    While an attempt runs, or waits for an answer or a time, the scale goes on to `seen_at`, when
+    the flow was read. A superseded or open attempt is known to have run until its last signal, one
+    that waited until it began to wait.
     """
     last_attempts = (step.attempts[-1] for step in steps if step.attempts)
-    is_under_way = state is not FlowState.COMPLETED and any(
+    is_under_way = state not in {FlowState.COMPLETED, FlowState.CANCELLED} and any(
         attempt.ended is None or is_unanswered(attempt) for attempt in last_attempts
     )
     end = max(last_at, seen_at) if is_under_way else last_at

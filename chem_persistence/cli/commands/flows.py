@@ -63,9 +63,9 @@ async def list_flows(
 
 
 def shown_progress(flow: FlowSummary) -> Cell:
-    """Return the state of a flow, and the step that it is at unless it is completed."""
+    """Return the state of a flow, and the step that it is at unless it has ended."""
     state = shown_state(flow.state)
-    if flow.state is FlowState.COMPLETED or flow.current_step is None:
+    if flow.state in {FlowState.COMPLETED, FlowState.CANCELLED} or flow.current_step is None:
         return state
     if flow.state is FlowState.AWAITING_USER_INPUT:
         state.plain = "awaiting"
@@ -74,9 +74,9 @@ def shown_progress(flow: FlowSummary) -> Cell:
 
 def shown_duration(flow: FlowSummary, now: datetime) -> str:
     """Return how long a flow took; while it is not over, how long ago its last event was."""
-    if flow.state in {FlowState.RUNNING, FlowState.AWAITING_USER_INPUT}:
-        return f"last event {shown_ago(now - flow.last_event_at)}"
-    return duration(flow.last_event_at - flow.started_at)
+    if flow.state in {FlowState.COMPLETED, FlowState.CANCELLED, FlowState.FAILED}:
+        return duration(flow.last_event_at - flow.started_at)
+    return f"last event {shown_ago(now - flow.last_event_at)}"
 
 
 def _print(listed: Sequence[FlowSummary]) -> None:

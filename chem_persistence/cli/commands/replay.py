@@ -9,13 +9,15 @@ from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_flow
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import (
+    Cell,
     column,
     print_json,
     print_line,
     print_table,
     shown_state,
 )
-from chem_persistence.cli.terminal.text import shown, shown_error, shown_time
+from chem_persistence.cli.terminal.text import one_line, shown, shown_error, shown_time
+from chem_persistence.domain.instance import FlowInstance
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.views.observed_flow import UNNAMED, ObservedFlow, replay_observed
 from chem_persistence.views.wording import counted, hash_prefix
@@ -46,6 +48,7 @@ def _as_json(observed: ObservedFlow) -> dict[str, Any]:
         "at": observed.at,
         "state": observed.state,
         "completed": instance["completed"],
+        "cancelled": instance["cancelled"],
         "definition_hash": observed.definition_hash,
         "input": instance["input"],
         "cursor": observed.instance.cursor,
@@ -54,22 +57,26 @@ def _as_json(observed: ObservedFlow) -> dict[str, Any]:
 
 
 def _print(observed: ObservedFlow) -> None:
-    instance, events = observed.instance, counted(observed.events, "event")
-    print_table(
-        [column(""), column("", fold=True)],
-        [
-            ("flow", str(instance.id)),
-            ("state", shown_state(observed.state)),
-            (
-                "after",
-                f"{instance.version} of {events}, at {shown_time(observed.at)} UTC",
-            ),
-            ("definition", observed.definition_hash),
-            ("input", instance.input or "none"),
-        ],
-        heading=False,
-    )
+    _print_flow(observed)
     print_line("")
+    _print_steps(observed.instance)
+
+
+def _print_flow(observed: ObservedFlow) -> None:
+    instance, events = observed.instance, counted(observed.events, "event")
+    rows: list[tuple[Cell, Cell]] = [
+        ("flow", str(instance.id)),
+        ("state", shown_state(observed.state)),
+        ("after", f"{instance.version} of {events}, at {shown_time(observed.at)} UTC"),
+        ("definition", observed.definition_hash),
+        ("input", instance.input or "none"),
+    ]
+    if instance.cancelled is not None:
+        rows.append(("cancelled", shown(one_line(instance.cancelled))))
+    print_table([column(""), column("", fold=True)], rows, heading=False)
+
+
+def _print_steps(instance: FlowInstance) -> None:
     rows = [
         (
             f"{'>' if index == instance.cursor else ' '}{index}",

@@ -19,7 +19,16 @@ from chem_persistence.views.event_line import event_line
 
 __all__ = ["print_tail"]
 
-_STYLES = {"F": "green", "C": "bold green", "X": "red", "R": "yellow", "U": "cyan", "V": "cyan"}
+_STYLES = {
+    "F": "green",
+    "C": "bold green",
+    "X": "red",
+    "K": "bold red",
+    "R": "yellow",
+    "W": "blue",
+    "U": "cyan",
+    "V": "cyan",
+}
 
 
 async def print_tail(

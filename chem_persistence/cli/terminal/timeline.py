@@ -35,25 +35,26 @@ _STYLES = {
     AttemptOutcome.FINISHED: "green",
     AttemptOutcome.FAILED: "red",
     AttemptOutcome.ASKED: "cyan",
+    AttemptOutcome.WAITED: "blue",
     AttemptOutcome.SUPERSEDED: "magenta",
     AttemptOutcome.OPEN: "yellow",
 }
 
 
 def print_story(story: FlowStory) -> None:
-    """Print a flow: its summary, attempts, artifacts and errors, and the questions it waits for."""
+    """Print a flow: its summary, attempts, artifacts and errors, and what it waits for."""
     _print_heading(story)
     if any(step.attempts for step in story.steps):
         _print_attempts(story)
     _print_artifacts(story)
     _print_errors(story)
-    _print_questions(story)
+    _print_pauses(story)
 
 
 def _print_heading(story: FlowStory) -> None:
     flow = story.summary
     took = duration(flow.last_event_at - flow.started_at)
-    is_over = flow.state in {FlowState.COMPLETED, FlowState.FAILED}
+    is_over = flow.state in {FlowState.COMPLETED, FlowState.CANCELLED, FlowState.FAILED}
     last = "" if is_over else f", the last {shown_ago(story.seen_at - flow.last_event_at)}"
     steps = "?" if flow.step_count is None else flow.step_count
     definition = NOT_INITIALIZED if flow.definition_hash is None else flow.definition_hash
@@ -71,6 +72,8 @@ def _print_heading(story: FlowStory) -> None:
         rows.append(("input", shown(story.input)))
     if story.flow_fingerprint is not None:
         rows.append(("fingerprint", shown(story.flow_fingerprint)))
+    if story.cancelled is not None:
+        rows.append(("cancelled", shown(one_line(story.cancelled))))
     print_table([column(""), column("", fold=True)], rows, heading=False)
 
 
@@ -174,13 +177,21 @@ def _print_errors(story: FlowStory) -> None:
         )
 
 
-def _print_questions(story: FlowStory) -> None:
-    """Print the unanswered questions of a flow that waits for an answer."""
+def _print_pauses(story: FlowStory) -> None:
+    """Print what a flow waits for: its unanswered questions, or until when its steps wait."""
     last = [(step, step.attempts[-1]) for step in story.steps if step.attempts]
-    asked = [(step, attempt) for step, attempt in last if is_unanswered(attempt)]
-    if story.summary.state is not FlowState.AWAITING_USER_INPUT or not asked:
-        return
-    print_line("")
-    for step, attempt in asked:
-        hint = f": {attempt.question}" if attempt.question else ""
-        print_line(Text("question ", style="cyan"), shown(one_line(f"in {step.id}{hint}")))
+    lines: list[tuple[Text, str]] = []
+    if story.summary.state is FlowState.AWAITING_USER_INPUT:
+        for step, attempt in last:
+            if is_unanswered(attempt):
+                hint = f": {attempt.question}" if attempt.question else ""
+                lines.append((Text("question ", style="cyan"), f"in {step.id}{hint}"))
+    elif story.summary.state is FlowState.WAITING:
+        for step, attempt in last:
+            if attempt.outcome is AttemptOutcome.WAITED and attempt.ended is None:
+                when = f"{shown_time(attempt.until)} UTC" if attempt.until else "something happens"
+                lines.append((Text("waits ", style="blue"), f"in {step.id} until {when}"))
+    if lines:
+        print_line("")
+    for label, text in lines:
+        print_line(label, shown(one_line(text)))

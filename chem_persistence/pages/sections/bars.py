@@ -13,6 +13,7 @@ OUTCOME_CLASSES = {
     AttemptOutcome.FINISHED: "finished",
     AttemptOutcome.FAILED: "failed",
     AttemptOutcome.ASKED: "asked",
+    AttemptOutcome.WAITED: "waited",
     AttemptOutcome.SUPERSEDED: "superseded",
     AttemptOutcome.OPEN: "open",
 }

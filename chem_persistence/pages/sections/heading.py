@@ -13,8 +13,11 @@ __all__ = ["page_heading"]
 _STATE_CLASSES = {
     FlowState.COMPLETED: "finished",
     FlowState.FAILED: "failed",
+    FlowState.CANCELLED: "cancelled",
     FlowState.AWAITING_USER_INPUT: "asked",
+    FlowState.WAITING: "waited",
     FlowState.RUNNING: "open",
+    FlowState.PENDING: "open",
 }
 """The classes of the style sheet."""
 
@@ -51,7 +54,9 @@ def _ended_with(step: StepView) -> AttemptOutcome | None:
 
 
 def _attention(view: FlowView) -> Iterator[Child]:
-    """Yield what went wrong, or the question that waits for an answer."""
+    """Yield what went wrong, why the flow was cancelled, or what it waits for."""
+    if view.state is FlowState.CANCELLED:
+        yield _callout("cancelled", "The flow was cancelled", short(view.cancelled or "", 500))
     for step in view.steps:
         last = step.attempts[-1] if step.attempts else None
         if last is None:
@@ -66,6 +71,13 @@ def _attention(view: FlowView) -> Iterator[Child]:
             and not last.answered
         ):
             yield _callout("asked", f"Step {step.id} waits for an answer", last.question or "")
+        elif (
+            view.state is FlowState.WAITING
+            and last.outcome is AttemptOutcome.WAITED
+            and not last.ended
+        ):
+            until = f"until {moment(last.until)}" if last.until else "until something happens to it"
+            yield _callout("waited", f"Step {step.id} waits", until)
 
 
 def _error(attempt: AttemptView) -> str:

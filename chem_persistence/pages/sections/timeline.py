@@ -23,6 +23,7 @@ _SIGNS = {
     AttemptOutcome.FINISHED: "\u2713",
     AttemptOutcome.FAILED: "\u2715",
     AttemptOutcome.ASKED: "?",
+    AttemptOutcome.WAITED: "\u2026",
     AttemptOutcome.SUPERSEDED: "!",
     AttemptOutcome.OPEN: "\u25b8",
 }

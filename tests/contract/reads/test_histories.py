@@ -18,6 +18,7 @@ from chem_persistence import (
     StepFinished,
     StepSlot,
     StepStarted,
+    StepWaits,
     UserInteractionProvided,
     UserInteractionRequested,
     embedded_postgres,
@@ -188,10 +189,16 @@ def touched(kinds: Sequence[FlowEventKind]) -> set[int]:
             StepStarted
             | StepFinished
             | StepFailed
+            | StepWaits
             | UserInteractionRequested
             | UserInteractionProvided,
         )
     }
+
+
+def as_row(slot: StepSlot) -> StepSlot:
+    """Return a slot with what the row of the step has."""
+    return msgspec.structs.replace(slot, outputs=(), until=None, data=None, answer=None, starts=0)
 
 
 async def assert_projected(
@@ -208,9 +215,10 @@ async def assert_projected(
     except ChemPersistenceError:
         return  # what cannot be replayed has no slots to be equal to
     assert await read_rows(pool, flow_id) == {
-        index: msgspec.structs.replace(instance.steps[index], outputs=())
-        for index in touched(kinds)
+        index: as_row(instance.steps[index]) for index in touched(kinds)
     }
+    begun = {index for index, slot in enumerate(instance.steps) if slot.has_begun}
+    assert begun == touched(kinds)
 
 
 @BOUNDED

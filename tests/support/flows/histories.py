@@ -1,28 +1,33 @@
 """Histories of flows, valid and invalid ones, as strategies; and how to append them to a store."""
 
 from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from chem_persistence import (
     Artifact,
     BranchCreated,
     ChemPersistenceError,
+    FlowCancelled,
     FlowCompleted,
     FlowEvent,
     FlowEventKind,
     FlowInitialized,
+    FlowParent,
     PropertyPreferenceAssigned,
+    ResultOrigin,
     RetryScheduled,
     StepError,
     StepFailed,
     StepFinished,
     StepSignal,
     StepStarted,
+    StepWaits,
     UserInteractionProvided,
     UserInteractionRequested,
     canonical_json,
@@ -76,6 +81,14 @@ ARTIFACTS = st.builds(
 )
 ERRORS = st.builds(StepError, TEXT, TEXT, TEXT)
 HASHES = st.sampled_from(["a" * 64, "b" * 64, ""])
+TIMES = st.datetimes(
+    datetime(1, 1, 3),  # noqa: DTZ001  # the strategy adds the zones
+    datetime(9999, 12, 29),  # noqa: DTZ001
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=-11)), timezone(timedelta(hours=14))]),
+)
+ADDED_TIMES = st.just(UNSET) | TIMES
+ORIGINS = st.just(UNSET) | st.builds(ResultOrigin, st.uuids(), st.integers(0, 2**31 - 1))
+PARENTS = st.just(UNSET) | st.builds(FlowParent, st.uuids(), st.integers(0, 9), st.integers(0, 9))
 STEP = st.sampled_from(STEPS)
 ANY_STEP = STEP | st.tuples(
     st.integers(0, 2**53 - 1), TEXT | st.sampled_from(["acquire", "compute"])
@@ -87,19 +100,37 @@ def about(step: st.SearchStrategy[tuple[int, str]]) -> st.SearchStrategy[FlowEve
     return st.one_of(
         st.builds(lambda at: StepStarted(at[0], at[1]), step),
         st.builds(
-            lambda at, hashes, f: StepFinished(at[0], at[1], tuple(hashes), f),
+            lambda at, hashes, f, origin: StepFinished(at[0], at[1], tuple(hashes), f, origin),
             step,
             st.lists(HASHES),
             HASHES,
+            ORIGINS,
         ),
         st.builds(lambda at, error, f: StepFailed(at[0], at[1], error, f), step, ERRORS, HASHES),
         st.builds(
             lambda at, signal, data: StepSignal(at[0], at[1], signal, data), step, TEXT, I_JSON
         ),
         st.builds(PropertyPreferenceAssigned, TEXT, TEXT, HASHES, I_JSON),
-        st.builds(lambda at, n, why: RetryScheduled(at[1], n, why), step, st.integers(0, 3), TEXT),
+        st.builds(
+            lambda at, n, why, time: RetryScheduled(at[1], n, why, time),
+            step,
+            st.integers(0, 3),
+            TEXT,
+            ADDED_TIMES,
+        ),
+        st.builds(
+            lambda at, until, data: StepWaits(at[0], at[1], until, data),
+            step,
+            st.none() | TIMES,
+            I_JSON,
+        ),
         st.builds(BranchCreated, st.uuids(), st.uuids(), st.uuids(), TEXT, st.none() | HASHES),
-        st.builds(lambda at, schema: UserInteractionRequested(at[0], at[1], schema), step, I_JSON),
+        st.builds(
+            lambda at, schema, until: UserInteractionRequested(at[0], at[1], schema, None, until),
+            step,
+            I_JSON,
+            ADDED_TIMES,
+        ),
         st.builds(
             lambda at, value: UserInteractionProvided(at[0], at[1], value, content_hash(value)),
             step,
@@ -111,8 +142,18 @@ def about(step: st.SearchStrategy[tuple[int, str]]) -> st.SearchStrategy[FlowEve
 ANY_KIND = st.one_of(
     about(ANY_STEP),
     st.just(initialized()),
-    st.builds(FlowInitialized, HASHES, st.integers(0, 2**53 - 1), st.none() | HASHES),
+    st.builds(
+        FlowInitialized,
+        HASHES,
+        st.integers(0, 2**53 - 1),
+        st.none() | HASHES,
+        ADDED_TIMES,
+        PARENTS,
+        st.just(UNSET) | TEXT,
+        st.just(UNSET) | TEXT,
+    ),
     st.builds(FlowCompleted, HASHES),
+    st.builds(FlowCancelled, TEXT),
 )
 GARBAGE_KINDS = st.lists(ANY_KIND, min_size=3, max_size=12)
 """Facts in any order, about steps that may not exist."""
@@ -123,23 +164,40 @@ PLAUSIBLE_KINDS = st.lists(about(STEP), min_size=4, max_size=14).map(
 """Facts in any order about steps that do exist: many of these histories can be replayed."""
 
 
+BRANCH = BranchCreated(UUID(int=3), UUID(int=2), UUID(int=1), "acquire")
+
+
 @st.composite
 def legal_kinds(draw: st.DrawFn) -> list[FlowEventKind]:
-    """Draw facts as an engine writes them: attempts, failures, retries, crashes, questions."""
+    """Draw facts as an engine writes them.
+
+    There are attempts, failures, retries, crashes, waits, questions, and the end: completed, cut
+    off, or cancelled at any point, after which somebody may still signal or branch.
+    """
     kinds: list[FlowEventKind] = [
         FlowInitialized(DEFINITION.definition_hash, len(STEPS), draw(st.none() | HASHES))
     ]
     for index, step_id in STEPS:
         _run_step(draw, kinds, index, step_id)
     kinds.append(FlowCompleted("c" * 64))
-    return kinds[: draw(st.integers(1, len(kinds)))] if draw(st.booleans()) else kinds
+    if draw(st.booleans()):
+        return kinds
+    kinds = kinds[: draw(st.integers(1, len(kinds) - 1))]
+    if draw(st.booleans()):
+        kinds.append(FlowCancelled(draw(TEXT)))
+        late: list[FlowEventKind] = [StepSignal(0, "acquire", "late"), BRANCH]
+        kinds += draw(st.lists(st.sampled_from(late)))
+    return kinds
 
 
 def _run_step(draw: st.DrawFn, kinds: list[FlowEventKind], index: int, step_id: str) -> None:
     retries = 0
     plan = draw(
         st.lists(
-            st.sampled_from(["fail", "crash", "ask", "signal", "prefer", "branch"]), max_size=4
+            st.sampled_from(
+                ["fail", "crash", "wait", "wait and begin", "ask", "signal", "prefer", "branch"]
+            ),
+            max_size=4,
         )
     )
     kinds.append(StepStarted(index, step_id))
@@ -154,6 +212,13 @@ def _run_step(draw: st.DrawFn, kinds: list[FlowEventKind], index: int, step_id: 
                 ]
             case "crash":
                 kinds.append(StepStarted(index, step_id))
+            case "wait":
+                kinds.append(StepWaits(index, step_id, draw(st.none() | TIMES), draw(I_JSON)))
+            case "wait and begin":
+                kinds += [
+                    StepWaits(index, step_id, draw(st.none() | TIMES), draw(I_JSON)),
+                    StepStarted(index, step_id),
+                ]
             case "ask":
                 kinds += [
                     UserInteractionRequested(index, step_id, draw(I_JSON), draw(st.none() | TEXT)),
@@ -165,7 +230,7 @@ def _run_step(draw: st.DrawFn, kinds: list[FlowEventKind], index: int, step_id: 
             case "prefer":
                 kinds.append(PropertyPreferenceAssigned("logP", draw(TEXT), "e" * 64, draw(I_JSON)))
             case _:
-                kinds.append(BranchCreated(UUID(int=3), UUID(int=2), UUID(int=1), step_id))
+                kinds.append(BRANCH)
     kinds.append(
         StepFinished(index, step_id, tuple(draw(st.lists(HASHES, max_size=2))), draw(HASHES))
     )

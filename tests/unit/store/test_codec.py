@@ -22,6 +22,7 @@ from chem_persistence import (
     StepFinished,
     StepSignal,
     StepStarted,
+    StepWaits,
     UnreadableEvent,
     UserInteractionProvided,
     UserInteractionRequested,
@@ -366,8 +367,17 @@ def test_an_event_without_the_fields_that_were_added_has_none_of_their_keys(
         b'{"type":"flowinitialized","definition_hash":"d","step_count":1,"due":"today"}',
         b'{"type":"flowinitialized","definition_hash":"d","step_count":1,"parent":{"item":0}}',
         b'{"type":"flowcancelled"}',
+        b'{"type":"stepwaits","step_id":"a","step_index":0,"until":"0001-01-01T00:00:00+05:00"}',
     ],
 )
 def test_a_time_without_a_zone_or_a_field_of_another_type_is_unreadable(payload: bytes) -> None:
     with pytest.raises(UnreadableEvent):
         decode_kind(payload, FLOW_ID, 0)
+
+
+def test_a_time_of_another_zone_is_read_in_utc() -> None:
+    row = b'{"type":"stepwaits","step_id":"a","step_index":0,"until":"2026-01-01T02:00:00+02:00"}'
+    kind = decode_kind(row, FLOW_ID, 0)
+    assert isinstance(kind, StepWaits)
+    assert kind.until is not None
+    assert kind.until.isoformat() == "2026-01-01T00:00:00+00:00"

@@ -16,6 +16,7 @@ import pytest_asyncio
 from benchmarks.data.grown import grow
 from chem_persistence import (
     Artifact,
+    FlowCancelled,
     FlowInitialized,
     PgEventStore,
     PoolProvider,
@@ -25,6 +26,7 @@ from chem_persistence import (
     StepFinished,
     StepSignal,
     StepStarted,
+    StepWaits,
     UserInteractionRequested,
     build_pool,
 )
@@ -42,6 +44,9 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
     "flows/list_flows": (NEW, {"event_log_first_event_idx"}),
     "flows/list_completed_flows": (NEW, {"event_log_first_event_idx", "event_log_completed_idx"}),
     "flows/list_running_flows": (NEW, {"event_log_first_event_idx", "event_log_completed_idx"}),
+    "flows/list_pending_flows": (NEW, {"event_log_first_event_idx", "event_log_completed_idx"}),
+    "flows/list_waiting_flows": (NEW, {"event_log_waits_idx"}),
+    "flows/list_cancelled_flows": (NEW, {"event_log_cancelled_idx"}),
     "flows/list_failed_flows": (NEW, {"event_log_setback_idx"}),
     "flows/list_awaiting_flows": (NEW, {"event_log_setback_idx"}),
     "executions/list_errors": ([None, 50], {"event_log_setback_idx"}),
@@ -67,7 +72,7 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
 NO_MORE_THAN = 1_000
 """The most rows of a node of these plans; the log has fifty times as many events."""
 
-COUNTS_ALL_FLOWS = {"flows/list_running_flows"}
+COUNTS_ALL_FLOWS = {"flows/list_running_flows", "flows/list_pending_flows"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -97,6 +102,8 @@ def few_flows() -> Iterator[list[Any]]:
         begin = FlowInitialized(DEFINITION.definition_hash, 3, HASHES[number % 3])
         yield [begin, StepStarted(0, "acquire"), StepFailed(0, "acquire", ERROR, HASHES[0])]
         yield [begin, StepStarted(0, "acquire"), UserInteractionRequested(0, "acquire", {})]
+        yield [begin, StepStarted(0, "acquire"), StepWaits(0, "acquire", None)]
+        yield [begin, StepStarted(0, "acquire"), FlowCancelled("no longer needed")]
         yield [
             *(begin, StepStarted(0, "acquire"), StepFailed(0, "acquire", ERROR, HASHES[0])),
             *(RetryScheduled("acquire", 1, "again"), StepStarted(0, "acquire")),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from chem_persistence import (
+    FlowCancelled,
     FlowCompleted,
     FlowEventKind,
     FlowState,
@@ -25,6 +26,7 @@ from chem_persistence import (
     StepSignal,
     StepStarted,
     StepStatus,
+    StepWaits,
     UnreadableEvent,
     UserInteractionRequested,
 )
@@ -69,7 +71,31 @@ TO_THE_END: list[FlowEventKind] = [
 HISTORIES: dict[
     str, tuple[list[FlowEventKind], tuple[FlowState, int, str | None, StepError | None]]
 ] = {
-    "only begun": ([], (FlowState.RUNNING, 0, None, None)),
+    "only begun": ([], (FlowState.PENDING, 0, None, None)),
+    "signalled before a step began": (
+        [StepSignal(0, "acquire", "hurry")],
+        (FlowState.PENDING, 0, None, None),
+    ),
+    "waiting for a time": (
+        [started(0), StepWaits(0, "acquire", BEGIN, {"job": "4711"})],
+        (FlowState.WAITING, 0, "acquire", None),
+    ),
+    "waiting again, after a failure": (
+        [started(0), failed(0), retried(0, 1), started(0), StepWaits(0, "acquire", None)],
+        (FlowState.WAITING, 0, "acquire", None),
+    ),
+    "under way after a wait": (
+        [started(0), StepWaits(0, "acquire", None), started(0)],
+        (FlowState.RUNNING, 0, "acquire", None),
+    ),
+    "cancelled while it waited": (
+        [started(0), StepWaits(0, "acquire", None), FlowCancelled("too late")],
+        (FlowState.CANCELLED, 0, "acquire", None),
+    ),
+    "cancelled after a failure": (
+        [started(0), failed(0), FlowCancelled("hopeless")],
+        (FlowState.CANCELLED, 0, "acquire", BROKEN),
+    ),
     "first step under way": ([started(0)], (FlowState.RUNNING, 0, "acquire", None)),
     "between two steps": ([started(0), finished(0)], (FlowState.RUNNING, 1, None, None)),
     "second step under way": (
@@ -88,7 +114,7 @@ HISTORIES: dict[
         [started(0), failed(0), retried(0, 1), started(0)],
         (FlowState.RUNNING, 0, "acquire", None),
     ),
-    "waiting": (
+    "waiting for an answer": (
         [started(0), UserInteractionRequested(0, "acquire", {})],
         (FlowState.AWAITING_USER_INPUT, 0, "acquire", None),
     ),
@@ -204,7 +230,7 @@ async def test_a_flow_that_does_not_begin_with_its_initialization_has_no_definit
     (flow,) = await models.flows()
     assert (flow.flow_id, flow.state, flow.definition_hash, flow.step_count) == (
         flow_id,
-        "running",
+        "pending",
         None,
         None,
     )
