@@ -170,6 +170,7 @@ class HourlyThroughput(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     flows_started: int
     flows_completed: int
+    flows_cancelled: int
     steps_finished: int
     steps_failed: int
     retries: int

@@ -184,16 +184,17 @@ CREATE VIEW flows AS
   WHERE first_event.version = 0;
 
 CREATE MATERIALIZED VIEW hourly_throughput AS
- SELECT bucket.hour,
+ SELECT date_trunc(bucket.unit, event.ts, 'UTC'::text) AS hour,
     count(*) AS events,
     count(*) FILTER (WHERE event.version = 0) AS flows_started,
     count(*) FILTER (WHERE event.event_type = 'flowcompleted'::text) AS flows_completed,
+    count(*) FILTER (WHERE event.event_type = 'flowcancelled'::text) AS flows_cancelled,
     count(*) FILTER (WHERE event.event_type = 'stepfinished'::text) AS steps_finished,
     count(*) FILTER (WHERE event.event_type = 'stepfailed'::text) AS steps_failed,
     count(*) FILTER (WHERE event.event_type = 'retryscheduled'::text) AS retries
    FROM event_log event
-     CROSS JOIN LATERAL ( SELECT date_trunc('hour'::text, event.ts, 'UTC'::text) AS hour) bucket
-  GROUP BY bucket.hour;
+     CROSS JOIN ( VALUES ('hour'::text)) bucket(unit)
+  GROUP BY (date_trunc(bucket.unit, event.ts, 'UTC'::text));
 
 CREATE MATERIALIZED VIEW statistics_refresh AS
  SELECT true AS refreshed,

@@ -44,18 +44,6 @@ CREATE MATERIALIZED VIEW artifact_statistics AS
      LEFT JOIN chunks ON chunks.upload_id = artifacts.upload_id
   GROUP BY artifacts.kind;
 
-CREATE MATERIALIZED VIEW hourly_throughput AS
- SELECT date_trunc(bucket.unit, event.ts, 'UTC'::text) AS hour,
-    count(*) AS events,
-    count(*) FILTER (WHERE event.version = 0) AS flows_started,
-    count(*) FILTER (WHERE event.event_type = 'flowcompleted'::text) AS flows_completed,
-    count(*) FILTER (WHERE event.event_type = 'stepfinished'::text) AS steps_finished,
-    count(*) FILTER (WHERE event.event_type = 'stepfailed'::text) AS steps_failed,
-    count(*) FILTER (WHERE event.event_type = 'retryscheduled'::text) AS retries
-   FROM event_log event
-     CROSS JOIN ( VALUES ('hour'::text)) bucket(unit)
-  GROUP BY (date_trunc(bucket.unit, event.ts, 'UTC'::text));
-
 CREATE INDEX workflow_step_artifacts_hash_idx ON workflow_step_artifacts USING btree (artifact_hash);
 
 CREATE OR REPLACE FUNCTION append_events(events text, artifacts text, artifact_payloads text[], artifact_contents bytea[], retries text, steps text, patience text)

@@ -1,21 +1,6 @@
--- The statistics of a distributed log: the materialized views of migration 0006 whose queries Citus
--- refuses, with queries that it runs and that return the same rows. A view that has its new query
--- already is left alone, with its rows; one that is replaced keeps its owner and its privileges. The
--- unit is a table so that every version of PostgreSQL writes the query back with qualified columns.
-
-CREATE MATERIALIZED VIEW new_hourly_throughput AS
-SELECT
-    date_trunc(bucket.unit, event.ts, 'UTC') AS hour,
-    count(*) AS events,
-    count(*) FILTER (WHERE event.version = 0) AS flows_started,
-    count(*) FILTER (WHERE event.event_type = 'flowcompleted') AS flows_completed,
-    count(*) FILTER (WHERE event.event_type = 'stepfinished') AS steps_finished,
-    count(*) FILTER (WHERE event.event_type = 'stepfailed') AS steps_failed,
-    count(*) FILTER (WHERE event.event_type = 'retryscheduled') AS retries
-FROM event_log AS event
-CROSS JOIN (VALUES ('hour')) AS bucket (unit)
-GROUP BY date_trunc(bucket.unit, event.ts, 'UTC')
-WITH NO DATA;
+-- The statistics of a distributed log: the materialized view of migration 0006 whose query Citus
+-- refuses, with a query that it runs and that returns the same rows. A view that has its new query
+-- already is left alone, with its rows; one that is replaced keeps its owner and its privileges.
 
 CREATE MATERIALIZED VIEW new_artifact_statistics AS
 WITH chunks AS MATERIALIZED (
@@ -50,7 +35,7 @@ BEGIN
     FOR replaced IN
         SELECT wanted.name, wanted.key, before.relowner::regrole AS owner, before.relacl,
             pg_get_viewdef(before.oid) = pg_get_viewdef(after.oid) AS is_equal
-        FROM (VALUES ('hourly_throughput', 'hour'), ('artifact_statistics', 'key')) AS wanted (name, key)
+        FROM (VALUES ('artifact_statistics', 'key')) AS wanted (name, key)
         JOIN pg_class AS before ON before.oid = wanted.name::regclass
         JOIN pg_class AS after ON after.oid = ('new_' || wanted.name)::regclass
     LOOP

@@ -2,20 +2,23 @@
 -- Each statement stands below a line that begins with "-- statement:"; they run one by one in one
 -- transaction.
 
--- statement: the events of old rows are among those that are known now
-ALTER TABLE event_log
-    DROP CONSTRAINT event_log_event_type_known_check,
-    ADD CONSTRAINT event_log_event_type_known_check CHECK (event_type IN (
-        'flowinitialized', 'stepstarted', 'stepfinished', 'stepfailed', 'stepsignal',
-        'propertypreferenceassigned', 'retryscheduled', 'branchcreated',
-        'userinteractionrequested', 'userinteractionprovided', 'flowcompleted',
-        'stepwaits', 'flowcancelled'
-    ))
+-- statement: two events more are known
+ALTER TABLE event_log DROP CONSTRAINT event_log_event_type_known_check
 
--- statement: the status of a step whose last event is a StepWaits
-ALTER TABLE workflow_step_executions
-    DROP CONSTRAINT workflow_step_executions_status_check,
-    ADD CONSTRAINT workflow_step_executions_status_check CHECK (status IN (
+-- statement: those of old rows are among them
+ALTER TABLE event_log ADD CONSTRAINT event_log_event_type_known_check CHECK (event_type IN (
+    'flowinitialized', 'stepstarted', 'stepfinished', 'stepfailed', 'stepsignal',
+    'propertypreferenceassigned', 'retryscheduled', 'branchcreated',
+    'userinteractionrequested', 'userinteractionprovided', 'flowcompleted',
+    'stepwaits', 'flowcancelled'
+))
+
+-- statement: a step has one status more
+ALTER TABLE workflow_step_executions DROP CONSTRAINT workflow_step_executions_status_check
+
+-- statement: that of a step which waits
+ALTER TABLE workflow_step_executions ADD CONSTRAINT workflow_step_executions_status_check
+    CHECK (status IN (
         'pending', 'running', 'waiting', 'finished', 'failed', 'awaiting_user_input'
     ))
 
@@ -83,3 +86,25 @@ CROSS JOIN LATERAL (
         (first_event.payload ->> 'step_count')::bigint AS step_count
 ) AS beginning
 WHERE first_event.version = 0
+
+-- statement: its rows are computed anew below
+DROP MATERIALIZED VIEW hourly_throughput
+
+-- statement: what happened, hour by hour; the unit is a table because Citus runs the query so, and
+-- so that every version of PostgreSQL writes it back with qualified columns
+CREATE MATERIALIZED VIEW hourly_throughput AS
+SELECT
+    date_trunc(bucket.unit, event.ts, 'UTC') AS hour,
+    count(*) AS events,
+    count(*) FILTER (WHERE event.version = 0) AS flows_started,
+    count(*) FILTER (WHERE event.event_type = 'flowcompleted') AS flows_completed,
+    count(*) FILTER (WHERE event.event_type = 'flowcancelled') AS flows_cancelled,
+    count(*) FILTER (WHERE event.event_type = 'stepfinished') AS steps_finished,
+    count(*) FILTER (WHERE event.event_type = 'stepfailed') AS steps_failed,
+    count(*) FILTER (WHERE event.event_type = 'retryscheduled') AS retries
+FROM event_log AS event
+CROSS JOIN (VALUES ('hour')) AS bucket (unit)
+GROUP BY date_trunc(bucket.unit, event.ts, 'UTC')
+
+-- statement: a refresh that blocks no reader needs to tell rows apart
+CREATE UNIQUE INDEX hourly_throughput_key ON hourly_throughput (hour)

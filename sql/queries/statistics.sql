@@ -14,7 +14,8 @@ ORDER BY definition_hash COLLATE "C", step_id COLLATE "C", error_class COLLATE "
 
 -- name: read_hourly_throughput
 -- Read the throughput by hour, in order.
-SELECT hour, events, flows_started, flows_completed, steps_finished, steps_failed, retries
+SELECT hour, events, flows_started, flows_completed, flows_cancelled, steps_finished,
+    steps_failed, retries
 FROM hourly_throughput
 ORDER BY hour
 

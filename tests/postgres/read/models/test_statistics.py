@@ -12,6 +12,7 @@ from chem_persistence import (
     Artifact,
     ArtifactStatistics,
     FailureStatistics,
+    FlowCancelled,
     FlowCompleted,
     FlowEventKind,
     FlowInitialized,
@@ -198,6 +199,7 @@ async def test_hours_are_of_utc_and_in_order(models: PgReadModels, writer: Write
         two, (1801, RetryScheduled("acquire", 1, "again")), (1801, StepStarted(0, "acquire"))
     )
     await writer.write(two, (1801, StepFinished(0, "acquire", (), F)), (1801, FlowCompleted(F)))
+    await writer.write(one, (1802, FlowCancelled("no longer needed")))
     await models.refresh()
     assert (await models.statistics()).hours == (
         HourlyThroughput(
@@ -205,15 +207,17 @@ async def test_hours_are_of_utc_and_in_order(models: PgReadModels, writer: Write
             events=2,
             flows_started=1,
             flows_completed=0,
+            flows_cancelled=0,
             steps_finished=0,
             steps_failed=0,
             retries=0,
         ),
         HourlyThroughput(
             hour=BEGIN.replace(hour=11, minute=0),
-            events=7,
+            events=8,
             flows_started=1,
             flows_completed=1,
+            flows_cancelled=1,
             steps_finished=1,
             steps_failed=1,
             retries=1,
