@@ -12,6 +12,7 @@ import pytest
 
 from chem_persistence import (
     Artifact,
+    FlowCancelled,
     FlowEventKind,
     FlowInitialized,
     InMemoryEventStore,
@@ -21,6 +22,7 @@ from chem_persistence import (
     StepFinished,
     StepSignal,
     StepStarted,
+    StepWaits,
     flow_page,
 )
 from chem_persistence.errors import ArtifactCorrupt
@@ -113,6 +115,22 @@ async def test_a_page_of_a_flow_that_was_not_initialized_says_what_is_not_known(
         assert said in page.text()
     assert "axis" not in {attributes.get("class") for _, attributes in page.elements}
     assert [tag for tag, attributes in page.elements if attributes.get("class") == "lanes"] == []
+
+
+async def test_a_page_says_until_when_its_flow_waits_and_why_it_was_cancelled() -> None:
+    store = InMemoryEventStore()
+    waits = StepWaits(0, "dock", SEEN_AT + timedelta(hours=1), {"job": "4711"})
+    kinds: list[FlowEventKind] = [FlowInitialized("d", 1), StepStarted(0, "dock"), waits]
+    await store.append_kinds(FLOW_ID, kinds)
+    waiting = (await page_of(store)).text()
+    assert "Step dock waits" in waiting
+    assert "until 2026-11-27 10:30:00 UTC" in waiting
+    assert "Step waits" in waiting
+    await store.append_kind(FLOW_ID, FlowCancelled("no longer needed"))
+    cancelled = (await page_of(store)).text()
+    assert "The flow was cancelled" in cancelled
+    assert "no longer needed" in cancelled
+    assert "Step dock waits" not in cancelled
 
 
 async def test_a_page_names_all_that_an_artifact_is_to_its_flow() -> None:

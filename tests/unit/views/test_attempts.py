@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from chem_persistence import (
+    FlowCancelled,
     FlowCompleted,
     FlowEvent,
     FlowEventKind,
@@ -15,6 +16,7 @@ from chem_persistence import (
     StepFinished,
     StepSignal,
     StepStarted,
+    StepWaits,
     UserInteractionProvided,
     UserInteractionRequested,
 )
@@ -31,6 +33,8 @@ ASK, ANSWER = (
     UserInteractionProvided(0, "embed", 1, "h"),
 )
 SIGNAL = StepSignal(0, "embed", "progress")
+WAIT = StepWaits(0, "embed", BEGAN + timedelta(days=1))
+CANCEL = FlowCancelled("no longer needed")
 
 
 def attempts(*kinds: FlowEventKind, limits: PageLimits | None = None) -> FlowAttempts:
@@ -68,6 +72,19 @@ def attempts(*kinds: FlowEventKind, limits: PageLimits | None = None) -> FlowAtt
         ((START, ASK), FlowState.AWAITING_USER_INPUT, [AttemptOutcome.ASKED]),
         ((START, ASK, ANSWER), FlowState.RUNNING, [AttemptOutcome.ASKED]),
         ((FINISH,), FlowState.RUNNING, [AttemptOutcome.FINISHED]),
+        ((START, WAIT), FlowState.WAITING, [AttemptOutcome.WAITED]),
+        ((START, WAIT, WAIT), FlowState.WAITING, [AttemptOutcome.WAITED]),
+        ((START, WAIT, FINISH), FlowState.RUNNING, [AttemptOutcome.FINISHED]),
+        ((START, WAIT, FAIL), FlowState.FAILED, [AttemptOutcome.FAILED]),
+        ((START, WAIT, ASK), FlowState.AWAITING_USER_INPUT, [AttemptOutcome.ASKED]),
+        (
+            (START, WAIT, START, FINISH),
+            FlowState.RUNNING,
+            [AttemptOutcome.WAITED, AttemptOutcome.FINISHED],
+        ),
+        ((WAIT,), FlowState.WAITING, [AttemptOutcome.WAITED]),
+        ((START, WAIT, CANCEL), FlowState.CANCELLED, [AttemptOutcome.WAITED]),
+        ((START, FAIL, CANCEL), FlowState.CANCELLED, [AttemptOutcome.FAILED]),
     ],
 )
 def test_events_make_attempts(
@@ -110,3 +127,16 @@ def test_a_failed_step_decides_until_its_own_retry_is_scheduled() -> None:
 
 def test_a_completed_flow_stays_completed() -> None:
     assert attempts(START, FINISH, FlowCompleted("f"), SIGNAL, START).state is FlowState.COMPLETED
+
+
+def test_an_attempt_that_waited_ended_when_it_began_to_wait() -> None:
+    (step,) = attempts(START, WAIT, SIGNAL, WAIT, START).steps()
+    waited, latest = step.attempts
+    assert (waited.ended, waited.until) == (BEGAN + timedelta(seconds=3), WAIT.until)
+    assert (latest.outcome, latest.ended, latest.until) == (AttemptOutcome.OPEN, None, None)
+
+
+def test_a_flow_without_a_step_that_began_is_pending_also_after_a_signal() -> None:
+    assert attempts().state is FlowState.PENDING
+    assert attempts(SIGNAL).state is FlowState.PENDING
+    assert attempts(SIGNAL, CANCEL).state is FlowState.CANCELLED
