@@ -1,6 +1,6 @@
 """Fingerprints: equal work on equal input has the same one, in every run and every store.
 
-Never hashed: time, ids, seq, attempts, reasons, metadata, the library's version.
+Never hashed: time, ids, seq, attempts, waits, reasons, names, metadata, the library's version.
 """
 
 from collections.abc import Sequence

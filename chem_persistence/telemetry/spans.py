@@ -22,7 +22,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from chem_persistence.errors import FlowAwaitsUser, StepRaised
+from chem_persistence.errors import FlowAwaitsUser, FlowIsWaiting, StepRaised
 from chem_persistence.telemetry.failures import error_class
 from chem_persistence.telemetry.names import ERROR_TYPE, RESPONSE_STATUS_CODE
 
@@ -81,11 +81,11 @@ def opened_span(
 
 
 def fail_span(span: Span, error: BaseException) -> None:
-    """Record a failure; a cancellation and a question to a person are not errors."""
+    """Record a failure; a cancellation, a question to a person and a wait are not errors."""
     span.set_attribute(ERROR_TYPE, error_class(_raised(error)))
     if sqlstate := getattr(error, "sqlstate", None):
         span.set_attribute(RESPONSE_STATUS_CODE, sqlstate)
-    if not isinstance(error, CancelledError | FlowAwaitsUser):
+    if not isinstance(error, CancelledError | FlowAwaitsUser | FlowIsWaiting):
         span.set_status(Status(StatusCode.ERROR))
 
 

@@ -48,7 +48,10 @@ def event_line(fact: FlowEventKind) -> EventLine:  # noqa: PLR0912  # one match 
             return EventLine(f"{step} started")
         case StepFinished(step_id=step, outputs=outputs):
             hashes = ", ".join(hash_prefix(output) for output in outputs) or "no outputs"
-            return EventLine(f"{step} finished: {hashes}", counted(len(outputs), "artifact"))
+            origin = f", taken over from {reused.flow_id}" if (reused := fact.reused_from) else ""
+            return EventLine(
+                f"{step} finished: {hashes}{origin}", counted(len(outputs), "artifact") + origin
+            )
         case StepFailed(step_id=step, error=error):
             what = f"{error.error_class.rpartition('.')[2]}: {error.message}"
             return EventLine(f"{step} failed: {what}", short(what))
@@ -57,17 +60,14 @@ def event_line(fact: FlowEventKind) -> EventLine:  # noqa: PLR0912  # one match 
             return EventLine(f"{step} signals {signal}", short(what))
         case PropertyPreferenceAssigned(property_key=key, policy_id=policy):
             return EventLine(f"property {key} by policy {policy}", short(f"{key} by {policy}"))
-        case RetryScheduled(step_id=step, retry_index=index, reason=reason):
-            return EventLine(
-                f"{step} is retried ({index}): {reason}", short(f"retry {index}: {reason}")
-            )
+        case RetryScheduled():
+            return _retry(fact)
         case BranchCreated(branch_id=branch, created_from_step_id=step):
             return EventLine(
                 f"branch {branch} after {step}", f"branch {branch} of {fact.parent_flow_id}"
             )
-        case UserInteractionRequested(step_id=step, hint=hint):
-            question = f": {hint}" if hint else ""
-            return EventLine(f"{step} asks a person{question}", short(hint or ""))
+        case UserInteractionRequested():
+            return _question(fact)
         case UserInteractionProvided(step_id=step, provided=provided):
             return EventLine(f"{step} was answered", short(_json(provided)))
         case FlowCompleted(flow_fingerprint=fingerprint):
@@ -84,10 +84,26 @@ def event_line(fact: FlowEventKind) -> EventLine:  # noqa: PLR0912  # one match 
 
 def _beginning(fact: FlowInitialized) -> EventLine:
     steps = counted(fact.step_count, "step")
+    label = f", {fact.label}" if fact.label else ""
     return EventLine(
-        f"initialized: {steps}, definition {hash_prefix(fact.definition_hash)}",
-        f"{steps}, definition {short_hash(fact.definition_hash)}",
+        f"initialized: {steps}, definition {hash_prefix(fact.definition_hash)}{label}",
+        short(f"{steps}, definition {short_hash(fact.definition_hash)}{label}"),
     )
+
+
+def _retry(fact: RetryScheduled) -> EventLine:
+    index, reason = fact.retry_index, fact.reason
+    after = f" after {moment(fact.not_before)}" if fact.not_before else ""
+    return EventLine(
+        f"{fact.step_id} is retried ({index}){after}: {reason}",
+        short(f"retry {index}{after}: {reason}"),
+    )
+
+
+def _question(fact: UserInteractionRequested) -> EventLine:
+    question = f": {fact.hint}" if fact.hint else ""
+    until = f" until {moment(fact.until)}" if fact.until else ""
+    return EventLine(f"{fact.step_id} asks a person{until}{question}", short(fact.hint or ""))
 
 
 def _wait(fact: StepWaits) -> EventLine:

@@ -260,13 +260,13 @@ CREATE MATERIALIZED VIEW step_statistics AS
 
 CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (key);
 
-CREATE INDEX event_log_cancelled_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcancelled'::text;
-
 CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
 
 CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts, flow_id) WHERE version = 0;
 
 CREATE INDEX event_log_given_id_idx ON event_log USING btree (event_id) WHERE NOT (get_byte(uuid_send(event_id), 15) = 0 AND (get_byte(uuid_send(event_id), 14) & 3) = 0 AND (get_byte(uuid_send(event_id), 6) >> 4) = 7);
+
+CREATE INDEX event_log_halt_idx ON event_log USING btree (event_type, flow_id) WHERE event_type = ANY (ARRAY['stepwaits'::text, 'flowcancelled'::text]);
 
 CREATE INDEX event_log_input_idx ON event_log USING btree (hashtextextended(COALESCE(payload #>> '{outputs,0}'::text[], payload ->> 'input'::text), 0::bigint)) WHERE event_type = ANY (ARRAY['stepfinished'::text, 'flowinitialized'::text]);
 
@@ -275,8 +275,6 @@ CREATE INDEX event_log_outputs_idx ON event_log USING gin ((payload -> 'outputs'
 CREATE INDEX event_log_seq_idx ON event_log USING btree (seq);
 
 CREATE INDEX event_log_setback_idx ON event_log USING btree (event_type, seq, flow_id) WHERE event_type = ANY (ARRAY['stepfailed'::text, 'retryscheduled'::text, 'userinteractionrequested'::text]);
-
-CREATE INDEX event_log_waits_idx ON event_log USING btree (flow_id) WHERE event_type = 'stepwaits'::text;
 
 CREATE UNIQUE INDEX failure_statistics_key ON failure_statistics USING btree (key);
 

@@ -17,10 +17,13 @@ from chem_persistence import (
     FlowAlreadyCompleted,
     FlowAwaitsUser,
     FlowEngine,
+    FlowEventKind,
+    FlowIsWaiting,
     StepContext,
     StepRaised,
     StepSignal,
     StepStarted,
+    StepWaits,
     UserInteractionRequested,
     event_metadata,
 )
@@ -141,17 +144,24 @@ async def test_a_step_that_raises_is_told_by_the_class_of_its_error(
     }
 
 
-async def test_a_flow_that_waits_for_a_person_has_not_gone_wrong(
-    backend: Backend, heard: Heard
+@pytest.mark.parametrize(
+    ("pause", "error"),
+    [
+        (UserInteractionRequested(1, "count", {"type": "boolean"}), FlowAwaitsUser),
+        (StepWaits(1, "count", None), FlowIsWaiting),
+    ],
+    ids=["for a person", "for an event"],
+)
+async def test_a_flow_that_waits_has_not_gone_wrong(
+    backend: Backend, heard: Heard, pause: FlowEventKind, error: type[Exception]
 ) -> None:
     engine = engine_of(backend)
     instance = await engine.run_step(input=ETHANOL_AND_WATER)
-    asked = UserInteractionRequested(1, "count", {"type": "boolean"})
-    await backend.store.append_kinds(instance.id, [StepStarted(1, "count"), asked])
-    with pytest.raises(FlowAwaitsUser):
+    await backend.store.append_kinds(instance.id, [StepStarted(1, "count"), pause])
+    with pytest.raises(error):
         await engine.run_to_end(instance.id)
     waits = heard.spans("flow")[-1]
-    assert attributes_of(waits)["error.type"] == "FlowAwaitsUser"
+    assert attributes_of(waits)["error.type"] == error.__name__
     assert waits.status.status_code is StatusCode.UNSET
 
 

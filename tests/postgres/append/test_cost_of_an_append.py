@@ -26,6 +26,7 @@ from chem_persistence import (
     StepFinished,
     StepSignal,
     StepStarted,
+    StepWaits,
     build_pool,
     embedded_postgres,
 )
@@ -110,6 +111,7 @@ ONE_OF_EACH: list[FlowEventKind] = [
     StepStarted(0, "acquire"),
     StepFailed(0, "acquire", StepError("ValueError", "no"), "f" * 64),
     StepFinished(0, "acquire", ("a" * 64, "b" * 64), "f" * 64),
+    StepWaits(0, "acquire", None),
 ]
 """An entry for every index, because the planner looks up an empty index at each call."""
 
