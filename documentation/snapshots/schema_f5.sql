@@ -26,6 +26,18 @@ CREATE TABLE event_log (
     CONSTRAINT event_log_version_check CHECK (version >= 0)
 );
 
+CREATE TABLE flow_runs (
+    flow_id uuid NOT NULL,
+    definition_hash text NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    lease uuid,
+    holder uuid,
+    called boolean NOT NULL DEFAULT false,
+    CONSTRAINT flow_runs_pkey PRIMARY KEY (flow_id),
+    CONSTRAINT flow_runs_called_check CHECK (lease IS NOT NULL OR NOT called),
+    CONSTRAINT flow_runs_holder_check CHECK ((lease IS NULL) = (holder IS NULL))
+) WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=500, autovacuum_vacuum_cost_delay=0, autovacuum_analyze_scale_factor=0.1, autovacuum_analyze_threshold=500);
+
 CREATE TABLE flow_snapshots (
     flow_id uuid NOT NULL,
     version integer NOT NULL,
@@ -40,6 +52,24 @@ CREATE TABLE flow_snapshots (
     CONSTRAINT flow_snapshots_definition_hash_check CHECK (definition_hash ~ '^[0-9a-f]{64}$'::text),
     CONSTRAINT flow_snapshots_state_hash_check CHECK (octet_length(state_hash) = 32),
     CONSTRAINT flow_snapshots_version_check CHECK (version >= 1)
+);
+
+CREATE TABLE flow_workers (
+    worker_id uuid NOT NULL,
+    name text NOT NULL,
+    definitions text[] NOT NULL,
+    seen_at timestamp with time zone NOT NULL,
+    CONSTRAINT flow_workers_pkey PRIMARY KEY (worker_id)
+);
+
+CREATE TABLE resource_slots (
+    resource text NOT NULL,
+    slot integer NOT NULL,
+    flow_id uuid,
+    step_index bigint,
+    CONSTRAINT resource_slots_pkey PRIMARY KEY (resource, slot),
+    CONSTRAINT resource_slots_slot_check CHECK (slot >= 0),
+    CONSTRAINT resource_slots_user_check CHECK ((flow_id IS NULL) = (step_index IS NULL))
 );
 
 CREATE TABLE schema_migrations (
@@ -278,6 +308,8 @@ CREATE INDEX event_log_setback_idx ON event_log USING btree (event_type, seq, fl
 
 CREATE UNIQUE INDEX failure_statistics_key ON failure_statistics USING btree (key);
 
+CREATE INDEX flow_runs_due_idx ON flow_runs USING btree (definition_hash, due_at);
+
 CREATE UNIQUE INDEX hourly_throughput_key ON hourly_throughput USING btree (hour);
 
 CREATE UNIQUE INDEX statistics_refresh_key ON statistics_refresh USING btree (refreshed);
@@ -285,6 +317,47 @@ CREATE UNIQUE INDEX statistics_refresh_key ON statistics_refresh USING btree (re
 CREATE UNIQUE INDEX step_statistics_key ON step_statistics USING btree (key);
 
 CREATE INDEX workflow_step_artifacts_flow_idx ON workflow_step_artifacts USING btree (flow_id, produced_in_seq);
+
+CREATE OR REPLACE FUNCTION add_flow_runs(most integer)
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    missing uuid[];
+    added uuid;
+    rows bigint := 0;
+BEGIN
+    missing := ARRAY(
+        SELECT event.flow_id
+        FROM event_log AS event
+        WHERE event.version = 0 AND event.event_type = 'flowinitialized' AND event.payload ? 'due'
+            AND NOT EXISTS (SELECT 1 FROM flow_runs AS run WHERE run.flow_id = event.flow_id)
+            AND NOT EXISTS (SELECT 1 FROM event_log AS ending
+                WHERE ending.flow_id = event.flow_id
+                    AND ending.event_type IN ('flowcompleted', 'flowcancelled'))
+        LIMIT most);
+    IF missing = '{}' THEN
+        RETURN 0;
+    END IF;
+    PERFORM set_config('lock_timeout', '2s', true);  -- claims and appends wait behind this lock
+    LOCK TABLE flow_runs IN SHARE ROW EXCLUSIVE MODE;
+    FOR added IN
+        INSERT INTO flow_runs AS run (flow_id, definition_hash, due_at)
+        SELECT event.flow_id, event.payload ->> 'definition_hash', 'infinity'
+        FROM event_log AS event
+        WHERE event.flow_id = ANY (missing) AND event.version = 0
+            AND NOT EXISTS (SELECT 1 FROM event_log AS ending
+                WHERE ending.flow_id = event.flow_id
+                    AND ending.event_type IN ('flowcompleted', 'flowcancelled'))
+        ON CONFLICT DO NOTHING
+        RETURNING run.flow_id
+    LOOP
+        PERFORM change_flow_run(added, 0, false, true);
+        rows := rows + 1;
+    END LOOP;
+    RETURN rows;
+END
+$function$;
 
 CREATE OR REPLACE FUNCTION append_events(events text, artifacts text, artifact_payloads text[], artifact_contents bytea[], retries text, steps text, patience text)
  RETURNS TABLE(stored_flow_id uuid, stored_version integer, stored_seq bigint)
@@ -295,12 +368,16 @@ DECLARE
     stored_events bigint := 0;
     stored_artifacts bigint;
     stored_flow_ids uuid[] := '{}';
+    is_signal boolean;
+    changed uuid[] := '{}';
+    signalled uuid[] := '{}';
+    change record;
     sequence oid := 'event_log_seq_seq'::regclass;
 BEGIN
     -- on a session that a pooler shares, whose search path does not end with pg_temp
     IF pg_my_temp_schema() <> 0 AND EXISTS (SELECT 1
             FROM (VALUES ('event_log'), ('event_log_seq_seq'), ('workflow_step_artifacts'),
-                ('workflow_step_executions')) AS named (name)
+                ('workflow_step_executions'), ('flow_runs')) AS named (name)
             JOIN pg_class AS relation ON relation.oid = to_regclass(named.name)
             WHERE relation.relnamespace = pg_my_temp_schema()) THEN
         RAISE EXCEPTION 'a temporary table hides a table of the log'
@@ -320,9 +397,10 @@ BEGIN
         PERFORM set_config('chem_persistence.feed_lock', sequence::text, true);
     END IF;
     -- a flow that is not where its writer believes is left out: its next version is taken, or the
-    -- one before is missing or another's; the scalar subqueries make the plan look each up in the
-    -- key, however few rows the planner expects
-    FOR stored_flow_id, stored_version, stored_seq IN
+    -- one before is missing or another's; so is one that another worker has claimed; the scalar
+    -- subqueries make the plan look each up in the key, however few rows the planner expects; the
+    -- flows are stored in the order of their ids, so that two batches cannot deadlock
+    FOR stored_flow_id, stored_version, stored_seq, is_signal IN
         INSERT INTO event_log AS log (flow_id, version, event_id, ts, event_type, payload,
             metadata, chain_hash)
         SELECT e.flow_id, e.version, e.event_id, e.ts, e.payload ->> 'type', e.payload,
@@ -330,20 +408,31 @@ BEGIN
         FROM ROWS FROM (json_to_recordset(events::json) AS (flow_id uuid, version integer,
             event_id uuid, ts timestamptz,
                 payload jsonb, metadata jsonb, chain_hash bytea, first_version integer,
-                    previous_hash bytea))
+                    previous_hash bytea, lease uuid))
             WITH ORDINALITY AS e
             (flow_id, version, event_id, ts, payload, metadata, chain_hash, first_version,
-                previous_hash, place)
+                previous_hash, lease, place)
         WHERE (SELECT count(*) FROM event_log AS taken
                 WHERE taken.flow_id = e.flow_id AND taken.version = e.first_version) = 0
             AND (e.first_version = 0 OR (SELECT previous.chain_hash FROM event_log AS previous
                 WHERE previous.flow_id = e.flow_id
                     AND previous.version = e.first_version - 1) = e.previous_hash)
-        ORDER BY e.place
-        RETURNING log.flow_id, log.version, log.seq
+            AND (e.lease IS NULL OR (SELECT run.lease FROM flow_runs AS run
+                WHERE run.flow_id = e.flow_id) = e.lease)
+        ORDER BY e.flow_id, e.place
+        RETURNING log.flow_id, log.version, log.seq,
+            CASE WHEN log.event_type IN ('stepstarted', 'stepfinished',
+                    'propertypreferenceassigned', 'branchcreated') THEN NULL
+                WHEN log.event_type = 'flowinitialized' AND NOT log.payload ? 'due' THEN NULL
+                ELSE log.event_type = 'stepsignal' END
     LOOP
         RETURN NEXT;
         stored_events := stored_events + 1;
+        IF is_signal THEN
+            signalled := array_append(signalled, stored_flow_id);
+        ELSIF NOT is_signal THEN
+            changed := array_append(changed, stored_flow_id);
+        END IF;
         IF with_more THEN
             stored_flow_ids := array_append(stored_flow_ids, stored_flow_id);
         END IF;
@@ -354,7 +443,7 @@ BEGIN
     IF stored_events <= octet_length(events) - octet_length(replace(events, E'\n', ''))
         AND EXISTS (SELECT 1
             FROM json_to_recordset(events::json) AS e
-                (flow_id uuid, version integer, previous_hash bytea)
+                (flow_id uuid, version integer, previous_hash bytea, lease uuid)
             LEFT JOIN json_to_recordset(events::json) AS own (flow_id uuid, version integer,
                 chain_hash bytea)
                 ON own.flow_id = e.flow_id AND own.version = e.version - 1
@@ -362,10 +451,24 @@ BEGIN
                 AND log.version = e.version)
                 AND (e.version = 0 OR EXISTS (SELECT 1 FROM event_log AS previous
                     WHERE previous.flow_id = e.flow_id AND previous.version = e.version - 1
-                        AND previous.chain_hash = coalesce(own.chain_hash, e.previous_hash)))) THEN
+                        AND previous.chain_hash = coalesce(own.chain_hash, e.previous_hash)))
+                AND (e.lease IS NULL OR EXISTS (SELECT 1 FROM flow_runs AS run
+                    WHERE run.flow_id = e.flow_id AND run.lease = e.lease))) THEN
         RAISE EXCEPTION 'a trigger of event_log keeps events from being stored'
             USING ERRCODE = 'triggered_action_exception',
                 HINT = 'chem-persistence doctor names the triggers of others.';
+    END IF;
+    -- an event that was refused, and one after it that was not, would leave a gap in the versions
+    IF stored_events <= octet_length(events) - octet_length(replace(events, E'\n', ''))
+        AND EXISTS (SELECT 1
+            FROM json_to_recordset(events::json) AS e (flow_id uuid, version integer,
+                event_id uuid)
+            JOIN event_log AS log ON log.flow_id = e.flow_id AND log.version = e.version
+                AND log.event_id = e.event_id
+            WHERE e.version > 0 AND NOT EXISTS (SELECT 1 FROM event_log AS previous
+                WHERE previous.flow_id = e.flow_id AND previous.version = e.version - 1)) THEN
+        RAISE EXCEPTION 'appends to one flow carry different leases'
+            USING ERRCODE = 'invalid_parameter_value';
     END IF;
 
     IF artifacts IS NOT NULL THEN  -- one that is already stored stays as it is
@@ -429,6 +532,166 @@ BEGIN
             finished_at = coalesce(excluded.finished_at, step.finished_at),
             error = coalesce(excluded.error, step.error);
     END IF;
+
+    -- last, since other writers wait for the rows that this locks
+    IF changed <> '{}' OR signalled <> '{}' THEN
+        FOR change IN
+            SELECT DISTINCT e.flow_id, e.first_version, e.lease IS NOT NULL AS is_leased
+            FROM json_to_recordset(events::json) AS e (flow_id uuid, first_version integer,
+                lease uuid)
+            WHERE e.flow_id = ANY (changed) OR (e.lease IS NULL AND e.flow_id = ANY (signalled))
+            ORDER BY e.flow_id
+        LOOP
+            PERFORM change_flow_run(change.flow_id, change.first_version, change.is_leased, false);
+        END LOOP;
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION call_flow_runs(flow_ids uuid[])
+ RETURNS SETOF uuid
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RETURN QUERY
+    WITH called AS MATERIALIZED (
+        SELECT run.flow_id
+        FROM flow_runs AS run
+        WHERE run.flow_id = ANY (flow_ids)
+        ORDER BY run.flow_id
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE flow_runs AS run
+    SET called = run.lease IS NOT NULL,
+        due_at = CASE WHEN run.lease IS NULL THEN now() ELSE run.due_at END
+    FROM called
+    WHERE run.flow_id = called.flow_id
+    RETURNING run.flow_id;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION change_flow_run(flow uuid, since integer, is_leased boolean, is_rebuilt boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    present timestamptz := now();
+    own record;
+    decisive record;
+    due timestamptz;
+BEGIN
+    IF is_rebuilt THEN
+        -- before the events are read: what others append from now on changes the row after this
+        PERFORM 1 FROM flow_runs AS run WHERE run.flow_id = flow AND run.lease IS NULL
+        FOR UPDATE SKIP LOCKED;
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+    END IF;
+    SELECT
+        max(event.version) FILTER (WHERE event.event_type IN ('stepfailed', 'retryscheduled',
+            'stepwaits', 'userinteractionrequested', 'flowcompleted', 'flowcancelled')
+            OR (event.event_type = 'flowinitialized' AND event.payload ? 'due')) AS decisive,
+        min(event.version) FILTER (WHERE event.event_type = 'userinteractionprovided'
+            OR (event.event_type = 'stepsignal' AND NOT is_leased)) AS first_call,
+        max(event.version) FILTER (WHERE event.event_type = 'userinteractionprovided'
+            OR (event.event_type = 'stepsignal' AND NOT is_leased)) AS last_call,
+        max(event.version) FILTER (WHERE event.event_type IN ('stepstarted', 'stepfinished'))
+            AS last_work
+    INTO own
+    FROM event_log AS event
+    WHERE event.flow_id = flow AND event.version >= since;
+
+    IF own.decisive IS NULL THEN
+        IF own.last_call IS NULL THEN
+            RETURN false;
+        END IF;
+        UPDATE flow_runs AS run
+        SET called = run.lease IS NOT NULL,
+            due_at = CASE WHEN run.lease IS NULL THEN present ELSE run.due_at END
+        WHERE run.flow_id = flow;
+        RETURN FOUND;
+    END IF;
+
+    SELECT event.event_type, event.ts, (event.payload ->> CASE event.event_type
+        WHEN 'flowinitialized' THEN 'due' WHEN 'retryscheduled' THEN 'not_before' ELSE 'until'
+        END)::timestamptz AS wanted
+    INTO STRICT decisive
+    FROM event_log AS event
+    WHERE event.flow_id = flow AND event.version = own.decisive;
+    IF decisive.event_type IN ('flowcompleted', 'flowcancelled') THEN
+        DELETE FROM flow_runs AS run WHERE run.flow_id = flow;
+        RETURN FOUND;
+    END IF;
+    -- the writer's clock may be wrong: what it waits for is a length of time after its event
+    due := CASE
+        WHEN own.decisive < greatest(own.last_call, own.last_work) THEN present
+        WHEN decisive.wanted IS NOT NULL AND is_rebuilt
+            THEN least(decisive.wanted, present + (decisive.wanted - decisive.ts))
+        WHEN decisive.wanted IS NOT NULL THEN present + (decisive.wanted - decisive.ts)
+        WHEN decisive.event_type = 'retryscheduled' THEN present
+        ELSE 'infinity' END;
+    IF is_rebuilt THEN
+        UPDATE flow_runs AS run SET due_at = due
+        WHERE run.flow_id = flow AND run.lease IS NULL AND run.due_at > due;
+        RETURN FOUND;
+    END IF;
+    IF since = 0 THEN
+        INSERT INTO flow_runs AS run (flow_id, definition_hash, due_at)
+        SELECT event.flow_id, event.payload ->> 'definition_hash', due
+        FROM event_log AS event
+        WHERE event.flow_id = flow AND event.version = 0
+            AND event.event_type = 'flowinitialized' AND event.payload ? 'due'
+        ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            RETURN true;
+        END IF;
+    END IF;
+    UPDATE flow_runs AS run
+    SET lease = NULL, holder = NULL, called = false,
+        due_at = CASE
+            WHEN decisive.event_type IN ('stepwaits', 'userinteractionrequested')
+                AND (run.called OR (run.lease IS NOT NULL AND own.first_call < own.decisive))
+                THEN present
+            ELSE due END
+    WHERE run.flow_id = flow;
+    RETURN FOUND;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION claim_flow_runs(definitions text[], worker uuid, token uuid, most integer, duration interval)
+ RETURNS TABLE(claimed_flow_id uuid, claimed_definition_hash text)
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RETURN QUERY
+    WITH asked AS MATERIALIZED (
+        SELECT definition.hash, (SELECT run.due_at FROM flow_runs AS run
+            WHERE run.definition_hash = definition.hash ORDER BY run.due_at LIMIT 1) AS due_at
+        FROM unnest(definitions) AS definition (hash)
+    ), busy AS MATERIALIZED (
+        SELECT asked.hash, (most - 1) / count(*) OVER () + 1 AS share
+        FROM asked
+        WHERE asked.due_at <= now()
+        ORDER BY asked.due_at
+    ), due AS MATERIALIZED (
+        SELECT candidate.flow_id
+        FROM busy
+        CROSS JOIN LATERAL (
+            SELECT run.flow_id
+            FROM flow_runs AS run
+            WHERE run.definition_hash = busy.hash AND run.due_at <= now()
+            ORDER BY run.due_at
+            LIMIT busy.share
+            FOR UPDATE SKIP LOCKED
+        ) AS candidate
+        LIMIT most
+    )
+    UPDATE flow_runs AS run
+    SET lease = token, holder = worker, called = false, due_at = now() + duration
+    FROM due
+    WHERE run.flow_id = due.flow_id
+    RETURNING run.flow_id, run.definition_hash;
 END
 $function$;
 
@@ -458,12 +721,98 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION give_back_flow_run(flow uuid, token uuid, due_in interval)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    present timestamptz := now();
+    due timestamptz := coalesce(present + due_in, 'infinity');
+BEGIN
+    UPDATE flow_runs AS run
+    SET lease = NULL, holder = NULL, called = false,
+        due_at = CASE WHEN run.called THEN present ELSE due END
+    WHERE run.flow_id = flow AND run.lease = token;
+    RETURN FOUND;
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION refuse_change_of_history()
  RETURNS trigger
  LANGUAGE plpgsql
 AS $function$
 BEGIN
     RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation';
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION release_flow_runs(flow_ids uuid[], tokens uuid[])
+ RETURNS SETOF uuid
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RETURN QUERY
+    WITH mine AS MATERIALIZED (
+        SELECT run.flow_id
+        FROM unnest(flow_ids, tokens) AS held (flow_id, token)
+        JOIN flow_runs AS run ON run.flow_id = held.flow_id AND run.lease = held.token
+        ORDER BY run.flow_id
+        FOR UPDATE OF run SKIP LOCKED
+    )
+    UPDATE flow_runs AS run
+    SET lease = NULL, holder = NULL, called = false, due_at = now()
+    FROM mine
+    WHERE run.flow_id = mine.flow_id
+    RETURNING run.flow_id;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION renew_flow_runs(flow_ids uuid[], tokens uuid[], duration interval)
+ RETURNS TABLE(held_flow_id uuid, is_renewed boolean, is_called boolean)
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    renewed uuid[] := '{}';
+BEGIN
+    FOR held_flow_id, is_renewed, is_called IN
+        WITH mine AS MATERIALIZED (
+            SELECT run.flow_id
+            FROM unnest(flow_ids, tokens) AS held (flow_id, token)
+            JOIN flow_runs AS run ON run.flow_id = held.flow_id AND run.lease = held.token
+            FOR UPDATE OF run SKIP LOCKED
+        )
+        UPDATE flow_runs AS run
+        SET due_at = now() + duration
+        FROM mine
+        WHERE run.flow_id = mine.flow_id
+        RETURNING run.flow_id, true, run.called
+    LOOP
+        renewed := array_append(renewed, held_flow_id);
+        RETURN NEXT;
+    END LOOP;
+    IF cardinality(renewed) < cardinality(flow_ids) THEN
+        RETURN QUERY
+        SELECT run.flow_id, false, run.called
+        FROM unnest(flow_ids, tokens) AS held (flow_id, token)
+        JOIN flow_runs AS run ON run.flow_id = held.flow_id AND run.lease = held.token
+        WHERE run.flow_id <> ALL (renewed);
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION take_flow_run(flow uuid, worker uuid, token uuid, duration interval)
+ RETURNS text
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    present timestamptz := now();
+    taken text;
+BEGIN
+    UPDATE flow_runs AS run
+    SET lease = token, holder = worker, called = false, due_at = present + duration
+    WHERE run.flow_id = flow AND (run.lease IS NULL OR run.due_at <= present)
+    RETURNING run.definition_hash INTO taken;
+    RETURN taken;
 END
 $function$;
 

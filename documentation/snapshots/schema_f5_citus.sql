@@ -54,9 +54,12 @@ DECLARE
     sequence oid := 'event_log_seq_seq'::regclass;
     stored_flow_ids uuid[] := '{}';
     last_flow_id uuid;
+    last_lease uuid;
     fits boolean := false;
+    changed boolean := false;
     produced_in bigint;
     e record;
+    written record;
 BEGIN
     IF patience IS NOT NULL AND (current_setting('lock_timeout') = '0'
             OR patience::interval < current_setting('lock_timeout')::interval) THEN
@@ -73,21 +76,29 @@ BEGIN
         SELECT document.*
         FROM ROWS FROM (json_to_recordset(events::json) AS (flow_id uuid, version integer,
                 event_id uuid, ts timestamptz, payload jsonb, metadata jsonb, chain_hash bytea,
-                first_version integer, previous_hash bytea))
+                first_version integer, previous_hash bytea, lease uuid))
             WITH ORDINALITY AS document
-            (flow_id, version, event_id, ts, payload, metadata, chain_hash, first_version, previous_hash, place)
-        ORDER BY document.place
+            (flow_id, version, event_id, ts, payload, metadata, chain_hash, first_version,
+                previous_hash, lease, place)
+        ORDER BY document.flow_id, document.place
     LOOP
         IF e.flow_id IS DISTINCT FROM last_flow_id THEN  -- once per flow, before its first event
             last_flow_id := e.flow_id;
+            last_lease := e.lease;
             fits := NOT EXISTS (SELECT 1 FROM event_log AS taken
                     WHERE taken.flow_id = e.flow_id AND taken.version = e.first_version)
                 AND (e.first_version = 0 OR EXISTS (SELECT 1 FROM event_log AS previous
                     WHERE previous.flow_id = e.flow_id AND previous.version = e.first_version - 1
-                        AND previous.chain_hash = e.previous_hash));
+                        AND previous.chain_hash = e.previous_hash))
+                AND (e.lease IS NULL OR EXISTS (SELECT 1 FROM flow_runs AS run
+                    WHERE run.flow_id = e.flow_id AND run.lease = e.lease));
             IF fits THEN
                 stored_flow_ids := array_append(stored_flow_ids, e.flow_id);
             END IF;
+        END IF;
+        IF e.lease IS DISTINCT FROM last_lease THEN
+            RAISE EXCEPTION 'appends to one flow carry different leases'
+                USING ERRCODE = 'invalid_parameter_value';
         END IF;
         IF fits THEN
             INSERT INTO event_log AS log
@@ -103,6 +114,10 @@ BEGIN
             stored_flow_id := e.flow_id;
             stored_version := e.version;
             RETURN NEXT;
+            changed := changed OR NOT (e.payload ->> 'type' IN ('stepstarted', 'stepfinished',
+                    'propertypreferenceassigned', 'branchcreated')
+                OR (e.payload ->> 'type' = 'flowinitialized' AND NOT e.payload ? 'due')
+                OR (e.payload ->> 'type' = 'stepsignal' AND e.lease IS NOT NULL));
         END IF;
     END LOOP;
 
@@ -174,5 +189,121 @@ BEGIN
                 error = coalesce(excluded.error, step.error);
         END LOOP;
     END IF;
+
+    IF changed THEN
+        FOR written IN
+            SELECT DISTINCT document.flow_id, document.first_version,
+                document.lease IS NOT NULL AS is_leased
+            FROM json_to_recordset(events::json) AS document (flow_id uuid, first_version integer,
+                lease uuid)
+            WHERE document.flow_id = ANY (stored_flow_ids)
+            ORDER BY document.flow_id
+        LOOP
+            PERFORM change_flow_run(written.flow_id, written.first_version, written.is_leased,
+                false);
+        END LOOP;
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION call_flow_runs(flow_ids uuid[])
+ RETURNS SETOF uuid
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    present timestamptz := now();
+    asked uuid;
+BEGIN
+    FOR asked IN
+        SELECT DISTINCT wanted.flow_id FROM unnest(flow_ids) AS wanted (flow_id)
+        ORDER BY wanted.flow_id
+    LOOP
+        UPDATE flow_runs AS run
+        SET called = run.lease IS NOT NULL,
+            due_at = CASE WHEN run.lease IS NULL THEN present ELSE run.due_at END
+        WHERE run.flow_id = asked;
+        IF FOUND THEN
+            RETURN NEXT asked;
+        END IF;
+    END LOOP;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION claim_flow_runs(definitions text[], worker uuid, token uuid, most integer, duration interval)
+ RETURNS TABLE(claimed_flow_id uuid, claimed_definition_hash text)
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    present timestamptz := now();
+    candidates uuid[];
+    candidate uuid;
+BEGIN
+    candidates := ARRAY(
+        SELECT run.flow_id
+        FROM flow_runs AS run
+        WHERE run.definition_hash = ANY (definitions) AND run.due_at <= present
+        ORDER BY run.due_at
+        LIMIT 4 * most);
+    -- a sample, since workers that ask at once would all try the same flows; in the order of their
+    -- ids, since two claims that wait for each other's rows would deadlock otherwise
+    FOR candidate IN
+        SELECT sample.flow_id
+        FROM (SELECT flow.id AS flow_id FROM unnest(candidates) AS flow (id)
+            ORDER BY random() LIMIT most) AS sample
+        ORDER BY sample.flow_id
+    LOOP
+        UPDATE flow_runs AS run
+        SET lease = token, holder = worker, called = false, due_at = present + duration
+        WHERE run.flow_id = candidate AND run.due_at <= present
+        RETURNING run.flow_id, run.definition_hash
+        INTO claimed_flow_id, claimed_definition_hash;
+        IF claimed_flow_id IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION release_flow_runs(flow_ids uuid[], tokens uuid[])
+ RETURNS SETOF uuid
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    present timestamptz := now();
+    held record;
+BEGIN
+    FOR held IN
+        SELECT wanted.flow_id, wanted.token FROM unnest(flow_ids, tokens) AS wanted (flow_id, token)
+        ORDER BY wanted.flow_id
+    LOOP
+        UPDATE flow_runs AS run
+        SET lease = NULL, holder = NULL, called = false, due_at = present
+        WHERE run.flow_id = held.flow_id AND run.lease = held.token;
+        IF FOUND THEN
+            RETURN NEXT held.flow_id;
+        END IF;
+    END LOOP;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION renew_flow_runs(flow_ids uuid[], tokens uuid[], duration interval)
+ RETURNS TABLE(held_flow_id uuid, is_renewed boolean, is_called boolean)
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    due timestamptz := now() + duration;
+    held record;
+BEGIN
+    FOR held IN
+        SELECT wanted.flow_id, wanted.token FROM unnest(flow_ids, tokens) AS wanted (flow_id, token)
+        ORDER BY wanted.flow_id
+    LOOP
+        UPDATE flow_runs AS run SET due_at = due
+        WHERE run.flow_id = held.flow_id AND run.lease = held.token
+        RETURNING run.flow_id, true, run.called INTO held_flow_id, is_renewed, is_called;
+        IF held_flow_id IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
 END
 $function$;

@@ -1,4 +1,4 @@
--- The append on a distributed log: the function of migration 0005, which describes the documents and
+-- The append on a distributed log: the function of migration 0012, which describes the documents and
 -- the result, as statements of one row and one flow each, which Citus sends to a single shard. It
 -- refuses the INSERT ... SELECT over several tables of the migration's text.
 
@@ -13,9 +13,12 @@ DECLARE
     sequence oid := 'event_log_seq_seq'::regclass;
     stored_flow_ids uuid[] := '{}';
     last_flow_id uuid;
+    last_lease uuid;
     fits boolean := false;
+    changed boolean := false;
     produced_in bigint;
     e record;
+    written record;
 BEGIN
     IF patience IS NOT NULL AND (current_setting('lock_timeout') = '0'
             OR patience::interval < current_setting('lock_timeout')::interval) THEN
@@ -32,21 +35,29 @@ BEGIN
         SELECT document.*
         FROM ROWS FROM (json_to_recordset(events::json) AS (flow_id uuid, version integer,
                 event_id uuid, ts timestamptz, payload jsonb, metadata jsonb, chain_hash bytea,
-                first_version integer, previous_hash bytea))
+                first_version integer, previous_hash bytea, lease uuid))
             WITH ORDINALITY AS document
-            (flow_id, version, event_id, ts, payload, metadata, chain_hash, first_version, previous_hash, place)
-        ORDER BY document.place
+            (flow_id, version, event_id, ts, payload, metadata, chain_hash, first_version,
+                previous_hash, lease, place)
+        ORDER BY document.flow_id, document.place
     LOOP
         IF e.flow_id IS DISTINCT FROM last_flow_id THEN  -- once per flow, before its first event
             last_flow_id := e.flow_id;
+            last_lease := e.lease;
             fits := NOT EXISTS (SELECT 1 FROM event_log AS taken
                     WHERE taken.flow_id = e.flow_id AND taken.version = e.first_version)
                 AND (e.first_version = 0 OR EXISTS (SELECT 1 FROM event_log AS previous
                     WHERE previous.flow_id = e.flow_id AND previous.version = e.first_version - 1
-                        AND previous.chain_hash = e.previous_hash));
+                        AND previous.chain_hash = e.previous_hash))
+                AND (e.lease IS NULL OR EXISTS (SELECT 1 FROM flow_runs AS run
+                    WHERE run.flow_id = e.flow_id AND run.lease = e.lease));
             IF fits THEN
                 stored_flow_ids := array_append(stored_flow_ids, e.flow_id);
             END IF;
+        END IF;
+        IF e.lease IS DISTINCT FROM last_lease THEN
+            RAISE EXCEPTION 'appends to one flow carry different leases'
+                USING ERRCODE = 'invalid_parameter_value';
         END IF;
         IF fits THEN
             INSERT INTO event_log AS log
@@ -62,6 +73,10 @@ BEGIN
             stored_flow_id := e.flow_id;
             stored_version := e.version;
             RETURN NEXT;
+            changed := changed OR NOT (e.payload ->> 'type' IN ('stepstarted', 'stepfinished',
+                    'propertypreferenceassigned', 'branchcreated')
+                OR (e.payload ->> 'type' = 'flowinitialized' AND NOT e.payload ? 'due')
+                OR (e.payload ->> 'type' = 'stepsignal' AND e.lease IS NOT NULL));
         END IF;
     END LOOP;
 
@@ -131,6 +146,20 @@ BEGIN
                 started_at = coalesce(excluded.started_at, step.started_at),
                 finished_at = coalesce(excluded.finished_at, step.finished_at),
                 error = coalesce(excluded.error, step.error);
+        END LOOP;
+    END IF;
+
+    IF changed THEN
+        FOR written IN
+            SELECT DISTINCT document.flow_id, document.first_version,
+                document.lease IS NOT NULL AS is_leased
+            FROM json_to_recordset(events::json) AS document (flow_id uuid, first_version integer,
+                lease uuid)
+            WHERE document.flow_id = ANY (stored_flow_ids)
+            ORDER BY document.flow_id
+        LOOP
+            PERFORM change_flow_run(written.flow_id, written.first_version, written.is_leased,
+                false);
         END LOOP;
     END IF;
 END

@@ -4,7 +4,8 @@
 --
 -- An artifact that several flows share is then stored once for each of them, since a key must
 -- contain the column that its table is distributed by; it is read by its hash as before. The store
--- detects that the log is distributed, and appends to one flow per transaction.
+-- detects that the log is distributed, and appends to one flow per transaction. The workers and the
+-- slots of limited resources, which are few and belong to no flow, stay on the coordinator.
 
 -- Plain PostgreSQL knows none of these settings and accepts them. Citus accepts triggers only with the
 -- first, and tables and functions in one transaction only over one connection to each worker.
@@ -37,7 +38,8 @@ BEGIN
             (2, 'workflow_step_artifacts', 'flow_id', 'event_log'),
             (3, 'workflow_step_executions', 'flow_id', 'event_log'),
             (4, 'flow_snapshots', 'flow_id', 'event_log'),
-            (5, 'workflow_step_artifact_chunks', 'upload_id', 'default')
+            (5, 'flow_runs', 'flow_id', 'event_log'),
+            (6, 'workflow_step_artifact_chunks', 'upload_id', 'default')
         ) AS to_distribute (place, relation, distribution_column, colocated)
         WHERE NOT EXISTS (SELECT 1
             FROM pg_trigger AS trigger

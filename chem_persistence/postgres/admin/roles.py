@@ -29,7 +29,19 @@ READER = "chem_reader"
 
 _USUAL_SCHEMA = "public"
 
-_FUNCTIONS = ["append_events", "feed_end", "refuse_change_of_history"]
+_FUNCTIONS = [
+    "add_flow_runs",
+    "append_events",
+    "call_flow_runs",
+    "change_flow_run",
+    "claim_flow_runs",
+    "feed_end",
+    "give_back_flow_run",
+    "refuse_change_of_history",
+    "release_flow_runs",
+    "renew_flow_runs",
+    "take_flow_run",
+]
 _LONGEST_NAME = 63
 """The length at which PostgreSQL truncates a name, in bytes (manual, section 4.1.1)."""
 
@@ -68,8 +80,9 @@ async def create_roles(
 
     The owner owns the schema and the library's tables in it, and is the only role that may migrate.
     The application may do what `PgEventStore` does: SELECT and INSERT on the log and the artifacts,
-    and UPDATE on the step rows and the snapshots, which are derived from the log. The reader may
-    SELECT. All other rights of these two and of PUBLIC on the tables are revoked.
+    UPDATE on the step rows and the snapshots, which are derived from the log, and every change of
+    the rows by which workers share the flows. The reader may SELECT. All other rights of these two
+    and of PUBLIC on the tables are revoked.
 
     A role that is not named gets its usual name, which holds the schema's unless that is `public`
     (see `usual_names`). Roles belong to the server: name them if several of its databases have a

@@ -4,7 +4,8 @@ The library runs on such a cluster with these differences:
 
 - A transaction appends to one flow only: events are distributed by flow id, so one over several
   flows could involve several servers. The store calls `is_distributed` to know.
-- `append_events` is defined differently: Citus sends each of its statements to one shard.
+- `append_events`, and the functions that claim and release flows, are defined differently: Citus
+  sends each of their statements to one shard.
 - An artifact that several flows share has one row per flow, since a key must contain the column
   that its table is distributed by. Readers accept any of these rows; `verify` checks all.
 - Lineage is read generation by generation, since Citus runs no recursive query over distributed
@@ -41,6 +42,7 @@ the driver's query for the types of an append's parameters takes seconds, once p
 DISTRIBUTED_TABLES = frozenset(
     {
         "event_log",
+        "flow_runs",
         "flow_snapshots",
         "workflow_step_artifact_chunks",
         "workflow_step_artifacts",
@@ -51,7 +53,7 @@ DISTRIBUTED_TABLES = frozenset(
 
 _COORDINATOR_GROUP = 0
 
-_FILES = ("distribute", "append_events", "statistics")
+_FILES = ("distribute", "append_events", "flow_runs", "statistics")
 
 
 async def is_distributed(connection: Connection) -> bool:

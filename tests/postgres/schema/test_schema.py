@@ -310,6 +310,47 @@ async def test_a_snapshot_that_makes_no_sense_is_refused(
         await insert(connection, "flow_snapshots", {**row, "flow_id": uuid4(), **change}, "version")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"holder": None},
+        {"lease": None},
+        {"lease": None, "holder": None, "called": True},
+        {"due_at": None},
+    ],
+)
+async def test_a_run_that_is_half_held_is_refused(
+    connection: Connection, change: dict[str, Any]
+) -> None:
+    row = {
+        "flow_id": uuid4(),
+        "definition_hash": HASH,
+        "due_at": NOW,
+        "lease": uuid4(),
+        "holder": uuid4(),
+        "called": True,
+    }
+    await insert(connection, "flow_runs", row, "flow_id")
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        await insert(connection, "flow_runs", {**row, "flow_id": uuid4(), **change}, "flow_id")
+
+
+@pytest.mark.parametrize("change", [{"slot": -1}, {"step_index": None}, {"flow_id": None}])
+async def test_a_slot_that_is_half_used_is_refused(
+    connection: Connection, change: dict[str, Any]
+) -> None:
+    row = {"resource": "licence", "slot": 0, "flow_id": uuid4(), "step_index": 0}
+    await insert(connection, "resource_slots", row, "slot")
+    await insert(
+        connection,
+        "resource_slots",
+        {**row, "slot": 1, "flow_id": None, "step_index": None},
+        "slot",
+    )
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        await insert(connection, "resource_slots", {**row, "slot": 2, **change}, "slot")
+
+
 async def test_the_columns_have_the_types_of_the_contract(connection: Connection) -> None:
     rows = await connection.fetch("""
         SELECT attrelid::regclass::text || '.' || attname AS name,
@@ -320,6 +361,7 @@ async def test_the_columns_have_the_types_of_the_contract(connection: Connection
             'workflow_step_artifacts'::regclass,
             'workflow_step_executions'::regclass,
             'flow_snapshots'::regclass,
+            'flow_runs'::regclass,
             'workflow_step_artifact_chunks'::regclass
         )
     """)
@@ -366,13 +408,22 @@ async def test_the_columns_have_the_types_of_the_contract(connection: Connection
         "flow_snapshots.state": "bytea",
         "flow_snapshots.state_hash": "bytea",
         "flow_snapshots.created_at": "timestamp with time zone",
+        "flow_runs.flow_id": "uuid",
+        "flow_runs.definition_hash": "text",
+        "flow_runs.due_at": "timestamp with time zone",
+        "flow_runs.lease": "uuid",
+        "flow_runs.holder": "uuid",
+        "flow_runs.called": "boolean",
     }
 
 
 async def test_every_key_but_those_of_artifacts_contains_the_flow_id(
     connection: Connection,
 ) -> None:
-    """Citus distributes the tables by it; a chunk's upload id contains its flow id."""
+    """Citus distributes the tables by it; a chunk's upload id contains its flow id.
+
+    Workers and slots belong to no flow, and stay on the coordinator.
+    """
     rows = await connection.fetch("""
         SELECT conrelid::regclass::text AS relation, conname,
             array_agg(attname::text ORDER BY attnum) AS columns
@@ -386,6 +437,8 @@ async def test_every_key_but_those_of_artifacts_contains_the_flow_id(
     assert {name for name, columns in keys.items() if "flow_id" not in columns} == {
         "workflow_step_artifacts_pkey",
         "workflow_step_artifact_chunks_pkey",
+        "flow_workers_pkey",
+        "resource_slots_pkey",
     }
     assert keys["event_log_pkey"] == ["seq", "flow_id"]
     unique_indexes = await connection.fetch("""
