@@ -7,6 +7,7 @@ Every public name is imported from here. By topic:
 - stores: `InMemoryEventStore`, `PgEventStore`, their transactions and repositories; the ports
   `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
   `FlowRepository`, `ConnectionProvider`, `Clock`
+- leases of flows: `Leases`, `InMemoryLeases`, `PgLeases`, `Claim`, `Renewal`, `LeasingEventStore`
 - connection: `build_pool`, `build_dev_pool_from_env`, `PoolProvider`, `embedded_postgres`
 - events: `FlowEvent`, the thirteen facts of `FlowEventKind`, `StepError`, `event_metadata`
 - the feed: `FeedPosition`, `FeedPage`
@@ -88,6 +89,7 @@ if typing.TYPE_CHECKING:
         InvalidPayload,
         MigrationError,
         ProcessDied,
+        StaleLease,
         StepRaised,
         StoreClosed,
         StoreError,
@@ -98,6 +100,7 @@ if typing.TYPE_CHECKING:
     )
     from chem_persistence.memory.event_store import InMemoryEventStore
     from chem_persistence.memory.flow_repository import InMemoryFlowRepository
+    from chem_persistence.memory.leases import InMemoryLeases
     from chem_persistence.memory.transaction import InMemoryTransaction
     from chem_persistence.pages.flow_page import flow_page
     from chem_persistence.postgres.append.transaction import PgTransaction
@@ -114,9 +117,11 @@ if typing.TYPE_CHECKING:
     from chem_persistence.postgres.flow_repository import PgFlowRepository
     from chem_persistence.postgres.read.rebuild import Projection, Rebuild
     from chem_persistence.postgres.read_models import PgReadModels
+    from chem_persistence.postgres.work import PgLeases
     from chem_persistence.store.attribution import event_metadata
     from chem_persistence.store.clock import SystemClock
     from chem_persistence.store.feed_position import FeedPage, FeedPosition
+    from chem_persistence.store.leases import Claim, Leases, LeasingEventStore, Renewal
     from chem_persistence.store.ports import (
         Clock,
         EventFeed,
@@ -140,6 +145,7 @@ __all__ = [
     "BlockingStep",
     "BranchCreated",
     "ChemPersistenceError",
+    "Claim",
     "Clock",
     "ConcurrencyConflict",
     "ConnectionProvider",
@@ -178,16 +184,20 @@ __all__ = [
     "HourlyThroughput",
     "InMemoryEventStore",
     "InMemoryFlowRepository",
+    "InMemoryLeases",
     "InMemoryTransaction",
     "InvalidArgument",
     "InvalidDatabaseUrl",
     "InvalidDefinition",
     "InvalidPayload",
+    "Leases",
+    "LeasingEventStore",
     "Lineage",
     "MigrationError",
     "PageLimits",
     "PgEventStore",
     "PgFlowRepository",
+    "PgLeases",
     "PgReadModels",
     "PgTransaction",
     "PoolProvider",
@@ -197,8 +207,10 @@ __all__ = [
     "PropertyPreferenceAssigned",
     "Rebuild",
     "RelatedArtifact",
+    "Renewal",
     "ResultOrigin",
     "RetryScheduled",
+    "StaleLease",
     "Statistics",
     "Step",
     "StepAnswer",
@@ -257,6 +269,7 @@ _MODULES = (
     "errors",
     "memory.event_store",
     "memory.flow_repository",
+    "memory.leases",
     "memory.transaction",
     "pages.flow_page",
     "postgres.append.transaction",
@@ -269,9 +282,11 @@ _MODULES = (
     "postgres.flow_repository",
     "postgres.read.rebuild",
     "postgres.read_models",
+    "postgres.work",
     "store.attribution",
     "store.clock",
     "store.feed_position",
+    "store.leases",
     "store.ports",
     "views.flow_view",
 )

@@ -9,6 +9,7 @@ ChemPersistenceError
 |-- UnreadableEvent                 a stored event that does not decode, or is missing
 |-- UnreplayableEvent               an event that decodes but contradicts the events before it
 |-- ConcurrencyConflict             the flow is not at the version the caller expected
+|-- StaleLease                      the flow is no longer held by the worker that appends to it
 |-- HistoryLost                     events that were read or acknowledged are no longer in the log
 |-- EventIdReused                   an event id that already names an event with other content
 |-- FlowNotFound                    no event has this flow id
@@ -56,6 +57,7 @@ __all__ = [
     "InvalidPayload",
     "MigrationError",
     "ProcessDied",
+    "StaleLease",
     "StepRaised",
     "StoreClosed",
     "StoreError",
@@ -161,6 +163,23 @@ class ConcurrencyConflict(ChemPersistenceError):
         self.flow_id = flow_id
         self.expected = expected
         self.actual = actual
+
+
+class StaleLease(ChemPersistenceError):
+    """The flow is not held by the lease with which the append was made; it was not stored.
+
+    The lease ended and another worker claimed the flow, or the flow was released, completed or
+    cancelled meanwhile. Whoever holds it goes on from what the log has: drop the flow, and append
+    nothing more with this lease. If the reply of an earlier attempt at the append was lost, that
+    attempt may still be stored; whoever holds the flow then finds its events in the log.
+    """
+
+    def __init__(self, flow_id: UUID) -> None:
+        super().__init__(
+            f"flow {flow_id} is not held by this lease any more: another worker claimed it, or it "
+            "was released, completed or cancelled; drop it, and go on with another flow"
+        )
+        self.flow_id = flow_id
 
 
 class HistoryLost(ChemPersistenceError):

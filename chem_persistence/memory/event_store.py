@@ -12,6 +12,7 @@ from chem_persistence.domain.streams import ContentCheck, cut
 from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.memory.feed import MemoryFeedSource
 from chem_persistence.memory.log import MemoryLog
+from chem_persistence.memory.runs import MemoryRuns
 from chem_persistence.memory.transaction import InMemoryTransaction
 from chem_persistence.store.append_request import AppendCall, check_no_streams, encode_append
 from chem_persistence.store.appender import Appender
@@ -37,6 +38,7 @@ from chem_persistence.store.feed import (
     read_feed_page,
 )
 from chem_persistence.store.feed_position import FeedPage, FeedPosition
+from chem_persistence.store.leased_store import LeasedEventStore
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.hooks import watched_read
 
@@ -54,7 +56,7 @@ class InMemoryEventStore(Appender[Artifact]):
         self, *, clock: Clock | None = None, max_artifact_bytes: int = MAX_ARTIFACT_BYTES
     ) -> None:
         super().__init__(clock or SystemClock(), max_artifact_bytes)
-        self._log = MemoryLog()
+        self._log = MemoryLog(runs=MemoryRuns(self._clock))
         self._feed = MemoryFeedSource(self._log)
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
@@ -63,6 +65,26 @@ class InMemoryEventStore(Appender[Artifact]):
         )
         check_no_streams(request)
         return self._log.append(request)
+
+    def leased(self, flow_id: UUID, token: UUID) -> LeasedEventStore:
+        """Return this store as the holder of a flow appends to it; see `LeasingEventStore.leased`.
+
+        Raises:
+            InvalidArgument: the flow id cannot name a flow.
+        """
+        return LeasedEventStore(
+            self,
+            self._append,
+            flow_id,
+            token,
+            clock=self._clock,
+            max_artifact_bytes=self._max_artifact_bytes,
+        )
+
+    @property
+    def runs(self) -> MemoryRuns:
+        """The flows that are given to workers, for `InMemoryLeases`."""
+        return self._log.runs
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[InMemoryTransaction]:

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict
+from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict, StaleLease
+from chem_persistence.memory.runs import MemoryRuns
 from chem_persistence.store.append_request import EMPTY_FLOW, AppendRequest, Head
 from chem_persistence.store.codec import (
     StoredArtifact,
@@ -41,11 +42,12 @@ class MemoryLog:
     """Streams and artifacts as encoded bytes.
 
     A log with another one below it shows what that one has, too, and changes only itself until
-    `commit`.
+    `commit`. The rows of `runs` follow the events that are appended to the lowest log.
     """
 
-    def __init__(self, below: "MemoryLog | None" = None) -> None:
+    def __init__(self, below: "MemoryLog | None" = None, *, runs: MemoryRuns) -> None:
         self._below = below
+        self.runs = runs
         self.numbers: _Numbers = _Numbers() if below is None else below.numbers
         self._appended: list[StoredEvent] = []  # to this log, in the order of seq
         self.open: dict[
@@ -56,6 +58,7 @@ class MemoryLog:
         self._artifacts: dict[str, StoredArtifact] = {}
         self._producers: dict[str, tuple[UUID, int]] = {}  # flow and version of each artifact
         self._chunks: dict[UUID, Sequence[bytes]] = {}
+        self._changes: list[tuple[UUID, Sequence[FlowEvent], bool]] = []
 
     def stream(self, flow_id: UUID) -> Sequence[StoredEvent]:
         """Return a flow's events."""
@@ -101,6 +104,8 @@ class MemoryLog:
             originals = recognise(request, [event for event in stream if event.event_id in ids])
             if originals is not None:
                 return originals
+        if request.lease is not None and not self.runs.holds(request.flow_id, request.lease):
+            raise StaleLease(request.flow_id)
         if expected_version is not None and expected_version != len(stream):
             raise ConcurrencyConflict(request.flow_id, expected_version, len(stream))
         head = Head(len(stream), stream[-1].link) if stream else EMPTY_FLOW
@@ -114,7 +119,12 @@ class MemoryLog:
         self._streams[request.flow_id] += appended
         for place, artifact in request.artifacts:
             self.keep(artifact, (request.flow_id, head.version + place))
-        return [decode_event(event) for event in appended]
+        events = [decode_event(event) for event in appended]
+        if self._below is None:
+            self.runs.follow(request.flow_id, events, is_leased=request.lease is not None)
+        else:
+            self._changes.append((request.flow_id, events, request.lease is not None))
+        return events
 
     def feed(self, after_seq: int, limit: int) -> Sequence[StoredEvent]:
         """Return the next events of all streams, up to the first number that is still open."""
@@ -168,6 +178,8 @@ class MemoryLog:
         for artifact in self._artifacts.values():
             chunks = self._chunks.get(artifact.upload_id, ()) if artifact.upload_id else ()
             below.keep(artifact, self._producers[artifact.hash], chunks)
+        for flow_id, events, is_leased in self._changes:
+            below.runs.follow(flow_id, events, is_leased=is_leased)
 
     def end(self) -> None:
         """Declare that nothing more will be added to the log below."""

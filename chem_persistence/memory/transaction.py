@@ -34,7 +34,7 @@ class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
 
     def __init__(self, below: MemoryLog, clock: Clock, max_artifact_bytes: int) -> None:
         super().__init__(clock, max_artifact_bytes)
-        self._log = MemoryLog(below)
+        self._log = MemoryLog(below, runs=below.runs)
         self._uploads: dict[str, _Upload | None] = {}
         self._uploading = False
 

@@ -46,6 +46,7 @@ from chem_persistence.store.feed import (
     read_feed_page,
 )
 from chem_persistence.store.feed_position import FeedPage, FeedPosition
+from chem_persistence.store.leased_store import LeasedEventStore
 from chem_persistence.store.ports import ArtifactRead, Clock
 
 __all__ = ["PgEventStore"]
@@ -91,6 +92,21 @@ class PgEventStore(Appender[Artifact]):
                     return await self._writers.store(request, size)
                 with self._provider.waiting():  # maybe in the block of a transaction
                     return await self._writers.store(request, size)
+
+    def leased(self, flow_id: UUID, token: UUID) -> LeasedEventStore:
+        """Return this store as the holder of a flow appends to it; see `LeasingEventStore.leased`.
+
+        Raises:
+            InvalidArgument: the flow id cannot name a flow.
+        """
+        return LeasedEventStore(
+            self,
+            self._append,
+            flow_id,
+            token,
+            clock=self._clock,
+            max_artifact_bytes=self._max_artifact_bytes,
+        )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PgTransaction]:

@@ -78,7 +78,7 @@ FEW_EVENTS = MAX_APPEND_BYTES // (2 * MAX_EVENT_BYTES)
 
 
 class AppendCall(msgspec.Struct, frozen=True, gc=False):
-    """The arguments of one `append_kinds`, as the caller gave them."""
+    """The arguments of one `append_kinds`, as the caller gave them, and its lease, if any."""
 
     flow_id: UUID
     kinds: Sequence[FlowEventKind]
@@ -86,6 +86,7 @@ class AppendCall(msgspec.Struct, frozen=True, gc=False):
     expected_version: int | None = None
     event_ids: Sequence[UUID] | None = None
     metadata: Mapping[str, Any] | None = None
+    lease: UUID | None = None
 
 
 class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -95,7 +96,8 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     they will be read back. `ids_given` is true if the caller chose the event ids, and so may be
     repeating an append. `artifacts` and `streamed` pair each artifact with the index of the event
     that produced it, in hash order, so that appends which share artifacts lock them in one order
-    and cannot deadlock; the content of `streamed` ones is in the store already.
+    and cannot deadlock; the content of `streamed` ones is in the store already. With a `lease` the
+    events are stored only if the flow is held by it.
     """
 
     flow_id: UUID
@@ -108,6 +110,7 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     metadata: bytes
     artifacts: tuple[tuple[EventPlace, StoredArtifact], ...]
     streamed: tuple[tuple[EventPlace, StreamedArtifact], ...] = ()
+    lease: UUID | None = None
 
     def size(self) -> int:
         """Return the number of bytes of JSON and content that the append stores."""
@@ -222,6 +225,7 @@ def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -
         metadata=metadata,
         artifacts=_encoded_artifacts(artifacts, facts, max_artifact_bytes) if artifacts else (),
         streamed=_streamed_artifacts(artifacts, facts) if artifacts else (),
+        lease=call.lease,
     )
     if artifacts or len(kinds) > FEW_EVENTS:
         _check_size(request, largest_append(max_artifact_bytes))

@@ -2,8 +2,9 @@
 
 -- name: append_events
 -- Append events to one or more flows, with their artifacts and step rows, by the function of
--- migration 0005, which describes the documents. Return (flow_id, version, seq) in any order, and
--- no row for a flow whose version is not the one that its writer expects.
+-- migration 0012, which describes the documents. Return (flow_id, version, seq) in any order, and
+-- no row for a flow whose version is not the one that its writer expects, or whose lease is not the
+-- one that its writer has.
 -- $1 text events
 -- $2 text artifacts, $3 text[] their payloads, $4 bytea[] their contents; all null without
 -- artifacts
@@ -24,6 +25,13 @@ SELECT pg_is_in_recovery() AS is_standby, ends.version,
         WHERE known.flow_id = $1 AND known.version = $2 - 1) AS known_hash
 FROM (SELECT coalesce(max(event.version) + 1, 0) AS version FROM event_log AS event
     WHERE event.flow_id = $1) AS ends
+
+-- name: probe_lease
+-- Return a row if a flow is held by a lease.
+-- $1 uuid flow_id, $2 uuid lease
+SELECT true AS is_held
+FROM flow_runs AS run
+WHERE run.flow_id = $1 AND run.lease = $2
 
 -- name: read_event_page
 -- Read one page of a flow's events, in order; JSON is returned as UTF-8 bytes, and a time outside

@@ -43,7 +43,12 @@ class Write(msgspec.Struct, frozen=True, gc=False):
 
 
 def append_documents(writes: Sequence[Write]) -> Documents:
-    """Return the parameters of `append_events` but the last; a flow's writes are adjacent."""
+    """Return the parameters of `append_events` but the last; a flow's writes are adjacent.
+
+    Raises:
+        ValueError: the writes of a flow carry different leases. If one lease is stale, the events
+            after its own would be stored without them, and the flow's versions have a gap.
+    """
     events: list[bytes] = []
     artifacts: list[tuple[StoredArtifact, UUID, int]] = []
     retries: list[bytes] = []
@@ -51,6 +56,8 @@ def append_documents(writes: Sequence[Write]) -> Documents:
     for _, group in groupby(writes, key=lambda write: write.request.flow_id.int):
         run = list(group)
         flow_id = run[0].request.flow_id
+        if len(run) > 1 and len({write.request.lease for write in run}) > 1:
+            raise ValueError(f"the appends to flow {flow_id} carry different leases")
         facts: list[tuple[FlowEventKind, datetime]] = []
         for write in run:
             request = write.request
@@ -83,8 +90,12 @@ def append_documents(writes: Sequence[Write]) -> Documents:
 
 
 def _event_documents(write: Write) -> list[bytes]:
-    base = write.base
-    place = b'"first_version":%d,"previous_hash":"\\\\x%b"}' % (base.version, hexlify(base.link))
+    base, lease = write.base, write.request.lease
+    place = b'"first_version":%d,"previous_hash":"\\\\x%b"%b}' % (
+        base.version,
+        hexlify(base.link),
+        b"" if lease is None else b',"lease":"%b"' % str(lease).encode(),
+    )
     return [
         b'%b,"chain_hash":"\\\\x%b",%b' % (link.content[:-1], hexlify(link.hash), place)
         for link in write.links

@@ -49,7 +49,8 @@ Outcomes: TypeAlias = Mapping[Append, Outcome]
 class AppendQueue:
     """A FIFO of appends by flow.
 
-    A flow in a running batch is skipped until that batch ends, so its events keep their order.
+    A flow in a running batch is skipped until that batch ends, so its events keep their order. The
+    appends of a flow in one batch carry the same lease, or none: those behind them wait.
 
     A batch has at most `max_events` events and `max_bytes` bytes, unless its only append has more.
     It takes at most one of `shares` equal parts of the flows that have appends: if one batch took
@@ -87,20 +88,22 @@ class AppendQueue:
                 break
             key = next(iter(self._ready))
             line = self._waiting[key]
-            while line:
+            lease = line[0].request.lease
+            is_full = False
+            while line and line[0].request.lease == lease:
                 events += len(line[0].request.kinds)
                 size += line[0].size
                 if batch and (events > self._max_events or size > self._max_bytes):
+                    is_full = True
                     break
                 batch.append(line.popleft())
             if not batch or batch[-1].key != key:
                 break
             del self._ready[key]
             self._under_way.add(key)
-            if line:
-                break
-            del self._waiting[key]
-            if self.one_flow_each:
+            if not line:
+                del self._waiting[key]
+            if is_full or self.one_flow_each:
                 break
         return batch
 

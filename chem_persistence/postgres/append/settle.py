@@ -12,6 +12,7 @@ from chem_persistence.errors import (
     ChemPersistenceError,
     ConcurrencyConflict,
     HistoryLost,
+    StaleLease,
     StoreUnavailable,
 )
 from chem_persistence.postgres.append.documents import Write
@@ -25,6 +26,7 @@ from chem_persistence.store.idempotency import recognise
 __all__ = ["Outcome", "Reason", "Refused", "Stored", "TryAgain", "find_originals", "settle"]
 
 PROBE_FLOW = statement("events/probe_flow")
+PROBE_LEASE = statement("events/probe_lease")
 READ_EVENTS_BY_GIVEN_ID = statement("events/read_events_by_given_id")
 READ_EVENTS_BY_OWN_ID = statement("events/read_events_by_own_id")
 READ_FLOW_EVENTS = statement("events/read_flow_events")
@@ -87,11 +89,12 @@ async def settle(
     """Find out why the versions of a write were not free, and return its outcome.
 
     Its own earlier attempt took them (`Stored`), or another writer did: `TryAgain`, or `Refused`
-    with a conflict if the flow is not at the version that the caller expects. If the flow no longer
-    has the `known` head, which was read or acknowledged, the log went back to an earlier state,
-    after a failover or a restore (`Refused` with `HistoryLost`).
+    with a conflict if the flow is not at the version that the caller expects. Or nobody did: its
+    lease is not held any more (`Refused` with `StaleLease`), or the flow no longer has the `known`
+    head, which was read or acknowledged, because the log went back to an earlier state, after a
+    failover or a restore (`Refused` with `HistoryLost`).
 
-    `collision` is the error of the INSERT if a unique key refused it; it is raised if no stored
+    `collision` is the error of the statement if a unique key refused it; it is raised if no stored
     event explains it. The second value is the flow's head now, if it was read.
     """
     request, version = write.request, write.head.version
@@ -105,7 +108,18 @@ async def settle(
         case Refused() as refused:
             return refused, None
         case None:
-            pass
+            return await _explain(connection, write, known)
+
+
+async def _explain(
+    connection: Connection, write: Write, known: Head | None
+) -> tuple[Outcome, Head | None]:
+    """Find out why a write was left out that is not in the log."""
+    request = write.request
+    if request.lease is not None and not await connection.fetch(
+        PROBE_LEASE, request.flow_id, request.lease
+    ):
+        return Refused(StaleLease(request.flow_id)), None
     count = 0 if known is None else known.version
     (row,) = await connection.fetch(PROBE_FLOW, request.flow_id, count)
     end = Head(row["version"], row["chain_hash"] or GENESIS)

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from chem_persistence import (
     Artifact,
+    FlowCancelled,
     FlowEngine,
     InvalidArgument,
     MigrationError,
@@ -19,6 +20,7 @@ from chem_persistence import (
     PgFlowRepository,
     PgReadModels,
     PoolProvider,
+    StaleLease,
     Step,
     StepContext,
     StepSignal,
@@ -28,6 +30,7 @@ from chem_persistence import (
 from chem_persistence.postgres.admin.roles import RoleNames, create_roles, usual_names
 from chem_persistence.postgres.schema.migrations import Migration, known_migrations, migrate
 from chem_persistence.postgres.schema.statements import statement
+from tests.support.flows.desk import HASH, HOUR, postgres_desk
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id, whole_history
 from tests.support.servers.roles import PASSWORD, as_user
 from tests.support.servers.server import TestServer
@@ -141,6 +144,26 @@ async def test_the_application_appends_reads_and_runs_flows(lab: Lab) -> None:
         assert [row["state"] for row in states] == ["completed", "completed"]
 
 
+async def test_the_application_claims_flows_and_rebuilds_what_is_lost(lab: Lab) -> None:
+    async with (
+        await build_pool(lab.urls["application"], max_size=2) as pool,
+        postgres_desk(pool) as desk,
+    ):
+        flow_id = await desk.submit()
+        await desk.forget(flow_id)
+        assert await desk.leases.rebuild() == 1
+        (claim,) = await desk.leases.claim([HASH], uuid4(), 1, HOUR)
+        mine = desk.store.leased(flow_id, claim.token)
+        assert await desk.leases.renew([(flow_id, claim.token)], HOUR)
+        assert await desk.leases.call([flow_id]) == [flow_id]
+        assert await desk.leases.give_back(flow_id, claim.token, None)
+        assert await desk.leases.release([(flow_id, await desk.take(flow_id))]) == [flow_id]
+        with pytest.raises(StaleLease):
+            await mine.append_kind(flow_id, StepSignal(0, "acquire", "s"))
+        await desk.store.append_kind(flow_id, FlowCancelled("not needed"))
+        assert await desk.row(flow_id) is None
+
+
 @pytest.mark.parametrize(("part", "kept"), [("application", 1), ("reader", 0)])
 async def test_a_role_that_may_load_a_flow_needs_no_right_to_store_a_snapshot(
     lab: Lab, part: str, kept: int
@@ -174,6 +197,9 @@ READING = [
     "SELECT 1 + count(*) FROM workflow_step_artifact_chunks",
     "SELECT count(*) FROM workflow_step_executions",
     "SELECT count(*) FROM flow_snapshots",
+    "SELECT 1 + count(*) FROM flow_runs",
+    "SELECT 1 + count(*) FROM flow_workers",
+    "SELECT 1 + count(*) FROM resource_slots",
     "SELECT count(*) FROM flows",
     "SELECT 1 + count(*) FROM step_execution_errors",
     "SELECT count(*) FROM step_statistics",
@@ -266,6 +292,9 @@ FORBIDDEN = [
     "TRUNCATE workflow_step_executions",
     "DELETE FROM flow_snapshots",
     "TRUNCATE flow_snapshots",
+    "TRUNCATE flow_runs",
+    "TRUNCATE flow_workers",
+    "TRUNCATE resource_slots",
     "INSERT INTO schema_migrations SELECT * FROM schema_migrations",
     "UPDATE schema_migrations SET checksum = checksum",
     "DELETE FROM schema_migrations",
@@ -312,6 +341,12 @@ ONLY_THE_READER = [
     "UPDATE workflow_step_executions SET attempts = 99",
     "INSERT INTO flow_snapshots SELECT * FROM flow_snapshots",
     "UPDATE flow_snapshots SET version = version",
+    "INSERT INTO flow_runs SELECT * FROM flow_runs",
+    "UPDATE flow_runs SET due_at = now()",
+    "DELETE FROM flow_runs",
+    "SELECT take_flow_run(gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '1 s')",
+    "DELETE FROM flow_workers",
+    "UPDATE resource_slots SET flow_id = NULL",
     "SELECT nextval('event_log_seq_seq')",
 ]
 ATTEMPTS = [(part, attempt) for part in ("application", "reader") for attempt in FORBIDDEN]
@@ -617,3 +652,32 @@ async def test_a_schema_whose_name_is_too_long_for_its_roles_needs_names(
         with pytest.raises(InvalidArgument, match="must have 1 to 63 bytes") as caught:
             await create_roles(administrator, schema="x" * 60)
     assert caught.value.name == "owner"
+
+
+async def test_a_role_that_may_append_still_may_after_the_migration_that_adds_the_leases(
+    empty_database_url: str,
+) -> None:
+    known = known_migrations()
+    names = [f"old_{part}_{uuid4().hex[:12]}" for part in ("application", "reader", "other")]
+    async with administrating(empty_database_url) as owner:
+        await migrate(owner, "public", known[:11])
+        for name in names:
+            await owner.execute(f"CREATE ROLE {name}")
+        await owner.execute(f"GRANT SELECT, INSERT ON event_log TO {names[0]}")
+        await owner.execute(f"GRANT SELECT ON event_log TO {names[1]}")
+        await migrate(owner, "public", known)
+        rows = await owner.fetch(
+            "SELECT role, relation, ARRAY(SELECT privilege FROM"
+            " unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS privilege"
+            " WHERE has_table_privilege(role, relation, privilege)) AS rights"
+            " FROM unnest($1::text[]) AS role,"
+            " unnest(ARRAY['flow_runs', 'flow_workers', 'resource_slots']) AS relation",
+            names,
+        )
+    rights = {name: {tuple(row["rights"]) for row in rows if row["role"] == name} for name in names}
+    await drop_roles(empty_database_url, names)
+    assert list(rights.values()) == [
+        {("SELECT", "INSERT", "UPDATE", "DELETE")},
+        {("SELECT",)},
+        {()},
+    ]

@@ -21,8 +21,10 @@ from chem_persistence.store.append_request import AppendCall, append_request
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
 
 
-def append(flow_id: UUID, *, events: int = 1, data: Any = None) -> QueuedAppend:
-    call = AppendCall(flow_id, [StepSignal(0, "acquire", "said", data)] * events)
+def append(
+    flow_id: UUID, *, events: int = 1, data: Any = None, lease: UUID | None = None
+) -> QueuedAppend:
+    call = AppendCall(flow_id, [StepSignal(0, "acquire", "said", data)] * events, lease=lease)
     request = append_request(call, ts=datetime(2026, 1, 1, tzinfo=UTC), max_artifact_bytes=1)
     return QueuedAppend(request, request.size(), asyncio.get_running_loop().create_future())
 
@@ -59,6 +61,17 @@ async def test_a_flow_whose_batch_is_under_way_waits() -> None:
     assert not queue
     queue.finish([first], stored([first]))
     assert queue.take() == [second]
+
+
+async def test_appends_of_one_flow_with_different_leases_are_not_in_one_batch() -> None:
+    mine, also_mine, plain, others = [append(A, lease=lease) for lease in (B, B, None, C)]
+    other_flow = append(B)
+    queue = queue_of(mine, also_mine, plain, others, other_flow)
+    batches = []
+    while batch := queue.take():
+        batches.append(batch)
+        queue.finish(batch, stored(batch))
+    assert batches == [[mine, also_mine, other_flow], [plain], [others]]
 
 
 async def test_what_has_to_be_tried_again_goes_before_what_came_later() -> None:

@@ -1,0 +1,102 @@
+"""Claims and leases of the flows of a store in memory."""
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
+from itertools import groupby
+from uuid import UUID, uuid4
+
+from chem_persistence.memory.event_store import InMemoryEventStore
+from chem_persistence.memory.runs import NEVER, later
+from chem_persistence.store.checks import check_flow_id, check_not_negative
+from chem_persistence.store.leases import Claim, Renewal, check_duration, check_worker
+
+__all__ = ["InMemoryLeases"]
+
+
+class InMemoryLeases:
+    """The leases of the flows of a store in memory, by the store's clock; see `Leases`."""
+
+    def __init__(self, store: InMemoryEventStore) -> None:
+        self._store = store
+        self._runs = store.runs
+
+    async def claim(
+        self, definitions: Collection[str], worker: UUID, limit: int, duration: timedelta
+    ) -> list[Claim]:
+        """Claim due flows; see `Leases.claim`."""
+        check_worker(worker)
+        check_not_negative(limit=limit)
+        check_duration("duration", duration)
+        present, token = self._runs.now(), uuid4()
+        due = self._runs.due(definitions, present)
+        busy = dict.fromkeys(run.definition_hash for _, run in due)
+        share = -(-limit // len(busy)) if busy else 0
+        claims: list[Claim] = []
+        for definition in busy:
+            own = [item for item in due if item[1].definition_hash == definition]
+            for flow_id, run in own[: min(share, limit - len(claims))]:
+                run.hold(worker, token, later(present, duration))
+                claims.append(Claim(flow_id, token, definition))
+        return claims
+
+    async def take(self, flow_id: UUID, worker: UUID, duration: timedelta) -> Claim | None:
+        """Claim one flow; see `Leases.take`."""
+        check_flow_id(flow_id)
+        check_worker(worker)
+        check_duration("duration", duration)
+        run, present, token = self._runs.rows.get(flow_id), self._runs.now(), uuid4()
+        if run is None or (run.lease is not None and run.due_at > present):
+            return None
+        run.hold(worker, token, later(present, duration))
+        return Claim(flow_id, token, run.definition_hash)
+
+    async def renew(
+        self, held: Iterable[tuple[UUID, UUID]], duration: timedelta
+    ) -> Mapping[UUID, Renewal]:
+        """Renew leases; see `Leases.renew`."""
+        check_duration("duration", duration)
+        found: dict[UUID, Renewal] = {}
+        for flow_id, token in held:
+            run = self._runs.held(flow_id, token)
+            if run is None:
+                found[flow_id] = Renewal.LOST
+                continue
+            run.due_at = later(self._runs.now(), duration)
+            found[flow_id] = Renewal.CALLED if run.called else Renewal.RENEWED
+        return found
+
+    async def give_back(self, flow_id: UUID, token: UUID, due_in: timedelta | None) -> bool:
+        """Release a flow with which there is nothing to do; see `Leases.give_back`."""
+        check_duration("due_in", due_in)
+        run, present = self._runs.held(flow_id, token), self._runs.now()
+        if run is None:
+            return False
+        due_at = NEVER if due_in is None else later(present, due_in)
+        run.release(present if run.called else due_at)
+        return True
+
+    async def release(self, held: Iterable[tuple[UUID, UUID]]) -> list[UUID]:
+        """Release flows, due now; see `Leases.release`."""
+        released: list[UUID] = []
+        for flow_id, token in held:
+            if run := self._runs.held(flow_id, token):
+                run.release(self._runs.now())
+                released.append(flow_id)
+        return released
+
+    async def call(self, flow_ids: Iterable[UUID]) -> list[UUID]:
+        """Call flows without an event; see `Leases.call`."""
+        called: list[UUID] = []
+        for flow_id in dict.fromkeys(flow_ids):
+            if run := self._runs.rows.get(flow_id):
+                run.call(self._runs.now())
+                called.append(flow_id)
+        return called
+
+    async def rebuild(self) -> int:
+        """Make the rows what the log implies; see `Leases.rebuild`."""
+        events = sorted(await self._store.read_feed(limit=2**62), key=lambda event: event.flow_id)
+        return sum(
+            self._runs.rebuild(flow_id, sorted(flow, key=lambda event: event.version))
+            for flow_id, flow in groupby(events, key=lambda event: event.flow_id)
+        )

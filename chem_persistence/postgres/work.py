@@ -1,0 +1,132 @@
+"""Claims and leases on PostgreSQL."""
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
+from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.read.rows import Row
+from chem_persistence.postgres.schema.statements import statement
+from chem_persistence.store.checks import check_flow_id, check_not_negative
+from chem_persistence.store.leases import Claim, Renewal, check_duration, check_worker
+
+__all__ = ["PgLeases"]
+
+ADD_FLOW_RUNS = statement("work/add_flow_runs")
+CALL_FLOW_RUNS = statement("work/call_flow_runs")
+CLAIM_FLOW_RUNS = statement("work/claim_flow_runs")
+GIVE_BACK_FLOW_RUN = statement("work/give_back_flow_run")
+LIST_FREE_RUNS = statement("work/list_free_runs")
+READ_CLAIMED_RUNS = statement("work/read_claimed_runs")
+REBUILD_FLOW_RUNS = statement("work/rebuild_flow_runs")
+RELEASE_FLOW_RUNS = statement("work/release_flow_runs")
+RENEW_FLOW_RUNS = statement("work/renew_flow_runs")
+TAKE_FLOW_RUN = statement("work/take_flow_run")
+
+ROWS_PER_REBUILD = 200
+"""Rows that are added, or compared with the log, in one transaction; they are locked meanwhile."""
+
+_BEFORE_ALL = UUID(int=0)
+
+
+class PgLeases:
+    """The leases of flows on connections of `provider`; see `Leases`.
+
+    Every call is one statement, and holds a connection no longer. A call whose reply is lost is
+    repeated, and finds what it has done already.
+    """
+
+    def __init__(self, provider: ConnectionProvider) -> None:
+        self._session = Session(provider)
+
+    async def claim(
+        self, definitions: Collection[str], worker: UUID, limit: int, duration: timedelta
+    ) -> list[Claim]:
+        """Claim due flows; see `Leases.claim`."""
+        check_worker(worker)
+        check_not_negative(limit=limit)
+        check_duration("duration", duration)
+        if limit == 0 or not definitions:
+            return []
+        token = uuid4()
+        rows = await self._claimed(
+            token, CLAIM_FLOW_RUNS, list(set(definitions)), worker, token, limit, duration
+        )
+        return [Claim(row["flow_id"], token, row["definition_hash"]) for row in rows]
+
+    async def take(self, flow_id: UUID, worker: UUID, duration: timedelta) -> Claim | None:
+        """Claim one flow; see `Leases.take`."""
+        check_flow_id(flow_id)
+        check_worker(worker)
+        check_duration("duration", duration)
+        token = uuid4()
+        (row,) = await self._claimed(token, TAKE_FLOW_RUN, flow_id, worker, token, duration)
+        definition_hash = row["definition_hash"]
+        return None if definition_hash is None else Claim(flow_id, token, definition_hash)
+
+    async def _claimed(self, token: UUID, claim: str, *arguments: object) -> list[Row]:
+        """Return the rows of a claim: those of an earlier attempt, if that has claimed any."""
+        is_sent = False
+
+        async def attempt(connection: Connection) -> list[Row]:
+            nonlocal is_sent
+            if is_sent and (claimed := await connection.fetch(READ_CLAIMED_RUNS, token)):
+                return claimed
+            is_sent = True
+            return await connection.fetch(claim, *arguments)
+
+        return await self._session.run(attempt)
+
+    async def renew(
+        self, held: Iterable[tuple[UUID, UUID]], duration: timedelta
+    ) -> Mapping[UUID, Renewal]:
+        """Renew leases; see `Leases.renew`."""
+        check_duration("duration", duration)
+        tokens = dict(held)
+        if not tokens:
+            return {}
+        rows = await self._session.fetch(
+            RENEW_FLOW_RUNS, list(tokens), list(tokens.values()), duration
+        )
+        return dict.fromkeys(tokens, Renewal.LOST) | {row["flow_id"]: _found(row) for row in rows}
+
+    async def give_back(self, flow_id: UUID, token: UUID, due_in: timedelta | None) -> bool:
+        """Release a flow with which there is nothing to do; see `Leases.give_back`."""
+        check_duration("due_in", due_in)
+        (row,) = await self._session.fetch(GIVE_BACK_FLOW_RUN, flow_id, token, due_in)
+        was_held: bool = row["was_held"]
+        return was_held
+
+    async def release(self, held: Iterable[tuple[UUID, UUID]]) -> list[UUID]:
+        """Release flows, due now; see `Leases.release`."""
+        tokens = dict(held)
+        rows = await self._session.fetch(RELEASE_FLOW_RUNS, list(tokens), list(tokens.values()))
+        return [row["flow_id"] for row in rows]
+
+    async def call(self, flow_ids: Iterable[UUID]) -> list[UUID]:
+        """Call flows without an event; see `Leases.call`."""
+        rows = await self._session.fetch(CALL_FLOW_RUNS, list(set(flow_ids)))
+        return [row["flow_id"] for row in rows]
+
+    async def rebuild(self) -> int:
+        """Make the rows what the log implies; see `Leases.rebuild`."""
+        changed = 0
+        while True:
+            (row,) = await self._session.fetch(ADD_FLOW_RUNS, ROWS_PER_REBUILD)
+            if row["added"] == 0:
+                break
+            changed += row["added"]
+        last = _BEFORE_ALL
+        while page := await self._session.fetch(LIST_FREE_RUNS, last, ROWS_PER_REBUILD):
+            flow_ids = [row["flow_id"] for row in page]
+            rows = await self._session.fetch(REBUILD_FLOW_RUNS, flow_ids)
+            changed += sum(row["is_changed"] for row in rows)
+            last = flow_ids[-1]
+        return changed
+
+
+def _found(row: Row) -> Renewal:
+    if not row["is_renewed"]:
+        return Renewal.SKIPPED
+    return Renewal.CALLED if row["is_called"] else Renewal.RENEWED

@@ -1,0 +1,62 @@
+-- Claim flows for workers, and take them back; the functions of migration 0012 change the rows.
+
+-- name: add_flow_runs
+-- Add the rows of flows that were given to workers, are not over, and have none; return how many.
+-- $1 integer maximum number of rows
+SELECT add_flow_runs($1) AS added
+
+-- name: call_flow_runs
+-- Call flows without an event; return those that were called.
+-- $1 uuid[] flow_id
+SELECT flow_id FROM call_flow_runs($1) AS called (flow_id)
+
+-- name: claim_flow_runs
+-- Claim due flows, and return them.
+-- $1 text[] definition_hash, $2 uuid worker, $3 uuid token, $4 integer maximum number of flows,
+-- $5 interval duration of the lease
+SELECT claimed_flow_id AS flow_id, claimed_definition_hash AS definition_hash
+FROM claim_flow_runs($1, $2, $3, $4, $5)
+
+-- name: give_back_flow_run
+-- Release a flow with which there was nothing to do; return whether it was held by this lease.
+-- $1 uuid flow_id, $2 uuid token, $3 interval until it is due (null: not by itself)
+SELECT give_back_flow_run($1, $2, $3) AS was_held
+
+-- name: list_free_runs
+-- List one page of the flows that nobody holds.
+-- $1 uuid flow_id after which the page begins, $2 bigint maximum number of rows
+SELECT run.flow_id
+FROM flow_runs AS run
+WHERE run.flow_id > $1 AND run.lease IS NULL
+ORDER BY run.flow_id
+LIMIT $2
+
+-- name: read_claimed_runs
+-- Read what a claim has claimed, when its reply was lost.
+-- $1 uuid token
+SELECT run.flow_id, run.definition_hash
+FROM flow_runs AS run
+WHERE run.lease = $1
+
+-- name: rebuild_flow_runs
+-- Make the rows of flows due as their events say, if that is earlier; return which were changed.
+-- $1 uuid[] flow_id
+SELECT change_flow_run(flow_id, 0, false, true) AS is_changed
+FROM unnest($1::uuid[]) AS free (flow_id)
+
+-- name: release_flow_runs
+-- Release flows, due now; return those released.
+-- $1 uuid[] flow_id, $2 uuid[] token of each
+SELECT flow_id FROM release_flow_runs($1, $2) AS released (flow_id)
+
+-- name: renew_flow_runs
+-- Renew leases; return the flows that are held by them, whether they were renewed, and whether
+-- they were called.
+-- $1 uuid[] flow_id, $2 uuid[] token of each, $3 interval duration of the lease
+SELECT held_flow_id AS flow_id, is_renewed, is_called
+FROM renew_flow_runs($1, $2, $3)
+
+-- name: take_flow_run
+-- Claim one flow, also before it is due; return its definition, or null if that is not possible.
+-- $1 uuid flow_id, $2 uuid worker, $3 uuid token, $4 interval duration of the lease
+SELECT take_flow_run($1, $2, $3, $4) AS definition_hash
