@@ -340,7 +340,7 @@ BEGIN
         RETURN 0;
     END IF;
     PERFORM set_config('lock_timeout', '2s', true);  -- claims and appends wait behind this lock
-    LOCK TABLE flow_runs IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE flow_runs IN EXCLUSIVE MODE;
     FOR added IN
         INSERT INTO flow_runs AS run (flow_id, definition_hash, due_at)
         SELECT event.flow_id, event.payload ->> 'definition_hash', 'infinity'
@@ -369,8 +369,10 @@ DECLARE
     stored_artifacts bigint;
     stored_flow_ids uuid[] := '{}';
     is_signal boolean;
+    begins boolean := false;
     changed uuid[] := '{}';
     signalled uuid[] := '{}';
+    given uuid[];
     change record;
     sequence oid := 'event_log_seq_seq'::regclass;
 BEGIN
@@ -432,6 +434,7 @@ BEGIN
             signalled := array_append(signalled, stored_flow_id);
         ELSIF NOT is_signal THEN
             changed := array_append(changed, stored_flow_id);
+            begins := begins OR stored_version = 0;
         END IF;
         IF with_more THEN
             stored_flow_ids := array_append(stored_flow_ids, stored_flow_id);
@@ -534,16 +537,35 @@ BEGIN
     END IF;
 
     -- last, since other writers wait for the rows that this locks
+    IF signalled <> '{}' AND position('"lease"' IN events) > 0 THEN  -- a holder calls nobody
+        signalled := ARRAY(
+            SELECT unnest(signalled)
+            EXCEPT
+            SELECT e.flow_id
+            FROM json_to_recordset(events::json) AS e (flow_id uuid, lease uuid)
+            WHERE e.lease IS NOT NULL);
+    END IF;
     IF changed <> '{}' OR signalled <> '{}' THEN
-        FOR change IN
-            SELECT DISTINCT e.flow_id, e.first_version, e.lease IS NOT NULL AS is_leased
-            FROM json_to_recordset(events::json) AS e (flow_id uuid, first_version integer,
-                lease uuid)
-            WHERE e.flow_id = ANY (changed) OR (e.lease IS NULL AND e.flow_id = ANY (signalled))
-            ORDER BY e.flow_id
-        LOOP
-            PERFORM change_flow_run(change.flow_id, change.first_version, change.is_leased, false);
-        END LOOP;
+        -- most flows are not given to workers, and need no look at their events
+        given := ARRAY(
+            SELECT run.flow_id
+            FROM flow_runs AS run
+            WHERE run.flow_id = ANY (changed || signalled)
+            ORDER BY run.flow_id
+            FOR UPDATE);
+        IF begins OR given <> '{}' THEN
+            FOR change IN
+                SELECT DISTINCT e.flow_id, e.lease IS NOT NULL AS is_leased,
+                    CASE WHEN e.flow_id = ANY (changed) THEN e.first_version END AS since
+                FROM json_to_recordset(events::json) AS e (flow_id uuid, first_version integer,
+                    lease uuid)
+                WHERE e.flow_id = ANY (given)
+                    OR (e.first_version = 0 AND e.flow_id = ANY (changed))
+                ORDER BY e.flow_id
+            LOOP
+                PERFORM change_flow_run(change.flow_id, change.since, change.is_leased, false);
+            END LOOP;
+        END IF;
     END IF;
 END
 $function$;
@@ -584,6 +606,17 @@ BEGIN
         -- before the events are read: what others append from now on changes the row after this
         PERFORM 1 FROM flow_runs AS run WHERE run.flow_id = flow AND run.lease IS NULL
         FOR UPDATE SKIP LOCKED;
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+    ELSIF since IS NULL THEN
+        UPDATE flow_runs AS run
+        SET called = run.lease IS NOT NULL,
+            due_at = CASE WHEN run.lease IS NULL THEN present ELSE run.due_at END
+        WHERE run.flow_id = flow;
+        RETURN FOUND;
+    ELSIF since > 0 THEN
+        PERFORM 1 FROM flow_runs AS run WHERE run.flow_id = flow FOR UPDATE;
         IF NOT FOUND THEN
             RETURN false;
         END IF;

@@ -7,6 +7,7 @@ WAL bytes of the one statement that appends. The proxy counts round trips.
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID
@@ -19,6 +20,7 @@ import pytest_asyncio
 from chem_persistence import (
     Artifact,
     FlowEventKind,
+    FlowInitialized,
     PgEventStore,
     PoolProvider,
     StepError,
@@ -108,6 +110,7 @@ async def one_flow(store: PgEventStore, events: list[FlowEventKind], size: int) 
 
 
 ONE_OF_EACH: list[FlowEventKind] = [
+    FlowInitialized("d" * 64, 1, due=datetime(2026, 1, 1, tzinfo=UTC)),
     StepStarted(0, "acquire"),
     StepFailed(0, "acquire", StepError("ValueError", "no"), "f" * 64),
     StepFinished(0, "acquire", ("a" * 64, "b" * 64), "f" * 64),
@@ -139,7 +142,7 @@ async def test_one_append_at_a_time_is_one_statement_each(counted: Pool) -> None
 
 async def test_a_signal_costs_so_many_buffers_and_bytes_of_wal(counted: Pool) -> None:
     cost = await cost_of(counted, 1, signals(200))
-    assert cost.buffers <= 14.8
+    assert cost.buffers <= 15.8  # one of them to see that no worker has to be called
     assert cost.wal_bytes <= 632
 
 

@@ -279,7 +279,7 @@ async def test_without_its_lock_a_rebuild_would_lose_a_wake_up(
     desk: Desk, pool: Pool, owner: Connection
 ) -> None:
     sound = await owner.fetchval("SELECT pg_get_functiondef('add_flow_runs'::regproc)")
-    await owner.execute(sound.replace("LOCK TABLE flow_runs IN SHARE ROW EXCLUSIVE MODE;", ""))
+    await owner.execute(sound.replace("LOCK TABLE flow_runs IN EXCLUSIVE MODE;", ""))
     flow_id = await desk.submit(NOW, STARTED, StepWaits(0, "acquire", None))
     await desk.forget(flow_id)
     async with in_flight(pool, AppendCall(flow_id, [SIGNAL])):
