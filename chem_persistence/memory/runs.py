@@ -46,7 +46,7 @@ class Run(msgspec.Struct, kw_only=True):
 
     def hold(self, holder: UUID, token: UUID, until: datetime) -> None:
         """Give the flow to a worker."""
-        self.lease, self.holder, self.called, self.due_at = token, holder, False, until
+        self.lease, self.holder, self.due_at = token, holder, until
 
     def release(self, due_at: datetime) -> None:
         """Take the flow back from its worker, if it has one."""

@@ -721,7 +721,7 @@ BEGIN
         LIMIT most
     )
     UPDATE flow_runs AS run
-    SET lease = token, holder = worker, called = false, due_at = now() + duration
+    SET lease = token, holder = worker, due_at = now() + duration
     FROM due
     WHERE run.flow_id = due.flow_id
     RETURNING run.flow_id, run.definition_hash;
@@ -842,7 +842,7 @@ DECLARE
     taken text;
 BEGIN
     UPDATE flow_runs AS run
-    SET lease = token, holder = worker, called = false, due_at = present + duration
+    SET lease = token, holder = worker, due_at = present + duration
     WHERE run.flow_id = flow AND (run.lease IS NULL OR run.due_at <= present)
     RETURNING run.definition_hash INTO taken;
     RETURN taken;

@@ -25,7 +25,7 @@ BEGIN
         ORDER BY sample.flow_id
     LOOP
         UPDATE flow_runs AS run
-        SET lease = token, holder = worker, called = false, due_at = present + duration
+        SET lease = token, holder = worker, due_at = present + duration
         WHERE run.flow_id = candidate AND run.due_at <= present
         RETURNING run.flow_id, run.definition_hash
         INTO claimed_flow_id, claimed_definition_hash;

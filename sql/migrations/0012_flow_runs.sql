@@ -179,7 +179,8 @@ $$
 
 -- statement: claim due flows of some definitions for a worker, and return them. Definitions that
 -- have due flows share the claim evenly. AS MATERIALIZED, because a plan that repeats the subquery
--- for each row would lock more rows than are claimed
+-- for each row would lock more rows than are claimed. A flow that was called stays called: an append
+-- of its last holder that is in flight may still release it
 CREATE FUNCTION claim_flow_runs(
     definitions text[], worker uuid, token uuid, most integer, duration interval
 ) RETURNS TABLE (claimed_flow_id uuid, claimed_definition_hash text) LANGUAGE plpgsql AS $$
@@ -208,7 +209,7 @@ BEGIN
         LIMIT most
     )
     UPDATE flow_runs AS run
-    SET lease = token, holder = worker, called = false, due_at = now() + duration
+    SET lease = token, holder = worker, due_at = now() + duration
     FROM due
     WHERE run.flow_id = due.flow_id
     RETURNING run.flow_id, run.definition_hash;
@@ -224,7 +225,7 @@ DECLARE
     taken text;
 BEGIN
     UPDATE flow_runs AS run
-    SET lease = token, holder = worker, called = false, due_at = present + duration
+    SET lease = token, holder = worker, due_at = present + duration
     WHERE run.flow_id = flow AND (run.lease IS NULL OR run.due_at <= present)
     RETURNING run.definition_hash INTO taken;
     RETURN taken;

@@ -477,14 +477,18 @@ async def test_a_flow_that_was_called_does_not_wait(desk: Desk, parks: FlowEvent
     assert (row.due, row.lease, row.called) == ("now", None, False)
 
 
-async def test_a_claim_begins_without_a_call(desk: Desk) -> None:
+async def test_a_flow_that_was_called_stays_so_when_another_claims_it(desk: Desk) -> None:
     flow_id = await desk.submit()
     await desk.take(flow_id, NOW)
     await desk.leases.call([flow_id])
+    (claim,) = await desk.leases.claim([HASH], uuid4(), 1, NOW)
+    assert (await desk.seen(flow_id)).called
     token = await desk.take(flow_id)
-    assert not (await desk.seen(flow_id)).called
+    assert token != claim.token
+    assert await desk.leases.renew([(flow_id, token)], HOUR) == {flow_id: Renewal.CALLED}
     await desk.store.leased(flow_id, token).append_kind(flow_id, waits())
-    assert (await desk.seen(flow_id)).due == "never"
+    row = await desk.seen(flow_id)
+    assert (row.due, row.called) == ("now", False)
 
 
 async def test_the_row_follows_what_a_transaction_commits(desk: Desk) -> None:
