@@ -35,6 +35,9 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 """When a flow is due that is not due by itself; PostgreSQL keeps `infinity`."""
 
 
+_ENDS = (FlowCompleted, FlowCancelled)
+
+
 class Run(msgspec.Struct, kw_only=True):
     """The row of one flow; `due_at` of a held one is when its lease ends."""
 
@@ -72,6 +75,8 @@ class _Change(msgspec.Struct):
     is_called: bool = False
 
     def add(self, event: FlowEvent, *, is_leased: bool) -> None:
+        if self.decisive is not None and isinstance(self.decisive.kind, _ENDS):
+            return
         match event.kind:
             case StepSignal() if is_leased:
                 pass
@@ -160,9 +165,7 @@ class MemoryRuns:
             return False
         change = _change(events, is_leased=False)
         run = self.rows.get(flow_id)
-        if change.decisive is None or isinstance(
-            change.decisive.kind, FlowCompleted | FlowCancelled
-        ):
+        if change.decisive is None or isinstance(change.decisive.kind, _ENDS):
             return run is not None and run.lease is None and self.rows.pop(flow_id) is run
         due_at = self._due(change, rebuilt=True)
         if run is None:

@@ -622,9 +622,12 @@ BEGIN
         END IF;
     END IF;
     SELECT
-        max(event.version) FILTER (WHERE event.event_type IN ('stepfailed', 'retryscheduled',
-            'stepwaits', 'userinteractionrequested', 'flowcompleted', 'flowcancelled')
-            OR (event.event_type = 'flowinitialized' AND event.payload ? 'due')) AS decisive,
+        coalesce(
+            max(event.version) FILTER (
+                WHERE event.event_type IN ('flowcompleted', 'flowcancelled')),
+            max(event.version) FILTER (WHERE event.event_type IN ('stepfailed', 'retryscheduled',
+                'stepwaits', 'userinteractionrequested')
+                OR (event.event_type = 'flowinitialized' AND event.payload ? 'due'))) AS decisive,
         min(event.version) FILTER (WHERE event.event_type = 'userinteractionprovided'
             OR (event.event_type = 'stepsignal' AND NOT is_leased)) AS first_call,
         max(event.version) FILTER (WHERE event.event_type = 'userinteractionprovided'

@@ -69,8 +69,9 @@ BEGIN
 END
 $$
 
--- statement: change a flow's row by its events; return whether it was changed. The last event that
--- decides when the flow is due counts, and whether something called it before or since
+-- statement: change a flow's row by its events; return whether it was changed. The end of the flow
+-- counts, or else the last event that decides when it is due, and whether something called the flow
+-- before that or since
 CREATE FUNCTION change_flow_run(
     -- the flow, and the version from which on its events count: those of one append, or all; null
     -- if they are known to be signals that call the flow
@@ -107,9 +108,12 @@ BEGIN
         END IF;
     END IF;
     SELECT
-        max(event.version) FILTER (WHERE event.event_type IN ('stepfailed', 'retryscheduled',
-            'stepwaits', 'userinteractionrequested', 'flowcompleted', 'flowcancelled')
-            OR (event.event_type = 'flowinitialized' AND event.payload ? 'due')) AS decisive,
+        coalesce(
+            max(event.version) FILTER (
+                WHERE event.event_type IN ('flowcompleted', 'flowcancelled')),
+            max(event.version) FILTER (WHERE event.event_type IN ('stepfailed', 'retryscheduled',
+                'stepwaits', 'userinteractionrequested')
+                OR (event.event_type = 'flowinitialized' AND event.payload ? 'due'))) AS decisive,
         min(event.version) FILTER (WHERE event.event_type = 'userinteractionprovided'
             OR (event.event_type = 'stepsignal' AND NOT is_leased)) AS first_call,
         max(event.version) FILTER (WHERE event.event_type = 'userinteractionprovided'

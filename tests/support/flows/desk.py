@@ -22,7 +22,7 @@ from chem_persistence import (
     StepFailed,
 )
 from chem_persistence.memory.runs import NEVER
-from chem_persistence.postgres.schema.distribution import install_distribution
+from chem_persistence.postgres.schema.distribution import install_distribution, is_distributed
 from tests.support.flows.flows import DEFINITION, new_flow_id
 from tests.support.servers.citus import STAND_IN
 
@@ -130,11 +130,11 @@ def memory_desk() -> Desk:
 
 
 @asynccontextmanager
-async def postgres_desk(
-    pool: "asyncpg.Pool[asyncpg.Record]", name: str = "postgres"
-) -> AsyncIterator[Desk]:
+async def postgres_desk(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
     provider = PoolProvider(pool)
     store = PgEventStore(provider)
+    async with provider.acquire() as connection:
+        name = "distributed" if await is_distributed(connection) else "postgres"
 
     async def row(flow_id: UUID) -> Row | None:
         found: Any = await pool.fetchrow(READ_ROW, flow_id)
