@@ -14,9 +14,13 @@ from chem_persistence import (
     FlowRepository,
     InMemoryEventStore,
     InMemoryFlowRepository,
+    InMemoryLeases,
     InMemoryTransaction,
+    Leases,
+    LeasingEventStore,
     PgEventStore,
     PgFlowRepository,
+    PgLeases,
     PgTransaction,
     PoolProvider,
     StreamingEventStore,
@@ -56,6 +60,14 @@ def artifact_readers(provider: ConnectionProvider) -> list[ArtifactReader]:
 
 def artifact_listers(provider: ConnectionProvider) -> list[ArtifactLister]:
     return [InMemoryEventStore(), PgEventStore(provider)]
+
+
+def leasing_stores(provider: ConnectionProvider) -> list[LeasingEventStore]:
+    return [InMemoryEventStore(), PgEventStore(provider)]
+
+
+def leases(provider: ConnectionProvider) -> list[Leases]:
+    return [InMemoryLeases(InMemoryEventStore()), PgLeases(provider)]
 
 
 def feeds(provider: ConnectionProvider) -> list[EventFeed]:
