@@ -13,6 +13,7 @@ import pytest
 
 from chem_persistence.postgres.schema import statements
 from chem_persistence.postgres.schema.distribution import DISTRIBUTED_TABLES
+from chem_persistence.postgres.schema.migrations import known_migrations
 
 SQL = Path(__file__).parents[2] / "sql"
 COLOCATED = DISTRIBUTED_TABLES - {"workflow_step_artifact_chunks"}
@@ -23,6 +24,11 @@ VOLATILE = re.compile(
 )
 OF_THE_COORDINATOR = re.compile(r"\b(feed_end|pg_sequence_last_value|currval|pg_locks)\b")
 """What a worker answers otherwise than the coordinator, without an error."""
+CLOCK = re.compile(
+    r"\b(now|clock_timestamp|statement_timestamp|transaction_timestamp|current_timestamp)\b",
+    re.IGNORECASE,
+)
+"""A query that is sent to a worker reads the clock there; leases end by the coordinator's."""
 
 SET_RETURNING = (
     r"(?:unnest|json_to_recordset|jsonb_array_elements\w*|generate_series|string_to_table"
@@ -34,6 +40,7 @@ FROM_DISTRIBUTED = re.compile(
 )
 
 EXCEPTIONS = {
+    "doctor/find_future_flow": "an aggregate: the coordinator compares it with its clock",
     "rebuild/insert_missing_executions": "a flow's own rows: Citus gathers them on the coordinator",
 }
 """Statements that a real cluster was seen to run against a rule, with the reason."""
@@ -46,20 +53,50 @@ def text_of(sql: str) -> str:
 
 def parts_of(path: Path) -> dict[str, str]:
     """Return the statements of a file of sql/citus, by the line that they begin with."""
-    text = re.sub(r"--[^\n]*", "", path.read_text(encoding="utf-8"))
+    return divided(path.name, path.read_text(encoding="utf-8"))
+
+
+def divided(name: str, text: str) -> dict[str, str]:
+    """Return the statements of a text, by its name and the line that they begin with."""
+    text = re.sub(r"--[^\n]*", "", text)
     parts = [text_of(part) for part in re.split(r";\s*\n", text)]
-    return {f"{path.name}: {number} {part[:40]}": part for number, part in enumerate(parts) if part}
+    return {f"{name}: {number} {part[:40]}": part for number, part in enumerate(parts) if part}
 
 
-STATEMENTS = {
-    f"{path.stem}/{name}": text_of(text)
-    for path in sorted((SQL / "queries").glob("*.sql"))
-    for name, text in statements.statements(path.stem).items()
-} | {
-    name: part
-    for path in sorted((SQL / "citus").glob("*.sql"))
-    for name, part in parts_of(path).items()
-}
+def kept_functions() -> dict[str, str]:
+    """Return the statements of the functions that migrations define and sql/citus does not."""
+    newest = {
+        found[1]: text
+        for migration in known_migrations()
+        for text in migration.statements
+        if (found := re.match(r"CREATE (?:OR REPLACE )?FUNCTION (\w+)", text_of(text)))
+    }
+    replaced = {
+        name
+        for path in (SQL / "citus").glob("*.sql")
+        for name in re.findall(r"FUNCTION (\w+)\(", path.read_text(encoding="utf-8"))
+    }
+    return {
+        name: part
+        for function, text in newest.items()
+        if function not in replaced
+        for name, part in divided(function, text).items()
+    }
+
+
+STATEMENTS = (
+    {
+        f"{path.stem}/{name}": text_of(text)
+        for path in sorted((SQL / "queries").glob("*.sql"))
+        for name, text in statements.statements(path.stem).items()
+    }
+    | {
+        name: part
+        for path in sorted((SQL / "citus").glob("*.sql"))
+        for name, part in parts_of(path).items()
+    }
+    | kept_functions()
+)
 
 
 def violations(sql: str) -> list[str]:
@@ -69,6 +106,8 @@ def violations(sql: str) -> list[str]:
     found = []
     if sql.startswith(("SELECT", "WITH")) and OF_THE_COORDINATOR.search(sql):
         found.append("a function of the coordinator beside a table")
+    if re.search(r"\b(SELECT|PERFORM)\b", sql) and CLOCK.search(sql):
+        found.append("a clock beside a table")
     returning = re.search(r"\bRETURNING\b(.*)", sql)
     if returning and VOLATILE.search(returning[1]):
         found.append("a volatile function in RETURNING")
@@ -155,6 +194,8 @@ REFUSED = {
     "a function of the coordinator beside a table": """
         SELECT feed_end() AS seq,
             (SELECT chain_hash FROM event_log WHERE flow_id = $1 AND seq = $2) AS link""",
+    "a clock beside a table": """
+        SELECT run.flow_id FROM flow_runs AS run WHERE run.due_at <= now()""",
     "a volatile function in RETURNING": """
         INSERT INTO event_log (seq) VALUES ($1) RETURNING seq, now()""",
     "a volatile function in UPDATE": """
