@@ -41,8 +41,8 @@ _STEP_FACTS = (
     UserInteractionRequested,
     UserInteractionProvided,
 )
-_Pause: TypeAlias = StepWaits | StepSignal | UserInteractionRequested | UserInteractionProvided
-_StepFact: TypeAlias = StepStarted | StepFinished | StepFailed | _Pause
+_Pause: TypeAlias = StepWaits | UserInteractionRequested | UserInteractionProvided
+_StepFact: TypeAlias = StepSignal | StepStarted | StepFinished | StepFailed | _Pause
 
 
 def replay(
@@ -146,6 +146,10 @@ def _check_not_completed(completed: bool, flow_id: UUID, version: int) -> None: 
 
 def _slot_after(slot: StepSlot, fact: _StepFact, ts: datetime | None) -> StepSlot:
     match fact:
+        case StepSignal():  # the most frequent first
+            if fact.signal != RELEASED:
+                return slot
+            return replace(slot, starts=max(slot.starts - 1, 0))
         case StepStarted():
             return replace(
                 slot,
@@ -173,10 +177,6 @@ def _slot_after(slot: StepSlot, fact: _StepFact, ts: datetime | None) -> StepSlo
 
 def _slot_after_pause(slot: StepSlot, fact: _Pause) -> StepSlot:
     match fact:
-        case StepSignal(signal=signal):
-            if signal != RELEASED:
-                return slot
-            return replace(slot, starts=max(slot.starts - 1, 0))
         case StepWaits(until=until, data=data):
             return replace(slot, status=StepStatus.WAITING, until=until, data=data, starts=0)
         case UserInteractionRequested():
