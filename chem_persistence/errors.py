@@ -32,6 +32,7 @@ ChemPersistenceError
 """
 
 import signal
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -239,16 +240,24 @@ class ArtifactCorrupt(ChemPersistenceError):
 
 
 class DefinitionMismatch(ChemPersistenceError):
-    """The flow was started with the definition `actual`, not with `expected`."""
+    """The flow was started with the definition `actual`, not with `expected`.
 
-    def __init__(self, flow_id: UUID, expected: str, actual: str) -> None:
+    `differences` says how the expected one differs from it, in words, a line each; it is empty if
+    the store does not have the definition of the flow.
+    """
+
+    def __init__(
+        self, flow_id: UUID, expected: str, actual: str, differences: Sequence[str] = ()
+    ) -> None:
+        listed = "".join(f"\n- {difference}" for difference in differences)
         super().__init__(
             f"flow {flow_id} belongs to definition {actual}, not to {expected}: open it with the "
-            "steps with which it was started"
+            f"steps with which it was started{'. Since then:' if listed else ''}{listed}"
         )
         self.flow_id = flow_id
         self.expected = expected
         self.actual = actual
+        self.differences = tuple(differences)
 
 
 class FlowAlreadyCompleted(ChemPersistenceError):
@@ -268,15 +277,23 @@ class FlowNotCompleted(ChemPersistenceError):
 
 
 class FlowHasFailed(ChemPersistenceError):
-    """A step of the flow failed; the flow goes on after a retry is scheduled."""
+    """A step of the flow failed; the flow goes on after a retry is scheduled.
 
-    def __init__(self, flow_id: UUID, step_id: str) -> None:
+    `error_class` and `reason` are the class and the message of the step's error.
+    """
+
+    def __init__(
+        self, flow_id: UUID, step_id: str, error_class: str = "", reason: str = ""
+    ) -> None:
+        error = f" ({error_class}: {reason})" if error_class else ""
         super().__init__(
-            f"flow {flow_id}: step {step_id!r} has failed and no retry is scheduled: call "
+            f"flow {flow_id}: step {step_id!r} has failed{error} and no retry is scheduled: call "
             "`schedule_retry` first"
         )
         self.flow_id = flow_id
         self.step_id = step_id
+        self.error_class = error_class
+        self.reason = reason
 
 
 class FlowAwaitsUser(ChemPersistenceError):

@@ -1,15 +1,37 @@
-"""A flow's definition: its steps, in order, as values that can be hashed."""
+"""A flow's definition: its steps, in order, as values that can be hashed, stored and compared.
 
-from collections.abc import Iterable
+A definition is stored as artifacts, one for the flow and one for each step. Their content is what
+the definition's hashes are the hashes of, so an artifact's hash is the definition's.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
+from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical_json.encode import canonical_json, content_hash, read_json
 from chem_persistence.errors import InvalidDefinition
 
-__all__ = ["FlowDefinition", "StepDefinition", "StepKind"]
+__all__ = [
+    "DEFINITION_KINDS",
+    "Difference",
+    "FlowDefinition",
+    "StepDefinition",
+    "StepKind",
+    "definition_artifacts",
+    "definition_differences",
+    "flow_definition",
+    "listed_steps",
+]
+
+FLOW_KIND, STEP_KIND = "chem_persistence.FlowDefinition", "chem_persistence.StepDefinition"
+DEFINITION_KINDS = frozenset({FLOW_KIND, STEP_KIND})
+"""The kinds of the artifacts of definitions; the kind of a step's output has no such prefix."""
+
+MOST_TEXT = 200
+"""The number of characters that are shown of a parameter's value."""
 
 
 class StepKind(StrEnum):
@@ -39,10 +61,12 @@ class StepDefinition(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not self.id:
             raise InvalidDefinition("a step's id is empty")
-        params = read_json(canonical_json(self.params))
-        identity = {"id": self.id, "kind": self.kind, "version": self.version, "params": params}
-        msgspec.structs.force_setattr(self, "params", params)
-        msgspec.structs.force_setattr(self, "definition_hash", content_hash(identity))
+        msgspec.structs.force_setattr(self, "params", read_json(canonical_json(self.params)))
+        msgspec.structs.force_setattr(self, "definition_hash", content_hash(self.identity()))
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return what is hashed: {id, kind, version, params}."""
+        return {"id": self.id, "kind": self.kind, "version": self.version, "params": self.params}
 
 
 class FlowDefinition(msgspec.Struct, frozen=True):
@@ -61,8 +85,41 @@ class FlowDefinition(msgspec.Struct, frozen=True):
             raise InvalidDefinition("a flow needs at least one step")
         if twice := _first_repeated(step.id for step in self.steps):
             raise InvalidDefinition(f"two steps have the id {twice!r}")
-        hashes = [step.definition_hash for step in self.steps]
-        msgspec.structs.force_setattr(self, "definition_hash", content_hash({"steps": hashes}))
+        msgspec.structs.force_setattr(self, "definition_hash", content_hash(self.identity()))
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return what is hashed: {steps: [their hashes]}."""
+        return {"steps": [step.definition_hash for step in self.steps]}
+
+    def hashes(self) -> frozenset[str]:
+        """Return the hashes of the definition and of its steps."""
+        return frozenset([self.definition_hash, *(step.definition_hash for step in self.steps)])
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A difference between two definitions, in the step with this id, or in the flow if None.
+
+    `what` is `step` (only one has it), `order`, `kind`, `version`, or the path of a parameter, such
+    as `params.method`. The values are JSON; None if there is none.
+    """
+
+    step: str | None
+    what: str
+    left: str | None
+    right: str | None
+
+    def __str__(self) -> str:
+        """Return the difference in words, as from an earlier definition to a later one."""
+        match self.what, self.left, self.right:
+            case "step", None, _:
+                return f"step {self.step!r} was added"
+            case "step", _, None:
+                return f"step {self.step!r} was removed"
+            case "order", _, _:
+                return f"the order of the steps was {self.left}, and is {self.right}"
+            case _:
+                was, now = self.left or "absent", self.right or "absent"
+                return f"step {self.step!r}: {self.what} was {was}, and is {now}"
 
 
 def _first_repeated(ids: Iterable[str]) -> str | None:
@@ -72,3 +129,93 @@ def _first_repeated(ids: Iterable[str]) -> str | None:
             return step_id
         seen.add(step_id)
     return None
+
+
+def definition_artifacts(definition: FlowDefinition) -> tuple[Artifact, ...]:
+    """Return the artifacts of a definition: the flow's, and those of its steps, each once."""
+    steps = {step.definition_hash: step for step in definition.steps}
+    return (
+        Artifact.from_payload(kind=FLOW_KIND, payload=definition.identity()),
+        *(
+            Artifact.from_payload(kind=STEP_KIND, payload=step.identity())
+            for step in steps.values()
+        ),
+    )
+
+
+def listed_steps(artifact: Artifact) -> Sequence[str] | None:
+    """Return the hashes of the steps that a flow definition's artifact lists.
+
+    None if the artifact is not that of a flow's definition.
+    """
+    steps = artifact.payload.get("steps") if isinstance(artifact.payload, dict) else None
+    if isinstance(steps, list) and all(isinstance(step, str) for step in steps):
+        return steps
+    return None
+
+
+def flow_definition(artifact: Artifact, steps: Mapping[str, Artifact]) -> FlowDefinition | None:
+    """Return the definition that is stored as these artifacts; those of the steps by their hash.
+
+    None if one is missing, or they are not the artifacts of a definition.
+    """
+    try:
+        stored = [steps[name].payload for name in listed_steps(artifact) or ()]
+        definition = FlowDefinition(tuple(msgspec.convert(step, StepDefinition) for step in stored))
+    except (KeyError, ValueError):
+        return None
+    return definition if definition.definition_hash == artifact.hash else None
+
+
+def definition_differences(left: FlowDefinition, right: FlowDefinition) -> list[Difference]:
+    """Return what differs between two definitions: steps, their order, versions and parameters.
+
+    Steps are compared by their ids, parameters by their paths.
+    """
+    old = {step.id: step for step in left.steps}
+    new = {step.id: step for step in right.steps}
+    found = [
+        Difference(
+            step_id,
+            "step",
+            _text(step_id) if step_id in old else None,
+            _text(step_id) if step_id in new else None,
+        )
+        for step_id in dict.fromkeys([*old, *new])
+        if step_id not in old or step_id not in new
+    ]
+    before = [step_id for step_id in old if step_id in new]
+    after = [step_id for step_id in new if step_id in old]
+    if before != after:
+        found.append(Difference(None, "order", _text(before), _text(after)))
+    for step_id in before:
+        found += _step_differences(old[step_id], new[step_id])
+    return found
+
+
+def _step_differences(old: StepDefinition, new: StepDefinition) -> Iterator[Difference]:
+    for what in ("kind", "version"):
+        if getattr(old, what) != getattr(new, what):
+            yield Difference(old.id, what, _text(getattr(old, what)), _text(getattr(new, what)))
+    for path, earlier, later in _unequal(old.params, new.params, "params"):
+        yield Difference(old.id, path, earlier, later)
+
+
+def _unequal(old: Any, new: Any, path: str) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield the paths at which two JSON values differ, and what is there in either, or None."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        if canonical_json(old) != canonical_json(new):  # in Python 1 == True
+            yield path, _text(old), _text(new)
+        return
+    for key in dict.fromkeys([*old, *new]):
+        if key in old and key in new:
+            yield from _unequal(old[key], new[key], f"{path}.{key}")
+        else:
+            there = _text(old[key] if key in old else new[key])
+            yield f"{path}.{key}", *((there, None) if key in old else (None, there))
+
+
+def _text(value: Any) -> str:
+    """Return a value as JSON, shortened."""
+    text = canonical_json(value).decode()
+    return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT - 3]}..."

@@ -6,26 +6,23 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, RetryScheduled
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
-from chem_persistence.engine.attempt import check_typed, declared_types
+from chem_persistence.engine.flow import Flow, extended
 from chem_persistence.engine.last_flow import LastFlow
-from chem_persistence.engine.process_step import ProcessStep, check_process_step
 from chem_persistence.engine.run import FlowRun, history_checked
 from chem_persistence.engine.step import Step
-from chem_persistence.engine.step_types import class_of, members, step_types
-from chem_persistence.engine.steps_fit import Steps, extend_sequence
+from chem_persistence.engine.steps_fit import Steps
 from chem_persistence.errors import (
     ChemPersistenceError,
+    DefinitionMismatch,
     FlowAlreadyCompleted,
     FlowNotFound,
     FlowWasCancelled,
     InvalidArgument,
-    InvalidPayload,
 )
+from chem_persistence.store.artifact_reads import explained_mismatch
 from chem_persistence.store.attribution import trace_of
 from chem_persistence.store.ports import EventStore, FlowRepository
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on, log_step_retry
@@ -45,7 +42,7 @@ Next = TypeVar("Next")
 
 
 class FlowEngine(Generic[Input]):
-    """Runs flows of one definition, many at once; all that it knows of a flow is in the log.
+    """Runs a `Flow` in this process, many times at once; all that it knows of a run is in the log.
 
     An engine does not lock a flow. If two, in one process or in two, run the same flow, a step that
     both start runs in both, and the work is done twice: the one that started it later stores its
@@ -58,21 +55,17 @@ class FlowEngine(Generic[Input]):
     """
 
     def __init__(
-        self,
-        store: EventStore,
-        repository: FlowRepository,
-        steps: Steps,
-        definition: FlowDefinition,
+        self, store: EventStore, repository: FlowRepository, flow: Flow[Input, Any]
     ) -> None:
-        self.definition = definition
+        self.flow = flow
+        self.definition = flow.definition
         self._store = store
         self._repository = repository
-        self._steps = steps
         self._last_flow = LastFlow()
 
     @staticmethod
     def builder(store: EventStore, repository: FlowRepository) -> "FlowBuilder":
-        """Return a builder of an engine on this store."""
+        """Return a builder of an engine on this store, whose flow has no name."""
         return FlowBuilder(store, repository)
 
     async def run_to_end(
@@ -142,7 +135,7 @@ class FlowEngine(Generic[Input]):
             InvalidArgument: no flow is named, and none was run, or several at the same time.
         """
         named = self._last_flow.named_or_last(flow_id)
-        instance = await self._repository.load(named, None, self.definition)
+        instance = await self._load(named)
         if instance.version == 0 and not missing_ok:
             raise FlowNotFound(named)
         return instance
@@ -189,6 +182,12 @@ class FlowEngine(Generic[Input]):
                 log_completed(run.instance.id)
             return run.instance
 
+    async def _load(self, flow_id: UUID) -> FlowInstance:
+        try:
+            return await self._repository.load(flow_id, None, self.definition)
+        except DefinitionMismatch as error:
+            raise await explained_mismatch(self._store, error, self.definition) from error
+
     async def _introduce(self, instance: FlowInstance) -> None:
         """Describe the flow in the current span, and link it to the trace in which it began."""
         if (
@@ -217,54 +216,24 @@ class FlowEngine(Generic[Input]):
         return await self.load(flow_id)
 
     async def _begin(self, flow_id: UUID | None, value: Input | None) -> FlowRun:
-        given = None if value is None else self._input_artifact(value)
+        given = None if value is None else self.flow.input_artifact(value)
         if flow_id is None:
             flow_id = uuid7()
             instance = initial_instance(flow_id, self.definition)
         else:
-            instance = await self._repository.load(flow_id, None, self.definition)
+            instance = await self._load(flow_id)
         if instance.completed:  # whatever the input is
             raise FlowAlreadyCompleted(flow_id)
         if instance.cancelled is not None:
             raise FlowWasCancelled(flow_id, instance.cancelled)
-        run = FlowRun(self._store, self._steps, self.definition, instance)
+        run = FlowRun(self._store, self.flow.steps, self.definition, instance)
         if instance.version == 0:
-            self._check_input_class(value)
-            run.start_with(given)
+            self.flow.check_input_class(value)
+            run.start_with(given, self.flow.name)
         elif given is not None and given.hash != instance.input:
             raise InvalidArgument("input", f"flow {flow_id} was started with another input")
         self._last_flow.begin(flow_id)
         return run
-
-    def _input_artifact(self, value: Input) -> Artifact:
-        """Make the artifact of a flow's input, whose fields have the types that are declared.
-
-        Raises:
-            InvalidArgument: the first step does not take such a value.
-            InvalidPayload: it is not I-JSON.
-        """
-        self._check_input_class(value)
-        artifact = Artifact.from_payload(kind=type(value).__qualname__, payload=value)
-        try:
-            takes = step_types(self._steps[0])[0]
-            check_typed(artifact, declared_types(value, takes), "the input")
-        except InvalidPayload as error:
-            raise InvalidArgument("input", str(error)) from error
-        return artifact
-
-    def _check_input_class(self, value: Input | None) -> None:
-        takes = step_types(self._steps[0])[0]
-        if not isinstance(value, tuple(class_of(member) for member in members(takes))):
-            raise InvalidArgument(
-                "input", f"step {self._steps[0].id!r} does not take {type(value).__qualname__}"
-            )
-
-
-def _extended(steps: Steps, step: Step[Any, Any]) -> Steps:
-    longer = extend_sequence(steps, step)
-    if isinstance(step, ProcessStep):
-        check_process_step(step)
-    return longer
 
 
 class FlowBuilder:
@@ -281,7 +250,7 @@ class FlowBuilder:
             InvalidDefinition: the step has no id, its class does not name its types, a field of
                 them can never be JSON, or its input type cannot be decoded.
         """
-        return FlowChain(self._store, self._repository, _extended((), step))
+        return FlowChain(self._store, self._repository, extended((), step))
 
 
 class FlowChain(Generic[Input, Output]):
@@ -304,7 +273,7 @@ class FlowChain(Generic[Input, Output]):
                 class does not name its types, a field of them can never be JSON, it is a source,
                 or the last step is a sink.
         """
-        return FlowChain(self._store, self._repository, _extended(self._steps, step))
+        return FlowChain(self._store, self._repository, extended(self._steps, step))
 
     def build(self) -> FlowEngine[Input]:
         """Return the engine that runs flows of these steps.
@@ -313,5 +282,4 @@ class FlowChain(Generic[Input, Output]):
             InvalidDefinition: a step's id is empty.
             InvalidPayload: a step's params are not I-JSON.
         """
-        definition = FlowDefinition(tuple(step.definition() for step in self._steps))
-        return FlowEngine(self._store, self._repository, self._steps, definition)
+        return FlowEngine(self._store, self._repository, Flow[Input, Output]("", self._steps))

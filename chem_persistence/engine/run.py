@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import assert_never
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from chem_persistence.domain.artifacts import Artifact
@@ -35,6 +36,7 @@ from chem_persistence.errors import (
     StepRaised,
 )
 from chem_persistence.store.ports import EventStore
+from chem_persistence.store.submission import remember_definition, unseen_definitions
 from chem_persistence.telemetry.flow_log import (
     log_step_failed,
     log_step_finished,
@@ -86,14 +88,16 @@ class FlowRun:
         self._output: Artifact | None = None  # of the last step: the next one need not read it
         self._started: int | None = None  # the step whose start this run has appended
 
-    def start_with(self, given: Artifact | None) -> None:
+    def start_with(self, given: Artifact | None, name: str = "") -> None:
         """Begin an empty flow with this input; the first event is part of the next append."""
         definition = self._definition
         flow_input = None if given is None else given.hash
+        steps = len(definition.steps)
         self._pending = [
-            FlowInitialized(definition.definition_hash, len(definition.steps), flow_input)
+            FlowInitialized(definition.definition_hash, steps, flow_input, name=name or UNSET)
         ]
-        self._pending_artifacts = [] if given is None else [given]
+        definitions = unseen_definitions(self._store, definition)
+        self._pending_artifacts = [*definitions] if given is None else [given, *definitions]
         self._output = given
         self.instance = replace(self.instance, input=flow_input)
 
@@ -215,6 +219,8 @@ class FlowRun:
                 artifacts=[*self._pending_artifacts, *artifacts],
                 expected_version=self.instance.version,
             )
+        if self._pending:
+            remember_definition(self._store, self._definition)
         self._pending, self._pending_artifacts = [], []
         self.instance = replay(self.instance, events, self._definition)
         last = kinds[-1]

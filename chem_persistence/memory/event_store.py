@@ -96,7 +96,9 @@ class InMemoryEventStore(Appender[Artifact]):
             ConcurrencyConflict: at the end of the block, if there was such an append.
             InvalidArgument: at the end of the block, if an upload was part of no append.
         """
-        opened = InMemoryTransaction(self._log, self._clock, self._max_artifact_bytes)
+        opened = InMemoryTransaction(
+            self._log, self._clock, self._max_artifact_bytes, frozenset(self.seen_definitions)
+        )
         try:
             yield opened
             opened.finish()

@@ -2,6 +2,7 @@
 
 import builtins
 from collections.abc import AsyncIterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 from uuid import UUID
 
@@ -14,10 +15,10 @@ from chem_persistence.domain.streams import Chunking, StreamedArtifact, describe
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.memory.log import MemoryLog
 from chem_persistence.store.append_request import AppendCall, encode_append
-from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.codec import StoredArtifact, decode_event, encode_description
 from chem_persistence.store.ports import Clock
+from chem_persistence.store.submission import TransactionAppender
 
 __all__ = ["InMemoryTransaction"]
 
@@ -29,11 +30,17 @@ class _Upload(msgspec.Struct):
     appended: bool = False
 
 
-class InMemoryTransaction(Appender[Artifact | StreamedArtifact]):
+class InMemoryTransaction(TransactionAppender):
     """Writes into a log above the store's log, until `finish` adds it to that."""
 
-    def __init__(self, below: MemoryLog, clock: Clock, max_artifact_bytes: int) -> None:
-        super().__init__(clock, max_artifact_bytes)
+    def __init__(
+        self,
+        below: MemoryLog,
+        clock: Clock,
+        max_artifact_bytes: int,
+        seen_definitions: AbstractSet[str] = frozenset(),
+    ) -> None:
+        super().__init__(clock, max_artifact_bytes, seen_definitions)
         self._log = MemoryLog(below, runs=below.runs)
         self._uploads: dict[str, _Upload | None] = {}
         self._uploading = False

@@ -124,7 +124,11 @@ class PgEventStore(Appender[Artifact]):
         """
         with self._open_calls:
             async with pg_transaction(
-                self._provider, self._clock, self._max_artifact_bytes, self._heads
+                self._provider,
+                self._clock,
+                self._max_artifact_bytes,
+                self._heads,
+                frozenset(self.seen_definitions),
             ) as opened:
                 yield opened
 

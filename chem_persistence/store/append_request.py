@@ -14,6 +14,7 @@ from uuid_utils import uuid7
 
 from chem_persistence.domain.artifacts import KEPT, Artifact
 from chem_persistence.domain.canonical_json.encode import outweighs, read_json
+from chem_persistence.domain.definition import DEFINITION_KINDS
 from chem_persistence.domain.events import (
     FlowEvent,
     FlowEventKind,
@@ -319,7 +320,7 @@ def _encoded_artifacts(
             and len(body) * MOST_JSONB_GROWTH > LARGE_BYTES
             and _is_large(body),
         )
-        encoded.setdefault(artifact.hash, (_producer(artifact.hash, kinds), stored))
+        encoded.setdefault(artifact.hash, (_producer(artifact, kinds), stored))
     return tuple(encoded.values())
 
 
@@ -351,18 +352,23 @@ def _streamed_artifacts(
     for artifact in streamed.values():
         encode_description(artifact.metadata)
     return tuple(
-        (_producer(artifact_hash, kinds), streamed[artifact_hash])
+        (_producer(streamed[artifact_hash], kinds), streamed[artifact_hash])
         for artifact_hash in sorted(streamed)
     )
 
 
-def _producer(artifact_hash: str, kinds: Sequence[FlowEventKind]) -> int:
-    """Return the index of the event that names the artifact, or of the last event if none does."""
+def _producer(artifact: Artifact | StreamedArtifact, kinds: Sequence[FlowEventKind]) -> int:
+    """Return the index of the event that names the artifact, or of the last event if none does.
+
+    A definition belongs to the `FlowInitialized`.
+    """
     for index, kind in enumerate(kinds):
         match kind:
-            case StepFinished(outputs=outputs) if artifact_hash in outputs:
+            case StepFinished(outputs=outputs) if artifact.hash in outputs:
                 return index
-            case FlowInitialized(input=flow_input) if flow_input == artifact_hash:
+            case FlowInitialized(input=flow_input) if flow_input == artifact.hash:
+                return index
+            case FlowInitialized() if artifact.kind in DEFINITION_KINDS:
                 return index
             case _:
                 pass

@@ -3,6 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -26,9 +27,21 @@ Given = TypeVar("Given", bound=Artifact | StreamedArtifact)
 class Appender(ABC, Generic[Given]):
     """`append_kind` and `append_kinds` of a store or transaction, which implements `_append`."""
 
-    def __init__(self, clock: Clock, max_artifact_bytes: int) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        max_artifact_bytes: int,
+        seen_definitions: AbstractSet[str] | None = None,
+    ) -> None:
         self._clock = clock
         self._max_artifact_bytes = max_artifact_bytes
+        self.seen_definitions = set() if seen_definitions is None else seen_definitions
+        """The hashes of the flow definitions that were stored through this store."""
+
+    @property
+    def clock(self) -> Clock:
+        """The source of the events' times."""
+        return self._clock
 
     @property
     def max_artifact_bytes(self) -> int:

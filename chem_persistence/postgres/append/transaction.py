@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -20,15 +21,15 @@ from chem_persistence.postgres.connection.transaction import own_transaction
 from chem_persistence.postgres.read.artifacts import read_whole_artifact
 from chem_persistence.postgres.read.flows import list_events
 from chem_persistence.store.append_request import AppendCall, encode_append
-from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.codec import encode_description
 from chem_persistence.store.ports import Clock
+from chem_persistence.store.submission import TransactionAppender
 
 __all__ = ["PgTransaction", "pg_transaction"]
 
 
-class PgTransaction(Appender[Artifact | StreamedArtifact]):
+class PgTransaction(TransactionAppender):
     """An open transaction: appends as the store has them, `put_stream`, and its `connection`.
 
     Appends run one after another, each in a savepoint, so that a `ConcurrencyConflict` leaves the
@@ -38,9 +39,14 @@ class PgTransaction(Appender[Artifact | StreamedArtifact]):
     """
 
     def __init__(
-        self, connection: Connection, clock: Clock, max_artifact_bytes: int, heads: FlowHeads
+        self,
+        connection: Connection,
+        clock: Clock,
+        max_artifact_bytes: int,
+        heads: FlowHeads,
+        seen_definitions: AbstractSet[str] = frozenset(),
     ) -> None:
-        super().__init__(clock, max_artifact_bytes)
+        super().__init__(clock, max_artifact_bytes, seen_definitions)
         self.connection = connection
         self._heads = FlowHeads(below=heads)
         self._uploads = Uploads(connection)
@@ -123,7 +129,11 @@ class _Lender:
 
 @asynccontextmanager
 async def pg_transaction(
-    provider: ConnectionProvider, clock: Clock, max_artifact_bytes: int, heads: FlowHeads
+    provider: ConnectionProvider,
+    clock: Clock,
+    max_artifact_bytes: int,
+    heads: FlowHeads,
+    seen_definitions: AbstractSet[str] = frozenset(),
 ) -> AsyncIterator[PgTransaction]:
     """Open a transaction on a connection of its own; see `PgEventStore.transaction`.
 
@@ -137,6 +147,6 @@ async def pg_transaction(
             lent.enter_context(hold())
         # under READ COMMITTED an append sees the writer that it lost the version to
         async with own_transaction(connection, isolation="read_committed"):
-            opened = PgTransaction(connection, clock, max_artifact_bytes, heads)
+            opened = PgTransaction(connection, clock, max_artifact_bytes, heads, seen_definitions)
             yield opened
             await opened.finish()

@@ -1,0 +1,201 @@
+"""The first append of a flow: its definition, which is stored with it, and its submission.
+
+The artifacts of a definition are sent with the `FlowInitialized` of the first flow that a process
+begins; once such an append is stored, the store remembers it (`Appender.seen_definitions`), and the
+flows that follow cost nothing more.
+"""
+
+import builtins
+from abc import abstractmethod
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET
+from uuid_utils.compat import uuid7
+
+from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.definition import FlowDefinition, definition_artifacts
+from chem_persistence.domain.events import FlowEvent, FlowInitialized
+from chem_persistence.domain.streams import StreamedArtifact
+from chem_persistence.errors import ConcurrencyConflict, InvalidArgument
+from chem_persistence.store.appender import Appender
+from chem_persistence.store.checks import MAX_EVENT_BYTES
+from chem_persistence.store.leases import check_duration
+from chem_persistence.store.ports import Clock, EventStore, EventTransaction
+
+__all__ = [
+    "FlowToSubmit",
+    "Submission",
+    "TransactionAppender",
+    "remember_definition",
+    "store_submission",
+    "submission",
+    "unseen_definitions",
+]
+
+In_contra = TypeVar("In_contra", contravariant=True)
+In = TypeVar("In")
+
+
+class FlowToSubmit(Protocol[In_contra]):
+    """What a submission takes of a flow; `Flow` is one."""
+
+    @property
+    def name(self) -> str:
+        """The flow's name in its program."""
+        ...
+
+    @property
+    def definition(self) -> FlowDefinition:
+        """The flow's steps, as values."""
+        ...
+
+    def input_artifact(self, value: In_contra, /) -> Artifact | None:
+        """Return the artifact of an input of the flow, or None if the flow takes none."""
+        ...
+
+
+class Submission(msgspec.Struct, frozen=True):
+    """The first event of a flow that is given to workers, and the artifact of its input."""
+
+    flow_id: UUID
+    fact: FlowInitialized
+    definition: FlowDefinition
+    given: Artifact | None
+
+
+def unseen_definitions(store: object, definition: FlowDefinition) -> tuple[Artifact, ...]:
+    """Return the artifacts of a definition that a store is not known to have; empty if it has.
+
+    Parameters that are larger than the store takes are not worth a failure: the flow then runs as
+    one whose definition is not stored.
+    """
+    if definition.definition_hash in getattr(store, "seen_definitions", ()):
+        return ()
+    artifacts = definition_artifacts(definition)
+    sizes = [len(artifact.encoded()) for artifact in artifacts]
+    limit = getattr(store, "max_artifact_bytes", MAX_EVENT_BYTES)
+    return () if max(sizes) > limit or sum(sizes) > MAX_EVENT_BYTES else artifacts
+
+
+def remember_definition(store: object, definition: FlowDefinition) -> None:
+    """Remember that an append with the artifacts of a definition was stored."""
+    seen = getattr(store, "seen_definitions", None)
+    if isinstance(seen, set):  # that of a transaction, which may be rolled back, is frozen
+        seen.add(definition.definition_hash)
+
+
+def submission(
+    flow: FlowToSubmit[In],
+    value: In,
+    *,
+    clock: Clock,
+    flow_id: UUID | None = None,
+    due: datetime | None = None,
+    ahead: timedelta | None = None,
+    label: str | None = None,
+) -> Submission:
+    """Return the beginning of a flow that is due at `due` (None: now), or earlier by `ahead`.
+
+    Raises:
+        InvalidArgument: the flow does not take such an input, or `due` has no time zone, or `ahead`
+            is negative, or the label is not a string.
+        InvalidPayload: the input is not I-JSON.
+    """
+    check_duration("ahead", ahead)
+    if due is not None and due.utcoffset() is None:
+        raise InvalidArgument("due", "must have a time zone")
+    if label is not None and not isinstance(label, str):
+        raise InvalidArgument("label", f"must be a string, not {type(label).__qualname__}")
+    given, definition = flow.input_artifact(value), flow.definition
+    fact = FlowInitialized(
+        definition.definition_hash,
+        len(definition.steps),
+        None if given is None else given.hash,
+        due=(clock.now() if due is None else due) - (ahead or timedelta(0)),
+        name=flow.name or UNSET,
+        label=UNSET if label is None else label,
+    )
+    return Submission(uuid7() if flow_id is None else flow_id, fact, definition, given)
+
+
+async def store_submission(store: EventStore | EventTransaction, submitted: Submission) -> bool:
+    """Append the first event of a flow; return False if it was submitted before.
+
+    Raises what `EventStore.append_kinds` raises but `ConcurrencyConflict`, and:
+        InvalidArgument: the flow exists, with another definition or input.
+    """
+    definitions = unseen_definitions(store, submitted.definition)
+    artifacts = definitions if submitted.given is None else (submitted.given, *definitions)
+    try:
+        await store.append_kinds(
+            submitted.flow_id, (submitted.fact,), artifacts=artifacts, expected_version=0
+        )
+    except ConcurrencyConflict as error:
+        await _check_same(store, submitted, error)
+        return False
+    remember_definition(store, submitted.definition)
+    return True
+
+
+async def _check_same(
+    store: EventStore | EventTransaction, submitted: Submission, error: ConcurrencyConflict
+) -> None:
+    events = await store.list(submitted.flow_id, limit=1)
+    first = events[0].kind if events else None
+    if not isinstance(first, FlowInitialized):
+        raise error
+    if first.due is UNSET:
+        raise InvalidArgument(
+            "flow_id", f"flow {submitted.flow_id} exists, and was not given to workers"
+        ) from error
+    wanted = submitted.fact
+    for what, there, given in (
+        ("definition", first.definition_hash, wanted.definition_hash),
+        ("input", first.input, wanted.input),
+    ):
+        if there != given:
+            raise InvalidArgument(
+                "flow_id",
+                f"flow {submitted.flow_id} exists with the {what} {there}, not {given}: submit "
+                "another flow under another id",
+            ) from error
+
+
+class TransactionAppender(Appender[Artifact | StreamedArtifact]):
+    """The appends of a transaction, and the submission of flows with them."""
+
+    @abstractmethod
+    async def list(
+        self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
+    ) -> builtins.list[FlowEvent]:
+        """Return a flow's events, with those of this transaction; see `EventTransaction.list`."""
+
+    @abstractmethod
+    async def get_artifact(self, artifact_hash: str) -> Artifact:
+        """Return an artifact, also one of this transaction; see `EventStore.get_artifact`."""
+
+    async def submit(
+        self,
+        flow: FlowToSubmit[In],
+        input: In,  # noqa: A002
+        *,
+        flow_id: UUID | None = None,
+        due: datetime | None = None,
+        ahead: timedelta | None = None,
+        label: str | None = None,
+    ) -> UUID:
+        """Give a flow to workers if, and when, the transaction commits; see `FlowClient.submit`."""
+        submitted = submission(
+            flow,
+            input,
+            clock=self._clock,
+            flow_id=flow_id,
+            due=due,
+            ahead=ahead,
+            label=label,
+        )
+        await store_submission(self, submitted)
+        return submitted.flow_id
