@@ -2,8 +2,9 @@
 
 Every public name is imported from here. By topic:
 
-- engine: `FlowEngine`, built by `FlowBuilder`, `FlowChain`; `Step`, `BlockingStep`, `ProcessStep`,
-  `StepContext`
+- flows: `flow` and `Flow`; `Step`, `BlockingStep`, `ProcessStep`, `StepContext`, the decorator
+  `step`
+- running them: `FlowEngine`, also built by `FlowBuilder`, `FlowChain`; `FlowClient` for workers
 - stores: `InMemoryEventStore`, `PgEventStore`, their transactions and repositories; the ports
   `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
   `FlowRepository`, `ConnectionProvider`, `Clock`
@@ -65,6 +66,8 @@ if typing.TYPE_CHECKING:
     from chem_persistence.domain.streams import StreamedArtifact
     from chem_persistence.domain.tampering import Finding, Tampering
     from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
+    from chem_persistence.engine.flow import Flow, flow
+    from chem_persistence.engine.function_step import step
     from chem_persistence.engine.process_step import ProcessStep
     from chem_persistence.engine.step import BlockingStep, Step, StepContext
     from chem_persistence.errors import (
@@ -132,6 +135,7 @@ if typing.TYPE_CHECKING:
         StreamingEventStore,
     )
     from chem_persistence.views.flow_view import PageLimits
+    from chem_persistence.worker.client import FlowClient
 
 __all__ = [
     "Anchor",
@@ -159,11 +163,13 @@ __all__ = [
     "FeedPage",
     "FeedPosition",
     "Finding",
+    "Flow",
     "FlowAlreadyCompleted",
     "FlowAwaitsUser",
     "FlowBuilder",
     "FlowCancelled",
     "FlowChain",
+    "FlowClient",
     "FlowCompleted",
     "FlowDefinition",
     "FlowEngine",
@@ -248,7 +254,9 @@ __all__ = [
     "content_hash",
     "embedded_postgres",
     "event_metadata",
+    "flow",
     "flow_page",
+    "step",
     "verify_log",
 ]
 
@@ -264,6 +272,8 @@ _MODULES = (
     "domain.streams",
     "domain.tampering",
     "engine.engine",
+    "engine.flow",
+    "engine.function_step",
     "engine.process_step",
     "engine.step",
     "errors",
@@ -289,6 +299,7 @@ _MODULES = (
     "store.leases",
     "store.ports",
     "views.flow_view",
+    "worker.client",
 )
 """The modules that define the public names."""
 

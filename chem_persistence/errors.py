@@ -32,7 +32,6 @@ ChemPersistenceError
 """
 
 import signal
-from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -242,22 +241,22 @@ class ArtifactCorrupt(ChemPersistenceError):
 class DefinitionMismatch(ChemPersistenceError):
     """The flow was started with the definition `actual`, not with `expected`.
 
-    `differences` says how the expected one differs from it, in words, a line each; it is empty if
-    the store does not have the definition of the flow.
+    `differences` says how the expected one differs from it, each in words; it is empty if the store
+    does not have the definition of the flow.
     """
 
     def __init__(
-        self, flow_id: UUID, expected: str, actual: str, differences: Sequence[str] = ()
+        self, flow_id: UUID, expected: str, actual: str, differences: tuple[str, ...] = ()
     ) -> None:
-        listed = "".join(f"\n- {difference}" for difference in differences)
         super().__init__(
             f"flow {flow_id} belongs to definition {actual}, not to {expected}: open it with the "
-            f"steps with which it was started{'. Since then:' if listed else ''}{listed}"
+            f"steps with which it was started{'; since then ' if differences else ''}"
+            + ", ".join(differences)
         )
         self.flow_id = flow_id
         self.expected = expected
         self.actual = actual
-        self.differences = tuple(differences)
+        self.differences = differences
 
 
 class FlowAlreadyCompleted(ChemPersistenceError):

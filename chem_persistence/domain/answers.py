@@ -30,7 +30,9 @@ class FlowSummary(msgspec.Struct, frozen=True, kw_only=True):
     `FlowInitialized`. `cursor` is the index of the first step that is not finished, and equals
     `step_count` when all are. `current_step` is the id of that step, None if no event names it: the
     log holds no definition, so the id of a step that has not started is unknown. `failure` is the
-    error of the last step whose status is failed, None once its retry is scheduled. Times are UTC.
+    error of the last step whose status is failed, None once its retry is scheduled. `name` is the
+    flow's name in its program, `label` what its submitter called it; None if there is none. Times
+    are UTC.
     """
 
     flow_id: UUID
@@ -44,6 +46,8 @@ class FlowSummary(msgspec.Struct, frozen=True, kw_only=True):
     last_event_at: datetime
     version: int
     failure: StepError | None
+    name: str | None = None
+    label: str | None = None
 
 
 class ArtifactProducer(msgspec.Struct, frozen=True, kw_only=True):

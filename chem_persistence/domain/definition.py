@@ -20,15 +20,19 @@ __all__ = [
     "FlowDefinition",
     "StepDefinition",
     "StepKind",
+    "assembled_definition",
     "definition_artifacts",
     "definition_differences",
-    "flow_definition",
+    "described_definition",
     "listed_steps",
 ]
 
 FLOW_KIND, STEP_KIND = "chem_persistence.FlowDefinition", "chem_persistence.StepDefinition"
 DEFINITION_KINDS = frozenset({FLOW_KIND, STEP_KIND})
 """The kinds of the artifacts of definitions; the kind of a step's output has no such prefix."""
+
+MOST_METADATA = 2**18
+"""The bytes that the definitions of steps may have to be described in the flow's metadata."""
 
 MOST_TEXT = 200
 """The number of characters that are shown of a parameter's value."""
@@ -118,8 +122,8 @@ class Difference(msgspec.Struct, frozen=True):
             case "order", _, _:
                 return f"the order of the steps was {self.left}, and is {self.right}"
             case _:
-                was, now = self.left or "absent", self.right or "absent"
-                return f"step {self.step!r}: {self.what} was {was}, and is {now}"
+                was, becomes = self.left or "absent", self.right or "absent"
+                return f"step {self.step!r}: {self.what} was {was}, and is {becomes}"
 
 
 def _first_repeated(ids: Iterable[str]) -> str | None:
@@ -132,39 +136,63 @@ def _first_repeated(ids: Iterable[str]) -> str | None:
 
 
 def definition_artifacts(definition: FlowDefinition) -> tuple[Artifact, ...]:
-    """Return the artifacts of a definition: the flow's, and those of its steps, each once."""
-    steps = {step.definition_hash: step for step in definition.steps}
-    return (
-        Artifact.from_payload(kind=FLOW_KIND, payload=definition.identity()),
-        *(
-            Artifact.from_payload(kind=STEP_KIND, payload=step.identity())
-            for step in steps.values()
-        ),
-    )
+    """Return the artifacts of a definition: the flow's, and those of its steps, each once.
 
-
-def listed_steps(artifact: Artifact) -> Sequence[str] | None:
-    """Return the hashes of the steps that a flow definition's artifact lists.
-
-    None if the artifact is not that of a flow's definition.
+    The flow's, whose content lists the hashes of the steps, describes them in its metadata, so that
+    a reader of the flow's needs no other. It does not if they are large.
     """
-    steps = artifact.payload.get("steps") if isinstance(artifact.payload, dict) else None
-    if isinstance(steps, list) and all(isinstance(step, str) for step in steps):
-        return steps
-    return None
+    own = {step.definition_hash: step.identity() for step in definition.steps}
+    steps = [Artifact.from_payload(kind=STEP_KIND, payload=identity) for identity in own.values()]
+    size = sum(len(step.encoded()) for step in steps)
+    metadata = {"steps": [step.identity() for step in definition.steps]}
+    flow = Artifact.from_payload(
+        kind=FLOW_KIND,
+        payload=definition.identity(),
+        metadata=metadata if size <= MOST_METADATA else None,
+    )
+    return flow, *steps
 
 
-def flow_definition(artifact: Artifact, steps: Mapping[str, Artifact]) -> FlowDefinition | None:
+def described_definition(
+    definition_hash: str, metadata: Mapping[str, Any]
+) -> FlowDefinition | None:
+    """Return the definition that the metadata of a flow definition's artifact describes.
+
+    None if they describe none, or another one than that with this hash.
+    """
+    return _definition(definition_hash, metadata.get("steps"))
+
+
+def assembled_definition(
+    artifact: Artifact, steps: Mapping[str, Artifact]
+) -> FlowDefinition | None:
     """Return the definition that is stored as these artifacts; those of the steps by their hash.
 
     None if one is missing, or they are not the artifacts of a definition.
     """
-    try:
-        stored = [steps[name].payload for name in listed_steps(artifact) or ()]
-        definition = FlowDefinition(tuple(msgspec.convert(step, StepDefinition) for step in stored))
-    except (KeyError, ValueError):
+    hashes = listed_steps(artifact)
+    if not all(name in steps for name in hashes):
         return None
-    return definition if definition.definition_hash == artifact.hash else None
+    return _definition(artifact.hash, [steps[name].payload for name in hashes])
+
+
+def listed_steps(artifact: Artifact) -> Sequence[str]:
+    """Return the hashes of the steps that the artifact of a flow's definition lists.
+
+    None are listed if it is another artifact.
+    """
+    steps = artifact.payload.get("steps") if isinstance(artifact.payload, dict) else None
+    if isinstance(steps, list) and all(isinstance(step, str) for step in steps):
+        return steps
+    return ()
+
+
+def _definition(definition_hash: str, steps: Any) -> FlowDefinition | None:
+    try:
+        definition = FlowDefinition(tuple(msgspec.convert(steps, list[StepDefinition])))
+    except ValueError:
+        return None
+    return definition if definition.definition_hash == definition_hash else None
 
 
 def definition_differences(left: FlowDefinition, right: FlowDefinition) -> list[Difference]:

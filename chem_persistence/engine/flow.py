@@ -1,7 +1,6 @@
 """A flow as a value: steps that fit, which an engine or a worker runs, and a client submits."""
 
-from functools import cached_property
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
@@ -27,30 +26,35 @@ class Flow(Generic[Input, Output]):
     each of its runs, for people; it is never hashed, so flows of equal steps have one definition.
     """
 
-    name: str
-    steps: Steps
-
     def __init__(self, name: str, steps: Steps) -> None:
-        vars(self).update(name=name, steps=steps)
+        self._name = name
+        self._steps = steps
+        self._definition: FlowDefinition | None = None
 
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a flow is a value: its {name!r} cannot be set; make another flow")
+    @property
+    def name(self) -> str:
+        """The flow's name in its program; empty for the flow of an engine's builder."""
+        return self._name
 
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"a flow is a value: its {name!r} cannot be deleted")
+    @property
+    def steps(self) -> Steps:
+        """The flow's steps, in order."""
+        return self._steps
 
     def __repr__(self) -> str:
         steps = "".join(f" > {step.id}" for step in self.steps)
         return f"<Flow {self.name!r}{steps}>"
 
-    @cached_property
+    @property
     def definition(self) -> FlowDefinition:
         """The flow's steps as values that are hashed, stored and compared.
 
         Raises:
             InvalidPayload: a step's params are not I-JSON, which `flow` and `then` have checked.
         """
-        return FlowDefinition(tuple(step.definition() for step in self.steps))
+        if self._definition is None:
+            self._definition = FlowDefinition(tuple(step.definition() for step in self.steps))
+        return self._definition
 
     @property
     def definition_hash(self) -> str:

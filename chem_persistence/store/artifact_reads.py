@@ -7,8 +7,9 @@ from chem_persistence.domain.answers import ArtifactProducer
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import (
     FlowDefinition,
+    assembled_definition,
     definition_differences,
-    flow_definition,
+    described_definition,
     listed_steps,
 )
 from chem_persistence.errors import (
@@ -70,11 +71,13 @@ async def read_definition(store: EventStore, definition_hash: str) -> FlowDefini
         own = await store.get_artifact(definition_hash)
     except (ArtifactNotFound, ArtifactCorrupt, ArtifactTooLarge):
         return None
-    steps = listed_steps(own)
-    if not steps:
-        return None
-    found = [read async for read in read_artifacts(store, list(dict.fromkeys(steps)))]
-    return flow_definition(own, {read.hash: read for read in found if isinstance(read, Artifact)})
+    if described := described_definition(own.hash, own.metadata):
+        return described
+    hashes = list(dict.fromkeys(listed_steps(own)))
+    found = [read async for read in read_artifacts(store, hashes)]
+    return assembled_definition(
+        own, {read.hash: read for read in found if isinstance(read, Artifact)}
+    )
 
 
 async def explained_mismatch(
@@ -88,5 +91,6 @@ async def explained_mismatch(
     stored = await read_definition(store, error.actual)
     if stored is None:
         return error
-    differences = [str(difference) for difference in definition_differences(stored, definition)]
-    return DefinitionMismatch(error.flow_id, error.expected, error.actual, differences)
+    differences = definition_differences(stored, definition)
+    in_words = tuple(str(difference) for difference in differences)
+    return DefinitionMismatch(error.flow_id, error.expected, error.actual, in_words)

@@ -1,5 +1,7 @@
 """The summary of a flow, from the events of a reader that has them all."""
 
+from msgspec import UNSET
+
 from chem_persistence.domain.answers import FlowSummary
 from chem_persistence.domain.events import FlowCancelled, FlowCompleted, FlowEvent, FlowInitialized
 from chem_persistence.domain.flow_state import flow_state
@@ -59,4 +61,6 @@ class SummaryFold:
             last_event_at=self._last.ts,
             version=self._last.version + 1,
             failure=rows[failed].error if failed >= 0 else None,
+            name=None if begun is None or begun.name is UNSET else begun.name,
+            label=None if begun is None or begun.label is UNSET else begun.label,
         )

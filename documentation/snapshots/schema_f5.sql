@@ -207,10 +207,14 @@ CREATE VIEW flows AS
            FROM workflow_step_executions step
           WHERE step.flow_id = first_event.flow_id AND step.status = 'failed'::text
           ORDER BY step.step_index DESC
-         LIMIT 1) AS failure
+         LIMIT 1) AS failure,
+    beginning.name,
+    beginning.label
    FROM event_log first_event
      CROSS JOIN LATERAL ( SELECT first_event.payload ->> 'definition_hash'::text AS definition_hash,
-            (first_event.payload ->> 'step_count'::text)::bigint AS step_count) beginning
+            (first_event.payload ->> 'step_count'::text)::bigint AS step_count,
+            first_event.payload ->> 'name'::text AS name,
+            first_event.payload ->> 'label'::text AS label) beginning
   WHERE first_event.version = 0;
 
 CREATE MATERIALIZED VIEW hourly_throughput AS

@@ -12,7 +12,8 @@ SELECT flow_id,
     CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN last_event_at
         END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -34,7 +35,8 @@ SELECT flow_id,
     CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN last_event_at
         END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -56,7 +58,8 @@ SELECT flow_id,
     CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN last_event_at
         END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -79,7 +82,8 @@ SELECT flow_id,
     CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN last_event_at
         END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -101,7 +105,8 @@ SELECT flow_id,
     CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN last_event_at
         END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -122,7 +127,8 @@ SELECT flow_id,
     CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN last_event_at
         END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -148,7 +154,8 @@ SELECT flow_id,
     CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN last_event_at
         END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -175,7 +182,8 @@ SELECT flow_id,
     CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN last_event_at
         END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -196,6 +204,7 @@ SELECT flow_id,
     CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN last_event_at
         END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label
 FROM flows
 WHERE flow_id = $1

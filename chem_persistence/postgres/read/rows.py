@@ -132,6 +132,8 @@ def flow_summary(row: Row) -> FlowSummary:
         last_event_at=_present(row, "last_event_at", flow_id, version - 1),
         version=version,
         failure=_error(row["failure"], flow_id, version - 1),
+        name=row["name"],
+        label=row["label"],
     )
 
 

@@ -1,0 +1,334 @@
+"""The client of flows that workers run: it submits, waits, retries and cancels."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from chem_persistence.domain.answers import FlowSummary
+from chem_persistence.domain.definition import FlowDefinition
+from chem_persistence.domain.events import (
+    CANCEL,
+    FlowCancelled,
+    FlowCompleted,
+    FlowEvent,
+    FlowEventKind,
+    LibrarySignal,
+    RetryScheduled,
+    StepError,
+    StepSignal,
+    StepWaits,
+)
+from chem_persistence.domain.flow_state import FlowState
+from chem_persistence.domain.instance import StepStatus
+from chem_persistence.engine.flow import Flow
+from chem_persistence.engine.run import history_checked
+from chem_persistence.errors import (
+    ConcurrencyConflict,
+    DefinitionMismatch,
+    FlowAlreadyCompleted,
+    FlowHasFailed,
+    FlowNotFound,
+    FlowWasCancelled,
+    InvalidArgument,
+)
+from chem_persistence.store.artifact_reads import explained_mismatch
+from chem_persistence.store.checks import check_poll_interval
+from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.ports import Clock, EventStore, FlowRepository
+from chem_persistence.store.submission import Submission, store_submission, submission
+from chem_persistence.telemetry.flow_log import log_step_retry
+from chem_persistence.telemetry.hooks import count_step_retry
+from chem_persistence.views.observed_flow import replay_observed
+from chem_persistence.views.summary import SummaryFold
+
+__all__ = ["FlowClient"]
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+
+SUBMITTED_TOGETHER = 500
+"""The number of flows whose submissions wait for the store at the same time."""
+
+FIRST_LOOK = 0.02
+"""The seconds from the first look at a flow to the second; each is twice as long as the last."""
+
+_ENDED = frozenset({FlowState.COMPLETED, FlowState.CANCELLED, FlowState.FAILED})
+
+
+class FlowClient:
+    """Gives flows to workers, and asks what became of them; it needs no worker and no engine.
+
+    It appends to `store`, and reads the results by `repository`. Whoever waits looks at the flow's
+    new events at least every `poll_interval` seconds.
+    """
+
+    def __init__(
+        self, store: EventStore, repository: FlowRepository, *, poll_interval: float = 0.25
+    ) -> None:
+        check_poll_interval(poll_interval)
+        self._store = store
+        self._repository = repository
+        self._poll_interval = poll_interval
+        self._clock: Clock = getattr(store, "clock", SystemClock())
+
+    async def submit(
+        self,
+        flow: Flow[Input, Output],
+        input: Input,  # noqa: A002
+        *,
+        flow_id: UUID | None = None,
+        due: datetime | None = None,
+        ahead: timedelta | None = None,
+        label: str | None = None,
+    ) -> UUID:
+        """Give a flow to workers, and return its id.
+
+        A worker that has the flow's definition runs it from `due` on (None: now). Of the flows that
+        are due the longest due comes first; a flow that is submitted `ahead` comes before those
+        submitted up to so much earlier. A `label` is shown beside the id.
+
+        A flow that exists already, with an equal definition and input, is the same submission: so
+        with a `flow_id` a submission can be repeated. To submit within a transaction of your own,
+        call `submit` of `store.transaction()`.
+
+        Raises what `EventStore.append_kinds` raises but `ConcurrencyConflict`, and:
+            InvalidArgument: the flow does not take such an input; the flow `flow_id` exists with
+                another definition or input, or was not given to workers; `due` has no time zone;
+                or `ahead` is negative.
+            InvalidPayload: the input or the label is not I-JSON, or too large.
+        """
+        submitted = submission(
+            flow,
+            input,
+            clock=self._clock,
+            flow_id=flow_id,
+            due=due,
+            ahead=ahead,
+            label=label,
+        )
+        await store_submission(self._store, submitted)
+        return submitted.flow_id
+
+    async def submit_many(
+        self,
+        flow: Flow[Input, Output],
+        inputs: Sequence[Input],
+        *,
+        flow_ids: Sequence[UUID] | None = None,
+        due: datetime | None = None,
+        ahead: timedelta | None = None,
+        label: str | None = None,
+    ) -> list[UUID]:
+        """Give a flow to workers for each input, and return the ids in the order of the inputs.
+
+        The submissions share commits of the store, but each is stored by itself: after an error
+        some may be stored. With `flow_ids` the call can be repeated.
+
+        Raises what `submit` raises; nothing is stored if an input is refused.
+        """
+        if flow_ids is not None and len(flow_ids) != len(inputs):
+            raise InvalidArgument("flow_ids", f"has {len(flow_ids)} ids for {len(inputs)} inputs")
+        named: Sequence[UUID | None] = flow_ids or [None] * len(inputs)
+        submitted = [
+            submission(
+                flow,
+                value,
+                clock=self._clock,
+                flow_id=flow_id,
+                due=due,
+                ahead=ahead,
+                label=label,
+            )
+            for value, flow_id in zip(inputs, named, strict=True)
+        ]
+        await self._store_all(submitted[:1])  # with it the definition is stored, for all of them
+        for first in range(1, len(submitted), SUBMITTED_TOGETHER):
+            await self._store_all(submitted[first : first + SUBMITTED_TOGETHER])
+        return [each.flow_id for each in submitted]
+
+    async def _store_all(self, submitted: Sequence[Submission]) -> None:
+        appends = (store_submission(self._store, each) for each in submitted)
+        for outcome in await asyncio.gather(*appends, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def result(
+        self,
+        flow: Flow[Input, Output],
+        flow_id: UUID,
+        *,
+        timeout: timedelta | None = None,  # noqa: ASYNC109  # a deadline
+    ) -> Output:
+        """Wait until a flow is completed, and return the output of its last step.
+
+        Raises:
+            FlowHasFailed: a step failed, and no retry is scheduled.
+            FlowWasCancelled: the flow was cancelled.
+            TimeoutError: neither came within `timeout` (None: wait without end).
+            FlowNotFound: no flow has this id.
+            DefinitionMismatch: the flow was started with another definition.
+            InvalidPayload: the output is not of the type that the last step declares.
+            ArtifactNotFound, ArtifactCorrupt: the output is not in the store, or has other bytes.
+            UnreadableEvent, UnreplayableEvent: the log of the flow is damaged.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        await self._ended(flow_id, timeout, flow)
+        instance = await self._repository.load(flow_id, None, flow.definition)
+        output = await self._store.get_artifact(instance.steps[-1].outputs[0])
+        return flow.read_output(output)
+
+    async def wait(
+        self,
+        flow_id: UUID,
+        *,
+        timeout: timedelta | None = None,  # noqa: ASYNC109  # a deadline
+    ) -> FlowState:
+        """Wait until a flow is completed, was cancelled, or has failed; return which.
+
+        A failed flow may go on: after `retry`.
+
+        Raises:
+            TimeoutError: none of them came within `timeout` (None: wait without end).
+            FlowNotFound: no flow has this id.
+            UnreadableEvent: the log of the flow is damaged.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        return (await self._end(flow_id, timeout, None)).state
+
+    async def retry(self, flow_id: UUID, *, reason: str, actor: str | None = None) -> None:
+        """Let the failed step of a flow run again, now; `actor` is who asks.
+
+        Raises:
+            FlowNotFound: no flow has this id.
+            FlowAlreadyCompleted: the flow is completed.
+            FlowWasCancelled: the flow was cancelled.
+            InvalidArgument: no step of the flow has failed, or its retry is scheduled already.
+            HistoryLost: the flow has fewer events than when it was read: the log went back.
+            UnreadableEvent, UnreplayableEvent: the log of the flow is damaged.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+
+        def decide(events: Sequence[FlowEvent]) -> RetryScheduled:
+            instance = replay_observed(flow_id, events).instance
+            if instance.completed:
+                raise FlowAlreadyCompleted(flow_id)
+            if instance.cancelled is not None:
+                raise FlowWasCancelled(flow_id, instance.cancelled)
+            for slot in instance.steps:
+                if slot.status is StepStatus.FAILED:
+                    error_class = "" if slot.error is None else slot.error.error_class
+                    failed.append(error_class)
+                    return RetryScheduled(slot.step_id, slot.retry_count + 1, reason)
+            raise InvalidArgument("flow_id", f"no step of flow {flow_id} has failed")
+
+        failed: list[str] = []
+        retry = await self._append(flow_id, decide, actor)
+        if isinstance(retry, RetryScheduled):
+            count_step_retry(retry.step_id, retry.retry_index, failed[-1])
+            log_step_retry(flow_id, retry.step_id, retry.retry_index)
+
+    async def cancel(
+        self, flow_id: UUID, *, reason: str, actor: str | None = None, force: bool = False
+    ) -> None:
+        """Give a flow up before it completes, also one that has failed; `actor` is who asks.
+
+        The flow is cancelled at once, and whoever runs it finds that out when it appends the
+        outcome of its step. But if the log shows that a step has waited, it may have a batch job or
+        other flows under way: then a signal asks the worker that holds or claims the flow to end
+        these first, unless `force` is true. A flow that was cancelled already stays as it is.
+
+        Raises:
+            FlowNotFound: no flow has this id.
+            FlowAlreadyCompleted: the flow is completed.
+            HistoryLost: the flow has fewer events than when it was read: the log went back.
+            InvalidPayload: the reason is not a string that JSON can hold.
+            UnreadableEvent: the log of the flow is damaged.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+
+        def decide(events: Sequence[FlowEvent]) -> FlowEventKind | None:
+            facts = [event.kind for event in events]
+            if any(isinstance(fact, FlowCompleted) for fact in facts):
+                raise FlowAlreadyCompleted(flow_id)
+            if any(isinstance(fact, FlowCancelled) for fact in facts):
+                return None
+            waits = [fact for fact in facts if isinstance(fact, StepWaits)]
+            if not waits or force:
+                return FlowCancelled(reason)
+            if any(isinstance(fact, StepSignal) and fact.signal == CANCEL for fact in facts):
+                return None
+            last = waits[-1]
+            return LibrarySignal(last.step_index, last.step_id, CANCEL, {"reason": reason})
+
+        await self._append(flow_id, decide, actor)
+
+    async def _append(
+        self,
+        flow_id: UUID,
+        decide: Callable[[Sequence[FlowEvent]], FlowEventKind | None],
+        actor: str | None,
+    ) -> FlowEventKind | None:
+        """Append what is decided by a flow's events, again if others came meanwhile; return it."""
+        metadata = None if actor is None else {"actor": actor}
+        while True:
+            events = await self._store.list(flow_id)
+            if not events:
+                raise FlowNotFound(flow_id)
+            decided = decide(events)
+            if decided is None:
+                return None
+            with suppress(ConcurrencyConflict), history_checked():
+                await self._store.append_kind(
+                    flow_id, decided, expected_version=len(events), metadata=metadata
+                )
+                return decided
+
+    async def _end(
+        self, flow_id: UUID, longest: timedelta | None, flow: Flow[Any, Any] | None
+    ) -> FlowSummary:
+        """Return the summary of a flow once it does not go on by itself."""
+        clock = asyncio.get_running_loop().time
+        deadline = None if longest is None else clock() + longest.total_seconds()
+        fold, version, pause = SummaryFold(), -1, FIRST_LOOK
+        while True:
+            for event in await self._store.list(flow_id, after_version=version):
+                fold.take(event)
+                version = event.version
+            summary = fold.summary()
+            if summary is None:
+                raise FlowNotFound(flow_id)
+            if flow is not None:
+                await self._check_definition(summary, flow.definition)
+            if summary.state in _ENDED:
+                return summary
+            left = pause if deadline is None else deadline - clock()
+            if left <= 0:
+                raise TimeoutError(f"flow {flow_id} is {summary.state} after {longest}")
+            await asyncio.sleep(min(pause, left))
+            pause = min(2 * pause, self._poll_interval)
+
+    async def _ended(self, flow_id: UUID, longest: timedelta | None, flow: Flow[Any, Any]) -> None:
+        """Wait until a flow is completed.
+
+        Raises:
+            FlowHasFailed, FlowWasCancelled, TimeoutError, FlowNotFound, DefinitionMismatch: see
+                `result`.
+        """
+        summary = await self._end(flow_id, longest, flow)
+        if summary.state is FlowState.FAILED:
+            error = summary.failure or StepError("", "")
+            step_id = summary.current_step or ""
+            raise FlowHasFailed(flow_id, step_id, error.error_class, error.message)
+        if summary.state is FlowState.CANCELLED:
+            facts = [event.kind for event in await self._store.list(flow_id)]
+            reasons = [fact.reason for fact in facts if isinstance(fact, FlowCancelled)]
+            raise FlowWasCancelled(flow_id, "".join(reasons))
+
+    async def _check_definition(self, summary: FlowSummary, definition: FlowDefinition) -> None:
+        actual = summary.definition_hash
+        if actual is not None and actual != definition.definition_hash:
+            error = DefinitionMismatch(summary.flow_id, definition.definition_hash, actual)
+            raise await explained_mismatch(self._store, error, definition)
