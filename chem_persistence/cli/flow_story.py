@@ -8,7 +8,9 @@ from uuid import UUID
 
 import msgspec
 
+from chem_persistence.cli.terminal.text import shown
 from chem_persistence.domain.answers import FlowSummary
+from chem_persistence.domain.definition import FlowDefinition, described_definition
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.event_store import PgEventStore
@@ -16,8 +18,20 @@ from chem_persistence.postgres.read.flows import iterate_events
 from chem_persistence.postgres.read.search import ArtifactDescription, describe_flow_artifacts
 from chem_persistence.views.flow_fold import FlowFold
 from chem_persistence.views.flow_view import AttemptView, PageLimits, StepView
+from chem_persistence.views.wording import step_in_words, title
 
-__all__ = ["FlowStory", "NamedArtifact", "read_story", "story_json"]
+__all__ = [
+    "FlowStory",
+    "NamedArtifact",
+    "definition_json",
+    "definition_row",
+    "name_row",
+    "read_story",
+    "story_json",
+]
+
+MOST_STEPS = 20
+"""A line of steps lists so many of them."""
 
 
 class NamedArtifact(msgspec.Struct, frozen=True):
@@ -35,10 +49,12 @@ class NamedArtifact(msgspec.Struct, frozen=True):
 class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
     """A flow up to its last event, read at `seen_at`.
 
-    `cancelled` is the reason for which it was cancelled, or None.
+    `cancelled` is the reason for which it was cancelled, or None; `definition` is None if it is not
+    stored.
     """
 
     summary: FlowSummary
+    definition: FlowDefinition | None
     seen_at: datetime
     input: str | None
     flow_fingerprint: str | None
@@ -82,12 +98,17 @@ async def _read(
     if summary is None:
         raise InvalidArgument("FLOW", f"there is no flow {flow_id}")
     named = [artifact_hash for artifact_hash, _, _ in fold.artifacts]
-    found = await describe_flow_artifacts(provider, flow_id, named)
+    definition_hash = summary.definition_hash or ""
+    found = await describe_flow_artifacts(provider, flow_id, [*named, definition_hash])
+    if definition_hash in found:
+        metadata = found[definition_hash][0].metadata
+        fold.take_definition(described_definition(definition_hash, metadata))
     for described, event_type, step_id in found.values():
         if described.flow_id == flow_id and described.version is not None and event_type:
             fold.take_artifact(described.hash, described.version, event_type, step_id)
     return FlowStory(
         summary=summary,
+        definition=fold.definition,
         seen_at=seen_at,
         input=fold.input,
         flow_fingerprint=fold.flow_fingerprint,
@@ -104,6 +125,7 @@ def story_json(story: FlowStory) -> dict[str, Any]:
     """Return the object that `show --json` prints."""
     summary: dict[str, Any] = msgspec.to_builtins(story.summary)
     return summary | {
+        "definition": definition_json(story.definition),
         "input": story.input,
         "flow_fingerprint": story.flow_fingerprint,
         "cancelled": story.cancelled,
@@ -120,6 +142,29 @@ def story_json(story: FlowStory) -> dict[str, Any]:
             for artifact in story.artifacts
         ],
     }
+
+
+def definition_json(definition: FlowDefinition | None) -> list[dict[str, Any]] | None:
+    """Return the steps of a definition as JSON prints them; None if it is not stored."""
+    if definition is None:
+        return None
+    return [dict(step.identity()) for step in definition.steps]
+
+
+def name_row(name: str | None, label: str | None) -> list[tuple[str, str]]:
+    """Return the row of a table that has a flow's name and label; none without them."""
+    called = title(name, label)
+    return [("name", shown(called))] if called else []
+
+
+def definition_row(definition: FlowDefinition | None) -> list[tuple[str, str]]:
+    """Return the row of a table that has the steps of a definition; none if it is not stored."""
+    if definition is None:
+        return []
+    steps = [step_in_words(step) for step in definition.steps[:MOST_STEPS]]
+    if more := len(definition.steps) - len(steps):
+        steps.append(f"and {more} more")
+    return [("its steps", shown(", ".join(steps)))]
 
 
 def _step_json(step: StepView) -> dict[str, Any]:

@@ -6,11 +6,15 @@ from typing import TypeVar
 from uuid import UUID
 
 from chem_persistence.domain.artifacts import is_content_hash
+from chem_persistence.domain.definition import FlowDefinition
+from chem_persistence.domain.events import FlowEvent, FlowInitialized
 from chem_persistence.errors import ArtifactNotFound, InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.read.search import find_artifacts, find_definitions, find_flows
+from chem_persistence.store.artifact_reads import read_definition
+from chem_persistence.store.ports import EventStore
 
-__all__ = ["find_artifact", "find_definition", "find_flow", "whole_flow_id"]
+__all__ = ["definition_of", "find_artifact", "find_definition", "find_flow", "whole_flow_id"]
 
 SHORTEST = 4
 UUID_DIGITS, HASH_DIGITS = 32, 64
@@ -70,6 +74,18 @@ async def find_artifact(provider: ConnectionProvider, name: str) -> str:
     if is_content_hash(digits) and not found:
         raise ArtifactNotFound(digits)
     return _only("HASH", name, found, "artifact", "hash")
+
+
+async def definition_of(store: EventStore, events: Sequence[FlowEvent]) -> FlowDefinition | None:
+    """Return the definition with which a flow was started; None if it is not stored.
+
+    Raises:
+        StoreUnavailable, StoreError: the store cannot be reached, or refused.
+    """
+    first = events[0].kind if events else None
+    if not isinstance(first, FlowInitialized):
+        return None
+    return await read_definition(store, first.definition_hash)
 
 
 def _digits(argument: str, digits: str, name: str, most: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.pages.page import render_page
 from chem_persistence.pages.previews.artifact_previews import Previews
-from chem_persistence.store.artifact_reads import list_artifacts
+from chem_persistence.store.artifact_reads import list_artifacts, read_definition
 from chem_persistence.store.ports import EventStore
 from chem_persistence.views.attributions import Attributions
 from chem_persistence.views.event_listing import EventListing
@@ -58,6 +58,9 @@ class PageFold(FlowFold):
             last_at=self.last.ts,
             seen_at=seen_at,
             definition_hash=self.definition_hash,
+            name=self.name,
+            label=self.label,
+            definition=self.definition,
             step_count=self.step_count,
             flow_fingerprint=self.flow_fingerprint,
             cancelled=self.cancelled,
@@ -92,5 +95,7 @@ async def read_flow(store: EventStore, flow_id: UUID, fold: FlowFold) -> None:
         is_full = len(events) == EVENTS_A_READ
     if fold.first is None:
         raise InvalidArgument("flow_id", f"the store has no flow {flow_id}")
+    if fold.definition_hash is not None:
+        fold.take_definition(await read_definition(store, fold.definition_hash))
     for stored in await list_artifacts(store, flow_id):
         fold.take_artifact(stored.artifact_hash, stored.version, stored.event_type, stored.step_id)

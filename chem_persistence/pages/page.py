@@ -11,7 +11,7 @@ from chem_persistence.pages.sections.identity import identity_section
 from chem_persistence.pages.sections.molecule_list import molecule_section
 from chem_persistence.pages.sections.timeline import timeline_section
 from chem_persistence.views.flow_view import FlowView
-from chem_persistence.views.wording import in_words, moment
+from chem_persistence.views.wording import in_words, moment, title
 
 __all__ = ["render_page"]
 
@@ -37,12 +37,17 @@ def render_page(view: FlowView) -> str:
         element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
         element("meta", {"name": "color-scheme", "content": "light dark"}),
         element("link", {"rel": "icon", "href": "data:,"}),  # without it a browser requests one
-        element("title", None, f"Flow {view.flow_id}: {in_words(view.state)}"),
+        element("title", None, f"Flow {_called(view)}: {in_words(view.state)}"),
         style.element,
     )
     return (
         f"<!doctype html>\n{element('html', {'lang': 'en'}, head, _body(view), script.element)}\n"
     )
+
+
+def _called(view: FlowView) -> str:
+    called = title(view.name, view.label)
+    return f"{view.flow_id} ({called})" if called else str(view.flow_id)
 
 
 def _body(view: FlowView) -> Html:

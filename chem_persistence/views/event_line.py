@@ -21,7 +21,7 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.views.wording import counted, hash_prefix, moment, short, short_hash
+from chem_persistence.views.wording import counted, hash_prefix, moment, short, short_hash, title
 
 __all__ = ["EventLine", "event_line", "event_step"]
 
@@ -84,10 +84,11 @@ def event_line(fact: FlowEventKind) -> EventLine:  # noqa: PLR0912  # one match 
 
 def _beginning(fact: FlowInitialized) -> EventLine:
     steps = counted(fact.step_count, "step")
-    label = f", {fact.label}" if fact.label else ""
+    called = title(fact.name or None, fact.label or None)
+    called = f", {called}" if called else ""
     return EventLine(
-        f"initialized: {steps}, definition {hash_prefix(fact.definition_hash)}{label}",
-        short(f"{steps}, definition {short_hash(fact.definition_hash)}{label}"),
+        f"initialized: {steps}, definition {hash_prefix(fact.definition_hash)}{called}",
+        short(f"{steps}, definition {short_hash(fact.definition_hash)}{called}"),
     )
 
 

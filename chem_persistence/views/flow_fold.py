@@ -1,5 +1,8 @@
 """The one pass over a flow's events from which a page and a terminal show the flow."""
 
+from msgspec import UNSET
+
+from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowCancelled, FlowCompleted, FlowEvent, FlowInitialized
 from chem_persistence.views.attempts import FlowAttempts
 from chem_persistence.views.flow_view import PageLimits
@@ -12,14 +15,18 @@ __all__ = ["FlowFold"]
 class FlowFold:
     """A flow's attempts, artifacts, input and end; `take` its events in order.
 
-    Then `take_artifact` each that was stored with them: an event need not name it.
+    Then `take_definition`, if it is stored, and `take_artifact` each that was stored with the
+    events: an event need not name it.
     """
 
     def __init__(self, limits: PageLimits) -> None:
         self.limits = limits
         self.first: FlowEvent | None = None
         self.last: FlowEvent | None = None
+        self.name: str | None = None
+        self.label: str | None = None
         self.definition_hash: str | None = None
+        self.definition: FlowDefinition | None = None
         self.step_count: int | None = None
         self.input: str | None = None
         self.flow_fingerprint: str | None = None
@@ -27,6 +34,7 @@ class FlowFold:
         self.attempts = FlowAttempts(limits)
         self.artifacts = NamedArtifacts()
         self.summary = SummaryFold()
+        self._definition_hashes: frozenset[str] = frozenset()
 
     def take(self, event: FlowEvent) -> None:
         """Add the next event."""
@@ -40,6 +48,8 @@ class FlowFold:
                 self.definition_hash = fact.definition_hash
                 self.step_count = fact.step_count
                 self.input = fact.input
+                self.name = None if fact.name is UNSET else fact.name
+                self.label = None if fact.label is UNSET else fact.label
             case FlowCompleted() as fact:
                 self.flow_fingerprint = fact.flow_fingerprint
             case FlowCancelled() as fact:
@@ -47,9 +57,16 @@ class FlowFold:
             case _:
                 pass
 
+    def take_definition(self, definition: FlowDefinition | None) -> None:
+        """Add the flow's definition; its artifacts are not listed as such of this flow."""
+        self.definition = definition
+        self._definition_hashes = frozenset() if definition is None else definition.hashes()
+
     def take_artifact(
         self, artifact_hash: str, version: int, event_type: str, step_id: str | None
     ) -> None:
         """Add an artifact with the event that it was stored with, if that was taken."""
+        if artifact_hash in self._definition_hashes:
+            return
         if self.last is not None and version <= self.last.version:
             self.artifacts.take_stored(artifact_hash, version, event_type, step_id)

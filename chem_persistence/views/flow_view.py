@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import StepError
 from chem_persistence.domain.flow_state import FlowState
 
@@ -197,7 +198,8 @@ class MoleculeView(msgspec.Struct, frozen=True, kw_only=True):
 class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     """A flow after its last event, read at `seen_at`; a list above a limit has its true count.
 
-    `cancelled` is the reason for which the flow was cancelled, or None.
+    `cancelled` is the reason for which the flow was cancelled, or None. `definition` is None if it
+    is not stored.
     """
 
     flow_id: UUID
@@ -206,6 +208,9 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     last_at: datetime
     seen_at: datetime
     definition_hash: str | None
+    name: str | None = None
+    label: str | None = None
+    definition: FlowDefinition | None = None
     step_count: int | None
     flow_fingerprint: str | None
     cancelled: str | None

@@ -1,11 +1,13 @@
-"""The state of a flow without its definition, which the log does not hold, for any version."""
+"""The state of a flow for any version, by its events; they need not come with its definition."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
+from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import (
     FlowCompleted,
     FlowEvent,
@@ -44,6 +46,8 @@ class ObservedFlow(msgspec.Struct, frozen=True, kw_only=True):
 
     instance: FlowInstance
     definition_hash: str
+    name: str | None
+    label: str | None
     flow_fingerprint: str | None
     events: int
     at: datetime
@@ -55,12 +59,15 @@ class ObservedFlow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def replay_observed(
-    flow_id: UUID, events: Sequence[FlowEvent], at: int | None = None
+    flow_id: UUID,
+    events: Sequence[FlowEvent],
+    at: int | None = None,
+    definition: FlowDefinition | None = None,
 ) -> ObservedFlow:
     """Replay a flow's events up to and including version `at`, or all of them.
 
-    The first event has the number of steps; their ids are those that any event of the flow names,
-    a later one too. Without the definition it is not known whether a program still has the same.
+    The first event has the number of steps; their ids are those of the definition, if it is given,
+    and otherwise those that any event of the flow names, a later one too.
 
     Raises:
         InvalidArgument: the flow has no event of version `at`.
@@ -79,6 +86,8 @@ def replay_observed(
     for event in events:
         if isinstance(event.kind, _NAMING):
             named.setdefault(event.kind.step_index, event.kind.step_id)
+    for index, step in enumerate(() if definition is None else definition.steps):
+        named.setdefault(index, step.id)
     step_ids = [named.get(index, UNNAMED) for index in range(first.step_count)]
     replayed = events[: version + 1]
     facts = ((event.kind, event.ts) for event in replayed)
@@ -86,6 +95,8 @@ def replay_observed(
     return ObservedFlow(
         instance=replay_facts(empty_instance(flow_id, step_ids), facts, first.definition_hash),
         definition_hash=first.definition_hash,
+        name=None if first.name is UNSET else first.name,
+        label=None if first.label is UNSET else first.label,
         flow_fingerprint=completions[-1].flow_fingerprint if completions else None,
         events=len(events),
         at=events[version].ts,

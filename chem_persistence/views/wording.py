@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from chem_persistence.domain.canonical_json.encode import canonical_json
+from chem_persistence.domain.definition import StepDefinition
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.views.flow_view import TextPreview
 
@@ -19,7 +21,9 @@ __all__ = [
     "short",
     "short_hash",
     "size_of",
+    "step_in_words",
     "stopwatch",
+    "title",
 ]
 
 NOT_INITIALIZED = "not initialized"
@@ -106,6 +110,21 @@ def short_hash(text: str) -> str:
 def hash_prefix(text: str) -> str:
     """Return the first twelve digits of a hash, which a command accepts in place of the whole."""
     return text[:12]
+
+
+def title(name: str | None, label: str | None) -> str:
+    """Return what a flow is called beside its id: `screen: batch 3`; empty if it has no name."""
+    return ": ".join(part for part in (name, label) if part)
+
+
+def step_in_words(step: StepDefinition, most: int = 120) -> str:
+    """Return a step's id, version and parameters, which are shortened: `xtb 2 {"method":"gfn2"}`.
+
+    A version that is left out is 1.
+    """
+    version = "" if step.version == "1" else f" {step.version}"
+    params = "" if step.params is None else f" {short(canonical_json(step.params).decode(), most)}"
+    return f"{short(step.id)}{version}{params}"
 
 
 def json_text(canonical: bytes, limit: int) -> TextPreview:

@@ -7,11 +7,13 @@ import msgspec
 
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
-from chem_persistence.cli.lookup import find_flow
+from chem_persistence.cli.lookup import definition_of, find_flow
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import column, print_json, print_line, print_table
 from chem_persistence.cli.terminal.text import one_line, shown
 from chem_persistence.domain.artifacts import is_content_hash
+from chem_persistence.domain.definition import Difference as DefinitionDifference
+from chem_persistence.domain.definition import FlowDefinition, definition_differences
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.instance import StepSlot, StepStatus
 from chem_persistence.postgres.event_store import PgEventStore
@@ -39,8 +41,13 @@ async def compare_flows(target: Target, left: str, right: str, *, as_json: bool)
     async with open_database(target) as provider:
         ids = [await find_flow(provider, name) for name in (left, right)]
         store = PgEventStore(provider)
-        flows = [_compared(flow_id, await store.list(flow_id)) for flow_id in ids]
-    differences = _differences(*flows)
+        flows = [await store.list(flow_id) for flow_id in ids]
+        definitions = [await definition_of(store, events) for events in flows]
+    compared = [
+        _compared(flow_id, events, definition)
+        for flow_id, events, definition in zip(ids, flows, definitions, strict=True)
+    ]
+    differences = _with_definitions(_differences(*compared), *definitions)
     if as_json:
         print_json(
             {"left": ids[0], "right": ids[1], "same": not differences, "differences": differences}
@@ -50,9 +57,31 @@ async def compare_flows(target: Target, left: str, right: str, *, as_json: bool)
     return ExitCode.FOUND if differences else ExitCode.WELL
 
 
-def _compared(flow_id: UUID, events: Sequence[FlowEvent]) -> dict[tuple[int | None, str], Value]:
+def _with_definitions(
+    differences: list[Difference], left: FlowDefinition | None, right: FlowDefinition | None
+) -> list[Difference]:
+    """Add what differs between the definitions, if both are stored: versions and parameters."""
+    if left is None or right is None:
+        return differences
+    places = {step.id: index for index, step in enumerate(left.steps)}
+    places |= {step.id: index for index, step in enumerate(right.steps)}
+    found = [
+        Difference(None if each.step is None else places[each.step], *_values(each))
+        for each in definition_differences(left, right)
+    ]
+    return sorted([*differences, *found], key=lambda each: -1 if each.step is None else each.step)
+
+
+def _values(each: DefinitionDifference) -> tuple[str, Value, Value]:
+    what = "order of the steps" if each.what == "order" else each.what
+    return what, each.left, each.right
+
+
+def _compared(
+    flow_id: UUID, events: Sequence[FlowEvent], definition: FlowDefinition | None
+) -> dict[tuple[int | None, str], Value]:
     """Return everything that is compared of a flow."""
-    observed = replay_observed(flow_id, events)
+    observed = replay_observed(flow_id, events, None, definition)
     values: dict[tuple[int | None, str], Value] = {
         (None, "definition"): observed.definition_hash,
         (None, "input"): observed.instance.input,

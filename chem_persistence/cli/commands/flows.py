@@ -20,7 +20,7 @@ from chem_persistence.cli.terminal.text import shown, shown_ago, shown_error, sh
 from chem_persistence.domain.answers import FlowSummary
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.postgres.read_models import PgReadModels
-from chem_persistence.views.wording import duration
+from chem_persistence.views.wording import duration, title
 
 __all__ = ["list_flows", "shown_duration", "shown_progress"]
 
@@ -83,21 +83,23 @@ def _print(listed: Sequence[FlowSummary]) -> None:
     if not listed:
         return
     now, is_wide = datetime.now(UTC), output_width() >= WIDE
-    columns = [column("flow", ids=True), column("state", fold=True), column("steps", right=True)]
-    columns.append(column("began"))
+    is_named = any(title(flow.name, flow.label) for flow in listed)
+    columns = [column("flow", ids=True)]
+    if is_named:
+        columns.append(column("name", cut=True))
+    columns += [column("state", fold=True), column("steps", right=True), column("began")]
     if is_wide:
         columns += [column("events", right=True), column("took", right=True)]
         columns.append(column("failure", cut=True))
-    print_table(columns, [_row(flow, now, is_wide=is_wide) for flow in listed])
+    print_table(columns, [_row(flow, now, is_named=is_named, is_wide=is_wide) for flow in listed])
 
 
-def _row(flow: FlowSummary, now: datetime, *, is_wide: bool) -> list[Cell]:
+def _row(flow: FlowSummary, now: datetime, *, is_named: bool, is_wide: bool) -> list[Cell]:
     steps = "?" if flow.step_count is None else str(flow.step_count)
-    row: list[Cell] = [
-        str(flow.flow_id),
-        shown_progress(flow),
-        f"{flow.finished_steps}/{steps}",
-    ]
+    row: list[Cell] = [str(flow.flow_id)]
+    if is_named:
+        row.append(shown(title(flow.name, flow.label)))
+    row += [shown_progress(flow), f"{flow.finished_steps}/{steps}"]
     if not is_wide:
         return [*row, shown_ago(now - flow.started_at)]
     failure = ""

@@ -6,7 +6,8 @@ import msgspec
 
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
-from chem_persistence.cli.lookup import find_flow
+from chem_persistence.cli.flow_story import definition_json, definition_row, name_row
+from chem_persistence.cli.lookup import definition_of, find_flow
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import (
     Cell,
@@ -17,6 +18,7 @@ from chem_persistence.cli.terminal.printing import (
     shown_state,
 )
 from chem_persistence.cli.terminal.text import one_line, shown, shown_error, shown_time
+from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.instance import FlowInstance
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.views.observed_flow import UNNAMED, ObservedFlow, replay_observed
@@ -29,16 +31,18 @@ async def replay_flow(target: Target, flow: str, at: int | None, *, as_json: boo
     """Print the state that the events up to version `at` make; return the exit code."""
     async with open_database(target) as provider:
         flow_id = await find_flow(provider, flow)
-        events = await PgEventStore(provider).list(flow_id)
-    observed = replay_observed(flow_id, events, at)
+        store = PgEventStore(provider)
+        events = await store.list(flow_id)
+        definition = await definition_of(store, events)
+    observed = replay_observed(flow_id, events, at, definition)
     if as_json:
-        print_json(_as_json(observed))
+        print_json(_as_json(observed, definition))
     else:
-        _print(observed)
+        _print(observed, definition)
     return ExitCode.WELL
 
 
-def _as_json(observed: ObservedFlow) -> dict[str, Any]:
+def _as_json(observed: ObservedFlow, definition: FlowDefinition | None) -> dict[str, Any]:
     instance: dict[str, Any] = msgspec.to_builtins(observed.instance)
     steps = [slot | {"step_id": slot["step_id"] or None} for slot in instance["steps"]]
     return {
@@ -50,25 +54,30 @@ def _as_json(observed: ObservedFlow) -> dict[str, Any]:
         "completed": instance["completed"],
         "cancelled": instance["cancelled"],
         "definition_hash": observed.definition_hash,
+        "name": observed.name,
+        "label": observed.label,
+        "definition": definition_json(definition),
         "input": instance["input"],
         "cursor": observed.instance.cursor,
         "steps": steps,
     }
 
 
-def _print(observed: ObservedFlow) -> None:
-    _print_flow(observed)
+def _print(observed: ObservedFlow, definition: FlowDefinition | None) -> None:
+    _print_flow(observed, definition)
     print_line("")
     _print_steps(observed.instance)
 
 
-def _print_flow(observed: ObservedFlow) -> None:
+def _print_flow(observed: ObservedFlow, definition: FlowDefinition | None) -> None:
     instance, events = observed.instance, counted(observed.events, "event")
     rows: list[tuple[Cell, Cell]] = [
         ("flow", str(instance.id)),
+        *name_row(observed.name, observed.label),
         ("state", shown_state(observed.state)),
         ("after", f"{instance.version} of {events}, at {shown_time(observed.at)} UTC"),
         ("definition", observed.definition_hash),
+        *definition_row(definition),
         ("input", instance.input or "none"),
     ]
     if instance.cancelled is not None:

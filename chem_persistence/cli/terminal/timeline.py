@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from chem_persistence.cli.commands.flows import shown_progress
-from chem_persistence.cli.flow_story import FlowStory
+from chem_persistence.cli.flow_story import FlowStory, definition_row, name_row
 from chem_persistence.cli.terminal.printing import (
     Cell,
     bar,
@@ -60,6 +60,7 @@ def _print_heading(story: FlowStory) -> None:
     definition = NOT_INITIALIZED if flow.definition_hash is None else flow.definition_hash
     rows: list[tuple[Cell, Cell]] = [
         ("flow", str(flow.flow_id)),
+        *name_row(flow.name, flow.label),
         ("state", shown_progress(flow)),
         ("steps", f"{flow.finished_steps} of {steps} finished"),
         (
@@ -67,6 +68,7 @@ def _print_heading(story: FlowStory) -> None:
             f"{shown_time(flow.started_at)} UTC; {counted(flow.version, 'event')} in {took}{last}",
         ),
         ("definition", shown(definition)),
+        *definition_row(story.definition),
     ]
     if story.input is not None:
         rows.append(("input", shown(story.input)))

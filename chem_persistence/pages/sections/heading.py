@@ -6,7 +6,7 @@ from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.pages.html.markup import Child, Html, element
 from chem_persistence.pages.sections.section import facts
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, FlowView, StepView
-from chem_persistence.views.wording import duration, in_words, iso, moment, short
+from chem_persistence.views.wording import duration, in_words, iso, moment, short, title
 
 __all__ = ["page_heading"]
 
@@ -27,7 +27,7 @@ def page_heading(view: FlowView) -> Html:
     return element(
         "header",
         None,
-        element("p", {"class": "kicker"}, "Flow"),
+        element("p", {"class": "kicker"}, f"Flow {title(view.name, view.label)}".strip()),
         element("h1", None, str(view.flow_id)),
         element("p", {"class": f"state {_STATE_CLASSES[view.state]}"}, in_words(view.state)),
         *_attention(view),
