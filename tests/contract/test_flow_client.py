@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -23,26 +24,45 @@ from chem_persistence import (
     StepRaised,
     StepSignal,
     StepWaits,
-    build_pool,
     event_metadata,
 )
 from chem_persistence.domain.events import CANCEL
-from tests.support.flows.desk import HOUR, NOW, Desk, memory_desk, postgres_desk
+from tests.support.flows.desk import HOUR, NOW, Desk, distribute_on, memory_desk, postgres_desk
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.values import Molecule, Settings, energy_flow
+
+if TYPE_CHECKING:
+    import asyncpg
 
 ENERGY = energy_flow()
 METHANE, NOTHING = Molecule("C"), Molecule("")
 
 
-@pytest.fixture(params=["memory", "postgres"])
-async def desk(request: pytest.FixtureRequest) -> AsyncIterator[Desk]:
-    if request.param == "memory":
-        yield memory_desk()
-        return
-    url: str = request.getfixturevalue("database_url")
-    async with await build_pool(url, min_size=0, max_size=4) as pool, postgres_desk(pool) as opened:
+@pytest.fixture
+def desk_in_memory() -> Desk:
+    return memory_desk()
+
+
+@pytest.fixture
+async def desk_on_postgres(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
+    async with postgres_desk(pool) as opened:
         yield opened
+
+
+@pytest.fixture
+async def desk_distributed(
+    admin_url: str, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> AsyncIterator[Desk]:
+    await distribute_on(admin_url)
+    async with postgres_desk(pool) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["desk_in_memory", "desk_on_postgres", "desk_distributed"])
+def desk(request: pytest.FixtureRequest) -> Desk:
+    """Return each store in turn, the last one with the texts that Citus runs."""
+    desk: Desk = request.getfixturevalue(request.param)
+    return desk
 
 
 def repository(desk: Desk) -> InMemoryFlowRepository:
