@@ -18,13 +18,13 @@ from chem_persistence.postgres.read.flows import iterate_events
 from chem_persistence.postgres.read.search import ArtifactDescription, describe_flow_artifacts
 from chem_persistence.views.flow_fold import FlowFold
 from chem_persistence.views.flow_view import AttemptView, PageLimits, StepView
-from chem_persistence.views.wording import step_in_words, title
+from chem_persistence.views.wording import short, step_details, title
 
 __all__ = [
     "FlowStory",
     "NamedArtifact",
     "definition_json",
-    "definition_row",
+    "definition_rows",
     "name_row",
     "read_story",
     "story_json",
@@ -152,19 +152,25 @@ def definition_json(definition: FlowDefinition | None) -> list[dict[str, Any]] |
 
 
 def name_row(name: str | None, label: str | None) -> list[tuple[str, str]]:
-    """Return the row of a table that has a flow's name and label; none without them."""
+    """Return the row of a table that has a flow's name and label; no row if it has neither."""
     called = title(name, label)
     return [("name", shown(called))] if called else []
 
 
-def definition_row(definition: FlowDefinition | None) -> list[tuple[str, str]]:
-    """Return the row of a table that has the steps of a definition; none if it is not stored."""
+def definition_rows(definition: FlowDefinition | None) -> list[tuple[str, str]]:
+    """Return the rows of a table that have the steps of a definition; none if it is not stored.
+
+    The first one has the steps' ids, the others the version and parameters of each that has any.
+    """
     if definition is None:
         return []
-    steps = [step_in_words(step) for step in definition.steps[:MOST_STEPS]]
+    steps = definition.steps[:MOST_STEPS]
+    ids = [short(step.id) for step in steps]
     if more := len(definition.steps) - len(steps):
-        steps.append(f"and {more} more")
-    return [("its steps", shown(", ".join(steps)))]
+        ids.append(f"and {more} more")
+    details = [(f"  {short(step.id)}", step_details(step)) for step in steps]
+    rows = [("its steps", ", ".join(ids)), *((key, value) for key, value in details if value)]
+    return [(shown(key), shown(value)) for key, value in rows]
 
 
 def _step_json(step: StepView) -> dict[str, Any]:

@@ -21,7 +21,7 @@ __all__ = [
     "short",
     "short_hash",
     "size_of",
-    "step_in_words",
+    "step_details",
     "stopwatch",
     "title",
 ]
@@ -117,14 +117,14 @@ def title(name: str | None, label: str | None) -> str:
     return ": ".join(part for part in (name, label) if part)
 
 
-def step_in_words(step: StepDefinition, most: int = 120) -> str:
-    """Return a step's id, version and parameters, which are shortened: `xtb 2 {"method":"gfn2"}`.
+def step_details(step: StepDefinition, most: int = 60) -> str:
+    """Return a step's version and parameters, shortened: `version 2, {"method":"gfn2"}`.
 
-    A version that is left out is 1.
+    The version 1 and parameters that are null are left out.
     """
-    version = "" if step.version == "1" else f" {step.version}"
-    params = "" if step.params is None else f" {short(canonical_json(step.params).decode(), most)}"
-    return f"{short(step.id)}{version}{params}"
+    version = "" if step.version == "1" else f"version {short(step.version, most)}"
+    params = "" if step.params is None else short(canonical_json(step.params).decode(), most)
+    return ", ".join(part for part in (version, params) if part)
 
 
 def json_text(canonical: bytes, limit: int) -> TextPreview:

@@ -6,7 +6,7 @@ import msgspec
 
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
-from chem_persistence.cli.flow_story import definition_json, definition_row, name_row
+from chem_persistence.cli.flow_story import definition_json, definition_rows, name_row
 from chem_persistence.cli.lookup import definition_of, find_flow
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import (
@@ -77,7 +77,7 @@ def _print_flow(observed: ObservedFlow, definition: FlowDefinition | None) -> No
         ("state", shown_state(observed.state)),
         ("after", f"{instance.version} of {events}, at {shown_time(observed.at)} UTC"),
         ("definition", observed.definition_hash),
-        *definition_row(definition),
+        *definition_rows(definition),
         ("input", instance.input or "none"),
     ]
     if instance.cancelled is not None:

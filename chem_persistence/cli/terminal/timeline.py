@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from chem_persistence.cli.commands.flows import shown_progress
-from chem_persistence.cli.flow_story import FlowStory, definition_row, name_row
+from chem_persistence.cli.flow_story import FlowStory, definition_rows, name_row
 from chem_persistence.cli.terminal.printing import (
     Cell,
     bar,
@@ -68,7 +68,7 @@ def _print_heading(story: FlowStory) -> None:
             f"{shown_time(flow.started_at)} UTC; {counted(flow.version, 'event')} in {took}{last}",
         ),
         ("definition", shown(definition)),
-        *definition_row(story.definition),
+        *definition_rows(story.definition),
     ]
     if story.input is not None:
         rows.append(("input", shown(story.input)))

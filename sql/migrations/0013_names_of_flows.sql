@@ -2,7 +2,7 @@
 -- Each statement stands below a line that begins with "-- statement:"; they run one by one in one
 -- transaction.
 
--- statement: the view of 0010 with two more columns at its end; they are null if the first event
+-- statement: the view of 0011 with two more columns at its end; they are null if the first event
 -- has none
 CREATE OR REPLACE VIEW flows AS
 SELECT
