@@ -14,6 +14,13 @@ from chem_persistence import (
     StepDefinition,
     StepKind,
 )
+from chem_persistence.domain.definition import (
+    assembled_definition,
+    definition_artifacts,
+    definition_differences,
+    described_definition,
+    listed_steps,
+)
 from tests.support.flows.flows import DEFINITION
 from tests.support.flows.json_values import REFUSED
 
@@ -132,3 +139,89 @@ def test_the_hashes_of_a_known_definition_are_pinned() -> None:
         DEFINITION.definition_hash
         == "3383f1369045f85af52d81e3a0065ab33cdb6f91caf56119cfd852d60efd04bc"
     )
+
+
+def definition(*steps: StepDefinition) -> FlowDefinition:
+    return FlowDefinition(steps)
+
+
+EMBED = StepDefinition("embed")
+
+
+def optimise(version: str = "1", **params: object) -> StepDefinition:
+    return StepDefinition("optimise", StepKind.TRANSFORM, version, params)
+
+
+@pytest.mark.parametrize(
+    ("later", "differences"),
+    [
+        (definition(EMBED, optimise(method="gfn1", settings={"cycles": 20})), []),
+        (
+            definition(EMBED, optimise(method="gfn2", settings={"cycles": 20})),
+            ["""step 'optimise': params.method was "gfn1", and is "gfn2\""""],
+        ),
+        (
+            definition(EMBED, optimise(method="gfn1", settings={"cycles": 30})),
+            ["step 'optimise': params.settings.cycles was 20, and is 30"],
+        ),
+        (
+            definition(EMBED, optimise(method="gfn1", settings=None)),
+            ["""step 'optimise': params.settings was {"cycles":20}, and is null"""],
+        ),
+        (
+            definition(EMBED, optimise("2", method=True)),
+            [
+                """step 'optimise': version was "1", and is "2\"""",
+                """step 'optimise': params.method was "gfn1", and is true""",
+                """step 'optimise': params.settings was {"cycles":20}, and is absent""",
+            ],
+        ),
+        (
+            definition(
+                StepDefinition("embed", StepKind.SOURCE),
+                optimise(method="gfn1", settings={"cycles": 20}, charge=1),
+            ),
+            [
+                """step 'embed': kind was "transform", and is "source\"""",
+                "step 'optimise': params.charge was absent, and is 1",
+            ],
+        ),
+        (
+            definition(StepDefinition("read"), EMBED),
+            ["step 'optimise' was removed", "step 'read' was added"],
+        ),
+        (
+            definition(optimise(method="gfn1", settings={"cycles": 20}), EMBED),
+            ["""the order of the steps was ["embed","optimise"], and is ["optimise","embed"]"""],
+        ),
+    ],
+)
+def test_definitions_are_compared_in_words(later: FlowDefinition, differences: list[str]) -> None:
+    earlier = definition(EMBED, optimise(method="gfn1", settings={"cycles": 20}))
+    assert [str(each) for each in definition_differences(earlier, later)] == differences
+
+
+def test_a_long_parameter_is_shortened() -> None:
+    (difference,) = definition_differences(
+        definition(optimise(text="x" * 1_000)), definition(optimise(text="y"))
+    )
+    assert difference.left is not None
+    assert len(difference.left) == 200
+    assert difference.left.endswith("...")
+
+
+@pytest.mark.parametrize("params", [None, {"cutoff": 1e16, "a": [1, -0.0, 1e300]}, [1.5], "ä"])
+def test_the_artifacts_of_a_definition_have_its_hashes_and_describe_it(params: object) -> None:
+    steps = (StepDefinition("compute", params=params), StepDefinition("report"))
+    made = FlowDefinition(steps)
+    own, *others = definition_artifacts(made)
+    assert own.hash == made.definition_hash
+    assert [other.hash for other in others] == [step.definition_hash for step in steps]
+    assert described_definition(own.hash, own.metadata) == made
+    by_hash = {other.hash: other for other in others}
+    assert listed_steps(own) == [step.definition_hash for step in steps]
+    assert assembled_definition(own, by_hash) == made
+    assert assembled_definition(own, {}) is None
+    assert assembled_definition(others[0], by_hash) is None
+    assert described_definition(others[0].hash, own.metadata) is None
+    assert described_definition(own.hash, {}) is None
