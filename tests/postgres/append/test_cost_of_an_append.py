@@ -19,8 +19,10 @@ import pytest_asyncio
 
 from chem_persistence import (
     Artifact,
+    FlowClient,
     FlowEventKind,
     FlowInitialized,
+    InMemoryFlowRepository,
     PgEventStore,
     PoolProvider,
     StepError,
@@ -32,9 +34,11 @@ from chem_persistence import (
     build_pool,
     embedded_postgres,
 )
+from chem_persistence.domain.definition import definition_artifacts
 from tests.support.faults.proxy import Fault, Message, Strike, proxied
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.messages import ends_a_statement, sends_an_append
+from tests.support.flows.values import Molecule, energy_flow
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -165,6 +169,36 @@ async def test_flows_at_once_share_statements_and_commits(counted: Pool) -> None
     assert cost.calls <= 1 / 10
     assert cost.buffers <= 13.7
     assert cost.wal_bytes <= 616
+
+
+async def test_a_definition_costs_its_bytes_once_and_then_nothing(counted: Pool) -> None:
+    """A flow after the first one costs what it costs if its definition is never sent."""
+    store = PgEventStore(PoolProvider(counted))
+    await one_flow(store, ONE_OF_EACH, 0)
+    client = FlowClient(store, InMemoryFlowRepository(store))
+    energy = energy_flow()
+    inputs = iter(Molecule(f"C{number:06}") for number in range(300))
+
+    async def submit(count: int) -> Cost:
+        await counted.execute("SELECT public.pg_stat_statements_reset()")
+        for _ in range(count):
+            await client.submit(energy, next(inputs))
+        row = await counted.fetchrow(COUNTERS)
+        assert row is not None
+        return Cost(*(row[counter] / count for counter in Cost.__struct_fields__))
+
+    store.seen_definitions = frozenset({energy.definition_hash})
+    await submit(100)  # warms the caches
+    never_sent = await submit(50)
+    store.seen_definitions = set()
+    with_definition = await submit(1)
+    afterwards = await submit(50)
+    await store.aclose()
+    sizes = [len(artifact.encoded()) for artifact in definition_artifacts(energy.definition)]
+    assert with_definition.calls == afterwards.calls == never_sent.calls == 1
+    assert with_definition.wal_bytes >= never_sent.wal_bytes + sum(sizes)
+    assert afterwards.wal_bytes <= 1.1 * never_sent.wal_bytes  # pages of indexes split now and then
+    assert afterwards.buffers <= 1.1 * never_sent.buffers
 
 
 async def test_an_index_more_is_seen(counting_url: str) -> None:
