@@ -35,7 +35,7 @@ async def test_a_page_that_needs_no_server(tmp_path: Path, page: str, commands: 
 
 
 async def test_write_a_step(tmp_path: Path) -> None:
-    assert await follow_page("how-to/write-a-step.md", tmp_path) == 4
+    assert await follow_page("how-to/write-a-step.md", tmp_path) == 5
 
 
 async def test_run_on_your_postgres(tmp_path: Path, admin_url: str) -> None:
