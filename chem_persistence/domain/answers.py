@@ -31,8 +31,8 @@ class FlowSummary(msgspec.Struct, frozen=True, kw_only=True):
     `step_count` when all are. `current_step` is the id of that step, None if no event names it: the
     stored definition, which has the ids of steps that have not started, is not read. `failure` is
     the error of the last step whose status is failed, None once its retry is scheduled. `name` is
-    the flow's name in its program, `label` what its submitter called it; None if there is none. Times
-    are UTC.
+    the flow's name in its program, `label` what its submitter called it; None if there is none.
+    Times are UTC.
     """
 
     flow_id: UUID
