@@ -1,6 +1,7 @@
 """A flow as a value: steps that fit, which an engine or a worker runs, and a client submits."""
 
-from typing import Any, Generic, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, TypeVar, cast
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
@@ -115,10 +116,12 @@ class Flow(Generic[Input, Output]):
             InvalidArgument: msgspec cannot decode the type.
         """
         gives = members(step_types(self.steps[-1])[1])
-        named = [cls for cls in gives if class_of(cls).__qualname__ == artifact.kind]
-        declared: Any = named[0] if named else gives[0]
-        output: Output = artifact.decode(declared)
-        return output
+        named = [member for member in gives if class_of(member).__qualname__ == artifact.kind]
+        *others, last = named or gives
+        for member in others:
+            with suppress(InvalidPayload):
+                return cast("Output", artifact.decode(member))
+        return cast("Output", artifact.decode(last))
 
 
 def flow(name: str, first: Step[Input, Output]) -> Flow[Input, Output]:
