@@ -4,7 +4,9 @@ These tests pin form rather than behaviour: they compare the drawing with the cl
 """
 
 import inspect
+import pkgutil
 import re
+from importlib import import_module
 
 import pytest
 
@@ -26,7 +28,7 @@ def drawn() -> dict[str, str | None]:
 
 
 def defined() -> dict[str, str | None]:
-    """Return the parent of each class in the module."""
+    """Return the parent of each class in the package."""
     classes = [value for value in vars(errors).values() if inspect.isclass(value)]
     return {
         value.__name__: None if value is ChemPersistenceError else value.__bases__[0].__name__
@@ -39,9 +41,21 @@ def test_the_drawing_shows_every_error_below_its_parent() -> None:
     assert drawn() == defined()
 
 
-def test_every_error_of_the_module_is_in_the_tree() -> None:
+def test_every_error_of_the_package_is_in_the_tree() -> None:
     classes = {name for name, value in vars(errors).items() if inspect.isclass(value)}
-    assert classes - {"UUID", "datetime"} == set(errors.__all__) == set(defined())
+    assert classes == set(errors.__all__) == set(defined())
+
+
+def test_the_package_has_every_error_of_its_modules() -> None:
+    names = [found.name for found in pkgutil.iter_modules(errors.__path__, f"{errors.__name__}.")]
+    public = [name for module in names for name in import_module(module).__all__]
+    assert sorted(public) == sorted(errors.__all__)
+
+
+def test_an_error_is_named_by_a_module_that_is_public() -> None:
+    """The log stores the names of errors, so they stay when a class moves within the package."""
+    modules = {value.__module__ for value in vars(errors).values() if inspect.isclass(value)}
+    assert modules == {"chem_persistence", "chem_persistence.errors"}
 
 
 @pytest.mark.parametrize("name", errors.__all__)

@@ -1,0 +1,107 @@
+"""Every error that the library raises, in one tree.
+
+ChemPersistenceError
+|-- InvalidArgument                 an argument that no call can accept (also a ValueError)
+|   |-- InvalidDatabaseUrl          a database URL that is missing, malformed, or cannot be honoured
+|   `-- InvalidDefinition           steps that make no flow: duplicate ids, types that do not fit
+|-- InvalidPayload                  a value that is not I-JSON, or larger than a store accepts
+|   `-- ArtifactTooLarge            an artifact above the store's size limit
+|-- UnreadableEvent                 a stored event that does not decode, or is missing
+|-- UnreplayableEvent               an event that decodes but contradicts the events before it
+|-- ConcurrencyConflict             the flow is not at the version the caller expected
+|-- StaleLease                      the flow is no longer held by the worker that appends to it
+|-- HistoryLost                     events that were read or acknowledged are no longer in the log
+|-- EventIdReused                   an event id that already names an event with other content
+|-- FlowNotFound                    no event has this flow id
+|-- ArtifactNotFound                no artifact has this hash
+|-- ArtifactCorrupt                 an artifact's content is not what its hash says
+|-- DefinitionMismatch              the flow belongs to another definition
+|-- FlowAlreadyCompleted            the flow has its last event
+|-- FlowWasCancelled                the flow was given up, and never goes on
+|-- FlowNotCompleted                the flow has no fingerprint yet
+|-- FlowHasFailed                   a step of the flow failed and no retry is scheduled
+|-- FlowAwaitsUser                  a step of the flow waits for a person
+|-- FlowIsWaiting                   a step of the flow waits for a time or an event
+|-- StepRaised                      a step's own code raised; the original is the cause
+|-- ProcessDied                     the child process of a ProcessStep died before it returned
+|-- MigrationError                  the database's schema is not one this library can use or make
+|   `-- UnsupportedServer           the server is older than PostgreSQL 15
+`-- StoreError                      the database refused a statement (its SQLSTATE is kept)
+    |-- StoreClosed                 the store was closed and accepts no more appends
+    `-- StoreUnavailable            the database cannot be reached, and no retry is left
+"""
+
+from chem_persistence.errors.database import (
+    MigrationError,
+    StoreClosed,
+    StoreError,
+    StoreUnavailable,
+    UnsupportedServer,
+)
+from chem_persistence.errors.flows import (
+    DefinitionMismatch,
+    FlowAlreadyCompleted,
+    FlowAwaitsUser,
+    FlowHasFailed,
+    FlowIsWaiting,
+    FlowNotCompleted,
+    FlowWasCancelled,
+    ProcessDied,
+    StepRaised,
+)
+from chem_persistence.errors.log import (
+    ArtifactCorrupt,
+    ArtifactNotFound,
+    ConcurrencyConflict,
+    EventIdReused,
+    FlowNotFound,
+    HistoryLost,
+    StaleLease,
+    UnreadableEvent,
+    UnreplayableEvent,
+)
+from chem_persistence.errors.values import (
+    ArtifactTooLarge,
+    ChemPersistenceError,
+    InvalidArgument,
+    InvalidDatabaseUrl,
+    InvalidDefinition,
+    InvalidPayload,
+)
+
+__all__ = [
+    "ArtifactCorrupt",
+    "ArtifactNotFound",
+    "ArtifactTooLarge",
+    "ChemPersistenceError",
+    "ConcurrencyConflict",
+    "DefinitionMismatch",
+    "EventIdReused",
+    "FlowAlreadyCompleted",
+    "FlowAwaitsUser",
+    "FlowHasFailed",
+    "FlowIsWaiting",
+    "FlowNotCompleted",
+    "FlowNotFound",
+    "FlowWasCancelled",
+    "HistoryLost",
+    "InvalidArgument",
+    "InvalidDatabaseUrl",
+    "InvalidDefinition",
+    "InvalidPayload",
+    "MigrationError",
+    "ProcessDied",
+    "StaleLease",
+    "StepRaised",
+    "StoreClosed",
+    "StoreError",
+    "StoreUnavailable",
+    "UnreadableEvent",
+    "UnreplayableEvent",
+    "UnsupportedServer",
+]
+
+for _name in __all__:
+    if (_error := globals()[_name]).__module__.startswith(f"{__name__}."):
+        _error.__module__ = __name__  # events, logs and traces name an error by its public module
+del _name, _error
