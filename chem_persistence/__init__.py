@@ -124,7 +124,7 @@ if typing.TYPE_CHECKING:
     from chem_persistence.store.attribution import event_metadata
     from chem_persistence.store.clock import SystemClock
     from chem_persistence.store.feed_position import FeedPage, FeedPosition
-    from chem_persistence.store.leases import Claim, Leases, LeasingEventStore, Renewal
+    from chem_persistence.store.leasing.leases import Claim, Leases, LeasingEventStore, Renewal
     from chem_persistence.store.ports import (
         Clock,
         EventFeed,
@@ -296,7 +296,7 @@ _MODULES = (
     "store.attribution",
     "store.clock",
     "store.feed_position",
-    "store.leases",
+    "store.leasing.leases",
     "store.ports",
     "views.flow_view",
     "worker.client",

@@ -11,7 +11,7 @@ from chem_persistence.domain.events import FlowEvent, FlowInitialized
 from chem_persistence.errors import ArtifactNotFound, InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.read.search import find_artifacts, find_definitions, find_flows
-from chem_persistence.store.artifact_reads import read_definition
+from chem_persistence.store.definitions import read_definition
 from chem_persistence.store.ports import EventStore
 
 __all__ = ["definition_of", "find_artifact", "find_definition", "find_flow", "whole_flow_id"]

@@ -22,8 +22,8 @@ from chem_persistence.errors import (
     FlowWasCancelled,
     InvalidArgument,
 )
-from chem_persistence.store.artifact_reads import explained_mismatch
 from chem_persistence.store.attribution import trace_of
+from chem_persistence.store.definitions import explained_mismatch
 from chem_persistence.store.ports import EventStore, FlowRepository
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on, log_step_retry
 from chem_persistence.telemetry.hooks import (

@@ -35,8 +35,8 @@ from chem_persistence.errors import (
     InvalidPayload,
     StepRaised,
 )
+from chem_persistence.store.definitions import remember_definition, unseen_definitions
 from chem_persistence.store.ports import EventStore
-from chem_persistence.store.submission import remember_definition, unseen_definitions
 from chem_persistence.telemetry.flow_log import (
     log_step_failed,
     log_step_finished,

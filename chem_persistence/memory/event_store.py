@@ -38,7 +38,7 @@ from chem_persistence.store.feed import (
     read_feed_page,
 )
 from chem_persistence.store.feed_position import FeedPage, FeedPosition
-from chem_persistence.store.leased_store import LeasedEventStore
+from chem_persistence.store.leasing.leased_store import LeasedEventStore
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.hooks import watched_read
 

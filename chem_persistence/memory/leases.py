@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from chem_persistence.memory.event_store import InMemoryEventStore
 from chem_persistence.memory.runs import NEVER, later
 from chem_persistence.store.checks import check_flow_id, check_not_negative
-from chem_persistence.store.leases import Claim, Renewal, check_duration, check_worker
+from chem_persistence.store.leasing.leases import Claim, Renewal, check_duration, check_worker
 
 __all__ = ["InMemoryLeases"]
 

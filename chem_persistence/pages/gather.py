@@ -10,7 +10,8 @@ from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.pages.page import render_page
 from chem_persistence.pages.previews.artifact_previews import Previews
-from chem_persistence.store.artifact_reads import list_artifacts, read_definition
+from chem_persistence.store.artifact_reads import list_artifacts
+from chem_persistence.store.definitions import read_definition
 from chem_persistence.store.ports import EventStore
 from chem_persistence.views.attributions import Attributions
 from chem_persistence.views.event_listing import EventListing

@@ -9,7 +9,7 @@ from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_flow_id, check_not_negative
-from chem_persistence.store.leases import Claim, Renewal, check_duration, check_worker
+from chem_persistence.store.leasing.leases import Claim, Renewal, check_duration, check_worker
 
 __all__ = ["PgLeases"]
 

@@ -1,26 +1,13 @@
-"""Reading many artifacts from any store, which artifacts a flow has, and its definition."""
+"""Reading many artifacts from any store, and which artifacts a flow has."""
 
 from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 from chem_persistence.domain.answers import ArtifactProducer
-from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.definition import (
-    FlowDefinition,
-    assembled_definition,
-    definition_differences,
-    described_definition,
-    listed_steps,
-)
-from chem_persistence.errors import (
-    ArtifactCorrupt,
-    ArtifactNotFound,
-    ArtifactTooLarge,
-    DefinitionMismatch,
-)
+from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactTooLarge
 from chem_persistence.store.ports import ArtifactLister, ArtifactRead, ArtifactReader, EventStore
 
-__all__ = ["explained_mismatch", "list_artifacts", "read_artifacts", "read_definition"]
+__all__ = ["list_artifacts", "read_artifacts"]
 
 
 async def list_artifacts(store: EventStore, flow_id: UUID) -> Sequence[ArtifactProducer]:
@@ -56,41 +43,3 @@ async def read_artifacts(
             yield error
         else:
             yield read
-
-
-async def read_definition(store: EventStore, definition_hash: str) -> FlowDefinition | None:
-    """Return the definition that is stored under its hash.
-
-    None if it is not stored whole, as of flows that were begun by an earlier version of the
-    library, or by hand.
-
-    Raises:
-        StoreUnavailable, StoreError: the store cannot be reached, or refused.
-    """
-    try:
-        own = await store.get_artifact(definition_hash)
-    except (ArtifactNotFound, ArtifactCorrupt, ArtifactTooLarge):
-        return None
-    if described := described_definition(own.hash, own.metadata):
-        return described
-    hashes = list(dict.fromkeys(listed_steps(own)))
-    found = [read async for read in read_artifacts(store, hashes)]
-    return assembled_definition(
-        own, {read.hash: read for read in found if isinstance(read, Artifact)}
-    )
-
-
-async def explained_mismatch(
-    store: EventStore, error: DefinitionMismatch, definition: FlowDefinition
-) -> DefinitionMismatch:
-    """Return the error with what differs between the flow's definition and the one expected.
-
-    Raises:
-        StoreUnavailable, StoreError: the store cannot be reached, or refused.
-    """
-    stored = await read_definition(store, error.actual)
-    if stored is None:
-        return error
-    differences = definition_differences(stored, definition)
-    in_words = tuple(str(difference) for difference in differences)
-    return DefinitionMismatch(error.flow_id, error.expected, error.actual, in_words)

@@ -34,11 +34,11 @@ from chem_persistence.errors import (
     FlowWasCancelled,
     InvalidArgument,
 )
-from chem_persistence.store.artifact_reads import explained_mismatch
 from chem_persistence.store.checks import check_poll_interval
 from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.definitions import explained_mismatch
+from chem_persistence.store.leasing.submission import Submission, store_submission, submission
 from chem_persistence.store.ports import Clock, EventStore, FlowRepository
-from chem_persistence.store.submission import Submission, store_submission, submission
 from chem_persistence.telemetry.flow_log import log_step_retry
 from chem_persistence.telemetry.hooks import count_step_retry
 from chem_persistence.views.observed_flow import replay_observed

@@ -23,8 +23,8 @@ from chem_persistence.postgres.read.flows import list_events
 from chem_persistence.store.append_request import AppendCall, encode_append
 from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.codec import encode_description
+from chem_persistence.store.leasing.submission import TransactionAppender
 from chem_persistence.store.ports import Clock
-from chem_persistence.store.submission import TransactionAppender
 
 __all__ = ["PgTransaction", "pg_transaction"]
 

@@ -17,8 +17,7 @@ from chem_persistence import (
     StoreError,
 )
 from chem_persistence.domain.definition import MOST_METADATA, definition_artifacts
-from chem_persistence.store.artifact_reads import read_definition
-from chem_persistence.store.submission import unseen_definitions
+from chem_persistence.store.definitions import read_definition, unseen_definitions
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.values import Embed, Molecule, Optimise, Settings, energy_flow
 from tests.support.servers.backends import Backend

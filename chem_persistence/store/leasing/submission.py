@@ -1,9 +1,4 @@
-"""The first append of a flow: its definition, which is stored with it, and its submission.
-
-The artifacts of a definition are sent with the `FlowInitialized` of the first flow that a process
-begins; once such an append is stored, the store remembers it (`Appender.seen_definitions`), and the
-flows that follow cost nothing more.
-"""
+"""The submission of flows to workers: their first event, by any store and in a transaction."""
 
 import builtins
 from abc import abstractmethod
@@ -16,24 +11,16 @@ from msgspec import UNSET
 from uuid_utils.compat import uuid7
 
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.definition import FlowDefinition, definition_artifacts
+from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, FlowInitialized
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import ConcurrencyConflict, InvalidArgument
 from chem_persistence.store.appender import Appender
-from chem_persistence.store.checks import MAX_EVENT_BYTES
-from chem_persistence.store.leases import check_duration
+from chem_persistence.store.definitions import remember_definition, unseen_definitions
+from chem_persistence.store.leasing.leases import check_duration
 from chem_persistence.store.ports import Clock, EventStore, EventTransaction
 
-__all__ = [
-    "FlowToSubmit",
-    "Submission",
-    "TransactionAppender",
-    "remember_definition",
-    "store_submission",
-    "submission",
-    "unseen_definitions",
-]
+__all__ = ["FlowToSubmit", "Submission", "TransactionAppender", "store_submission", "submission"]
 
 In_contra = TypeVar("In_contra", contravariant=True)
 In = TypeVar("In")
@@ -64,27 +51,6 @@ class Submission(msgspec.Struct, frozen=True):
     fact: FlowInitialized
     definition: FlowDefinition
     given: Artifact | None
-
-
-def unseen_definitions(store: object, definition: FlowDefinition) -> tuple[Artifact, ...]:
-    """Return the artifacts of a definition that a store is not known to have; empty if it has.
-
-    Parameters that are larger than the store takes are not worth a failure: the flow then runs as
-    one whose definition is not stored.
-    """
-    if definition.definition_hash in getattr(store, "seen_definitions", ()):
-        return ()
-    artifacts = definition_artifacts(definition)
-    sizes = [len(artifact.encoded()) for artifact in artifacts]
-    limit = getattr(store, "max_artifact_bytes", MAX_EVENT_BYTES)
-    return () if max(sizes) > limit or sum(sizes) > MAX_EVENT_BYTES else artifacts
-
-
-def remember_definition(store: object, definition: FlowDefinition) -> None:
-    """Remember that an append with the artifacts of a definition was stored."""
-    seen = getattr(store, "seen_definitions", None)
-    if isinstance(seen, set):  # that of a transaction, which may be rolled back, is frozen
-        seen.add(definition.definition_hash)
 
 
 def submission(
