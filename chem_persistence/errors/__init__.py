@@ -101,7 +101,13 @@ __all__ = [
     "UnsupportedServer",
 ]
 
-for _name in __all__:
-    if (_error := globals()[_name]).__module__.startswith(f"{__name__}."):
-        _error.__module__ = __name__  # events, logs and traces name an error by its public module
-del _name, _error
+
+def _name_by_the_package() -> None:
+    """Set the module by which events, logs and traces name an error, wherever it is defined."""
+    for name in __all__:
+        error = globals()[name]
+        if error.__module__.startswith(f"{__name__}."):  # `ProcessDied` has another name
+            error.__module__ = __name__
+
+
+_name_by_the_package()
