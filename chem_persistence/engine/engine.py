@@ -8,9 +8,10 @@ from uuid_utils.compat import uuid7
 
 from chem_persistence.domain.events import FlowEvent, RetryScheduled
 from chem_persistence.domain.fingerprints import flow_fingerprint
-from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
+from chem_persistence.domain.instance import FlowInstance, initial_instance
 from chem_persistence.engine.flow import Flow, extended
 from chem_persistence.engine.last_flow import LastFlow
+from chem_persistence.engine.next_step import failed_step
 from chem_persistence.engine.run import FlowRun, history_checked
 from chem_persistence.engine.step import Step
 from chem_persistence.engine.steps_fit import Steps
@@ -201,11 +202,7 @@ class FlowEngine(Generic[Input]):
     async def _schedule_retry(self, flow_id: UUID, reason: str) -> FlowInstance:
         instance = await self.load(flow_id)
         await self._introduce(instance)
-        if instance.cancelled is not None:
-            raise FlowWasCancelled(flow_id, instance.cancelled)
-        slot = next((slot for slot in instance.steps if slot.status is StepStatus.FAILED), None)
-        if slot is None:
-            raise InvalidArgument("flow_id", f"no step of flow {flow_id} has failed")
+        slot = failed_step(instance)
         retry = RetryScheduled(slot.step_id, slot.retry_count + 1, reason)
         with history_checked():
             await self._store.append_kind(flow_id, retry, expected_version=instance.version)

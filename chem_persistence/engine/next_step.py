@@ -10,16 +10,17 @@ import msgspec
 
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.fingerprints import flow_fingerprint
-from chem_persistence.domain.instance import FlowInstance, StepStatus
+from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
 from chem_persistence.errors import (
     ChemPersistenceError,
     FlowAlreadyCompleted,
     FlowHasFailed,
     FlowIsWaiting,
     FlowWasCancelled,
+    InvalidArgument,
 )
 
-__all__ = ["Complete", "Decision", "Refuse", "Run", "Wait", "next_step"]
+__all__ = ["Complete", "Decision", "Refuse", "Run", "Wait", "failed_step", "next_step"]
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -70,6 +71,21 @@ def next_step(instance: FlowInstance, definition: FlowDefinition) -> Decision:
     if index == len(instance.steps):
         return Complete(flow_fingerprint(definition.definition_hash, instance))
     return _at_step(instance, index)
+
+
+def failed_step(instance: FlowInstance) -> StepSlot:
+    """Return the step of a flow that has failed, to be tried again.
+
+    Raises:
+        FlowWasCancelled: the flow was cancelled.
+        InvalidArgument: no step has failed, or its retry is scheduled already.
+    """
+    if instance.cancelled is not None:
+        raise FlowWasCancelled(instance.id, instance.cancelled)
+    for slot in instance.steps:
+        if slot.status is StepStatus.FAILED:
+            return slot
+    raise InvalidArgument("flow_id", f"no step of flow {instance.id} has failed")
 
 
 def _at_step(instance: FlowInstance, index: int) -> Decision:

@@ -1,10 +1,10 @@
 """The client of flows that workers run: it submits, waits, retries and cancels."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from chem_persistence.domain.answers import FlowSummary
@@ -22,8 +22,8 @@ from chem_persistence.domain.events import (
     StepWaits,
 )
 from chem_persistence.domain.flow_state import FlowState
-from chem_persistence.domain.instance import StepStatus
 from chem_persistence.engine.flow import Flow
+from chem_persistence.engine.next_step import failed_step
 from chem_persistence.engine.run import history_checked
 from chem_persistence.errors import (
     ConcurrencyConflict,
@@ -61,7 +61,7 @@ _ENDED = frozenset({FlowState.COMPLETED, FlowState.CANCELLED, FlowState.FAILED})
 class FlowClient:
     """Gives flows to workers, and asks what became of them; it needs no worker and no engine.
 
-    It appends to `store`, and reads the results by `repository`. Whoever waits looks at the flow's
+    It appends to `store`, and reads the results by `repository`. A call that waits reads the flow's
     new events at least every `poll_interval` seconds.
     """
 
@@ -175,8 +175,14 @@ class FlowClient:
             UnreadableEvent, UnreplayableEvent: the log of the flow is damaged.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
-        await self._ended(flow_id, timeout, flow)
+        summary = await self._end(flow_id, timeout, flow.definition)
+        if summary.state is FlowState.FAILED:
+            error = summary.failure or StepError("", "")
+            step_id = summary.current_step or ""
+            raise FlowHasFailed(flow_id, step_id, error.error_class, error.message)
         instance = await self._repository.load(flow_id, None, flow.definition)
+        if instance.cancelled is not None:
+            raise FlowWasCancelled(flow_id, instance.cancelled)
         output = await self._store.get_artifact(instance.steps[-1].outputs[0])
         return flow.read_output(output)
 
@@ -210,35 +216,29 @@ class FlowClient:
             UnreadableEvent, UnreplayableEvent: the log of the flow is damaged.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
-
-        def decide(events: Sequence[FlowEvent]) -> RetryScheduled:
+        while True:
+            events = await self._events(flow_id)
             instance = replay_observed(flow_id, events).instance
             if instance.completed:
                 raise FlowAlreadyCompleted(flow_id)
-            if instance.cancelled is not None:
-                raise FlowWasCancelled(flow_id, instance.cancelled)
-            for slot in instance.steps:
-                if slot.status is StepStatus.FAILED:
-                    error_class = "" if slot.error is None else slot.error.error_class
-                    failed.append(error_class)
-                    return RetryScheduled(slot.step_id, slot.retry_count + 1, reason)
-            raise InvalidArgument("flow_id", f"no step of flow {flow_id} has failed")
-
-        failed: list[str] = []
-        retry = await self._append(flow_id, decide, actor)
-        if isinstance(retry, RetryScheduled):
-            count_step_retry(retry.step_id, retry.retry_index, failed[-1])
-            log_step_retry(flow_id, retry.step_id, retry.retry_index)
+            failed = failed_step(instance)
+            retry = RetryScheduled(failed.step_id, failed.retry_count + 1, reason)
+            if await self._appended(flow_id, retry, len(events), actor):
+                break
+        error_class = "" if failed.error is None else failed.error.error_class
+        count_step_retry(retry.step_id, retry.retry_index, error_class)
+        log_step_retry(flow_id, retry.step_id, retry.retry_index)
 
     async def cancel(
         self, flow_id: UUID, *, reason: str, actor: str | None = None, force: bool = False
     ) -> None:
         """Give a flow up before it completes, also one that has failed; `actor` is who asks.
 
-        The flow is cancelled at once, and whoever runs it finds that out when it appends the
-        outcome of its step. But if the log shows that a step has waited, it may have a batch job or
-        other flows under way: then a signal asks the worker that holds or claims the flow to end
-        these first, unless `force` is true. A flow that was cancelled already stays as it is.
+        The flow is cancelled at once, and a worker that runs it finds that out at the latest when
+        it appends the outcome of the step. But if the log shows that a step has waited, it may have
+        a batch job or other flows under way: then a signal asks the worker that holds or claims the
+        flow to end these first, unless `force` is true. A flow that was cancelled already stays as
+        it is.
 
         Raises:
             FlowNotFound: no flow has this id.
@@ -248,48 +248,43 @@ class FlowClient:
             UnreadableEvent: the log of the flow is damaged.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
-
-        def decide(events: Sequence[FlowEvent]) -> FlowEventKind | None:
-            facts = [event.kind for event in events]
-            if any(isinstance(fact, FlowCompleted) for fact in facts):
-                raise FlowAlreadyCompleted(flow_id)
-            if any(isinstance(fact, FlowCancelled) for fact in facts):
-                return None
-            waits = [fact for fact in facts if isinstance(fact, StepWaits)]
-            if not waits or force:
-                return FlowCancelled(reason)
-            if any(isinstance(fact, StepSignal) and fact.signal == CANCEL for fact in facts):
-                return None
-            last = waits[-1]
-            return LibrarySignal(last.step_index, last.step_id, CANCEL, {"reason": reason})
-
-        await self._append(flow_id, decide, actor)
-
-    async def _append(
-        self,
-        flow_id: UUID,
-        decide: Callable[[Sequence[FlowEvent]], FlowEventKind | None],
-        actor: str | None,
-    ) -> FlowEventKind | None:
-        """Append what is decided by a flow's events, again if others came meanwhile; return it."""
-        metadata = None if actor is None else {"actor": actor}
         while True:
-            events = await self._store.list(flow_id)
-            if not events:
-                raise FlowNotFound(flow_id)
-            decided = decide(events)
-            if decided is None:
-                return None
-            with suppress(ConcurrencyConflict), history_checked():
-                await self._store.append_kind(
-                    flow_id, decided, expected_version=len(events), metadata=metadata
-                )
-                return decided
+            events = await self._events(flow_id)
+            fact = _cancellation(flow_id, events, reason, force=force)
+            if fact is None or await self._appended(flow_id, fact, len(events), actor):
+                return
+
+    async def _events(self, flow_id: UUID) -> Sequence[FlowEvent]:
+        """Return the events of a flow.
+
+        Raises:
+            FlowNotFound: it has none.
+        """
+        events = await self._store.list(flow_id)
+        if not events:
+            raise FlowNotFound(flow_id)
+        return events
+
+    async def _appended(
+        self, flow_id: UUID, fact: FlowEventKind, version: int, actor: str | None
+    ) -> bool:
+        """Append a fact to a flow that has `version` events; return False if it has more by now."""
+        metadata = None if actor is None else {"actor": actor}
+        with suppress(ConcurrencyConflict), history_checked():
+            await self._store.append_kind(
+                flow_id, fact, expected_version=version, metadata=metadata
+            )
+            return True
+        return False
 
     async def _end(
-        self, flow_id: UUID, longest: timedelta | None, flow: Flow[Any, Any] | None
+        self, flow_id: UUID, longest: timedelta | None, definition: FlowDefinition | None
     ) -> FlowSummary:
-        """Return the summary of a flow once it does not go on by itself."""
+        """Return the summary of a flow once it does not go on by itself.
+
+        Raises:
+            TimeoutError, FlowNotFound, DefinitionMismatch: see `result`.
+        """
         clock = asyncio.get_running_loop().time
         deadline = None if longest is None else clock() + longest.total_seconds()
         fold, version, pause = SummaryFold(), -1, FIRST_LOOK
@@ -300,8 +295,8 @@ class FlowClient:
             summary = fold.summary()
             if summary is None:
                 raise FlowNotFound(flow_id)
-            if flow is not None:
-                await self._check_definition(summary, flow.definition)
+            if definition is not None:
+                await self._check_definition(summary, definition)
             if summary.state in _ENDED:
                 return summary
             left = pause if deadline is None else deadline - clock()
@@ -310,25 +305,30 @@ class FlowClient:
             await asyncio.sleep(min(pause, left))
             pause = min(2 * pause, self._poll_interval)
 
-    async def _ended(self, flow_id: UUID, longest: timedelta | None, flow: Flow[Any, Any]) -> None:
-        """Wait until a flow is completed.
-
-        Raises:
-            FlowHasFailed, FlowWasCancelled, TimeoutError, FlowNotFound, DefinitionMismatch: see
-                `result`.
-        """
-        summary = await self._end(flow_id, longest, flow)
-        if summary.state is FlowState.FAILED:
-            error = summary.failure or StepError("", "")
-            step_id = summary.current_step or ""
-            raise FlowHasFailed(flow_id, step_id, error.error_class, error.message)
-        if summary.state is FlowState.CANCELLED:
-            facts = [event.kind for event in await self._store.list(flow_id)]
-            reasons = [fact.reason for fact in facts if isinstance(fact, FlowCancelled)]
-            raise FlowWasCancelled(flow_id, "".join(reasons))
-
     async def _check_definition(self, summary: FlowSummary, definition: FlowDefinition) -> None:
         actual = summary.definition_hash
         if actual is not None and actual != definition.definition_hash:
             error = DefinitionMismatch(summary.flow_id, definition.definition_hash, actual)
             raise await explained_mismatch(self._store, error, definition)
+
+
+def _cancellation(
+    flow_id: UUID, events: Sequence[FlowEvent], reason: str, *, force: bool
+) -> FlowCancelled | LibrarySignal | None:
+    """Return what cancels a flow with these events, or asks for it; None if either is there.
+
+    Raises:
+        FlowAlreadyCompleted: the flow is completed.
+    """
+    facts = [event.kind for event in events]
+    if any(isinstance(fact, FlowCompleted) for fact in facts):
+        raise FlowAlreadyCompleted(flow_id)
+    if any(isinstance(fact, FlowCancelled) for fact in facts):
+        return None
+    waits = [fact for fact in facts if isinstance(fact, StepWaits)]
+    if not waits or force:
+        return FlowCancelled(reason)
+    if any(isinstance(fact, StepSignal) and fact.signal == CANCEL for fact in facts):
+        return None
+    last = waits[-1]
+    return LibrarySignal(last.step_index, last.step_id, CANCEL, {"reason": reason})

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -14,6 +14,7 @@ from chem_persistence import (
     FlowCancelled,
     FlowClient,
     FlowEngine,
+    FlowEvent,
     FlowHasFailed,
     FlowInitialized,
     FlowNotFound,
@@ -104,7 +105,7 @@ async def test_a_flow_is_due_when_its_submitter_says(desk: Desk, client: FlowCli
     present = datetime.now(UTC)
     later = await client.submit(ENERGY, METHANE, due=present + 2 * HOUR)
     ahead = await client.submit(ENERGY, METHANE, due=present + 2 * HOUR, ahead=HOUR)
-    first, last = await client.submit(ENERGY, METHANE), None
+    first = await client.submit(ENERGY, METHANE)
     last = await client.submit(ENERGY, METHANE, ahead=timedelta(minutes=1))
     assert [(await desk.seen(each)).due for each in (later, ahead, first, last)] == [
         "in 2 h",
@@ -191,7 +192,7 @@ async def test_a_transaction_submits_with_what_else_it_stores(
     assert await client.submit(ENERGY, METHANE, flow_id=flow_id) == flow_id
 
 
-async def test_who_waits_sees_the_end_that_comes_meanwhile(
+async def test_a_call_that_waits_returns_when_the_flow_has_ended(
     client: FlowClient, engine: FlowEngine[Molecule]
 ) -> None:
     flow_id = await client.submit(ENERGY, METHANE)
@@ -202,7 +203,7 @@ async def test_who_waits_sees_the_end_that_comes_meanwhile(
     assert await state is FlowState.COMPLETED
 
 
-async def test_who_waits_too_long_is_told(client: FlowClient) -> None:
+async def test_a_call_does_not_wait_longer_than_its_timeout(client: FlowClient) -> None:
     flow_id = await client.submit(ENERGY, METHANE)
     with pytest.raises(TimeoutError, match="is pending"):
         await client.wait(flow_id, timeout=NOW)
@@ -210,7 +211,7 @@ async def test_who_waits_too_long_is_told(client: FlowClient) -> None:
         await client.result(ENERGY, flow_id, timeout=timedelta(milliseconds=30))
 
 
-async def test_a_flow_that_is_not_there_is_not_waited_for(client: FlowClient) -> None:
+async def test_a_flow_that_does_not_exist_is_not_found(client: FlowClient) -> None:
     unknown = new_flow_id()
     with pytest.raises(FlowNotFound):
         await client.wait(unknown)
@@ -252,7 +253,7 @@ async def test_a_failed_flow_says_why_and_is_retried(
         await client.retry(flow_id, reason="twice")
 
 
-async def test_a_cancelled_flow_is_over(
+async def test_a_cancelled_flow_does_not_go_on(
     desk: Desk, client: FlowClient, engine: FlowEngine[Molecule]
 ) -> None:
     flow_id = await client.submit(ENERGY, METHANE)
@@ -308,25 +309,19 @@ async def test_a_flow_that_has_waited_is_asked_to_end(desk: Desk, client: FlowCl
     assert await client.wait(flow_id) is FlowState.CANCELLED
 
 
-async def test_whoever_asks_reads_again_if_others_came_first(desk: Desk) -> None:
-    store = desk.store
-
-    class Overtaken(FlowClient):
-        """A client that is overtaken by a signal after its first look."""
-
-    client = Overtaken(store, repository(desk))
+async def test_a_client_that_was_overtaken_reads_the_flow_again(
+    desk: Desk, client: FlowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flow_id = await client.submit(ENERGY, METHANE)
-    looked = store.list
-    looks = 0
+    read = desk.store.list
 
-    async def look(*arguments: object, **options: object) -> object:
-        nonlocal looks
-        found = await looked(*arguments, **options)  # type: ignore[arg-type]
-        looks += 1
-        if looks == 1:
-            await store.append_kind(flow_id, StepSignal(0, "embed", "progress"))
-        return found
+    async def read_and_signal(flow_id: UUID) -> list[FlowEvent]:
+        """Read the events, and append one after the first reading."""
+        events = await read(flow_id)
+        if len(events) == 1:
+            await desk.store.append_kind(flow_id, StepSignal(0, "embed", "progress"))
+        return events
 
-    store.list = look  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(desk.store, "list", read_and_signal)
     await client.cancel(flow_id, reason="not needed")
-    assert [event.variant for event in await looked(flow_id)] == ["I", "G", "K"]
+    assert [event.variant for event in await read(flow_id)] == ["I", "G", "K"]
