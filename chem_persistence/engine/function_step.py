@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar, get_type_hints, overload
 
 import msgspec
-from anyio import to_thread
 
 from chem_persistence.domain.definition import StepKind
-from chem_persistence.engine.step import Step, StepContext
+from chem_persistence.engine.step import BlockingStep, Step, StepContext
 from chem_persistence.errors import InvalidDefinition
 
 __all__ = ["StepMaker", "step"]
@@ -48,9 +47,9 @@ def step(
     """Return a decorator that makes a step of a typed function.
 
     The function takes the step's input, or the input and the `StepContext`, and its annotations are
-    the step's types. `async def` runs in the event loop; another function runs in a worker thread,
-    as the `compute` of a `BlockingStep` does. `version` and `params` are those of `Step`; the
-    function has the parameters from where it has them, such as a default value or a closure.
+    the step's types. An `async def` makes a `Step`, and runs in the event loop; another function
+    makes a `BlockingStep`, and runs in a worker thread. `version`, `kind` and `params` are those of
+    `Step`. The parameters are not passed to the function: it has them as a closure or a default.
 
     The decorator raises:
         InvalidDefinition: it is not a function; it takes no input, or more than the input and the
@@ -59,7 +58,7 @@ def step(
 
     def make(function: Callable[..., Any], /) -> Step[Any, Any]:
         takes, gives, with_context = _signature(id, function)
-        base = _AsyncFunction if inspect.iscoroutinefunction(function) else _BlockingFunction
+        base: Any = _AsyncFunction if inspect.iscoroutinefunction(function) else _BlockingFunction
         cls = types.new_class(function.__name__, (base[takes, gives],))
         made: Step[Any, Any] = cls(function, with_context=with_context)
         made.id, made.version, made.kind, made.params = id, version, kind, params
@@ -69,7 +68,9 @@ def step(
     return make
 
 
-class _FunctionStep(Step[In_contra, Out_co]):
+class _OfFunction:
+    """The function of a step, and whether it takes the context."""
+
     def __init__(self, function: Callable[..., Any], *, with_context: bool) -> None:
         self.__wrapped__ = function
         self._with_context = with_context
@@ -78,17 +79,15 @@ class _FunctionStep(Step[In_contra, Out_co]):
         return (given, context) if self._with_context else (given,)
 
 
-class _AsyncFunction(_FunctionStep[In_contra, Out_co]):
+class _AsyncFunction(_OfFunction, Step[In_contra, Out_co]):
     async def run(self, input: In_contra, context: StepContext, /) -> Out_co:  # noqa: A002
         working: Awaitable[Out_co] = self.__wrapped__(*self._arguments(input, context))
         return await working
 
 
-class _BlockingFunction(_FunctionStep[In_contra, Out_co]):
-    async def run(self, input: In_contra, context: StepContext, /) -> Out_co:  # noqa: A002
-        output: Out_co = await to_thread.run_sync(
-            self.__wrapped__, *self._arguments(input, context)
-        )
+class _BlockingFunction(_OfFunction, BlockingStep[In_contra, Out_co]):
+    def compute(self, input: In_contra, context: StepContext, /) -> Out_co:  # noqa: A002
+        output: Out_co = self.__wrapped__(*self._arguments(input, context))
         return output
 
 

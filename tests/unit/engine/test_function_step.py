@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from chem_persistence import (
+    BlockingStep,
     FlowEngine,
     InMemoryEventStore,
     InMemoryFlowRepository,
@@ -57,6 +58,8 @@ def test_a_step_has_what_its_decorator_was_given() -> None:
     assert (double.id, double.version, double.params) == ("double", "3", Number(2))
     assert double.__doc__ == "Double a number."
     assert type(double).__name__ == "double"
+    assert not isinstance(double, BlockingStep)
+    assert isinstance(spell, BlockingStep)
     assert load.definition().kind is StepKind.SOURCE
     assert [each.id for each in flow("load", load).then(double).steps] == ["load", "double"]
 
@@ -106,12 +109,14 @@ def no_struct(number: int) -> Number:
         (print, "is not a function"),
     ],
 )
-def test_a_function_that_is_no_step_is_refused(function: Callable[..., Any], reason: str) -> None:
+def test_a_function_that_cannot_be_a_step_is_refused(
+    function: Callable[..., Any], reason: str
+) -> None:
     with pytest.raises(InvalidDefinition, match=reason):
         step("wrong")(function)
 
 
-def test_a_function_of_what_is_no_struct_is_refused_by_the_flow() -> None:
+def test_a_flow_refuses_a_function_whose_types_cannot_be_stored() -> None:
     with pytest.raises(InvalidDefinition, match="got int"):
         flow("wrong", step("wrong")(no_struct))
 
