@@ -136,19 +136,18 @@ def _first_repeated(ids: Iterable[str]) -> str | None:
 
 
 def definition_artifacts(definition: FlowDefinition) -> tuple[Artifact, ...]:
-    """Return the artifacts of a definition: the flow's, and those of its steps, each once.
+    """Return the artifacts of a definition: the flow's, and those of its steps, in order.
 
-    The flow's, whose content lists the hashes of the steps, describes them in its metadata, so that
-    a reader of the flow's needs no other. It does not if they are large.
+    The content of the flow's lists the hashes of the steps. Its metadata describes the steps unless
+    they are large, so that one artifact is read for most definitions.
     """
-    own = {step.definition_hash: step.identity() for step in definition.steps}
-    steps = [Artifact.from_payload(kind=STEP_KIND, payload=identity) for identity in own.values()]
-    size = sum(len(step.encoded()) for step in steps)
-    metadata = {"steps": [step.identity() for step in definition.steps]}
+    identities = [step.identity() for step in definition.steps]
+    steps = [Artifact.from_payload(kind=STEP_KIND, payload=identity) for identity in identities]
+    is_small = sum(len(step.encoded()) for step in steps) <= MOST_METADATA
     flow = Artifact.from_payload(
         kind=FLOW_KIND,
         payload=definition.identity(),
-        metadata=metadata if size <= MOST_METADATA else None,
+        metadata={"steps": identities} if is_small else None,
     )
     return flow, *steps
 
@@ -158,7 +157,7 @@ def described_definition(
 ) -> FlowDefinition | None:
     """Return the definition that the metadata of a flow definition's artifact describes.
 
-    None if they describe none, or another one than that with this hash.
+    None if it describes none, or one that does not have this hash.
     """
     return _definition(definition_hash, metadata.get("steps"))
 

@@ -52,7 +52,7 @@ def _called(view: FlowView) -> str:
 
 def _body(view: FlowView) -> Html:
     sections = list(_sections(view))
-    links = (element("a", {"href": f"#{name}"}, title) for name, title, _ in sections)
+    links = (element("a", {"href": f"#{name}"}, heading) for name, heading, _ in sections)
     seen = f"Seen {moment(view.seen_at)}, after event {view.event_count - 1}."
     return element(
         "body",

@@ -72,13 +72,13 @@ async def test_flows_have_their_names_and_labels(flows: Flows) -> None:
 
 @pytest.mark.parametrize("name", ["show", "replay"])
 async def test_a_flow_is_shown_with_its_steps_and_their_parameters(flows: Flows, name: str) -> None:
-    said = await output(name, flows.submitted, "--database-url", flows.url)
-    assert "name        energy: ethane, batch 3\n" in said
-    assert "its steps   embed, optimise\n" in said
-    assert """  optimise  version 2, {"cycles":20,"method":"gfn2"}\n""" in said
-    told = await parsed(name, flows.submitted, "--database-url", flows.url)
-    assert (told["name"], told["label"]) == ("energy", "ethane, batch 3")
-    assert told["definition"][1] == {
+    printed = await output(name, flows.submitted, "--database-url", flows.url)
+    assert "name        energy: ethane, batch 3\n" in printed
+    assert "its steps   embed, optimise\n" in printed
+    assert """  optimise  version 2, {"cycles":20,"method":"gfn2"}\n""" in printed
+    shown = await parsed(name, flows.submitted, "--database-url", flows.url)
+    assert (shown["name"], shown["label"]) == ("energy", "ethane, batch 3")
+    assert shown["definition"][1] == {
         "id": "optimise",
         "kind": "transform",
         "version": "2",
@@ -87,28 +87,28 @@ async def test_a_flow_is_shown_with_its_steps_and_their_parameters(flows: Flows,
 
 
 async def test_replay_names_steps_that_have_not_begun(flows: Flows) -> None:
-    told = await parsed("replay", flows.submitted, "--database-url", flows.url)
-    assert [step["step_id"] for step in told["steps"]] == ["embed", "optimise"]
+    shown = await parsed("replay", flows.submitted, "--database-url", flows.url)
+    assert [step["step_id"] for step in shown["steps"]] == ["embed", "optimise"]
 
 
 async def test_show_lists_the_artifacts_of_the_flow_and_not_those_of_its_definition(
     flows: Flows,
 ) -> None:
     for flow_id in (flows.first, flows.second):
-        told = await parsed("show", flow_id, "--database-url", flows.url)
-        assert {artifact["kind"] for artifact in told["artifacts"]} == {"Molecule"}
+        shown = await parsed("show", flow_id, "--database-url", flows.url)
+        assert {artifact["kind"] for artifact in shown["artifacts"]} == {"Molecule"}
 
 
 async def test_diff_says_which_parameter_differs(flows: Flows) -> None:
-    told = await parsed("diff", flows.first, flows.second, "--database-url", flows.url, code=1)
+    shown = await parsed("diff", flows.first, flows.second, "--database-url", flows.url, code=1)
     assert {
         "step": 1,
         "what": "params.method",
         "left": '"gfn1"',
         "right": '"gfn2"',
-    } in told["differences"]
-    said = await output("diff", flows.first, flows.second, "--database-url", flows.url, code=1)
-    (line,) = [line for line in said.splitlines() if "params.method" in line]
+    } in shown["differences"]
+    printed = await output("diff", flows.first, flows.second, "--database-url", flows.url, code=1)
+    (line,) = [line for line in printed.splitlines() if "params.method" in line]
     assert line.split() == ["step", "1", "params.method", '"gfn1"', '"gfn2"']
 
 

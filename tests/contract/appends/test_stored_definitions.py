@@ -16,7 +16,7 @@ from chem_persistence import (
     StepStarted,
     StoreError,
 )
-from chem_persistence.domain.definition import MOST_METADATA, definition_artifacts
+from chem_persistence.domain.definition import MOST_METADATA
 from chem_persistence.store.definitions import read_definition, unseen_definitions
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.values import Embed, Molecule, Optimise, Settings, energy_flow
@@ -127,7 +127,7 @@ async def test_a_flow_without_a_stored_definition_works_as_before(backend: Backe
     assert (await engine.load(flow_id)).completed
 
 
-async def test_an_artifact_that_is_no_definition_is_none(backend: Backend) -> None:
+async def test_other_artifacts_are_not_read_as_definitions(backend: Backend) -> None:
     payloads: list[Any] = [None, {"steps": 1}, {"steps": []}, {"steps": ["a" * 64]}]
     payloads.append({"steps": [1]})
     other = [Artifact.from_payload(kind="Table", payload=payload) for payload in payloads]
@@ -153,12 +153,6 @@ async def test_parameters_that_the_store_does_not_take_do_not_stop_a_flow() -> N
     assert await read_definition(store, flow.definition_hash) is None
 
 
-def test_steps_of_one_definition_are_one_artifact() -> None:
-    flow = energy_flow()
-    assert len(definition_artifacts(flow.definition)) == 3
-    assert len({artifact.hash for artifact in definition_artifacts(flow.definition)}) == 3
-
-
 def test_a_flow_does_not_change() -> None:
     begun = energy_flow()
     longer = begun.then(type("Again", (Embed,), {"id": "again"})())
@@ -169,7 +163,7 @@ def test_a_flow_does_not_change() -> None:
         begun.name = "other"  # type: ignore[misc]
 
 
-def test_names_are_not_hashed_and_are_not_empty() -> None:
+def test_a_name_is_not_hashed_and_must_not_be_empty() -> None:
     assert energy_flow(name="a").definition_hash == energy_flow(name="b").definition_hash
     assert energy_flow(name="a").definition.steps[1].params == {"cycles": 20, "method": "gfn2"}
     with pytest.raises(InvalidArgument, match="name"):
