@@ -1,7 +1,6 @@
 """A client gives flows to workers, waits for them, retries and cancels them, on every store."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -28,42 +27,15 @@ from chem_persistence import (
     event_metadata,
 )
 from chem_persistence.domain.events import CANCEL
-from tests.support.flows.desk import HOUR, NOW, Desk, distribute_on, memory_desk, postgres_desk
+from tests.support.flows.desk import HOUR, NOW, Desk
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.values import Molecule, Settings, energy_flow
 
 if TYPE_CHECKING:
-    import asyncpg
+    pass
 
 ENERGY = energy_flow()
 METHANE, NOTHING = Molecule("C"), Molecule("")
-
-
-@pytest.fixture
-def desk_in_memory() -> Desk:
-    return memory_desk()
-
-
-@pytest.fixture
-async def desk_on_postgres(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def desk_distributed(
-    admin_url: str, pool: "asyncpg.Pool[asyncpg.Record]"
-) -> AsyncIterator[Desk]:
-    await distribute_on(admin_url)
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["desk_in_memory", "desk_on_postgres", "desk_distributed"])
-def desk(request: pytest.FixtureRequest) -> Desk:
-    """Return each store in turn, the last one with the texts that Citus runs."""
-    desk: Desk = request.getfixturevalue(request.param)
-    return desk
 
 
 def repository(desk: Desk) -> InMemoryFlowRepository:
@@ -113,8 +85,8 @@ async def test_a_flow_is_due_when_its_submitter_says(desk: Desk, client: FlowCli
         "now",
         "now",
     ]
-    (claim,) = await desk.leases.claim([ENERGY.definition_hash], uuid4(), 1, HOUR)
-    assert claim.flow_id == last
+    claims = await desk.leases.claim([ENERGY.definition_hash], uuid4(), 10, HOUR)
+    assert {claim.flow_id for claim in claims} == {first, last}
 
 
 async def test_an_equal_submission_is_the_same_one(desk: Desk, client: FlowClient) -> None:

@@ -1,7 +1,6 @@
 """What the leases of every store must do: one worker a flow, and every flow gets one."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -30,16 +29,13 @@ from tests.support.flows.desk import (
     HOUR,
     NOW,
     Desk,
-    distribute_on,
     failed,
     given,
-    memory_desk,
-    postgres_desk,
 )
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 
 if TYPE_CHECKING:
-    import asyncpg
+    pass
 
 HASH = DEFINITION.definition_hash
 OTHER, THIRD = "a" * 64, "b" * 64
@@ -70,33 +66,6 @@ def asks(until: datetime | None = None) -> UserInteractionRequested:
     if until is None:
         return UserInteractionRequested(0, "acquire")
     return UserInteractionRequested(0, "acquire", until=until)
-
-
-@pytest.fixture
-def desk_in_memory() -> Desk:
-    return memory_desk()
-
-
-@pytest.fixture
-async def desk_on_postgres(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def desk_distributed(
-    admin_url: str, pool: "asyncpg.Pool[asyncpg.Record]"
-) -> AsyncIterator[Desk]:
-    await distribute_on(admin_url)
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["desk_in_memory", "desk_on_postgres", "desk_distributed"])
-def desk(request: pytest.FixtureRequest) -> Desk:
-    """Return each store in turn, the last one with the texts that Citus runs."""
-    desk: Desk = request.getfixturevalue(request.param)
-    return desk
 
 
 async def claimed(desk: Desk, *definitions: str, limit: int = 10) -> set[UUID]:
