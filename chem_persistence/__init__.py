@@ -8,6 +8,7 @@ Every public name is imported from here. By topic:
 - stores: `InMemoryEventStore`, `PgEventStore`, their transactions and repositories; the ports
   `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
   `FlowRepository`, `ConnectionProvider`, `Clock`
+- workers: `Worker`, which runs the flows that are given to workers; `RetryPolicy`
 - leases of flows: `Leases`, `InMemoryLeases`, `PgLeases`, `Claim`, `Renewal`, `LeasingEventStore`
 - connection: `build_pool`, `build_dev_pool_from_env`, `PoolProvider`, `embedded_postgres`
 - events: `FlowEvent`, the thirteen facts of `FlowEventKind`, `StepError`, `event_metadata`
@@ -69,6 +70,7 @@ if typing.TYPE_CHECKING:
     from chem_persistence.engine.flow import Flow, flow
     from chem_persistence.engine.function_step import step
     from chem_persistence.engine.process_step import ProcessStep
+    from chem_persistence.engine.retry_policy import RetryPolicy
     from chem_persistence.engine.step import BlockingStep, Step, StepContext
     from chem_persistence.errors import (
         ArtifactCorrupt,
@@ -81,6 +83,7 @@ if typing.TYPE_CHECKING:
         FlowAlreadyCompleted,
         FlowAwaitsUser,
         FlowHasFailed,
+        FlowIsRunning,
         FlowIsWaiting,
         FlowNotCompleted,
         FlowNotFound,
@@ -100,6 +103,7 @@ if typing.TYPE_CHECKING:
         UnreadableEvent,
         UnreplayableEvent,
         UnsupportedServer,
+        WorkerLost,
     )
     from chem_persistence.memory.event_store import InMemoryEventStore
     from chem_persistence.memory.flow_repository import InMemoryFlowRepository
@@ -136,6 +140,7 @@ if typing.TYPE_CHECKING:
     )
     from chem_persistence.views.flow_view import PageLimits
     from chem_persistence.worker.client import FlowClient
+    from chem_persistence.worker.worker import Worker
 
 __all__ = [
     "Anchor",
@@ -178,6 +183,7 @@ __all__ = [
     "FlowHasFailed",
     "FlowInitialized",
     "FlowInstance",
+    "FlowIsRunning",
     "FlowIsWaiting",
     "FlowNotCompleted",
     "FlowNotFound",
@@ -215,6 +221,7 @@ __all__ = [
     "RelatedArtifact",
     "Renewal",
     "ResultOrigin",
+    "RetryPolicy",
     "RetryScheduled",
     "StaleLease",
     "Statistics",
@@ -248,6 +255,8 @@ __all__ = [
     "UserInteractionProvided",
     "UserInteractionRequested",
     "Verification",
+    "Worker",
+    "WorkerLost",
     "build_dev_pool_from_env",
     "build_pool",
     "canonical_json",
@@ -275,6 +284,7 @@ _MODULES = (
     "engine.flow",
     "engine.function_step",
     "engine.process_step",
+    "engine.retry_policy",
     "engine.step",
     "errors",
     "memory.event_store",
@@ -300,6 +310,7 @@ _MODULES = (
     "store.ports",
     "views.flow_view",
     "worker.client",
+    "worker.worker",
 )
 """The modules that define the public names."""
 

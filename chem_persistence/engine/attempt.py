@@ -27,6 +27,7 @@ __all__ = [
     "describe_failure",
     "encoded_output",
     "is_interruption",
+    "time_limit",
 ]
 
 LONGEST_MESSAGE = 8_192
@@ -62,7 +63,7 @@ class Attempt:
             attempt=number,
             fingerprint=self.fingerprint,
         )
-        self._step = step
+        self.step = step
         self._given = given
         self._reader = reader
 
@@ -70,16 +71,33 @@ class Attempt:
         """Run the step; return its artifacts, its own output first (None is stored as `null`).
 
         Raises what the step raises, and:
+            TimeoutError: the step took longer than its timeout.
             InvalidPayload: the input cannot be read as the type that the step takes, or the output
                 is not I-JSON, or not a value of the type that the step declares and the next one
                 takes.
             TypeError: the output is of another class than the step declares.
         """
-        takes = step_types(self._step)[0]
-        output = await self._step.run(self._input(takes), self.context)
-        make = partial(encoded_output, self._step, output, self._reader)
+        takes = step_types(self.step)[0]
+        output = await self._run(self._input(takes))
+        make = partial(encoded_output, self.step, output, self._reader)
         own = await asyncio.to_thread(make) if outweighs(output, LARGE_BYTES) else make()
         return [own, *self.context.artifacts]
+
+    async def _run(self, given: Any) -> Any:
+        seconds = time_limit(self.step)
+        if seconds is None:
+            return await self.step.run(given, self.context)
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await self.step.run(given, self.context)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise TimeoutError(
+                f"step {self.step.id!r} took longer than its timeout of {seconds} s: it was "
+                "cancelled"
+            ) from error
 
     def _input(self, takes: Any) -> Any:
         """Decode the input as the type that the step takes.
@@ -97,10 +115,15 @@ class Attempt:
             path, reason = _path_and_reason(error)
             raise InvalidPayload(
                 path,
-                f"step {self._step.id!r} cannot read its input, artifact {given.hash} of the kind "
+                f"step {self.step.id!r} cannot read its input, artifact {given.hash} of the kind "
                 f"{given.kind!r}, as {type_name(takes)}: {reason}; it was stored by other code: "
                 "while flows are alive, a new field of a struct needs a default",
             ) from error
+
+
+def time_limit(step: Step[Any, Any]) -> float | None:
+    """Return after how many seconds a step is cancelled; None if it has no limit, or keeps it."""
+    return None if step.keeps_time else step.timeout
 
 
 def declared_types(value: Any, declared: Any) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """The engine: it continues each flow from the end of its log, one append at a time."""
 
+import asyncio
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -11,6 +12,7 @@ from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, initial_instance
 from chem_persistence.engine.flow import Flow, extended
 from chem_persistence.engine.last_flow import LastFlow
+from chem_persistence.engine.leases.own_flow import OwnFlows, is_given
 from chem_persistence.engine.next_step import failed_step
 from chem_persistence.engine.run import FlowRun, history_checked
 from chem_persistence.engine.step import Step
@@ -25,6 +27,7 @@ from chem_persistence.errors import (
 )
 from chem_persistence.store.attribution import trace_of
 from chem_persistence.store.definitions import explained_mismatch
+from chem_persistence.store.leasing.leases import LeasingEventStore
 from chem_persistence.store.ports import EventStore, FlowRepository
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on, log_step_retry
 from chem_persistence.telemetry.hooks import (
@@ -45,9 +48,11 @@ Next = TypeVar("Next")
 class FlowEngine(Generic[Input]):
     """Runs a `Flow` in this process, many times at once; all that it knows of a run is in the log.
 
-    An engine does not lock a flow. If two, in one process or in two, run the same flow, a step that
-    both start runs in both, and the work is done twice: the one that started it later stores its
-    outcome and goes on, the other gets a `ConcurrencyConflict` when its work is done.
+    A flow that was given to workers is run under its lease: a second engine, or a worker, does not
+    run it at the same time. Other flows are not locked. If two engines, in one process or in two,
+    run such a flow, a step that both start runs in both, and the work is done twice: the one that
+    started it later stores its outcome and goes on, the other gets a `ConcurrencyConflict` when its
+    work is done.
 
     The questions (`load`, `event_variants`, `event_trace`, `flow_fingerprint`) take a flow id.
     Without one they are about the flow of this engine's last run, which is a convenience for a
@@ -63,6 +68,7 @@ class FlowEngine(Generic[Input]):
         self._store = store
         self._repository = repository
         self._last_flow = LastFlow()
+        self._given = OwnFlows(store, flow) if isinstance(store, LeasingEventStore) else None
 
     @staticmethod
     def builder(store: EventStore, repository: FlowRepository) -> "FlowBuilder":
@@ -78,7 +84,8 @@ class FlowEngine(Generic[Input]):
 
         A flow that has no events yet is started under the id given. A step that was started and has
         no outcome runs again, even if another process still works on it; a finished one never.
-        `input` may be given again when going on; it must then be the same.
+        `input` may be given again when going on; it must then be the same. If the `retry` of a step
+        tries its failure again, that is waited for.
 
         Raises:
             StepRaised: a step raised, or returned what is not of its declared type; its
@@ -87,6 +94,9 @@ class FlowEngine(Generic[Input]):
             FlowHasFailed: a step failed earlier and no retry is scheduled.
             FlowAwaitsUser: a step waits for a person's answer.
             FlowIsWaiting: a step waits until a time, or until something happens to the flow.
+            FlowIsRunning: the flow was given to workers, and a worker or another program runs it.
+            StaleLease: it was given to workers, and this program lost its lease, since it stood
+                still or could not reach the store for too long.
             FlowWasCancelled: the flow named was cancelled.
             DefinitionMismatch: the flow named was started with another definition.
             ConcurrencyConflict: another process or task went on with the flow, so that this run's
@@ -110,7 +120,8 @@ class FlowEngine(Generic[Input]):
     ) -> FlowInstance:
         """Run one step of a flow, which is started if it has no events; return its state after it.
 
-        The last step also completes the flow. Raises what `run_to_end` raises.
+        The last step also completes the flow. A step whose failure is tried again is pending. A
+        flow that was given to workers goes back to them. Raises what `run_to_end` raises.
         """
         return await watched_flow(self._run(flow_id, input, to_end=False), flow_id)
 
@@ -174,14 +185,16 @@ class FlowEngine(Generic[Input]):
     ) -> FlowInstance:
         with self._last_flow.run():
             run = await self._begin(flow_id, value)
-            log_goes_on(run.instance.id, run.instance.version)
-            await self._introduce(run.instance)
-            await run.advance(go_on=to_end)
-            while to_end and not run.instance.completed:
-                await run.advance(go_on=True)
-            if run.instance.completed:
-                log_completed(run.instance.id)
-            return run.instance
+            instance = run.instance
+            log_goes_on(instance.id, instance.version)
+            await self._introduce(instance)
+            if self._given and instance.version and await is_given(self._store, instance.id):
+                instance = await self._given.run(instance.id, to_end=to_end)
+            else:
+                instance = await _advanced(run, to_end=to_end)
+            if instance.completed:
+                log_completed(instance.id)
+            return instance
 
     async def _load(self, flow_id: UUID) -> FlowInstance:
         try:
@@ -231,6 +244,16 @@ class FlowEngine(Generic[Input]):
             raise InvalidArgument("input", f"flow {flow_id} was started with another input")
         self._last_flow.begin(flow_id)
         return run
+
+
+async def _advanced(run: FlowRun, *, to_end: bool) -> FlowInstance:
+    """Run a flow that is not locked to its end, or one step of it."""
+    await run.advance(go_on=to_end)
+    while to_end and not run.instance.completed:
+        if run.retry_after is not None:
+            await asyncio.sleep(run.retry_after.total_seconds())
+        await run.advance(go_on=True)
+    return run.instance
 
 
 class FlowBuilder:

@@ -27,7 +27,7 @@ Output_co = TypeVar("Output_co", covariant=True)
 
 LARGE = 2**20  # bytes of an artifact that is hashed in a thread
 OVERRIDES = frozenset({"id", "kind", "version"})
-OF_THE_PARENT = frozenset({"params", "limiter", "timeout", "grace"})
+OF_THE_PARENT = frozenset({"params", "limiter", "timeout", "grace", "retry", "uses"})
 
 
 class ProcessStep(Step[Input_contra, Output_co]):
@@ -46,8 +46,8 @@ class ProcessStep(Step[Input_contra, Output_co]):
     """
 
     limiter: "anyio.CapacityLimiter | None" = None  # quoted: anyio imports the name on first use
-    timeout: float | None = None
     grace: float = 1.0
+    keeps_time = True  # the time that it waits for a process is no part of its timeout
 
     @abstractmethod
     def compute(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002

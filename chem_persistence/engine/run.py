@@ -5,8 +5,10 @@ it at its next append: that of the outcome, when the work is done. An outcome an
 it (the next start, or the completion) are one append: half the commits.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, timedelta
 from typing import assert_never
 
 from msgspec import UNSET
@@ -18,6 +20,7 @@ from chem_persistence.domain.events import (
     FlowCompleted,
     FlowEventKind,
     FlowInitialized,
+    RetryScheduled,
     StepFailed,
     StepFinished,
     StepStarted,
@@ -35,14 +38,16 @@ from chem_persistence.errors import (
     InvalidPayload,
     StepRaised,
 )
+from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.definitions import remember_definition, unseen_definitions
-from chem_persistence.store.ports import EventStore
+from chem_persistence.store.ports import Clock, EventStore
 from chem_persistence.telemetry.flow_log import (
     log_step_failed,
     log_step_finished,
     log_step_not_stored,
+    log_step_retry,
 )
-from chem_persistence.telemetry.hooks import watched_step
+from chem_persistence.telemetry.hooks import count_step_retry, watched_step
 
 __all__ = ["FlowRun", "history_checked"]
 
@@ -70,7 +75,10 @@ def history_checked() -> Iterator[None]:
 
 
 class FlowRun:
-    """One flow that is being run; `instance` is its state after everything that was appended."""
+    """One flow that is being run; `instance` is its state after everything that was appended.
+
+    `retry_after` is set when a step has failed and its retry is scheduled: how long after that.
+    """
 
     def __init__(
         self,
@@ -80,7 +88,10 @@ class FlowRun:
         instance: FlowInstance,
     ) -> None:
         self.instance = instance
+        self.retry_after: timedelta | None = None
         self._store = store
+        # a store that is not the library's own may have no such attribute
+        self._clock: Clock = getattr(store, "clock", None) or SystemClock()
         self._steps = steps
         self._definition = definition
         self._pending: list[FlowEventKind] = []  # part of the next append
@@ -104,10 +115,13 @@ class FlowRun:
     async def advance(self, *, go_on: bool) -> None:
         """Run the next step; with `go_on`, the append of its outcome also starts the step after it.
 
+        A failure that the step's `retry` tries again is no error: `retry_after` is set.
+
         Raises:
             StepRaised, FlowHasFailed, FlowAwaitsUser, FlowIsWaiting, FlowWasCancelled,
             ConcurrencyConflict, StoreUnavailable: see `FlowEngine`.
         """
+        self.retry_after = None
         match next_step(self.instance, self._definition):
             case Run() as decided:
                 started_here = self._started == decided.step_index
@@ -141,17 +155,22 @@ class FlowRun:
             reader=self._steps[index + 1] if index + 1 < len(self._steps) else None,
         )
         try:
-            artifacts = await attempt.produce()
+            artifacts = await self._produce(attempt)
         except BaseException as error:
             if is_interruption(error):
                 raise
-            await self._fail(index, attempt, error)
+            if await self._fail(index, attempt, error):
+                return
             raise StepRaised(self.instance.id, step.id) from error
         try:
             await self._finish(index, attempt, artifacts, go_on=go_on)
         except (InvalidPayload, ArtifactCorrupt) as error:  # the store refuses the step's artifacts
-            await self._fail(index, attempt, error)
-            raise StepRaised(self.instance.id, step.id) from error
+            if not await self._fail(index, attempt, error):
+                raise StepRaised(self.instance.id, step.id) from error
+
+    async def _produce(self, attempt: Attempt) -> list[Artifact]:
+        """Make an attempt at a step whose start is in the log; return its artifacts."""
+        return await attempt.produce()
 
     async def _finish(
         self, index: int, attempt: Attempt, artifacts: Sequence[Artifact], *, go_on: bool
@@ -173,13 +192,34 @@ class FlowRun:
         self._output = artifacts[0]
         log_step_finished(self.instance.id, step_id, attempt.context.attempt)
 
-    async def _fail(self, index: int, attempt: Attempt, error: BaseException) -> None:
-        described = describe_failure(error)
-        failed = StepFailed(index, self._steps[index].id, described, attempt.fingerprint)
-        await self._append_outcome(attempt, [*attempt.context.signals, failed], [])
-        log_step_failed(
-            self.instance.id, failed.step_id, attempt.context.attempt, described.error_class
-        )
+    async def _fail(self, index: int, attempt: Attempt, error: BaseException) -> bool:
+        """Append an attempt's failure; return whether its retry is scheduled."""
+        step_id, described = self._steps[index].id, describe_failure(error)
+        failed = StepFailed(index, step_id, described, attempt.fingerprint)
+        kinds: list[FlowEventKind] = [*attempt.context.signals, failed]
+        delay, retry = self._retry_of(index, error, described.error_class)
+        if retry is not None:
+            kinds.append(retry)
+        await self._append_outcome(attempt, kinds, [])
+        log_step_failed(self.instance.id, step_id, attempt.context.attempt, described.error_class)
+        if retry is None:
+            return False
+        self.retry_after = delay
+        count_step_retry(step_id, retry.retry_index, described.error_class)
+        log_step_retry(self.instance.id, step_id, retry.retry_index)
+        return True
+
+    def _retry_of(
+        self, index: int, error: BaseException, error_class: str
+    ) -> tuple[timedelta, RetryScheduled] | tuple[None, None]:
+        """Return the retry of a failure as the step's policy says, and how long after it."""
+        step, retries = self._steps[index], self.instance.steps[index].retry_count
+        delay = step.retry.delay(error, retries, random.random())  # noqa: S311  # no secret
+        if delay is None:
+            return None, None
+        not_before = self._clock.now().astimezone(UTC) + delay
+        retry = RetryScheduled(step.id, retries + 1, error_class, not_before=not_before)
+        return delay, retry
 
     def _after(self, index: int, finished: StepFinished) -> FlowInstance:
         """Return the state after a step's success, with all that `next_step` looks at."""

@@ -2,7 +2,9 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import Any, Generic, TypeVar, final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, TypeVar, final
 from uuid import UUID
 
 import anyio
@@ -12,6 +14,7 @@ import msgspec
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import StepDefinition, StepKind
 from chem_persistence.domain.events import FlowEventKind, StepSignal
+from chem_persistence.engine.retry_policy import RetryPolicy
 from chem_persistence.errors import ArtifactTooLarge, InvalidArgument, InvalidPayload
 from chem_persistence.store.append_request import largest_append
 from chem_persistence.store.checks import MAX_APPEND_BYTES, MAX_EVENT_BYTES, check_json_size
@@ -147,12 +150,21 @@ class Step(ABC, Generic[Input_contra, Output_co]):
     input, or no output), set its `id`, and write `run`. `params` is a struct or None; change
     `version` by hand when the code comes to return other results. A step runs again if its process
     died in the middle: its effects on the outside must be safe to repeat.
+
+    How a step is run is no part of its definition: `retry` says when a failure is tried again;
+    after `timeout` seconds (None: no limit) the step is cancelled, and `TimeoutError` is its
+    failure; `uses` is what it takes of each resource that a worker limits, such as `{"cores": 4}`.
     """
 
     id: str
     kind: StepKind = StepKind.TRANSFORM
     version: str = "1"
     params: msgspec.Struct | None = None
+    retry: RetryPolicy = RetryPolicy()
+    timeout: float | None = None
+    uses: Mapping[str, int] = MappingProxyType({})
+    keeps_time: ClassVar[bool] = False
+    """Whether `run` itself ends after `timeout` seconds."""
 
     @abstractmethod
     async def run(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002
@@ -173,7 +185,7 @@ class BlockingStep(Step[Input_contra, Output_co]):
     """A step that would block the event loop: write `compute`, which runs in a worker thread.
 
     `limiter` bounds how many threads such steps use at once (None: anyio's default of 40). A thread
-    cannot be stopped: a cancelled flow waits for the computation to end.
+    cannot be stopped: a cancelled flow, or a `timeout`, waits for the computation to end.
     """
 
     limiter: "anyio.CapacityLimiter | None" = None  # quoted: anyio imports the name on first use

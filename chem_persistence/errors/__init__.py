@@ -22,8 +22,10 @@ ChemPersistenceError
 |-- FlowHasFailed                   a step of the flow failed and no retry is scheduled
 |-- FlowAwaitsUser                  a step of the flow waits for a person
 |-- FlowIsWaiting                   a step of the flow waits for a time or an event
+|-- FlowIsRunning                   another worker or program runs the flow
 |-- StepRaised                      a step's own code raised; the original is the cause
 |-- ProcessDied                     the child process of a ProcessStep died before it returned
+|-- WorkerLost                      the workers that ran a step died, one after the other
 |-- MigrationError                  the database's schema is not one this library can use or make
 |   `-- UnsupportedServer           the server is older than PostgreSQL 15
 `-- StoreError                      the database refused a statement (its SQLSTATE is kept)
@@ -43,11 +45,13 @@ from chem_persistence.errors.flows import (
     FlowAlreadyCompleted,
     FlowAwaitsUser,
     FlowHasFailed,
+    FlowIsRunning,
     FlowIsWaiting,
     FlowNotCompleted,
     FlowWasCancelled,
     ProcessDied,
     StepRaised,
+    WorkerLost,
 )
 from chem_persistence.errors.log import (
     ArtifactCorrupt,
@@ -80,6 +84,7 @@ __all__ = [
     "FlowAlreadyCompleted",
     "FlowAwaitsUser",
     "FlowHasFailed",
+    "FlowIsRunning",
     "FlowIsWaiting",
     "FlowNotCompleted",
     "FlowNotFound",
@@ -99,6 +104,7 @@ __all__ = [
     "UnreadableEvent",
     "UnreplayableEvent",
     "UnsupportedServer",
+    "WorkerLost",
 ]
 
 

@@ -11,11 +11,13 @@ __all__ = [
     "FlowAlreadyCompleted",
     "FlowAwaitsUser",
     "FlowHasFailed",
+    "FlowIsRunning",
     "FlowIsWaiting",
     "FlowNotCompleted",
     "FlowWasCancelled",
     "ProcessDied",
     "StepRaised",
+    "WorkerLost",
 ]
 
 
@@ -99,6 +101,14 @@ class FlowIsWaiting(ChemPersistenceError):
         self.until = until
 
 
+class FlowIsRunning(ChemPersistenceError):
+    """Another worker, or another program's `run_to_end`, holds the lease of the flow."""
+
+    def __init__(self, flow_id: UUID) -> None:
+        super().__init__(f"flow {flow_id} is run by another worker: wait until its lease has ended")
+        self.flow_id = flow_id
+
+
 class FlowWasCancelled(ChemPersistenceError):
     """The flow was cancelled, for this reason: it never goes on."""
 
@@ -140,3 +150,15 @@ def _ending(exit_code: int) -> str:
         name = f"signal {-exit_code}"
     hint = ", perhaps because memory ran out" if name == "SIGKILL" else ""
     return f"was killed by {name}{hint}"
+
+
+class WorkerLost(ChemPersistenceError):
+    """A step's worker died, or lost its lease, `starts` times in a row before it had an outcome."""
+
+    __module__ = "chem_persistence"  # the log names it `chem_persistence.WorkerLost`
+
+    def __init__(self, step_id: str, starts: int) -> None:
+        reason = "each time its worker died, or lost its lease; find out why, then schedule a retry"
+        super().__init__(f"step {step_id!r} was started {starts} times in a row: {reason}")
+        self.step_id = step_id
+        self.starts = starts

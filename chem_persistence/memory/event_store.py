@@ -11,6 +11,7 @@ from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import ContentCheck, cut
 from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.memory.feed import MemoryFeedSource
+from chem_persistence.memory.leases import InMemoryLeases
 from chem_persistence.memory.log import MemoryLog
 from chem_persistence.memory.runs import MemoryRuns
 from chem_persistence.memory.transaction import InMemoryTransaction
@@ -80,6 +81,11 @@ class InMemoryEventStore(Appender[Artifact]):
             clock=self._clock,
             max_artifact_bytes=self._max_artifact_bytes,
         )
+
+    @property
+    def leases(self) -> InMemoryLeases:
+        """The leases of the flows of this store; see `Leases`."""
+        return InMemoryLeases(self)
 
     @property
     def runs(self) -> MemoryRuns:

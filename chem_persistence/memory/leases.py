@@ -3,20 +3,30 @@
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from itertools import groupby
+from typing import Protocol
 from uuid import UUID, uuid4
 
-from chem_persistence.memory.event_store import InMemoryEventStore
-from chem_persistence.memory.runs import NEVER, later
+from chem_persistence.domain.events import FlowEvent
+from chem_persistence.memory.runs import NEVER, MemoryRuns, later
 from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.leasing.leases import Claim, Renewal, check_duration, check_worker
 
 __all__ = ["InMemoryLeases"]
 
 
+class _Store(Protocol):
+    """The part of `InMemoryEventStore` that its leases need."""
+
+    @property
+    def runs(self) -> MemoryRuns: ...
+
+    async def read_feed(self, *, limit: int) -> list[FlowEvent]: ...
+
+
 class InMemoryLeases:
     """The leases of the flows of a store in memory, by the store's clock; see `Leases`."""
 
-    def __init__(self, store: InMemoryEventStore) -> None:
+    def __init__(self, store: _Store) -> None:
         self._store = store
         self._runs = store.runs
 

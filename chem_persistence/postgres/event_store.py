@@ -24,6 +24,7 @@ from chem_persistence.postgres.read.artifacts import (
 )
 from chem_persistence.postgres.read.feed import PgFeedSource
 from chem_persistence.postgres.read.flows import iterate_events, list_events, list_flows
+from chem_persistence.postgres.work import PgLeases
 from chem_persistence.store.append_request import AppendCall, check_no_streams, encode_append
 from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import (
@@ -107,6 +108,11 @@ class PgEventStore(Appender[Artifact]):
             clock=self._clock,
             max_artifact_bytes=self._max_artifact_bytes,
         )
+
+    @property
+    def leases(self) -> PgLeases:
+        """The leases of the flows of this store; see `Leases`."""
+        return PgLeases(self._provider)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PgTransaction]:

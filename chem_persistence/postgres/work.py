@@ -1,6 +1,7 @@
 """Claims and leases on PostgreSQL."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -9,7 +10,13 @@ from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_flow_id, check_not_negative
-from chem_persistence.store.leasing.leases import Claim, Renewal, check_duration, check_worker
+from chem_persistence.store.leasing.leases import (
+    Claim,
+    Leases,
+    Renewal,
+    check_duration,
+    check_worker,
+)
 
 __all__ = ["PgLeases"]
 
@@ -38,7 +45,14 @@ class PgLeases:
     """
 
     def __init__(self, provider: ConnectionProvider) -> None:
+        self._provider = provider
         self._session = Session(provider)
+
+    def separate(self) -> AbstractAsyncContextManager[Leases] | None:
+        """Return leases on a connection of their own; see `SeparableLeases.separate`."""
+        opening = getattr(self._provider, "separate", None)
+        separate: AbstractAsyncContextManager[ConnectionProvider] | None = opening and opening()
+        return None if separate is None else _separate_leases(separate)
 
     async def claim(
         self, definitions: Collection[str], worker: UUID, limit: int, duration: timedelta
@@ -124,6 +138,14 @@ class PgLeases:
             changed += sum(row["is_changed"] for row in rows)
             last = flow_ids[-1]
         return changed
+
+
+@asynccontextmanager
+async def _separate_leases(
+    separate: AbstractAsyncContextManager[ConnectionProvider],
+) -> AsyncIterator[Leases]:
+    async with separate as provider:
+        yield PgLeases(provider)
 
 
 def _found(row: Row) -> Renewal:

@@ -45,11 +45,23 @@ class Connector:
         self.sets_search_path = not transaction_pooling
         self.has_citus: bool | None = None
         self._target = target
+        self._schema = schema
         self._settings = dict(target.server_settings)
         self._options: dict[str, Any] = {"statement_cache_size": 0} if transaction_pooling else {}
         if self.sets_search_path:
             self._settings["search_path"] = search_path
         self.watch = Watch(silence, self._open_witness, own_sessions=not transaction_pooling)
+
+    def copy(self) -> "Connector":
+        """Return another connector to the same database, for the event loop of another thread."""
+        copied = Connector(
+            self._target,
+            self._schema,
+            transaction_pooling=not self.sets_search_path,
+            silence=self.watch.silence,
+        )
+        copied.has_citus = self.has_citus
+        return copied
 
     async def open_for_pool(self, *_: Any, **__: Any) -> WatchedConnection:
         """Open a connection for a pool, which passes the arguments that are known here.

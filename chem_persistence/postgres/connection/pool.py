@@ -4,8 +4,14 @@ import asyncio
 import os
 from asyncio.events import _get_running_loop as _running_loop
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
-from typing import Any, TypeAlias
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakValueDictionary
 
 import asyncpg
@@ -45,6 +51,18 @@ _IN_A_TRANSACTION = (
     "; in the block of store.transaction() append and read on the transaction itself "
     "(tx.append_kind, tx.list, tx.get_artifact)"
 )
+
+
+if TYPE_CHECKING:
+    DriverPool = asyncpg.Pool[asyncpg.Record]
+else:
+    DriverPool = asyncpg.Pool
+
+
+class _OpenedPool(DriverPool):
+    """A pool that remembers how its connections are opened."""
+
+    connector: Connector | None = None
 
 
 class _Hold:
@@ -113,6 +131,15 @@ class PoolProvider:
             ):
                 await self._pool.release(connection, timeout=RELEASE_SECONDS)
 
+    def separate(self) -> "AbstractAsyncContextManager[PoolProvider] | None":
+        """Return a provider of one connection to the same database, for any event loop.
+
+        It belongs to the event loop that opens it, also in another thread, and shares no connection
+        with this one. Return None if `build_pool` did not open the pool.
+        """
+        connector = getattr(self._pool, "connector", None)
+        return None if connector is None else _separate(connector.copy())
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Note, for the length of a block, that the task's transaction holds a connection."""
@@ -151,6 +178,12 @@ class PoolProvider:
         return f" ({len(self.holds)} are held by transactions){_IN_A_TRANSACTION}" * bool(
             self.holds
         )
+
+
+@asynccontextmanager
+async def _separate(connector: Connector) -> AsyncIterator[PoolProvider]:
+    async with await _open(connector, 0, 1) as pool:
+        yield PoolProvider(pool)
 
 
 async def build_pool(
@@ -274,13 +307,21 @@ def _checked_target(url: str) -> DatabaseUrl:
 
 async def _open(connector: Connector, min_size: int, max_size: int) -> Pool:
     async def opened() -> Pool:
-        return await asyncpg.create_pool(
+        pool = _OpenedPool(
             min_size=min_size,
             max_size=max_size,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            setup=None,
+            init=pass_jsonb_as_bytes,
+            reset=None,
+            loop=None,
             connect=connector.open_for_pool,
             connection_class=WatchedConnection,
-            init=pass_jsonb_as_bytes,
+            record_class=asyncpg.Record,
         )
+        pool.connector = connector
+        return await pool
 
     pool = await with_retries(opened)
     connector.watch.when_silent = pool.expire_connections

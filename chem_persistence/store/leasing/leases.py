@@ -21,9 +21,10 @@ taken as a length of time after the event, so a writer whose clock is wrong does
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 import msgspec
@@ -31,7 +32,15 @@ import msgspec
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.store.ports import EventStore
 
-__all__ = ["Claim", "Leases", "LeasingEventStore", "Renewal", "check_duration", "check_worker"]
+__all__ = [
+    "Claim",
+    "Leases",
+    "LeasingEventStore",
+    "Renewal",
+    "SeparableLeases",
+    "check_duration",
+    "check_worker",
+]
 
 LONGEST = timedelta(days=36_500)
 """The longest lease, and the longest time after which a flow that is given back is due."""
@@ -143,8 +152,26 @@ class Leases(Protocol):
         ...
 
 
+@runtime_checkable
+class SeparableLeases(Protocol):
+    """Leases of which another thread can have its own, so that it renews while a step blocks."""
+
+    def separate(self) -> AbstractAsyncContextManager[Leases] | None:
+        """Return leases of the same flows for the event loop that opens them, in any thread.
+
+        They share no connection with these. Return None if nothing is known of how to connect.
+        """
+        ...
+
+
+@runtime_checkable
 class LeasingEventStore(EventStore, Protocol):
     """An event store that appends with leases."""
+
+    @property
+    def leases(self) -> Leases:
+        """The leases of the flows of this store."""
+        ...
 
     def leased(self, flow_id: UUID, token: UUID) -> EventStore:
         """Return this store as the holder of a flow appends to it.

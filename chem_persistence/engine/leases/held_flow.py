@@ -1,0 +1,218 @@
+"""A flow that this process holds: it is run, and then its lease is given back, whatever happens."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from chem_persistence.engine.attempt import time_limit
+from chem_persistence.engine.leases.leased_run import AroundStep, Interruption, LeasedRun
+from chem_persistence.engine.leases.renewal import HeldLease, LeaseKeeper, seconds_since_boot
+from chem_persistence.engine.step import Step
+from chem_persistence.errors import (
+    ChemPersistenceError,
+    FlowAlreadyCompleted,
+    FlowAwaitsUser,
+    FlowHasFailed,
+    FlowIsWaiting,
+    FlowWasCancelled,
+    StaleLease,
+    StepRaised,
+    StoreError,
+)
+from chem_persistence.store.leasing.leases import Claim, Leases
+
+__all__ = ["HeldFlow", "at_once"]
+
+_logger = logging.getLogger("chem_persistence.leases")
+
+AGAIN = timedelta(minutes=1)
+"""After how long a flow is looked at again that could not go on although its time had come."""
+
+SECONDS_TO_LEAVE = 10.0
+"""How long a flow that is interrupted may take to say so in the log, and to release its lease."""
+
+
+def at_once(_: BaseException) -> timedelta:
+    """Return that a flow is due at once, whatever it was left for."""
+    return timedelta(0)
+
+
+class HeldFlow:
+    """A flow under a lease, which `keeper` renews while it runs.
+
+    `claimed_at` is when the claim was sent, in seconds since boot. A step that is `grace` past its
+    time limit is believed to hang: its lease is not renewed any more. A flow that is left for an
+    error is due as `due_after` says.
+    """
+
+    def __init__(
+        self,
+        run: LeasedRun,
+        claim: Claim,
+        leases: Leases,
+        keeper: LeaseKeeper,
+        *,
+        claimed_at: float,
+        grace: timedelta,
+        around_step: AroundStep | None = None,
+        due_after: Callable[[BaseException], timedelta] = at_once,
+    ) -> None:
+        self.run = run
+        self.claim = claim
+        self._leases = leases
+        self._keeper = keeper
+        self._grace = grace.total_seconds()
+        self._around_step = around_step
+        self._due_after = due_after
+        self._lease = HeldLease(
+            claim,
+            claimed_at + keeper.duration.total_seconds(),
+            lambda: self.interrupt(Interruption.LOST),
+            self._look,
+        )
+        self._is_last_step = False
+        self._task: asyncio.Task[Any] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        run.around_step = self._in_step
+
+    @property
+    def flow_id(self) -> UUID:
+        """The flow's id."""
+        return self.claim.flow_id
+
+    async def go(self, go_on: Callable[[int], bool], *, steps: int | None = None) -> None:
+        """Run the flow, at most `steps` steps of it, until it is released; then release it.
+
+        `go_on` is asked with the index of the step after the running one, whether its start is part
+        of the append of the running one's outcome. When this returns, the flow is completed, its
+        retry is scheduled, or it was released.
+
+        Raises what `FlowEngine.run_to_end` raises, and:
+            StaleLease: the lease was lost; nothing more was appended.
+        """
+        self._task = asyncio.current_task()
+        with self._keeper.hold(self._lease):
+            try:
+                await self._advance(go_on, steps)
+            except asyncio.CancelledError:
+                if not await self._interrupted():
+                    raise
+            except (StepRaised, FlowWasCancelled, StaleLease, GeneratorExit):
+                raise  # the lease is gone; or nothing can be awaited any more
+            except (FlowHasFailed, FlowAwaitsUser, FlowIsWaiting, FlowAlreadyCompleted) as error:
+                await self.release(_due_in(error))
+                raise
+            except BaseException as error:
+                await self._leave_quietly(self._due_after(error))
+                raise
+            finally:
+                if self._looking is not None:
+                    self._looking.cancel()
+
+    def stop_after_step(self) -> None:
+        """Release the flow when the step that runs has an outcome."""
+        self._is_last_step = True
+
+    def interrupt(self, why: Interruption) -> None:
+        """Stop the running step; an append that is under way is not interrupted."""
+        if self.run.interruption is not None:
+            return
+        self.run.interruption = why
+        if self._task is not None and not self.run.is_appending:
+            self._task.cancel(why.value)
+
+    async def abandon(self) -> None:
+        """Release the flow although its step does not end; the step's outcome is then refused."""
+        await self._leave_quietly()
+
+    async def release(self, due_in: timedelta | None = timedelta(0)) -> None:
+        """Give the lease back; if that fails, it ends by itself."""
+        try:
+            await self._leases.give_back(self.flow_id, self.claim.token, due_in)
+        except StoreError as error:
+            _logger.info("flow %s is not released: %s", self.flow_id, type(error).__name__)
+
+    async def _advance(self, go_on: Callable[[int], bool], steps: int | None) -> None:
+        run, done = self.run, 0
+        while not run.is_released:
+            if run.cancelled is not None:
+                await run.cancel()
+            if run.interruption is Interruption.LOST:
+                raise StaleLease(self.flow_id)
+            if run.interruption is not None or self._is_last_step or done == steps:
+                await self._leave()
+                return
+            goes_on = steps is None and not self._is_last_step
+            await run.advance(go_on=goes_on and go_on(run.instance.cursor + 1))
+            done += 1
+
+    async def _interrupted(self) -> bool:
+        """Do what is left to do when the flow's task was cancelled; return False from outside.
+
+        Raises:
+            FlowWasCancelled, StaleLease: as `go`.
+        """
+        task, why = self._task, self.run.interruption
+        if why is not None and task is not None:
+            task.uncancel()
+        match why:
+            case None:
+                await self._leave_quietly()
+                return False
+            case Interruption.STOPPED:
+                await self._leave_quietly()
+            case Interruption.CANCELLED:
+                await self.run.cancel()
+            case Interruption.LOST:
+                raise StaleLease(self.flow_id)
+        return True
+
+    async def _leave(self, due_in: timedelta = timedelta(0)) -> None:
+        await self.run.leave()
+        if not self.run.is_released:
+            await self.release(due_in)
+
+    async def _leave_quietly(self, due_in: timedelta = timedelta(0)) -> None:
+        try:
+            async with asyncio.timeout(SECONDS_TO_LEAVE):
+                await self._leave(due_in)
+        except (ChemPersistenceError, TimeoutError) as error:
+            _logger.info("flow %s was left: %s", self.flow_id, type(error).__name__)
+
+    def _look(self) -> None:
+        """Read what was said to the flow, in a task of its own, unless one is doing so."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_for_cancellation())
+
+    async def _look_for_cancellation(self) -> None:
+        try:
+            reason = await self.run.asked_to_cancel()
+        except ChemPersistenceError as error:  # the next renewal makes it look again
+            _logger.info("flow %s was not looked at: %s", self.flow_id, type(error).__name__)
+            return
+        if reason is not None:
+            self.run.cancelled = reason
+            self.interrupt(Interruption.CANCELLED)
+
+    @asynccontextmanager
+    async def _in_step(self, step: Step[Any, Any]) -> AsyncIterator[None]:
+        async with nullcontext() if self._around_step is None else self._around_step(step):
+            seconds = time_limit(step)
+            if seconds is not None:
+                self._lease.limit = seconds_since_boot() + seconds + self._grace
+            try:
+                yield
+            finally:
+                self._lease.limit = None
+
+
+def _due_in(error: ChemPersistenceError) -> timedelta | None:
+    """Return after how long a flow that cannot go on is looked at again; None: not by itself."""
+    if not isinstance(error, FlowIsWaiting) or error.until is None:
+        return None
+    left = error.until - datetime.now(UTC)
+    return left if left > timedelta(0) else AGAIN

@@ -1,0 +1,221 @@
+"""A flow that is run by the holder of its lease.
+
+Nobody else appends what runs the flow, but others may speak: send a signal, answer, prefer, branch.
+Then the outcome of a step is appended again behind what they said. What a worker leaves behind when
+it dies or is told to stop is in the log: a start without an outcome, and the signal that says why.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
+from typing import Any, NoReturn, TypeAlias
+
+from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.definition import FlowDefinition
+from chem_persistence.domain.events import (
+    CANCEL,
+    RELEASED,
+    BranchCreated,
+    FlowCancelled,
+    FlowCompleted,
+    FlowEvent,
+    FlowEventKind,
+    LibrarySignal,
+    PropertyPreferenceAssigned,
+    RetryScheduled,
+    StepFailed,
+    StepSignal,
+    StepStarted,
+    UserInteractionProvided,
+)
+from chem_persistence.domain.fingerprints import step_fingerprint
+from chem_persistence.domain.instance import FlowInstance, StepStatus
+from chem_persistence.domain.replay import replay
+from chem_persistence.engine.attempt import Attempt, describe_failure
+from chem_persistence.engine.next_step import Run
+from chem_persistence.engine.run import FlowRun
+from chem_persistence.engine.step import Step
+from chem_persistence.engine.steps_fit import Steps
+from chem_persistence.errors import (
+    ConcurrencyConflict,
+    FlowWasCancelled,
+    StaleLease,
+    StepRaised,
+    WorkerLost,
+)
+from chem_persistence.store.ports import EventStore
+from chem_persistence.telemetry.flow_log import log_step_failed
+
+__all__ = ["AroundStep", "Interruption", "LeasedRun", "cancellation"]
+
+AroundStep: TypeAlias = Callable[[Step[Any, Any]], AbstractAsyncContextManager[None]]
+"""Returns what a step runs in, such as the resources that it uses."""
+
+_SPOKEN = (StepSignal, UserInteractionProvided, PropertyPreferenceAssigned, BranchCreated)
+"""What others append to a flow that somebody runs."""
+
+_GOES_ON = (StepStarted, RetryScheduled, FlowCompleted, FlowCancelled)
+"""What does not follow the outcome of a step whose flow is cancelled."""
+
+
+class Interruption(StrEnum):
+    """Why the holder of a flow stops its running step."""
+
+    LOST = "the lease is lost"
+    CANCELLED = "the flow is cancelled"
+    STOPPED = "the worker stops"
+
+
+def cancellation(events: Iterable[FlowEvent]) -> str | None:
+    """Return the reason of the first signal that asks for the flow's cancellation, or None."""
+    for event in events:
+        if isinstance(event.kind, StepSignal) and event.kind.signal == CANCEL:
+            data = event.kind.data
+            reason = data.get("reason") if isinstance(data, dict) else data
+            return reason if isinstance(reason, str) and reason else "cancelled"
+    return None
+
+
+class LeasedRun(FlowRun):
+    """A flow that is run under a lease, by which `store` appends.
+
+    A step runs in the block of `around_step`. `cancelled` is the reason for which somebody asked
+    that the flow be cancelled: the next append then cancels it, and raises `FlowWasCancelled`.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        steps: Steps,
+        definition: FlowDefinition,
+        instance: FlowInstance,
+        *,
+        input_artifact: Artifact | None = None,
+    ) -> None:
+        super().__init__(store, steps, definition, instance)
+        self.interruption: Interruption | None = None
+        self.cancelled: str | None = None
+        self.is_appending = False
+        self.around_step: Callable[[Step[Any, Any]], AbstractAsyncContextManager[None]] | None = (
+            None
+        )
+        self._output = input_artifact
+        self._looked_at = 0
+
+    @property
+    def is_released(self) -> bool:
+        """Whether what was appended last released the lease."""
+        return self.instance.completed or self.retry_after is not None
+
+    async def asked_to_cancel(self) -> str | None:
+        """Return the reason for which others have asked to cancel the flow since it was loaded.
+
+        Raises what `EventStore.list` raises.
+        """
+        version = max(self.instance.version, self._looked_at)
+        events = await self._store.list(self.instance.id, after_version=version - 1)
+        self._looked_at = version + len(events)
+        return cancellation(events)
+
+    async def cancel(self) -> None:
+        """Cancel the flow with an event, unless it is completed.
+
+        Raises:
+            FlowWasCancelled: it is cancelled.
+            StaleLease: the lease is lost.
+        """
+        await self._catch_up()
+        if not self.instance.completed:
+            await self._append([], [])
+
+    async def leave(self) -> None:
+        """Append that the step's start has no outcome since its worker stops, if it has none.
+
+        Raises:
+            FlowWasCancelled: somebody asked that the flow be cancelled, and it is.
+            StaleLease: the lease is lost.
+        """
+        await self._catch_up()
+        index = self.instance.cursor
+        if self.instance.completed or index == len(self.instance.steps):
+            return
+        slot = self.instance.steps[index]
+        if slot.status is StepStatus.RUNNING and slot.starts > 0:
+            await self._append([LibrarySignal(index, slot.step_id, RELEASED)], [])
+
+    async def _attempt(self, decided: Run, *, started_here: bool, go_on: bool) -> None:
+        index = decided.step_index
+        starts, step = self.instance.steps[index].starts, self._steps[index]
+        if not started_here and starts >= step.retry.crashes:
+            await self._fail_for_good(decided, WorkerLost(step.id, starts))
+        await super()._attempt(decided, started_here=started_here, go_on=go_on)
+
+    async def _fail_for_good(self, decided: Run, error: WorkerLost) -> NoReturn:
+        step = self._definition.steps[decided.step_index]
+        inputs = [] if decided.input is None else [decided.input]
+        fingerprint = step_fingerprint(step.definition_hash, inputs)
+        described = describe_failure(error)
+        await self._append(
+            [StepFailed(decided.step_index, decided.step_id, described, fingerprint)], []
+        )
+        log_step_failed(self.instance.id, decided.step_id, decided.attempts, described.error_class)
+        raise StepRaised(self.instance.id, decided.step_id) from error
+
+    async def _produce(self, attempt: Attempt) -> list[Artifact]:
+        if self.interruption is not None:  # it came while the start was appended
+            task = asyncio.current_task()
+            if task is not None:
+                task.cancel(self.interruption.value)
+            await asyncio.sleep(0)
+        if self.around_step is None:
+            return await super()._produce(attempt)
+        async with self.around_step(attempt.step):
+            return await super()._produce(attempt)
+
+    async def _append(self, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]) -> None:
+        """Append behind what others have said; if that was a cancellation, cancel the flow."""
+        if self.interruption is Interruption.LOST:
+            raise StaleLease(self.instance.id)
+        self.is_appending = True
+        try:
+            await self._append_behind(kinds, artifacts)
+        finally:
+            self.is_appending = False
+        if self.instance.cancelled is not None:
+            raise FlowWasCancelled(self.instance.id, self.instance.cancelled)
+
+    async def _append_behind(
+        self, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]
+    ) -> None:
+        while True:
+            try:
+                await super()._append(self._unless_cancelled(kinds), artifacts)
+            except ConcurrencyConflict:
+                await self._hear()
+            else:
+                return
+
+    def _unless_cancelled(self, kinds: Sequence[FlowEventKind]) -> Sequence[FlowEventKind]:
+        if self.cancelled is None:
+            return kinds
+        kept = [kind for kind in kinds if not isinstance(kind, _GOES_ON)]
+        return [*kept, FlowCancelled(self.cancelled)]
+
+    async def _hear(self) -> None:
+        """Read what others have said.
+
+        Raises:
+            ConcurrencyConflict: somebody else has run the flow.
+        """
+        seen = self.instance.version
+        events = await self._catch_up()
+        if not events or not all(isinstance(event.kind, _SPOKEN) for event in events):
+            raise ConcurrencyConflict(self.instance.id, seen, self.instance.version)
+
+    async def _catch_up(self) -> list[FlowEvent]:
+        """Replay the events that were appended after those that are known, and return them."""
+        events = await self._store.list(self.instance.id, after_version=self.instance.version - 1)
+        self.instance = replay(self.instance, events, self._definition)
+        self.cancelled = self.cancelled or cancellation(events)
+        return events

@@ -1,0 +1,157 @@
+"""The states of flows that were claimed together, read in few queries."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.canonical_json.encode import outweighs
+from chem_persistence.domain.definition import FlowDefinition
+from chem_persistence.domain.events import (
+    FlowEvent,
+    RetryScheduled,
+    StepSignal,
+    UserInteractionProvided,
+)
+from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
+from chem_persistence.domain.replay import replay
+from chem_persistence.engine.leases.leased_run import cancellation
+from chem_persistence.engine.next_step import Run, next_step
+from chem_persistence.engine.steps_fit import Steps
+from chem_persistence.errors import ChemPersistenceError, UnreadableEvent
+from chem_persistence.store.artifact_reads import read_artifacts
+from chem_persistence.store.checks import LARGE_BYTES
+from chem_persistence.store.leasing.leases import Claim, LeasingEventStore
+from chem_persistence.store.ports import EventReader
+
+__all__ = ["Loaded", "RunnableFlow", "Unloadable", "WorkerStore", "load_claims"]
+
+
+class WorkerStore(LeasingEventStore, EventReader, Protocol):
+    """What a worker needs of a store."""
+
+
+class RunnableFlow(Protocol):
+    """The definition of flows, and the steps that run them."""
+
+    @property
+    def definition(self) -> FlowDefinition:
+        """What the flows are stored under."""
+        ...
+
+    @property
+    def steps(self) -> Steps:
+        """The steps, in order."""
+        ...
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A claimed flow's state; `input` is the artifact that its next step works on, if it was read.
+
+    `cancelled` is the reason for which somebody asked to cancel it. `until` is set if a retry of
+    the flow is scheduled for then, and something was said to the flow after that.
+    """
+
+    claim: Claim
+    instance: FlowInstance
+    input: Artifact | None
+    cancelled: str | None
+    until: datetime | None
+
+
+class Unloadable(msgspec.Struct, frozen=True):
+    """A claimed flow whose state cannot be read, and why."""
+
+    claim: Claim
+    error: Exception
+
+
+async def load_claims(
+    store: WorkerStore, registry: Mapping[str, RunnableFlow], claims: Sequence[Claim]
+) -> list[Loaded | Unloadable]:
+    """Read the states of claimed flows, and the artifacts on which they go on.
+
+    Raises:
+        StoreUnavailable, StoreError: the store cannot be reached, or refused.
+    """
+    logs = await _read_logs(store, [claim.flow_id for claim in claims])
+    loaded: list[Loaded | Unloadable] = []
+    for claim in claims:
+        events = logs[claim.flow_id]
+        if isinstance(events, Exception):
+            loaded.append(Unloadable(claim, events))
+            continue
+        try:
+            loaded.append(_load(claim, events, registry[claim.definition_hash].definition))
+        except ChemPersistenceError as error:
+            loaded.append(Unloadable(claim, error))
+    return await _with_inputs(store, registry, loaded)
+
+
+async def _read_logs(
+    store: EventReader, flow_ids: Sequence[UUID]
+) -> Mapping[UUID, list[FlowEvent] | Exception]:
+    """Return the events of each flow, or the error with which they cannot be read."""
+    try:
+        return await store.list_many(flow_ids)
+    except UnreadableEvent as error:
+        if len(flow_ids) == 1:
+            return {flow_ids[0]: error}
+    logs: dict[UUID, list[FlowEvent] | Exception] = {}
+    for flow_id in flow_ids:
+        logs |= await _read_logs(store, [flow_id])
+    return logs
+
+
+def _load(claim: Claim, events: Sequence[FlowEvent], definition: FlowDefinition) -> Loaded:
+    instance = replay(initial_instance(claim.flow_id, definition), events, definition)
+    return Loaded(claim, instance, None, cancellation(events), _called_before(instance, events))
+
+
+def _called_before(instance: FlowInstance, events: Iterable[FlowEvent]) -> datetime | None:
+    """Return the time of the flow's next retry if the flow was called since that was scheduled.
+
+    Without a call a claim says that the time has come, whatever this machine's clock shows.
+    """
+    if instance.cursor == len(instance.steps):
+        return None
+    slot, is_called = instance.steps[instance.cursor], False
+    for event in events:
+        if isinstance(event.kind, RetryScheduled):
+            is_called = False
+        elif isinstance(event.kind, StepSignal | UserInteractionProvided):
+            is_called = True
+    return slot.until if is_called and slot.status is StepStatus.PENDING else None
+
+
+async def _with_inputs(
+    store: WorkerStore, registry: Mapping[str, RunnableFlow], loaded: list[Loaded | Unloadable]
+) -> list[Loaded | Unloadable]:
+    wanted: dict[int, str] = {}
+    for place, each in enumerate(loaded):
+        if isinstance(each, Loaded):
+            definition = registry[each.claim.definition_hash].definition
+            match next_step(each.instance, definition):
+                case Run(input=str() as artifact_hash):
+                    wanted[place] = artifact_hash
+                case _:
+                    pass
+    read: dict[str, Artifact] = {}
+    async for artifact in read_artifacts(store, list(dict.fromkeys(wanted.values()))):
+        if isinstance(artifact, Artifact) and not _is_large(artifact):
+            read[artifact.hash] = artifact
+    for place, artifact_hash in wanted.items():
+        each = loaded[place]
+        if artifact_hash in read and isinstance(each, Loaded):
+            loaded[place] = msgspec.structs.replace(each, input=read[artifact_hash])
+    return loaded
+
+
+def _is_large(artifact: Artifact) -> bool:
+    """Return whether an artifact is not kept until its flow has begun: many may begin at once."""
+    if artifact.content is not None:
+        return len(artifact.content) > LARGE_BYTES
+    return outweighs(artifact.payload, LARGE_BYTES)

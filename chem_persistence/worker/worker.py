@@ -1,0 +1,329 @@
+"""A worker: it claims flows that are due, and runs many of them at once."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, timedelta
+from functools import partial
+from uuid import UUID, uuid4
+
+from chem_persistence.engine.leases.held_flow import HeldFlow
+from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun
+from chem_persistence.engine.leases.own_flow import LEASE, STALL
+from chem_persistence.engine.leases.renewal import LeaseKeeper, seconds_since_boot
+from chem_persistence.errors import (
+    ChemPersistenceError,
+    ConcurrencyConflict,
+    FlowAlreadyCompleted,
+    FlowAwaitsUser,
+    FlowHasFailed,
+    FlowIsWaiting,
+    FlowWasCancelled,
+    InvalidArgument,
+    StaleLease,
+    StepRaised,
+    StoreUnavailable,
+)
+from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.event_store import PgEventStore
+from chem_persistence.store.checks import check_poll_interval
+from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.leasing.leases import Claim, check_duration
+from chem_persistence.store.ports import Clock
+from chem_persistence.telemetry.flow_log import log_completed, log_goes_on
+from chem_persistence.telemetry.hooks import watched_flow
+from chem_persistence.worker.limits import Limits
+from chem_persistence.worker.loading import (
+    Loaded,
+    RunnableFlow,
+    Unloadable,
+    WorkerStore,
+    load_claims,
+)
+from chem_persistence.worker.signals import stop_on_signals
+
+__all__ = ["Worker"]
+
+_logger = logging.getLogger("chem_persistence.worker")
+
+SECONDS_TO_LEAVE = 5.0
+"""How long the steps that a stopping worker interrupts may take to end."""
+
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
+"""When a flow that cannot be run is tried again; the pause doubles each time."""
+
+_AS_STORED = (
+    StepRaised,
+    FlowHasFailed,
+    FlowWasCancelled,
+    FlowAwaitsUser,
+    FlowIsWaiting,
+    FlowAlreadyCompleted,
+)
+"""What the log says about a flow; there is nothing to report."""
+
+
+class Worker:
+    """Runs the due flows of some definitions, up to `at_once` of them at the same time.
+
+    Any number of workers, in any number of processes, may serve the same flows: each flow is held
+    by one of them, under a lease of the length `lease`, which is renewed while it runs. If a
+    worker dies, others go on with its flows when their leases have ended. `store` may be a provider
+    of connections. Each flow has a `definition` and its `steps`; flows of other definitions are
+    left to other workers. `limits` says how much of each resource the steps may use at once in this
+    process; see `Step.uses`. A worker that has found no due flow asks again after `poll_interval`
+    seconds, give or take a quarter.
+
+    A worker that is told to stop claims no more, waits `grace` for the steps that run, and then
+    cancels them and releases their flows. The time that a step may be past its `timeout` is `grace`
+    as well: then its lease is not renewed any more, and no lease is when the event loop has not
+    answered for `stall`.
+
+    Raises:
+        InvalidArgument: there is no flow, `at_once` is less than 1, a length of time is invalid, a
+            limit is less than 1, or a step uses more than its limit.
+    """
+
+    def __init__(
+        self,
+        store: WorkerStore | ConnectionProvider,
+        flows: Sequence[RunnableFlow],
+        *,
+        at_once: int = 64,
+        limits: Mapping[str, int] | None = None,
+        lease: timedelta = LEASE,
+        grace: timedelta = timedelta(seconds=20),
+        stall: timedelta = STALL,
+        poll_interval: float = 1.0,
+    ) -> None:
+        _check(flows, at_once, lease, grace, stall)
+        check_poll_interval(poll_interval)
+        self.id = uuid4()
+        self._store: WorkerStore = (
+            store if hasattr(store, "leased") else PgEventStore(store)  # type: ignore[assignment]
+        )
+        self._clock: Clock = getattr(self._store, "clock", None) or SystemClock()
+        self._registry = {flow.definition.definition_hash: flow for flow in flows}
+        self._limits = Limits(limits or {})
+        for flow in flows:
+            self._limits.check(flow.steps)
+        self._at_once = at_once
+        self._grace = grace
+        self._poll_interval = poll_interval
+        self._leases = self._store.leases
+        self._keeper = LeaseKeeper(self._leases, duration=lease, stall=stall)
+        self._running: dict[asyncio.Task[None], HeldFlow] = {}
+        self._pauses: dict[UUID, timedelta] = {}
+        self._left_at: dict[UUID, int] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+        self._woken = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until `stop` is called; in the main thread SIGTERM and SIGINT call it as well.
+
+        A second signal ends the process at once. If the task is cancelled, the running steps are
+        cancelled, and their flows released.
+
+        Raises:
+            InvalidArgument: the worker runs already.
+            StoreError: the store refused a claim, for lack of a privilege, for example.
+        """
+        if self._loop is not None:
+            raise InvalidArgument("worker", "runs already")
+        self._loop, self._stopping = asyncio.get_running_loop(), False
+        try:
+            with stop_on_signals(self.stop):
+                async with self._keeper:
+                    try:
+                        await self._serve()
+                        await self._wait_for_steps()
+                    finally:
+                        await self._leave_flows()
+        finally:
+            self._loop = None
+
+    def stop(self) -> None:
+        """Tell the worker to stop; `run` returns when its flows are released. Callable anywhere."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the event loop is closed
+                self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        self._stopping = True
+        for held in self._running.values():
+            held.stop_after_step()
+        self._woken.set()
+
+    async def _serve(self) -> None:
+        while not self._stopping:
+            self._woken.clear()
+            if not self._has_room():
+                await self._woken.wait()  # a flow ends, or the worker is told to stop
+                continue
+            if not await self._claim():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._poll_seconds()):
+                        await self._woken.wait()
+
+    def _poll_seconds(self) -> float:
+        """Return when to ask again, at random, so that workers do not all ask at once."""
+        return self._poll_interval * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
+
+    def _has_room(self) -> bool:
+        return self._at_once - len(self._running) >= max(1, self._at_once // 4)
+
+    async def _claim(self) -> bool:
+        """Claim flows and begin to run them; return whether there were any."""
+        claimed_at = seconds_since_boot()
+        free = self._at_once - len(self._running)
+        try:
+            claims = await self._leases.claim(
+                list(self._registry), self.id, free, self._keeper.duration
+            )
+            if claims and not self._stopping:
+                await self._begin(claims, claimed_at)
+            elif claims:
+                await self._release(claims)
+        except StoreUnavailable as error:
+            _logger.warning("no flows were claimed: %s", error)
+            return False
+        return bool(claims)
+
+    async def _begin(self, claims: Sequence[Claim], claimed_at: float) -> None:
+        try:
+            loaded = await load_claims(self._store, self._registry, claims)
+        except BaseException:
+            await self._release(claims)
+            raise
+        for each in loaded:
+            match each:
+                case Unloadable(claim=claim, error=error):
+                    _logger.error("flow %s cannot be loaded: %s", claim.flow_id, error)
+                    await self._give_back(claim, self._pause(claim.flow_id))
+                case Loaded() if (early := self._is_early(each)) is not None:
+                    await self._give_back(each.claim, early)
+                case Loaded():
+                    self._start(each, claimed_at)
+
+    def _start(self, loaded: Loaded, claimed_at: float) -> None:
+        claim, flow = loaded.claim, self._registry[loaded.claim.definition_hash]
+        run = LeasedRun(
+            self._store.leased(claim.flow_id, claim.token),
+            flow.steps,
+            flow.definition,
+            loaded.instance,
+            input_artifact=loaded.input,
+        )
+        run.cancelled = loaded.cancelled
+        held = HeldFlow(
+            run,
+            claim,
+            self._leases,
+            self._keeper,
+            claimed_at=claimed_at,
+            grace=self._grace,
+            around_step=self._limits.around,
+            due_after=partial(self._due_after, claim.flow_id),
+        )
+        if self._stopping:
+            held.stop_after_step()
+        task = asyncio.create_task(self._run_flow(held, flow), name=f"flow {claim.flow_id}")
+        self._running[task] = held
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        was_full = not self._has_room()
+        del self._running[task]
+        if was_full and self._has_room():
+            self._woken.set()
+
+    async def _run_flow(self, held: HeldFlow, flow: RunnableFlow) -> None:
+        """Run a flow and report what its log does not say."""
+        flow_id, fields = held.flow_id, {"flow_id": str(held.flow_id)}
+        log_goes_on(flow_id, held.run.instance.version)
+        try:
+            await watched_flow(held.go(partial(self._goes_on, flow)), flow_id)
+        except _AS_STORED:
+            pass
+        except (StaleLease, ConcurrencyConflict) as error:
+            _logger.warning("flow %s is dropped: %s", flow_id, error, extra=fields)
+            return
+        except ChemPersistenceError as error:
+            _logger.warning("flow %s is left for now: %s", flow_id, error, extra=fields)
+            return
+        except Exception:
+            _logger.exception("flow %s is left for now", flow_id, extra=fields)
+            return
+        self._pauses.pop(flow_id, None)
+        self._left_at.pop(flow_id, None)
+        if held.run.instance.completed:
+            log_completed(flow_id)
+
+    def _goes_on(self, flow: RunnableFlow, index: int) -> bool:
+        """Return whether the start of a step is appended before it has what it uses."""
+        return index >= len(flow.steps) or not self._limits.concern(flow.steps[index])
+
+    def _is_early(self, loaded: Loaded) -> timedelta | None:
+        """Return how long to wait for the retry of a flow that was called before it; None: run it.
+
+        At most once for each call: if the flow comes again, the database says that it is due.
+        """
+        flow_id, version = loaded.claim.flow_id, loaded.instance.version
+        if loaded.until is None or self._left_at.get(flow_id) == version:
+            return None
+        left = loaded.until - self._clock.now().astimezone(UTC)
+        if left <= timedelta(0) or loaded.cancelled is not None:
+            return None
+        self._left_at[flow_id] = version
+        return left
+
+    def _due_after(self, flow_id: UUID, error: BaseException) -> timedelta:
+        if isinstance(error, ConcurrencyConflict | StoreUnavailable):
+            return timedelta(0)
+        return self._pause(flow_id) if isinstance(error, Exception) else timedelta(0)
+
+    def _pause(self, flow_id: UUID) -> timedelta:
+        """Return when a flow that cannot be run is tried again, each time after a longer pause."""
+        before = self._pauses.get(flow_id)
+        pause = FIRST_PAUSE if before is None else min(2 * before, LONGEST_PAUSE)
+        self._pauses[flow_id] = pause
+        return pause
+
+    async def _give_back(self, claim: Claim, due_in: timedelta) -> None:
+        await self._leases.give_back(claim.flow_id, claim.token, due_in)
+
+    async def _release(self, claims: Sequence[Claim]) -> None:
+        with suppress(ChemPersistenceError):  # else they are due when their leases end
+            await self._leases.release([(claim.flow_id, claim.token) for claim in claims])
+
+    async def _wait_for_steps(self) -> None:
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._grace.total_seconds())
+
+    async def _leave_flows(self) -> None:
+        """Interrupt what runs, and release its flows, also those whose steps do not end."""
+        for held in self._running.values():
+            held.interrupt(Interruption.STOPPED)
+        if self._running:
+            await asyncio.wait(self._running, timeout=SECONDS_TO_LEAVE)
+        await asyncio.gather(*(held.abandon() for held in list(self._running.values())))
+
+
+def _check(
+    flows: Sequence[RunnableFlow],
+    at_once: int,
+    lease: timedelta,
+    grace: timedelta,
+    stall: timedelta,
+) -> None:
+    if not flows:
+        raise InvalidArgument("flows", "must name at least one flow")
+    if at_once < 1:
+        raise InvalidArgument("at_once", f"must be at least 1, not {at_once}")
+    for name, duration in (("lease", lease), ("grace", grace), ("stall", stall)):
+        check_duration(name, duration)
+    if lease == timedelta(0):
+        raise InvalidArgument("lease", "must be longer than 0")
