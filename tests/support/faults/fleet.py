@@ -1,0 +1,154 @@
+"""A process that is a worker, whose steps a test holds by its standard input.
+
+        python -m tests.support.faults.fleet URL [--hold STEP] [--block STEP] [--die STEP]
+            [--lease SECONDS] [--grace SECONDS] [--stall SECONDS]
+
+Each run of a step is printed as `run STEP ATTEMPT`. A step that is held prints `holding`, and then
+waits for a line; one that blocks does so without letting the event loop go on; one that dies ends
+the process. Warnings of the library are printed as well.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from chem_persistence import (
+    PgEventStore,
+    PoolProvider,
+    RetryPolicy,
+    Step,
+    StepContext,
+    Worker,
+    build_pool,
+)
+from tests.support.flows.staff import Chain, Number, chain
+
+__all__ = ["CRASHES", "FLEET_STEPS", "Process", "fleet_flow", "fleet_worker"]
+
+FLEET_STEPS = ("one", "two", "three")
+CRASHES = 2
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+class Act(Step[Number, Number]):
+    """Count up; before that, do as the arguments say."""
+
+    retry = RetryPolicy(crashes=CRASHES)
+
+    def __init__(self, id: str, arguments: argparse.Namespace | None = None) -> None:  # noqa: A002
+        self.id = id
+        self.arguments = arguments or argparse.Namespace(hold=None, block=None, die=None)
+
+    async def run(self, number: Number, context: StepContext) -> Number:
+        print("run", self.id, context.attempt, flush=True)  # noqa: T201  # a test reads it
+        if self.id == self.arguments.die:
+            os._exit(7)
+        if self.id == self.arguments.block:
+            print("holding", flush=True)  # noqa: T201
+            sys.stdin.readline()
+        if self.id == self.arguments.hold:
+            reader = asyncio.StreamReader()
+            await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+            )
+            print("holding", flush=True)  # noqa: T201
+            await reader.readline()
+        return Number(number.n + 1)
+
+
+def fleet_flow(arguments: argparse.Namespace | None = None) -> Chain:
+    """Return the flow that all these workers serve."""
+    return chain(*(Act(step_id, arguments) for step_id in FLEET_STEPS))
+
+
+async def work(arguments: argparse.Namespace) -> None:
+    async with await build_pool(arguments.url, max_size=4) as pool:
+        worker = Worker(
+            PgEventStore(PoolProvider(pool)),
+            [fleet_flow(arguments)],
+            lease=timedelta(seconds=arguments.lease),
+            grace=timedelta(seconds=arguments.grace),
+            stall=timedelta(seconds=arguments.stall),
+            poll_interval=0.02,
+        )
+        await worker.run()
+    print("stopped", flush=True)  # noqa: T201
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    for name in ("--hold", "--block", "--die"):
+        parser.add_argument(name)
+    for name, default in (("--lease", 3600.0), ("--grace", 20.0), ("--stall", 300.0)):
+        parser.add_argument(name, type=float, default=default)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
+    asyncio.run(work(parser.parse_args()))
+
+
+class Process:
+    """A process that runs this program."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.send_signal = process.send_signal
+        self.kill = process.kill
+        self.lines: list[str] = []
+
+    async def line(self, beginning: str) -> str:
+        """Wait for a line that begins like this."""
+        assert self._process.stdout is not None
+        while line := (await self._process.stdout.readline()).decode():
+            self.lines.append(line.strip())
+            if line.startswith(beginning):
+                return line.strip()
+        raise AssertionError(f"no line began with {beginning!r}: {self.lines}")
+
+    async def go_on(self) -> None:
+        """Continue the step that is held."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        await self._process.stdin.drain()
+
+    async def end(self) -> int:
+        """Wait for the end of the process, and return its exit status."""
+        assert self._process.stdout is not None
+        rest = (await self._process.stdout.read()).decode()
+        self.lines += rest.splitlines()
+        return await self._process.wait()
+
+
+@asynccontextmanager
+async def fleet_worker(url: str, *options: str) -> AsyncIterator[Process]:
+    """Start a worker; kill it at the end if it still runs."""
+    process = await _started(url, options)
+    try:
+        yield Process(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def _started(url: str, options: Sequence[str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.support.faults.fleet",
+        url,
+        *options,
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+
+
+if __name__ == "__main__":
+    main()
