@@ -133,7 +133,7 @@ class Worker:
         """
         if self._loop is not None:
             raise InvalidArgument("worker", "runs already")
-        self._loop, self._stopping = asyncio.get_running_loop(), False
+        self._loop = asyncio.get_running_loop()
         try:
             with stop_on_signals(self.stop):
                 async with self._keeper:
@@ -143,11 +143,16 @@ class Worker:
                     finally:
                         await self._leave_flows()
         finally:
-            self._loop = None
+            self._loop, self._stopping = None, False
 
     def stop(self) -> None:
-        """Tell the worker to stop; `run` returns when its flows are released. Callable anywhere."""
-        if self._loop is not None:
+        """Tell the worker to stop; `run` returns when its flows are released.
+
+        It may be called in any thread, and before `run`, which then returns at once.
+        """
+        if self._loop is None:
+            self._stopping = True
+        else:
             with suppress(RuntimeError):  # the event loop is closed
                 self._loop.call_soon_threadsafe(self._stop)
 
@@ -217,7 +222,7 @@ class Worker:
             loaded.instance,
             input_artifact=loaded.input,
         )
-        run.cancelled = loaded.cancelled
+        run.cancelled, run.around_attempt = loaded.cancelled, self._limits.around
         held = HeldFlow(
             run,
             claim,
@@ -225,7 +230,6 @@ class Worker:
             self._keeper,
             claimed_at=claimed_at,
             grace=self._grace,
-            around_step=self._limits.around,
             due_after=partial(self._due_after, claim.flow_id),
         )
         if self._stopping:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 
@@ -113,18 +114,25 @@ async def test_a_long_flow_does_not_keep_others_from_being_claimed(desk: Desk, a
 
 
 async def test_the_steps_of_a_process_share_its_limits(desk: Desk, acts: Acts) -> None:
-    flow = chain(Act(acts, "free"), Act(acts, "work", uses={"cores": 2}))
+    flow = chain(Act(acts, "one", uses={"cores": 2}), Act(acts, "two", uses={"cores": 1}))
     flow_ids = [await submit(desk, flow, n) for n in range(6)]
-    acts.held = frozenset({"work"})
-    async with working(desk, [flow], limits={"cores": 4}):
-        await acts.begun.wait()
+    acts.held = frozenset({"one"})
+    async with working(desk, [flow], limits={"cores": 5}):
         while acts.running < 2:
             await asyncio.sleep(0.005)
+        await until_claimed(desk, flow_ids)
+        assert {await trace(desk, flow_id) for flow_id in flow_ids} == {"IS", "I"}
+        acts.held = frozenset()
         acts.may_end.set()
         for flow_id in flow_ids:
             await until(desk, flow_id, is_over)
-    assert acts.most_at_once <= 4  # of which at most two compute; see below
     assert {await trace(desk, flow_id) for flow_id in flow_ids} == {"ISFSFC"}
+    assert acts.most_at_once <= 5
+
+
+async def until_claimed(desk: Desk, flow_ids: Sequence[UUID]) -> None:
+    while not all([(await desk.seen(flow_id)).lease for flow_id in flow_ids]):
+        await asyncio.sleep(0.005)
 
 
 async def test_a_step_that_needs_more_than_there_is_is_refused(desk: Desk, acts: Acts) -> None:
@@ -373,6 +381,38 @@ async def test_a_worker_that_stops_releases_what_does_not_end(desk: Desk, acts: 
     assert acts.cancelled == ["act"] * 5
     assert {await trace(desk, flow_id) for flow_id in flow_ids} == {"ISG"}
     assert {(await desk.seen(flow_id)).due for flow_id in flow_ids} == {"now"}
+
+
+async def test_a_step_that_fails_because_it_is_interrupted_has_not_failed(
+    desk: Desk, acts: Acts
+) -> None:
+    acts.held = frozenset({"act"})
+    acts.raised_when_cancelled = OSError("the connection was closed")
+    flow = chain(Act(acts))
+    flow_id = await submit(desk, flow)
+    async with working(desk, [flow], grace=timedelta(0)):
+        await acts.begun.wait()
+    assert await trace(desk, flow_id) == "ISG"
+
+
+async def test_a_worker_that_is_told_to_stop_before_it_runs_claims_nothing(
+    desk: Desk, acts: Acts
+) -> None:
+    flow = chain(Act(acts))
+    flow_id, worker = await submit(desk, flow), Worker(desk.store, [flow])
+    worker.stop()
+    await worker.run()
+    assert await trace(desk, flow_id) == "I"
+
+
+async def test_two_workers_share_the_flows(desk: Desk, acts: Acts) -> None:
+    flow = three(acts)
+    flow_ids = [await submit(desk, flow, n) for n in range(20)]
+    async with working(desk, [flow], at_once=4), working(desk, [flow], at_once=4):
+        for flow_id in flow_ids:
+            await until(desk, flow_id, is_over)
+    assert {await trace(desk, flow_id) for flow_id in flow_ids} == {"ISFSFSFC"}
+    assert len(acts.runs) == 60
 
 
 async def test_a_worker_whose_task_is_cancelled_releases_its_flows(desk: Desk, acts: Acts) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from chem_persistence.engine.attempt import time_limit
-from chem_persistence.engine.leases.leased_run import AroundStep, Interruption, LeasedRun
+from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun
 from chem_persistence.engine.leases.renewal import HeldLease, LeaseKeeper, seconds_since_boot
 from chem_persistence.engine.step import Step
 from chem_persistence.errors import (
@@ -58,7 +58,6 @@ class HeldFlow:
         *,
         claimed_at: float,
         grace: timedelta,
-        around_step: AroundStep | None = None,
         due_after: Callable[[BaseException], timedelta] = at_once,
     ) -> None:
         self.run = run
@@ -66,7 +65,6 @@ class HeldFlow:
         self._leases = leases
         self._keeper = keeper
         self._grace = grace.total_seconds()
-        self._around_step = around_step
         self._due_after = due_after
         self._lease = HeldLease(
             claim,
@@ -200,14 +198,13 @@ class HeldFlow:
 
     @asynccontextmanager
     async def _in_step(self, step: Step[Any, Any]) -> AsyncIterator[None]:
-        async with nullcontext() if self._around_step is None else self._around_step(step):
-            seconds = time_limit(step)
-            if seconds is not None:
-                self._lease.limit = seconds_since_boot() + seconds + self._grace
-            try:
-                yield
-            finally:
-                self._lease.limit = None
+        seconds = time_limit(step)
+        if seconds is not None:
+            self._lease.limit = seconds_since_boot() + seconds + self._grace
+        try:
+            yield
+        finally:
+            self._lease.limit = None
 
 
 def _due_in(error: ChemPersistenceError) -> timedelta | None:

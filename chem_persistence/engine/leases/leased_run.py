@@ -7,7 +7,7 @@ it dies or is told to stop is in the log: a start without an outcome, and the si
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import StrEnum
 from typing import Any, NoReturn, TypeAlias
 
@@ -52,6 +52,11 @@ __all__ = ["AroundStep", "Interruption", "LeasedRun", "cancellation"]
 AroundStep: TypeAlias = Callable[[Step[Any, Any]], AbstractAsyncContextManager[None]]
 """Returns what a step runs in, such as the resources that it uses."""
 
+
+def _nothing(_: Step[Any, Any]) -> AbstractAsyncContextManager[None]:
+    return nullcontext()
+
+
 _SPOKEN = (StepSignal, UserInteractionProvided, PropertyPreferenceAssigned, BranchCreated)
 """What others append to a flow that somebody runs."""
 
@@ -80,7 +85,8 @@ def cancellation(events: Iterable[FlowEvent]) -> str | None:
 class LeasedRun(FlowRun):
     """A flow that is run under a lease, by which `store` appends.
 
-    A step runs in the block of `around_step`. `cancelled` is the reason for which somebody asked
+    The start of a step, and its outcome, are appended in the block of `around_attempt`; the step
+    runs in the block of `around_step`. `cancelled` is the reason for which somebody asked
     that the flow be cancelled: the next append then cancels it, and raises `FlowWasCancelled`.
     """
 
@@ -97,9 +103,8 @@ class LeasedRun(FlowRun):
         self.interruption: Interruption | None = None
         self.cancelled: str | None = None
         self.is_appending = False
-        self.around_step: Callable[[Step[Any, Any]], AbstractAsyncContextManager[None]] | None = (
-            None
-        )
+        self.around_attempt: AroundStep = _nothing
+        self.around_step: AroundStep = _nothing
         self._output = input_artifact
         self._looked_at = 0
 
@@ -149,7 +154,8 @@ class LeasedRun(FlowRun):
         starts, step = self.instance.steps[index].starts, self._steps[index]
         if not started_here and starts >= step.retry.crashes:
             await self._fail_for_good(decided, WorkerLost(step.id, starts))
-        await super()._attempt(decided, started_here=started_here, go_on=go_on)
+        async with self.around_attempt(step):
+            await super()._attempt(decided, started_here=started_here, go_on=go_on)
 
     async def _fail_for_good(self, decided: Run, error: WorkerLost) -> NoReturn:
         step = self._definition.steps[decided.step_index]
@@ -168,10 +174,13 @@ class LeasedRun(FlowRun):
             if task is not None:
                 task.cancel(self.interruption.value)
             await asyncio.sleep(0)
-        if self.around_step is None:
-            return await super()._produce(attempt)
         async with self.around_step(attempt.step):
             return await super()._produce(attempt)
+
+    async def _fail(self, index: int, attempt: Attempt, error: BaseException) -> bool:
+        if self.interruption is not None:  # the step failed because it was interrupted
+            raise asyncio.CancelledError(self.interruption.value) from error
+        return await super()._fail(index, attempt, error)
 
     async def _append(self, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]) -> None:
         """Append behind what others have said; if that was a cancellation, cancel the flow."""

@@ -101,6 +101,7 @@ class LeaseKeeper:
         self._held: dict[UUID, HeldLease] = {}
         self._lock = Lock()  # of `_held`, which the thread reads
         self._users = 0
+        self._has_warned = False
         self._answered_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: list[_RenewalThread | asyncio.Task[None]] = []
@@ -147,7 +148,9 @@ class LeaseKeeper:
             separate = leases.separate()
             if separate is not None:
                 return _RenewalThread(self._renew_apart(separate))
-            _logger.warning(
+            warn = _logger.debug if self._has_warned else _logger.warning
+            self._has_warned = True
+            warn(
                 "leases are renewed in the event loop, since the provider of connections cannot "
                 "open another one: a step that blocks the event loop loses its lease. Use a "
                 "PoolProvider of build_pool"

@@ -56,6 +56,7 @@ class Acts:
         self.running = 0
         self.failures: list[BaseException] = []
         self.held: frozenset[str] = frozenset()
+        self.raised_when_cancelled: Exception | None = None
 
 
 class Act(Step[Number, Number]):
@@ -89,6 +90,8 @@ class Act(Step[Number, Number]):
                 await acts.may_end.wait()
         except asyncio.CancelledError:
             acts.cancelled.append(self.id)
+            if acts.raised_when_cancelled is not None:
+                raise acts.raised_when_cancelled from None
             raise
         finally:
             acts.running -= 1
