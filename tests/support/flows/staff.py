@@ -20,10 +20,21 @@ from chem_persistence import (
     Worker,
 )
 from chem_persistence.engine.steps_fit import Steps, extend_sequence
-from tests.support.flows.desk import Desk
+from tests.support.flows.desk import NOW, Desk
 from tests.support.flows.flows import new_flow_id
 
-__all__ = ["Act", "Acts", "Chain", "Number", "chain", "submit", "trace", "until", "working"]
+__all__ = [
+    "Act",
+    "Acts",
+    "Chain",
+    "Number",
+    "chain",
+    "submit",
+    "submit_artifact",
+    "trace",
+    "until",
+    "working",
+]
 
 
 class Number(msgspec.Struct):
@@ -98,18 +109,21 @@ class Act(Step[Number, Number]):
         return Number(number.n + 1)
 
 
-async def submit(desk: Desk, flow: Chain, n: int = 0, due_in: timedelta = timedelta(0)) -> UUID:
+async def submit(desk: Desk, flow: Chain, n: int = 0, due_in: timedelta = NOW) -> UUID:
     """Give a flow to workers."""
-    flow_id = new_flow_id()
     given = Artifact.from_payload(kind="Number", payload=Number(n))
+    return await submit_artifact(desk, flow, given, due_in)
+
+
+async def submit_artifact(
+    desk: Desk, flow: Chain, given: Artifact, due_in: timedelta = NOW
+) -> UUID:
+    """Give a flow with any input to workers."""
+    flow_id, definition = new_flow_id(), flow.definition.definition_hash
+    due = datetime.now(UTC) + due_in
     await desk.store.append_kind(
         flow_id,
-        FlowInitialized(
-            flow.definition.definition_hash,
-            len(flow.steps),
-            given.hash,
-            due=datetime.now(UTC) + due_in,
-        ),
+        FlowInitialized(definition, len(flow.steps), given.hash, due=due),
         artifacts=[given],
         expected_version=0,
     )

@@ -7,24 +7,31 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import anyio
 import pytest
 import uvloop
 
 from chem_persistence import (
+    Artifact,
     FlowEngine,
     InMemoryEventStore,
     InMemoryFlowRepository,
+    RetryPolicy,
     StepFailed,
     StepRaised,
 )
+from chem_persistence.domain.events import CANCEL, LibrarySignal
 from chem_persistence.engine.processes.pool import POOL
 from chem_persistence.engine.processes.process import ChildProcess
+from tests.support.flows.desk import HOUR, Desk, memory_desk
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.process_steps import Act, Task
+from tests.support.flows.staff import Chain, chain, submit_artifact, trace, until, working
 
 REPOSITORY = Path(__file__).parents[3]
 SLEEPS = ["sleep", "sleep with a child", "sleep through SIGTERM", "hold the interpreter"]
@@ -96,6 +103,44 @@ async def test_a_step_beyond_its_timeout_is_ended_and_has_failed(
     assert failed.error.message == (
         "step 'act' took longer than its timeout of 1.5 s: its process was ended"
     )
+
+
+async def given(desk: Desk, flow: Chain, pipe: Pipe) -> UUID:
+    """Give a flow to workers whose step sleeps for ever."""
+    task = Artifact.from_payload(kind="Task", payload=Task("sleep", str(pipe.path)))
+    return await submit_artifact(desk, flow, task)
+
+
+async def test_a_worker_ends_the_process_of_a_flow_that_is_cancelled(pipe: Pipe) -> None:
+    desk, flow = memory_desk(), chain(Act())
+    flow_id = await given(desk, flow, pipe)
+    async with working(desk, [flow], lease=timedelta(seconds=0.3)):
+        await pipe.opened()
+        await desk.store.append_kind(flow_id, LibrarySignal(0, "act", CANCEL))
+        await pipe.ended()
+        await until(desk, flow_id, lambda events: events[-1].variant == "K")
+    assert await trace(desk, flow_id) == "ISGK"
+
+
+async def test_a_worker_that_stops_ends_its_processes(pipe: Pipe) -> None:
+    desk, flow = memory_desk(), chain(Act())
+    flow_id = await given(desk, flow, pipe)
+    async with working(desk, [flow], grace=timedelta(0)):
+        await pipe.opened()
+    await pipe.ended()
+    assert await trace(desk, flow_id) == "ISG"
+    assert not POOL._busy
+
+
+async def test_a_process_beyond_its_timeout_is_ended_and_tried_again_later(pipe: Pipe) -> None:
+    step = Act(timeout=1.5)
+    step.retry = RetryPolicy(attempts=2, first=2 * HOUR, longest=2 * HOUR)
+    desk, flow = memory_desk(), chain(step)
+    flow_id = await given(desk, flow, pipe)
+    async with working(desk, [flow]):
+        await until(desk, flow_id, lambda events: events[-1].variant == "R")
+    await pipe.ended()
+    assert await trace(desk, flow_id) == "ISXR"
 
 
 async def test_a_cancelled_scope_ends_its_process(store: InMemoryEventStore, pipe: Pipe) -> None:
@@ -175,6 +220,7 @@ PARENT = """
 import asyncio, os, sys
 from chem_persistence import FlowEngine, InMemoryEventStore, InMemoryFlowRepository
 from tests.support.flows.process_steps import Act, Task
+from tests.support.flows.staff import Chain, chain, submit_artifact, trace, until, working
 
 async def main(*given):
     store = InMemoryEventStore()
