@@ -31,6 +31,7 @@ __all__ = [
     "status",
     "tail",
     "verify",
+    "worker",
 ]
 
 PAGE = Path("chem-persistence-demo.html")
@@ -336,6 +337,28 @@ def rebuild(
     from chem_persistence.cli.commands.operate.rebuild import rebuild_projection
 
     run(lambda: rebuild_projection(Target(database_url, data, schema), projection, as_json=as_json))
+
+
+@command(Panel.OPERATE)
+def worker(
+    flows: option.FlowsName,
+    at_once: option.AtOnce = 64,
+    limit: option.ResourceLimit = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Run the flows of a module that are given to workers, until Ctrl-C or SIGTERM.
+
+    Any number of workers may serve the same flows, on any number of machines. One that is told to
+    stop lets its steps end for 20 s, and releases its flows to the others; told twice, it ends at
+    once.
+    """
+    from chem_persistence.cli.commands.operate.worker import run_worker
+
+    target = Target(database_url, data, schema)
+    run(lambda: run_worker(target, flows, at_once, limit or [], as_json=as_json))
 
 
 @command(Panel.OPERATE)

@@ -9,11 +9,13 @@ import typer
 __all__ = [
     "Application",
     "AsJson",
+    "AtOnce",
     "Before",
     "Data",
     "Definition",
     "FlowName",
     "Flows",
+    "FlowsName",
     "Follow",
     "HashName",
     "HtmlPage",
@@ -30,6 +32,7 @@ __all__ = [
     "ProjectionName",
     "PublicKey",
     "Reader",
+    "ResourceLimit",
     "RoleOptions",
     "Schema",
     "SeenEvents",
@@ -164,6 +167,22 @@ Output = Annotated[
 ProjectionName = Annotated[
     Literal["workflow_step_executions"],
     _argument("PROJECTION", "The only projection is workflow_step_executions."),
+]
+
+# ---- of `worker`
+
+FlowsName = Annotated[
+    str, _argument("FLOWS", "A flow, or a list of flows, in a module: package.module:flows.")
+]
+AtOnce = Annotated[int, _number("N", "Run at most N flows at the same time.", least=1)]
+ResourceLimit = Annotated[
+    list[str] | None,
+    _option(
+        "NAME=N",
+        "What the steps of this process may use at once of a resource, such as cores=16; may be "
+        "given several times.",
+        default="no limit",
+    ),
 ]
 
 # ---- of `doctor` and `roles`

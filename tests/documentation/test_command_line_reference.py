@@ -32,6 +32,8 @@ ARGUMENTS: dict[str, list[str]] = {
 NAMES = command_names(app)
 NEED_CITUS = {"distribute"}
 """Commands that fail on other servers; tests/postgres/schema/test_citus.py runs them."""
+SERVE = {"worker"}
+"""Commands that run until told to stop; tests/acceptance/test_worker_command.py runs them."""
 
 
 def section(name: str) -> str:
@@ -95,7 +97,7 @@ def test_every_option_that_the_reference_names_is_the_command_s(name: str) -> No
     assert {option for option in named if option not in takes} == set()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in NEED_CITUS])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NEED_CITUS | SERVE])
 async def test_the_json_has_the_keys_of_the_reference(
     admin_url: str, tmp_path: Path, name: str
 ) -> None:

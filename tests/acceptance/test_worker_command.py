@@ -1,0 +1,105 @@
+"""The command `worker`: it serves the flows of a module until it is told to stop."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.documentation.test_command_line_reference import documented
+from tests.support.commands import COMMAND, command, command_environment
+from tests.support.faults.fleet import fleet_flow
+from tests.support.flows.desk import postgres_desk
+from tests.support.flows.staff import submit, trace, until
+
+if TYPE_CHECKING:
+    import asyncpg
+
+MODULE = """
+from tests.support.faults.fleet import fleet_flow
+
+one = fleet_flow()
+several = [one]
+nothing = 7
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Path:
+    """Return the directory of a module with flows."""
+    (tmp_path / "my_flows.py").write_text(MODULE, encoding="utf-8")
+    return tmp_path
+
+
+@asynccontextmanager
+async def started(directory: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "worker",
+        *arguments,
+        cwd=directory,
+        env=command_environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("stop", "name"), [(signal.SIGTERM, "my_flows:one"), (signal.SIGINT, "my_flows:several")]
+)
+async def test_it_serves_until_it_is_told_to_stop(
+    database_url: str,
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    module: Path,
+    stop: signal.Signals,
+    name: str,
+) -> None:
+    arguments = [name, "--at-once", "3", "--limit", "cores=2", "--database-url", database_url]
+    async with postgres_desk(pool) as desk, started(module, *arguments) as process:
+        flow_id = await submit(desk, fleet_flow())
+        await until(desk, flow_id, lambda events: events[-1].variant == "C")
+        assert await trace(desk, flow_id) == "ISFSFSFC"
+        process.send_signal(stop)
+        printed, errors = await process.communicate()
+    assert (process.returncode, errors) == (0, b"")
+    assert printed.decode().splitlines()[0] == "serving 1 flow, at most 3 at once; Ctrl-C stops"
+
+
+async def test_its_json_says_what_it_serves(database_url: str, module: Path) -> None:
+    arguments = ["my_flows:one", "--json", "--database-url", database_url]
+    async with started(module, *arguments) as process:
+        assert process.stdout is not None
+        printed = json.loads(await process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    assert printed.keys() == documented("worker").keys()
+    assert printed["definitions"] == [fleet_flow().definition.definition_hash]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["my_flows"], "must be like package.module:flows"),
+        (["no_such_module:flows"], "cannot import no_such_module"),
+        (["my_flows:missing"], "has no flow, or flows, named 'missing'"),
+        (["my_flows:nothing"], "has no flow, or flows, named 'nothing'"),
+        (["my_flows:one", "--limit", "cores"], "must be like cores=16"),
+        (["my_flows:one", "--at-once", "0"], "is not a whole number of at least 1"),
+    ],
+)
+async def test_what_it_cannot_serve_is_wrong_use(
+    database_url: str, module: Path, arguments: list[str], message: str
+) -> None:
+    done = await command("worker", *arguments, "--database-url", database_url, cwd=module)
+    assert done.returncode == 2
+    assert message in done.stderr
