@@ -91,7 +91,7 @@ class FlowRun:
         self.retry_after: timedelta | None = None
         self._store = store
         # a store that is not the library's own may have no such attribute
-        self._clock: Clock = getattr(store, "clock", None) or SystemClock()
+        self.clock: Clock = getattr(store, "clock", None) or SystemClock()
         self._steps = steps
         self._definition = definition
         self._pending: list[FlowEventKind] = []  # part of the next append
@@ -217,7 +217,7 @@ class FlowRun:
         delay = step.retry.delay(error, retries, random.random())  # noqa: S311  # no secret
         if delay is None:
             return None, None
-        not_before = self._clock.now().astimezone(UTC) + delay
+        not_before = self.clock.now().astimezone(UTC) + delay
         retry = RetryScheduled(step.id, retries + 1, error_class, not_before=not_before)
         return delay, retry
 

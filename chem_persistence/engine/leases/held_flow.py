@@ -4,10 +4,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.engine.attempt import time_limit
 from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun
 from chem_persistence.engine.leases.renewal import HeldLease, LeaseKeeper, seconds_since_boot
@@ -101,8 +102,8 @@ class HeldFlow:
                     raise
             except (StepRaised, FlowWasCancelled, StaleLease, GeneratorExit):
                 raise  # the lease is gone; or nothing can be awaited any more
-            except (FlowHasFailed, FlowAwaitsUser, FlowIsWaiting, FlowAlreadyCompleted) as error:
-                await self.release(_due_in(error))
+            except (FlowHasFailed, FlowAwaitsUser, FlowIsWaiting, FlowAlreadyCompleted):
+                await self.release(_due_in(self.run.instance, self.run.clock.now()))
                 raise
             except BaseException as error:
                 await self._leave_quietly(self._due_after(error))
@@ -207,9 +208,12 @@ class HeldFlow:
             self._lease.limit = None
 
 
-def _due_in(error: ChemPersistenceError) -> timedelta | None:
+def _due_in(instance: FlowInstance, present: datetime) -> timedelta | None:
     """Return after how long a flow that cannot go on is looked at again; None: not by itself."""
-    if not isinstance(error, FlowIsWaiting) or error.until is None:
+    if instance.cursor == len(instance.steps):
         return None
-    left = error.until - datetime.now(UTC)
+    slot = instance.steps[instance.cursor]
+    if slot.until is None or slot.status is StepStatus.FAILED:
+        return None
+    left = slot.until - present
     return left if left > timedelta(0) else AGAIN

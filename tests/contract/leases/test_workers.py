@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -10,13 +10,16 @@ import pytest
 
 from chem_persistence import (
     FlowEvent,
+    FlowEventKind,
     InvalidArgument,
     RetryPolicy,
     RetryScheduled,
     StepFailed,
     StepSignal,
     StepStarted,
+    StepWaits,
     UserInteractionProvided,
+    UserInteractionRequested,
     Worker,
 )
 from chem_persistence.domain.events import CANCEL, RELEASED, FlowCancelled, LibrarySignal
@@ -216,6 +219,28 @@ async def test_a_step_that_takes_too_long_fails(desk: Desk, acts: Acts) -> None:
     assert isinstance(events[-1].kind, StepFailed)
     assert events[-1].kind.error.error_class == "builtins.TimeoutError"
     assert acts.cancelled == ["act"]
+
+
+@pytest.mark.parametrize("parks", [True, False])
+async def test_a_flow_that_waits_and_is_called_keeps_its_time(
+    desk: Desk,
+    acts: Acts,
+    parks: bool,  # noqa: FBT001
+) -> None:
+    flow, until_then = chain(Act(acts)), datetime.now(UTC) + 2 * HOUR
+    flow_id, other = await submit(desk, flow), await submit(desk, flow)
+    parked: FlowEventKind = (
+        StepWaits(0, "act", until_then)
+        if parks
+        else UserInteractionRequested(0, "act", until=until_then)
+    )
+    await desk.store.append_kinds(flow_id, [parked, StepSignal(0, "act", "hello")])
+    assert (await desk.seen(flow_id)).due == "now"
+    async with working(desk, [flow]):
+        await until(desk, other, is_over)
+        while (await desk.seen(flow_id)).due != "in 2 h":
+            await asyncio.sleep(0.005)
+    assert acts.runs == [("act", other)]
 
 
 # ---- workers that died
