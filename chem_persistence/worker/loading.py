@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 import msgspec
@@ -30,6 +30,7 @@ from chem_persistence.store.ports import EventReader
 __all__ = ["Loaded", "RunnableFlow", "Unloadable", "WorkerStore", "load_claims"]
 
 
+@runtime_checkable
 class WorkerStore(LeasingEventStore, EventReader, Protocol):
     """What a worker needs of a store."""
 

@@ -101,9 +101,7 @@ class Worker:
         _check(flows, at_once, lease, grace, stall)
         check_poll_interval(poll_interval)
         self.id = uuid4()
-        self._store: WorkerStore = (
-            store if hasattr(store, "leased") else PgEventStore(store)  # type: ignore[assignment]
-        )
+        self._store = store if isinstance(store, WorkerStore) else PgEventStore(store)
         self._clock: Clock = getattr(self._store, "clock", None) or SystemClock()
         self._registry = {flow.definition.definition_hash: flow for flow in flows}
         self._limits = Limits(limits or {})
