@@ -16,8 +16,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` in the event loop at the first signal; the second one ends the process at once.
 
-    It ends the process as it does by default, also if a step blocks the event loop: the leases of
-    its flows end by themselves. Only the main thread receives signals: another does nothing here.
+    It ends the process as it does by default, also if a step of Python code blocks the event loop;
+    the leases of its flows then end by themselves. Only the main thread can do this: in another one
+    the signals are left as they are.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import logging
 import os
+import select
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -51,6 +52,8 @@ class Act(Step[Number, Number]):
             os._exit(7)
         if self.id == self.arguments.block:
             print("holding", flush=True)  # noqa: T201
+            while not select.select([sys.stdin], [], [], 0.02)[0]:
+                pass  # a read would not be interrupted by a signal that came just before it
             sys.stdin.readline()
         if self.id == self.arguments.hold:
             reader = asyncio.StreamReader()
