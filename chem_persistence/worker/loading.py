@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
 import msgspec
@@ -18,35 +18,21 @@ from chem_persistence.domain.events import (
 )
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
 from chem_persistence.domain.replay import replay
+from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.leases.leased_run import cancellation
 from chem_persistence.engine.next_step import Run, next_step
-from chem_persistence.engine.steps_fit import Steps
 from chem_persistence.errors import ChemPersistenceError, UnreadableEvent
 from chem_persistence.store.artifact_reads import read_artifacts
 from chem_persistence.store.checks import LARGE_BYTES
 from chem_persistence.store.leasing.leases import Claim, LeasingEventStore
 from chem_persistence.store.ports import EventReader
 
-__all__ = ["Loaded", "RunnableFlow", "Unloadable", "WorkerStore", "load_claims"]
+__all__ = ["Loaded", "Unloadable", "WorkerStore", "load_claims"]
 
 
 @runtime_checkable
 class WorkerStore(LeasingEventStore, EventReader, Protocol):
     """What a worker needs of a store."""
-
-
-class RunnableFlow(Protocol):
-    """The definition of flows, and the steps that run them."""
-
-    @property
-    def definition(self) -> FlowDefinition:
-        """What the flows are stored under."""
-        ...
-
-    @property
-    def steps(self) -> Steps:
-        """The steps, in order."""
-        ...
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -71,7 +57,7 @@ class Unloadable(msgspec.Struct, frozen=True):
 
 
 async def load_claims(
-    store: WorkerStore, registry: Mapping[str, RunnableFlow], claims: Sequence[Claim]
+    store: WorkerStore, registry: Mapping[str, Flow[Any, Any]], claims: Sequence[Claim]
 ) -> list[Loaded | Unloadable]:
     """Read the states of claimed flows, and the artifacts on which they go on.
 
@@ -129,7 +115,7 @@ def _called_before(instance: FlowInstance, events: Iterable[FlowEvent]) -> datet
 
 
 async def _with_inputs(
-    store: WorkerStore, registry: Mapping[str, RunnableFlow], loaded: list[Loaded | Unloadable]
+    store: WorkerStore, registry: Mapping[str, Flow[Any, Any]], loaded: list[Loaded | Unloadable]
 ) -> list[Loaded | Unloadable]:
     wanted: dict[int, str] = {}
     for place, each in enumerate(loaded):

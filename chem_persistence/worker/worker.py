@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
+from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.leases.held_flow import HeldFlow
 from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun
 from chem_persistence.engine.leases.own_flow import LEASE, STALL
@@ -37,7 +39,6 @@ from chem_persistence.telemetry.hooks import watched_flow
 from chem_persistence.worker.limits import Limits
 from chem_persistence.worker.loading import (
     Loaded,
-    RunnableFlow,
     Unloadable,
     WorkerStore,
     load_claims,
@@ -71,8 +72,7 @@ class Worker:
     Any number of workers, in any number of processes, may serve the same flows: each flow is held
     by one of them, under a lease of the length `lease`, which is renewed while it runs. If a
     worker dies, others go on with its flows when their leases have ended. `store` may be a provider
-    of connections. Each flow has a `definition` and its `steps`; flows of other definitions are
-    left to other workers. `limits` says how much of each resource the steps may use at once in this
+    of connections. Flows of other definitions are left to other workers. `limits` says how much of each resource the steps may use at once in this
     process; see `Step.uses`. A worker that has found no due flow asks again after `poll_interval`
     seconds, give or take a quarter.
 
@@ -89,7 +89,7 @@ class Worker:
     def __init__(
         self,
         store: WorkerStore | ConnectionProvider,
-        flows: Sequence[RunnableFlow],
+        flows: Sequence[Flow[Any, Any]],
         *,
         at_once: int = 64,
         limits: Mapping[str, int] | None = None,
@@ -103,7 +103,7 @@ class Worker:
         self.id = uuid4()
         self._store = store if isinstance(store, WorkerStore) else PgEventStore(store)
         self._clock: Clock = getattr(self._store, "clock", None) or SystemClock()
-        self._registry = {flow.definition.definition_hash: flow for flow in flows}
+        self._registry = {flow.definition_hash: flow for flow in flows}
         self._limits = Limits(limits or {})
         for flow in flows:
             self._limits.check(flow.steps)
@@ -242,7 +242,7 @@ class Worker:
         if was_full and self._has_room():
             self._woken.set()
 
-    async def _run_flow(self, held: HeldFlow, flow: RunnableFlow) -> None:
+    async def _run_flow(self, held: HeldFlow, flow: Flow[Any, Any]) -> None:
         """Run a flow and report what its log does not say."""
         flow_id, fields = held.flow_id, {"flow_id": str(held.flow_id)}
         log_goes_on(flow_id, held.run.instance.version)
@@ -264,7 +264,7 @@ class Worker:
         if held.run.instance.completed:
             log_completed(flow_id)
 
-    def _goes_on(self, flow: RunnableFlow, index: int) -> bool:
+    def _goes_on(self, flow: Flow[Any, Any], index: int) -> bool:
         """Return whether the start of a step is appended before it has what it uses."""
         return index >= len(flow.steps) or not self._limits.concern(flow.steps[index])
 
@@ -315,7 +315,7 @@ class Worker:
 
 
 def _check(
-    flows: Sequence[RunnableFlow],
+    flows: Sequence[Flow[Any, Any]],
     at_once: int,
     lease: timedelta,
     grace: timedelta,

@@ -33,7 +33,7 @@ NAMES = command_names(app)
 NEED_CITUS = {"distribute"}
 """Commands that fail on other servers; tests/postgres/schema/test_citus.py runs them."""
 SERVE = {"worker"}
-"""Commands that run until told to stop; tests/acceptance/command_line/test_worker_command.py runs them."""
+"""Commands that run until told to stop; tests/acceptance/command_line runs them."""
 
 
 def section(name: str) -> str:

@@ -58,10 +58,7 @@ def engine_of(desk: Desk, *steps: Act) -> FlowEngine[Number]:
         if isinstance(store, InMemoryEventStore)
         else PgFlowRepository(store._provider)
     )
-    builder = FlowEngine.builder(store, repository).first_step(steps[0])
-    for step in steps[1:]:
-        builder = builder.add_step(step)
-    return builder.build()
+    return FlowEngine(store, repository, chain(*steps))
 
 
 async def test_a_given_flow_is_run_under_its_lease(desk: Desk, acts: Acts) -> None:
@@ -71,9 +68,7 @@ async def test_a_given_flow_is_run_under_its_lease(desk: Desk, acts: Acts) -> No
     running = asyncio.create_task(engine_of(desk, *steps).run_to_end(flow_id))
     await acts.begun.wait()
     assert (await desk.seen(flow_id)).lease is not None
-    assert (
-        await desk.leases.claim([chain(*steps).definition.definition_hash], flow_id, 9, HOUR) == []
-    )
+    assert await desk.leases.claim([chain(*steps).definition_hash], flow_id, 9, HOUR) == []
     acts.may_end.set()
     assert await running == flow_id
     assert await trace(desk, flow_id) == "ISFSFC"

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
 
 from chem_persistence import (
+    Flow,
     FlowEvent,
     FlowEventKind,
     InvalidArgument,
@@ -24,7 +25,7 @@ from chem_persistence import (
 )
 from chem_persistence.domain.events import CANCEL, RELEASED, FlowCancelled, LibrarySignal
 from tests.support.flows.desk import HOUR, Desk, memory_desk, postgres_desk
-from tests.support.flows.staff import Act, Acts, Chain, chain, submit, trace, until, working
+from tests.support.flows.staff import Act, Acts, chain, submit, trace, until, working
 
 if TYPE_CHECKING:
     import asyncpg
@@ -53,7 +54,7 @@ def acts() -> Acts:
     return Acts()
 
 
-def three(acts: Acts) -> Chain:
+def three(acts: Acts) -> Flow[Any, Any]:
     return chain(Act(acts, "one"), Act(acts, "two"), Act(acts, "three"))
 
 

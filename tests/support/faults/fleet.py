@@ -18,8 +18,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from chem_persistence import (
+    Flow,
     PgEventStore,
     PoolProvider,
     RetryPolicy,
@@ -28,7 +30,7 @@ from chem_persistence import (
     Worker,
     build_pool,
 )
-from tests.support.flows.staff import Chain, Number, chain
+from tests.support.flows.staff import Number, chain
 
 __all__ = ["CRASHES", "FLEET_STEPS", "Process", "fleet_flow", "fleet_worker"]
 
@@ -65,7 +67,7 @@ class Act(Step[Number, Number]):
         return Number(number.n + 1)
 
 
-def fleet_flow(arguments: argparse.Namespace | None = None) -> Chain:
+def fleet_flow(arguments: argparse.Namespace | None = None) -> Flow[Any, Any]:
     """Return the flow that all these workers serve."""
     return chain(*(Act(step_id, arguments) for step_id in FLEET_STEPS))
 

@@ -10,27 +10,25 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence import (
-    Artifact,
-    FlowDefinition,
+    Flow,
+    FlowClient,
     FlowEvent,
-    FlowInitialized,
+    InMemoryFlowRepository,
     RetryPolicy,
     Step,
     StepContext,
     Worker,
+    flow,
 )
-from chem_persistence.engine.steps_fit import Steps, extend_sequence
 from tests.support.flows.desk import NOW, Desk
-from tests.support.flows.flows import new_flow_id
 
 __all__ = [
     "Act",
     "Acts",
-    "Chain",
     "Number",
     "chain",
+    "client_of",
     "submit",
-    "submit_artifact",
     "trace",
     "until",
     "working",
@@ -41,18 +39,12 @@ class Number(msgspec.Struct):
     n: int
 
 
-class Chain(msgspec.Struct, frozen=True):
-    """Steps that a worker can run."""
-
-    definition: FlowDefinition
-    steps: Steps
-
-
-def chain(*steps: Step[Any, Any]) -> Chain:
-    fitting: Steps = ()
-    for step in steps:
-        fitting = extend_sequence(fitting, step)
-    return Chain(FlowDefinition(tuple(step.definition() for step in fitting)), fitting)
+def chain(first: Step[Any, Any], *others: Step[Any, Any]) -> Flow[Any, Any]:
+    """Return the flow of these steps."""
+    made: Flow[Any, Any] = flow("acts", first)
+    for step in others:
+        made = made.then(step)
+    return made
 
 
 class Acts:
@@ -109,25 +101,15 @@ class Act(Step[Number, Number]):
         return Number(number.n + 1)
 
 
-async def submit(desk: Desk, flow: Chain, n: int = 0, due_in: timedelta = NOW) -> UUID:
-    """Give a flow to workers."""
-    given = Artifact.from_payload(kind="Number", payload=Number(n))
-    return await submit_artifact(desk, flow, given, due_in)
+def client_of(desk: Desk) -> FlowClient:
+    return FlowClient(desk.store, InMemoryFlowRepository(desk.store), poll_interval=0.02)
 
 
-async def submit_artifact(
-    desk: Desk, flow: Chain, given: Artifact, due_in: timedelta = NOW
+async def submit(
+    desk: Desk, flow: Flow[Number, Any], n: int = 0, due_in: timedelta = NOW
 ) -> UUID:
-    """Give a flow with any input to workers."""
-    flow_id, definition = new_flow_id(), flow.definition.definition_hash
-    due = datetime.now(UTC) + due_in
-    await desk.store.append_kind(
-        flow_id,
-        FlowInitialized(definition, len(flow.steps), given.hash, due=due),
-        artifacts=[given],
-        expected_version=0,
-    )
-    return flow_id
+    """Give a flow to workers."""
+    return await client_of(desk).submit(flow, Number(n), due=datetime.now(UTC) + due_in)
 
 
 async def trace(desk: Desk, flow_id: UUID) -> str:
@@ -136,7 +118,7 @@ async def trace(desk: Desk, flow_id: UUID) -> str:
 
 
 @asynccontextmanager
-async def working(desk: Desk, flows: Sequence[Chain], **options: Any) -> AsyncIterator[Worker]:
+async def working(desk: Desk, flows: Sequence[Flow[Any, Any]], **options: Any) -> AsyncIterator[Worker]:
     """Run a worker for the length of a block, then stop it."""
     worker = Worker(desk.store, flows, **{"poll_interval": 0.02} | options)
     task = asyncio.create_task(worker.run())

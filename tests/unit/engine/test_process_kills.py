@@ -17,7 +17,7 @@ import pytest
 import uvloop
 
 from chem_persistence import (
-    Artifact,
+    Flow,
     FlowEngine,
     InMemoryEventStore,
     InMemoryFlowRepository,
@@ -31,7 +31,7 @@ from chem_persistence.engine.processes.process import ChildProcess
 from tests.support.flows.desk import HOUR, Desk, memory_desk
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.process_steps import Act, Task
-from tests.support.flows.staff import Chain, chain, submit_artifact, trace, until, working
+from tests.support.flows.staff import chain, client_of, trace, until, working
 
 REPOSITORY = Path(__file__).parents[3]
 SLEEPS = ["sleep", "sleep with a child", "sleep through SIGTERM", "hold the interpreter"]
@@ -105,10 +105,9 @@ async def test_a_step_beyond_its_timeout_is_ended_and_has_failed(
     )
 
 
-async def given(desk: Desk, flow: Chain, pipe: Pipe) -> UUID:
+async def given(desk: Desk, flow: Flow[Task, Any], pipe: Pipe) -> UUID:
     """Give a flow to workers whose step sleeps for ever."""
-    task = Artifact.from_payload(kind="Task", payload=Task("sleep", str(pipe.path)))
-    return await submit_artifact(desk, flow, task)
+    return await client_of(desk).submit(flow, Task("sleep", str(pipe.path)))
 
 
 async def test_a_worker_ends_the_process_of_a_flow_that_is_cancelled(pipe: Pipe) -> None:
@@ -220,7 +219,6 @@ PARENT = """
 import asyncio, os, sys
 from chem_persistence import FlowEngine, InMemoryEventStore, InMemoryFlowRepository
 from tests.support.flows.process_steps import Act, Task
-from tests.support.flows.staff import Chain, chain, submit_artifact, trace, until, working
 
 async def main(*given):
     store = InMemoryEventStore()

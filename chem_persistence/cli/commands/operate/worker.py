@@ -10,8 +10,8 @@ from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
+from chem_persistence.engine.flow import Flow
 from chem_persistence.errors import InvalidArgument
-from chem_persistence.worker.loading import RunnableFlow
 from chem_persistence.worker.worker import Worker
 
 __all__ = ["run_worker"]
@@ -27,7 +27,7 @@ async def run_worker(
     async with open_database(target, connections=CONNECTIONS) as provider:
         worker = Worker(provider, flows, at_once=at_once, limits=dict(map(_limit, limits)))
         if as_json:
-            definitions = sorted({flow.definition.definition_hash for flow in flows})
+            definitions = sorted({flow.definition_hash for flow in flows})
             print_json({"worker": worker.id, "definitions": definitions, "at_once": at_once})
         else:
             noun = "flow" if len(flows) == 1 else "flows"
@@ -44,7 +44,7 @@ def _limit(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
-def _find_flows(name: str) -> list[RunnableFlow]:
+def _find_flows(name: str) -> list[Flow[Any, Any]]:
     """Import the flows that `module:attribute` names: one, or several.
 
     Raises:
@@ -60,9 +60,9 @@ def _find_flows(name: str) -> list[RunnableFlow]:
         raise InvalidArgument("FLOWS", f"cannot import {module_name}: {error}") from error
     for part in attribute.split("."):
         found = getattr(found, part, None)
-    flows = [found] if hasattr(found, "definition") else found
+    flows = [found] if isinstance(found, Flow) else found
     if isinstance(flows, Iterable):
         flows = list(flows)
-        if flows and all(hasattr(flow, "definition") and hasattr(flow, "steps") for flow in flows):
+        if flows and all(isinstance(flow, Flow) for flow in flows):
             return flows
     raise InvalidArgument("FLOWS", f"{module_name} has no flow, or flows, named {attribute!r}")
