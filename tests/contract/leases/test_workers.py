@@ -355,7 +355,7 @@ async def test_the_step_of_a_flow_that_another_worker_has_is_cancelled(
     acts.held = frozenset({"act"})
     flow = chain(Act(acts))
     flow_id = await submit(desk, flow)
-    async with working(desk, [flow], lease=timedelta(seconds=0.6)):
+    async with working(desk, [flow], at_once=1, lease=timedelta(seconds=0.6)):
         await acts.begun.wait()
         await desk.make_due(flow_id)
         await desk.take(flow_id)
@@ -368,7 +368,7 @@ async def test_the_append_of_a_lease_that_was_lost_is_refused(desk: Desk, acts: 
     acts.held = frozenset({"act"})
     flow = chain(Act(acts))
     flow_id = await submit(desk, flow)
-    async with working(desk, [flow], lease=HOUR) as worker:
+    async with working(desk, [flow], at_once=1, lease=HOUR) as worker:
         await acts.begun.wait()
         await desk.make_due(flow_id)
         token = await desk.take(flow_id)

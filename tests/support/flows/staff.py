@@ -105,9 +105,7 @@ def client_of(desk: Desk) -> FlowClient:
     return FlowClient(desk.store, InMemoryFlowRepository(desk.store), poll_interval=0.02)
 
 
-async def submit(
-    desk: Desk, flow: Flow[Number, Any], n: int = 0, due_in: timedelta = NOW
-) -> UUID:
+async def submit(desk: Desk, flow: Flow[Number, Any], n: int = 0, due_in: timedelta = NOW) -> UUID:
     """Give a flow to workers."""
     return await client_of(desk).submit(flow, Number(n), due=datetime.now(UTC) + due_in)
 
@@ -118,7 +116,9 @@ async def trace(desk: Desk, flow_id: UUID) -> str:
 
 
 @asynccontextmanager
-async def working(desk: Desk, flows: Sequence[Flow[Any, Any]], **options: Any) -> AsyncIterator[Worker]:
+async def working(
+    desk: Desk, flows: Sequence[Flow[Any, Any]], **options: Any
+) -> AsyncIterator[Worker]:
     """Run a worker for the length of a block, then stop it."""
     worker = Worker(desk.store, flows, **{"poll_interval": 0.02} | options)
     task = asyncio.create_task(worker.run())
