@@ -1,6 +1,7 @@
 """Claims and leases of the flows of a store in memory."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import groupby
 from typing import Protocol
@@ -29,6 +30,15 @@ class InMemoryLeases:
     def __init__(self, store: _Store) -> None:
         self._store = store
         self._runs = store.runs
+
+    @asynccontextmanager
+    async def hear(self, told: Callable[[str], None]) -> AsyncIterator[None]:
+        """Call `told` when flows become due; see `HintingLeases.hear`."""
+        self._runs.listeners.append(told)
+        try:
+            yield
+        finally:
+            self._runs.listeners.remove(told)
 
     async def claim(
         self, definitions: Collection[str], worker: UUID, limit: int, duration: timedelta

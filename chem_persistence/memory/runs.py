@@ -3,7 +3,7 @@
 The rules are those of the function `change_flow_run` in sql/migrations/0012_flow_runs.sql.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 from uuid import UUID
@@ -109,6 +109,8 @@ class MemoryRuns:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.rows: dict[UUID, Run] = {}
+        self.listeners: list[Callable[[str], None]] = []
+        """Called with the definition of a flow that an append has made due."""
 
     def now(self) -> datetime:
         """Return the present time."""
@@ -134,7 +136,14 @@ class MemoryRuns:
         return sorted(found, key=lambda item: item[1].due_at)
 
     def follow(self, flow_id: UUID, events: Sequence[FlowEvent], *, is_leased: bool) -> None:
-        """Change a flow's row by the events of one append to it."""
+        """Change a flow's row by the events of one append, and tell of a flow that is due."""
+        self._change_row(flow_id, events, is_leased=is_leased)
+        run = self.rows.get(flow_id)
+        if run is not None and run.lease is None and run.due_at <= self.now():
+            for told in self.listeners:
+                told(run.definition_hash)
+
+    def _change_row(self, flow_id: UUID, events: Sequence[FlowEvent], *, is_leased: bool) -> None:
         change = _change(events, is_leased=is_leased)
         run = self.rows.get(flow_id)
         if change.decisive is None:

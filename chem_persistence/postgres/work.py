@@ -1,12 +1,13 @@
 """Claims and leases on PostgreSQL."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.hints import heard_hints
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_flow_id, check_not_negative
@@ -47,6 +48,13 @@ class PgLeases:
     def __init__(self, provider: ConnectionProvider) -> None:
         self._provider = provider
         self._session = Session(provider)
+
+    def hear(self, told: Callable[[str], None]) -> AbstractAsyncContextManager[None]:
+        """Call `told` when flows become due; see `HintingLeases.hear`."""
+        opening = getattr(self._provider, "separate", None)
+        separate: AbstractAsyncContextManager[ConnectionProvider] | None
+        separate = opening and opening(own_session=True)
+        return nullcontext() if separate is None else heard_hints(separate, told)
 
     def separate(self) -> AbstractAsyncContextManager[Leases] | None:
         """Return leases on a connection of their own; see `SeparableLeases.separate`."""

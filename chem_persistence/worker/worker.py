@@ -36,6 +36,7 @@ from chem_persistence.store.leasing.leases import Claim, check_duration
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on
 from chem_persistence.telemetry.hooks import watched_flow
+from chem_persistence.worker.hints import Hints
 from chem_persistence.worker.limits import Limits
 from chem_persistence.worker.loading import (
     Loaded,
@@ -72,9 +73,12 @@ class Worker:
     Any number of workers, in any number of processes, may serve the same flows: each flow is held
     by one of them, under a lease of the length `lease`, which is renewed while it runs. If a
     worker dies, others go on with its flows when their leases have ended. `store` may be a provider
-    of connections. Flows of other definitions are left to other workers. `limits` says how much of each resource the steps may use at once in this
-    process; see `Step.uses`. A worker that has found no due flow asks again after `poll_interval`
-    seconds, give or take a quarter.
+    of connections. Flows of other definitions are left to other workers. `limits` says how much of
+    each resource the steps may use at once in this process; see `Step.uses`.
+
+    A worker that has found no due flow asks again after `poll_interval` seconds, give or take a
+    quarter; but at once when it hears that flows were submitted, which it does on a connection of
+    its own unless a pooler is in between.
 
     A worker that is told to stop claims no more, waits `grace` for the steps that run, and then
     cancels them and releases their flows. The time that a step may be past its `timeout` is `grace`
@@ -118,6 +122,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self._woken = asyncio.Event()
+        self._hints = Hints(self._leases, self._registry, self._woken.set)
 
     async def run(self) -> None:
         """Serve until `stop` is called; in the main thread SIGTERM and SIGINT call it as well.
@@ -134,12 +139,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         try:
             with stop_on_signals(self.stop):
-                async with self._keeper:
-                    try:
-                        await self._serve()
-                        await self._wait_for_steps()
-                    finally:
-                        await self._leave_flows()
+                await self._serve_to_end()
         finally:
             self._loop, self._stopping = None, False
 
@@ -160,13 +160,21 @@ class Worker:
             held.stop_after_step()
         self._woken.set()
 
+    async def _serve_to_end(self) -> None:
+        async with self._keeper, self._hints.heard():
+            try:
+                await self._serve()
+                await self._wait_for_steps()
+            finally:
+                await self._leave_flows()
+
     async def _serve(self) -> None:
         while not self._stopping:
             self._woken.clear()
             if not self._has_room():
                 await self._woken.wait()  # a flow ends, or the worker is told to stop
                 continue
-            if not await self._claim():
+            if not await self._hints.follow(self._claim):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._poll_seconds()):
                         await self._woken.wait()

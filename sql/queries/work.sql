@@ -31,12 +31,24 @@ WHERE run.flow_id > $1 AND run.lease IS NULL
 ORDER BY run.flow_id
 LIMIT $2
 
+-- name: notify_workers
+-- Tell the workers that listen that flows of these definitions are due. Losing that with a crash of
+-- the server does no harm, so the commit is not waited for.
+-- $1 text[] definition_hash (empty: of any definition)
+SELECT set_config('synchronous_commit', 'off', true),
+    pg_notify('chem_persistence_due_' || 'flow_runs'::regclass::oid::text, due.definition_hash)
+FROM unnest($1::text[]) AS due (definition_hash)
+
 -- name: read_claimed_runs
 -- Read what a claim has claimed, when its reply was lost.
 -- $1 uuid token
 SELECT run.flow_id, run.definition_hash
 FROM flow_runs AS run
 WHERE run.lease = $1
+
+-- name: read_hint_channel
+-- Return the channel on which workers are told that flows are due.
+SELECT 'chem_persistence_due_' || 'flow_runs'::regclass::oid::text AS channel
 
 -- name: rebuild_flow_runs
 -- Make the rows of flows due as their events say, if that is earlier; return which were changed.

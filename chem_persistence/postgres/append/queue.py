@@ -9,6 +9,7 @@ from chem_persistence.domain.events import FlowEvent
 from chem_persistence.postgres.append.place_events import Append
 from chem_persistence.postgres.append.settle import Outcome, Reason, Refused, Stored, TryAgain
 from chem_persistence.store.append_request import AppendRequest
+from chem_persistence.store.leasing.hints import CALLS
 from chem_persistence.telemetry.hooks import current_span
 from chem_persistence.telemetry.listening import found
 
@@ -24,9 +25,12 @@ _NOT_TRIED = TryAgain(Reason.BEHIND)
 
 
 class QueuedAppend(Append):
-    """An append whose caller awaits `answered`; `size` is in bytes, `origin` the caller's span."""
+    """An append whose caller awaits `answered`; `size` is in bytes, `origin` the caller's span.
 
-    __slots__ = ("answered", "key", "origin", "size")
+    `may_call` is whether workers may have to be told of it, see `hinted_definitions`.
+    """
+
+    __slots__ = ("answered", "key", "may_call", "origin", "size")
 
     def __init__(
         self, request: AppendRequest, size: int, answered: "Future[list[FlowEvent]]"
@@ -35,6 +39,7 @@ class QueuedAppend(Append):
         self.answered = answered
         self.key = request.flow_id.int  # hashes faster than the UUID
         self.size = size
+        self.may_call = request.lease is None and isinstance(request.kinds[-1], CALLS)
         self.origin = None if found.observer is None else current_span()
 
     @property

@@ -18,11 +18,13 @@ from chem_persistence.postgres.connection.failures import library_errors
 from chem_persistence.postgres.connection.liveness import last_word_on
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.transaction import own_transaction
+from chem_persistence.postgres.hints import send_hints
 from chem_persistence.postgres.read.artifacts import read_whole_artifact
 from chem_persistence.postgres.read.flows import list_events
 from chem_persistence.store.append_request import AppendCall, encode_append
 from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.codec import encode_description
+from chem_persistence.store.leasing.hints import hinted_definitions
 from chem_persistence.store.leasing.submission import TransactionAppender
 from chem_persistence.store.ports import Clock
 
@@ -51,6 +53,8 @@ class PgTransaction(TransactionAppender):
         self._heads = FlowHeads(below=heads)
         self._uploads = Uploads(connection)
         self._turn = asyncio.Lock()
+        self.due: set[str] = set()
+        """The definitions of the flows that are due once the transaction has committed."""
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
         request = await encode_append(
@@ -61,6 +65,7 @@ class PgTransaction(TransactionAppender):
             with self._uploads.alone():
                 events = await self._store(Append(request))
                 await self._uploads.store(request.streamed, events)
+        self.due |= hinted_definitions([request])
         return events
 
     async def _store(self, append: Append) -> builtins.list[FlowEvent]:
@@ -150,3 +155,5 @@ async def pg_transaction(
             opened = PgTransaction(connection, clock, max_artifact_bytes, heads, seen_definitions)
             yield opened
             await opened.finish()
+        if opened.due:
+            await send_hints(connection, opened.due)

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from contextvars import Context
+from operator import attrgetter
 from time import monotonic
 from typing import cast
 
@@ -23,8 +24,10 @@ from chem_persistence.postgres.connection.event_loop import check_event_loop
 from chem_persistence.postgres.connection.held_connection import HeldConnection
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.hints import send_hints
 from chem_persistence.postgres.schema.distribution import is_distributed
 from chem_persistence.store.append_request import AppendRequest
+from chem_persistence.store.leasing.hints import hinted_definitions
 from chem_persistence.telemetry.hooks import watched_batch
 from chem_persistence.telemetry.listening import found
 
@@ -38,6 +41,8 @@ LINGER_SECONDS = 0.01
 
 PATIENCE_SECONDS = 1.0
 """How long a batch waits for other transactions' locks, before its flows wait by themselves."""
+
+_may_call = attrgetter("may_call")
 
 
 class Writers:
@@ -130,11 +135,19 @@ class Writers:
                         self._wake_writer()
                     for appends in await self._attempt(batch, held, PATIENCE_SECONDS):
                         self._held_flows.wait(appends)
+                    if calling := list(filter(_may_call, batch)):
+                        await self._tell_workers(calling, held)
                 elif self._queue:
                     return
         finally:
             with suppress(Exception):  # every caller is answered already; no one is left to get it
                 await held.give_back()
+
+    async def _tell_workers(self, calling: Sequence[QueuedAppend], held: HeldConnection) -> None:
+        """Tell workers which flows these appends have made due, unless the connection was lost."""
+        due = hinted_definitions(append.request for append in calling)
+        if due and held.connection is not None:
+            await send_hints(held.connection, due)
 
     async def _more_come(self) -> bool:
         """Wait a moment for more appends; return whether some have come."""

@@ -131,14 +131,19 @@ class PoolProvider:
             ):
                 await self._pool.release(connection, timeout=RELEASE_SECONDS)
 
-    def separate(self) -> "AbstractAsyncContextManager[PoolProvider] | None":
+    def separate(
+        self, *, own_session: bool = False
+    ) -> "AbstractAsyncContextManager[PoolProvider] | None":
         """Return a provider of one connection to the same database, for any event loop.
 
         It belongs to the event loop that opens it, also in another thread, and shares no connection
-        with this one. Return None if `build_pool` did not open the pool.
+        with this one. Return None if `build_pool` did not open the pool; with `own_session` also if
+        a pooler gives each transaction another session of the server.
         """
-        connector = getattr(self._pool, "connector", None)
-        return None if connector is None else _separate(connector.copy())
+        connector: Connector | None = getattr(self._pool, "connector", None)
+        if connector is None or (own_session and not connector.watch.own_sessions):
+            return None
+        return _separate(connector.copy())
 
     @contextmanager
     def hold(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ The clock of the database decides when a flow is due and when a lease ends. A ti
 taken as a length of time after the event, so a writer whose clock is wrong does no harm.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from enum import StrEnum
@@ -34,6 +34,7 @@ from chem_persistence.store.ports import EventStore
 
 __all__ = [
     "Claim",
+    "HintingLeases",
     "Leases",
     "LeasingEventStore",
     "Renewal",
@@ -160,6 +161,19 @@ class SeparableLeases(Protocol):
         """Return leases of the same flows for the event loop that opens them, in any thread.
 
         They share no connection with these. Return None if nothing is known of how to connect.
+        """
+        ...
+
+
+@runtime_checkable
+class HintingLeases(Protocol):
+    """Leases that tell when flows become due, so that a worker need not wait for its next look."""
+
+    def hear(self, told: Callable[[str], None]) -> AbstractAsyncContextManager[None]:
+        """Call `told` with the definition of flows that become due, for the length of a block.
+
+        It is called in the event loop that opens the block, with `ANY_DEFINITION` where the
+        definition is not known. Calls may be missed, and may come although no flow is due.
         """
         ...
 
