@@ -37,6 +37,8 @@ if typing.TYPE_CHECKING:
         RelatedArtifact,
         Statistics,
         StepStatistics,
+        WaitingFlow,
+        WorkerSummary,
     )
     from chem_persistence.domain.artifacts import Artifact
     from chem_persistence.domain.canonical_json.encode import canonical_json, content_hash
@@ -255,8 +257,10 @@ __all__ = [
     "UserInteractionProvided",
     "UserInteractionRequested",
     "Verification",
+    "WaitingFlow",
     "Worker",
     "WorkerLost",
+    "WorkerSummary",
     "build_dev_pool_from_env",
     "build_pool",
     "canonical_json",

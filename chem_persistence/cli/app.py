@@ -11,9 +11,11 @@ from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, FlowName, RoleOptions, Schema, Target, Url
 from chem_persistence.cli.root import Panel, app, artifact, command
 from chem_persistence.cli.terminal.help import HelpfulCommand
+from chem_persistence.cli.worker_commands import cancel, retry, submit, waiting, worker, workers
 
 __all__ = [
     "app",
+    "cancel",
     "demo",
     "diff",
     "distribute",
@@ -25,13 +27,17 @@ __all__ = [
     "rebuild",
     "refresh",
     "replay",
+    "retry",
     "roles",
     "show",
     "stats",
     "status",
+    "submit",
     "tail",
     "verify",
+    "waiting",
     "worker",
+    "workers",
 ]
 
 PAGE = Path("chem-persistence-demo.html")
@@ -340,28 +346,6 @@ def rebuild(
 
 
 @command(Panel.OPERATE)
-def worker(
-    flows: option.FlowsName,
-    at_once: option.AtOnce = 64,
-    limit: option.ResourceLimit = None,
-    database_url: Url = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Run the flows of a module that are given to workers, until Ctrl-C or SIGTERM.
-
-    Any number of workers may serve the same flows, on any number of machines. One that is told to
-    stop lets its steps end for 20 s, and releases its flows to the others; told twice, it ends at
-    once.
-    """
-    from chem_persistence.cli.commands.operate.worker import run_worker
-
-    target = Target(database_url, data, schema)
-    run(lambda: run_worker(target, flows, at_once, limit or [], as_json=as_json))
-
-
-@command(Panel.OPERATE)
 def roles(
     owner: option.Owner = None,
     application: option.Application = None,
@@ -393,3 +377,7 @@ def distribute(
     from chem_persistence.cli.commands.operate.distribute import distribute_schema
 
     run(lambda: distribute_schema(Target(database_url, data, schema), as_json=as_json))
+
+
+for _command in (worker, submit, retry, cancel, waiting, workers):
+    command(Panel.WORKERS)(_command)

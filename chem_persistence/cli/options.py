@@ -7,22 +7,29 @@ from typing import Annotated, Any, Literal, NamedTuple
 import typer
 
 __all__ = [
+    "Actor",
     "Application",
     "AsJson",
     "AtOnce",
     "Before",
     "Data",
     "Definition",
+    "DueTime",
+    "FlowInputs",
     "FlowName",
     "Flows",
     "FlowsName",
     "Follow",
+    "Force",
     "HashName",
     "HtmlPage",
     "InputAnchors",
     "Interval",
+    "Label",
     "Limit",
     "Lines",
+    "ModuleFlow",
+    "NewFlowId",
     "OtherFlow",
     "Output",
     "OutputAnchors",
@@ -32,6 +39,7 @@ __all__ = [
     "ProjectionName",
     "PublicKey",
     "Reader",
+    "Reason",
     "ResourceLimit",
     "RoleOptions",
     "Schema",
@@ -183,6 +191,27 @@ ResourceLimit = Annotated[
         "given several times.",
         default="no limit",
     ),
+]
+
+# ---- of `submit`, `retry` and `cancel`
+
+ModuleFlow = Annotated[str, _argument("FLOW", "A flow in a module: package.module:flow.")]
+FlowInputs = Annotated[
+    list[str] | None, _argument("INPUT", "Inputs as JSON; - reads one from each line of stdin.")
+]
+Label = Annotated[str | None, _option("TEXT", "What is shown beside the ids of the flows.")]
+DueTime = Annotated[
+    str | None,
+    _option("TIME", "When the flows begin, by ISO 8601 with a time zone.", default="now"),
+]
+NewFlowId = Annotated[
+    str | None,
+    _option("UUID", "The id of the only flow; the same submission again then has no effect."),
+]
+Reason = Annotated[str, _option("TEXT", "Why, for the log.")]
+Actor = Annotated[str | None, _option("NAME", "Who asks, for the log.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Cancel at once, whatever a step has under way.")
 ]
 
 # ---- of `doctor` and `roles`

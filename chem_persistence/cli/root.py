@@ -20,6 +20,7 @@ class Panel(StrEnum):
     LOOK = "Look"
     CHECK = "Check"
     OPERATE = "Operate"
+    WORKERS = "Workers"
 
 
 Command = TypeVar("Command", bound=Callable[..., None])

@@ -19,6 +19,8 @@ __all__ = [
     "RelatedArtifact",
     "Statistics",
     "StepStatistics",
+    "WaitingFlow",
+    "WorkerSummary",
     "artifact_producer",
 ]
 
@@ -48,6 +50,36 @@ class FlowSummary(msgspec.Struct, frozen=True, kw_only=True):
     failure: StepError | None
     name: str | None = None
     label: str | None = None
+
+
+class WaitingFlow(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow that was given to workers, is not over, and is run by none.
+
+    It is due at `due_at`, None if not by itself: it has failed, or waits for a person. `is_due` is
+    whether that time has come; `workers` counts those that were seen lately and serve its
+    definition. `flow` is None if the flow has no events.
+    """
+
+    flow_id: UUID
+    definition_hash: str
+    due_at: datetime | None
+    is_due: bool
+    workers: int
+    flow: FlowSummary | None
+
+
+class WorkerSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that has not said that it stopped: its name, and when it was seen last.
+
+    It serves the flows of `definitions`, which are hashes, and holds `flows` of them. One that was
+    seen long ago has died, or cannot reach the database.
+    """
+
+    worker_id: UUID
+    name: str
+    definitions: list[str]
+    seen_at: datetime
+    flows: int
 
 
 class ArtifactProducer(msgspec.Struct, frozen=True, kw_only=True):

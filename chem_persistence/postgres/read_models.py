@@ -9,6 +9,8 @@ from chem_persistence.domain.answers import (
     FlowSummary,
     Lineage,
     Statistics,
+    WaitingFlow,
+    WorkerSummary,
 )
 from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.flow_state import FlowState
@@ -26,6 +28,7 @@ from chem_persistence.postgres.read.rows import (
     step_execution_error,
 )
 from chem_persistence.postgres.read.statistics import read_statistics, refresh_statistics
+from chem_persistence.postgres.read.workers import list_waiting_flows, list_workers
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_countable, check_flow_id
 
@@ -103,6 +106,20 @@ class PgReadModels:
         check_flow_id(flow_id)
         rows = await self._session.fetch(READ_FLOW, flow_id)
         return flow_summary(rows[0]) if rows else None
+
+    async def waiting_flows(self, *, limit: int = 50) -> list[WaitingFlow]:
+        """List the flows that were given to workers and that none runs, the longest due first.
+
+        Among them are those that are due later, that have failed, and whose worker has died.
+
+        Raises:
+            InvalidArgument: the limit is negative.
+        """
+        return await list_waiting_flows(self._session, _checked("limit", limit))
+
+    async def workers(self) -> list[WorkerSummary]:
+        """List the workers that have not stopped, the one that was seen last first."""
+        return await list_workers(self._session)
 
     async def step_executions(self, flow_id: UUID) -> list[StepExecution]:
         """Return the steps of a flow that its events name, in order.

@@ -22,6 +22,7 @@ from chem_persistence.store.leasing.leases import (
 __all__ = ["PgLeases"]
 
 ADD_FLOW_RUNS = statement("work/add_flow_runs")
+ANNOUNCE_WORKER = statement("work/announce_worker")
 CALL_FLOW_RUNS = statement("work/call_flow_runs")
 CLAIM_FLOW_RUNS = statement("work/claim_flow_runs")
 GIVE_BACK_FLOW_RUN = statement("work/give_back_flow_run")
@@ -31,6 +32,7 @@ REBUILD_FLOW_RUNS = statement("work/rebuild_flow_runs")
 RELEASE_FLOW_RUNS = statement("work/release_flow_runs")
 RENEW_FLOW_RUNS = statement("work/renew_flow_runs")
 TAKE_FLOW_RUN = statement("work/take_flow_run")
+WITHDRAW_WORKER = statement("work/withdraw_worker")
 
 ROWS_PER_REBUILD = 200
 """Rows that are added, or compared with the log, in one transaction; they are locked meanwhile."""
@@ -130,6 +132,14 @@ class PgLeases:
         """Call flows without an event; see `Leases.call`."""
         rows = await self._session.fetch(CALL_FLOW_RUNS, list(set(flow_ids)))
         return [row["flow_id"] for row in rows]
+
+    async def announce(self, worker: UUID, name: str, definitions: Collection[str]) -> None:
+        """Store that a worker is alive; see `WorkerRegister.announce`."""
+        await self._session.fetch(ANNOUNCE_WORKER, worker, name, list(definitions))
+
+    async def withdraw(self, worker: UUID) -> None:
+        """Remove a worker; see `WorkerRegister.withdraw`."""
+        await self._session.fetch(WITHDRAW_WORKER, worker)
 
     async def rebuild(self) -> int:
         """Make the rows what the log implies; see `Leases.rebuild`."""

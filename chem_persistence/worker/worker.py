@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import random
+import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, timedelta
@@ -32,7 +34,12 @@ from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.store.checks import check_poll_interval
 from chem_persistence.store.clock import SystemClock
-from chem_persistence.store.leasing.leases import Claim, check_duration
+from chem_persistence.store.leasing.leases import (
+    Claim,
+    Leases,
+    WorkerRegister,
+    check_duration,
+)
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on
 from chem_persistence.telemetry.hooks import watched_flow
@@ -51,7 +58,7 @@ __all__ = ["Worker"]
 _logger = logging.getLogger("chem_persistence.worker")
 
 SECONDS_TO_LEAVE = 5.0
-"""How long the steps that a stopping worker interrupts may take to end."""
+"""How long the steps that a stopping worker interrupts may take to end, and its own farewell."""
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
 """When a flow that cannot be run is tried again; the pause doubles each time."""
@@ -74,7 +81,8 @@ class Worker:
     by one of them, under a lease of the length `lease`, which is renewed while it runs. If a
     worker dies, others go on with its flows when their leases have ended. `store` may be a provider
     of connections. Flows of other definitions are left to other workers. `limits` says how much of
-    each resource the steps may use at once in this process; see `Step.uses`.
+    each resource the steps may use at once in this process; see `Step.uses`. `name` is for people:
+    the host and the process's id by default.
 
     A worker that has found no due flow asks again after `poll_interval` seconds, give or take a
     quarter; but at once when it hears that flows were submitted, which it does on a connection of
@@ -101,10 +109,12 @@ class Worker:
         grace: timedelta = timedelta(seconds=20),
         stall: timedelta = STALL,
         poll_interval: float = 1.0,
+        name: str | None = None,
     ) -> None:
         _check(flows, at_once, lease, grace, stall)
         check_poll_interval(poll_interval)
         self.id = uuid4()
+        self.name = f"{socket.gethostname()}:{os.getpid()}" if name is None else name
         self._store = store if isinstance(store, WorkerStore) else PgEventStore(store)
         self._clock: Clock = getattr(self._store, "clock", None) or SystemClock()
         self._registry = {flow.definition_hash: flow for flow in flows}
@@ -115,7 +125,7 @@ class Worker:
         self._grace = grace
         self._poll_interval = poll_interval
         self._leases = self._store.leases
-        self._keeper = LeaseKeeper(self._leases, duration=lease, stall=stall)
+        self._keeper = LeaseKeeper(self._leases, duration=lease, stall=stall, beat=self._announce)
         self._running: dict[asyncio.Task[None], HeldFlow] = {}
         self._pauses: dict[UUID, timedelta] = {}
         self._left_at: dict[UUID, int] = {}
@@ -161,12 +171,31 @@ class Worker:
         self._woken.set()
 
     async def _serve_to_end(self) -> None:
-        async with self._keeper, self._hints.heard():
-            try:
-                await self._serve()
-                await self._wait_for_steps()
-            finally:
-                await self._leave_flows()
+        try:
+            async with self._keeper, self._hints.heard():
+                try:
+                    await self._announce(self._leases)
+                    await self._serve()
+                    await self._wait_for_steps()
+                finally:
+                    await self._leave_flows()
+        finally:
+            await self._withdraw()
+
+    async def _announce(self, leases: Leases) -> None:
+        """Store that this worker is alive; nothing depends on it."""
+        if not isinstance(leases, WorkerRegister):
+            return
+        try:
+            await leases.announce(self.id, self.name, self._registry)
+        except ChemPersistenceError as error:
+            _logger.info("the worker is not announced: %s", type(error).__name__)
+
+    async def _withdraw(self) -> None:
+        if isinstance(self._leases, WorkerRegister):
+            with suppress(ChemPersistenceError, TimeoutError):
+                async with asyncio.timeout(SECONDS_TO_LEAVE):
+                    await self._leases.withdraw(self.id)
 
     async def _serve(self) -> None:
         while not self._stopping:

@@ -5,6 +5,14 @@
 -- $1 integer maximum number of rows
 SELECT add_flow_runs($1) AS added
 
+-- name: announce_worker
+-- Store that a worker runs, and which definitions it serves.
+-- $1 uuid worker, $2 text name, $3 text[] definition_hash
+INSERT INTO flow_workers AS worker (worker_id, name, definitions, seen_at)
+VALUES ($1, $2, $3, now())
+ON CONFLICT (worker_id) DO UPDATE
+    SET name = excluded.name, definitions = excluded.definitions, seen_at = excluded.seen_at
+
 -- name: call_flow_runs
 -- Call flows without an event; return those that were called.
 -- $1 uuid[] flow_id
@@ -16,6 +24,13 @@ SELECT flow_id FROM call_flow_runs($1) AS called (flow_id)
 -- $5 interval duration of the lease
 SELECT claimed_flow_id AS flow_id, claimed_definition_hash AS definition_hash
 FROM claim_flow_runs($1, $2, $3, $4, $5)
+
+-- name: count_held_runs
+-- Count the flows that each worker holds.
+SELECT run.holder, count(*) AS flows
+FROM flow_runs AS run
+WHERE run.lease IS NOT NULL
+GROUP BY run.holder
 
 -- name: give_back_flow_run
 -- Release a flow with which there was nothing to do; return whether it was held by this lease.
@@ -31,6 +46,23 @@ WHERE run.flow_id > $1 AND run.lease IS NULL
 ORDER BY run.flow_id
 LIMIT $2
 
+-- name: list_waiting_runs
+-- List the flows that no worker runs, those that are due longest first.
+-- $1 timestamptz the time at which leases that end earlier have ended, $2 bigint maximum number of
+-- rows
+SELECT run.flow_id, run.definition_hash, run.due_at <= $1 AS is_due,
+    CASE WHEN run.due_at < '9999-12-31 00:00:00+00' THEN run.due_at END AS due_at
+FROM flow_runs AS run
+WHERE run.lease IS NULL OR run.due_at <= $1
+ORDER BY run.due_at, run.flow_id
+LIMIT $2
+
+-- name: list_workers
+-- List the workers, the one that was seen last first.
+SELECT worker.worker_id, worker.name, worker.definitions, worker.seen_at
+FROM flow_workers AS worker
+ORDER BY worker.seen_at DESC, worker.worker_id
+
 -- name: notify_workers
 -- Tell the workers that listen that flows of these definitions are due. Losing that with a crash of
 -- the server does no harm, so the commit is not waited for.
@@ -45,6 +77,10 @@ FROM unnest($1::text[]) AS due (definition_hash)
 SELECT run.flow_id, run.definition_hash
 FROM flow_runs AS run
 WHERE run.lease = $1
+
+-- name: read_clock
+-- Return the time of the server.
+SELECT now() AS present
 
 -- name: read_hint_channel
 -- Return the channel on which workers are told that flows are due.
@@ -72,3 +108,9 @@ FROM renew_flow_runs($1, $2, $3)
 -- Claim one flow, also before it is due; return its definition, or null if that is not possible.
 -- $1 uuid flow_id, $2 uuid worker, $3 uuid token, $4 interval duration of the lease
 SELECT take_flow_run($1, $2, $3, $4) AS definition_hash
+
+-- name: withdraw_worker
+-- Remove a worker that has stopped, and those that were not seen for a week.
+-- $1 uuid worker
+DELETE FROM flow_workers AS worker
+WHERE worker.worker_id = $1 OR worker.seen_at < now() - interval '7 days'

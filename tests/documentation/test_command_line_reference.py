@@ -28,12 +28,14 @@ ARGUMENTS: dict[str, list[str]] = {
     "replay": ["bbbb"],
     "diff": ["aaaa", "bbbb"],
     "artifact get": [BINARY.hash],
+    "retry": ["bbbb", "--reason", "mended"],
+    "cancel": ["bbbb", "--reason", "not needed"],
 }
 NAMES = command_names(app)
 NEED_CITUS = {"distribute"}
 """Commands that fail on other servers; tests/postgres/schema/test_citus.py runs them."""
-SERVE = {"worker"}
-"""Commands that run until told to stop; tests/acceptance/command_line runs them."""
+NEED_A_MODULE = {"submit", "worker"}
+"""Commands of flows in a module; tests/acceptance/command_line runs them."""
 
 
 def section(name: str) -> str:
@@ -97,7 +99,7 @@ def test_every_option_that_the_reference_names_is_the_command_s(name: str) -> No
     assert {option for option in named if option not in takes} == set()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in NEED_CITUS | SERVE])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NEED_CITUS | NEED_A_MODULE])
 async def test_the_json_has_the_keys_of_the_reference(
     admin_url: str, tmp_path: Path, name: str
 ) -> None:

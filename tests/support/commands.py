@@ -26,7 +26,10 @@ def command_environment(**variables: str) -> dict[str, str]:
 
 
 async def command(
-    *arguments: object, cwd: Path | None = None, variables: Mapping[str, str] | None = None
+    *arguments: object,
+    cwd: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    stdin: str | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command until it ends."""
     return await asyncio.to_thread(
@@ -34,6 +37,7 @@ async def command(
         [*COMMAND, *map(str, arguments)],
         cwd=cwd,
         env=command_environment(**(variables or {})),
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=240,  # ends a command that hangs; a busy machine takes a minute to start one

@@ -13,7 +13,7 @@ whatever the clocks of the two say, and a flow is dropped in time when the datab
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from datetime import timedelta
 from threading import Lock, Thread
@@ -90,11 +90,20 @@ class LeaseKeeper:
     """Renews the leases that are held, from the first one on and until the last one is dropped.
 
     `duration` is that of each renewal. Nothing is renewed when the event loop has not answered for
-    `stall`. Leases that no other thread can have are renewed in the event loop.
+    `stall`. Leases that no other thread can have are renewed in the event loop. `beat` is awaited
+    after each renewal, in its thread.
     """
 
-    def __init__(self, leases: Leases, *, duration: timedelta, stall: timedelta) -> None:
+    def __init__(
+        self,
+        leases: Leases,
+        *,
+        duration: timedelta,
+        stall: timedelta,
+        beat: Callable[[Leases], Awaitable[None]] | None = None,
+    ) -> None:
         self.duration = duration
+        self._beat = beat
         self._leases = leases
         self._seconds = duration.total_seconds()
         self._stall = stall.total_seconds()
@@ -191,8 +200,12 @@ class LeaseKeeper:
             for lease in self._snapshot()
             if lease.limit is None or now <= lease.limit
         }
-        if not held:
-            return
+        if held:
+            await self._renew_held(leases, held, now)
+        if self._beat is not None:
+            await self._beat(leases)
+
+    async def _renew_held(self, leases: Leases, held: Mapping[UUID, HeldLease], now: float) -> None:
         tokens = [(flow_id, lease.claim.token) for flow_id, lease in held.items()]
         found = await leases.renew(tokens, self.duration)
         for flow_id, lease in held.items():

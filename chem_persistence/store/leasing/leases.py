@@ -39,6 +39,7 @@ __all__ = [
     "LeasingEventStore",
     "Renewal",
     "SeparableLeases",
+    "WorkerRegister",
     "check_duration",
     "check_worker",
 ]
@@ -175,6 +176,23 @@ class HintingLeases(Protocol):
         It is called in the event loop that opens the block, with `ANY_DEFINITION` where the
         definition is not known. Calls may be missed, and may come although no flow is due.
         """
+        ...
+
+
+@runtime_checkable
+class WorkerRegister(Protocol):
+    """Keeps the workers that run, for people; nothing is decided by it.
+
+    Every method raises:
+        StoreUnavailable, StoreError: the store cannot be reached, or refused.
+    """
+
+    async def announce(self, worker: UUID, name: str, definitions: Collection[str]) -> None:
+        """Store that a worker is alive, and which definitions it serves."""
+        ...
+
+    async def withdraw(self, worker: UUID) -> None:
+        """Remove a worker that stops."""
         ...
 
 

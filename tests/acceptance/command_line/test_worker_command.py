@@ -75,11 +75,15 @@ async def test_it_serves_until_it_is_told_to_stop(
     assert printed.decode().splitlines()[0] == "serving 1 flow, at most 3 at once; Ctrl-C stops"
 
 
-async def test_its_json_says_what_it_serves(database_url: str, module: Path) -> None:
+async def test_its_json_says_what_it_serves(
+    database_url: str, pool: "asyncpg.Pool[asyncpg.Record]", module: Path
+) -> None:
     arguments = ["my_flows:one", "--json", "--database-url", database_url]
     async with started(module, *arguments) as process:
         assert process.stdout is not None
         printed = json.loads(await process.stdout.readline())
+        while await pool.fetchval("SELECT count(*) FROM flow_workers") == 0:  # until it serves
+            await asyncio.sleep(0.02)
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
     assert printed.keys() == documented("worker").keys()

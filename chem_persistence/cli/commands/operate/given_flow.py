@@ -1,0 +1,66 @@
+"""The commands `retry` and `cancel`."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+from chem_persistence.cli.database import open_database
+from chem_persistence.cli.exit import ExitCode
+from chem_persistence.cli.lookup import find_flow
+from chem_persistence.cli.options import Target
+from chem_persistence.cli.terminal.printing import print_json, print_line, shown_state
+from chem_persistence.errors import FlowAlreadyCompleted, FlowWasCancelled, InvalidArgument
+from chem_persistence.postgres.event_store import PgEventStore
+from chem_persistence.postgres.flow_repository import PgFlowRepository
+from chem_persistence.postgres.read_models import PgReadModels
+from chem_persistence.worker.client import FlowClient
+
+__all__ = ["cancel_flow", "retry_flow"]
+
+
+async def retry_flow(
+    target: Target, flow: str, reason: str, actor: str | None, *, as_json: bool
+) -> int:
+    """Let the failed step of a flow run again, and print its state; return the exit code."""
+    return await _change(
+        target,
+        flow,
+        lambda client, flow_id: client.retry(flow_id, reason=reason, actor=actor),
+        as_json=as_json,
+    )
+
+
+async def cancel_flow(
+    target: Target, flow: str, reason: str, actor: str | None, *, force: bool, as_json: bool
+) -> int:
+    """Give a flow up, and print its state; return the exit code."""
+    return await _change(
+        target,
+        flow,
+        lambda client, flow_id: client.cancel(flow_id, reason=reason, actor=actor, force=force),
+        as_json=as_json,
+    )
+
+
+async def _change(
+    target: Target,
+    flow: str,
+    change: Callable[[FlowClient, UUID], Awaitable[None]],
+    *,
+    as_json: bool,
+) -> int:
+    async with open_database(target) as provider:
+        flow_id = await find_flow(provider, flow)
+        store = PgEventStore(provider)
+        try:
+            await change(FlowClient(store, PgFlowRepository(provider)), flow_id)
+        except (FlowAlreadyCompleted, FlowWasCancelled) as error:
+            raise InvalidArgument("FLOW", str(error)) from error
+        finally:
+            await store.aclose()  # workers are told after the commit
+        changed = await PgReadModels(provider).flow(flow_id)
+    state = "" if changed is None else changed.state
+    if as_json:
+        print_json({"flow_id": flow_id, "state": state})
+    else:
+        print_line(f"flow {flow_id} is ", shown_state(state))
+    return ExitCode.WELL

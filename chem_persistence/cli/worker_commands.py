@@ -1,0 +1,119 @@
+"""The commands about flows that are given to workers: their names, arguments and help.
+
+What a command does is in `commands/operate/`, which is imported when it is called.
+"""
+
+from chem_persistence.cli import options as option
+from chem_persistence.cli.exit import run
+from chem_persistence.cli.options import AsJson, Data, FlowName, Schema, Target, Url
+
+__all__ = ["cancel", "retry", "submit", "waiting", "worker", "workers"]
+
+
+def worker(
+    flows: option.FlowsName,
+    at_once: option.AtOnce = 64,
+    limit: option.ResourceLimit = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Run the flows of a module that are given to workers, until Ctrl-C or SIGTERM.
+
+    Any number of workers may serve the same flows, on any number of machines. One that is told to
+    stop lets its steps end for 20 s, and releases its flows to the others; told twice, it ends at
+    once.
+    """
+    from chem_persistence.cli.commands.operate.worker import run_worker
+
+    target = Target(database_url, data, schema)
+    run(lambda: run_worker(target, flows, at_once, limit or [], as_json=as_json))
+
+
+def submit(
+    flow: option.ModuleFlow,
+    inputs: option.FlowInputs = None,
+    label: option.Label = None,
+    due: option.DueTime = None,
+    flow_id: option.NewFlowId = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Give a flow of a module to workers, once for each input, and print the ids.
+
+    An input is a JSON value; the input - stands for the lines of standard input, a JSON value each.
+    Without an input the flow is submitted once, with none.
+    """
+    from chem_persistence.cli.commands.operate.submit import SubmitOptions, submit_flows
+
+    target, options = Target(database_url, data, schema), SubmitOptions(label, due, flow_id)
+    run(lambda: submit_flows(target, flow, inputs or [], options, as_json=as_json))
+
+
+def retry(
+    flow: FlowName,
+    reason: option.Reason,
+    actor: option.Actor = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Let the failed step of a flow run again, as soon as a worker has claimed the flow."""
+    from chem_persistence.cli.commands.operate.given_flow import retry_flow
+
+    target = Target(database_url, data, schema)
+    run(lambda: retry_flow(target, flow, reason, actor, as_json=as_json))
+
+
+def cancel(
+    flow: FlowName,
+    reason: option.Reason,
+    actor: option.Actor = None,
+    force: option.Force = False,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Give up a flow that is not completed; it never goes on.
+
+    If one of its steps has waited, its worker is asked to end first what the step has under way.
+    """
+    from chem_persistence.cli.commands.operate.given_flow import cancel_flow
+
+    target = Target(database_url, data, schema)
+    run(lambda: cancel_flow(target, flow, reason, actor, force=force, as_json=as_json))
+
+
+def waiting(
+    limit: option.Limit = 20,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """List the flows that were given to workers and that none runs, the longest due first.
+
+    They are due, or wait for a time, a person, or the retry of a failed step. For each the workers
+    are counted that serve its definition, and were seen in the last minute.
+    """
+    from chem_persistence.cli.commands.operate.waiting import list_waiting
+
+    run(lambda: list_waiting(Target(database_url, data, schema), limit, as_json=as_json))
+
+
+def workers(
+    database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
+) -> None:
+    """List the workers that have not stopped: when each was seen, its flows, what it serves.
+
+    One that was not seen for minutes has died, or cannot reach the database; its flows go on
+    elsewhere.
+    """
+    from chem_persistence.cli.commands.operate.workers import list_the_workers
+
+    run(lambda: list_the_workers(Target(database_url, data, schema), as_json=as_json))

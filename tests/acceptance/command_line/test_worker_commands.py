@@ -1,0 +1,221 @@
+"""The commands about flows that are given to workers."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pytest
+
+from chem_persistence import FlowInitialized, StepStarted, StepWaits
+from tests.documentation.test_command_line_reference import documented
+from tests.support.commands import command
+from tests.support.faults.fleet import fleet_flow
+from tests.support.flows.desk import HOUR, Desk, failed, postgres_desk
+from tests.support.flows.flows import new_flow_id
+from tests.support.flows.staff import client_of, submit, trace, until, working
+
+if TYPE_CHECKING:
+    import asyncpg
+
+MODULE = """
+from tests.support.faults.fleet import fleet_flow
+
+one = fleet_flow()
+several = [one, one]
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Path:
+    """Return the directory of a module with flows."""
+    (tmp_path / "my_flows.py").write_text(MODULE, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+async def desk(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
+    async with postgres_desk(pool) as opened:
+        yield opened
+
+
+class Commands:
+    """Runs commands on the database of a test, in the directory of its module."""
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self._url = url
+        self._directory = directory
+
+    async def run(self, *arguments: str, stdin: str = "", code: int = 0) -> str:
+        """Return what a command prints: the error, if it is to end with another exit code."""
+        done = await command(
+            *arguments, "--database-url", self._url, cwd=self._directory, stdin=stdin
+        )
+        assert done.returncode == code, done.stderr
+        return done.stderr if code else done.stdout
+
+    async def json(self, *arguments: str, stdin: str = "") -> Any:
+        return json.loads(await self.run(*arguments, "--json", stdin=stdin))
+
+
+@pytest.fixture
+def commands(database_url: str, module: Path) -> Commands:
+    return Commands(database_url, module)
+
+
+async def failed_flow(desk: Desk) -> UUID:
+    """Return a flow whose first step has failed."""
+    flow_id = await submit(desk, fleet_flow())
+    failure = failed()
+    await desk.store.append_kinds(
+        flow_id,
+        [StepStarted(0, "one"), type(failure)(0, "one", failure.error, failure.fingerprint)],
+    )
+    return flow_id
+
+
+# ---- submit
+
+
+async def test_a_flow_that_is_submitted_is_run(desk: Desk, commands: Commands) -> None:
+    printed = await commands.run("submit", "my_flows:one", '{"n": 1}')
+    flow_id = UUID(printed.strip())
+    async with working(desk, [fleet_flow()]):
+        await until(desk, flow_id, lambda events: events[-1].variant == "C")
+    assert (await client_of(desk).result(fleet_flow(), flow_id)).n == 4
+
+
+async def test_the_lines_of_standard_input_are_submitted(desk: Desk, commands: Commands) -> None:
+    printed = await commands.json(
+        "submit", "my_flows:one", "-", "--label", "batch", stdin='{"n": 1}\n\n{"n": 2}\n'
+    )
+    assert printed.keys() == documented("submit").keys()
+    assert len(printed["flow_ids"]) == 2
+    for flow_id in map(UUID, printed["flow_ids"]):
+        (event,) = await desk.store.list(flow_id)
+        assert isinstance(event.kind, FlowInitialized)
+        assert event.kind.label == "batch"
+
+
+async def test_a_submission_can_be_repeated_and_be_for_later(
+    desk: Desk, commands: Commands
+) -> None:
+    flow_id = new_flow_id()
+    arguments = ["submit", "my_flows:one", '{"n": 1}', "--flow-id", str(flow_id)]
+    for _ in range(2):
+        await commands.run(*arguments, "--due", "2199-01-01T00:00:00Z")
+    assert await trace(desk, flow_id) == "I"
+    assert (await desk.seen(flow_id)).due != "now"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["my_flows:one", "{"], "is not JSON"),
+        (["my_flows:one", '{"n": "x"}'], "is no input of the flow: $.n: Expected `int`"),
+        (["my_flows:one"], "does not take NoneType"),
+        (["my_flows:one", '{"n": 1}', "--due", "now"], "is not a time of ISO 8601"),
+        (["my_flows:one", '{"n": 1}', "--due", "2026-01-01"], "must have a time zone"),
+        (["my_flows:one", '{"n": 1}', "--flow-id", "1"], "'1' is not a UUID"),
+        (["my_flows:one", '{"n": 1}', '{"n": 2}', "--flow-id", f"{new_flow_id()}"], "for one"),
+        (["my_flows:several", '{"n": 1}'], "holds 2 flows"),
+        (["my_flows:none", '{"n": 1}'], "has no flow"),
+    ],
+)
+async def test_what_cannot_be_submitted_is_wrong_use(
+    commands: Commands, arguments: list[str], message: str
+) -> None:
+    assert message in await commands.run("submit", *arguments, code=2)
+    assert (await commands.json("waiting"))["flows"] == []
+
+
+# ---- retry and cancel
+
+
+async def test_a_failed_flow_is_tried_again(desk: Desk, commands: Commands) -> None:
+    flow_id = await failed_flow(desk)
+    printed = await commands.json("retry", str(flow_id), "--reason", "mended", "--actor", "ann")
+    assert printed.keys() == documented("retry").keys()
+    event = (await desk.store.list(flow_id))[-1]
+    assert (event.variant, event.metadata["actor"]) == ("R", "ann")
+    assert (await desk.seen(flow_id)).due == "now"
+    assert "has failed" in await commands.run("retry", str(flow_id), "--reason", "no", code=2)
+
+
+async def test_a_flow_is_cancelled(desk: Desk, commands: Commands) -> None:
+    flow_id = await submit(desk, fleet_flow())
+    await commands.run("cancel", str(flow_id), "--reason", "not needed")
+    printed = await commands.json("cancel", str(flow_id), "--reason", "again")
+    assert printed.keys() == documented("cancel").keys()
+    assert printed["state"] == "cancelled"
+    assert await trace(desk, flow_id) == "IK"
+    assert "was cancelled" in await commands.run("retry", str(flow_id), "--reason", "x", code=2)
+
+
+async def test_the_worker_of_a_flow_that_waits_is_asked_to_cancel_it(
+    desk: Desk, commands: Commands
+) -> None:
+    flow_id = await submit(desk, fleet_flow())
+    await desk.store.append_kinds(flow_id, [StepStarted(0, "one"), StepWaits(0, "one", None)])
+    printed = await commands.run("cancel", str(flow_id), "--reason", "not needed")
+    assert printed == f"flow {flow_id} is waiting\n"
+    await commands.run("cancel", str(flow_id), "--reason", "not needed", "--force")
+    assert await trace(desk, flow_id) == "ISWGK"
+
+
+async def test_a_completed_flow_is_not_cancelled(desk: Desk, commands: Commands) -> None:
+    flow_id = await submit(desk, fleet_flow())
+    async with working(desk, [fleet_flow()]):
+        await until(desk, flow_id, lambda events: events[-1].variant == "C")
+    assert "is completed" in await commands.run("cancel", str(flow_id), "--reason", "x", code=2)
+
+
+# ---- waiting and workers
+
+
+async def test_the_flows_that_no_worker_runs_are_listed(desk: Desk, commands: Commands) -> None:
+    due, later = await submit(desk, fleet_flow()), await submit(desk, fleet_flow(), due_in=2 * HOUR)
+    ended, running = await failed_flow(desk), await submit(desk, fleet_flow())
+    await desk.take(running)
+    printed = await commands.json("waiting")
+    assert printed.keys() == documented("waiting").keys()
+    (example,) = documented("waiting")["flows"]
+    assert printed["flows"][0].keys() == example.keys()
+    assert printed["flows"][0]["flow"].keys() == example["flow"].keys()
+    assert [(UUID(each["flow_id"]), each["is_due"]) for each in printed["flows"]] == [
+        (due, True),
+        (later, False),
+        (ended, False),
+    ]
+    assert [each["workers"] for each in printed["flows"]] == [0, 0, 0]
+    lines = (await commands.run("waiting")).splitlines()
+    assert lines[0].split() == ["flow", "name", "state", "due", "workers"]
+    assert [" ".join(line.split()[-4:-1]) for line in lines[2:4]][1] == "not by itself"
+    assert lines[4].startswith("no worker serves definition ")
+    assert (await commands.run("waiting", "-n", "1")).endswith("there are more: --limit 2\n")
+
+
+async def test_a_flow_whose_lease_has_ended_is_listed(desk: Desk, commands: Commands) -> None:
+    flow_id = await submit(desk, fleet_flow())
+    await desk.take(flow_id)
+    await desk.make_due(flow_id)
+    (listed,) = (await commands.json("waiting"))["flows"]
+    assert (UUID(listed["flow_id"]), listed["is_due"]) == (flow_id, True)
+
+
+async def test_the_workers_are_listed_until_they_stop(desk: Desk, commands: Commands) -> None:
+    assert await commands.run("workers") == "no workers\n"
+    assert (await commands.run("waiting")).startswith("no flow waits")
+    later = await submit(desk, fleet_flow(), due_in=HOUR)
+    async with working(desk, [fleet_flow()], name="node7:1") as worker:
+        await until(desk, await submit(desk, fleet_flow()), lambda found: found[-1].variant == "C")
+        printed = await commands.json("workers")
+        (listed,) = printed["workers"]
+        assert listed.keys() == documented("workers")["workers"][0].keys()
+        assert (UUID(listed["worker_id"]), listed["name"]) == (worker.id, "node7:1")
+        assert listed["definitions"] == [fleet_flow().definition_hash]
+        assert "node7:1" in await commands.run("workers")
+        (waiting,) = (await commands.json("waiting"))["flows"]
+        assert (UUID(waiting["flow_id"]), waiting["workers"]) == (later, 1)
+    assert (await commands.json("workers"))["workers"] == []
