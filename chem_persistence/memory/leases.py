@@ -40,6 +40,12 @@ class InMemoryLeases:
         finally:
             self._runs.listeners.remove(told)
 
+    async def hint(self, definitions: Collection[str]) -> None:
+        """Tell all who hear that flows are due; see `HintingLeases.hint`."""
+        for told in list(self._runs.listeners):
+            for definition in definitions:
+                told(definition)
+
     async def claim(
         self, definitions: Collection[str], worker: UUID, limit: int, duration: timedelta
     ) -> list[Claim]:

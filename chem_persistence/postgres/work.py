@@ -1,13 +1,14 @@
 """Claims and leases on PostgreSQL."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from chem_persistence.errors import StoreError
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
-from chem_persistence.postgres.hints import heard_hints
+from chem_persistence.postgres.hints import heard_hints, send_hints
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_flow_id, check_not_negative
@@ -57,6 +58,11 @@ class PgLeases:
         separate: AbstractAsyncContextManager[ConnectionProvider] | None
         separate = opening and opening(own_session=True)
         return nullcontext() if separate is None else heard_hints(separate, told)
+
+    async def hint(self, definitions: Collection[str]) -> None:
+        """Tell the workers that flows are due; see `HintingLeases.hint`."""
+        with suppress(StoreError):
+            await self._session.run(lambda connection: send_hints(connection, definitions))
 
     def separate(self) -> AbstractAsyncContextManager[Leases] | None:
         """Return leases on a connection of their own; see `SeparableLeases.separate`."""

@@ -37,6 +37,8 @@ from chem_persistence.errors import (
 from chem_persistence.store.checks import check_poll_interval
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.definitions import explained_mismatch
+from chem_persistence.store.leasing.hints import ANY_DEFINITION
+from chem_persistence.store.leasing.leases import HintingLeases
 from chem_persistence.store.leasing.submission import Submission, store_submission, submission
 from chem_persistence.store.ports import Clock, EventStore, FlowRepository
 from chem_persistence.telemetry.flow_log import log_step_retry
@@ -274,6 +276,9 @@ class FlowClient:
             await self._store.append_kind(
                 flow_id, fact, expected_version=version, metadata=metadata
             )
+            leases = getattr(self._store, "leases", None)
+            if isinstance(leases, HintingLeases) and not isinstance(fact, FlowCancelled):
+                await leases.hint([ANY_DEFINITION])
             return True
         return False
 

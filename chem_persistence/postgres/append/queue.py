@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.events import FlowEvent, FlowInitialized
 from chem_persistence.postgres.append.place_events import Append
 from chem_persistence.postgres.append.settle import Outcome, Reason, Refused, Stored, TryAgain
 from chem_persistence.store.append_request import AppendRequest
@@ -27,10 +27,10 @@ _NOT_TRIED = TryAgain(Reason.BEHIND)
 class QueuedAppend(Append):
     """An append whose caller awaits `answered`; `size` is in bytes, `origin` the caller's span.
 
-    `may_call` is whether workers may have to be told of it, see `hinted_definitions`.
+    `submits` is whether workers may have to be told of it, see `hinted_definitions`.
     """
 
-    __slots__ = ("answered", "key", "may_call", "origin", "size")
+    __slots__ = ("answered", "key", "origin", "size", "submits")
 
     def __init__(
         self, request: AppendRequest, size: int, answered: "Future[list[FlowEvent]]"
@@ -39,7 +39,7 @@ class QueuedAppend(Append):
         self.answered = answered
         self.key = request.flow_id.int  # hashes faster than the UUID
         self.size = size
-        self.may_call = request.lease is None and isinstance(request.kinds[-1], CALLS)
+        self.submits = type(request.kinds[-1]) is FlowInitialized
         self.origin = None if found.observer is None else current_span()
 
     @property

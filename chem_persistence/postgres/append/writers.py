@@ -42,7 +42,7 @@ LINGER_SECONDS = 0.01
 PATIENCE_SECONDS = 1.0
 """How long a batch waits for other transactions' locks, before its flows wait by themselves."""
 
-_may_call = attrgetter("may_call")
+_submits = attrgetter("submits")
 
 
 class Writers:
@@ -135,17 +135,17 @@ class Writers:
                         self._wake_writer()
                     for appends in await self._attempt(batch, held, PATIENCE_SECONDS):
                         self._held_flows.wait(appends)
-                    if calling := list(filter(_may_call, batch)):
-                        await self._tell_workers(calling, held)
+                    if submitted := list(filter(_submits, batch)):
+                        await self._tell_workers(submitted, held)
                 elif self._queue:
                     return
         finally:
             with suppress(Exception):  # every caller is answered already; no one is left to get it
                 await held.give_back()
 
-    async def _tell_workers(self, calling: Sequence[QueuedAppend], held: HeldConnection) -> None:
-        """Tell workers which flows these appends have made due, unless the connection was lost."""
-        due = hinted_definitions(append.request for append in calling)
+    async def _tell_workers(self, submitted: Sequence[QueuedAppend], held: HeldConnection) -> None:
+        """Tell workers of the flows that are due at once, unless the connection was lost."""
+        due = hinted_definitions(append.request for append in submitted)
         if due and held.connection is not None:
             await send_hints(held.connection, due)
 

@@ -7,44 +7,25 @@ from collections.abc import Iterable
 
 from msgspec import UNSET
 
-from chem_persistence.domain.events import (
-    FlowInitialized,
-    RetryScheduled,
-    StepSignal,
-    UserInteractionProvided,
-)
+from chem_persistence.domain.events import FlowInitialized
 from chem_persistence.store.append_request import AppendRequest
 
-__all__ = ["ANY_DEFINITION", "CALLS", "hinted_definitions"]
+__all__ = ["ANY_DEFINITION", "hinted_definitions"]
 
 ANY_DEFINITION = ""
 """Given instead of a definition's hash where it is not known."""
 
-CALLS = (FlowInitialized, RetryScheduled, StepSignal, UserInteractionProvided)
-"""The facts that may make a flow due at once, if they end an append without a lease."""
-
 
 def hinted_definitions(requests: Iterable[AppendRequest]) -> set[str]:
-    """Return the definitions of the flows that are due once these appends are stored.
+    """Return the definitions of the flows that these appends submit, and that are due at once.
 
-    Only the last event of an append decides: the engine's own appends end with others.
+    Other appends that call a flow are not known to be of one that was given to workers; the client
+    that makes them sends a hint itself.
     """
     return {
-        definition
+        fact.definition_hash
         for request in requests
-        if request.lease is None
-        and isinstance(request.kinds[-1], CALLS)
-        and (definition := _due_now(request)) is not None
+        if isinstance(fact := request.kinds[-1], FlowInitialized)
+        and fact.due is not UNSET
+        and fact.due <= request.ts
     }
-
-
-def _due_now(request: AppendRequest) -> str | None:
-    match request.kinds[-1]:
-        case FlowInitialized(due=due) if due is UNSET or due > request.ts:
-            return None
-        case FlowInitialized(definition_hash=definition):
-            return definition
-        case RetryScheduled(not_before=time) if time is not UNSET and time > request.ts:
-            return None
-        case _:
-            return ANY_DEFINITION

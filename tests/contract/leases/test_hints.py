@@ -1,12 +1,9 @@
 """A worker that looks once an hour runs what becomes due meanwhile, on every store."""
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
-
 import pytest
 
-from chem_persistence import StepSignal, UserInteractionProvided
-from tests.support.flows.desk import HOUR, Desk, distribute_on, memory_desk, postgres_desk
+from chem_persistence import StepWaits
+from tests.support.flows.desk import HOUR, Desk
 from tests.support.flows.staff import (
     Act,
     Acts,
@@ -19,37 +16,7 @@ from tests.support.flows.staff import (
     working,
 )
 
-if TYPE_CHECKING:
-    import asyncpg
-
 HOURLY = {"poll_interval": 3600.0}
-
-
-@pytest.fixture
-def desk_in_memory() -> Desk:
-    return memory_desk()
-
-
-@pytest.fixture
-async def desk_on_postgres(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def desk_distributed(
-    admin_url: str, pool: "asyncpg.Pool[asyncpg.Record]"
-) -> AsyncIterator[Desk]:
-    await distribute_on(admin_url)
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["desk_in_memory", "desk_on_postgres", "desk_distributed"])
-def desk(request: pytest.FixtureRequest) -> Desk:
-    """Return each store in turn, the last one with the texts that Citus runs."""
-    desk: Desk = request.getfixturevalue(request.param)
-    return desk
 
 
 @pytest.fixture
@@ -85,15 +52,14 @@ async def test_a_failed_flow_that_is_retried_is_run(desk: Desk, acts: Acts) -> N
     assert await trace(desk, flow_id) == "ISXRSFC"
 
 
-@pytest.mark.parametrize(
-    "said", [StepSignal(0, "act", "hello"), UserInteractionProvided(0, "act", "yes")]
-)
-async def test_a_flow_that_is_called_is_looked_at(
-    desk: Desk, acts: Acts, said: StepSignal | UserInteractionProvided
+async def test_a_flow_that_waits_and_is_to_be_cancelled_is_looked_at(
+    desk: Desk, acts: Acts
 ) -> None:
     flow = chain(Act(acts))
     async with working(desk, [flow], **HOURLY):
         await until(desk, await submit(desk, flow), lambda events: events[-1].variant == "C")
         flow_id = await submit(desk, flow, due_in=HOUR)
-        await desk.store.append_kind(flow_id, said)
-        await until(desk, flow_id, lambda events: events[-1].variant == "C")
+        await desk.store.append_kind(flow_id, StepWaits(0, "act", None))
+        await client_of(desk).cancel(flow_id, reason="not needed")
+        await until(desk, flow_id, lambda events: events[-1].variant == "K")
+    assert await trace(desk, flow_id) == "IWGK"
