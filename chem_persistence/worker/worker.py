@@ -81,7 +81,8 @@ class Worker:
     by one of them, under a lease of the length `lease`, which is renewed while it runs. If a
     worker dies, others go on with its flows when their leases have ended. `store` may be a provider
     of connections. Flows of other definitions are left to other workers. `limits` says how much of
-    each resource the steps may use at once in this process; see `Step.uses`.
+    each resource the steps may use at once in this process; see `Step.uses`. `name` is for people:
+    the host and the process's id by default.
 
     A worker that has found no due flow asks again after `poll_interval` seconds, give or take a
     quarter; but at once when it hears that flows were submitted, which it does on a connection of
@@ -170,12 +171,31 @@ class Worker:
         self._woken.set()
 
     async def _serve_to_end(self) -> None:
-        async with self._keeper, self._hints.heard():
-            try:
-                await self._serve()
-                await self._wait_for_steps()
-            finally:
-                await self._leave_flows()
+        try:
+            async with self._keeper, self._hints.heard():
+                try:
+                    await self._announce(self._leases)
+                    await self._serve()
+                    await self._wait_for_steps()
+                finally:
+                    await self._leave_flows()
+        finally:
+            await self._withdraw()
+
+    async def _announce(self, leases: Leases) -> None:
+        """Store that this worker is alive; nothing depends on it."""
+        if not isinstance(leases, WorkerRegister):
+            return
+        try:
+            await leases.announce(self.id, self.name, self._registry)
+        except ChemPersistenceError as error:
+            _logger.info("the worker is not announced: %s", type(error).__name__)
+
+    async def _withdraw(self) -> None:
+        if isinstance(self._leases, WorkerRegister):
+            with suppress(ChemPersistenceError, TimeoutError):
+                async with asyncio.timeout(SECONDS_TO_LEAVE):
+                    await self._leases.withdraw(self.id)
 
     async def _serve(self) -> None:
         while not self._stopping:

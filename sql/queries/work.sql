@@ -46,6 +46,23 @@ WHERE run.flow_id > $1 AND run.lease IS NULL
 ORDER BY run.flow_id
 LIMIT $2
 
+-- name: list_waiting_runs
+-- List the flows that no worker runs, those that are due longest first.
+-- $1 timestamptz the time at which leases that end earlier have ended, $2 bigint maximum number of
+-- rows
+SELECT run.flow_id, run.definition_hash, run.due_at <= $1 AS is_due,
+    CASE WHEN run.due_at < '9999-12-31 00:00:00+00' THEN run.due_at END AS due_at
+FROM flow_runs AS run
+WHERE run.lease IS NULL OR run.due_at <= $1
+ORDER BY run.due_at, run.flow_id
+LIMIT $2
+
+-- name: list_workers
+-- List the workers, the one that was seen last first.
+SELECT worker.worker_id, worker.name, worker.definitions, worker.seen_at
+FROM flow_workers AS worker
+ORDER BY worker.seen_at DESC, worker.worker_id
+
 -- name: notify_workers
 -- Tell the workers that listen that flows of these definitions are due. Losing that with a crash of
 -- the server does no harm, so the commit is not waited for.
@@ -60,6 +77,10 @@ FROM unnest($1::text[]) AS due (definition_hash)
 SELECT run.flow_id, run.definition_hash
 FROM flow_runs AS run
 WHERE run.lease = $1
+
+-- name: read_clock
+-- Return the time of the server.
+SELECT now() AS present
 
 -- name: read_hint_channel
 -- Return the channel on which workers are told that flows are due.

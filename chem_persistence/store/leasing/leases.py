@@ -184,6 +184,23 @@ class HintingLeases(Protocol):
 
 
 @runtime_checkable
+class WorkerRegister(Protocol):
+    """Keeps the workers that run, for people; nothing is decided by it.
+
+    Every method raises:
+        StoreUnavailable, StoreError: the store cannot be reached, or refused.
+    """
+
+    async def announce(self, worker: UUID, name: str, definitions: Collection[str]) -> None:
+        """Store that a worker is alive, and which definitions it serves."""
+        ...
+
+    async def withdraw(self, worker: UUID) -> None:
+        """Remove a worker that stops."""
+        ...
+
+
+@runtime_checkable
 class LeasingEventStore(EventStore, Protocol):
     """An event store that appends with leases."""
 

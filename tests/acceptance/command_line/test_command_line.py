@@ -541,6 +541,10 @@ async def test_a_server_that_is_not_there_is_one_line_and_the_exit_code_is_3(nam
         "replay": ["aaaa"],
         "diff": ["aaaa", "bbbb"],
         "lost": ["--events", os.devnull],
+        "retry": ["aaaa", "--reason", "mended"],
+        "cancel": ["aaaa", "--reason", "not needed"],
+        "submit": ["tests.support.faults.fleet:FLOW", '{"n": 1}'],
+        "worker": ["tests.support.faults.fleet:FLOW"],
     }
     said = await complaint(*name.split(), *flows.get(name, []), "--database-url", NOWHERE, code=3)
     assert said.startswith("error: the database is unavailable")

@@ -32,7 +32,7 @@ from chem_persistence import (
 )
 from tests.support.flows.staff import Number, chain
 
-__all__ = ["CRASHES", "FLEET_STEPS", "Process", "fleet_flow", "fleet_worker"]
+__all__ = ["CRASHES", "FLEET_STEPS", "FLOW", "Process", "fleet_flow", "fleet_worker"]
 
 FLEET_STEPS = ("one", "two", "three")
 CRASHES = 2
@@ -70,6 +70,10 @@ class Act(Step[Number, Number]):
 def fleet_flow(arguments: argparse.Namespace | None = None) -> Flow[Any, Any]:
     """Return the flow that all these workers serve."""
     return chain(*(Act(step_id, arguments) for step_id in FLEET_STEPS))
+
+
+FLOW = fleet_flow()
+"""The flow under a name that a command can find."""
 
 
 async def work(arguments: argparse.Namespace) -> None:
