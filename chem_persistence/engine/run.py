@@ -89,6 +89,7 @@ class FlowRun:
     ) -> None:
         self.instance = instance
         self.retry_after: timedelta | None = None
+        self.measured_as: str | None = None  # the definition by which steps are measured, if any
         self._store = store
         # a store that is not the library's own may have no such attribute
         self.clock: Clock = getattr(store, "clock", None) or SystemClock()
@@ -127,8 +128,14 @@ class FlowRun:
                 started_here = self._started == decided.step_index
                 number = decided.attempts + (not started_here)
                 work = self._attempt(decided, started_here=started_here, go_on=go_on)
+                index, step_id = decided.step_index, decided.step_id
                 await watched_step(
-                    work, self.instance.id, decided.step_index, decided.step_id, number
+                    work,
+                    self.instance.id,
+                    index,
+                    step_id,
+                    number,
+                    definition_hash=self.measured_as,
                 )
             case Complete(flow_fingerprint=fingerprint):
                 await self._append([FlowCompleted(fingerprint)], [])

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from chem_persistence.telemetry.observer import Observer, QueuedAppend
 
 __all__ = [
+    "count_claim",
+    "count_lease_loss",
     "count_retry",
     "count_step_retry",
     "current_span",
@@ -145,11 +147,36 @@ def link_to_trace(traceparent: str) -> None:
 
 
 def watched_step(
-    work: Awaitable[Result], flow_id: UUID, index: int, step_id: str, attempt: int
+    work: Awaitable[Result],
+    flow_id: UUID,
+    index: int,
+    step_id: str,
+    attempt: int,
+    *,
+    definition_hash: str | None = None,
 ) -> Awaitable[Result]:
-    """Observe one attempt at a step, with its appends."""
+    """Observe one attempt at a step, with its appends; a worker names the flow's definition."""
     seen = found.observer
-    return work if seen is None else seen.step(work, flow_id, index, step_id, attempt)
+    if seen is None:
+        return work
+    return seen.step(work, flow_id, index, step_id, attempt, definition_hash=definition_hash)
+
+
+# ---- workers
+
+
+def count_claim(definition_hash: str, *, is_take_over: bool) -> None:
+    """Count a flow that a worker has claimed, and whether another one had begun its step."""
+    seen = look()
+    if seen is not None:
+        seen.count_claim(definition_hash, is_take_over=is_take_over)
+
+
+def count_lease_loss(definition_hash: str) -> None:
+    """Count a flow whose lease a worker has lost."""
+    seen = found.observer
+    if seen is not None:
+        seen.count_lease_loss(definition_hash)
 
 
 def count_step_retry(step_id: str, number: int, error_class: str) -> None:

@@ -45,6 +45,9 @@ class Instruments:
     conflicts: Counter
     retries: Counter
     step_retries: Counter
+    claims: Counter
+    take_overs: Counter
+    lease_losses: Counter
 
     def __init__(self, meter: Meter) -> None:
         seconds = partial(_seconds, meter)
@@ -83,7 +86,23 @@ class Instruments:
             "{retry}",
             "Retries of failed steps, by step, cause and number",
         )
+        self._count_workers(meter)
         _observe(meter)
+
+    def _count_workers(self, meter: Meter) -> None:
+        self.claims = meter.create_counter(
+            "chem_persistence.worker.claims", "{flow}", "Flows that workers have claimed"
+        )
+        self.take_overs = meter.create_counter(
+            "chem_persistence.worker.take_overs",
+            "{flow}",
+            "Claimed flows with a step whose earlier worker died, or lost its lease",
+        )
+        self.lease_losses = meter.create_counter(
+            "chem_persistence.worker.lease_losses",
+            "{flow}",
+            "Flows that a worker dropped, since another one had claimed them",
+        )
 
 
 def _observe(meter: Meter) -> None:

@@ -92,9 +92,19 @@ class Observer:
         describe_span({**described, names.VERSION: version})
 
     async def step(
-        self, work: Awaitable[Result], flow_id: UUID, index: int, step_id: str, attempt: int
+        self,
+        work: Awaitable[Result],
+        flow_id: UUID,
+        index: int,
+        step_id: str,
+        attempt: int,
+        *,
+        definition_hash: str | None,
     ) -> Result:
-        """Await an attempt at a step."""
+        """Await an attempt at a step; a worker measures it by its definition as well."""
+        labels: dict[str, str] = {names.STEP_ID: step_id}
+        if definition_hash is not None:
+            labels[names.DEFINITION_HASH] = definition_hash
         attributes: Attributes = {
             names.FLOW_ID: str(flow_id),
             names.STEP_INDEX: index,
@@ -106,7 +116,7 @@ class Observer:
             "chem_persistence.step",
             attributes,
             duration=self._instruments.step_duration,
-            labels={names.STEP_ID: step_id},
+            labels=labels,
         ):
             return await work
 
@@ -114,6 +124,17 @@ class Observer:
         """Count a retry of a step, which failed with an error of the class that its event names."""
         labels = {names.STEP_ID: step_id, names.ERROR_TYPE: error_class.removeprefix("builtins.")}
         self._instruments.step_retries.add(1, {**labels, names.RETRY_NUMBER: number})
+
+    def count_claim(self, definition_hash: str, *, is_take_over: bool) -> None:
+        """Count a flow that a worker has claimed."""
+        labels = {names.DEFINITION_HASH: definition_hash}
+        self._instruments.claims.add(1, labels)
+        if is_take_over:
+            self._instruments.take_overs.add(1, labels)
+
+    def count_lease_loss(self, definition_hash: str) -> None:
+        """Count a flow that a worker dropped, since it had lost the lease."""
+        self._instruments.lease_losses.add(1, {names.DEFINITION_HASH: definition_hash})
 
     # ---- the store
 

@@ -48,6 +48,16 @@ class Loaded(msgspec.Struct, frozen=True):
     cancelled: str | None
     until: datetime | None
 
+    @property
+    def is_take_over(self) -> bool:
+        """Whether the step was started by a worker that died, or lost its lease."""
+        steps, cursor = self.instance.steps, self.instance.cursor
+        return (
+            cursor < len(steps)
+            and steps[cursor].status is StepStatus.RUNNING
+            and steps[cursor].starts > 0
+        )
+
 
 class Unloadable(msgspec.Struct, frozen=True):
     """A claimed flow whose state cannot be read, and why."""

@@ -42,7 +42,7 @@ from chem_persistence.store.leasing.leases import (
 )
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on
-from chem_persistence.telemetry.hooks import watched_flow
+from chem_persistence.telemetry.hooks import count_claim, count_lease_loss, watched_flow
 from chem_persistence.worker.hints import Hints
 from chem_persistence.worker.limits import Limits
 from chem_persistence.worker.loading import (
@@ -258,6 +258,8 @@ class Worker:
             input_artifact=loaded.input,
         )
         run.cancelled, run.around_attempt = loaded.cancelled, self._limits.around
+        run.measured_as = claim.definition_hash
+        count_claim(claim.definition_hash, is_take_over=loaded.is_take_over)
         held = HeldFlow(
             run,
             claim,
@@ -288,6 +290,8 @@ class Worker:
         except _AS_STORED:
             pass
         except (StaleLease, ConcurrencyConflict) as error:
+            if isinstance(error, StaleLease):
+                count_lease_loss(flow.definition_hash)
             _logger.warning("flow %s is dropped: %s", flow_id, error, extra=fields)
             return
         except ChemPersistenceError as error:
