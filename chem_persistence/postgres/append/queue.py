@@ -9,7 +9,6 @@ from chem_persistence.domain.events import FlowEvent, FlowInitialized
 from chem_persistence.postgres.append.place_events import Append
 from chem_persistence.postgres.append.settle import Outcome, Reason, Refused, Stored, TryAgain
 from chem_persistence.store.append_request import AppendRequest
-from chem_persistence.store.leasing.hints import CALLS
 from chem_persistence.telemetry.hooks import current_span
 from chem_persistence.telemetry.listening import found
 
