@@ -11,6 +11,26 @@ SELECT max(ts) AS newest_flow_at
 FROM event_log
 WHERE version = 0
 
+-- name: list_parts
+-- Return the names of a schema's tables, columns of tables, views and functions, each with what it
+-- is.
+-- $1 text schema
+SELECT CASE WHEN relation.relkind IN ('v', 'm') THEN 'view ' ELSE 'table ' END
+    || relation.relname AS part
+FROM pg_class AS relation
+WHERE relation.relkind IN ('r', 'p', 'v', 'm')
+    AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+UNION ALL
+SELECT 'column ' || relation.relname || '.' || attribute.attname
+FROM pg_class AS relation
+JOIN pg_attribute AS attribute ON attribute.attrelid = relation.oid
+WHERE relation.relkind IN ('r', 'p') AND attribute.attnum > 0 AND NOT attribute.attisdropped
+    AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+UNION ALL
+SELECT 'function ' || routine.proname
+FROM pg_proc AS routine
+WHERE routine.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+
 -- name: measure_relations
 -- Return the size of each of a schema's tables with its indexes, and the estimated number of rows
 -- (null if not yet known).

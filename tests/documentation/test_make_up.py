@@ -7,18 +7,29 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.support.pages.pages import REPOSITORY
 
 COMPOSE = """\
 #!/bin/sh
 case "$*" in
-  "compose port postgres 5432") echo "127.0.0.1:${CHEM_POSTGRES_PORT:-5432}" ;;
+  "compose port postgres 5432") echo "${PUBLISHED:-127.0.0.1:5432}" ;;
 esac
 """
 NO_COMPOSE = """\
 #!/bin/sh
 echo "docker: unknown command: docker compose" >&2
 exit 1
+"""
+OLD_DOCKER = """\
+#!/bin/sh
+printf 'unknown shorthand flag: d in -d\\n\\nUsage:  docker [OPTIONS] COMMAND [ARG...]\\n' >&2
+exit 125
+"""
+NO_DOCKER = """\
+#!/bin/sh
+exit 127
 """
 
 
@@ -39,9 +50,10 @@ def make(target: str, folder: Path, docker: str, **environment: str) -> tuple[in
     return done.returncode, done.stdout, done.stderr
 
 
-def test_up_prints_the_port_that_was_chosen(tmp_path: Path) -> None:
-    printed = make("up", tmp_path, COMPOSE, CHEM_POSTGRES_PORT="5499")
-    url = "postgresql://chem:${CHEM_POSTGRES_PASSWORD:-chem_dev}@127.0.0.1:5499/chem"
+@pytest.mark.parametrize("published", ["127.0.0.1:5499", "127.0.0.1:61000", "0.0.0.0:32768"])
+def test_27_up_prints_the_address_that_compose_published(tmp_path: Path, published: str) -> None:
+    printed = make("up", tmp_path, COMPOSE, PUBLISHED=published)
+    url = f"postgresql://chem:${{CHEM_POSTGRES_PASSWORD:-chem_dev}}@{published}/chem"
     assert printed == (0, f"export DATABASE_URL={url}\n", "")
 
 
@@ -50,9 +62,12 @@ def test_up_never_prints_a_password_of_the_environment(tmp_path: Path) -> None:
     assert "hidden-away" not in printed
 
 
-def test_without_compose_a_target_says_what_it_needs(tmp_path: Path) -> None:
-    for target in ("up", "down"):
-        code, printed, error = make(target, tmp_path, NO_COMPOSE)
-        assert (code, printed) == (2, "")
-        assert error.startswith("error: this target needs Docker with Compose 2 (https://")
-        assert "unknown command" not in error
+@pytest.mark.parametrize("target", ["up", "down"])
+@pytest.mark.parametrize("docker", [NO_COMPOSE, OLD_DOCKER, NO_DOCKER])
+def test_27_without_compose_a_target_says_what_it_needs(
+    tmp_path: Path, docker: str, target: str
+) -> None:
+    code, printed, error = make(target, tmp_path, docker)
+    assert (code, printed) == (2, "")
+    assert error.startswith("error: this target needs Docker with Compose 2 (https://")
+    assert error.count("\n") == 3, "what is needed, what else there is, and the line of make"

@@ -12,7 +12,7 @@ from chem_persistence.errors import MigrationError
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import Row
-from chem_persistence.postgres.schema.describe import library_tables
+from chem_persistence.postgres.schema.describe import library_parts, library_tables
 from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
 from chem_persistence.postgres.schema.statements import statement
 
@@ -22,6 +22,7 @@ COUNT_ARTIFACTS = statement("verification/count_artifacts")
 COUNT_EVENTS = statement("verification/count_events")
 DESCRIBE_DATABASE = statement("status/describe_database")
 FIND_NEWEST_FLOW = statement("status/find_newest_flow")
+LIST_PARTS = statement("status/list_parts")
 MEASURE_RELATIONS = statement("status/measure_relations")
 
 COUNTED_BYTES = 256 * 2**20
@@ -72,11 +73,12 @@ async def _read(connection: Connection, schema: str) -> DatabaseStatus:
     known = known_migrations()
     (database,) = await connection.fetch(DESCRIBE_DATABASE)
     state: SchemaState = "current"
-    version, trouble = 0, None
+    version, trouble, is_whole = 0, None, False
     try:
         pending = await pending_migrations(connection, schema, known)
         version = len(known) - len(pending)
         state = "missing" if version == 0 else "behind" if pending else "current"
+        is_whole = state == "current"
     except MigrationError as error:
         state, trouble = "unusable", str(error)
     tables: list[TableSize] = []
@@ -87,14 +89,12 @@ async def _read(connection: Connection, schema: str) -> DatabaseStatus:
             newest = await connection.fetch(FIND_NEWEST_FLOW)
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
         state, trouble = "unusable", f"it is damaged: {error}"
-    there = library_tables() & {table.name for table in tables}
-    if state == "current" and there != library_tables():
-        missing = ", ".join(sorted(library_tables() - there))
-        state, trouble = "unusable", f"it is damaged: it has no table {missing}"
-    elif state == "missing":
-        tables = []
-        if there:
+    if state == "missing":
+        if library_tables() & {table.name for table in tables}:
             state, trouble = "unusable", "it has tables of this library, but no schema_migrations"
+        tables = []
+    elif is_whole and (missing := await _missing_parts(connection, schema)):
+        state, trouble = "unusable", f"it is damaged: it has no {', '.join(missing)}"
     return DatabaseStatus(
         **database,
         schema=schema,
@@ -104,6 +104,21 @@ async def _read(connection: Connection, schema: str) -> DatabaseStatus:
         trouble=trouble,
         newest_flow_at=newest[0]["newest_flow_at"] if newest else None,
         tables=tables,
+    )
+
+
+async def _missing_parts(connection: Connection, schema: str) -> list[str]:
+    """Return what the library's migrations make and a schema has not; of a missing table, no more.
+
+    Indexes, constraints and triggers are left to `doctor`: without them all can still be read.
+    """
+    there = {row["part"] for row in await connection.fetch(LIST_PARTS, schema)}
+    lost = library_parts() - there
+    return sorted(
+        part
+        for part in lost
+        if not part.startswith("column ")
+        or f"table {part.removeprefix('column ').partition('.')[0]}" not in lost
     )
 
 

@@ -9,7 +9,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from chem_persistence.postgres.schema.statements import SCHEMA_SNAPSHOT, statement
 
-__all__ = ["describe_schema", "describe_statements", "library_tables"]
+__all__ = ["describe_schema", "describe_statements", "library_parts", "library_tables"]
 
 DESCRIBE_SCHEMA_COLUMNS = statement("migrations/describe_schema_columns")
 DESCRIBE_SCHEMA_CONSTRAINTS = statement("migrations/describe_schema_constraints")
@@ -33,6 +33,10 @@ _PARTS = (  # in this order, since a statement may name an object of an earlier 
     DESCRIBE_SCHEMA_FUNCTIONS,
     DESCRIBE_SCHEMA_TRIGGERS,
 )
+
+_TABLE = re.compile(r"^\w+ TABLE (\w+) \((.*?)^\)", re.MULTILINE | re.DOTALL)
+_COLUMN = re.compile(r"^    (?!CONSTRAINT )(\w+) ", re.MULTILINE)
+_OTHER = re.compile(r"^CREATE (?:OR REPLACE |MATERIALIZED )?(VIEW|FUNCTION) (\w+)", re.MULTILINE)
 
 
 async def describe_schema(connection: Connection, schema: str) -> str:
@@ -66,3 +70,16 @@ def library_tables() -> frozenset[str]:
     """Return the names of the tables that the migrations make."""
     text = SCHEMA_SNAPSHOT.read_text(encoding="utf-8")
     return frozenset(re.findall(r"TABLE (\w+) \(", text))
+
+
+@cache
+def library_parts() -> frozenset[str]:
+    """Return the tables, columns, views and functions that the migrations make.
+
+    Each is named as the statement `status/list_parts` names those of a schema.
+    """
+    text = SCHEMA_SNAPSHOT.read_text(encoding="utf-8")
+    parts = {f"table {name}" for name in library_tables()}
+    for name, lines in _TABLE.findall(text):
+        parts |= {f"column {name}.{column}" for column in _COLUMN.findall(lines)}
+    return frozenset(parts | {f"{kind.lower()} {name}" for kind, name in _OTHER.findall(text)})

@@ -90,6 +90,37 @@ async def test_a_column_that_was_dropped_is_a_finding(admin_url: str, name: str)
     await damaged(admin_url, f"ALTER TABLE event_log DROP COLUMN {name} CASCADE")
     found = [finding for finding in await errors(admin_url) if f"column {name}" in finding]
     assert found
+
+
+@pytest.mark.parametrize(
+    ("statement", "missing"),
+    [
+        ("ALTER TABLE event_log DROP COLUMN version CASCADE", "column event_log.version"),
+        ("ALTER TABLE event_log DROP COLUMN metadata", "column event_log.metadata"),
+        ("ALTER TABLE event_log RENAME ts TO at", "column event_log.ts"),
+        ("ALTER TABLE flow_snapshots DROP COLUMN state", "column flow_snapshots.state"),
+        ("ALTER TABLE schema_migrations DROP COLUMN applied_at", "schema_migrations.applied_at"),
+        ("DROP VIEW flows", "view flows"),
+        ("DROP MATERIALIZED VIEW step_statistics", "view step_statistics"),
+        ("DROP FUNCTION append_events", "function append_events"),
+        ("DROP FUNCTION feed_end", "function feed_end"),
+    ],
+)
+async def test_22_status_names_what_is_missing_and_exits_with_1(
+    admin_url: str, statement: str, missing: str
+) -> None:
+    await damaged(admin_url, statement)
+    status = await parsed("status", admin_url)
+    assert status["schema_state"] == "unusable"
+    assert missing in status["trouble"]
     done = await command("status", "--database-url", admin_url)
-    assert done.returncode in {0, 1}
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "type chem-persistence doctor" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("kind", ["INDEX event_log_completed_idx", "TRIGGER event_log_append_only"])
+async def test_22_status_leaves_what_reads_do_without_to_doctor(admin_url: str, kind: str) -> None:
+    table = " ON event_log" if kind.startswith("TRIGGER") else ""
+    await damaged(admin_url, f"DROP {kind}{table}")
+    done = await command("status", "--json", "--database-url", admin_url)
+    assert (done.returncode, json.loads(done.stdout)["schema_state"]) == (0, "current")

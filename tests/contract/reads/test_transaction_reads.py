@@ -1,6 +1,7 @@
 """Reads within a transaction: of what it has written so far, without another connection."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import asyncpg
 import pytest
@@ -10,14 +11,16 @@ from chem_persistence import (
     ArtifactNotFound,
     InvalidArgument,
     PgEventStore,
+    PgFlowRepository,
     PgReadModels,
     PoolProvider,
     StepFinished,
     StepSignal,
     StoreUnavailable,
     build_pool,
+    verify_log,
 )
-from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 from tests.support.servers.backends import Backend
 
 MOLECULE = Artifact.from_payload(kind="Molecule", payload={"name": "benzene"})
@@ -71,6 +74,41 @@ async def test_transactions_that_all_wait_for_another_connection_say_so_at_once(
     refused = [answer for answer in answers if isinstance(answer, StoreUnavailable)]
     assert len(refused) == 1
     assert "tx.list" in str(refused[0])
+
+
+READS: dict[str, Callable[[PgEventStore, PoolProvider], Awaitable[object]]] = {
+    "list": lambda store, _: store.list(new_flow_id()),
+    "list_many": lambda store, _: store.list_many([new_flow_id()]),
+    "get_artifact": lambda store, _: store.get_artifact(MOLECULE.hash),
+    "read_feed": lambda store, _: store.read_feed(),
+    "iterate": lambda store, _: anext(aiter(store.iterate(new_flow_id())), None),
+    "position": lambda store, _: store.position(),
+    "load": lambda _, provider: PgFlowRepository(provider).load(new_flow_id(), None, DEFINITION),
+    "flows": lambda _, provider: PgReadModels(provider).flows(),
+    "verify_log": lambda _, provider: verify_log(provider),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+async def test_17_any_read_beside_all_transactions_fails_at_once(
+    database_url: str, name: str
+) -> None:
+    async with await build_pool(database_url, max_size=2) as pool, asyncio.timeout(20):
+        provider, ready = PoolProvider(pool), asyncio.Barrier(2)
+        store = PgEventStore(provider)
+
+        async def read() -> object:
+            async with store.transaction() as tx:
+                await tx.append_kind(new_flow_id(), initialized())
+                await ready.wait()
+                return await READS[name](store, provider)
+
+        answers = await asyncio.gather(read(), read(), return_exceptions=True)
+    assert any(
+        isinstance(answer, StoreUnavailable) and "are held by transactions" in str(answer)
+        for answer in answers
+    )
+    assert not any(isinstance(answer, TimeoutError) for answer in answers)
 
 
 async def test_an_append_beside_its_own_transaction_says_why_it_cannot_be_stored(

@@ -1,16 +1,18 @@
 """An append with event ids costs the same in a flow of any length."""
 
+from collections.abc import Awaitable, Callable
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 import asyncpg
 import pytest
 
-from chem_persistence import PgEventStore, PoolProvider, StepSignal
+from chem_persistence import PgEventStore, PgTransaction, PoolProvider, StepSignal
 from chem_persistence.postgres.schema.statements import statement
 from tests.support.flows.flows import new_flow_id
 
 READ_EVENTS_BY_GIVEN_ID = statement("events/read_events_by_given_id")
 EVENTS = 20_000
+MORE = StepSignal(0, "acquire", "more")
 
 
 @pytest.mark.parametrize("is_analyzed", [True, False])
@@ -57,3 +59,37 @@ async def test_a_repeated_append_is_recognised_at_any_distance(
             flow_id, StepSignal(0, "acquire", "x"), event_id=event_id, expected_version=expected
         )
         assert again == first
+
+
+ROWS_READ = """
+    SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables
+    WHERE relid = 'event_log'::regclass
+"""
+FIRST = uuid4()
+APPENDS: dict[str, Callable[[PgTransaction, UUID], Awaitable[object]]] = {
+    "one": lambda tx, flow_id: tx.append_kind(flow_id, MORE, event_id=uuid4()),
+    "many": lambda tx, flow_id: tx.append_kinds(
+        flow_id, [MORE] * 3, event_ids=[uuid4() for _ in range(3)]
+    ),
+    "expected": lambda tx, flow_id: tx.append_kind(
+        flow_id, MORE, event_id=uuid5(NAMESPACE_URL, f"{flow_id}"), expected_version=20_001
+    ),
+    "repeated": lambda tx, flow_id: tx.append_kind(
+        flow_id, StepSignal(0, "acquire", "x"), event_id=FIRST
+    ),
+}
+
+
+@pytest.mark.parametrize("name", APPENDS)
+async def test_10a_an_append_with_event_ids_reads_few_rows_of_a_long_flow(
+    provider: PoolProvider, pool: "asyncpg.Pool[asyncpg.Record]", name: str
+) -> None:
+    writer, flow_id = PgEventStore(provider), new_flow_id()
+    await writer.append_kind(flow_id, StepSignal(0, "acquire", "x"), event_id=FIRST)
+    for _ in range(EVENTS // 1_000):
+        await writer.append_kinds(flow_id, [MORE] * 1_000)
+    await pool.execute("ANALYZE event_log")
+    store = PgEventStore(provider)  # knows nothing of the flow
+    async with store.transaction() as tx:
+        await APPENDS[name](tx, flow_id)
+        assert await tx.connection.fetchval(ROWS_READ) <= 30

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Literal
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -23,6 +24,7 @@ from chem_persistence import (
     build_pool,
 )
 from chem_persistence.postgres.audit.verification import verify_log
+from tests.support.commands import command
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id, whole_history
 from tests.support.servers.pgbouncer import SERVER_CONNECTIONS, pgbouncer_before
 
@@ -217,3 +219,33 @@ async def test_without_the_option_it_says_what_the_pooler_refuses(pooled_url: st
         await build_pool(pooled_url)
     assert "a pooler (PgBouncer) refused" in str(caught.value)
     assert "transaction_pooling=True" in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+@pytest.mark.parametrize("way", ["build_pool", "environment", "schema"])
+async def test_19_every_way_to_a_pooler_names_it_and_what_to_type(
+    admin_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: Literal["transaction", "session"],
+    way: str,
+) -> None:
+    async with pgbouncer_before(admin_url, mode) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        opening = {
+            "build_pool": lambda: build_pool(url),
+            "environment": build_dev_pool_from_env,
+            "schema": lambda: build_pool(url, schema="lab"),
+        }
+        with pytest.raises(StoreUnavailable) as caught:
+            await opening[way]()
+    assert "a pooler (PgBouncer) refused" in str(caught.value)
+    assert "transaction_pooling=True" in str(caught.value)
+
+
+@pytest.mark.parametrize("arguments", [["flows"], ["status"], ["tail", "-n", "1"]], ids=" ".join)
+async def test_19_a_command_through_a_pooler_names_it(
+    pooled_url: str, arguments: list[str]
+) -> None:
+    done = await command(*arguments, "--database-url", pooled_url)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "a pooler (PgBouncer) refused" in " ".join(done.stderr.split())

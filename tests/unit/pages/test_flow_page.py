@@ -13,6 +13,7 @@ import pytest
 from chem_persistence import (
     Artifact,
     FlowCancelled,
+    FlowCompleted,
     FlowEventKind,
     FlowInitialized,
     InMemoryEventStore,
@@ -23,6 +24,7 @@ from chem_persistence import (
     StepSignal,
     StepStarted,
     StepWaits,
+    UserInteractionRequested,
     flow_page,
 )
 from chem_persistence.errors import ArtifactCorrupt
@@ -105,6 +107,31 @@ async def test_the_same_flow_gives_the_same_page() -> None:
 async def test_a_page_says_how_its_flow_stands(until: str, said: list[str]) -> None:
     text = (await page_of(await sample_store(until=until))).text()
     assert [words for words in said if words not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("age", "written"),
+    [
+        (timedelta(minutes=7), "7 min"),
+        (timedelta(hours=3), "3 h"),
+        (timedelta(days=12), "12 d"),
+    ],
+)
+@pytest.mark.parametrize("asks", [False, True])
+async def test_29_a_page_of_a_flow_that_is_not_over_shows_the_time_since_its_last_event(
+    age: timedelta, written: str, *, asks: bool
+) -> None:
+    clock = SetClock(SEEN_AT - age)
+    store = InMemoryEventStore(clock=clock)
+    facts: list[FlowEventKind] = [FlowInitialized("d", 1), StepStarted(0, "weigh")]
+    facts += [UserInteractionRequested(0, "weigh", {}, "Which one?")] * asks
+    await store.append_kinds(FLOW_ID, facts)
+    clock.move(age.total_seconds())
+    page = read_page(await flow_page(store, FLOW_ID, clock=clock))
+    assert f"Since the last event{written}" in page.text()
+    await store.append_kind(FLOW_ID, FlowCompleted("e" * 64))
+    page = read_page(await flow_page(store, FLOW_ID, clock=clock))
+    assert "Since the last event" not in page.text()
 
 
 async def test_a_page_of_a_flow_that_was_not_initialized_says_what_is_not_known() -> None:
