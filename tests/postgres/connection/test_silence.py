@@ -7,20 +7,26 @@ from typing import TypeAlias
 from uuid import UUID, uuid4
 
 import asyncpg
+import msgspec
 import pytest
 
 from chem_persistence import (
     Artifact,
+    FeedPosition,
+    FlowEngine,
     FlowEvent,
     PgEventStore,
     PgFlowRepository,
     PgReadModels,
     PoolProvider,
+    Step,
+    StepContext,
     StepSignal,
     StoreUnavailable,
     build_pool,
     verify_log,
 )
+from chem_persistence.postgres.admin.doctor.examination import examine
 from tests.support.faults.proxy import Fault, Proxy, Strike, proxied
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 
@@ -68,6 +74,32 @@ async def in_transaction(provider: PoolProvider, flow_id: UUID, _: str) -> None:
         await tx.append_kind(flow_id, StepSignal(0, "acquire", "again"))
 
 
+class Done(msgspec.Struct):
+    pass
+
+
+class Nothing(Step[None, Done]):
+    id = "acquire"
+
+    async def run(self, _nothing: None, _context: StepContext) -> Done:
+        return Done()
+
+
+async def streamed(provider: PoolProvider, flow_id: UUID, _: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"content"
+
+    async with PgEventStore(provider).transaction() as tx:
+        artifact = await tx.put_stream(kind="Grid", chunks=chunks(), media_type="x/y")
+        signal = StepSignal(0, "acquire", "more")
+        await tx.append_kind(flow_id, signal, artifacts=[artifact])
+
+
+async def listed_in_transaction(provider: PoolProvider, flow_id: UUID, _: str) -> None:
+    async with PgEventStore(provider).transaction() as tx:
+        await tx.list(flow_id)
+
+
 CALLS: dict[str, Call] = {
     "append_kind": lambda provider, flow_id, _: PgEventStore(provider).append_kind(
         flow_id, StepSignal(0, "acquire", "more")
@@ -76,10 +108,20 @@ CALLS: dict[str, Call] = {
         flow_id, [StepSignal(0, "acquire", "more")], event_ids=[uuid4()], expected_version=1
     ),
     "transaction": in_transaction,
+    "put_stream": streamed,
+    "tx.list": listed_in_transaction,
     "list": lambda provider, flow_id, _: PgEventStore(provider).list(flow_id),
     "list_many": lambda provider, flow_id, _: PgEventStore(provider).list_many([flow_id]),
     "iterate": lambda provider, flow_id, _: drained(PgEventStore(provider).iterate(flow_id)),
     "read_feed": lambda provider, *_: PgEventStore(provider).read_feed(),
+    "read_feed_page": lambda provider, *_: PgEventStore(provider).read_feed_page(0),
+    "position": lambda provider, *_: PgEventStore(provider).position(),
+    "newest_that_holds": lambda provider, *_: PgEventStore(provider).newest_that_holds(
+        [FeedPosition.start()]
+    ),
+    "follow_with_positions": lambda provider, *_: drained(
+        PgEventStore(provider).follow_with_positions()
+    ),
     "follow": lambda provider, *_: drained(PgEventStore(provider).follow()),
     "get_artifact": lambda provider, _, name: PgEventStore(provider).get_artifact(name),
     "get_artifacts": lambda provider, _, name: drained(
@@ -94,6 +136,13 @@ CALLS: dict[str, Call] = {
     "refresh": lambda provider, *_: PgReadModels(provider).refresh(),
     "rebuild": lambda provider, *_: PgReadModels(provider).rebuild(),
     "verify_log": lambda provider, *_: verify_log(provider),
+    "engine": lambda provider, flow_id, _: (
+        FlowEngine.builder(PgEventStore(provider), PgFlowRepository(provider))
+        .first_step(Nothing())
+        .build()
+        .run_to_end(flow_id)
+    ),
+    "doctor": lambda provider, *_: examine(provider, "public"),
 }
 
 
