@@ -53,6 +53,20 @@ WHERE NOT EXISTS (SELECT 1 FROM pg_class AS relation
         AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text))
 ORDER BY wanted.relation
 
+-- name: find_roles_of_other_databases
+-- Return those of some roles that own something or have rights in other databases, with the name of
+-- one of these, and not in this database.
+-- $1 text[] role
+SELECT role.rolname::text AS name, min(database.datname)::text AS database
+FROM pg_roles AS role
+JOIN pg_shdepend AS dependency
+    ON dependency.refclassid = 'pg_authid'::regclass AND dependency.refobjid = role.oid
+JOIN pg_database AS database ON database.oid = dependency.dbid
+WHERE role.rolname = ANY ($1::text[])
+GROUP BY role.oid, role.rolname
+HAVING NOT bool_or(database.datname = current_database())
+ORDER BY role.rolname
+
 -- name: list_rights
 -- List the rights of each role that does not own the tables; these roles have no right on other
 -- relations.

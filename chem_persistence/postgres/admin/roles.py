@@ -16,6 +16,7 @@ __all__ = ["APPLICATION", "OWNER", "READER", "RoleNames", "create_roles", "usual
 
 FIND_EXCESS = statement("roles/find_excess")
 FIND_MISSING_RELATIONS = statement("roles/find_missing_relations")
+FIND_ROLES_OF_OTHER_DATABASES = statement("roles/find_roles_of_other_databases")
 LIST_RIGHTS = statement("roles/list_rights")
 QUOTE_CREATE_ROLES = statement("roles/quote_create_roles")
 QUOTE_GRANTS = statement("roles/quote_grants")
@@ -85,8 +86,9 @@ async def create_roles(
     and of PUBLIC on the tables are revoked.
 
     A role that is not named gets its usual name, which holds the schema's unless that is `public`
-    (see `usual_names`). Roles belong to the server: name them if several of its databases have a
-    log in the same schema, else a login for one of these has the same rights in the others.
+    (see `usual_names`). Roles belong to the server, and a login has their rights in each of its
+    databases. So a usual name is refused if the role has rights in other databases and none in this
+    one. Name roles of this database, or name the same ones in order to share them.
 
     The roles cannot log in and have no password: grant them to login roles (`GRANT chem_application
     TO lab`). Only the owner of a log that Citus distributes may log in, and only to the workers, as
@@ -94,15 +96,17 @@ async def create_roles(
     after each migration; what is already right is left alone.
 
     Raises:
-        InvalidArgument: a name is invalid, or the role could do more than its part, as a superuser
-            or a member of the owner; nothing was changed.
+        InvalidArgument: a name is invalid, or one is needed because the role with the usual name
+            is another database's; or the role could do more than its part, as a superuser or a
+            member of the owner. Nothing was changed.
         MigrationError: the schema lacks tables of the library.
         StoreError: the connection's role is not permitted to do this.
     """
-    usual = usual_names(schema)
+    usual, named = usual_names(schema), {owner, application, reader}
     owner = usual.owner if owner is None else owner
     application = usual.application if application is None else application
     reader = usual.reader if reader is None else reader
+    by_default = {owner, application, reader} - named
     _check_size("schema", schema)
     for argument, name in (("owner", owner), ("application", application), ("reader", reader)):
         _check_size(argument, name)
@@ -115,10 +119,22 @@ async def create_roles(
 
     async def grant() -> None:
         async with connection.transaction():
+            await _check_not_of_others(connection, sorted(by_default))
             await _grant(connection, schema, owner, application, reader)
         await permit_owner(connection)  # after the commit: a worker does not see the role before
 
     await with_retries(grant)
+
+
+async def _check_not_of_others(connection: Connection, names: list[str]) -> None:
+    """Raise InvalidArgument if one of the roles has rights in other databases and none here."""
+    for row in await connection.fetch(FIND_ROLES_OF_OTHER_DATABASES, names):
+        raise InvalidArgument(
+            f"role {row['name']!r}",
+            f"has rights in database {row['database']!r} already: a login that is its member would "
+            "have the same rights in this one; give names to the owner, the application and the "
+            "reader of this database, or give these names in order to share the roles",
+        )
 
 
 async def _grant(

@@ -681,3 +681,63 @@ async def test_a_role_that_may_append_still_may_after_the_migration_that_adds_th
         {("SELECT",)},
         {()},
     ]
+
+
+async def readable_by(login: str, url: str, schema: str) -> bool:
+    """Return whether a login may read the log of a schema of a database."""
+    connection = await asyncpg.connect(as_user(url, login, PASSWORD))
+    try:
+        await connection.fetchval(f"SELECT count(*) FROM {quoted(schema)}.event_log")
+    except asyncpg.InsufficientPrivilegeError:
+        return False
+    finally:
+        await connection.close()
+    return True
+
+
+@pytest.mark.parametrize("ending", ["lab", "A b", 'q"uote'])
+async def test_26_the_roles_of_another_databases_log_are_not_taken_by_default(
+    server: TestServer, ending: str
+) -> None:
+    run = uuid4().hex[:8]
+    schema, own = f"{run}{ending}", [f"{part}_{run}" for part in ("owner", "application", "reader")]
+    names = usual_names(schema)
+    roles, login = [names.owner, names.application, names.reader], f"login_{run}_1"
+    try:
+        async with (
+            server.database(template="template0") as url,
+            server.database(template="template0") as other,
+        ):
+            assert await schema_with_roles(url, schema, f"{run}_1") == (login, names)
+            async with (
+                await build_pool(other, schema=schema, max_size=1) as pool,
+                pool.acquire() as connection,
+            ):
+                with pytest.raises(InvalidArgument, match="has rights in database") as caught:
+                    await create_roles(connection, schema=schema)
+                assert caught.value.name == f"role {names.application!r}"
+                await create_roles(
+                    connection, schema=schema, owner=own[0], application=own[1], reader=own[2]
+                )
+                assert await readable_by(login, url, schema)
+                assert not await readable_by(login, other, schema)
+                await create_roles(connection, schema=schema, **msgspec.structs.asdict(names))
+                assert await readable_by(login, other, schema), "they were named"
+            async with administrating(url) as administrator:
+                await create_roles(administrator, schema=schema)  # as after a migration
+    finally:
+        await drop_roles(server.url, [login, *roles, *own])
+
+
+async def test_26_the_roles_of_a_database_that_is_gone_are_taken(server: TestServer) -> None:
+    run = uuid4().hex[:8]
+    names, logins = usual_names(run), [f"login_{run}_1", f"login_{run}_2"]
+    try:
+        for number in (1, 2):
+            async with server.database(template="template0") as url:
+                assert await schema_with_roles(url, run, f"{run}_{number}") == (
+                    f"login_{run}_{number}",
+                    names,
+                )
+    finally:
+        await drop_roles(server.url, [*logins, names.owner, names.application, names.reader])

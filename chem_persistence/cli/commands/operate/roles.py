@@ -25,7 +25,7 @@ async def grant_rights(target: Target, options: RoleOptions, *, as_json: bool) -
             await build_pool(url, schema=target.schema, max_size=1) as pool,
             PoolProvider(pool).acquire() as connection,
         ):
-            await create_roles(connection, schema=target.schema, **names)
+            await create_roles(connection, schema=target.schema, **options.given())
     except StoreError as error:
         if error.sqlstate != _INSUFFICIENT_PRIVILEGE:
             raise
