@@ -1,7 +1,7 @@
 """Behind PgBouncer in transaction mode, where no session state outlives a transaction."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Literal
 from uuid import UUID, uuid4
@@ -231,7 +231,7 @@ async def test_19_every_way_to_a_pooler_names_it_and_what_to_type(
 ) -> None:
     async with pgbouncer_before(admin_url, mode) as url:
         monkeypatch.setenv("DATABASE_URL", url)
-        opening = {
+        opening: dict[str, Callable[[], Awaitable[object]]] = {
             "build_pool": lambda: build_pool(url),
             "environment": build_dev_pool_from_env,
             "schema": lambda: build_pool(url, schema="lab"),
