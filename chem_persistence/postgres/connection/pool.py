@@ -256,7 +256,6 @@ async def open_pool(
         InvalidDatabaseUrl, InvalidArgument: as `build_pool`.
         StoreUnavailable, StoreError: as `build_pool`; with a `min_size` of 0 only at the first use.
     """
-    check_event_loop()
     if _running_loop() is None:
         check_event_loop()
     _check_sizes(min_size, max_size)
