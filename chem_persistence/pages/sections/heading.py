@@ -42,7 +42,7 @@ def _figures(view: FlowView) -> Iterator[tuple[str, Child]]:
     yield "Began", element("time", {"datetime": iso(view.began)}, moment(view.began))
     yield "Last event", element("time", {"datetime": iso(view.last_at)}, moment(view.last_at))
     yield "From first to last", duration(view.last_at - view.began)
-    if view.state in {FlowState.RUNNING, FlowState.AWAITING_USER_INPUT}:
+    if view.state not in {FlowState.COMPLETED, FlowState.CANCELLED, FlowState.FAILED}:
         yield "Since the last event", duration(view.seen_at - view.last_at)
     yield "Steps finished", f"{finished:,} of {total}"
     yield "Attempts", f"{sum(step.attempt_count for step in view.steps):,}"

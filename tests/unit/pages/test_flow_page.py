@@ -117,19 +117,21 @@ async def test_a_page_says_how_its_flow_stands(until: str, said: list[str]) -> N
         (timedelta(days=12), "12 d"),
     ],
 )
-@pytest.mark.parametrize("asks", [False, True])
+@pytest.mark.parametrize(
+    "more",
+    [[], [UserInteractionRequested(0, "weigh", {}, "Which one?")], [StepWaits(0, "weigh", None)]],
+)
+@pytest.mark.parametrize("last", [FlowCompleted("e" * 64), FlowCancelled("no more")])
 async def test_29_a_page_of_a_flow_that_is_not_over_shows_the_time_since_its_last_event(
-    age: timedelta, written: str, *, asks: bool
+    age: timedelta, written: str, more: list[FlowEventKind], last: FlowEventKind
 ) -> None:
     clock = SetClock(SEEN_AT - age)
     store = InMemoryEventStore(clock=clock)
-    facts: list[FlowEventKind] = [FlowInitialized("d", 1), StepStarted(0, "weigh")]
-    facts += [UserInteractionRequested(0, "weigh", {}, "Which one?")] * asks
-    await store.append_kinds(FLOW_ID, facts)
+    await store.append_kinds(FLOW_ID, [FlowInitialized("d", 1), StepStarted(0, "weigh"), *more])
     clock.move(age.total_seconds())
     page = read_page(await flow_page(store, FLOW_ID, clock=clock))
     assert f"Since the last event{written}" in page.text()
-    await store.append_kind(FLOW_ID, FlowCompleted("e" * 64))
+    await store.append_kind(FLOW_ID, last)
     page = read_page(await flow_page(store, FLOW_ID, clock=clock))
     assert "Since the last event" not in page.text()
 
