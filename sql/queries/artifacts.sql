@@ -1,5 +1,13 @@
 -- Read artifacts: those of a flow, whole ones, and the chunks of an upload.
 
+-- name: find_stored_artifacts
+-- Return which of some artifacts are stored, and with which flows: on Citus each flow has a row of
+-- its own.
+-- $1 text[] artifact_hash
+SELECT artifact_hash, flow_id
+FROM workflow_step_artifacts
+WHERE artifact_hash = ANY ($1::text[])
+
 -- name: list_flow_artifacts
 -- List the artifacts that were stored with the events of a flow, in the order of these; a time
 -- outside datetime's range is null. Of several outputs the first with this hash counts.
@@ -20,9 +28,17 @@ ORDER BY event.version, artifact.artifact_hash
 
 -- name: read_artifact
 -- Read one artifact; on Citus, where each flow has a row of its own, the one that was stored first.
--- $1 text artifact_hash
-SELECT artifact_hash, kind, payload, content, content_is_payload, media_type, metadata, upload_id,
-    content_size
+-- A body of more bytes than a limit is left out: `read_body` returns it. That of JSONB is known from
+-- its stored form, which has about a quarter of the bytes that it is written with.
+-- $1 text artifact_hash, $2 integer maximum bytes of the body
+SELECT artifact_hash, kind,
+    CASE WHEN coalesce(4 * pg_column_size(payload)::bigint, octet_length(content), 0) <= $2::integer
+        THEN payload END AS payload,
+    CASE WHEN coalesce(4 * pg_column_size(payload)::bigint, octet_length(content), 0) <= $2::integer
+        THEN content END AS content,
+    content_is_payload, media_type, metadata, upload_id, content_size, flow_id,
+    payload IS NOT NULL AS has_payload, content IS NOT NULL AS has_content,
+    coalesce(4 * pg_column_size(payload)::bigint, octet_length(content), 0) > $2::integer AS is_apart
 FROM workflow_step_artifacts
 WHERE artifact_hash = $1
 ORDER BY produced_in_seq
@@ -55,6 +71,21 @@ CROSS JOIN LATERAL (
     FROM (SELECT convert_to(artifact.payload::text, 'UTF8') AS payload,
         convert_to(artifact.metadata::text, 'UTF8') AS metadata OFFSET 0) AS json
 ) AS written
+
+-- name: read_body
+-- Read the body of an artifact in pieces, which have numbers from 0 on; JSONB as UTF-8 text. It is
+-- decompressed once: OFFSET 0 keeps the planner from repeating that for each piece.
+-- $1 text artifact_hash, $2 uuid flow_id, $3 integer bytes of a piece
+SELECT piece.number,
+    substring(artifact.body FROM piece.number * $3::integer + 1 FOR $3::integer) AS content
+FROM (
+    SELECT coalesce(content, convert_to(payload::text, 'UTF8')) || ''::bytea AS body
+    FROM workflow_step_artifacts
+    WHERE artifact_hash = $1 AND flow_id = $2
+    OFFSET 0
+) AS artifact
+CROSS JOIN LATERAL generate_series(0, (octet_length(artifact.body) - 1) / $3::integer)
+    AS piece (number)
 
 -- name: read_chunks
 -- Read one page of an artifact's chunks, in order.

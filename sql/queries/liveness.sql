@@ -1,4 +1,17 @@
--- Ask whether the server still works on a statement of another session.
+-- Ask whether the server still works on a statement of another session, and end one that it does
+-- not work on.
+
+-- name: end_abandoned_session
+-- End a session whose client has given it up, if it waits for that client in a transaction: until
+-- then it keeps its locks.
+-- $1 integer process id, $2 integer milliseconds for which it has been waiting at least
+SELECT pg_terminate_backend(activity.pid)
+FROM pg_stat_activity AS activity
+WHERE activity.pid = $1::integer AND activity.usename = current_user
+    AND activity.datname = current_database() AND activity.backend_type = 'client backend'
+    AND activity.state IN ('active', 'idle in transaction', 'idle in transaction (aborted)')
+    AND activity.wait_event_type = 'Client'
+    AND activity.state_change <= clock_timestamp() - $2::integer * interval '1 ms'
 
 -- name: find_running_statement
 -- Return whether a session works on a statement, and whether the server keeps from this role what

@@ -1,5 +1,11 @@
 -- Store artifacts that are uploaded in chunks.
 
+-- name: end_with_client
+-- End this transaction soon after its client is gone without a word, for as long as the transaction
+-- waits for data: until then it keeps its locks. The settings mean nothing to a Unix socket.
+SELECT set_config('tcp_keepalives_idle', '10', true),
+    set_config('tcp_keepalives_interval', '5', true), set_config('tcp_keepalives_count', '3', true)
+
 -- name: insert_chunk
 -- Store a chunk of a content that is being uploaded.
 -- $1 uuid upload_id, $2 integer chunk_no, $3 bytea content

@@ -49,10 +49,16 @@ ORDER BY artifact.artifact_hash, artifact.flow_id
 LIMIT $3
 
 -- name: read_artifact_row
--- Read one row of an artifact.
--- $1 text artifact_hash, $2 uuid flow_id
-SELECT artifact_hash, kind, payload, content, content_is_payload, media_type, metadata, upload_id,
-    content_size
+-- Read one row of an artifact; a body of more bytes than a limit is left out, as by `read_artifact`.
+-- $1 text artifact_hash, $2 uuid flow_id, $3 integer maximum bytes of the body
+SELECT artifact_hash, kind,
+    CASE WHEN coalesce(4 * pg_column_size(payload)::bigint, octet_length(content), 0) <= $3::integer
+        THEN payload END AS payload,
+    CASE WHEN coalesce(4 * pg_column_size(payload)::bigint, octet_length(content), 0) <= $3::integer
+        THEN content END AS content,
+    content_is_payload, media_type, metadata, upload_id, content_size, flow_id,
+    payload IS NOT NULL AS has_payload, content IS NOT NULL AS has_content,
+    coalesce(4 * pg_column_size(payload)::bigint, octet_length(content), 0) > $3::integer AS is_apart
 FROM workflow_step_artifacts
 WHERE artifact_hash = $1 AND flow_id = $2
 

@@ -1,7 +1,8 @@
 """JSON documents: the parameters of the statement `append_events`, made here and nowhere else.
 
 The document of an event begins with the bytes that the hash chain hashes. The body of an artifact
-is sent beside its document, not in it, so that the server parses it once.
+is sent beside its document, not in it, so that the server parses it once. Artifacts that are large
+together are left out: `copied_artifacts` stores them.
 """
 
 from binascii import hexlify
@@ -19,7 +20,7 @@ from chem_persistence.domain.step_rows import RetryChange, StepChange, execution
 from chem_persistence.store.append_request import AppendRequest, Head
 from chem_persistence.store.codec import StoredArtifact
 
-__all__ = ["Write", "append_documents"]
+__all__ = ["Produced", "Write", "append_documents"]
 
 Documents: TypeAlias = tuple[
     str,
@@ -29,6 +30,9 @@ Documents: TypeAlias = tuple[
     str | None,
     str | None,
 ]
+
+Produced: TypeAlias = tuple[StoredArtifact, UUID, int]
+"""An artifact, with the flow and the version of the event that produced it."""
 
 _json = msgspec.json.Encoder().encode
 
@@ -42,17 +46,23 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     links: Sequence[ChainLink]
 
 
-def append_documents(writes: Sequence[Write]) -> Documents:
-    """Return the parameters of `append_events` but the last; a flow's writes are adjacent.
+def append_documents(
+    writes: Sequence[Write], most_bytes: int | None
+) -> tuple[Documents, Sequence[Produced]]:
+    """Return the parameters of `append_events` but the last, and the artifacts that they lack.
+
+    A flow's writes are adjacent. The parameters have all artifacts or, if the bodies have more than
+    `most_bytes` bytes together, none. Artifacts are in hash order.
 
     Raises:
         ValueError: the writes of a flow carry different leases. If one lease is stale, the events
             after its own would be stored without them, and the flow's versions have a gap.
     """
     events: list[bytes] = []
-    artifacts: list[tuple[StoredArtifact, UUID, int]] = []
+    artifacts: list[Produced] = []
     retries: list[bytes] = []
     steps: list[bytes] = []
+    size = 0
     for _, group in groupby(writes, key=lambda write: write.request.flow_id.int):
         run = list(group)
         flow_id = run[0].request.flow_id
@@ -65,10 +75,14 @@ def append_documents(writes: Sequence[Write]) -> Documents:
             facts += [(kind, request.ts) for kind in request.kinds]
             for producer, artifact in request.artifacts:
                 artifacts.append((artifact, flow_id, write.head.version + producer))
+                size += len(artifact.payload or artifact.content or b"")
         pending, changed = execution_changes(facts)
         retries += [_change_document(flow_id, change) for change in pending]
         steps += [_change_document(flow_id, change) for change in changed]
     artifacts.sort(key=lambda produced: produced[0].hash)
+    apart: Sequence[Produced] = ()
+    if most_bytes is not None and size > most_bytes:
+        artifacts, apart = [], artifacts
     documents: list[bytes] = []
     payloads: list[str | None] = []
     contents: list[bytes | None] = []
@@ -78,7 +92,7 @@ def append_documents(writes: Sequence[Write]) -> Documents:
         is_jsonb = artifact.payload is not None and not artifact.is_verbatim
         payloads.append(artifact.payload.decode() if artifact.payload and is_jsonb else None)
         contents.append(artifact.payload if artifact.is_verbatim else artifact.content)
-    return (
+    parameters = (
         # JSON without spaces has no line break: the database counts the events by them
         (b"[%b]" % b"\n,".join(events)).decode(),
         _array(documents) if documents else None,
@@ -87,6 +101,7 @@ def append_documents(writes: Sequence[Write]) -> Documents:
         _array(retries) if retries else None,
         _array(steps) if steps else None,
     )
+    return parameters, apart
 
 
 def _event_documents(write: Write) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from uuid import UUID
 
@@ -9,7 +10,12 @@ import asyncpg
 
 from chem_persistence.domain.hash_chain import GENESIS
 from chem_persistence.errors import StoreError
-from chem_persistence.postgres.append.documents import Write, append_documents
+from chem_persistence.postgres.append.copied_artifacts import (
+    MOST_BYTES,
+    can_copy,
+    copy_artifacts,
+)
+from chem_persistence.postgres.append.documents import Produced, Write, append_documents
 from chem_persistence.postgres.append.settle import (
     Outcome,
     Reason,
@@ -136,7 +142,8 @@ async def append_batch(
 ) -> dict[Append, Outcome]:
     """Store appends, those of one flow side by side and in order, and return each one's outcome.
 
-    What is stored is stored by one statement. When the outcome of a call is unknown it may be made
+    What is stored is stored by one statement, unless artifacts are large: then by a transaction, so
+    that these can be sent in pieces. When the outcome of a call is unknown it may be made
     again with the same appends, also while the server still works on the first one: the key
     (flow_id, version) lets one of the two through, and the other waits for it and then finds the
     appends' own event ids at those versions. `patience` is the longest wait for other writers'
@@ -302,12 +309,30 @@ async def _insert(
 ) -> dict[tuple[int, int], int]:
     """Return the seq of each stored event by flow and version."""
     lock_timeout = None if patience is None else f"{patience * 1_000:.0f}ms"
+    documents, copied = append_documents(writes, MOST_BYTES)
+    if copied:
+        if can_copy(connection):
+            with suppress(asyncpg.FeatureNotSupportedError):  # a policy of row-level security
+                return await _insert_and_copy(connection, (*documents, lock_timeout), copied)
+        documents, _ = append_documents(writes, None)
     if connection.is_in_transaction():  # a savepoint: the caller's transaction outlives a conflict
         async with transaction(connection):
-            rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), lock_timeout)
+            rows = await connection.fetch(APPEND_EVENTS, *documents, lock_timeout)
     else:
         try:  # the statement ends with a COMMIT
-            rows = await connection.fetch(APPEND_EVENTS, *append_documents(writes), lock_timeout)
+            rows = await connection.fetch(APPEND_EVENTS, *documents, lock_timeout)
         except asyncpg.InternalServerError as error:
             raise outcome_of_commit(error) from error
     return {(flow_id.int, version): seq for flow_id, version, seq in rows}
+
+
+async def _insert_and_copy(
+    connection: Connection, parameters: Sequence[object], copied: Sequence[Produced]
+) -> dict[tuple[int, int], int]:
+    """Store events and then their artifacts, in a transaction or in a savepoint."""
+    isolation = None if connection.is_in_transaction() else "read_committed"
+    async with transaction(connection, isolation=isolation):
+        rows = await connection.fetch(APPEND_EVENTS, *parameters)
+        seqs = {(flow_id.int, version): seq for flow_id, version, seq in rows}
+        await copy_artifacts(connection, copied, seqs)
+    return seqs

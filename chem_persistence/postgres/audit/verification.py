@@ -13,7 +13,7 @@ from chem_persistence.postgres.audit.snapshots import false_snapshots
 from chem_persistence.postgres.connection.failures import is_unreadable_value
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
-from chem_persistence.postgres.read.artifacts import check_artifact
+from chem_persistence.postgres.read.artifacts import check_artifact, check_artifact_of_flow
 from chem_persistence.postgres.read.flows import PAGE_BYTES, SizedPages
 from chem_persistence.postgres.read.rows import Row, chained_event, stored_artifact
 from chem_persistence.postgres.schema.statements import statement
@@ -24,7 +24,6 @@ COUNT_ARTIFACTS = statement("verification/count_artifacts")
 COUNT_EVENTS = statement("verification/count_events")
 FIND_MISSING_ARTIFACTS = statement("verification/find_missing_artifacts")
 READ_ARTIFACT_PRODUCERS = statement("verification/read_artifact_producers")
-READ_ARTIFACT_ROW = statement("verification/read_artifact_row")
 READ_CHAINED_EVENTS = statement("verification/read_chained_events")
 READ_CHAINED_FLOW = statement("verification/read_chained_flow")
 
@@ -190,10 +189,7 @@ class _Walk:
             if row["is_whole"]:
                 await check_artifact(self._provider, stored_artifact(row))
             else:
-                (whole,) = await self._session.fetch(
-                    READ_ARTIFACT_ROW, row["artifact_hash"], row["flow_id"]
-                )
-                await check_artifact(self._provider, stored_artifact(whole))
+                await check_artifact_of_flow(self._provider, row["artifact_hash"], row["flow_id"])
         except ArtifactCorrupt as error:
             self._find(row["flow_id"], row["version"], Tampering.ARTIFACT_ALTERED, str(error))
         except StoreError as error:

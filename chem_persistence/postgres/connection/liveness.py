@@ -3,7 +3,8 @@
 A statement has no time limit, since a legitimate one may take hours. Instead, when no byte has
 passed for a while, a second connection asks the server whether it still works on the statement. If
 that connection gets no answer, or the server does not work on it, the first connection is closed at
-once, without the farewell that would wait for the silent network as well. Keepalive cannot do this
+once, without the farewell that would wait for the silent network as well; a transaction in which
+the server still waits for it is ended, so that it keeps no locks. Keepalive cannot do this
 alone: the kernel of a proxy that forwards nothing still acknowledges.
 
 Source: PostgreSQL manual, section 27.2.3 (pg_stat_activity).
@@ -11,11 +12,11 @@ Source: PostgreSQL manual, section 27.2.3 (pg_stat_activity).
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
 import asyncpg
@@ -27,6 +28,7 @@ from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["SILENCE_SECONDS", "Watch", "WatchedConnection", "last_word_on"]
 
+END_ABANDONED_SESSION = statement("liveness/end_abandoned_session")
 FIND_RUNNING_STATEMENT = statement("liveness/find_running_statement")
 
 SILENCE_SECONDS = 5.0
@@ -43,7 +45,8 @@ else:
 
 class _Verdict(Enum):
     WORKING = "the server works on the statement"
-    SILENT = "the server does not answer, or has ended the statement"
+    WAITING = "the server answers, and has ended the statement or waits for its client"
+    SILENT = "the server does not answer"
     UNKNOWN = "the server answers, but does not tell what it works on"
 
 
@@ -70,16 +73,7 @@ class Watch:
     async def ask(self, pid: int) -> _Verdict:
         """Ask on a second connection whether the session `pid` works on a statement."""
         try:
-            async with asyncio.timeout(self.silence):
-                witness = await self._open_witness()
-                try:
-                    (row,) = await witness.fetch(
-                        FIND_RUNNING_STATEMENT,
-                        pid if self.own_sessions else None,
-                        round(self.silence * 250),
-                    )
-                finally:
-                    witness.terminate()
+            (row,) = await self._fetch(FIND_RUNNING_STATEMENT, pid if self.own_sessions else None)
         except asyncpg.PostgresError as error:  # it answers: too many connections, for example
             is_stopping = (error.sqlstate or "").startswith("57P")
             return _Verdict.SILENT if is_stopping else _Verdict.UNKNOWN
@@ -87,7 +81,23 @@ class Watch:
             return _Verdict.SILENT
         if row["is_hidden"]:
             return _Verdict.UNKNOWN
-        return _Verdict.WORKING if row["is_running"] else _Verdict.SILENT
+        return _Verdict.WORKING if row["is_running"] else _Verdict.WAITING
+
+    async def end(self, pid: int) -> None:
+        """End the transaction of a session that was closed here, if it waits for its client."""
+        if self.own_sessions:
+            with suppress(
+                OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
+            ):
+                await self._fetch(END_ABANDONED_SESSION, pid)
+
+    async def _fetch(self, query: str, pid: int | None) -> list[Any]:
+        async with asyncio.timeout(self.silence):
+            witness = await self._open_witness()
+            try:
+                return await witness.fetch(query, pid, round(self.silence * 250))
+            finally:
+                witness.terminate()
 
 
 class WatchedConnection(DriverConnection):
@@ -103,7 +113,8 @@ class WatchedConnection(DriverConnection):
         self.last_word: LastWord | None = None
         self._driver = protocol
         self._watch: Watch | None = None
-        self._seen: tuple[object, object] | None = None
+        self._sent = 0
+        self._seen: tuple[object, object, object] | None = None
         self._seen_since = 0.0
         self._asking: asyncio.Task[None] | None = None
 
@@ -126,6 +137,37 @@ class WatchedConnection(DriverConnection):
         self._driver.data_received = data_received
         return word
 
+    async def copy_rows(
+        self, table: str, columns: Sequence[str], pieces: Iterable[bytes | memoryview]
+    ) -> int:
+        """Store rows that are given in pieces, and return how many were stored.
+
+        Format: the binary format of COPY (PostgreSQL manual, COPY, "Binary Format").
+        """
+        driver, source = self._driver, _CopyData(self._driver, self._counted(pieces))
+        end = driver.connection_lost
+
+        def connection_lost(error: Exception | None) -> None:
+            end(error)
+            driver.resume_writing()  # the driver would wait for ever until it may send a piece
+
+        driver.connection_lost = connection_lost
+        data = cast("AsyncIterable[bytes]", source)  # any buffer will do
+        try:
+            tag = await self.copy_to_table(table, columns=columns, source=data, format="binary")
+        except Exception:
+            source.raise_error()
+            raise
+        finally:
+            del driver.connection_lost
+        return int(tag.rpartition(" ")[2])
+
+    def _counted(self, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        """Yield pieces, each of which shows that bytes have passed."""
+        for piece in pieces:
+            self._sent += 1
+            yield piece
+
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # the driver's
         """Close the connection; if the server does not answer in time, without its answer."""
         if timeout is None and self._watch is not None:
@@ -142,7 +184,7 @@ class WatchedConnection(DriverConnection):
             self._seen = None
             return
         now = asyncio.get_running_loop().time()
-        seen = (statement, bytes_passed(self.socket))
+        seen = (statement, bytes_passed(self.socket), self._sent)
         if seen != self._seen:
             self._seen, self._seen_since = seen, now
         elif self._asking is None:
@@ -154,13 +196,50 @@ class WatchedConnection(DriverConnection):
             verdict = await watch.ask(self.get_server_pid())
             if statement.done() or verdict is _Verdict.WORKING:
                 return
-            if verdict is _Verdict.SILENT or silent > LONGEST_DOUBT * watch.silence:
+            if verdict is not _Verdict.UNKNOWN or silent > LONGEST_DOUBT * watch.silence:
+                pid = self.get_server_pid()
                 statement.set_exception(ServerSilent(silent))
                 self.terminate()
                 if watch.when_silent is not None:
                     await watch.when_silent()
+                if verdict is _Verdict.WAITING:
+                    await watch.end(pid)
         finally:
             self._asking = None
+
+
+class _CopyData:
+    """The pieces that a COPY sends; other tasks run between two of them.
+
+    It ends with the statement: the driver itself would send the others also after an error, and on
+    a connection that is closed it would raise an error of its own.
+    """
+
+    def __init__(self, driver: Any, pieces: Iterable[bytes | memoryview]) -> None:
+        self._driver = driver
+        self._pieces = iter(pieces)
+        self._statement: asyncio.Future[Any] | None = None
+
+    def __aiter__(self) -> "_CopyData":
+        return self
+
+    async def __anext__(self) -> bytes | memoryview:
+        if self._statement is None:
+            self._statement = _under_way(self._driver)
+        await asyncio.sleep(0)
+        if self._statement is None or self._statement.done():
+            raise StopAsyncIteration
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
+
+    def raise_error(self) -> None:
+        """Raise the error with which the statement has ended, if there is one."""
+        statement = self._statement
+        if statement is not None and statement.done() and not statement.cancelled():
+            error = statement.exception()
+            if error is not None:
+                raise error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactTooLarge
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
-from chem_persistence.postgres.read.artifacts import read_whole_artifact
+from chem_persistence.postgres.read.artifacts import WHOLE_BYTES, read_whole_artifact
 from chem_persistence.postgres.read.rows import Row, stored_artifact
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import LARGE_BYTES
@@ -21,9 +21,7 @@ GROUP = 200
 """Artifacts asked for at a time."""
 
 BATCH_BYTES = 8 * 2**20
-"""Bytes that one query returns at most, unless a single artifact has more."""
-
-NO_LIMIT = 2**63 - 1
+"""Bytes that one query returns at most."""
 
 
 async def read_artifact_batches(
@@ -33,33 +31,34 @@ async def read_artifact_batches(
 
     The first query of a group returns each artifact that is not larger than its share of
     `BATCH_BYTES`, and the sizes of the others. Those are read in batches when their turn comes, so
-    that at most two batches are in memory. `limit` is the store's limit for one artifact.
+    that at most two batches are in memory; one above `WHOLE_BYTES` is read by itself, in pieces.
+    `limit` is the store's limit for one artifact.
     """
     for start in range(0, len(artifact_hashes), GROUP):
         group = artifact_hashes[start : start + GROUP]
-        share = BATCH_BYTES // len(group)
+        share = min(BATCH_BYTES // len(group), WHOLE_BYTES)
         rows = await _read_rows(provider, group, share)
         batch: dict[str, Row] = {}
         for index, artifact_hash in enumerate(group):
             row = rows.get(artifact_hash)
-            if row is not None and row["size"] > share:
+            if row is not None and share < row["size"] <= WHOLE_BYTES:
                 if artifact_hash not in batch:
                     batch = {}  # freed before the next one is read
                     wanted = _next_batch(group[index:], rows, share)
-                    batch = await _read_rows(provider, wanted, NO_LIMIT)
+                    batch = await _read_rows(provider, wanted, WHOLE_BYTES)
                 row = batch.get(artifact_hash)
             yield await _decode(provider, artifact_hash, row, limit)
 
 
 def _next_batch(hashes: Sequence[str], rows: dict[str, Row], share: int) -> list[str]:
-    """Return the next artifacts larger than `share` that fit in one batch, but at least one."""
+    """Return the next artifacts larger than `share` that fit in one batch; there is one."""
     size, batch = 0, list[str]()
     for artifact_hash in hashes:
         row = rows.get(artifact_hash)
-        if row is None or row["size"] <= share:
+        if row is None or not share < row["size"] <= WHOLE_BYTES:
             continue
         size += row["size"]
-        if batch and size > BATCH_BYTES:
+        if size > BATCH_BYTES:
             break
         batch.append(artifact_hash)
     return batch
@@ -80,8 +79,10 @@ async def _decode(
 ) -> ArtifactRead:
     if row is None:
         return ArtifactNotFound(artifact_hash)
-    stored = stored_artifact(row)
     try:
+        if row["size"] > WHOLE_BYTES:
+            return await read_whole_artifact(provider, artifact_hash, limit)
+        stored = stored_artifact(row)
         if stored.upload_id is None:
             if row["size"] > LARGE_BYTES:
                 return await decode_aside(stored)
