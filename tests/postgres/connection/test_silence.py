@@ -27,8 +27,9 @@ from chem_persistence import (
     verify_log,
 )
 from chem_persistence.postgres.admin.doctor.examination import examine
-from tests.support.faults.proxy import Fault, Proxy, Strike, proxied
+from tests.support.faults.proxy import Fault, Message, Proxy, Strike, proxied
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
+from tests.support.flows.large_artifacts import SAID, blob
 
 SILENCE = 0.2
 LONGEST_CALL = 30.0
@@ -214,6 +215,75 @@ async def test_an_append_on_a_connection_that_alone_is_silent_is_stored_once_on_
     fault.release()
     await until_gone(pool)
     assert await store.list(event.flow_id) == [event, appended]
+
+
+def is_sent(message: Message, kind: str) -> bool:
+    return message.from_client and message.type == kind
+
+
+@pytest.mark.parametrize("nth", [1, 4, 18])
+async def test_a_large_artifact_frozen_at_any_piece_is_stored_once_after_the_thaw(
+    proxy: Proxy, provider: PoolProvider, pool: "asyncpg.Pool[asyncpg.Record]", nth: int
+) -> None:
+    store, artifact, event_id = PgEventStore(provider), blob(), uuid4()
+    event, _ = await stored(provider)
+    fault = proxy.arm(
+        Fault(Strike.STALL, lambda message: is_sent(message, "d"), nth=nth, always=True)
+    )
+    async with asyncio.timeout(LONGEST_CALL):
+        with pytest.raises(StoreUnavailable):
+            await store.append_kind(event.flow_id, SAID, artifacts=[artifact], event_id=event_id)
+    proxy.arm(Fault(Strike.STALL, lambda _: False))
+    fault.release()
+    async with asyncio.timeout(LONGEST_CALL):
+        again = await store.append_kind(
+            event.flow_id, SAID, artifacts=[artifact], event_id=event_id
+        )
+    await until_gone(pool)
+    assert await store.list(event.flow_id) == [event, again]
+    assert await store.get_artifact(artifact.hash) == artifact
+
+
+@pytest.mark.parametrize(
+    ("sender", "kind", "nth"),
+    [
+        ("client", "d", 1),
+        ("client", "d", 5),
+        ("client", "c", 1),
+        ("server", "D", 1),
+        ("server", "D", 2),
+        ("server", "G", 1),
+        ("server", "C", 1),
+        ("server", "C", 5),
+        ("server", "C", 9),
+    ],
+)
+async def test_a_large_artifact_on_a_connection_that_alone_is_silent_is_stored_on_another(
+    *,
+    proxy: Proxy,
+    provider: PoolProvider,
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    sender: str,
+    kind: str,
+    nth: int,
+) -> None:
+    """The silent session waits for its client in a transaction, and is ended: it has locks."""
+    store, artifact = PgEventStore(provider), blob()
+    event, _ = await stored(provider)
+    fault = proxy.arm(
+        Fault(
+            Strike.SILENCE,
+            lambda message: message.from_client == (sender == "client") and message.type == kind,
+            nth=nth,
+        )
+    )
+    async with asyncio.timeout(LONGEST_CALL):
+        appended = await store.append_kind(event.flow_id, SAID, artifacts=[artifact])
+    assert fault.struck.is_set()
+    await until_gone(pool)
+    fault.release()
+    assert await store.list(event.flow_id) == [event, appended]
+    assert await store.get_artifact(artifact.hash) == artifact
 
 
 async def test_a_transaction_that_freezes_at_its_commit_may_be_repeated(
