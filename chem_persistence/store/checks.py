@@ -56,8 +56,8 @@ PostgreSQL itself stops at 1 GiB a field, and JSONB at 256 MiB a string.
 MAX_APPEND_BYTES = 256 * 2**20
 """The events and artifacts of one append may have this many bytes together (256 MiB).
 
-The largest artifact and its event always fit, also if together they have more. They are one
-message, for which PostgreSQL's limit is 1 GiB.
+The largest artifact and its event always fit, also if together they have more. PostgreSQL's limit
+for one message, and for one row, is 1 GiB.
 """
 
 MAX_JSON_ITEMS, MAX_JSON_MEMBERS = 2**24, 2**23

@@ -32,6 +32,7 @@ from chem_persistence.postgres.schema.migrations import Migration, known_migrati
 from chem_persistence.postgres.schema.statements import statement
 from tests.support.flows.desk import HASH, HOUR, postgres_desk
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id, whole_history
+from tests.support.flows.large_artifacts import SAID, blob
 from tests.support.servers.roles import PASSWORD, as_user
 from tests.support.servers.server import TestServer
 
@@ -132,7 +133,10 @@ async def test_the_application_appends_reads_and_runs_flows(lab: Lab) -> None:
             events.append(
                 await tx.append_kind(flow_id, StepSignal(0, "acquire", "s"), artifacts=[streamed])
             )
+            events.append(await tx.append_kind(flow_id, SAID, artifacts=[blob(seed=1)]))
+        events.append(await store.append_kind(flow_id, SAID, artifacts=[blob()]))
         assert [chunk async for chunk in store.read_artifact(streamed.hash)] == [b"content"]
+        assert await store.get_artifact(blob().hash) == blob()
         assert await store.list(flow_id) == events
         assert await store.get_artifact(artifact.hash) == artifact
         engine = FlowEngine.builder(store, PgFlowRepository(provider)).first_step(Measure()).build()

@@ -26,6 +26,7 @@ from chem_persistence import (
 from chem_persistence.postgres.audit.verification import verify_log
 from tests.support.commands import command
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id, whole_history
+from tests.support.flows.large_artifacts import SAID, blob
 from tests.support.servers.pgbouncer import SERVER_CONNECTIONS, pgbouncer_before
 
 pytestmark = pytest.mark.pgbouncer
@@ -171,6 +172,19 @@ async def test_a_transaction_streams_and_appends_on_one_connection(pooled_url: s
             await tx.append_kind(flow_id, StepSignal(0, "acquire", "s"), artifacts=[artifact])
         read = b"".join([chunk async for chunk in store.read_artifact(artifact.hash)])
         assert read == b"".join([chunk async for chunk in chunks()])
+
+
+async def test_large_artifacts_are_sent_and_read_in_pieces(pooled_url: str) -> None:
+    artifacts = [blob(seed=number) for number in range(6)]
+    async with await build_pool(pooled_url, transaction_pooling=True, max_size=4) as pool:
+        store = PgEventStore(PoolProvider(pool))
+        appends = [store.append_kind(new_flow_id(), SAID, artifacts=[found]) for found in artifacts]
+        others = [store.append_kind(new_flow_id(), initialized()) for _ in range(20)]
+        await asyncio.gather(*appends, *others)
+        async with store.transaction() as tx:
+            await tx.append_kind(new_flow_id(), SAID, artifacts=[blob(seed=9)])
+        for artifact in [*artifacts, blob(seed=9)]:
+            assert await store.get_artifact(artifact.hash) == artifact
 
 
 async def test_an_empty_database_is_migrated(
