@@ -1,5 +1,4 @@
--- Ask whether the server still works on a statement of another session, and end one that it does
--- not work on.
+-- Ask whether the server still works on another session's statement, and end that session if not.
 
 -- name: end_abandoned_session
 -- End a session whose client has given it up, if it waits for that client in a transaction: until

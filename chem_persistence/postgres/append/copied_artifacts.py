@@ -37,7 +37,7 @@ So an append that needs COPY is in a batch of its own: a batch of several append
 PIECE_BYTES = 2**18
 """The size of a piece: the driver copies 256 KiB in less than a millisecond."""
 
-ATTEMPTS = 3
+ATTEMPTS = 10
 """How often the rows are copied while other writers store some of them first."""
 
 _TABLE = "workflow_step_artifacts"

@@ -47,7 +47,7 @@ class Write(msgspec.Struct, frozen=True, gc=False):
 
 
 def append_documents(
-    writes: Sequence[Write], most_bytes: int | None
+    writes: Sequence[Write], most_bytes: float
 ) -> tuple[Documents, Sequence[Produced]]:
     """Return the parameters of `append_events` but the last, and the artifacts that they lack.
 
@@ -70,29 +70,26 @@ def append_documents(
             raise ValueError(f"the appends to flow {flow_id} carry different leases")
         facts: list[tuple[FlowEventKind, datetime]] = []
         for write in run:
-            request = write.request
             events += _event_documents(write)
-            facts += [(kind, request.ts) for kind in request.kinds]
-            for producer, artifact in request.artifacts:
+            facts += [(kind, write.request.ts) for kind in write.request.kinds]
+            for producer, artifact in write.request.artifacts:
                 artifacts.append((artifact, flow_id, write.head.version + producer))
                 size += len(artifact.payload or artifact.content or b"")
         pending, changed = execution_changes(facts)
         retries += [_change_document(flow_id, change) for change in pending]
         steps += [_change_document(flow_id, change) for change in changed]
     artifacts.sort(key=lambda produced: produced[0].hash)
-    apart: Sequence[Produced] = ()
-    if most_bytes is not None and size > most_bytes:
-        artifacts, apart = [], artifacts
+    is_large = size > most_bytes
     documents: list[bytes] = []
     payloads: list[str | None] = []
     contents: list[bytes | None] = []
-    for artifact, producing_flow, version in artifacts:
+    for artifact, producing_flow, version in () if is_large else artifacts:
         documents.append(_artifact_document(artifact, producing_flow, version))
         # as text: to send an array of jsonb the driver needs a round trip a connection
         is_jsonb = artifact.payload is not None and not artifact.is_verbatim
         payloads.append(artifact.payload.decode() if artifact.payload and is_jsonb else None)
         contents.append(artifact.payload if artifact.is_verbatim else artifact.content)
-    parameters = (
+    return (
         # JSON without spaces has no line break: the database counts the events by them
         (b"[%b]" % b"\n,".join(events)).decode(),
         _array(documents) if documents else None,
@@ -100,8 +97,7 @@ def append_documents(
         contents or None,
         _array(retries) if retries else None,
         _array(steps) if steps else None,
-    )
-    return parameters, apart
+    ), artifacts if is_large else ()
 
 
 def _event_documents(write: Write) -> list[bytes]:

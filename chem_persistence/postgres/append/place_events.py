@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
+from math import inf
 from uuid import UUID
 
 import asyncpg
@@ -314,7 +315,7 @@ async def _insert(
         if can_copy(connection):
             with suppress(asyncpg.FeatureNotSupportedError):  # a policy of row-level security
                 return await _insert_and_copy(connection, (*documents, lock_timeout), copied)
-        documents, _ = append_documents(writes, None)
+        documents, _ = append_documents(writes, inf)
     if connection.is_in_transaction():  # a savepoint: the caller's transaction outlives a conflict
         async with transaction(connection):
             rows = await connection.fetch(APPEND_EVENTS, *documents, lock_timeout)
