@@ -290,6 +290,7 @@ CREATE TRIGGER swallow BEFORE INSERT ON workflow_step_artifacts
 """
 
 
+@pytest.mark.one_row
 async def test_an_append_whose_artifact_a_trigger_keeps_out_fails_and_stores_nothing(
     witness: PgEventStore, admin_url: str
 ) -> None:
@@ -334,6 +335,7 @@ async def test_where_copy_is_not_permitted_it_is_sent_at_once(
         assert await witness.get_artifact(blob(seed=1).hash) == blob(seed=1)
 
 
+@pytest.mark.one_row
 async def test_an_error_in_the_middle_of_the_pieces_refuses_the_append(
     store: PgEventStore, witness: PgEventStore, admin_url: str
 ) -> None:

@@ -191,6 +191,7 @@ async def test_an_append_that_is_cancelled_between_two_pieces_stores_nothing(
     assert await witness.get_artifact(artifact.hash) == artifact
 
 
+@pytest.mark.one_row
 async def test_the_caller_of_a_stalled_append_may_be_cancelled_while_it_waits_for_a_lock(
     witness: PgEventStore, pool: Pool, admin_url: str
 ) -> None:
