@@ -1,6 +1,8 @@
 """Bodies that are read in pieces, also of rows that older versions of the library have stored."""
 
 from collections.abc import AsyncIterator
+from itertools import repeat
+from random import Random
 from typing import TypeAlias
 
 import asyncpg
@@ -28,7 +30,7 @@ INSERT = """
         metadata, flow_id, produced_in_seq)
     VALUES ($1, 'Old', $2::text::jsonb, $3, 'application/json', '{}', $4, $5)
 """
-NUMBERS = [number / 7 for number in range(250_000)]
+NUMBERS = [random() for random in repeat(Random(7).random, 250_000)]
 REPEATED = {"text": "C1CCCCC1 " * 700_000, "é": ['"\\', 1e-300, 1.0]}
 
 pytestmark = pytest.mark.one_row
