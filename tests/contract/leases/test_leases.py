@@ -2,12 +2,13 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
 
 from chem_persistence import (
+    Artifact,
+    ArtifactNotFound,
     ConcurrencyConflict,
     EventIdReused,
     FlowCancelled,
@@ -33,9 +34,6 @@ from tests.support.flows.desk import (
     given,
 )
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
-
-if TYPE_CHECKING:
-    pass
 
 HASH = DEFINITION.definition_hash
 OTHER, THIRD = "a" * 64, "b" * 64
@@ -279,6 +277,20 @@ async def test_a_lease_is_stale_also_if_the_flow_has_moved_on(desk: Desk) -> Non
     await mine.append_kind(flow_id, STARTED, expected_version=1)
     with pytest.raises(StaleLease):
         await stale.append_kind(flow_id, STARTED, expected_version=1)
+
+
+async def test_a_large_artifact_is_not_stored_under_a_stale_lease(desk: Desk) -> None:
+    """One that is so large that PostgreSQL gets it after its event, in pieces."""
+    grid = Artifact.from_content(kind="grid", content=bytes(5 * 2**20), media_type="x/grid")
+    flow_id = await desk.submit()
+    stale = desk.store.leased(flow_id, await desk.take(flow_id, NOW))
+    mine = desk.store.leased(flow_id, await desk.take(flow_id))
+    with pytest.raises(StaleLease):
+        await stale.append_kind(flow_id, STARTED, artifacts=[grid])
+    with pytest.raises(ArtifactNotFound):
+        await desk.store.get_artifact(grid.hash)
+    await mine.append_kind(flow_id, STARTED, artifacts=[grid])
+    assert await desk.store.get_artifact(grid.hash) == grid
 
 
 async def test_a_lease_that_ended_counts_until_another_worker_claims(desk: Desk) -> None:

@@ -7,6 +7,7 @@ without a lease, would be stored without it, and the flow would have the version
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from math import inf
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
@@ -89,8 +90,8 @@ async def test_the_maker_of_the_statement_accepts_no_mixture(desk: Desk, pool: P
     flow_id, lease = await desk.submit(), uuid4()
     leased = AppendCall(flow_id, [STARTED], lease=lease)
     with pytest.raises(ValueError, match="different leases"):
-        append_documents(await chained(pool, leased, AppendCall(flow_id, [signal("hello")])))
-    append_documents(await chained(pool, leased, leased))
+        append_documents(await chained(pool, leased, AppendCall(flow_id, [signal("hello")])), inf)
+    append_documents(await chained(pool, leased, leased), inf)
 
 
 @pytest.mark.parametrize("distributed", [False, True])
@@ -125,7 +126,7 @@ async def mixture(desk: Desk, pool: Pool) -> tuple[UUID, list[object]]:
     flow_id = await desk.submit()
     await desk.take(flow_id)
     plain = AppendCall(flow_id, [STARTED]), AppendCall(flow_id, [signal("hello")])
-    events, *others = append_documents(await chained(pool, *plain))
+    (events, *others), _ = append_documents(await chained(pool, *plain), inf)
     return flow_id, [with_lease(events, uuid4()), *others, None]
 
 
