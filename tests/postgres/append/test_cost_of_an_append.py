@@ -177,7 +177,7 @@ async def test_a_definition_costs_its_bytes_once_and_then_nothing(counted: Pool)
     await one_flow(store, ONE_OF_EACH, 0)
     client = FlowClient(store, InMemoryFlowRepository(store))
     energy = energy_flow()
-    inputs = iter(Molecule(f"C{number:06}") for number in range(300))
+    inputs = iter(Molecule(f"C{number:06}") for number in range(400))
 
     async def submit(count: int) -> Cost:
         await counted.execute("SELECT public.pg_stat_statements_reset()")
@@ -187,17 +187,21 @@ async def test_a_definition_costs_its_bytes_once_and_then_nothing(counted: Pool)
         assert row is not None
         return Cost(*(row[counter] / count for counter in Cost.__struct_fields__))
 
+    async def cheapest() -> Cost:
+        """Return the costs of some submissions of which few or none split a page of an index."""
+        return min([await submit(10) for _ in range(10)], key=lambda cost: cost.wal_bytes)
+
     store.seen_definitions = frozenset({energy.definition_hash})
     await submit(100)  # warms the caches
-    never_sent = await submit(50)
+    never_sent = await cheapest()
     store.seen_definitions = set()
     with_definition = await submit(1)
-    afterwards = await submit(50)
+    afterwards = await cheapest()
     await store.aclose()
     sizes = [len(artifact.encoded()) for artifact in definition_artifacts(energy.definition)]
     assert with_definition.calls == afterwards.calls == never_sent.calls == 1
     assert with_definition.wal_bytes >= never_sent.wal_bytes + sum(sizes)
-    assert afterwards.wal_bytes <= 1.1 * never_sent.wal_bytes  # pages of indexes split now and then
+    assert afterwards.wal_bytes <= 1.1 * never_sent.wal_bytes
     assert afterwards.buffers <= 1.1 * never_sent.buffers
 
 
