@@ -1,16 +1,17 @@
 """The careful encoder of canonical JSON (RFC 8785), which reports where a value is not I-JSON.
 
 It encodes value by value, in Python. Values for which the encoder in `fast` is known to write the
-same bytes are not passed to it.
+same bytes are not passed to it, and the items of a long array are passed back in runs: usually only
+a few of its numbers need care.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import NODEFAULT, UNSET
@@ -31,6 +32,11 @@ MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 128
 """The deepest nesting of arrays and objects; every server and decoder in use supports it."""
 
+_RUN = 64
+"""The items of a long array that are passed back together."""
+
+_Encode: TypeAlias = Callable[[Any], bytes]
+
 _quote = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -41,22 +47,24 @@ class _Refused(Exception):  # each container that it passes adds its key or inde
         self.path: list[str | int] = []
 
 
-def write_canonical(value: Any) -> bytes:
+def write_canonical(value: Any, encode: _Encode | None = None) -> bytes:
     """Encode a value in the canonical form of RFC 8785; see `canonical_json`.
+
+    `encode` is that function, to which runs of the items of long arrays are passed.
 
     Raises:
         InvalidPayload: the value, or one inside it, is not I-JSON.
     """
     parts: list[str] = []
     try:
-        _write(value, parts, 0)
+        _write(value, parts, 0, encode)
         return "".join(parts).encode()
     except _Refused as refused:
         path = "$" + "".join(_path_segment(step) for step in reversed(refused.path))
         raise InvalidPayload(path, refused.reason) from None
 
 
-def _write(value: Any, parts: list[str], depth: int) -> None:
+def _write(value: Any, parts: list[str], depth: int, encode: _Encode | None) -> None:
     match value:
         case str():
             parts.append(_string(value))
@@ -67,20 +75,22 @@ def _write(value: Any, parts: list[str], depth: int) -> None:
         case float() if type(value) is float:
             parts.append(_number(value))
         case dict():
-            _write_object(value, parts, depth + 1)
+            _write_object(value, parts, depth + 1, encode)
         case list() | tuple():
-            _write_array(value, parts, depth + 1)
+            _write_array(list(value), parts, depth + 1, encode)
         case msgspec.Struct():
-            _write(struct_members(value), parts, depth)
+            _write(struct_members(value), parts, depth, encode)
         case datetime() if type(value) is datetime:
             parts.append(_quote(_timestamp(value)))
         case Mapping():
-            _write_object(dict(value), parts, depth + 1)
+            _write_object(dict(value), parts, depth + 1, encode)
         case _:
-            _write(_as_builtin(value), parts, depth)
+            _write(_as_builtin(value), parts, depth, encode)
 
 
-def _write_object(value: dict[Any, Any], parts: list[str], depth: int) -> None:
+def _write_object(
+    value: dict[Any, Any], parts: list[str], depth: int, encode: _Encode | None
+) -> None:
     if depth > MAX_DEPTH:
         raise _Refused(f"is nested deeper than {MAX_DEPTH}")
     members = {_key(key): item for key, item in value.items()}
@@ -90,7 +100,7 @@ def _write_object(value: dict[Any, Any], parts: list[str], depth: int) -> None:
     for key in sorted(members, key=utf16):
         try:
             parts.append(opening + _string(key) + ":")
-            _write(members[key], parts, depth)
+            _write(members[key], parts, depth, encode)
         except _Refused as refused:
             refused.path.append(key)
             raise
@@ -98,19 +108,44 @@ def _write_object(value: dict[Any, Any], parts: list[str], depth: int) -> None:
     parts.append("}" if members else "{}")
 
 
-def _write_array(value: list[Any] | tuple[Any, ...], parts: list[str], depth: int) -> None:
+def _write_array(value: list[Any], parts: list[str], depth: int, encode: _Encode | None) -> None:
     if depth > MAX_DEPTH:
         raise _Refused(f"is nested deeper than {MAX_DEPTH}")
-    opening = "["
-    for index, item in enumerate(value):
+    opening, run = "[", 1 if encode is None or len(value) <= _RUN else _RUN
+    for first in range(0, len(value), run):
+        items = value[first : first + run]
         parts.append(opening)
+        opening = ","
+        if run == 1 or encode is None or not _write_run(items, parts, depth, encode):
+            _write_items(enumerate(items, start=first), parts, depth, encode)
+    parts.append("]" if value else "[]")
+
+
+def _write_items(
+    items: Iterable[tuple[int, Any]], parts: list[str], depth: int, encode: _Encode | None
+) -> None:
+    opening = ""
+    for index, item in items:
+        parts.append(opening)
+        opening = ","
         try:
-            _write(item, parts, depth)
+            _write(item, parts, depth, encode)
         except _Refused as refused:
             refused.path.append(index)
             raise
-        opening = ","
-    parts.append("]" if opening == "," else "[]")
+
+
+def _write_run(run: list[Any], parts: list[str], depth: int, encode: _Encode) -> bool:
+    """Encode some items of an array, as deep in arrays as they stand; return False if one fails."""
+    value: Any = run
+    for _ in range(depth - 1):
+        value = [value]
+    try:
+        encoded = encode(value)
+    except InvalidPayload:
+        return False  # the path that it names begins in the run
+    parts.append(encoded[depth : len(encoded) - depth].decode())
+    return True
 
 
 def struct_members(value: msgspec.Struct) -> dict[str, Any] | list[Any]:

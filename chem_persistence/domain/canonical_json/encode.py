@@ -66,7 +66,7 @@ def canonical_json(value: Any) -> bytes:
         return without_fractions(encoded, fractions) if fractions else encoded
     except (NotPlain, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
         pass  # the careful encoder decides, and names the path of what is wrong
-    return write_canonical(value)
+    return write_canonical(value, canonical_json)
 
 
 def written_plainly(value: Any, read: Callable[[bytes], Any]) -> tuple[bytes, Any] | None:

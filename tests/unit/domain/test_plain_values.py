@@ -287,6 +287,35 @@ def test_both_ways_take_what_a_class_shows_for_what_it_holds_or_neither_does() -
         assert_both_agree(Holder((value,)))
 
 
+@pytest.mark.parametrize("length", [63, 64, 65, 127, 128, 129, 300])
+@pytest.mark.parametrize(
+    "odd",
+    [5e-5, -0.0, 1e22, 2**53, math.nan, "\ud800", "\0", {1: 2}, {"b": (1e-9,), "a": 0}, object()],
+)
+def test_what_needs_care_in_a_long_array_is_written_or_named_alike(
+    length: int, odd: object
+) -> None:
+    """The careful encoder passes the items of a long array back to the fast one in runs."""
+    for place in {0, 1, 62, length // 2, length - 1}:
+        row = [{"x": 0.5, "y": str(index)} for index in range(length)]
+        values: list[object] = [*row[:place], odd, *row[place + 1 :]]
+        assert_both_agree(values)
+        assert_both_agree(tuple(values))
+        assert_both_agree({"rows": values, "more": [values, odd]})
+
+
+@pytest.mark.parametrize("inside", [0, 1, 2])
+def test_the_limit_of_the_depth_holds_in_the_runs_of_a_long_array(inside: int) -> None:
+    item: object = 5e-5
+    for _ in range(inside):
+        item = [item]
+    value: object = [0.5] * 100 + [item]
+    for _ in range(MAX_DEPTH - 2):
+        value = [value]
+    assert_both_agree(value)
+    assert isinstance(outcome(canonical_json, value), bytes) is (inside <= 1)
+
+
 def test_both_ways_take_what_a_class_shows_for_what_it_holds_in_long_lists_too() -> None:
     for value in HOSTILE:
         for long in (
