@@ -42,7 +42,7 @@ def submit(
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:
-    """Give a flow of a module to workers, once for each input, and print the ids.
+    """Submit a flow of a module to workers, once for each input, and print the ids.
 
     An input is a JSON value; the input - stands for the lines of standard input, a JSON value each.
     Without an input the flow is submitted once, with none.
@@ -62,7 +62,7 @@ def retry(
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:
-    """Let the failed step of a flow run again, as soon as a worker has claimed the flow."""
+    """Run the failed step of a flow again, as soon as a worker has claimed the flow."""
     from chem_persistence.cli.commands.operate.given_flow import retry_flow
 
     target = Target(database_url, data, schema)
@@ -79,7 +79,7 @@ def cancel(
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:
-    """Give up a flow that is not completed; it never goes on.
+    """Cancel a flow that is not completed; it never goes on.
 
     If one of its steps has waited, its worker is asked to end first what the step has under way.
     """

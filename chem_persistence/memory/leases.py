@@ -41,7 +41,7 @@ class InMemoryLeases:
             self._runs.listeners.remove(told)
 
     async def hint(self, definitions: Collection[str]) -> None:
-        """Tell all who hear that flows are due; see `HintingLeases.hint`."""
+        """Notify all listeners that flows are due; see `HintingLeases.hint`."""
         for told in list(self._runs.listeners):
             for definition in definitions:
                 told(definition)

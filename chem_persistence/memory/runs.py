@@ -48,7 +48,7 @@ class Run(msgspec.Struct, kw_only=True):
     called: bool = False
 
     def hold(self, holder: UUID, token: UUID, until: datetime) -> None:
-        """Give the flow to a worker."""
+        """Record that a worker holds the flow."""
         self.lease, self.holder, self.due_at = token, holder, until
 
     def release(self, due_at: datetime) -> None:

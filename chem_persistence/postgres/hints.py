@@ -41,7 +41,7 @@ _logger = logging.getLogger("chem_persistence.leases")
 
 
 async def send_hints(connection: Connection, definitions: Iterable[str]) -> None:
-    """Tell the workers that flows of these definitions are due; a failure is only logged."""
+    """Notify the workers that flows of these definitions are due; a failure is only logged."""
     try:
         await connection.fetch(NOTIFY_WORKERS, list(definitions))
     except _FAILURES as error:

@@ -60,7 +60,7 @@ class PgLeases:
         return nullcontext() if separate is None else heard_hints(separate, told)
 
     async def hint(self, definitions: Collection[str]) -> None:
-        """Tell the workers that flows are due; see `HintingLeases.hint`."""
+        """Notify the workers that flows are due; see `HintingLeases.hint`."""
         with suppress(StoreError):
             await self._session.run(lambda connection: send_hints(connection, definitions))
 

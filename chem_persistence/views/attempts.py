@@ -150,7 +150,7 @@ class _Step:
         self._end(ts, StepStatus.FAILED, outcome=AttemptOutcome.FAILED, error=error)
 
     def wait(self, ts: datetime, until: datetime | None) -> None:
-        """Let the open attempt wait: an outcome ends it, or the next start ends it in hindsight."""
+        """Record that the open attempt waits, until an outcome or, in hindsight, the next start."""
         if not self._is_open():
             self.start(ts)
         self.status = StepStatus.WAITING

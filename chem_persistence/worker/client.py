@@ -86,7 +86,7 @@ class FlowClient:
         ahead: timedelta | None = None,
         label: str | None = None,
     ) -> UUID:
-        """Give a flow to workers, and return its id.
+        """Submit a flow to workers, and return its id.
 
         A worker that has the flow's definition runs it from `due` on (None: now). Of the flows that
         are due the longest due comes first; a flow that is submitted `ahead` comes before those
@@ -124,7 +124,7 @@ class FlowClient:
         ahead: timedelta | None = None,
         label: str | None = None,
     ) -> list[UUID]:
-        """Give a flow to workers for each input, and return the ids in the order of the inputs.
+        """Submit a flow to workers for each input, and return the ids in the order of the inputs.
 
         The submissions share commits of the store, but each is stored by itself: after an error
         some may be stored. With `flow_ids` the call can be repeated.
@@ -207,7 +207,7 @@ class FlowClient:
         return (await self._end(flow_id, timeout, None)).state
 
     async def retry(self, flow_id: UUID, *, reason: str, actor: str | None = None) -> None:
-        """Let the failed step of a flow run again, now; `actor` is who asks.
+        """Run the failed step of a flow again, now; `actor` is who asks.
 
         Raises:
             FlowNotFound: no flow has this id.
@@ -234,7 +234,7 @@ class FlowClient:
     async def cancel(
         self, flow_id: UUID, *, reason: str, actor: str | None = None, force: bool = False
     ) -> None:
-        """Give a flow up before it completes, also one that has failed; `actor` is who asks.
+        """Cancel a flow before it completes, also one that has failed; `actor` is who asks.
 
         The flow is cancelled at once, and a worker that runs it finds that out at the latest when
         it appends the outcome of the step. But if the log shows that a step has waited, it may have

@@ -154,7 +154,7 @@ class Worker:
             self._loop, self._stopping = None, False
 
     def stop(self) -> None:
-        """Tell the worker to stop; `run` returns when its flows are released.
+        """Stop the worker; `run` returns when its flows are released.
 
         It may be called in any thread, and before `run`, which then returns at once.
         """

@@ -5,6 +5,7 @@ These tests pin form rather than behaviour: they measure and read the text of th
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ DOMAIN = sorted((PACKAGE / "domain").rglob("*.py"))
 
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 40
+MOST_MODULES = 14
 LONGER_FILES: dict[str, str] = {}
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -47,6 +49,25 @@ def is_overload(node: Definition) -> bool:
 def test_a_file_is_not_too_long(path: Path) -> None:
     length = len(path.read_text(encoding="utf-8").splitlines())
     assert (length > LONGEST_FILE) is (label(path) in LONGER_FILES)
+
+
+@pytest.mark.parametrize("tree", ["chem_persistence", "tests", "benchmarks", "examples"])
+def test_no_folder_has_many_modules(tree: str) -> None:
+    folders = Counter(
+        str(path.parent.relative_to(REPOSITORY))
+        for path in (REPOSITORY / tree).rglob("*.py")
+        if path.name != "__init__.py"
+    )
+    assert {name: count for name, count in folders.items() if count > MOST_MODULES} == {}
+
+
+def test_docstrings_say_what_is_done_in_standard_verbs() -> None:
+    found = [
+        f"{label(path)}: {first}"
+        for path in MODULES
+        for first in re.findall(r'"""(?:Give|Say|Let|Refuse|Tell) .*', path.read_text("utf-8"))
+    ]
+    assert found == []
 
 
 def code_lines(function: Function) -> int:

@@ -129,7 +129,7 @@ class HeldFlow:
         await self._leave_quietly()
 
     async def release(self, due_in: timedelta | None = timedelta(0)) -> None:
-        """Give the lease back; if that fails, it ends by itself."""
+        """Release the lease; if that fails, it ends by itself."""
         try:
             await self._leases.give_back(self.flow_id, self.claim.token, due_in)
         except StoreError as error:

@@ -144,7 +144,7 @@ class Writers:
                 await held.give_back()
 
     async def _tell_workers(self, submitted: Sequence[QueuedAppend], held: HeldConnection) -> None:
-        """Tell workers of the flows that are due at once, unless the connection was lost."""
+        """Notify workers of the flows that are due at once, unless the connection was lost."""
         due = hinted_definitions(append.request for append in submitted)
         if due and held.connection is not None:
             await send_hints(held.connection, due)

@@ -179,7 +179,7 @@ class HintingLeases(Protocol):
         ...
 
     async def hint(self, definitions: Collection[str]) -> None:
-        """Tell all who hear that flows of these definitions are due; a failure is not raised."""
+        """Notify all listeners that flows of these definitions are due; a failure is not raised."""
         ...
 
 

@@ -153,7 +153,7 @@ class TransactionAppender(Appender[Artifact | StreamedArtifact]):
         ahead: timedelta | None = None,
         label: str | None = None,
     ) -> UUID:
-        """Give a flow to workers if, and when, the transaction commits; see `FlowClient.submit`."""
+        """Submit a flow if, and when, the transaction commits; see `FlowClient.submit`."""
         submitted = submission(
             flow,
             input,

@@ -13,8 +13,8 @@ import pytest
 from tests.documentation.test_command_line_reference import documented
 from tests.support.commands import COMMAND, command, command_environment
 from tests.support.faults.fleet import fleet_flow
-from tests.support.flows.desk import postgres_desk
-from tests.support.flows.staff import submit, trace, until
+from tests.support.leases.desk import postgres_desk
+from tests.support.leases.staff import submit, trace, until
 
 if TYPE_CHECKING:
     import asyncpg

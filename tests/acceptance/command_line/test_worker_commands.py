@@ -12,9 +12,9 @@ from chem_persistence import FlowInitialized, StepStarted, StepWaits
 from tests.documentation.test_command_line_reference import documented
 from tests.support.commands import command
 from tests.support.faults.fleet import fleet_flow
-from tests.support.flows.desk import HOUR, Desk, failed, postgres_desk
 from tests.support.flows.flows import new_flow_id
-from tests.support.flows.staff import client_of, submit, trace, until, working
+from tests.support.leases.desk import HOUR, Desk, failed, postgres_desk
+from tests.support.leases.staff import client_of, submit, trace, until, working
 
 if TYPE_CHECKING:
     import asyncpg

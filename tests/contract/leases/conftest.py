@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.flows.desk import Desk, distribute_on, memory_desk, postgres_desk
+from tests.support.leases.desk import Desk, distribute_on, memory_desk, postgres_desk
 
 if TYPE_CHECKING:
     import asyncpg

@@ -27,9 +27,9 @@ from chem_persistence import (
     event_metadata,
 )
 from chem_persistence.domain.events import CANCEL
-from tests.support.flows.desk import HOUR, NOW, Desk
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.values import Molecule, Settings, energy_flow
+from tests.support.leases.desk import HOUR, NOW, Desk
 
 if TYPE_CHECKING:
     pass

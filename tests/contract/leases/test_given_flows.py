@@ -21,8 +21,8 @@ from chem_persistence import (
     StepSignal,
 )
 from chem_persistence.domain.events import CANCEL, LibrarySignal
-from tests.support.flows.desk import HOUR, Desk, memory_desk, postgres_desk
-from tests.support.flows.staff import Act, Acts, Number, chain, submit, trace, working
+from tests.support.leases.desk import HOUR, Desk, memory_desk, postgres_desk
+from tests.support.leases.staff import Act, Acts, Number, chain, submit, trace, working
 
 if TYPE_CHECKING:
     import asyncpg

@@ -3,8 +3,8 @@
 import pytest
 
 from chem_persistence import StepWaits
-from tests.support.flows.desk import HOUR, Desk
-from tests.support.flows.staff import (
+from tests.support.leases.desk import HOUR, Desk
+from tests.support.leases.staff import (
     Act,
     Acts,
     Number,

@@ -26,14 +26,14 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from tests.support.flows.desk import (
+from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
+from tests.support.leases.desk import (
     HOUR,
     NOW,
     Desk,
     failed,
     given,
 )
-from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 
 HASH = DEFINITION.definition_hash
 OTHER, THIRD = "a" * 64, "b" * 64

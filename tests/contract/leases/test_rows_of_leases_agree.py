@@ -25,7 +25,7 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from tests.support.flows.desk import HOUR, NOW, Desk, failed, memory_desk, postgres_desk
+from tests.support.leases.desk import HOUR, NOW, Desk, failed, memory_desk, postgres_desk
 
 if TYPE_CHECKING:
     import asyncpg

@@ -7,8 +7,8 @@ import pytest
 
 from chem_persistence import StepStarted
 from tests.support.faults.watching import Heard, watching
-from tests.support.flows.desk import HOUR, Desk
-from tests.support.flows.staff import Act, Acts, chain, submit, until, working
+from tests.support.leases.desk import HOUR, Desk
+from tests.support.leases.staff import Act, Acts, chain, submit, until, working
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from chem_persistence import (
     Worker,
 )
 from chem_persistence.domain.events import CANCEL, RELEASED, FlowCancelled, LibrarySignal
-from tests.support.flows.desk import HOUR, Desk, memory_desk, postgres_desk
-from tests.support.flows.staff import Act, Acts, chain, submit, trace, until, working
+from tests.support.leases.desk import HOUR, Desk, memory_desk, postgres_desk
+from tests.support.leases.staff import Act, Acts, chain, submit, trace, until, working
 
 if TYPE_CHECKING:
     import asyncpg

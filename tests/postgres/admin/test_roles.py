@@ -30,9 +30,9 @@ from chem_persistence import (
 from chem_persistence.postgres.admin.roles import RoleNames, create_roles, usual_names
 from chem_persistence.postgres.schema.migrations import Migration, known_migrations, migrate
 from chem_persistence.postgres.schema.statements import statement
-from tests.support.flows.desk import HASH, HOUR, postgres_desk
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id, whole_history
 from tests.support.flows.large_artifacts import SAID, blob
+from tests.support.leases.desk import HASH, HOUR, postgres_desk
 from tests.support.servers.roles import PASSWORD, as_user
 from tests.support.servers.server import TestServer
 

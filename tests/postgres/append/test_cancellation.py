@@ -29,8 +29,8 @@ from chem_persistence import (
     build_pool,
     embedded_postgres,
 )
+from tests.support.faults.tls_ends import tls_ends
 from tests.support.flows.flows import initialized, new_flow_id
-from tests.support.servers.tls_ends import tls_ends
 from tests.torture.checker.check import check
 from tests.torture.checker.ledger import Ledger
 from tests.torture.writers.recording import RecordingStore

@@ -18,8 +18,8 @@ from chem_persistence import (
     build_pool,
 )
 from tests.support.faults.proxy import Fault, Message, Proxy, Strike, proxied
-from tests.support.flows.desk import HASH, HOUR, NOW, Desk, postgres_desk
 from tests.support.flows.messages import executes, gives_a_stored_event, sends_an_append
+from tests.support.leases.desk import HASH, HOUR, NOW, Desk, postgres_desk
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 

@@ -23,7 +23,7 @@ from chem_persistence.store.append_request import (
     Head,
     append_request,
 )
-from tests.support.flows.desk import NOW, Desk, distribute_on, postgres_desk
+from tests.support.leases.desk import NOW, Desk, distribute_on, postgres_desk
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 

@@ -28,8 +28,8 @@ from chem_persistence.postgres.append.settle import Stored
 from chem_persistence.store.append_request import AppendCall, append_request
 from chem_persistence.store.clock import SystemClock
 from tests.support.faults.gate import gate
-from tests.support.flows.desk import HASH, HOUR, NOW, Desk, given, postgres_desk
 from tests.support.flows.flows import new_flow_id
+from tests.support.leases.desk import HASH, HOUR, NOW, Desk, given, postgres_desk
 from tests.support.servers.waiting import until_blocked
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

@@ -9,8 +9,8 @@ import pytest
 
 from chem_persistence import PoolProvider, build_pool
 from chem_persistence.postgres.hints import send_hints
-from tests.support.flows.desk import Desk, postgres_desk
-from tests.support.flows.staff import Act, Acts, chain, submit, until, working
+from tests.support.leases.desk import Desk, postgres_desk
+from tests.support.leases.staff import Act, Acts, chain, submit, until, working
 
 if TYPE_CHECKING:
     from chem_persistence import FlowEvent

@@ -11,8 +11,8 @@ import pytest
 
 from chem_persistence import FlowEvent, StepFailed
 from tests.support.faults.fleet import CRASHES, fleet_flow, fleet_worker
-from tests.support.flows.desk import Desk, postgres_desk
-from tests.support.flows.staff import submit, trace, until
+from tests.support.leases.desk import Desk, postgres_desk
+from tests.support.leases.staff import submit, trace, until
 
 if TYPE_CHECKING:
     import asyncpg

@@ -10,8 +10,8 @@ import pytest
 
 from chem_persistence import PoolProvider, Worker
 from tests.support.counting import CountingProvider
-from tests.support.flows.desk import Desk, postgres_desk
-from tests.support.flows.staff import Act, Acts, chain, submit, trace, until
+from tests.support.leases.desk import Desk, postgres_desk
+from tests.support.leases.staff import Act, Acts, chain, submit, trace, until
 
 if TYPE_CHECKING:
     import asyncpg

@@ -30,7 +30,7 @@ from chem_persistence import (
     Worker,
     build_pool,
 )
-from tests.support.flows.staff import Number, chain
+from tests.support.leases.staff import Number, chain
 
 __all__ = ["CRASHES", "FLEET_STEPS", "FLOW", "Process", "fleet_flow", "fleet_worker"]
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from tests.support.servers.tls_ends import tls_ends
+from tests.support.faults.tls_ends import tls_ends
 
 __all__ = ["Fault", "Message", "Proxy", "Strike", "proxied"]
 

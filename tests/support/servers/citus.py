@@ -153,7 +153,7 @@ async def _nodes(url: str) -> Nodes:
 
 
 async def _register(nodes: Nodes) -> None:
-    """Tell the coordinator of this database where it is itself, and where its workers are."""
+    """Register this database with its coordinator: the coordinator itself, and the workers."""
     connection: Connection = await asyncpg.connect(nodes[0])
     try:
         for place, node in enumerate(nodes):

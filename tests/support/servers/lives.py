@@ -99,7 +99,7 @@ class Switchover(Promotion):
         await self.primary.until(IS_PRIMARY)
 
     async def follow_again(self) -> None:
-        """Let the old primary follow the new one, as it may, since it has nothing of its own."""
+        """Make the old primary follow the new one, as it may, since it has nothing of its own."""
         old, new = self.standby, self.primary
         old.configure(f"primary_conninfo = 'user=postgres host={new.directory} port=5432'\n")
         old.configure("recovery_target_timeline = 'latest'\n")

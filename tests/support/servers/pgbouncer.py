@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.support.faults.tls_ends import tls_ends
 from tests.support.servers.tls import free_port
-from tests.support.servers.tls_ends import tls_ends
 
 __all__ = ["pgbouncer_before", "pgbouncer_program"]
 

@@ -28,10 +28,10 @@ from chem_persistence import (
 from chem_persistence.domain.events import CANCEL, LibrarySignal
 from chem_persistence.engine.processes.pool import POOL
 from chem_persistence.engine.processes.process import ChildProcess
-from tests.support.flows.desk import HOUR, Desk, memory_desk
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.process_steps import Act, Task
-from tests.support.flows.staff import chain, client_of, trace, until, working
+from tests.support.leases.desk import HOUR, Desk, memory_desk
+from tests.support.leases.staff import chain, client_of, trace, until, working
 
 REPOSITORY = Path(__file__).parents[3]
 SLEEPS = ["sleep", "sleep with a child", "sleep through SIGTERM", "hold the interpreter"]
@@ -106,7 +106,7 @@ async def test_a_step_beyond_its_timeout_is_ended_and_has_failed(
 
 
 async def given(desk: Desk, flow: Flow[Task, Any], pipe: Pipe) -> UUID:
-    """Give a flow to workers whose step sleeps for ever."""
+    """Submit a flow to workers whose step sleeps for ever."""
     return await client_of(desk).submit(flow, Task("sleep", str(pipe.path)))
 
 

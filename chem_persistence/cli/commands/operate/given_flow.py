@@ -20,7 +20,7 @@ __all__ = ["cancel_flow", "retry_flow"]
 async def retry_flow(
     target: Target, flow: str, reason: str, actor: str | None, *, as_json: bool
 ) -> int:
-    """Let the failed step of a flow run again, and print its state; return the exit code."""
+    """Retry the failed step of a flow, and print its state; return the exit code."""
     return await _change(
         target,
         flow,
@@ -32,7 +32,7 @@ async def retry_flow(
 async def cancel_flow(
     target: Target, flow: str, reason: str, actor: str | None, *, force: bool, as_json: bool
 ) -> int:
-    """Give a flow up, and print its state; return the exit code."""
+    """Cancel a flow, and print its state; return the exit code."""
     return await _change(
         target,
         flow,

@@ -38,7 +38,7 @@ class SubmitOptions(msgspec.Struct, frozen=True):
 async def submit_flows(
     target: Target, name: str, inputs: Sequence[str], options: SubmitOptions, *, as_json: bool
 ) -> int:
-    """Give a flow to workers for each input, and print the ids; return the exit code."""
+    """Submit a flow once for each input, and print the ids; return the exit code."""
     flow = find_flow_of_module(name)
     values = [_input(flow, text) for text in _texts(inputs)] if inputs else [None]
     due = None if options.due is None else _time(options.due)

@@ -20,7 +20,7 @@ from chem_persistence import (
     Worker,
     flow,
 )
-from tests.support.flows.desk import NOW, Desk
+from tests.support.leases.desk import NOW, Desk
 
 __all__ = [
     "Act",
@@ -106,7 +106,7 @@ def client_of(desk: Desk) -> FlowClient:
 
 
 async def submit(desk: Desk, flow: Flow[Number, Any], n: int = 0, due_in: timedelta = NOW) -> UUID:
-    """Give a flow to workers."""
+    """Submit a flow to workers."""
     return await client_of(desk).submit(flow, Number(n), due=datetime.now(UTC) + due_in)
 
 

@@ -80,7 +80,7 @@ class Desk(msgspec.Struct, frozen=True):
     async def submit(
         self, due_in: timedelta = NOW, *more: FlowEventKind, definition_hash: str = HASH
     ) -> UUID:
-        """Give a flow to workers."""
+        """Submit a flow to workers."""
         flow_id = new_flow_id()
         await self.store.append_kinds(
             flow_id, [given(due_in, definition_hash), *more], expected_version=0
