@@ -136,19 +136,25 @@ class MemoryRuns:
         return sorted(found, key=lambda item: item[1].due_at)
 
     def follow(self, flow_id: UUID, events: Sequence[FlowEvent], *, is_leased: bool) -> None:
-        """Change a flow's row by the events of one append, and tell of a flow that is due."""
-        self._change_row(flow_id, events, is_leased=is_leased)
+        """Change a flow's row by the events of one append, and tell of a flow that is due.
+
+        The present is the time of the events: the clock is not read twice for one append.
+        """
+        present = events[-1].ts.astimezone(UTC)
+        self._change_row(flow_id, events, present, is_leased=is_leased)
         run = self.rows.get(flow_id)
-        if run is not None and run.lease is None and run.due_at <= self.now():
+        if run is not None and run.lease is None and run.due_at <= present:
             for told in self.listeners:
                 told(run.definition_hash)
 
-    def _change_row(self, flow_id: UUID, events: Sequence[FlowEvent], *, is_leased: bool) -> None:
+    def _change_row(
+        self, flow_id: UUID, events: Sequence[FlowEvent], present: datetime, *, is_leased: bool
+    ) -> None:
         change = _change(events, is_leased=is_leased)
         run = self.rows.get(flow_id)
         if change.decisive is None:
             if change.is_called and run is not None:
-                run.call(self.now())
+                run.call(present)
             return
         match change.decisive.kind:
             case FlowCompleted() | FlowCancelled():
@@ -161,11 +167,11 @@ class MemoryRuns:
         first = events[0]
         if run is None and first.version == 0 and _is_given(first):
             self.rows[flow_id] = Run(
-                definition_hash=_definition(first), due_at=self._due(change, rebuilt=False)
+                definition_hash=_definition(first), due_at=_due(change, present, rebuilt=False)
             )
         elif run is not None:
             was_called = run.called or (run.lease is not None and change.was_called)
-            due_at = self.now() if parks and was_called else self._due(change, rebuilt=False)
+            due_at = present if parks and was_called else _due(change, present, rebuilt=False)
             run.release(due_at)
 
     def rebuild(self, flow_id: UUID, events: Sequence[FlowEvent]) -> bool:
@@ -176,7 +182,7 @@ class MemoryRuns:
         run = self.rows.get(flow_id)
         if change.decisive is None or isinstance(change.decisive.kind, _ENDS):
             return run is not None and run.lease is None and self.rows.pop(flow_id) is run
-        due_at = self._due(change, rebuilt=True)
+        due_at = _due(change, self.now(), rebuilt=True)
         if run is None:
             self.rows[flow_id] = Run(definition_hash=_definition(events[0]), due_at=due_at)
             return True
@@ -185,16 +191,17 @@ class MemoryRuns:
             return True
         return False
 
-    def _due(self, change: _Change, *, rebuilt: bool) -> datetime:
-        """Return when a flow is due: a time in an event counts from that event."""
-        present, event = self.now(), change.decisive
-        if change.goes_on or event is None:
-            return present
-        wanted = _wanted(event)
-        if wanted is None:
-            return present if isinstance(event.kind, RetryScheduled) else NEVER
-        due_at = later(present, wanted - event.ts)
-        return min(wanted, due_at) if rebuilt else due_at
+
+def _due(change: _Change, present: datetime, *, rebuilt: bool) -> datetime:
+    """Return when a flow is due: a time in an event counts from that event."""
+    event = change.decisive
+    if change.goes_on or event is None:
+        return present
+    wanted = _wanted(event)
+    if wanted is None:
+        return present if isinstance(event.kind, RetryScheduled) else NEVER
+    due_at = later(present, wanted - event.ts)
+    return min(wanted, due_at) if rebuilt else due_at
 
 
 def later(present: datetime, after: timedelta) -> datetime:

@@ -383,7 +383,8 @@ async def test_a_summary_is_what_the_replay_says(
     assert (flow.state is FlowState.COMPLETED) is instance.completed
     statuses = [slot.status for slot in instance.steps]
     assert flow.finished_steps == statuses.count(StepStatus.FINISHED)
-    if not instance.completed:
+    assert (flow.state is FlowState.CANCELLED) is (instance.cancelled is not None)
+    if not instance.completed and instance.cancelled is None:
         assert (flow.state is FlowState.FAILED) is (StepStatus.FAILED in statuses)
         assert (flow.state is FlowState.AWAITING_USER_INPUT) is (
             StepStatus.AWAITING_USER_INPUT in statuses
