@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -39,7 +38,7 @@ from tests.support.flows.histories import (
     run_history,
     run_interleaved,
 )
-from tests.support.flows.projection import projected_slots
+from tests.support.flows.projection import as_row, projected_slots
 from tests.support.servers.backends import Backend, memory_backend, postgres_backend
 
 if TYPE_CHECKING:
@@ -194,11 +193,6 @@ def touched(kinds: Sequence[FlowEventKind]) -> set[int]:
             | UserInteractionProvided,
         )
     }
-
-
-def as_row(slot: StepSlot) -> StepSlot:
-    """Return a slot with what the row of the step has."""
-    return msgspec.structs.replace(slot, outputs=(), until=None, data=None, answer=None, starts=0)
 
 
 async def assert_projected(

@@ -25,7 +25,7 @@ from chem_persistence import (
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.schema.statements import statement
 from tests.support.faults.worker import Work, three_steps
-from tests.support.flows.projection import projected_slots
+from tests.support.flows.projection import as_row, projected_slots
 from tests.torture.checker.append_check import Logged
 from tests.torture.checker.findings import Finding, Flaw
 
@@ -62,7 +62,7 @@ async def check_projection(
     except ChemPersistenceError as error:
         return [Finding(Flaw.REPLAY, f"cannot be replayed: {error}", flow_id)]
     replayed = {
-        index: replace(slot, outputs=())
+        index: as_row(slot)
         for index, slot in enumerate(instance.steps)
         if slot != StepSlot(step_id=slot.step_id)
     }
