@@ -91,6 +91,7 @@ async def test_10a_an_append_with_event_ids_reads_few_rows_of_a_long_flow(
     await pool.execute("ANALYZE event_log")
     store = PgEventStore(provider)  # knows nothing of the flow
     async with store.transaction() as tx:
+        ((before,),) = await tx.connection.fetch(ROWS_READ)  # of transactions not yet reported
         await APPENDS[name](tx, flow_id)
         ((rows_read,),) = await tx.connection.fetch(ROWS_READ)
-    assert rows_read <= 30
+    assert rows_read - before <= 30

@@ -49,6 +49,9 @@ SUPERUSERS: Mapping[str, Mapping[str, str]] = {
     "postgres/schema/test_migrations.py": {
         "": "migrates",
     },
+    "postgres/append/test_copied_artifacts.py": {
+        "test_it_is_stored_in_the_schema_of_the_pool": "migrates",
+    },
     "postgres/read/events/test_undecodable_rows.py": {
         "": "alters stored rows",
     },
