@@ -13,6 +13,9 @@ LOST_AT_COMMIT = "XX000"
 UNREACHABLE = "08006"
 """What the coordinator says of a worker that it cannot connect to."""
 
+ABORTED = "25P02"
+"""What a node says in a transaction of which it lost a statement, or a savepoint, in a failure."""
+
 
 def _kill(
     nodes: Callable[[Random], tuple[str, ...]],
@@ -53,7 +56,7 @@ _OF_THE_LIBRARY = [
     for fault in PROCESS_FAULTS
     if fault.name in {"pg_terminate_backend", "SIGKILL of a writer"}
 ]
-_CAUSES = ENDED | {LOST_AT_COMMIT, UNREACHABLE}
+_CAUSES = ENDED | {LOST_AT_COMMIT, UNREACHABLE, ABORTED}
 
 CLUSTER_FAULTS = [
     Fault("SIGKILL of a worker node", _kill(_one_worker), lasts=True, causes=_CAUSES),
