@@ -64,9 +64,9 @@ class StaleLease(ChemPersistenceError):
     """The flow is not held by the lease with which the append was made; it was not stored.
 
     The lease ended and another worker claimed the flow, or the flow was released, completed or
-    cancelled meanwhile. Whoever holds it goes on from what the log has: drop the flow, and append
+    cancelled meanwhile. Its next holder goes on from what the log has: drop the flow, and append
     nothing more with this lease. If the reply of an earlier attempt at the append was lost, that
-    attempt may still be stored; whoever holds the flow then finds its events in the log.
+    attempt may still be stored; the next holder of the flow then finds its events in the log.
     """
 
     def __init__(self, flow_id: UUID) -> None:

@@ -140,7 +140,7 @@ class Leases(Protocol):
         """Call flows to whose log nothing was appended, such as the parents of finished children.
 
         Return those that have a row and were called. No row is waited for, so a call may be
-        missed: whoever waits for one also waits for a time.
+        missed, so a caller that waits for one also waits for a time.
         """
         ...
 
