@@ -25,7 +25,14 @@ from chem_persistence.postgres.read.artifacts import (
 from chem_persistence.postgres.read.feed import PgFeedSource
 from chem_persistence.postgres.read.flows import iterate_events, list_events, list_flows
 from chem_persistence.postgres.work import PgLeases
-from chem_persistence.store.append_request import AppendCall, check_no_streams, encode_append
+from chem_persistence.store.append_request import (
+    AppendCall,
+    AppendRequest,
+    append_request,
+    check_no_streams,
+    encode_append,
+    is_large_append,
+)
 from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import (
     MAX_ARTIFACT_BYTES,
@@ -82,17 +89,37 @@ class PgEventStore(Appender[Artifact]):
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
         with self._open_calls:
-            async with self._backpressure.admission() as admission:
-                request = await encode_append(
-                    call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
-                )
-                check_no_streams(request)
-                size = request.size()
-                await admission.take(size)
+            request = self._encode_at_once(call)
+            if request is None:
+                request = await self._encode_in_turn(call)
+            size = request.size()
+            try:
                 if not isinstance(self._provider, PoolProvider) or not self._provider.holds:
                     return await self._writers.store(request, size)
                 with self._provider.waiting():  # maybe in the block of a transaction
                     return await self._writers.store(request, size)
+            finally:
+                self._backpressure.leave(size)
+
+    def _encode_at_once(self, call: AppendCall) -> AppendRequest | None:
+        """Encode and admit an append; return None if it has to wait, or is encoded in a thread."""
+        if self._backpressure.is_busy or is_large_append(call):
+            return None
+        request = append_request(
+            call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
+        )
+        check_no_streams(request)
+        return request if self._backpressure.admit_at_once(request.size()) else None
+
+    async def _encode_in_turn(self, call: AppendCall) -> AppendRequest:
+        """Encode and admit an append behind those that wait."""
+        async with self._backpressure.turn() as turn:
+            request = await encode_append(
+                call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
+            )
+            check_no_streams(request)
+            await turn.admit(request.size())
+            return request
 
     def leased(self, flow_id: UUID, token: UUID) -> LeasedEventStore:
         """Return this store as the holder of a flow appends to it; see `LeasingEventStore.leased`.

@@ -6,10 +6,12 @@ Every check that needs no store is made here, once for all stores.
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
+from msgspec import convert
 from uuid_utils import uuid7
 
 from chem_persistence.domain.artifacts import KEPT, Artifact
@@ -54,6 +56,7 @@ __all__ = [
     "append_request",
     "check_no_streams",
     "encode_append",
+    "is_large_append",
     "is_own_event_id",
     "largest_append",
 ]
@@ -73,6 +76,9 @@ EMPTY_FLOW = Head(0, GENESIS)
 
 _FREE_BITS = 10
 """The bits at the end of the event ids made here that are zero; 64 random ones are left."""
+
+_LAST_BYTES = [bytes([before_last & 0xFC, 0]) for before_last in range(256)]
+"""The last two bytes of an event id, by the random byte before the last."""
 
 FEW_EVENTS = MAX_APPEND_BYTES // (2 * MAX_EVENT_BYTES)
 """This many events of the largest size fit into one append, so that fewer need no check."""
@@ -178,18 +184,22 @@ async def encode_append(
     call: AppendCall, *, ts: datetime, max_artifact_bytes: int
 ) -> AppendRequest:
     """Check and encode an append as `append_request` does, a large one in a worker thread."""
-    is_large = bool(call.metadata) and outweighs(call.metadata, LARGE_BYTES)
-    if not JSON_KINDS.isdisjoint(map(type, call.kinds)):
-        is_large = is_large or outweighs(call.kinds, LARGE_BYTES)
+    encode = partial(append_request, call, ts=ts, max_artifact_bytes=max_artifact_bytes)
+    return await asyncio.to_thread(encode) if is_large_append(call) else encode()
+
+
+def is_large_append(call: AppendCall) -> bool:
+    """Return whether to encode an append in a worker thread, as it would hold up the event loop."""
+    if call.metadata and outweighs(call.metadata, LARGE_BYTES):
+        return True
+    if not JSON_KINDS.isdisjoint(map(type, call.kinds)) and outweighs(call.kinds, LARGE_BYTES):
+        return True
     for given in call.artifacts:
-        if isinstance(given, Artifact) and not is_large:
+        if isinstance(given, Artifact):
             kept = given.__dict__.get(KEPT)
-            is_large = (kept is None or len(kept) > LARGE_BYTES) and given.is_large()
-    if is_large:
-        return await asyncio.to_thread(
-            append_request, call, ts=ts, max_artifact_bytes=max_artifact_bytes
-        )
-    return append_request(call, ts=ts, max_artifact_bytes=max_artifact_bytes)
+            if (kept is None or len(kept) > LARGE_BYTES) and given.is_large():
+                return True
+    return False
 
 
 def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -> AppendRequest:
@@ -284,9 +294,14 @@ def is_own_event_id(event_id: UUID) -> bool:
     return event_id.version == 7 and event_id.int & (2**_FREE_BITS - 1) == 0
 
 
+def _new_event_id() -> UUID:
+    random = uuid7().bytes
+    return convert(random[:-2] + _LAST_BYTES[random[-2]], UUID)  # in a third of UUID()'s time
+
+
 def _event_ids(given: Sequence[UUID] | None, count: int) -> tuple[UUID, ...]:
     if given is None:
-        return tuple([UUID(int=uuid7().int >> _FREE_BITS << _FREE_BITS) for _ in range(count)])
+        return (_new_event_id(),) if count == 1 else tuple([_new_event_id() for _ in range(count)])
     if len(given) != count:
         raise InvalidArgument("event_ids", f"has {len(given)} ids for {count} events")
     if len(set(given)) != count or not all(isinstance(event_id, UUID) for event_id in given):

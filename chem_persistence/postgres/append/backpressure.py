@@ -10,7 +10,7 @@ import anyio
 from chem_persistence.errors import StoreClosed, StoreUnavailable
 from chem_persistence.telemetry.gauges import watch_queue
 
-__all__ = ["Admission", "Backpressure", "OpenCalls"]
+__all__ = ["Backpressure", "OpenCalls", "Turn"]
 
 
 class Backpressure:
@@ -28,7 +28,7 @@ class Backpressure:
         self._admitted_bytes = 0
         self._waiting = 0
         self._turn = asyncio.Lock()  # of the append that is being encoded, until it is admitted
-        self._released: asyncio.Future[None] | None = None  # awaited by the append whose turn it is
+        self._left: asyncio.Future[None] | None = None  # awaited by the append whose turn it is
         watch_queue(self)
 
     @property
@@ -41,42 +41,50 @@ class Backpressure:
         """The number of appends that wait to be admitted."""
         return self._waiting
 
-    def admission(self) -> "Admission":
-        """Return a block that waits at its beginning until the caller may encode its append.
+    @property
+    def is_busy(self) -> bool:
+        """Whether an append waits or is being encoded, so that the next one has to wait."""
+        return self._waiting > 0 or self._turn.locked()
 
-        The append counts from `Admission.take` to the end of the block.
-        """
-        return Admission(self)
+    def admit_at_once(self, size: int) -> bool:
+        """Admit an append of `size` bytes if it fits; ask only if not `is_busy`."""
+        if not self._fits(size):
+            return False
+        self._admitted += 1
+        self._admitted_bytes += size
+        return True
 
-    async def _take_turn(self, admission: "Admission") -> None:
-        if self._waiting or self._turn.locked():
-            await self._wait(admission, self._turn.acquire())
+    def turn(self) -> "Turn":
+        """Return a block that waits at its beginning until the caller may encode its append."""
+        return Turn(self)
+
+    def leave(self, size: int) -> None:
+        """End the admission of an append of `size` bytes."""
+        self._admitted -= 1
+        self._admitted_bytes -= size
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
+
+    async def _begin(self, turn: "Turn") -> None:
+        if self.is_busy:
+            await self._wait(turn, self._turn.acquire())
         else:
             await self._turn.acquire()
 
-    async def _admit(self, admission: "Admission", size: int) -> None:
-        if not self._fits(size):
-            await self._wait(admission, self._until_it_fits(size))
-        self._admitted += 1
-        self._admitted_bytes += size
+    async def _admit(self, turn: "Turn", size: int) -> None:
+        if not self.admit_at_once(size):
+            await self._wait(turn, self._until_admitted(size))
+
+    def _end(self) -> None:
         self._turn.release()
 
-    def _leave(self, size: int | None) -> None:
-        if size is None:  # not admitted: the append could not be encoded
-            self._turn.release()
-            return
-        self._admitted -= 1
-        self._admitted_bytes -= size
-        if self._released is not None and not self._released.done():
-            self._released.set_result(None)
-
-    async def _wait(self, admission: "Admission", event: Coroutine[Any, Any, object]) -> None:
+    async def _wait(self, turn: "Turn", event: Coroutine[Any, Any, object]) -> None:
         """Wait for an event until the append's deadline, which is set at its first wait."""
-        if admission.deadline is None:
-            admission.deadline = asyncio.get_running_loop().time() + self._timeout
+        if turn.deadline is None:
+            turn.deadline = asyncio.get_running_loop().time() + self._timeout
         self._waiting += 1
         try:
-            async with asyncio.timeout_at(admission.deadline):
+            async with asyncio.timeout_at(turn.deadline):
                 await event
         except TimeoutError:
             raise StoreUnavailable(
@@ -86,10 +94,10 @@ class Backpressure:
         finally:
             self._waiting -= 1
 
-    async def _until_it_fits(self, size: int) -> None:
-        while not self._fits(size):
-            self._released = asyncio.get_running_loop().create_future()
-            await self._released
+    async def _until_admitted(self, size: int) -> None:
+        while not self.admit_at_once(size):
+            self._left = asyncio.get_running_loop().create_future()
+            await self._left
 
     def _fits(self, size: int) -> bool:
         return self._admitted == 0 or (
@@ -97,31 +105,29 @@ class Backpressure:
         )
 
 
-class Admission:
-    """The admission of one append, as a block: once it is entered, the caller may encode."""
+class Turn:
+    """The turn of one append, as a block: once it is entered, the caller may encode."""
 
-    __slots__ = ("_backpressure", "_size", "deadline")
+    __slots__ = ("_backpressure", "deadline")
 
     def __init__(self, backpressure: Backpressure) -> None:
         self._backpressure = backpressure
-        self._size: int | None = None
         self.deadline: float | None = None
 
     async def __aenter__(self) -> Self:
-        await self._backpressure._take_turn(self)  # noqa: SLF001  # they are one
+        await self._backpressure._begin(self)  # noqa: SLF001  # they are one
         return self
 
-    async def take(self, size: int) -> None:
-        """Wait until an append of `size` bytes is admitted.
+    async def admit(self, size: int) -> None:
+        """Wait until an append of `size` bytes is admitted; end that with `Backpressure.leave`.
 
         Raises:
             StoreUnavailable: if it was not within the timeout of the store.
         """
         await self._backpressure._admit(self, size)  # noqa: SLF001
-        self._size = size
 
     async def __aexit__(self, *_: object) -> None:
-        self._backpressure._leave(self._size)  # noqa: SLF001
+        self._backpressure._end()  # noqa: SLF001
 
 
 class OpenCalls:

@@ -27,7 +27,6 @@ from chem_persistence import (
     build_pool,
 )
 from chem_persistence.postgres.append import held_flows
-from chem_persistence.postgres.append.backpressure import Admission
 from chem_persistence.postgres.append.queue import MIN_SHARE
 from chem_persistence.postgres.connection.jsonb import pass_jsonb_as_bytes
 from tests.support.faults.gate import gate
@@ -411,14 +410,15 @@ async def test_ten_thousand_callers_wait_in_a_bounded_queue_and_none_is_dropped(
     store = PgEventStore(provider, max_waiting=500, max_waiting_bytes=limit)
     fullest = [0, 0]
     backpressure = store._backpressure
-    admit = backpressure._admit
+    admit = backpressure.admit_at_once
 
-    async def admitting(admission: Admission, size: int) -> None:
-        await admit(admission, size)
+    def admitting(size: int) -> bool:
+        admitted = admit(size)
         fullest[0] = max(fullest[0], backpressure._admitted)
         fullest[1] = max(fullest[1], backpressure._admitted_bytes)
+        return admitted
 
-    monkeypatch.setattr(backpressure, "_admit", admitting)
+    monkeypatch.setattr(backpressure, "admit_at_once", admitting)
     flow_ids = [new_flow_id() for _ in range(10_000)]
 
     async def caller(flow_id: UUID) -> FlowEvent:

@@ -23,11 +23,14 @@ class Caller:
         self.task = asyncio.create_task(self._append())
 
     async def _append(self) -> None:
-        async with self._backpressure.admission() as admission:
+        async with self._backpressure.turn() as turn:
             self._encode()
-            await admission.take(self._size)
-            self.admitted = True
+            await turn.admit(self._size)
+        self.admitted = True
+        try:
             await self._ended.wait()
+        finally:
+            self._backpressure.leave(self._size)
 
     async def end(self) -> None:
         self._ended.set()
