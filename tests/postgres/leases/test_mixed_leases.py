@@ -28,10 +28,9 @@ from tests.support.leases.desk import NOW, Desk, distribute_on, postgres_desk
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 STARTED = StepStarted(0, "acquire")
-GUARD = """IF stored_events <= octet_length(events) - octet_length(replace(events, E'\\n', ''))
-        AND EXISTS (SELECT 1
-            FROM json_to_recordset(events::json) AS e (flow_id uuid, version integer,
-                event_id uuid)"""
+GUARD = """IF EXISTS (SELECT 1
+                FROM json_to_recordset(events::json) AS e (flow_id uuid, version integer,
+                    event_id uuid)"""
 
 
 @pytest.fixture
