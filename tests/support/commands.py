@@ -1,4 +1,8 @@
-"""Run the command line as a user does: in a process of its own."""
+"""Run the command line as a user does: in a process of its own.
+
+That process begins as a fork of one that has imported what commands import, unless the start is
+part of what a test says: see fork_server.py.
+"""
 
 import asyncio
 import os
@@ -12,7 +16,9 @@ import typer
 import typer.main
 from typer.testing import CliRunner
 
-__all__ = ["COMMAND", "command", "command_environment", "command_names", "help_of"]
+from tests.support.forks import ForkServer
+
+__all__ = ["COMMAND", "FORKED", "command", "command_environment", "command_names", "help_of"]
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-W", "error", "-m", "chem_persistence"]
@@ -25,18 +31,28 @@ def command_environment(**variables: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])} | variables
 
 
+REHEARSAL = ("flows", "--database-url", "postgresql://nobody@localhost:1/none")
+FORKED = ForkServer("chem_persistence", *REHEARSAL, variables=command_environment())
+
+
 async def command(
     *arguments: object,
     cwd: Path | None = None,
     variables: Mapping[str, str] | None = None,
     stdin: str | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command until it ends."""
+    """Run a command until it ends; it is started if a variable is one that Python reads then."""
+    given = list(map(str, arguments))
+    environment = command_environment(**(variables or {}))
+    if not any(name.startswith("PYTHON") for name in variables or {}):
+        return await asyncio.to_thread(
+            FORKED.run, given, variables=environment, folder=cwd, stdin=stdin
+        )
     return await asyncio.to_thread(
         subprocess.run,
-        [*COMMAND, *map(str, arguments)],
+        [*COMMAND, *given],
         cwd=cwd,
-        env=command_environment(**(variables or {})),
+        env=environment,
         input=stdin,
         capture_output=True,
         text=True,

@@ -22,7 +22,7 @@ from uuid import UUID
 import pytest
 
 from chem_persistence import PgEventStore, PoolProvider, build_pool, embedded_postgres
-from tests.support.commands import COMMAND, command, command_environment
+from tests.support.commands import COMMAND, FORKED, command, command_environment
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.flows.logged_flows import COMPLETED, FAILED, logged_flows
 from tests.support.servers.server import TestServer
@@ -40,12 +40,10 @@ def on_a_terminal(*arguments: str, columns: int, **variables: str) -> tuple[int,
     """Run a command on a terminal of this width; return its exit code and its output there."""
     controller, terminal = pty.openpty()
     ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env=command_environment(TERM="xterm-256color", **variables),
+    child = FORKED.start(
+        arguments,
+        streams=(terminal, terminal, terminal),
+        variables=command_environment(TERM="xterm-256color", **variables),
     )
     os.close(terminal)
     written = b""
@@ -58,7 +56,7 @@ def on_a_terminal(*arguments: str, columns: int, **variables: str) -> tuple[int,
             break
         written += part
     os.close(controller)
-    return process.wait(), written.decode()
+    return child.wait(), written.decode()
 
 
 @asynccontextmanager

@@ -14,13 +14,16 @@ test's database is 300 new files, which take five times as long on a disk. Tests
 their loss start their own servers, on the disk.
 """
 
+import asyncio
 import gc
 import os
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -49,7 +52,10 @@ TestRole = Literal["superuser", "application"]
 
 
 class TestServer(msgspec.Struct, frozen=True):
-    """A running server; `url` is an administrator's, and tests connect as `role`."""
+    """A running server; `url` is an administrator's, and tests connect as `role`.
+
+    If its files are in memory, a database is copied as files; else PostgreSQL's own way is faster.
+    """
 
     __test__ = False
 
@@ -57,6 +63,7 @@ class TestServer(msgspec.Struct, frozen=True):
     label: str
     role: TestRole = "superuser"
     citus: bool = False
+    in_memory: bool = False
 
     def database_url(self, database: str) -> str:
         """Return the URL of another database of this server."""
@@ -74,7 +81,8 @@ class TestServer(msgspec.Struct, frozen=True):
                 yield self.database_url(lent)
             return
         name = f"test_{uuid4().hex}"
-        await self.administrate(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        how = " STRATEGY FILE_COPY" if self.in_memory else ""
+        await self.administrate(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{how}')
         try:
             yield self.database_url(name)
         finally:
@@ -82,11 +90,41 @@ class TestServer(msgspec.Struct, frozen=True):
 
     async def administrate(self, statement: str) -> None:
         """Run a statement that cannot run inside a transaction."""
-        connection = await asyncpg.connect(self.url)
-        try:
-            await connection.execute(statement)
-        finally:
-            await connection.close()
+        await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(administrator().execute(self.url, statement), loop())
+        )
+
+
+class Administrator:
+    """One session for all tests of this process, in the event loop of a thread.
+
+    A session is a process of the server, and most tests create a database and drop it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._sessions: dict[str, asyncpg.Connection[asyncpg.Record]] = {}
+
+    async def execute(self, url: str, statement: str) -> None:
+        """Run a statement, in a new session if the test has ended the last one."""
+        async with self._lock:
+            session = self._sessions.get(url)
+            if session is None or session.is_closed():
+                session = self._sessions[url] = await asyncpg.connect(url)
+            await session.execute(statement)
+
+
+@cache
+def administrator() -> Administrator:
+    return Administrator()
+
+
+@cache
+def loop() -> asyncio.AbstractEventLoop:
+    """Start the event loop of the administrator's session, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="administrator", daemon=True).start()
+    return loop
 
 
 @contextmanager
@@ -108,13 +146,15 @@ def running_server() -> Iterator[TestServer]:
                     tls_server(Path(name)) if tls else embedded_postgres(Path(name) / "server")
                 )
                 with portal.wrap_async_context_manager(embedded) as url:
-                    yield portal.call(prepare, url, f"embedded, TLS {tls}" if tls else "embedded")
+                    label = f"embedded, TLS {tls}" if tls else "embedded"
+                    yield started_here(portal.call(prepare, url, label))
         elif choice == "container":
             container = PostgresContainer(image, driver=None)
             if in_memory():
                 container.with_tmpfs_mount("/var/lib/postgresql", f"size={MEMORY_BYTES}")
             with container:
-                yield portal.call(prepare, container.get_connection_url(), f"container {image}")
+                url = container.get_connection_url()
+                yield started_here(portal.call(prepare, url, f"container {image}"))
         else:
             yield portal.call(prepare, choice, "given URL")
 
@@ -126,6 +166,11 @@ def in_memory() -> Path | None:
     except OSError:
         return None
     return MEMORY if free >= MEMORY_BYTES and os.access(MEMORY, os.W_OK) else None
+
+
+def started_here(server: TestServer) -> TestServer:
+    """Return a server that was started here, and that knows where its files are."""
+    return msgspec.structs.replace(server, in_memory=in_memory() is not None)
 
 
 def chosen(variable: str, choices: list[str]) -> str | None:
