@@ -1,9 +1,7 @@
 """`python -m chem_persistence roles`, as an operator types it."""
 
-import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -11,15 +9,13 @@ import asyncpg
 import pytest
 
 from chem_persistence import PgEventStore, PoolProvider, StoreError, build_pool
+from tests.support.commands import command
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.servers.roles import PASSWORD, as_user, new_role
 
 
 async def roles(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-W", "error", "-m", "chem_persistence", "roles", *arguments]
-    return await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
-    )
+    return await command("roles", *arguments)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import asyncpg
@@ -13,24 +12,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chem_persistence import Artifact, PgEventStore, PoolProvider, build_pool
+from tests.support.commands import command
 from tests.support.flows.flows import new_flow_id, whole_history
 
 ROOT = Path(__file__).parents[3]
 
 
 async def verify(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    command = [
-        sys.executable,
-        "-W",
-        "error",
-        "-m",
-        "chem_persistence",
-        "verify",
-        *map(str, arguments),
-    ]
-    return await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
-    )
+    return await command("verify", *arguments)
 
 
 @pytest.fixture
