@@ -2,6 +2,9 @@
 -- as a live PostgreSQL describes them. Written by `make snapshot`; a test compares it with a live
 -- database. Do not edit it: edit sql/citus.
 
+CREATE UNLOGGED SEQUENCE event_log_seq_checks AS bigint
+    START 1 INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 CACHE 1 NO CYCLE;
+
 CREATE TABLE workflow_step_artifacts (
     artifact_hash text NOT NULL,
     kind text NOT NULL,
@@ -68,6 +71,7 @@ BEGIN
     -- All numbers are taken here on the coordinator, so its locks are all that a reader of the feed
     -- needs to see.
     IF coalesce(current_setting('chem_persistence.feed_lock', true), '') <> sequence::text THEN
+        PERFORM check_seq();
         PERFORM pg_advisory_xact_lock_shared(
             sequence::integer, (coalesce(pg_sequence_last_value(sequence), 0) & 2147483647)::integer);
         PERFORM set_config('chem_persistence.feed_lock', sequence::text, true);
@@ -229,6 +233,27 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION check_seq()
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    spare constant bigint := 100000;
+    wanted_seq bigint;
+BEGIN
+    IF pg_sequence_last_value('event_log_seq_checks'::regclass) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    wanted_seq := find_last_seq() + spare;
+    WHILE pg_sequence_last_value('event_log_seq_checks'::regclass) IS NULL LOOP
+        IF (SELECT max(nextval('event_log_seq_seq')) FROM generate_series(1, 1000)) >= wanted_seq
+        THEN
+            PERFORM nextval('event_log_seq_checks');
+        END IF;
+    END LOOP;
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION claim_flow_runs(definitions text[], worker uuid, token uuid, most integer, duration interval)
  RETURNS TABLE(claimed_flow_id uuid, claimed_definition_hash text)
  LANGUAGE plpgsql
@@ -261,6 +286,85 @@ BEGIN
             RETURN NEXT;
         END IF;
     END LOOP;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION feed_end()
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    sequence oid := 'event_log_seq_seq'::regclass;
+    last_seq bigint;
+    first_locked bigint;
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'a standby does not know who is writing: read the feed from the primary'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    -- in this order: an append with a number up to this one took its lock before the number, and
+    -- still holds it or has ended
+    last_seq := find_last_seq();
+    -- a lock has 31 bits of the number; one that seems to be far behind was taken after the line
+    -- above
+    SELECT min(last_seq - held.behind) INTO first_locked
+    FROM (SELECT (last_seq - locks.objid::bigint) & 2147483647 AS behind
+            FROM pg_locks AS locks
+            WHERE locks.locktype = 'advisory' AND locks.objsubid = 2 AND locks.classid = sequence
+                AND locks.database = (SELECT own.oid FROM pg_database AS own
+                    WHERE own.datname = current_database())) AS held
+    WHERE held.behind < 1073741824;
+    RETURN coalesce(first_locked, last_seq);
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION find_last_seq()
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    sequence oid := 'event_log_seq_seq'::regclass;
+    checks oid := 'event_log_seq_checks'::regclass;
+    no_later timestamptz;
+    is_late boolean;
+    count_writers text;
+    writers bigint;
+    logged_seq bigint;
+BEGIN
+    IF pg_sequence_last_value(checks) IS NULL THEN
+        -- Every append asks for this comparison before it writes, so a lock for writing on a shard
+        -- is of a transaction that a worker still commits or rolls back for the coordinator before
+        -- its crash, by itself or, if it is prepared, when Citus recovers it. The wait is bounded:
+        -- if the coordinator's host is gone, such a transaction lasts until TCP gives up.
+        no_later := clock_timestamp() + least(interval '5 s',
+            nullif(current_setting('statement_timeout'), '0')::interval / 2);
+        count_writers := format($command$
+            SELECT count(*)
+            FROM pg_locks AS held
+            JOIN pg_class AS shard ON shard.oid = held.relation
+            WHERE held.mode = 'RowExclusiveLock'
+                AND held.database = (SELECT own.oid FROM pg_database AS own
+                    WHERE own.datname = current_database())
+                AND shard.relname ~ '^event_log_[0-9]+$'
+                AND shard.relnamespace = %L::regnamespace
+            $command$, (SELECT relation.relnamespace::regnamespace FROM pg_class AS relation
+                WHERE relation.oid = sequence));
+        WHILE pg_sequence_last_value(checks) IS NULL LOOP
+            SELECT count(*) INTO writers
+            FROM run_command_on_workers(count_writers) AS answer
+            WHERE answer.success AND answer.result <> '0';
+            is_late := clock_timestamp() > no_later;
+            IF writers = 0 OR is_late THEN
+                SELECT max(log.seq) INTO logged_seq FROM event_log AS log;
+                EXIT;
+            END IF;
+            PERFORM pg_sleep(0.05);
+        END LOOP;
+        IF pg_sequence_last_value(checks) IS NOT NULL THEN
+            logged_seq := NULL;  -- another session has compared them meanwhile
+        END IF;
+    END IF;
+    RETURN greatest(coalesce(pg_sequence_last_value(sequence), 0), logged_seq);
 END
 $function$;
 

@@ -27,6 +27,7 @@ BEGIN
     -- All numbers are taken here on the coordinator, so its locks are all that a reader of the feed
     -- needs to see.
     IF coalesce(current_setting('chem_persistence.feed_lock', true), '') <> sequence::text THEN
+        PERFORM check_seq();
         PERFORM pg_advisory_xact_lock_shared(
             sequence::integer, (coalesce(pg_sequence_last_value(sequence), 0) & 2147483647)::integer);
         PERFORM set_config('chem_persistence.feed_lock', sequence::text, true);

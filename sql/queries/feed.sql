@@ -17,8 +17,10 @@ SELECT
 
 -- name: find_feed_bounds
 -- Return the seq up to which the log is complete and stays so, and the last one that was given out.
-SELECT feed_end() AS seq,
-    coalesce(pg_sequence_last_value('event_log_seq_seq'::regclass), 0) AS last_seq
+-- The sequence of a distributed log may be behind after a crash, which feed_end() knows.
+SELECT bounds.seq,
+    greatest(bounds.seq, pg_sequence_last_value('event_log_seq_seq'::regclass)) AS last_seq
+FROM (SELECT feed_end() AS seq) AS bounds
 
 -- name: find_feed_end
 -- Return the seq up to which the log is complete and stays so. feed_end() fails on a standby, whose

@@ -110,7 +110,8 @@ SELECT set_config('search_path', quote_ident($1::text), true)
 -- with their tables.
 -- $1 text schema
 SELECT format(
-    E'CREATE SEQUENCE %I AS %s\n    START %s INCREMENT %s MINVALUE %s MAXVALUE %s CACHE %s %s',
+    E'CREATE %sSEQUENCE %I AS %s\n    START %s INCREMENT %s MINVALUE %s MAXVALUE %s CACHE %s %s',
+    CASE relation.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END,
     relation.relname, format_type(sequence.seqtypid, NULL),
     sequence.seqstart, sequence.seqincrement, sequence.seqmin, sequence.seqmax, sequence.seqcache,
     CASE WHEN sequence.seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END

@@ -69,11 +69,13 @@ ORDER BY role.rolname
 
 -- name: list_rights
 -- List the rights of each role that does not own the tables; these roles have no right on other
--- relations.
+-- relations. Only a distributed log has event_log_seq_checks.
+-- $1 text schema
 SELECT rights.relation, rights.role, rights.privileges
 FROM (VALUES
     ('event_log', 'application', ARRAY['SELECT', 'INSERT']),
     ('event_log_seq_seq', 'application', ARRAY['USAGE', 'SELECT']),
+    ('event_log_seq_checks', 'application', ARRAY['USAGE', 'SELECT']),
     ('workflow_step_artifacts', 'application', ARRAY['SELECT', 'INSERT']),
     ('workflow_step_artifact_chunks', 'application', ARRAY['SELECT', 'INSERT']),
     ('workflow_step_executions', 'application', ARRAY['SELECT', 'INSERT', 'UPDATE']),
@@ -91,6 +93,7 @@ FROM (VALUES
     ('schema_migrations', 'application', ARRAY['SELECT']),
     ('event_log', 'reader', ARRAY['SELECT']),
     ('event_log_seq_seq', 'reader', ARRAY['SELECT']),
+    ('event_log_seq_checks', 'reader', ARRAY['SELECT']),
     ('workflow_step_artifacts', 'reader', ARRAY['SELECT']),
     ('workflow_step_artifact_chunks', 'reader', ARRAY['SELECT']),
     ('workflow_step_executions', 'reader', ARRAY['SELECT']),
@@ -107,6 +110,9 @@ FROM (VALUES
     ('statistics_refresh', 'reader', ARRAY['SELECT']),
     ('schema_migrations', 'reader', ARRAY['SELECT'])
 ) AS rights (relation, role, privileges)
+WHERE rights.relation <> 'event_log_seq_checks' OR EXISTS (SELECT 1 FROM pg_class AS relation
+    WHERE relation.relname = rights.relation
+        AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text))
 
 -- name: quote_create_roles
 -- Return the statements that create those of the roles that are missing, quoted by the server.
@@ -144,7 +150,10 @@ UNION ALL
 SELECT format('ALTER TABLE %I.%I OWNER TO %I', $1::text, relation.relname, $2::text)
 FROM pg_class AS relation
 WHERE relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
-    AND relation.relname = ANY ($3::text[]) AND relation.relkind <> 'S'
+    AND relation.relname = ANY ($3::text[])
+    AND NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
+        WHERE relation.relkind = 'S' AND dependency.classid = 'pg_class'::regclass
+            AND dependency.objid = relation.oid AND dependency.deptype IN ('a', 'i'))
 UNION ALL
 SELECT format(
     'ALTER FUNCTION %I.%I(%s) OWNER TO %I',

@@ -22,7 +22,9 @@ VOLATILE = re.compile(
     r"|nextval|current_timestamp|set_config|pg_advisory\w*)\b",
     re.IGNORECASE,
 )
-OF_THE_COORDINATOR = re.compile(r"\b(feed_end|pg_sequence_last_value|currval|pg_locks)\b")
+OF_THE_COORDINATOR = re.compile(
+    r"\b(feed_end|find_last_seq|pg_sequence_last_value|currval|pg_locks)\b"
+)
 """What a worker answers otherwise than the coordinator, without an error."""
 CLOCK = re.compile(
     r"\b(now|clock_timestamp|statement_timestamp|transaction_timestamp|current_timestamp)\b",

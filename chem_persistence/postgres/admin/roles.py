@@ -35,8 +35,10 @@ _FUNCTIONS = [
     "append_events",
     "call_flow_runs",
     "change_flow_run",
+    "check_seq",
     "claim_flow_runs",
     "feed_end",
+    "find_last_seq",
     "give_back_flow_run",
     "refuse_change_of_history",
     "release_flow_runs",
@@ -140,7 +142,7 @@ async def _check_not_of_others(connection: Connection, names: list[str]) -> None
 async def _grant(
     connection: Connection, schema: str, owner: str, application: str, reader: str
 ) -> None:
-    rights = await connection.fetch(LIST_RIGHTS)
+    rights = await connection.fetch(LIST_RIGHTS, schema)
     relations = [row["relation"] for row in rights]
     listed = (
         relations,

@@ -6,6 +6,8 @@ The library runs on such a cluster with these differences:
   flows could involve several servers. The store calls `is_distributed` to know.
 - `append_events`, and the functions that claim and release flows, are defined differently: Citus
   sends each of their statements to one shard.
+- The first append after a crash of the coordinator compares the sequence of `seq` with the log:
+  workers may have committed numbers that the recovered sequence does not know.
 - An artifact that several flows share has one row per flow, since a key must contain the column
   that its table is distributed by. Readers accept any of these rows; `verify` checks all.
 - Lineage is read generation by generation, since Citus runs no recursive query over distributed
@@ -53,7 +55,7 @@ DISTRIBUTED_TABLES = frozenset(
 
 _COORDINATOR_GROUP = 0
 
-_FILES = ("distribute", "append_events", "flow_runs", "statistics")
+_FILES = ("distribute", "sequence", "append_events", "flow_runs", "statistics")
 
 
 async def is_distributed(connection: Connection) -> bool:

@@ -415,7 +415,7 @@ async def test_the_triggers_refuse_the_owner_too(lab: Lab) -> None:
 async def test_every_relation_and_function_is_the_owners_and_nothing_is_anybodys(lab: Lab) -> None:
     """A migration that adds a table must define the rights of each role on it."""
     async with administrating(lab.admin_url) as connection:
-        listed = {row["relation"] for row in await connection.fetch(LIST_RIGHTS)}
+        listed = {row["relation"] for row in await connection.fetch(LIST_RIGHTS, "public")}
         relations = await connection.fetch("""
             SELECT relname, pg_get_userbyid(relowner) AS owner, relacl::text AS rights FROM pg_class
             WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'm', 'p', 'S')

@@ -1,6 +1,8 @@
 """The distribution to a Citus cluster; a stand-in checks keys as Citus does."""
 
+import asyncio
 from typing import TypeAlias
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -17,7 +19,8 @@ from chem_persistence.postgres.schema.distribution import (
     DISTRIBUTED_TABLES,
     install_distribution,
 )
-from tests.support.flows.flows import DEFINITION, new_flow_id, whole_history
+from tests.support.flows.flows import DEFINITION, initialized, new_flow_id, whole_history
+from tests.support.flows.large_artifacts import SAID
 from tests.support.servers.citus import STAND_IN
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -107,4 +110,88 @@ async def test_a_flow_is_replayed_as_ever(provider: PoolProvider) -> None:
     )
     loaded = await PgFlowRepository(provider).load(flow_id, None, DEFINITION)
     assert loaded == await InMemoryFlowRepository(store).load(flow_id, None, DEFINITION)
+    await store.aclose()
+
+
+async def lose_numbers(admin_url: str, seq: int) -> None:
+    """Leave the sequence as a coordinator may find it that recovers from a crash."""
+    connection = await asyncpg.connect(admin_url)
+    await connection.execute(f"SELECT setval('event_log_seq_seq', {seq})")
+    await connection.execute("ALTER SEQUENCE event_log_seq_checks RESTART")
+    await connection.close()
+
+
+async def test_numbers_that_a_crash_took_from_the_sequence_are_not_taken_again(
+    admin_url: str, provider: PoolProvider
+) -> None:
+    store = PgEventStore(provider)
+    flow_ids = [new_flow_id() for _ in range(5)]
+    before = [await store.append_kind(flow_id, initialized()) for flow_id in flow_ids]
+    assert [event.seq for event in before] == [1, 2, 3, 4, 5], "a new log takes every number"
+    await lose_numbers(admin_url, 2)
+    appends = (store.append_kind(flow_id, SAID) for flow_id in flow_ids)
+    after = [event.seq for event in await asyncio.gather(*appends)]
+    assert min(after) > before[-1].seq
+    assert len(set(after)) == len(after)
+    last = await store.append_kind(flow_ids[0], SAID)
+    assert last.seq == max(after) + 1, "the sequence is compared once"
+    assert [event.seq for event in await store.read_feed()] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        *sorted(after),
+        last.seq,
+    ]
+    await store.aclose()
+
+
+async def test_a_feed_of_a_log_whose_sequence_is_behind_goes_on(
+    admin_url: str, provider: PoolProvider
+) -> None:
+    store, flow_id = PgEventStore(provider), new_flow_id()
+    stored = await store.append_kinds(flow_id, [initialized(), SAID, SAID])
+    position = (await store.read_feed_page(0)).position
+    await lose_numbers(admin_url, 1)
+    assert await store.read_feed() == stored
+    assert await store.read_feed(after_seq=stored[-1].seq) == []
+    assert (await store.read_feed_page(position)).events == []
+    assert await store.position() == position
+    event = await store.append_kind(flow_id, SAID)
+    assert (await store.read_feed_page(position)).events == [event]
+    await store.aclose()
+
+
+async def test_an_upgrade_of_a_log_that_has_events_copies_the_rights_on_its_sequence(
+    admin_url: str, provider: PoolProvider
+) -> None:
+    store, role = PgEventStore(provider), f"test_{uuid4().hex}"
+    await store.append_kind(new_flow_id(), initialized())
+    connection = await asyncpg.connect(admin_url)
+    await connection.execute(f"CREATE ROLE {role}")
+    try:
+        await connection.execute("DROP SEQUENCE event_log_seq_checks")
+        await connection.execute(f"GRANT USAGE ON SEQUENCE event_log_seq_seq TO {role}")
+        await connection.execute(f"GRANT SELECT ON SEQUENCE event_log_seq_seq TO {role}")
+        async with connection.transaction():
+            await install_distribution(connection)
+        rights = await connection.fetchval(
+            "SELECT ARRAY(SELECT name FROM unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) AS name"
+            " WHERE has_sequence_privilege($1, 'event_log_seq_checks', name))",
+            role,
+        )
+        owners = await connection.fetchval(
+            "SELECT count(DISTINCT relowner) FROM pg_class"
+            " WHERE relname IN ('event_log', 'event_log_seq_checks')"
+        )
+        is_checked = await connection.fetchval(
+            "SELECT pg_sequence_last_value('event_log_seq_checks') IS NOT NULL"
+        )
+    finally:
+        await connection.execute(f"DROP OWNED BY {role}")
+        await connection.execute(f"DROP ROLE {role}")
+        await connection.close()
+    assert (rights, owners, is_checked) == (["USAGE", "SELECT"], 1, False)
+    assert (await store.append_kind(new_flow_id(), initialized())).seq > 2
     await store.aclose()

@@ -56,6 +56,9 @@ STAND_IN = """
             EXECUTE FUNCTION citus_truncate_trigger()', relation, relation);
         INSERT INTO distributed VALUES (relation, by_column, colocate_with);
     END $$;
+    CREATE FUNCTION run_command_on_workers(command text)
+    RETURNS TABLE (nodename text, nodeport integer, success boolean, result text)
+    LANGUAGE plpgsql AS 'BEGIN END';
 """
 """For a server without Citus: its functions, with what they demand of a table's keys."""
 

@@ -49,7 +49,7 @@ async def check_rights(
     (role,) = await connection.fetch(
         DESCRIBE_ROLE, schema, [names.owner, names.application, names.reader]
     )
-    rights = await connection.fetch(LIST_RIGHTS)
+    rights = await connection.fetch(LIST_RIGHTS, schema)
     results = await _check_own(connection, commands, role, rights, names)
     if len(role["existing"]) == 3:
         results += await _check_three_roles(connection, commands, rights, names)

@@ -26,8 +26,8 @@ FIND_FOREIGN_OBJECTS = statement("doctor/find_foreign_objects")
 FIND_TEMPORARY_FIRST = statement("doctor/find_temporary_first")
 
 _OBJECT = re.compile(
-    r"(CREATE (?:OR REPLACE )?(?:UNIQUE )?(?P<kind>MATERIALIZED VIEW|[A-Z ]+?)|ALTER TABLE) "
-    r"(?P<name>[\w\"]+)(?P<rest>.*)",
+    r"(CREATE (?:OR REPLACE )?(?:UNIQUE |UNLOGGED )?(?P<kind>MATERIALIZED VIEW|[A-Z ]+?)"
+    r"|ALTER TABLE) (?P<name>[\w\"]+)(?P<rest>.*)",
     re.DOTALL,
 )
 _CONSTRAINT = re.compile(r"CONSTRAINT (\w+) ")
@@ -255,7 +255,7 @@ def _identity(statement: str) -> tuple[str, str]:
     match = _OBJECT.match(statement)
     if match is None or match["kind"] is None:
         return "", statement
-    return match["kind"].removeprefix("UNLOGGED "), match["name"]
+    return match["kind"], match["name"]
 
 
 def _lines(table: str) -> list[str]:
