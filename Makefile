@@ -20,7 +20,7 @@ NEEDS_COMPOSE = docker compose version >/dev/null 2>&1 || { \
 	exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-containers torture bench bench-quick docs docs-serve check format snapshot pictures up down build clean
+.PHONY: help demo test test-long test-containers torture fleet bench bench-quick docs docs-serve check format snapshot pictures up down build clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ test-containers: $(VENV)/.dev ## run the tests on a PostgreSQL container (CHEM_T
 
 torture: $(VENV)/.dev ## inject faults for MINUTES (1) under load and check the log; SEED=... repeats a schedule
 	@$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(FAULT),--only "$(FAULT)")
+
+fleet: $(VENV)/.dev ## kill and stop workers, and restart the server, for MINUTES (1), and check each flow
+	@$(BIN)/python -m tests.torture.fleet --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: $(BENCH_VENV)/.bench ## measure against pgbench, plain INSERT, COPY and peers; draw the plots (30 minutes, 8 GB of disk)
 	@$(BENCH_VENV)/bin/python -m benchmarks $(BENCH_ARGS)

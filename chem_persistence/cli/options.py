@@ -21,11 +21,13 @@ __all__ = [
     "FlowsName",
     "Follow",
     "Force",
+    "GraceSeconds",
     "HashName",
     "HtmlPage",
     "InputAnchors",
     "Interval",
     "Label",
+    "LeaseSeconds",
     "Limit",
     "Lines",
     "ModuleFlow",
@@ -190,6 +192,28 @@ ResourceLimit = Annotated[
         "What the steps of this process may use at once of a resource, such as cores=16; may be "
         "given several times.",
         default="no limit",
+    ),
+]
+LeaseSeconds = Annotated[
+    float,
+    _number(
+        "SECONDS",
+        "For how long a flow is held without a renewal: so long after the death of a worker, "
+        "others go on with its flows.",
+        "--lease",
+        least=1,
+        kind=float,
+    ),
+]
+GraceSeconds = Annotated[
+    float,
+    _number(
+        "SECONDS",
+        "How long a worker that is told to stop waits for its steps, and how long a step may be "
+        "past its time limit before others go on with its flow.",
+        "--grace",
+        least=0,
+        kind=float,
     ),
 ]
 

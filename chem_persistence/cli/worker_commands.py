@@ -14,6 +14,8 @@ def worker(
     flows: option.FlowsName,
     at_once: option.AtOnce = 64,
     limit: option.ResourceLimit = None,
+    lease: option.LeaseSeconds = 30,
+    grace: option.GraceSeconds = 20,
     database_url: Url = None,
     data: Data = None,
     schema: Schema = "public",
@@ -22,13 +24,14 @@ def worker(
     """Run the flows of a module that are given to workers, until Ctrl-C or SIGTERM.
 
     Any number of workers may serve the same flows, on any number of machines. One that is told to
-    stop lets its steps end for 20 s, and releases its flows to the others; told twice, it ends at
-    once.
+    stop lets its steps end for --grace seconds, and releases its flows to the others; told twice,
+    it ends at once.
     """
-    from chem_persistence.cli.commands.operate.worker import run_worker
+    from chem_persistence.cli.commands.operate.worker import WorkerOptions, run_worker
 
     target = Target(database_url, data, schema)
-    run(lambda: run_worker(target, flows, at_once, limit or [], as_json=as_json))
+    options = WorkerOptions(at_once, limit or [], lease, grace)
+    run(lambda: run_worker(target, flows, options, as_json=as_json))
 
 
 def submit(

@@ -64,7 +64,8 @@ async def test_it_serves_until_it_is_told_to_stop(
     stop: signal.Signals,
     name: str,
 ) -> None:
-    arguments = [name, "--at-once", "3", "--limit", "cores=2", "--database-url", database_url]
+    options = ["--at-once", "3", "--limit", "cores=2", "--lease", "60", "--grace", "2.5"]
+    arguments = [name, *options, "--database-url", database_url]
     async with postgres_desk(pool) as desk, started(module, *arguments) as process:
         flow_id = await submit(desk, fleet_flow())
         await until(desk, flow_id, lambda events: events[-1].variant == "C")
@@ -99,6 +100,8 @@ async def test_its_json_says_what_it_serves(
         (["my_flows:nothing"], "has no flow, or flows, named 'nothing'"),
         (["my_flows:one", "--limit", "cores"], "must be like cores=16"),
         (["my_flows:one", "--at-once", "0"], "is not a whole number of at least 1"),
+        (["my_flows:one", "--lease", "0.5"], "is not a number of at least 1"),
+        (["my_flows:one", "--grace", "-1"], "is not a number of at least 0"),
     ],
 )
 async def test_what_it_cannot_serve_is_wrong_use(

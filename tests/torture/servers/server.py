@@ -19,7 +19,7 @@ from tests.support.servers.roles import as_user
 from tests.torture.servers.server_log import ServerLog
 from tests.torture.servers.small_disk import SmallDisk
 
-__all__ = ["Server"]
+__all__ = ["SETTINGS", "WRITER", "Server"]
 
 WRITER = "writer"
 DATABASE = "torture"
@@ -49,8 +49,9 @@ Connection = "asyncpg.Connection[asyncpg.Record]"
 class Server:
     """Runs in `directory`; `url` is the administrator's, `writer_url` that of the writers."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, str] = SETTINGS) -> None:
         self._directory = directory
+        self._settings = settings
         self._lease: AbstractAsyncContextManager[str] | None = None
         self._ending: int | None = None
         self._log = ServerLog(directory)
@@ -74,7 +75,7 @@ class Server:
         """Create the server (on the small disks, if any), and the writers' role and database."""
         self._lease = embedded_postgres(self._directory)
         root = await self._lease.__aenter__()
-        await self.configure(SETTINGS, root)
+        await self.configure(self._settings, root)
         self.url = urlunsplit(urlsplit(root)._replace(path=f"/{DATABASE}"))
         if self.disk.mount(self.data):
             await self._execute(root, f"CREATE TABLESPACE small LOCATION '{self.disk.place}'")

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import NamedTuple
 
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
@@ -11,18 +13,32 @@ from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.worker.worker import Worker
 
-__all__ = ["run_worker"]
+__all__ = ["WorkerOptions", "run_worker"]
 
 CONNECTIONS = 8
 
 
-async def run_worker(
-    target: Target, name: str, at_once: int, limits: Sequence[str], *, as_json: bool
-) -> int:
+class WorkerOptions(NamedTuple):
+    """How many flows run at once, limits such as cores=16, and lengths of time in seconds."""
+
+    at_once: int
+    limits: Sequence[str]
+    lease: float
+    grace: float
+
+
+async def run_worker(target: Target, name: str, options: WorkerOptions, *, as_json: bool) -> int:
     """Run a worker of the flows that `name` names until it is told to stop."""
-    flows = find_flows_of_module(name)
+    flows, at_once = find_flows_of_module(name), options.at_once
     async with open_database(target, connections=CONNECTIONS) as provider:
-        worker = Worker(provider, flows, at_once=at_once, limits=dict(map(_limit, limits)))
+        worker = Worker(
+            provider,
+            flows,
+            at_once=at_once,
+            limits=dict(map(_limit, options.limits)),
+            lease=timedelta(seconds=options.lease),
+            grace=timedelta(seconds=options.grace),
+        )
         if as_json:
             definitions = sorted({flow.definition_hash for flow in flows})
             print_json({"worker": worker.id, "definitions": definitions, "at_once": at_once})
