@@ -70,6 +70,7 @@ demo: $(VENV)/.demo ## run the example programs on an embedded PostgreSQL, with 
 	@echo "  make demo                        # nothing is computed twice"
 	@echo "  $(BIN)/python examples/screen_nci.py --limit 1000 --data $(DEMO_DATA)   # the next 800"
 	@echo "  $(BIN)/python examples/orchestrator.py             # inside a service that is stopped"
+	@echo "  $(BIN)/python examples/workers.py                  # three workers, of which one is killed"
 	@echo "  $(BIN)/chem-persistence flows --data $(DEMO_DATA)   # and show, stats, tail, doctor, ..."
 
 test: $(VENV)/.dev ## run the tests (on a container if an engine has one, else embedded)

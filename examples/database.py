@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chem_persistence import PoolProvider, build_dev_pool_from_env, build_pool, embedded_postgres
 
-__all__ = ["open_database"]
+__all__ = ["open_database", "open_server"]
 
 
 @asynccontextmanager
@@ -30,3 +30,16 @@ async def open_database(
             await build_pool(own, max_size=connections) as pool,
         ):
             yield PoolProvider(pool)
+
+
+@asynccontextmanager
+async def open_server() -> AsyncIterator[str]:
+    """Yield DATABASE_URL, else the URL of an embedded server with temporary data.
+
+    A program hands it to the processes that it starts.
+    """
+    if os.environ.get("DATABASE_URL"):
+        yield os.environ["DATABASE_URL"]
+    else:
+        async with embedded_postgres() as own:
+            yield own

@@ -14,6 +14,7 @@ ARGUMENTS = {
     "f5_lowlevel.py": [],
     "orchestrator.py": [],
     "screen_nci.py": ["--limit", "12", "--data", "data"],
+    "workers.py": [],
 }
 
 
