@@ -297,6 +297,9 @@ DECLARE
     sequence oid := 'event_log_seq_seq'::regclass;
     last_seq bigint;
     first_locked bigint;
+    committed text[];
+    unsettled bigint := 1;
+    no_later timestamptz;
 BEGIN
     IF pg_is_in_recovery() THEN
         RAISE EXCEPTION 'a standby does not know who is writing: read the feed from the primary'
@@ -314,6 +317,21 @@ BEGIN
                 AND locks.database = (SELECT own.oid FROM pg_database AS own
                     WHERE own.datname = current_database())) AS held
     WHERE held.behind < 1073741824;
+    committed := ARRAY(SELECT recorded.gid FROM pg_dist_transaction AS recorded);
+    no_later := clock_timestamp() + interval '5 s';
+    WHILE committed <> '{}' AND unsettled > 0 LOOP
+        SELECT count(*) INTO unsettled
+        FROM run_command_on_workers($command$
+            SELECT coalesce(jsonb_agg(prepared.gid), '[]') FROM pg_prepared_xacts AS prepared
+            $command$) AS answer
+        WHERE CASE WHEN answer.success THEN answer.result::jsonb ?| committed ELSE true END;
+        IF unsettled > 0 AND clock_timestamp() > no_later THEN
+            RAISE EXCEPTION 'a worker has not completed a transaction that is committed'
+                USING ERRCODE = 'lock_not_available',
+                    HINT = 'Citus completes it within citus.recover_2pc_interval.';
+        END IF;
+        PERFORM pg_sleep(CASE WHEN unsettled > 0 THEN 0.01 ELSE 0 END);
+    END LOOP;
     RETURN coalesce(first_locked, last_seq);
 END
 $function$;

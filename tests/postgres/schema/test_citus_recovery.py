@@ -44,6 +44,10 @@ FIND_WAL_WRITER = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwri
 FLUSHED = "SELECT pg_current_wal_flush_lsn()::text"
 FORGET_CHECK = "ALTER SEQUENCE event_log_seq_checks RESTART"
 LAST_NUMBER = "SELECT pg_sequence_last_value('event_log_seq_seq')"
+RECORD_COMMIT = """
+    INSERT INTO pg_dist_transaction (groupid, gid)
+    SELECT groupid, $1 FROM pg_dist_node WHERE groupid > 0
+"""
 SHARDS = "SELECT relname AS shard FROM pg_class WHERE relname ~ '^event_log_[0-9]+$'"
 SLEEPERS = """
     SELECT count(*) FROM pg_stat_activity
@@ -178,6 +182,23 @@ async def test_a_commit_that_a_worker_completes_late_is_waited_for(
                 await until(administrator, SLEEPERS, 1)
                 await worker.execute(end)
                 assert [event.seq for event in await read] == [first.seq, first.seq + 7]
+
+
+async def test_an_event_that_a_worker_has_yet_to_commit_is_not_passed_by(own_url: str) -> None:
+    """As after a crash of the worker between the phases of a commit of several workers."""
+    async with session(own_url) as administrator, store_on(own_url) as store:
+        first = await store.append_kind(new_flow_id(), initialized())
+        late_seq = await administrator.fetchval("SELECT nextval('event_log_seq_seq')")
+        async with late_event(own_url, late_seq) as worker:
+            gid = f"citus_0_{2**31 - 1}_{first.flow_id.int % 2**40}_1"
+            await worker.execute(f"PREPARE TRANSACTION '{gid}'")
+            await administrator.execute(RECORD_COMMIT, gid)
+            last = await store.append_kind(new_flow_id(), initialized())
+            read = asyncio.create_task(store.read_feed())
+            await until(administrator, SLEEPERS, 1)
+            await administrator.execute("SELECT recover_prepared_transactions()")
+            assert [event.seq for event in await read] == [first.seq, late_seq, last.seq]
+            assert late_seq < last.seq
 
 
 @asynccontextmanager

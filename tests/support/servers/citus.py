@@ -56,6 +56,7 @@ STAND_IN = """
             EXECUTE FUNCTION citus_truncate_trigger()', relation, relation);
         INSERT INTO distributed VALUES (relation, by_column, colocate_with);
     END $$;
+    CREATE TABLE pg_dist_transaction (gid text);
     CREATE FUNCTION run_command_on_workers(command text)
     RETURNS TABLE (nodename text, nodeport integer, success boolean, result text)
     LANGUAGE plpgsql AS 'BEGIN END';
