@@ -28,6 +28,8 @@ async def own_server() -> AsyncIterator[str]:
         ("ctrl-c-and-foreign-code.md", 2),
         ("read-and-follow-the-log.md", 1),
         ("find-what-failed.md", 1),
+        ("run-a-fleet.md", 5),
+        ("retry-and-time-out.md", 1),
     ],
 )
 async def test_a_page_that_needs_no_server(tmp_path: Path, page: str, commands: int) -> None:
