@@ -6,6 +6,7 @@ it dies or is told to stop is in the log: a start without an outcome, and the si
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import StrEnum
@@ -42,12 +43,18 @@ from chem_persistence.errors import (
     FlowWasCancelled,
     StaleLease,
     StepRaised,
+    StoreUnavailable,
     WorkerLost,
 )
 from chem_persistence.store.ports import EventStore
 from chem_persistence.telemetry.flow_log import log_step_failed
 
 __all__ = ["AroundStep", "Interruption", "LeasedRun", "cancellation"]
+
+_logger = logging.getLogger("chem_persistence.leases")
+
+STORE_PAUSE = 0.5
+"""The seconds after which an outcome is appended again that the store could not take."""
 
 AroundStep: TypeAlias = Callable[[Step[Any, Any]], AbstractAsyncContextManager[None]]
 """Returns what a step runs in, such as the resources that it uses."""
@@ -228,3 +235,23 @@ class LeasedRun(FlowRun):
         self.instance = replay(self.instance, events, self._definition)
         self.cancelled = self.cancelled or cancellation(events)
         return events
+
+    async def _append_outcome(
+        self, attempt: Attempt, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]
+    ) -> None:
+        """Append an outcome, again and again while the store is away and the flow is held.
+
+        What a step worked out in hours is not given up for a restart of the server. When the lease
+        ends, or the worker stops, the task is cancelled. An attempt that was stored although its
+        reply was lost makes the next one conflict; then the flow is loaded again, with the outcome.
+        """
+        while True:
+            try:
+                await super()._append_outcome(attempt, kinds, artifacts)
+            except StoreUnavailable as error:
+                if self.interruption is not None:
+                    raise
+                _logger.warning("flow %s waits for the store: %s", self.instance.id, error)
+                await asyncio.sleep(STORE_PAUSE)
+            else:
+                return
