@@ -140,10 +140,12 @@ class LeaseKeeper:
 
     @contextmanager
     def hold(self, lease: HeldLease) -> Iterator[None]:
-        """Renew a lease for the length of a block."""
+        """Renew a lease for the length of a block; an earlier one of the same flow is lost."""
         flow_id = lease.claim.flow_id
         with self._lock:
-            self._held[flow_id] = lease
+            earlier, self._held[flow_id] = self._held.get(flow_id), lease
+        if earlier is not None:  # it ended while this process was stopped, and then this one came
+            earlier.on_lost()
         try:
             yield
         finally:

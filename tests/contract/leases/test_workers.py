@@ -69,6 +69,22 @@ def has_failed(events: Sequence[FlowEvent]) -> bool:
 # ---- running
 
 
+async def test_a_flow_that_a_worker_claims_anew_is_not_run_twice_at_once(
+    desk: Desk, acts: Acts
+) -> None:
+    flow, acts.held = chain(Act(acts)), frozenset({"act"})
+    async with working(desk, [flow], lease=HOUR):
+        flow_id = await submit(desk, flow)
+        await acts.begun.wait()
+        acts.begun.clear()
+        await desk.make_due(flow_id)  # as after the process was stopped for an hour
+        await acts.begun.wait()
+        acts.may_end.set()
+        await until(desk, flow_id, is_over)
+    assert await trace(desk, flow_id) == "ISSFC"
+    assert acts.cancelled == ["act"]
+
+
 async def test_a_worker_runs_what_is_due_to_its_end(desk: Desk, acts: Acts) -> None:
     flow = three(acts)
     flow_ids = [await submit(desk, flow, n) for n in range(10)]
