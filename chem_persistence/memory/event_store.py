@@ -1,13 +1,13 @@
 """An event store in the memory of the process."""
 
 import builtins
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 from chem_persistence.domain.answers import ArtifactProducer, artifact_producer
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.events import FlowEvent, StepFinished
 from chem_persistence.domain.streams import ContentCheck, cut
 from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.memory.feed import MemoryFeedSource
@@ -39,6 +39,7 @@ from chem_persistence.store.feed import (
     read_feed_page,
 )
 from chem_persistence.store.feed_position import FeedPage, FeedPosition
+from chem_persistence.store.leasing.children import ChildState, is_given_up, state_after
 from chem_persistence.store.leasing.leased_store import LeasedEventStore
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.hooks import watched_read
@@ -142,6 +143,27 @@ class InMemoryEventStore(Appender[Artifact]):
     async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, builtins.list[FlowEvent]]:
         """Return all events of some flows; see `EventReader.list_many`."""
         return {flow_id: await self.list(flow_id) for flow_id in flow_ids}
+
+    async def child_states(self, flow_ids: Sequence[UUID]) -> dict[UUID, ChildState]:
+        """Return the states of flows; see `ChildReader.child_states`."""
+        return {
+            flow_id: state_after(event.event_type for event in reversed(stream))
+            for flow_id in flow_ids
+            if (stream := self._log.stream(flow_id))
+        }
+
+    async def child_outputs(self, flow_ids: Sequence[UUID]) -> dict[UUID, str]:
+        """Return the hashes of the outputs of flows; see `ChildReader.child_outputs`."""
+        outputs: dict[UUID, str] = {}
+        for flow_id in flow_ids:
+            for event in await self.list(flow_id):
+                if isinstance(event.kind, StepFinished) and event.kind.outputs:
+                    outputs[flow_id] = event.kind.outputs[0]
+        return outputs
+
+    async def cancelled_flows(self, flow_ids: Collection[UUID]) -> set[UUID]:
+        """Return which flows are cancelled; see `ChildReader.cancelled_flows`."""
+        return {flow_id for flow_id in flow_ids if is_given_up(await self.list(flow_id))}
 
     async def read_feed(
         self, *, after_seq: int | FeedPosition = 0, limit: int = 1_000

@@ -2,7 +2,7 @@
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -16,11 +16,17 @@ from chem_persistence.postgres.append.transaction import PgTransaction, pg_trans
 from chem_persistence.postgres.append.writers import Writers
 from chem_persistence.postgres.connection.pool import PoolProvider
 from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.artifact_batches import read_artifact_batches
 from chem_persistence.postgres.read.artifacts import (
     list_flow_artifacts,
     read_artifact_in_chunks,
     read_whole_artifact,
+)
+from chem_persistence.postgres.read.children import (
+    list_cancelled,
+    read_child_outputs,
+    read_child_states,
 )
 from chem_persistence.postgres.read.feed import PgFeedSource
 from chem_persistence.postgres.read.flows import iterate_events, list_events, list_flows
@@ -54,6 +60,7 @@ from chem_persistence.store.feed import (
     read_feed_page,
 )
 from chem_persistence.store.feed_position import FeedPage, FeedPosition
+from chem_persistence.store.leasing.children import ChildState
 from chem_persistence.store.leasing.leased_store import LeasedEventStore
 from chem_persistence.store.ports import ArtifactRead, Clock
 
@@ -202,6 +209,18 @@ class PgEventStore(Appender[Artifact]):
     async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, builtins.list[FlowEvent]]:
         """Read whole flows in one query; see `EventReader.list_many`."""
         return await list_flows(self._provider, flow_ids)
+
+    async def child_states(self, flow_ids: Sequence[UUID]) -> dict[UUID, ChildState]:
+        """Read the states of flows in one query; see `ChildReader.child_states`."""
+        return await read_child_states(Session(self._provider), flow_ids)
+
+    async def child_outputs(self, flow_ids: Sequence[UUID]) -> dict[UUID, str]:
+        """Read the outputs of flows in one query; see `ChildReader.child_outputs`."""
+        return await read_child_outputs(Session(self._provider), flow_ids)
+
+    async def cancelled_flows(self, flow_ids: Collection[UUID]) -> set[UUID]:
+        """Read which flows are cancelled in one query; see `ChildReader.cancelled_flows`."""
+        return await list_cancelled(Session(self._provider), flow_ids)
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Read an artifact; see `EventStore.get_artifact`."""
