@@ -3,7 +3,7 @@
 Every public name is imported from here. By topic:
 
 - flows: `flow` and `Flow`; `Step`, `BlockingStep`, `ProcessStep`, `StepContext`, the decorator
-  `step`
+  `step`; `Wait`; `Many`, `Gathered2` to `Gathered4` of steps that run other flows
 - running them: `FlowEngine`, also built by `FlowBuilder`, `FlowChain`; `FlowClient` for workers
 - stores: `InMemoryEventStore`, `PgEventStore`, their transactions and repositories; the ports
   `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
@@ -68,17 +68,19 @@ if typing.TYPE_CHECKING:
     from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
     from chem_persistence.domain.streams import StreamedArtifact
     from chem_persistence.domain.tampering import Finding, Tampering
+    from chem_persistence.engine.children.values import Gathered2, Gathered3, Gathered4, Many
     from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
     from chem_persistence.engine.flow import Flow, flow
     from chem_persistence.engine.function_step import step
     from chem_persistence.engine.process_step import ProcessStep
     from chem_persistence.engine.retry_policy import RetryPolicy
-    from chem_persistence.engine.step import BlockingStep, Step, StepContext
+    from chem_persistence.engine.step import BlockingStep, Step, StepContext, Wait
     from chem_persistence.errors import (
         ArtifactCorrupt,
         ArtifactNotFound,
         ArtifactTooLarge,
         ChemPersistenceError,
+        ChildrenFailed,
         ConcurrencyConflict,
         DefinitionMismatch,
         EventIdReused,
@@ -96,6 +98,7 @@ if typing.TYPE_CHECKING:
         InvalidDefinition,
         InvalidPayload,
         MigrationError,
+        NotConverged,
         ProcessDied,
         StaleLease,
         StepRaised,
@@ -156,6 +159,7 @@ __all__ = [
     "BlockingStep",
     "BranchCreated",
     "ChemPersistenceError",
+    "ChildrenFailed",
     "Claim",
     "Clock",
     "ConcurrencyConflict",
@@ -194,6 +198,9 @@ __all__ = [
     "FlowState",
     "FlowSummary",
     "FlowWasCancelled",
+    "Gathered2",
+    "Gathered3",
+    "Gathered4",
     "HistoryLost",
     "HourlyThroughput",
     "InMemoryEventStore",
@@ -207,7 +214,9 @@ __all__ = [
     "Leases",
     "LeasingEventStore",
     "Lineage",
+    "Many",
     "MigrationError",
+    "NotConverged",
     "PageLimits",
     "PgEventStore",
     "PgFlowRepository",
@@ -257,6 +266,7 @@ __all__ = [
     "UserInteractionProvided",
     "UserInteractionRequested",
     "Verification",
+    "Wait",
     "WaitingFlow",
     "Worker",
     "WorkerLost",
@@ -284,6 +294,7 @@ _MODULES = (
     "domain.step_rows",
     "domain.streams",
     "domain.tampering",
+    "engine.children.values",
     "engine.engine",
     "engine.flow",
     "engine.function_step",

@@ -2,6 +2,7 @@
 
 import asyncio
 import traceback
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from chem_persistence.domain.events import StepError
 from chem_persistence.domain.fingerprints import step_fingerprint
 from chem_persistence.engine.processes.address import module_of
 from chem_persistence.engine.processes.errors import description_of
-from chem_persistence.engine.step import Step, StepContext
+from chem_persistence.engine.step import Step, StepContext, Wait
 from chem_persistence.engine.step_types import class_of, members, step_types, type_name
 from chem_persistence.errors import InvalidPayload
 from chem_persistence.store.checks import LARGE_BYTES
@@ -24,6 +25,7 @@ __all__ = [
     "Attempt",
     "check_typed",
     "declared_types",
+    "decoded_input",
     "describe_failure",
     "encoded_output",
     "is_interruption",
@@ -36,9 +38,10 @@ LONGEST_TRACEBACK = 65_536
 
 
 class Attempt:
-    """An attempt at `step`, on the artifact `given` (None: the step has no input).
+    """An attempt at `step`, on the artifact `given` (None: the step has no input, or reads it).
 
-    `reader` is the step that takes the output, if there is one.
+    `given_hash` is the hash of the input. `reader` is the step that takes the output, if there is
+    one. `keep` stores an artifact that the step saves.
     """
 
     def __init__(
@@ -46,15 +49,19 @@ class Attempt:
         step: Step[Any, Any],
         given: Artifact | None,
         *,
+        given_hash: str | None,
         definition_hash: str,
         store: EventStore,
         flow_id: UUID,
         step_index: int,
         number: int,
         reader: Step[Any, Any] | None = None,
+        data: Any = None,
+        keep: Callable[[Artifact], Awaitable[None]] | None = None,
     ) -> None:
-        inputs = [] if given is None else [given.hash]
+        inputs = [] if given_hash is None else [given_hash]
         self.fingerprint = step_fingerprint(definition_hash, inputs)
+        self.given_hash = given_hash
         self.context = StepContext(
             store=store,
             flow_id=flow_id,
@@ -62,13 +69,17 @@ class Attempt:
             step_id=step.id,
             attempt=number,
             fingerprint=self.fingerprint,
+            data=data,
+            keep=keep,
         )
         self.step = step
+        self.reader = reader
         self._given = given
-        self._reader = reader
 
-    async def produce(self) -> list[Artifact]:
+    async def produce(self) -> list[Artifact] | Wait:
         """Run the step; return its artifacts, its own output first (None is stored as `null`).
+
+        Return a `Wait` if the step does.
 
         Raises what the step raises, and:
             TimeoutError: the step took longer than its timeout.
@@ -77,11 +88,22 @@ class Attempt:
                 takes.
             TypeError: the output is of another class than the step declares.
         """
-        takes = step_types(self.step)[0]
-        output = await self._run(self._input(takes))
-        make = partial(encoded_output, self.step, output, self._reader)
+        output = await self._run(decoded_input(self.step, self._given))
+        if isinstance(output, Wait):
+            return output
+        make = partial(encoded_output, self.step, output, self.reader)
         own = await asyncio.to_thread(make) if outweighs(output, LARGE_BYTES) else make()
         return [own, *self.context.artifacts]
+
+    def check_readable(self, output: Artifact) -> None:
+        """Check that the next step can read an output that was not encoded here.
+
+        Raises:
+            InvalidPayload: it cannot.
+        """
+        if self.reader is not None:
+            what = f"the output of step {self.step.id!r}, which {self.reader.id!r} takes,"
+            check_typed(output, (step_types(self.reader)[0],), what)
 
     async def _run(self, given: Any) -> Any:
         seconds = time_limit(self.step)
@@ -99,26 +121,30 @@ class Attempt:
                 "cancelled"
             ) from error
 
-    def _input(self, takes: Any) -> Any:
-        """Decode the input as the type that the step takes.
 
-        The payload of an artifact is decoded here, not its JSON: there a float such as 1e19 is
-        written as an integer, and a field that takes both types would get the integer.
-        """
-        given = self._given
-        if given is None:
-            return None
-        try:
-            payload = given.payload if given.content is None else read_json(given.content)
-            return msgspec.convert(payload, takes, str_keys=True)
-        except msgspec.DecodeError as error:
-            path, reason = _path_and_reason(error)
-            raise InvalidPayload(
-                path,
-                f"step {self.step.id!r} cannot read its input, artifact {given.hash} of the kind "
-                f"{given.kind!r}, as {type_name(takes)}: {reason}; it was stored by other code: "
-                "while flows are alive, a new field of a struct needs a default",
-            ) from error
+def decoded_input(step: Step[Any, Any], given: Artifact | None) -> Any:
+    """Decode the artifact of an input as the type that the step takes; None if there is none.
+
+    The payload of an artifact is decoded here, not its JSON: there a float such as 1e19 is
+    written as an integer, and a field that takes both types would get the integer.
+
+    Raises:
+        InvalidPayload: it cannot be read as that type.
+    """
+    if given is None:
+        return None
+    takes = step_types(step)[0]
+    try:
+        payload = given.payload if given.content is None else read_json(given.content)
+        return msgspec.convert(payload, takes, str_keys=True)
+    except msgspec.DecodeError as error:
+        path, reason = _path_and_reason(error)
+        raise InvalidPayload(
+            path,
+            f"step {step.id!r} cannot read its input, artifact {given.hash} of the kind "
+            f"{given.kind!r}, as {type_name(takes)}: {reason}; it was stored by other code: "
+            "while flows are alive, a new field of a struct needs a default",
+        ) from error
 
 
 def time_limit(step: Step[Any, Any]) -> float | None:

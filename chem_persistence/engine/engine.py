@@ -9,14 +9,16 @@ from uuid_utils.compat import uuid7
 
 from chem_persistence.domain.events import FlowEvent, RetryScheduled
 from chem_persistence.domain.fingerprints import flow_fingerprint
-from chem_persistence.domain.instance import FlowInstance, initial_instance
+from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
 from chem_persistence.engine.flow import Flow, extended
 from chem_persistence.engine.last_flow import LastFlow
+from chem_persistence.engine.leases.own_children import OwnChildren, rest, wait_for_time
 from chem_persistence.engine.leases.own_flow import OwnFlows, is_given
 from chem_persistence.engine.next_step import failed_step
 from chem_persistence.engine.run import FlowRun, history_checked
 from chem_persistence.engine.step import Step
 from chem_persistence.engine.steps_fit import Steps
+from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
     ChemPersistenceError,
     DefinitionMismatch,
@@ -26,9 +28,10 @@ from chem_persistence.errors import (
     InvalidArgument,
 )
 from chem_persistence.store.attribution import trace_of
+from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.definitions import explained_mismatch
 from chem_persistence.store.leasing.leases import LeasingEventStore
-from chem_persistence.store.ports import EventStore, FlowRepository
+from chem_persistence.store.ports import Clock, EventStore, FlowRepository
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on, log_step_retry
 from chem_persistence.telemetry.hooks import (
     count_step_retry,
@@ -68,7 +71,10 @@ class FlowEngine(Generic[Input]):
         self._store = store
         self._repository = repository
         self._last_flow = LastFlow()
+        self._clock: Clock = getattr(store, "clock", None) or SystemClock()
         self._given = OwnFlows(store, flow) if isinstance(store, LeasingEventStore) else None
+        if flow.inner and not (self._given and isinstance(store, SharedStore)):
+            raise InvalidArgument("store", "gives no flows to workers, which a step of this runs")
 
     @staticmethod
     def builder(store: EventStore, repository: FlowRepository) -> "FlowBuilder":
@@ -85,7 +91,8 @@ class FlowEngine(Generic[Input]):
         A flow that has no events yet is started under the id given. A step that was started and has
         no outcome runs again, even if another process still works on it; a finished one never.
         `input` may be given again when going on; it must then be the same. If the `retry` of a step
-        tries its failure again, that is waited for.
+        tries its failure again, that is waited for, and so is the time until which a step waits.
+        Flows that a step runs are given to workers, and run in this process as well.
 
         Raises:
             StepRaised: a step raised, or returned what is not of its declared type; its
@@ -93,7 +100,7 @@ class FlowEngine(Generic[Input]):
             FlowAlreadyCompleted: the flow named is completed.
             FlowHasFailed: a step failed earlier and no retry is scheduled.
             FlowAwaitsUser: a step waits for a person's answer.
-            FlowIsWaiting: a step waits until a time, or until something happens to the flow.
+            FlowIsWaiting: a step waits until something happens to the flow.
             FlowIsRunning: the flow was given to workers, and a worker or another program runs it.
             StaleLease: it was given to workers, and this program lost its lease, since it stood
                 still or could not reach the store for too long.
@@ -189,9 +196,10 @@ class FlowEngine(Generic[Input]):
             log_goes_on(instance.id, instance.version)
             await self._introduce(instance)
             if self._given and instance.version and await is_given(self._store, instance.id):
-                instance = await self._given.run(instance.id, to_end=to_end)
+                instance = await self._given.run(self.flow, instance.id, to_end=to_end)
             else:
-                instance = await _advanced(run, to_end=to_end)
+                await self._wait(instance, to_end=to_end)
+                instance = await self._advanced(run, to_end=to_end)
             if instance.completed:
                 log_completed(instance.id)
             return instance
@@ -245,15 +253,27 @@ class FlowEngine(Generic[Input]):
         self._last_flow.begin(flow_id)
         return run
 
+    async def _wait(self, instance: FlowInstance, *, to_end: bool) -> None:
+        """Wait until the time of a step that waits, of a flow that is not locked."""
+        if any(slot.status is StepStatus.WAITING for slot in instance.steps):
+            events = await self._store.list(instance.id)
+            await wait_for_time(self.flow, instance, events, self._clock, to_end=to_end)
 
-async def _advanced(run: FlowRun, *, to_end: bool) -> FlowInstance:
-    """Run a flow that is not locked to its end, or one step of it."""
-    await run.advance(go_on=to_end)
-    while to_end and not run.instance.completed:
-        if run.retry_after is not None:
-            await asyncio.sleep(run.retry_after.total_seconds())
-        await run.advance(go_on=True)
-    return run.instance
+    async def _advanced(self, run: FlowRun, *, to_end: bool) -> FlowInstance:
+        """Run a flow that is not locked to its end, or one step of it."""
+        async with OwnChildren(self._store, run.instance.id, self._run_child) as children:
+            await run.advance(go_on=to_end)
+            while to_end and not run.instance.completed:
+                if run.retry_after is not None:
+                    await asyncio.sleep(run.retry_after.total_seconds())
+                elif run.has_parked or run.look_after is not None:
+                    await rest(self.flow, run.instance, children, self._clock)
+                await run.advance(go_on=True)
+        return run.instance
+
+    async def _run_child(self, flow_id: UUID) -> None:
+        if self._given is not None:
+            await self._given.run_child(flow_id)
 
 
 class FlowBuilder:

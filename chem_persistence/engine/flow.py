@@ -1,11 +1,18 @@
 """A flow as a value: steps that fit, which an engine or a worker runs, and a client submits."""
 
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, overload
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.engine.attempt import check_typed, declared_types
+from chem_persistence.engine.children.choose import choose_step
+from chem_persistence.engine.children.gather import call_step, gather_step
+from chem_persistence.engine.children.map import map_step
+from chem_persistence.engine.children.repeat import repeat_step
+from chem_persistence.engine.children.step import ChildrenStep
+from chem_persistence.engine.children.values import Gathered2, Gathered3, Gathered4, Many
 from chem_persistence.engine.process_step import ProcessStep, check_process_step
 from chem_persistence.engine.step import Step
 from chem_persistence.engine.step_types import class_of, members, step_types
@@ -17,6 +24,12 @@ __all__ = ["Flow", "extended", "flow"]
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 Next = TypeVar("Next")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
 
 
 class Flow(Generic[Input, Output]):
@@ -74,6 +87,132 @@ class Flow(Generic[Input, Output]):
         longer = Flow[Input, Next](self.name, extended(self.steps, step))
         step.definition()
         return longer
+
+    def call(self, flow: "Flow[Output, Next]", *, id: str = "") -> "Flow[Input, Next]":  # noqa: A002
+        """Return a flow with one more step, which runs `flow` as its child on the last output.
+
+        The step has the id given, or the name of the flow.
+
+        Raises:
+            InvalidDefinition: as `then`.
+        """
+        return self.then(call_step(flow, id=id))
+
+    def map(
+        self: "Flow[Input, Many[Item]]",
+        flow: "Flow[Item, Result]",
+        *,
+        id: str = "",  # noqa: A002
+        at_once: int = 100,
+        failures: float = 0.0,
+    ) -> "Flow[Input, Many[Result]]":
+        """Return a flow with one more step, which runs `flow` for each item of the last output.
+
+        At most `at_once` children are under way at the same time. The step fails if more than the
+        share `failures` of the items fail or are cancelled; the places of those that are tolerated
+        are `missing` in its output. The step has the id given, or the name of the flow.
+
+        Raises:
+            InvalidDefinition: as `then`; or `at_once` is less than 1, or `failures` is not from 0
+                to 1.
+        """
+        step = map_step(flow, id=id, at_once=at_once, failures=failures)
+        return cast("Flow[Input, Many[Result]]", self.then(step))
+
+    @overload
+    def gather(
+        self,
+        first: "Flow[Output, A]",
+        second: "Flow[Output, B]",
+        /,
+        *,
+        id: str = ...,
+    ) -> "Flow[Input, Gathered2[A, B]]": ...
+    @overload
+    def gather(
+        self,
+        first: "Flow[Output, A]",
+        second: "Flow[Output, B]",
+        third: "Flow[Output, C]",
+        /,
+        *,
+        id: str = ...,
+    ) -> "Flow[Input, Gathered3[A, B, C]]": ...
+    @overload
+    def gather(
+        self,
+        first: "Flow[Output, A]",
+        second: "Flow[Output, B]",
+        third: "Flow[Output, C]",
+        fourth: "Flow[Output, D]",
+        /,
+        *,
+        id: str = ...,
+    ) -> "Flow[Input, Gathered4[A, B, C, D]]": ...
+    def gather(self, *flows: "Flow[Any, Any]", id: str = "") -> "Flow[Any, Any]":  # noqa: A002
+        """Return a flow with one more step, which runs two to four flows on the last output.
+
+        They run side by side; the output has theirs as `first`, `second`, `third` and `fourth`. The
+        step has the id given, or `gather`.
+
+        Raises:
+            InvalidDefinition: as `then`; or there are not two to four flows, or they do not take
+                the same.
+        """
+        return self.then(gather_step(flows, id=id))
+
+    def choose(
+        self,
+        branch: Callable[[Output], str],
+        flows: "Mapping[str, Flow[Output, Next]]",
+        *,
+        id: str = "",  # noqa: A002
+        version: str = "1",
+    ) -> "Flow[Input, Next]":
+        """Return a flow with one more step, which runs the flow that `branch` names.
+
+        `branch` is called with the last output, and never again once the flow that it named was
+        submitted. Its code is not hashed: change `version` when it comes to choose otherwise. The
+        step has the id given, or `choose`.
+
+        Raises:
+            InvalidDefinition: as `then`; or there is no flow.
+        """
+        return self.then(choose_step(branch, flows, id=id, version=version))
+
+    def repeat(
+        self,
+        body: "Flow[Output, Output]",
+        *,
+        until: Callable[[Output], bool],
+        limit: int,
+        id: str = "",  # noqa: A002
+        version: str = "1",
+    ) -> "Flow[Input, Output]":
+        """Return a flow with one more step, which runs `body` on its own output, round by round.
+
+        The first round takes the last output. `until` is called with the output of each round: if
+        it is true, that is the step's output. After `limit` rounds the step fails with
+        `NotConverged`. The code of `until` is not hashed: change `version` when it comes to decide
+        otherwise. The step has the id given, or the name of the flow.
+
+        Raises:
+            InvalidDefinition: as `then`; or `limit` is less than 1, or `body` does not take what it
+                returns.
+        """
+        return self.then(repeat_step(body, until, limit=limit, id=id, version=version))
+
+    @property
+    def inner(self) -> "tuple[Flow[Any, Any], ...]":
+        """The flows that the steps of this one run, at any depth, each definition once."""
+        return tuple({flow.definition_hash: flow for flow in self._inner()}.values())
+
+    def _inner(self) -> "Iterator[Flow[Any, Any]]":
+        for step in self.steps:
+            if isinstance(step, ChildrenStep):
+                for flow in cast("tuple[Flow[Any, Any], ...]", tuple(step.flows)):
+                    yield flow
+                    yield from flow.inner
 
     def input_artifact(self, value: Input) -> Artifact | None:
         """Return the artifact of an input, whose fields have the types that are declared.

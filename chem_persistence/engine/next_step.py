@@ -15,27 +15,28 @@ from chem_persistence.errors import (
     ChemPersistenceError,
     FlowAlreadyCompleted,
     FlowHasFailed,
-    FlowIsWaiting,
     FlowWasCancelled,
     InvalidArgument,
 )
 
-__all__ = ["Complete", "Decision", "Refuse", "Run", "Wait", "failed_step", "next_step"]
+__all__ = ["Await", "Complete", "Decision", "Refuse", "Run", "failed_step", "next_step"]
 
 
 class Run(msgspec.Struct, frozen=True):
     """Run the step at `step_index`; `input` is the hash of the artifact that it works on, or None.
 
-    `attempts` counts the starts of the step that are in the log.
+    `attempts` counts the starts of the step that are in the log. `waits` is whether the step has
+    waited since the last of them; whether its time has come is not decided here.
     """
 
     step_index: int
     step_id: str
     input: str | None
     attempts: int
+    waits: bool = False
 
 
-class Wait(msgspec.Struct, frozen=True):
+class Await(msgspec.Struct, frozen=True):
     """Do nothing: the step at `step_index` waits for an event, a person's answer."""
 
     step_index: int
@@ -54,7 +55,7 @@ class Complete(msgspec.Struct, frozen=True):
     flow_fingerprint: str
 
 
-Decision: TypeAlias = Run | Wait | Refuse | Complete
+Decision: TypeAlias = Run | Await | Refuse | Complete
 
 
 def next_step(instance: FlowInstance, definition: FlowDefinition) -> Decision:
@@ -95,9 +96,10 @@ def _at_step(instance: FlowInstance, index: int) -> Decision:
         case StepStatus.PENDING | StepStatus.RUNNING:
             return Run(index, slot.step_id, _input_of(instance, index), slot.attempts)
         case StepStatus.AWAITING_USER_INPUT:
-            return Wait(index, slot.step_id)
+            return Await(index, slot.step_id)
         case StepStatus.WAITING:
-            return Refuse(FlowIsWaiting(instance.id, slot.step_id, slot.until))
+            given = _input_of(instance, index)
+            return Run(index, slot.step_id, given, slot.attempts, waits=True)
         case StepStatus.FAILED:
             return Refuse(FlowHasFailed(instance.id, slot.step_id))
         case StepStatus.FINISHED:

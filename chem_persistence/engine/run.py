@@ -5,11 +5,13 @@ it at its next append: that of the outcome, when the work is done. An outcome an
 it (the next start, or the completion) are one append: half the commits.
 """
 
+import asyncio
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, timedelta
-from typing import assert_never
+from functools import partial
+from typing import Any, assert_never
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -17,26 +19,39 @@ from msgspec.structs import replace
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import (
+    SAVED,
     FlowCompleted,
     FlowEventKind,
     FlowInitialized,
+    LibrarySignal,
     RetryScheduled,
     StepFailed,
     StepFinished,
     StepStarted,
+    StepWaits,
 )
 from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.attempt import Attempt, describe_failure, is_interruption
-from chem_persistence.engine.next_step import Complete, Refuse, Run, Wait, next_step
+from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, next_step
+from chem_persistence.engine.step import Step, Wait
 from chem_persistence.engine.steps_fit import Steps
+from chem_persistence.engine.watching import (
+    Later,
+    Look,
+    SharedStore,
+    WatchingStep,
+    wait_until,
+)
 from chem_persistence.errors import (
     ArtifactCorrupt,
     ConcurrencyConflict,
     FlowAwaitsUser,
     HistoryLost,
+    InvalidArgument,
     InvalidPayload,
     StepRaised,
+    StoreError,
 )
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.definitions import remember_definition, unseen_definitions
@@ -50,6 +65,9 @@ from chem_persistence.telemetry.flow_log import (
 from chem_persistence.telemetry.hooks import count_step_retry, watched_step
 
 __all__ = ["FlowRun", "history_checked"]
+
+_NOT_OF_THE_STEP = (StoreError, ConcurrencyConflict, HistoryLost)
+"""Errors with which a look at other flows ends without an outcome: the next one may succeed."""
 
 
 @contextmanager
@@ -78,7 +96,12 @@ class FlowRun:
     """One flow that is being run; `instance` is its state after everything that was appended.
 
     `retry_after` is set when a step has failed and its retry is scheduled: how long after that.
+    `has_parked` is whether the last append let the step wait. `look_after` is set when a waiting
+    step was looked at and there was nothing to append: after how long to look again.
     """
+
+    shared: SharedStore | None
+    """The store through which steps submit other flows and read them."""
 
     def __init__(
         self,
@@ -90,6 +113,9 @@ class FlowRun:
         self.instance = instance
         self.retry_after: timedelta | None = None
         self.measured_as: str | None = None  # the definition by which steps are measured, if any
+        self.has_parked = False
+        self.look_after: timedelta | None = None
+        self.shared = store if isinstance(store, SharedStore) else None
         self._store = store
         # a store that is not the library's own may have no such attribute
         self.clock: Clock = getattr(store, "clock", None) or SystemClock()
@@ -98,6 +124,7 @@ class FlowRun:
         self._pending: list[FlowEventKind] = []  # part of the next append
         self._pending_artifacts: list[Artifact] = []
         self._output: Artifact | None = None  # of the last step: the next one need not read it
+        self._saving = asyncio.Lock()
         self._started: int | None = None  # the step whose start this run has appended
 
     def start_with(self, given: Artifact | None, name: str = "") -> None:
@@ -122,8 +149,10 @@ class FlowRun:
             StepRaised, FlowHasFailed, FlowAwaitsUser, FlowIsWaiting, FlowWasCancelled,
             ConcurrencyConflict, StoreUnavailable: see `FlowEngine`.
         """
-        self.retry_after = None
+        self.retry_after, self.look_after, self.has_parked = None, None, False
         match next_step(self.instance, self._definition):
+            case Run(waits=True) as decided if self._is_watching(decided.step_index):
+                await self._attempt(decided, started_here=True, go_on=go_on)
             case Run() as decided:
                 started_here = self._started == decided.step_index
                 number = decided.attempts + (not started_here)
@@ -139,45 +168,94 @@ class FlowRun:
                 )
             case Complete(flow_fingerprint=fingerprint):
                 await self._append([FlowCompleted(fingerprint)], [])
-            case Wait(step_id=step_id):
+            case Await(step_id=step_id):
                 raise FlowAwaitsUser(self.instance.id, step_id)
             case Refuse(error=error):
                 raise error
             case _ as never:
                 assert_never(never)
 
+    def _is_watching(self, index: int) -> bool:
+        return isinstance(self._steps[index], WatchingStep)
+
     async def _attempt(self, decided: Run, *, started_here: bool, go_on: bool) -> None:
         index, step = decided.step_index, self._steps[decided.step_index]
-        given = await self._artifact(decided.input)
+        watching = self._is_watching(index)
+        given = None if watching else await self._artifact(decided.input)
         if not started_here:
             await self._append([StepStarted(index, step.id)], [])
-        attempt = Attempt(
+        attempt = self._new_attempt(decided, step, given)
+        try:
+            outcome = await self._produce(attempt)
+        except BaseException as error:
+            if is_interruption(error) or (watching and isinstance(error, _NOT_OF_THE_STEP)):
+                raise
+            if await self._fail(index, attempt, error):
+                return
+            raise StepRaised(self.instance.id, step.id) from error
+        try:
+            match outcome:
+                case Later(after=after):
+                    self.look_after = after
+                case Wait():
+                    await self._park(index, attempt, outcome)
+                case _:
+                    await self._finish(index, attempt, outcome, go_on=go_on)
+        except (InvalidPayload, ArtifactCorrupt) as error:  # the store refuses the step's artifacts
+            if not await self._fail(index, attempt, error):
+                raise StepRaised(self.instance.id, step.id) from error
+
+    def _new_attempt(self, decided: Run, step: Step[Any, Any], given: Artifact | None) -> Attempt:
+        index = decided.step_index
+        return Attempt(
             step,
             given,
+            given_hash=decided.input,
             definition_hash=self._definition.steps[index].definition_hash,
             store=self._store,
             flow_id=self.instance.id,
             step_index=index,
             number=self.instance.steps[index].attempts,
             reader=self._steps[index + 1] if index + 1 < len(self._steps) else None,
+            data=self.instance.steps[index].data,
+            keep=partial(self._save, index, step.id),
         )
-        try:
-            artifacts = await self._produce(attempt)
-        except BaseException as error:
-            if is_interruption(error):
-                raise
-            if await self._fail(index, attempt, error):
-                return
-            raise StepRaised(self.instance.id, step.id) from error
-        try:
-            await self._finish(index, attempt, artifacts, go_on=go_on)
-        except (InvalidPayload, ArtifactCorrupt) as error:  # the store refuses the step's artifacts
-            if not await self._fail(index, attempt, error):
-                raise StepRaised(self.instance.id, step.id) from error
 
-    async def _produce(self, attempt: Attempt) -> list[Artifact]:
-        """Make an attempt at a step whose start is in the log; return its artifacts."""
-        return await attempt.produce()
+    async def _produce(self, attempt: Attempt) -> list[Artifact] | Wait | Later:
+        """Make an attempt at a step whose start is in the log, or look at one that waits.
+
+        Return the artifacts, or what else it came to.
+        """
+        if not isinstance(attempt.step, WatchingStep):
+            return await attempt.produce()
+        index = attempt.context.step_index
+        if self.shared is None:
+            raise InvalidArgument(
+                "store",
+                f"step {attempt.step.id!r} runs other flows, which this store cannot give "
+                "to workers",
+            )
+        slot = self.instance.steps[index]
+        found = await attempt.step.look(
+            Look(self.instance.id, index, slot, attempt.given_hash, self.shared, self.clock)
+        )
+        if not isinstance(found, Artifact):
+            return found
+        attempt.check_readable(found)
+        return [found]
+
+    async def _save(self, index: int, step_id: str, artifact: Artifact) -> None:
+        """Store a value that a running step saves."""
+        signal = LibrarySignal(index, step_id, SAVED, {"artifact": artifact.hash})
+        async with self._saving:
+            await self._append([signal], [artifact])
+
+    async def _park(self, index: int, attempt: Attempt, wait: Wait) -> None:
+        """Append that a step waits."""
+        waits = StepWaits(index, attempt.step.id, wait_until(wait, self.clock), wait.data)
+        context = attempt.context
+        await self._append_outcome(attempt, [*context.signals, waits], context.artifacts)
+        self.has_parked = True
 
     async def _finish(
         self, index: int, attempt: Attempt, artifacts: Sequence[Artifact], *, go_on: bool
@@ -191,7 +269,7 @@ class FlowRun:
                 kinds.append(FlowCompleted(fingerprint))
             case Run(step_index=following, step_id=following_id) if go_on:
                 kinds.append(StepStarted(following, following_id))
-            case Run() | Wait() | Refuse():
+            case Run() | Await() | Refuse():
                 pass  # the next call of `advance` meets the same decision
             case _ as never:
                 assert_never(never)
@@ -252,7 +330,8 @@ class FlowRun:
     ) -> None:
         """Append an attempt's outcome; log that it was not stored if the attempt was superseded."""
         try:
-            await self._append(kinds, artifacts)
+            async with self._saving:
+                await self._append(kinds, artifacts)
         except ConcurrencyConflict:
             context = attempt.context
             log_step_not_stored(self.instance.id, context.step_id, context.attempt)

@@ -2,7 +2,8 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar, final
 from uuid import UUID
@@ -13,7 +14,7 @@ import msgspec
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import StepDefinition, StepKind
-from chem_persistence.domain.events import FlowEventKind, StepSignal
+from chem_persistence.domain.events import SAVED, FlowEventKind, StepSignal
 from chem_persistence.engine.retry_policy import RetryPolicy
 from chem_persistence.errors import ArtifactTooLarge, InvalidArgument, InvalidPayload
 from chem_persistence.store.append_request import largest_append
@@ -21,10 +22,11 @@ from chem_persistence.store.checks import MAX_APPEND_BYTES, MAX_EVENT_BYTES, che
 from chem_persistence.store.codec import encode_description, encode_kind
 from chem_persistence.store.ports import EventStore
 
-__all__ = ["BlockingStep", "Step", "StepContext"]
+__all__ = ["BlockingStep", "Step", "StepContext", "Wait"]
 
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
+Saved = TypeVar("Saved")
 
 MAX_SIGNAL_BYTES = MAX_APPEND_BYTES - MAX_EVENT_BYTES
 """The signals of one attempt have at most this many bytes: their append has the outcome, too."""
@@ -34,12 +36,37 @@ MOST_ARTIFACTS = 240_000
 """The artifacts that one attempt can add: its `StepFinished` event names each, with 67 bytes."""
 
 
+class Wait(msgspec.Struct, frozen=True):
+    """What a step returns that cannot go on yet: its flow is released, and nothing is held.
+
+    The step begins anew at `until`, a time or a length of time from now; with None when something
+    happens to the flow, such as a signal. It then finds `data`, any JSON, as `context.data`.
+
+    Raises:
+        InvalidArgument: the time has no time zone, or the length of time is negative.
+    """
+
+    until: datetime | timedelta | None = None
+    data: Any = None
+
+    def __post_init__(self) -> None:
+        match self.until:
+            case datetime() as time if time.utcoffset() is None:
+                raise InvalidArgument("until", "must have a time zone")
+            case timedelta() as length if length < timedelta(0):
+                raise InvalidArgument("until", f"must not be negative, but is {length}")
+            case _:
+                pass
+
+
 class StepContext:
     """What a step knows of its run, and what it can store besides its output.
 
-    `attempt` counts from 1; `fingerprint` names this work on this input, before it is done.
+    `attempt` counts from 1; `fingerprint` names this work on this input, before it is done. `data`
+    is what the step's last `Wait` in this flow kept, or None.
     Signals and extra artifacts are stored with the attempt's outcome, in its transaction: a process
-    that dies leaves none of them. They may be made from a worker thread.
+    that dies leaves none of them. They may be made from a worker thread. What is saved by `save` is
+    stored at once.
     """
 
     def __init__(
@@ -51,15 +78,19 @@ class StepContext:
         step_id: str,
         attempt: int,
         fingerprint: str,
+        data: Any = None,
+        keep: Callable[[Artifact], Awaitable[None]] | None = None,
     ) -> None:
         self.flow_id = flow_id
         self.step_index = step_index
         self.step_id = step_id
         self.attempt = attempt
         self.fingerprint = fingerprint
+        self.data = data
         self.signals: list[FlowEventKind] = []
         self.artifacts: list[Artifact] = []
         self._store = store
+        self._keep = keep
         self._loop = _running_loop()
         # a store that is not the library's own may have no such attribute: its append decides
         self._max_artifact_bytes: int | None = getattr(store, "max_artifact_bytes", None)
@@ -133,14 +164,83 @@ class StepContext:
         Raises what `EventStore.get_artifact` raises, and:
             InvalidArgument: it was called in the thread of an event loop.
         """
+        artifact: Artifact = self._blocking("get_artifact", artifact_hash)
+        return artifact
+
+    async def save(self, value: Any) -> None:
+        """Store a value at once, from which a later attempt at this step may go on.
+
+        It is an artifact, a msgspec struct, a dataclass or an attrs class, such as the geometry
+        that an optimisation has reached. It is never part of a fingerprint.
+
+        Raises what `EventStore.append_kinds` raises, and:
+            InvalidPayload: it is not I-JSON.
+            FlowWasCancelled, StaleLease: the flow is not this attempt's any more: let it pass.
+        """
+        if self._keep is None:
+            raise InvalidArgument("context", "of a step that no engine runs saves nothing")
+        is_artifact = isinstance(value, Artifact)
+        await self._keep(value if is_artifact else _artifact_of(value))
+
+    def save_blocking(self, value: Any) -> None:
+        """Store a value at once, from a worker thread; see `save` and `get_artifact_blocking`."""
+        self._blocking("save", value)
+
+    async def saved(self, type: type[Saved], /) -> Saved | None:  # noqa: A002
+        """Return the last value that any attempt at this step has saved in this flow, or None.
+
+        An artifact is returned for the type `Artifact`.
+
+        Raises what `EventStore.get_artifact` and `EventStore.list` raise, and:
+            InvalidPayload: the value cannot be read as this type; other code has saved it.
+        """
+        artifact = await self.saved_artifact()
+        return None if artifact is None else _read_saved(artifact, type)
+
+    def saved_blocking(self, type: type[Saved], /) -> Saved | None:  # noqa: A002
+        """Return the last value that was saved, from a worker thread; see `saved`."""
+        artifact: Artifact | None = self._blocking("saved_artifact")
+        return None if artifact is None else _read_saved(artifact, type)
+
+    async def saved_artifact(self) -> Artifact | None:
+        """Return the artifact of the last value that was saved, or None; see `saved`."""
+        events = await self._store.list(self.flow_id)
+        for event in reversed(events):
+            match event.kind:
+                case StepSignal(step_index=index, signal=name, data={"artifact": str() as saved}):
+                    if index == self.step_index and name == SAVED:
+                        return await self.get_artifact(saved)
+                case _:
+                    pass
+        return None
+
+    def _blocking(self, name: str, *arguments: Any) -> Any:
+        """Call a coroutine function of the context from a worker thread.
+
+        Raises what it raises, and:
+            InvalidArgument: this is the thread of an event loop.
+        """
         if self._loop is None or _running_loop() is not None:
             raise InvalidArgument(
                 "context",
-                "`get_artifact_blocking` is for worker threads: in a coroutine, "
-                "`await context.get_artifact(...)`",
+                f"`{name}_blocking` is for worker threads: in a coroutine, "
+                f"`await context.{name}(...)`",
             )
-        reading = self.get_artifact(artifact_hash)
-        return asyncio.run_coroutine_threadsafe(reading, self._loop).result()
+        working = getattr(self, name)(*arguments)
+        return asyncio.run_coroutine_threadsafe(working, self._loop).result()
+
+
+def _artifact_of(value: Any) -> Artifact:
+    return Artifact.from_payload(kind=type(value).__qualname__, payload=value)
+
+
+def _read_saved(artifact: Artifact, declared: type[Saved]) -> Saved:
+    """Return a saved value as the type that is asked for.
+
+    Raises:
+        InvalidPayload: it is not one.
+    """
+    return artifact if isinstance(artifact, declared) else artifact.decode(declared)
 
 
 class Step(ABC, Generic[Input_contra, Output_co]):
@@ -167,8 +267,15 @@ class Step(ABC, Generic[Input_contra, Output_co]):
     """Whether `run` itself ends after `timeout` seconds."""
 
     @abstractmethod
-    async def run(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002
+    async def run(
+        self,
+        input: Input_contra,  # noqa: A002
+        context: StepContext,
+        /,
+    ) -> Output_co | Wait:
         """Do the work; an exception becomes a `StepFailed` event.
+
+        A step that cannot go on yet returns a `Wait`.
 
         So does `SystemExit`, and the `CancelledError` of a task that the step itself cancelled.
         Ctrl-C (`KeyboardInterrupt`) and the cancellation of the flow's task end the run without
@@ -191,14 +298,25 @@ class BlockingStep(Step[Input_contra, Output_co]):
     limiter: "anyio.CapacityLimiter | None" = None  # quoted: anyio imports the name on first use
 
     @abstractmethod
-    def compute(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002
+    def compute(
+        self,
+        input: Input_contra,  # noqa: A002
+        context: StepContext,
+        /,
+    ) -> Output_co | Wait:
         """Do the work, outside the event loop.
 
-        `context.get_artifact_blocking` reads an artifact here.
+        `context.get_artifact_blocking` reads an artifact here, `context.save_blocking` saves a
+        value. A step that cannot go on yet returns a `Wait`.
         """
 
     @final
-    async def run(self, input: Input_contra, context: StepContext, /) -> Output_co:  # noqa: A002
+    async def run(
+        self,
+        input: Input_contra,  # noqa: A002
+        context: StepContext,
+        /,
+    ) -> Output_co | Wait:
         """Run `compute` in a worker thread."""
         return await anyio.to_thread.run_sync(self.compute, input, context, limiter=self.limiter)
 

@@ -24,6 +24,8 @@ ChemPersistenceError
 |-- FlowIsWaiting                   a step of the flow waits for a time or an event
 |-- FlowIsRunning                   another worker or program runs the flow
 |-- StepRaised                      a step's own code raised; the original is the cause
+|-- ChildrenFailed                  more of the flows that a step runs failed than it tolerates
+|-- NotConverged                    a step repeated its flow as often as it may
 |-- ProcessDied                     the child process of a ProcessStep died before it returned
 |-- WorkerLost                      the workers that ran a step died, one after the other
 |-- MigrationError                  the database's schema is not one this library can use or make
@@ -41,6 +43,7 @@ from chem_persistence.errors.database import (
     UnsupportedServer,
 )
 from chem_persistence.errors.flows import (
+    ChildrenFailed,
     DefinitionMismatch,
     FlowAlreadyCompleted,
     FlowAwaitsUser,
@@ -49,6 +52,7 @@ from chem_persistence.errors.flows import (
     FlowIsWaiting,
     FlowNotCompleted,
     FlowWasCancelled,
+    NotConverged,
     ProcessDied,
     StepRaised,
     WorkerLost,
@@ -78,6 +82,7 @@ __all__ = [
     "ArtifactNotFound",
     "ArtifactTooLarge",
     "ChemPersistenceError",
+    "ChildrenFailed",
     "ConcurrencyConflict",
     "DefinitionMismatch",
     "EventIdReused",
@@ -95,6 +100,7 @@ __all__ = [
     "InvalidDefinition",
     "InvalidPayload",
     "MigrationError",
+    "NotConverged",
     "ProcessDied",
     "StaleLease",
     "StepRaised",

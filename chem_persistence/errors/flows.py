@@ -7,6 +7,7 @@ from uuid import UUID
 from chem_persistence.errors.values import ChemPersistenceError
 
 __all__ = [
+    "ChildrenFailed",
     "DefinitionMismatch",
     "FlowAlreadyCompleted",
     "FlowAwaitsUser",
@@ -15,6 +16,7 @@ __all__ = [
     "FlowIsWaiting",
     "FlowNotCompleted",
     "FlowWasCancelled",
+    "NotConverged",
     "ProcessDied",
     "StepRaised",
     "WorkerLost",
@@ -162,3 +164,35 @@ class WorkerLost(ChemPersistenceError):
         super().__init__(f"step {step_id!r} was started {starts} times in a row: {reason}")
         self.step_id = step_id
         self.starts = starts
+
+
+class ChildrenFailed(ChemPersistenceError):
+    """More of the flows that a step runs have failed, or were cancelled, than it tolerates.
+
+    `failed` of `count` have; `first` is why the first one of them has, in words. A retry of the
+    step retries those that failed, but never those that were cancelled.
+    """
+
+    __module__ = "chem_persistence"  # the log names it `chem_persistence.ChildrenFailed`
+
+    def __init__(self, step_id: str, failed: int, count: int, tolerated: int, first: str) -> None:
+        super().__init__(
+            f"step {step_id!r}: {failed} of {count} flows have failed or were cancelled, "
+            f"{tolerated} are tolerated; the first: {first}"
+        )
+        self.step_id = step_id
+        self.failed = failed
+        self.count = count
+        self.tolerated = tolerated
+        self.first = first
+
+
+class NotConverged(ChemPersistenceError):
+    """A step has repeated its flow as often as it may, and the result is not as it should be."""
+
+    __module__ = "chem_persistence"  # the log names it `chem_persistence.NotConverged`
+
+    def __init__(self, step_id: str, rounds: int) -> None:
+        super().__init__(f"step {step_id!r} has not converged within its limit of {rounds} rounds")
+        self.step_id = step_id
+        self.rounds = rounds

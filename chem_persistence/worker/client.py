@@ -10,21 +10,19 @@ from uuid import UUID
 from chem_persistence.domain.answers import FlowSummary
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import (
-    CANCEL,
     FlowCancelled,
-    FlowCompleted,
     FlowEvent,
     FlowEventKind,
-    LibrarySignal,
     RetryScheduled,
     StepError,
-    StepSignal,
-    StepWaits,
 )
 from chem_persistence.domain.flow_state import FlowState
+from chem_persistence.engine.children.cancellation import cancellation_fact
+from chem_persistence.engine.children.family import cancel_all_children
 from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.next_step import failed_step
 from chem_persistence.engine.run import history_checked
+from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
     ConcurrencyConflict,
     DefinitionMismatch,
@@ -37,8 +35,9 @@ from chem_persistence.errors import (
 from chem_persistence.store.checks import check_poll_interval
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.definitions import explained_mismatch
+from chem_persistence.store.leasing.children import parent_of
 from chem_persistence.store.leasing.hints import ANY_DEFINITION
-from chem_persistence.store.leasing.leases import HintingLeases
+from chem_persistence.store.leasing.leases import HintingLeases, LeasingEventStore
 from chem_persistence.store.leasing.submission import Submission, store_submission, submission
 from chem_persistence.store.ports import Clock, EventStore, FlowRepository
 from chem_persistence.telemetry.flow_log import log_step_retry
@@ -237,10 +236,10 @@ class FlowClient:
         """Cancel a flow before it completes, also one that has failed; `actor` is who asks.
 
         The flow is cancelled at once, and a worker that runs it finds that out at the latest when
-        it appends the outcome of the step. But if the log shows that a step has waited, it may have
-        a batch job or other flows under way: then a signal asks the worker that holds or claims the
-        flow to end these first, unless `force` is true. A flow that was cancelled already stays as
-        it is.
+        it appends the outcome of the step. But if the log shows that a step has waited, or runs
+        other flows, it may have a batch job or children under way: then a signal asks the worker
+        that holds or claims the flow to end these first, unless `force` is true, or the flow was
+        not given to workers. A flow that was cancelled already stays as it is.
 
         Raises:
             FlowNotFound: no flow has this id.
@@ -252,9 +251,24 @@ class FlowClient:
         """
         while True:
             events = await self._events(flow_id)
-            fact = _cancellation(flow_id, events, reason, force=force)
-            if fact is None or await self._appended(flow_id, fact, len(events), actor):
+            fact = await cancellation_fact(self._store, flow_id, events, reason, force=force)
+            if fact is None:
                 return
+            if await self._appended(flow_id, fact, len(events), actor):
+                break
+        if isinstance(fact, FlowCancelled):
+            await self._follow_cancellation(flow_id, events, reason)
+
+    async def _follow_cancellation(
+        self, flow_id: UUID, events: Sequence[FlowEvent], reason: str
+    ) -> None:
+        """Cancel the children of a flow that was cancelled at once, and call its parent."""
+        store = self._store
+        if isinstance(store, SharedStore):
+            await cancel_all_children(store, flow_id, events, reason, self._clock)
+        parent = parent_of(events)
+        if parent is not None and isinstance(store, LeasingEventStore):
+            await store.leases.call([parent.flow_id])
 
     async def _events(self, flow_id: UUID) -> Sequence[FlowEvent]:
         """Return the events of a flow.
@@ -315,25 +329,3 @@ class FlowClient:
         if actual is not None and actual != definition.definition_hash:
             error = DefinitionMismatch(summary.flow_id, definition.definition_hash, actual)
             raise await explained_mismatch(self._store, error, definition)
-
-
-def _cancellation(
-    flow_id: UUID, events: Sequence[FlowEvent], reason: str, *, force: bool
-) -> FlowCancelled | LibrarySignal | None:
-    """Return what cancels a flow with these events, or asks for it; None if either is there.
-
-    Raises:
-        FlowAlreadyCompleted: the flow is completed.
-    """
-    facts = [event.kind for event in events]
-    if any(isinstance(fact, FlowCompleted) for fact in facts):
-        raise FlowAlreadyCompleted(flow_id)
-    if any(isinstance(fact, FlowCancelled) for fact in facts):
-        return None
-    waits = [fact for fact in facts if isinstance(fact, StepWaits)]
-    if not waits or force:
-        return FlowCancelled(reason)
-    if any(isinstance(fact, StepSignal) and fact.signal == CANCEL for fact in facts):
-        return None
-    last = waits[-1]
-    return LibrarySignal(last.step_index, last.step_id, CANCEL, {"reason": reason})

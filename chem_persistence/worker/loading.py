@@ -1,6 +1,6 @@
 """The states of flows that were claimed together, read in few queries."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
@@ -9,21 +9,20 @@ import msgspec
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical_json.encode import outweighs
-from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import (
     FlowEvent,
-    RetryScheduled,
-    StepSignal,
-    UserInteractionProvided,
 )
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.flow import Flow
-from chem_persistence.engine.leases.leased_run import cancellation
+from chem_persistence.engine.leases.leased_run import cancellation, cancelled_with
+from chem_persistence.engine.leases.own_children import called_before
 from chem_persistence.engine.next_step import Run, next_step
+from chem_persistence.engine.watching import WatchingStep
 from chem_persistence.errors import ChemPersistenceError, UnreadableEvent
 from chem_persistence.store.artifact_reads import read_artifacts
 from chem_persistence.store.checks import LARGE_BYTES
+from chem_persistence.store.leasing.children import ChildReader, parent_of
 from chem_persistence.store.leasing.leases import Claim, LeasingEventStore
 from chem_persistence.store.ports import EventReader
 
@@ -31,15 +30,16 @@ __all__ = ["Loaded", "Unloadable", "WorkerStore", "load_claims"]
 
 
 @runtime_checkable
-class WorkerStore(LeasingEventStore, EventReader, Protocol):
+class WorkerStore(LeasingEventStore, EventReader, ChildReader, Protocol):
     """What a worker needs of a store."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
     """A claimed flow's state; `input` is the artifact that its next step works on, if it was read.
 
-    `cancelled` is the reason for which somebody asked to cancel it. `until` is set if a retry of
-    the flow is scheduled for then, and something was said to the flow after that.
+    `cancelled` is the reason for which somebody asked to cancel it, or its `parent`. `until` is set
+    if a retry of the flow is scheduled for then, or a step waits until then, and something was said
+    to the flow after that.
     """
 
     claim: Claim
@@ -47,6 +47,7 @@ class Loaded(msgspec.Struct, frozen=True):
     input: Artifact | None
     cancelled: str | None
     until: datetime | None
+    parent: UUID | None
 
     @property
     def is_take_over(self) -> bool:
@@ -82,10 +83,30 @@ async def load_claims(
             loaded.append(Unloadable(claim, events))
             continue
         try:
-            loaded.append(_load(claim, events, registry[claim.definition_hash].definition))
+            loaded.append(_load(claim, events, registry[claim.definition_hash]))
         except ChemPersistenceError as error:
             loaded.append(Unloadable(claim, error))
-    return await _with_inputs(store, registry, loaded)
+    return await _with_inputs(store, registry, await _with_parents(store, loaded))
+
+
+async def _with_parents(
+    store: ChildReader, loaded: list[Loaded | Unloadable]
+) -> list[Loaded | Unloadable]:
+    """Return what was loaded; a child whose parent is cancelled is to be cancelled.
+
+    Whoever cancels the parent cancels the children that there are; others may be submitted
+    meanwhile, by a process that does not know of it yet.
+    """
+    children = [each for each in loaded if isinstance(each, Loaded) and each.parent is not None]
+    parents = {each.parent for each in children if each.parent is not None}
+    if not parents or not (given_up := await store.cancelled_flows(parents)):
+        return loaded
+    return [
+        msgspec.structs.replace(each, cancelled=cancelled_with(each.parent))
+        if isinstance(each, Loaded) and each.parent in given_up and each.cancelled is None
+        else each
+        for each in loaded
+    ]
 
 
 async def _read_logs(
@@ -103,25 +124,17 @@ async def _read_logs(
     return logs
 
 
-def _load(claim: Claim, events: Sequence[FlowEvent], definition: FlowDefinition) -> Loaded:
-    instance = replay(initial_instance(claim.flow_id, definition), events, definition)
-    return Loaded(claim, instance, None, cancellation(events), _called_before(instance, events))
-
-
-def _called_before(instance: FlowInstance, events: Iterable[FlowEvent]) -> datetime | None:
-    """Return the time of the flow's next retry if the flow was called since that was scheduled.
-
-    Without a call a claim says that the time has come, whatever this machine's clock shows.
-    """
-    if instance.cursor == len(instance.steps):
-        return None
-    slot, is_called = instance.steps[instance.cursor], False
-    for event in events:
-        if isinstance(event.kind, RetryScheduled):
-            is_called = False
-        elif isinstance(event.kind, StepSignal | UserInteractionProvided):
-            is_called = True
-    return slot.until if is_called and slot.status is StepStatus.PENDING else None
+def _load(claim: Claim, events: Sequence[FlowEvent], flow: Flow[Any, Any]) -> Loaded:
+    instance = replay(initial_instance(claim.flow_id, flow.definition), events, flow.definition)
+    parent = parent_of(events)
+    return Loaded(
+        claim,
+        instance,
+        None,
+        cancellation(events),
+        called_before(flow, instance, events),
+        None if parent is None else parent.flow_id,
+    )
 
 
 async def _with_inputs(
@@ -132,7 +145,9 @@ async def _with_inputs(
         if isinstance(each, Loaded):
             definition = registry[each.claim.definition_hash].definition
             match next_step(each.instance, definition):
-                case Run(input=str() as artifact_hash):
+                case Run(step_index=index, input=str() as artifact_hash) if not isinstance(
+                    registry[each.claim.definition_hash].steps[index], WatchingStep
+                ):
                     wanted[place] = artifact_hash
                 case _:
                     pass

@@ -51,6 +51,7 @@ from chem_persistence.worker.loading import (
     WorkerStore,
     load_claims,
 )
+from chem_persistence.worker.parents import ParentCalls
 from chem_persistence.worker.signals import stop_on_signals
 
 __all__ = ["Worker"]
@@ -80,7 +81,8 @@ class Worker:
     Any number of workers, in any number of processes, may serve the same flows: each flow is held
     by one of them, under a lease of the length `lease`, which is renewed while it runs. If a
     worker dies, others go on with its flows when their leases have ended. `store` may be a provider
-    of connections. Flows of other definitions are left to other workers. `limits` says how much of
+    of connections. It serves `flows` and all flows that their steps run; flows of other definitions
+    are left to other workers. `limits` says how much of
     each resource the steps may use at once in this process; see `Step.uses`. `name` is for people:
     the host and the process's id by default.
 
@@ -117,9 +119,10 @@ class Worker:
         self.name = f"{socket.gethostname()}:{os.getpid()}" if name is None else name
         self._store = store if isinstance(store, WorkerStore) else PgEventStore(store)
         self._clock: Clock = getattr(self._store, "clock", None) or SystemClock()
-        self._registry = {flow.definition_hash: flow for flow in flows}
+        served = [inner for flow in flows for inner in (flow, *flow.inner)]
+        self._registry = {flow.definition_hash: flow for flow in served}
         self._limits = Limits(limits or {})
-        for flow in flows:
+        for flow in served:
             self._limits.check(flow.steps)
         self._at_once = at_once
         self._grace = grace
@@ -133,6 +136,7 @@ class Worker:
         self._stopping = False
         self._woken = asyncio.Event()
         self._hints = Hints(self._leases, self._registry, self._woken.set)
+        self._parents = ParentCalls(self._leases, self._woken.set)
 
     async def run(self) -> None:
         """Serve until `stop` is called; in the main thread SIGTERM and SIGINT call it as well.
@@ -179,6 +183,7 @@ class Worker:
                     await self._wait_for_steps()
                 finally:
                     await self._leave_flows()
+                    await self._parents.end()
         finally:
             await self._withdraw()
 
@@ -255,11 +260,13 @@ class Worker:
             flow.steps,
             flow.definition,
             loaded.instance,
+            shared=self._store,
             input_artifact=loaded.input,
         )
         run.cancelled, run.around_attempt = loaded.cancelled, self._limits.around
         run.measured_as = claim.definition_hash
         count_claim(claim.definition_hash, is_take_over=loaded.is_take_over)
+        run.parent = loaded.parent
         held = HeldFlow(
             run,
             claim,
@@ -268,6 +275,7 @@ class Worker:
             claimed_at=claimed_at,
             grace=self._grace,
             due_after=partial(self._due_after, claim.flow_id),
+            call=self._parents.child_ended,
         )
         if self._stopping:
             held.stop_after_step()

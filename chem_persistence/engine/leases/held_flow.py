@@ -47,7 +47,7 @@ class HeldFlow:
 
     `claimed_at` is when the claim was sent, in seconds since boot. A step that is `grace` past its
     time limit is believed to hang: its lease is not renewed any more. A flow that is left for an
-    error is due as `due_after` says.
+    error is due as `due_after` says. When a child has ended, `call` is called with its parent.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class HeldFlow:
         claimed_at: float,
         grace: timedelta,
         due_after: Callable[[BaseException], timedelta] = at_once,
+        call: Callable[[UUID], None] | None = None,
     ) -> None:
         self.run = run
         self.claim = claim
@@ -67,6 +68,7 @@ class HeldFlow:
         self._keeper = keeper
         self._grace = grace.total_seconds()
         self._due_after = due_after
+        self._call = call
         self._lease = HeldLease(
             claim,
             claimed_at + keeper.duration.total_seconds(),
@@ -111,6 +113,8 @@ class HeldFlow:
             finally:
                 if self._looking is not None:
                     self._looking.cancel()
+                if self.run.parent and self._call and self.run.has_ended:
+                    self._call(self.run.parent)
 
     def stop_after_step(self) -> None:
         """Release the flow when the step that runs has an outcome."""
@@ -147,6 +151,9 @@ class HeldFlow:
                 return
             goes_on = steps is None and not self._is_last_step
             await run.advance(go_on=goes_on and go_on(run.instance.cursor + 1))
+            if run.look_after is not None:
+                await self.release(run.look_after)
+                return
             done += 1
 
     async def _interrupted(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from enum import StrEnum
 from typing import Any, NoReturn, TypeAlias
+from uuid import UUID
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
@@ -34,10 +35,13 @@ from chem_persistence.domain.fingerprints import step_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.attempt import Attempt, describe_failure
+from chem_persistence.engine.children.family import Family
+from chem_persistence.engine.children.step import ChildrenStep
 from chem_persistence.engine.next_step import Run
 from chem_persistence.engine.run import FlowRun
-from chem_persistence.engine.step import Step
+from chem_persistence.engine.step import Step, Wait
 from chem_persistence.engine.steps_fit import Steps
+from chem_persistence.engine.watching import Later, SharedStore
 from chem_persistence.errors import (
     ConcurrencyConflict,
     FlowWasCancelled,
@@ -49,7 +53,13 @@ from chem_persistence.errors import (
 from chem_persistence.store.ports import EventStore
 from chem_persistence.telemetry.flow_log import log_step_failed
 
-__all__ = ["AroundStep", "Interruption", "LeasedRun", "cancellation"]
+__all__ = [
+    "AroundStep",
+    "Interruption",
+    "LeasedRun",
+    "cancellation",
+    "cancelled_with",
+]
 
 _logger = logging.getLogger("chem_persistence.leases")
 
@@ -89,12 +99,18 @@ def cancellation(events: Iterable[FlowEvent]) -> str | None:
     return None
 
 
+def cancelled_with(parent: UUID) -> str:
+    """Return the reason for which a child is cancelled whose parent is."""
+    return f"its parent, flow {parent}, was cancelled"
+
+
 class LeasedRun(FlowRun):
     """A flow that is run under a lease, by which `store` appends.
 
     The start of a step, and its outcome, are appended in the block of `around_attempt`; the step
     runs in the block of `around_step`. `cancelled` is the reason for which somebody asked
-    that the flow be cancelled: the next append then cancels it, and raises `FlowWasCancelled`.
+    that the flow be cancelled: the next append then cancels it, after the children of its step, and
+    raises `FlowWasCancelled`. `parent` is the flow whose child it is.
     """
 
     def __init__(
@@ -104,9 +120,12 @@ class LeasedRun(FlowRun):
         definition: FlowDefinition,
         instance: FlowInstance,
         *,
+        shared: SharedStore | None = None,
         input_artifact: Artifact | None = None,
     ) -> None:
         super().__init__(store, steps, definition, instance)
+        self.shared = shared
+        self.parent: UUID | None = None
         self.interruption: Interruption | None = None
         self.cancelled: str | None = None
         self.is_appending = False
@@ -114,11 +133,23 @@ class LeasedRun(FlowRun):
         self.around_step: AroundStep = _nothing
         self._output = input_artifact
         self._looked_at = 0
+        self._task: asyncio.Task[Any] | None = None  # in which a step runs
 
     @property
     def is_released(self) -> bool:
         """Whether what was appended last released the lease."""
-        return self.instance.completed or self.retry_after is not None
+        return self.instance.completed or self.retry_after is not None or self.has_parked
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the flow is completed or cancelled, or has failed and is not tried again."""
+        index = self.instance.cursor
+        if self.instance.completed or self.instance.cancelled is not None:
+            return True
+        return (
+            index < len(self.instance.steps)
+            and self.instance.steps[index].status is StepStatus.FAILED
+        )
 
     async def asked_to_cancel(self) -> str | None:
         """Return the reason for which others have asked to cancel the flow since it was loaded.
@@ -175,14 +206,22 @@ class LeasedRun(FlowRun):
         log_step_failed(self.instance.id, decided.step_id, decided.attempts, described.error_class)
         raise StepRaised(self.instance.id, decided.step_id) from error
 
-    async def _produce(self, attempt: Attempt) -> list[Artifact]:
-        if self.interruption is not None:  # it came while the start was appended
-            task = asyncio.current_task()
-            if task is not None:
-                task.cancel(self.interruption.value)
+    async def _produce(self, attempt: Attempt) -> list[Artifact] | Wait | Later:
+        self._task = asyncio.current_task()
+        if self._is_interrupted():  # while the start was appended
             await asyncio.sleep(0)
         async with self.around_step(attempt.step):
             return await super()._produce(attempt)
+
+    async def _save(self, index: int, step_id: str, artifact: Artifact) -> None:
+        await super()._save(index, step_id, artifact)
+        self._is_interrupted()  # while the value was appended
+
+    def _is_interrupted(self) -> bool:
+        """Return whether the running step is to end, and then cancel its task."""
+        if self.interruption is not None and self._task is not None:
+            self._task.cancel(self.interruption.value)
+        return self.interruption is not None
 
     async def _fail(self, index: int, attempt: Attempt, error: BaseException) -> bool:
         if self.interruption is not None:  # the step failed because it was interrupted
@@ -205,12 +244,27 @@ class LeasedRun(FlowRun):
         self, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]
     ) -> None:
         while True:
+            if self.cancelled is not None:
+                await self._cancel_children(self.cancelled)
             try:
                 await super()._append(self._unless_cancelled(kinds), artifacts)
             except ConcurrencyConflict:
                 await self._hear()
             else:
                 return
+
+    async def _cancel_children(self, reason: str) -> None:
+        """Cancel the children of the step at which the flow is, if it has any.
+
+        Those that are submitted meanwhile are cancelled by whoever claims them.
+        """
+        index = self.instance.cursor
+        if index == len(self._steps) or not self.instance.steps[index].has_begun:
+            return
+        step = self._steps[index]
+        if isinstance(step, ChildrenStep) and self.shared is not None:
+            family = Family(self.shared, self.instance.id, index, self.clock)
+            await step.cancel_children(family, self.instance.steps[index], reason)
 
     def _unless_cancelled(self, kinds: Sequence[FlowEventKind]) -> Sequence[FlowEventKind]:
         if self.cancelled is None:

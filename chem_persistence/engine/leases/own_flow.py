@@ -12,15 +12,23 @@ from chem_persistence.domain.instance import FlowInstance, initial_instance
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.leases.held_flow import HeldFlow
-from chem_persistence.engine.leases.leased_run import LeasedRun, cancellation
+from chem_persistence.engine.leases.leased_run import (
+    LeasedRun,
+    cancellation,
+    cancelled_with,
+)
+from chem_persistence.engine.leases.own_children import OwnChildren, rest, wait_for_time
 from chem_persistence.engine.leases.renewal import LeaseKeeper, seconds_since_boot
+from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
     FlowAlreadyCompleted,
     FlowIsRunning,
     FlowWasCancelled,
 )
-from chem_persistence.store.leasing.leases import Claim, LeasingEventStore
-from chem_persistence.store.ports import EventStore
+from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.leasing.children import parent_of
+from chem_persistence.store.leasing.leases import LeasingEventStore
+from chem_persistence.store.ports import Clock, EventStore
 
 __all__ = ["GRACE", "LEASE", "STALL", "OwnFlows", "is_given"]
 
@@ -46,46 +54,83 @@ async def is_given(store: EventStore, flow_id: UUID) -> bool:
 
 
 class OwnFlows:
-    """Runs flows that were given to workers as a worker does, each in the task of its caller."""
+    """Runs flows that were given to workers as a worker does, each in the task of its caller.
+
+    The flows that their steps run are run as well, in tasks of their own.
+    """
 
     def __init__(self, store: LeasingEventStore, flow: Flow[Any, Any]) -> None:
         self._store = store
-        self._flow = flow
+        self._registry = {each.definition_hash: each for each in (flow, *flow.inner)}
         self._worker = uuid4()
         self._leases = store.leases
         self._keeper = LeaseKeeper(self._leases, duration=LEASE, stall=STALL)
+        self._clock: Clock = getattr(store, "clock", None) or SystemClock()
 
-    async def run(self, flow_id: UUID, *, to_end: bool) -> FlowInstance:
+    async def run(self, flow: Flow[Any, Any], flow_id: UUID, *, to_end: bool) -> FlowInstance:
         """Run a flow to its end, or one step of it.
 
-        A retry that a step's policy schedules is waited for, and run unless a worker comes first.
+        A retry that a step's policy schedules is waited for, and so are a time until which a step
+        waits and the flows that it runs; then the flow goes on, unless a worker comes first.
 
         Raises what `FlowEngine.run_to_end` raises.
         """
-        async with self._keeper:
+        async with self._keeper, OwnChildren(self._store, flow_id, self.run_child) as children:
+            await self._wait(flow, flow_id, to_end=to_end)
             while True:
-                held = await self._taken(flow_id)
-                await held.go(lambda _: True, steps=None if to_end else 1)
-                after = held.run.retry_after
-                if after is None or not to_end:
-                    return held.run.instance
-                await asyncio.sleep(after.total_seconds())
+                run = await self._run_once(flow, flow_id, to_end=to_end)
+                if not to_end:
+                    return run.instance
+                if run.retry_after is not None:
+                    await asyncio.sleep(run.retry_after.total_seconds())
+                elif run.has_parked or run.look_after is not None:
+                    await rest(flow, run.instance, children, self._clock)
+                else:
+                    return run.instance
 
-    async def _taken(self, flow_id: UUID) -> HeldFlow:
-        claimed_at, definition = seconds_since_boot(), self._flow.definition
+    async def _wait(self, flow: Flow[Any, Any], flow_id: UUID, *, to_end: bool) -> None:
+        events = await self._store.list(flow_id)
+        instance = replay(initial_instance(flow_id, flow.definition), events, flow.definition)
+        await wait_for_time(flow, instance, events, self._clock, to_end=to_end)
+
+    async def _run_once(self, flow: Flow[Any, Any], flow_id: UUID, *, to_end: bool) -> LeasedRun:
+        held = await self._taken(flow, flow_id)
+        try:
+            await held.go(lambda _: True, steps=None if to_end else 1)
+        finally:
+            if held.run.parent is not None and held.run.has_ended:
+                await self._leases.call([held.run.parent])
+        return held.run
+
+    async def run_child(self, flow_id: UUID) -> None:
+        """Run a flow that a step of the engine's flow runs, at any depth, to its end.
+
+        Raises what `FlowEngine.run_to_end` raises.
+        """
+        first = (await self._store.list(flow_id, limit=1))[0].kind
+        assert isinstance(first, FlowInitialized)  # noqa: S101  # a child begins with it
+        await self.run(self._registry[first.definition_hash], flow_id, to_end=True)
+
+    async def _taken(self, flow: Flow[Any, Any], flow_id: UUID) -> HeldFlow:
+        claimed_at = seconds_since_boot()
         claim = await self._leases.take(flow_id, self._worker, LEASE)
         events = await self._store.list(flow_id)
-        instance = replay(initial_instance(flow_id, definition), events, definition)
+        instance = replay(initial_instance(flow_id, flow.definition), events, flow.definition)
         if claim is None:
             raise _not_taken(instance)
-        return self._held(claim, claimed_at, instance, cancellation(events))
-
-    def _held(
-        self, claim: Claim, claimed_at: float, instance: FlowInstance, cancelled: str | None
-    ) -> HeldFlow:
-        store = self._store.leased(claim.flow_id, claim.token)
-        run = LeasedRun(store, self._flow.steps, self._flow.definition, instance)
-        run.cancelled = cancelled
+        shared = self._store if isinstance(self._store, SharedStore) else None
+        run = LeasedRun(
+            self._store.leased(claim.flow_id, claim.token),
+            flow.steps,
+            flow.definition,
+            instance,
+            shared=shared,
+        )
+        run.cancelled = cancellation(events)
+        if (parent := parent_of(events)) is not None:
+            run.parent = parent.flow_id
+            if shared is not None and await shared.cancelled_flows([run.parent]):
+                run.cancelled = run.cancelled or cancelled_with(run.parent)
         return HeldFlow(run, claim, self._leases, self._keeper, claimed_at=claimed_at, grace=GRACE)
 
 

@@ -76,20 +76,49 @@ async def begun(backend: Backend, engine: FlowEngine[Number], *kinds: FlowEventK
     return flow_id
 
 
-@pytest.mark.parametrize("until", [NOON, None])
-async def test_a_waiting_flow_does_not_run_and_says_until_when(
-    backend: Backend, until: datetime | None
-) -> None:
+async def test_a_flow_that_waits_for_an_event_does_not_run(backend: Backend) -> None:
     engine = engine_of(backend)
-    flow_id = await begun(backend, engine, StepWaits(0, "count", until, {"job": "4711"}))
+    flow_id = await begun(backend, engine, StepWaits(0, "count", None, {"job": "4711"}))
     for run in (engine.run_to_end, engine.run_step):
         with pytest.raises(FlowIsWaiting) as caught:
             await run(flow_id)
         error = caught.value
-        assert (error.flow_id, error.step_id, error.until) == (flow_id, "count", until)
+        assert (error.flow_id, error.step_id, error.until) == (flow_id, "count", None)
     (slot,) = (await engine.load(flow_id)).steps
-    assert (slot.status, slot.until, slot.data) == (StepStatus.WAITING, until, {"job": "4711"})
+    assert (slot.status, slot.until, slot.data) == (StepStatus.WAITING, None, {"job": "4711"})
     assert await engine.event_trace(flow_id) == ["I", "S", "W"]
+
+
+async def test_a_single_step_is_not_waited_for_and_says_until_when(backend: Backend) -> None:
+    engine, until = engine_of(backend), datetime.now(UTC) + timedelta(hours=1)
+    flow_id = await begun(backend, engine, StepWaits(0, "count", until, {"job": "4711"}))
+    with pytest.raises(FlowIsWaiting) as caught:
+        await engine.run_step(flow_id)
+    error = caught.value
+    assert (error.flow_id, error.step_id, error.until) == (flow_id, "count", until)
+    assert await engine.event_trace(flow_id) == ["I", "S", "W"]
+
+
+@pytest.mark.parametrize("to_end", [True, False])
+async def test_a_flow_goes_on_when_the_time_of_its_step_has_come(
+    backend: Backend,
+    to_end: bool,  # noqa: FBT001
+) -> None:
+    engine = engine_of(backend)
+    flow_id = await begun(backend, engine, StepWaits(0, "count", NOON, {"job": "4711"}))
+    await (engine.run_to_end if to_end else engine.run_step)(flow_id)
+    assert await engine.event_trace(flow_id) == ["I", "S", "W", "S", "F", "C"]
+
+
+async def test_a_flow_goes_on_when_the_event_has_come_for_which_its_step_waits(
+    backend: Backend,
+) -> None:
+    engine = engine_of(backend)
+    flow_id = await begun(
+        backend, engine, StepWaits(0, "count", None), StepSignal(0, "count", "ready")
+    )
+    await engine.run_to_end(flow_id)
+    assert await engine.event_trace(flow_id) == ["I", "S", "W", "G", "S", "F", "C"]
 
 
 async def test_a_step_that_waited_runs_again_after_a_start_and_keeps_its_data(

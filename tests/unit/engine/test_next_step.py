@@ -10,14 +10,13 @@ from chem_persistence import (
     FlowDefinition,
     FlowHasFailed,
     FlowInstance,
-    FlowIsWaiting,
     FlowWasCancelled,
     StepDefinition,
     StepStatus,
 )
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import initial_instance
-from chem_persistence.engine.next_step import Complete, Refuse, Run, Wait, next_step
+from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, next_step
 from tests.support.flows.flows import new_flow_id
 
 DEFINITION = FlowDefinition((StepDefinition("acquire"), StepDefinition("compute")))
@@ -66,19 +65,15 @@ def test_a_flow_whose_steps_are_all_finished_is_completed_with_its_fingerprint()
 )
 def test_a_step_that_asked_a_person_waits(index: int, statuses: tuple[StepStatus, ...]) -> None:
     step_id = DEFINITION.steps[index].id
-    assert next_step(state(*statuses), DEFINITION) == Wait(index, step_id)
+    assert next_step(state(*statuses), DEFINITION) == Await(index, step_id)
 
 
 @pytest.mark.parametrize("until", [None, datetime(2026, 1, 1, tzinfo=UTC)])
-def test_a_waiting_step_is_refused_with_its_time(until: datetime | None) -> None:
+def test_a_waiting_step_goes_on_and_when_is_not_decided_here(until: datetime | None) -> None:
     instance = state(FINISHED, StepStatus.WAITING)
-    slots = (instance.steps[0], replace(instance.steps[1], until=until))
+    slots = (instance.steps[0], replace(instance.steps[1], until=until, attempts=2))
     decided = next_step(replace(instance, steps=slots), DEFINITION)
-    assert isinstance(decided, Refuse)
-    assert isinstance(decided.error, FlowIsWaiting)
-    error = decided.error
-    assert (error.flow_id, error.step_id, error.until) == (instance.id, "compute", until)
-    assert str(error).endswith("2026-01-01T00:00:00+00:00" if until else "happens to the flow")
+    assert decided == Run(1, "compute", next(iter(slots[0].outputs), None), 2, waits=True)
 
 
 @pytest.mark.parametrize("statuses", [(FINISHED, FINISHED), (FINISHED, FAILED), (PENDING, PENDING)])

@@ -1,0 +1,1 @@
+"""Steps that run other flows as their children: submit, watch, gather, retry and cancel."""

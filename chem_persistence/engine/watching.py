@@ -1,0 +1,87 @@
+"""What a step returns that waits, and steps that are done by what goes on elsewhere."""
+
+from abc import abstractmethod
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, TypeAlias, TypeVar, final, runtime_checkable
+from uuid import UUID
+
+import msgspec
+
+from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.instance import StepSlot, StepStatus
+from chem_persistence.engine.step import Step, StepContext, Wait
+from chem_persistence.store.leasing.children import ChildReader
+from chem_persistence.store.ports import Clock, EventReader, EventStore
+
+__all__ = ["Later", "Look", "Looked", "SharedStore", "WatchingStep", "wait_until"]
+
+Input_contra = TypeVar("Input_contra", contravariant=True)
+Output_co = TypeVar("Output_co", covariant=True)
+
+
+@runtime_checkable
+class SharedStore(EventStore, EventReader, ChildReader, Protocol):
+    """A store through which a step submits and reads other flows."""
+
+
+class Later(msgspec.Struct, frozen=True):
+    """There is nothing new to store: look again after this time, or when the flow is called."""
+
+    after: timedelta
+
+
+Looked: TypeAlias = Artifact | Wait | Later
+"""What a look finds: the step's output, a wait to be stored, or nothing new."""
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What a step sees when it looks: its flow, its own state, its input, and all flows.
+
+    `given` is the hash of the input's artifact.
+    """
+
+    flow_id: UUID
+    step_index: int
+    slot: StepSlot
+    given: str | None
+    store: SharedStore
+    clock: Clock
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the step has waited before; else its start was appended just now."""
+        return self.slot.status is StepStatus.WAITING
+
+    async def input(self) -> Artifact | None:
+        """Read the artifact of the step's input.
+
+        Raises what `EventStore.get_artifact` raises.
+        """
+        return None if self.given is None else await self.store.get_artifact(self.given)
+
+
+class WatchingStep(Step[Input_contra, Output_co]):
+    """A step of the library's own that is done when something elsewhere is, such as other flows.
+
+    It is looked at after its start, when the time comes until which it waits, and when its flow is
+    called. In between it holds no connection, no lease and no place in a worker.
+    """
+
+    @abstractmethod
+    async def look(self, look: Look, /) -> Looked:
+        """Do what can be done now, without waiting for the rest; an exception fails the step.
+
+        Errors of the store are none of the step's: the flow is left, and looked at again.
+        """
+
+    @final
+    async def run(self, _: Input_contra, context: StepContext, /) -> Output_co:
+        """Raise, since the engine calls `look`."""
+        raise NotImplementedError(f"step {context.step_id!r} is looked at, not run")
+
+
+def wait_until(wait: Wait, clock: Clock) -> datetime | None:
+    """Return the time until which a step waits, by this clock; None: until something happens."""
+    if isinstance(wait.until, timedelta):
+        return clock.now().astimezone(UTC) + wait.until
+    return wait.until
