@@ -22,7 +22,7 @@ from chem_persistence.store.checks import MAX_APPEND_BYTES, MAX_EVENT_BYTES, che
 from chem_persistence.store.codec import encode_description, encode_kind
 from chem_persistence.store.ports import EventStore
 
-__all__ = ["BlockingStep", "Step", "StepContext", "Wait"]
+__all__ = ["BlockingStep", "Step", "StepContext", "Wait", "artifact_of"]
 
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
@@ -179,8 +179,7 @@ class StepContext:
         """
         if self._keep is None:
             raise InvalidArgument("context", "of a step that no engine runs saves nothing")
-        is_artifact = isinstance(value, Artifact)
-        await self._keep(value if is_artifact else _artifact_of(value))
+        await self._keep(artifact_of(value))
 
     def save_blocking(self, value: Any) -> None:
         """Store a value at once, from a worker thread; see `save` and `get_artifact_blocking`."""
@@ -199,7 +198,7 @@ class StepContext:
 
     def saved_blocking(self, type: type[Saved], /) -> Saved | None:  # noqa: A002
         """Return the last value that was saved, from a worker thread; see `saved`."""
-        artifact: Artifact | None = self._blocking("saved_artifact")
+        artifact = self.saved_artifact_blocking()
         return None if artifact is None else _read_saved(artifact, type)
 
     async def saved_artifact(self) -> Artifact | None:
@@ -213,6 +212,11 @@ class StepContext:
                 case _:
                     pass
         return None
+
+    def saved_artifact_blocking(self) -> Artifact | None:
+        """Return the artifact of the last value that was saved, from a worker thread."""
+        artifact: Artifact | None = self._blocking("saved_artifact")
+        return artifact
 
     def _blocking(self, name: str, *arguments: Any) -> Any:
         """Call a coroutine function of the context from a worker thread.
@@ -230,7 +234,14 @@ class StepContext:
         return asyncio.run_coroutine_threadsafe(working, self._loop).result()
 
 
-def _artifact_of(value: Any) -> Artifact:
+def artifact_of(value: Any) -> Artifact:
+    """Return a value that is saved as an artifact; one that is an artifact stays as it is.
+
+    Raises:
+        InvalidPayload: it is not I-JSON.
+    """
+    if isinstance(value, Artifact):
+        return value
     return Artifact.from_payload(kind=type(value).__qualname__, payload=value)
 
 

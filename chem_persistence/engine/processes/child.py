@@ -30,8 +30,10 @@ from chem_persistence.engine.processes.messages import (
     Call,
     FromChild,
     GetArtifact,
+    GetSaved,
     Job,
     Returned,
+    Save,
     SentArtifact,
     SentStep,
     Signal,
@@ -39,7 +41,7 @@ from chem_persistence.engine.processes.messages import (
     decode_to_child,
     encode,
 )
-from chem_persistence.engine.step import StepContext
+from chem_persistence.engine.step import StepContext, artifact_of
 from chem_persistence.engine.step_types import step_types
 from chem_persistence.store.codec import encode_kind
 
@@ -137,6 +139,7 @@ class _Context(StepContext):
         self.step_id = step_id
         self.attempt = job.attempt
         self.fingerprint = job.fingerprint
+        self.data = None
         self.signals, self.artifacts = [], []  # the parent has them
         self._parent = parent
 
@@ -156,6 +159,20 @@ class _Context(StepContext):
         if answer.artifact is None:
             raise EOFError("the parent sent no artifact")
         return answer.artifact.artifact()
+
+    async def save(self, value: Any) -> None:
+        self.save_blocking(value)
+
+    def save_blocking(self, value: Any) -> None:
+        self._parent.call(Save(SentArtifact.of(artifact_of(value))))
+
+    async def saved_artifact(self) -> Artifact | None:
+        saved = self._parent.call(GetSaved()).artifact
+        return None if saved is None else saved.artifact()
+
+    def saved_artifact_blocking(self) -> Artifact | None:
+        saved = self._parent.call(GetSaved()).artifact
+        return None if saved is None else saved.artifact()
 
 
 def _compute(job: Job, parent: _Parent) -> Returned | SentError:

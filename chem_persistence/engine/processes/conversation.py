@@ -13,8 +13,10 @@ from chem_persistence.engine.processes.messages import (
     Began,
     Call,
     GetArtifact,
+    GetSaved,
     Job,
     Returned,
+    Save,
     SentArtifact,
     Signal,
 )
@@ -85,7 +87,7 @@ async def _converse(
                 began = True
             case Returned() | SentError():
                 return message
-            case Signal() | AddArtifact() | GetArtifact():
+            case Signal() | AddArtifact() | GetArtifact() | Save() | GetSaved():
                 is_there = await process.send(await _answer(message, context))
     return _Died(began, await process.exit_code())
 
@@ -105,6 +107,11 @@ async def _answer(call: Call, context: StepContext) -> Answer | SentError:
             case GetArtifact():
                 artifact = await context.get_artifact(call.hash)
                 return Answer(SentArtifact.of(artifact))
+            case Save():
+                await context.save(call.artifact.artifact())
+            case GetSaved():
+                saved = await context.saved_artifact()
+                return Answer(None if saved is None else SentArtifact.of(saved))
     except Exception as error:  # noqa: BLE001 - the step decides what it means
         return sent_error(error, describe_failure(error))
     return Answer()

@@ -23,8 +23,10 @@ __all__ = [
     "Call",
     "FromChild",
     "GetArtifact",
+    "GetSaved",
     "Job",
     "Returned",
+    "Save",
     "SentArtifact",
     "SentStep",
     "Signal",
@@ -127,6 +129,16 @@ class GetArtifact(msgspec.Struct, frozen=True, tag=True):
     hash: str
 
 
+class Save(msgspec.Struct, frozen=True, tag=True):
+    """The call `context.save`."""
+
+    artifact: SentArtifact
+
+
+class GetSaved(msgspec.Struct, frozen=True, tag=True):
+    """The call `context.saved`."""
+
+
 class Returned(msgspec.Struct, frozen=True, tag=True):
     """The step's output: its class, and its canonical JSON."""
 
@@ -134,7 +146,7 @@ class Returned(msgspec.Struct, frozen=True, tag=True):
     output: bytes
 
 
-Call: TypeAlias = Signal | AddArtifact | GetArtifact
+Call: TypeAlias = Signal | AddArtifact | GetArtifact | Save | GetSaved
 ToChild: TypeAlias = Job | Answer | SentError
 FromChild: TypeAlias = Began | Call | Returned | SentError
 

@@ -23,6 +23,7 @@ from chem_persistence import (
 )
 from chem_persistence.domain.events import SAVED
 from tests.support.flows.desk import Desk, memory_desk, postgres_desk
+from tests.support.flows.process_steps import Both, Relax
 from tests.support.flows.staff import Number, client_of, submit, trace, until, working
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def test_a_time_to_wait_for_is_checked() -> None:
 # ---- saved values
 
 
-class Relax(Step[Number, Number]):
+class Settle(Step[Number, Number]):
     """Goes on from the value that it has saved, and fails once on the way."""
 
     id = "relax"
@@ -154,7 +155,7 @@ class RelaxInThread(BlockingStep[Number, Number]):
 
 
 async def test_a_retry_goes_on_from_what_was_saved_last(desk: Desk) -> None:
-    relax = Relax()
+    relax = Settle()
     relaxed = flow("relaxed", relax)
     flow_id = await submit(desk, relaxed, 1)
     async with working(desk, [relaxed]):
@@ -166,7 +167,7 @@ async def test_a_retry_goes_on_from_what_was_saved_last(desk: Desk) -> None:
 
 
 async def test_saved_values_change_no_fingerprint(desk: Desk) -> None:
-    engine = engine_of(desk, flow("relaxed", Relax()))
+    engine = engine_of(desk, flow("relaxed", Settle()))
     first, second = (
         await engine.run_to_end(input=Number(1)),
         await engine.run_to_end(input=Number(1)),
@@ -191,3 +192,12 @@ class ReadsOther(Step[Number, Number]):
 
 async def test_a_saved_value_of_another_type_is_not_read(desk: Desk) -> None:
     await engine_of(desk, flow("relaxed", ReadsOther())).run_to_end(input=Number(1))
+
+
+async def test_a_step_in_a_process_goes_on_from_what_it_has_saved(desk: Desk) -> None:
+    relaxed = flow("relaxed", Relax())
+    engine = FlowEngine(desk.store, InMemoryFlowRepository(desk.store), relaxed)
+    flow_id = await engine.run_to_end(input=Both(1.0, [1e19]))
+    assert await trace(desk, flow_id) == "ISGXRSGFC"
+    output = (await engine.load(flow_id)).steps[0].outputs[0]
+    assert relaxed.read_output(await desk.store.get_artifact(output)) == Both(2.0, [1e19])

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,22 @@ from chem_persistence import (
     ArtifactNotFound,
     InvalidPayload,
     ProcessStep,
+    RetryPolicy,
     StepContext,
 )
 
-__all__ = ["LIMITER", "Act", "Both", "Lines", "Multiply", "OwnError", "Scale", "Task", "WrongKind"]
+__all__ = [
+    "LIMITER",
+    "Act",
+    "Both",
+    "Lines",
+    "Multiply",
+    "OwnError",
+    "Relax",
+    "Scale",
+    "Task",
+    "WrongKind",
+]
 
 FOR_EVER = 3_600
 LIMITER = anyio.CapacityLimiter(3)
@@ -212,3 +225,19 @@ class Multiply(ProcessStep[Both, Both]):
         assert isinstance(given.number, float)
         assert type(self.params) is Scale
         return Both(given.number * self.params.by, given.anything, given.count + 1)
+
+
+class Relax(ProcessStep[Both, Both]):
+    """Goes on from the value that it has saved, and fails once on the way."""
+
+    id = "relax"
+    retry = RetryPolicy(attempts=2, first=timedelta(0))
+
+    def compute(self, given: Both, context: StepContext) -> Both:
+        saved = context.saved_blocking(Both)
+        reached = Both((saved or given).number + 0.5, given.anything)
+        context.save_blocking(reached)
+        assert context.saved_blocking(Both) == reached
+        if saved is None:
+            raise OwnError(7, hint="once")
+        return reached
