@@ -155,8 +155,9 @@ class StepFailed(_Kind, frozen=True):
 class StepWaits(_Kind, frozen=True):
     """W: the step sleeps and holds nothing; `data` is its memory, any JSON.
 
-    It goes on at the time `until`, or earlier if something happens to the flow, such as a signal;
-    at None it does not go on by itself. It is never part of a fingerprint.
+    It goes on at the time `until`; at None when something happens to the flow, such as a signal. A
+    step that waits for other flows goes on when one of them has ended, too. It is never part of a
+    fingerprint.
     """
 
     variant: ClassVar[str] = "W"

@@ -1,9 +1,9 @@
 """Parents and children that are cancelled, and workers that leave them half done."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -22,36 +22,14 @@ from chem_persistence import (
     flow,
 )
 from chem_persistence.domain.events import CANCEL
+from chem_persistence.engine.children.family import Family
 from chem_persistence.store.leasing.children import child_id
-from tests.support.flows.desk import HOUR, Desk, memory_desk, postgres_desk
+from tests.support.flows.desk import HOUR, Desk
 from tests.support.flows.families import Add, Picky, children_of, listed, mapped
 from tests.support.flows.staff import Act, Acts, Number, client_of, submit, trace, until, working
 
-if TYPE_CHECKING:
-    import asyncpg
-
-
-@pytest.fixture
-def desk_in_memory() -> Desk:
-    return memory_desk()
-
-
-@pytest.fixture
-async def desk_on_postgres(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["desk_in_memory", "desk_on_postgres"])
-def desk(request: pytest.FixtureRequest) -> Desk:
-    """Return each store in turn."""
-    desk: Desk = request.getfixturevalue(request.param)
-    return desk
-
-
-@pytest.fixture
-def acts() -> Acts:
-    return Acts()
+SHORT = timedelta(seconds=1)
+"""A lease whose holder finds out soon that its flow was cancelled."""
 
 
 def waits(events: Sequence[FlowEvent]) -> bool:
@@ -87,7 +65,7 @@ async def test_the_cancel_of_a_parent_cancels_its_children(desk: Desk, acts: Act
     acts.held = frozenset({"act"})
     parent, client = mapped(Act(acts), at_once=3), client_of(desk)
     flow_id = await submit(desk, parent, 5)
-    async with working(desk, [parent]):
+    async with working(desk, [parent], lease=SHORT):
         await until(desk, flow_id, waits)
         while acts.running < 3:
             await asyncio.sleep(0.005)
@@ -106,7 +84,7 @@ async def test_the_cancel_reaches_the_children_of_children(desk: Desk, acts: Act
     parent, client = flow("outer", Add(0, "first")).call(inner), client_of(desk)
     flow_id = await submit(desk, parent, 5)
     child = child_id(flow_id, 1, 0)
-    async with working(desk, [parent]):
+    async with working(desk, [parent], lease=SHORT):
         await acts.begun.wait()
         await until(desk, child, waits)
         await client.cancel(flow_id, reason="no longer needed")
@@ -244,3 +222,20 @@ async def test_a_child_that_ends_calls_its_parent(desk: Desk) -> None:
         async with working(desk, [item]):
             while (await desk.seen(flow_id)).due != "now":
                 await asyncio.sleep(0.005)
+
+
+async def test_a_retry_of_a_parent_retries_a_child_once_whoever_begins_it_again(desk: Desk) -> None:
+    item, client = flow("item", Picky({0})), client_of(desk)
+    parent = listed().map(item)
+    flow_id, child = await submit(desk, parent, 1), UUID(int=0)
+    async with working(desk, [parent]):
+        await until(desk, flow_id, lambda events: events[-1].variant == "X")
+        child = child_id(flow_id, 1, 0)
+    await client.retry(flow_id, reason="once more")
+    await Family(desk.store, flow_id, 1, desk.store.clock).retry([0], 1)  # and its owner dies
+    async with working(desk, [item]):
+        await until(desk, child, lambda events: events[-1].variant == "X")
+    async with working(desk, [parent]):
+        await until(desk, flow_id, lambda events: events[-1].variant == "X")
+    assert await trace(desk, flow_id) == "ISFSWXRSX"
+    assert await trace(desk, child) == "ISXRSX"

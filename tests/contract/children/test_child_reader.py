@@ -1,10 +1,5 @@
 """What a parent reads of many flows, on every store."""
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
-
-import pytest
-
 from chem_persistence import (
     BranchCreated,
     FlowCancelled,
@@ -22,43 +17,9 @@ from chem_persistence.store.leasing.children import ChildState, child_id
 from tests.support.flows.desk import (
     NOW,
     Desk,
-    distribute_on,
     failed,
-    memory_desk,
-    postgres_desk,
 )
 from tests.support.flows.flows import new_flow_id
-
-if TYPE_CHECKING:
-    import asyncpg
-
-
-@pytest.fixture
-def desk_in_memory() -> Desk:
-    return memory_desk()
-
-
-@pytest.fixture
-async def desk_on_postgres(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def desk_distributed(
-    database_url: str, pool: "asyncpg.Pool[asyncpg.Record]"
-) -> AsyncIterator[Desk]:
-    await distribute_on(database_url)
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["desk_in_memory", "desk_on_postgres", "desk_distributed"])
-def desk(request: pytest.FixtureRequest) -> Desk:
-    """Return each store in turn."""
-    desk: Desk = request.getfixturevalue(request.param)
-    return desk
-
 
 SIGNAL, OTHER = StepSignal(0, "acquire", "hello"), new_flow_id()
 STARTED = StepStarted(0, "acquire")
@@ -83,31 +44,33 @@ HISTORIES: list[tuple[ChildState, list[FlowEventKind]]] = [
 ]
 
 
-async def test_the_states_of_many_flows_are_read_at_once(desk: Desk) -> None:
-    wanted = {await desk.submit(NOW, *facts): state for state, facts in HISTORIES}
+async def test_the_states_of_many_flows_are_read_at_once(every_desk: Desk) -> None:
+    wanted = {await every_desk.submit(NOW, *facts): state for state, facts in HISTORIES}
     unknown = new_flow_id()
-    assert await desk.store.child_states([*wanted, unknown]) == wanted
-    assert await desk.store.child_states([unknown]) == {}
-    assert await desk.store.child_states([]) == {}
+    assert await every_desk.store.child_states([*wanted, unknown]) == wanted
+    assert await every_desk.store.child_states([unknown]) == {}
+    assert await every_desk.store.child_states([]) == {}
 
 
-async def test_the_output_of_a_flow_is_that_of_its_last_step(desk: Desk) -> None:
+async def test_the_output_of_a_flow_is_that_of_its_last_step(every_desk: Desk) -> None:
     first = StepFinished(0, "acquire", ("a" * 64, "b" * 64), "f" * 64)
     last = StepFinished(1, "compute", ("c" * 64, "d" * 64), "f" * 64)
-    done = await desk.submit(NOW, STARTED, first, last, FlowCompleted("e" * 64), SIGNAL)
-    half = await desk.submit(NOW, STARTED, first, StepStarted(1, "compute"))
-    begun = await desk.submit(NOW, STARTED)
-    outputs = await desk.store.child_outputs([done, half, begun, new_flow_id()])
+    done = await every_desk.submit(NOW, STARTED, first, last, FlowCompleted("e" * 64), SIGNAL)
+    half = await every_desk.submit(NOW, STARTED, first, StepStarted(1, "compute"))
+    begun = await every_desk.submit(NOW, STARTED)
+    outputs = await every_desk.store.child_outputs([done, half, begun, new_flow_id()])
     assert outputs == {done: "c" * 64, half: "a" * 64}
-    assert await desk.store.child_outputs([]) == {}
+    assert await every_desk.store.child_outputs([]) == {}
 
 
-async def test_flows_that_are_cancelled_or_asked_to_end_are_found(desk: Desk) -> None:
-    cancelled = await desk.submit(NOW, FlowCancelled("no"))
-    asked = await desk.submit(NOW, LibrarySignal(0, "acquire", CANCEL, {"reason": "no"}), SIGNAL)
-    others = [await desk.submit(NOW, SIGNAL), await desk.submit(), new_flow_id()]
-    assert await desk.store.cancelled_flows([cancelled, asked, *others]) == {cancelled, asked}
-    assert await desk.store.cancelled_flows([]) == set()
+async def test_flows_that_are_cancelled_or_asked_to_end_are_found(every_desk: Desk) -> None:
+    cancelled = await every_desk.submit(NOW, FlowCancelled("no"))
+    asked = await every_desk.submit(
+        NOW, LibrarySignal(0, "acquire", CANCEL, {"reason": "no"}), SIGNAL
+    )
+    others = [await every_desk.submit(NOW, SIGNAL), await every_desk.submit(), new_flow_id()]
+    assert await every_desk.store.cancelled_flows([cancelled, asked, *others]) == {cancelled, asked}
+    assert await every_desk.store.cancelled_flows([]) == set()
 
 
 def test_the_id_of_a_child_follows_from_its_place() -> None:

@@ -1,8 +1,5 @@
 """Flows whose steps run other flows, by workers and in a program, on every store."""
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
-
 import pytest
 
 from chem_persistence import (
@@ -13,7 +10,7 @@ from chem_persistence import (
     Many,
     flow,
 )
-from tests.support.flows.desk import Desk, memory_desk, postgres_desk
+from tests.support.flows.desk import Desk
 from tests.support.flows.families import (
     Add,
     Difference,
@@ -24,28 +21,6 @@ from tests.support.flows.families import (
     mapped,
 )
 from tests.support.flows.staff import Number, client_of, submit, trace, working
-
-if TYPE_CHECKING:
-    import asyncpg
-
-
-@pytest.fixture
-def desk_in_memory() -> Desk:
-    return memory_desk()
-
-
-@pytest.fixture
-async def desk_on_postgres(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["desk_in_memory", "desk_on_postgres"])
-def desk(request: pytest.FixtureRequest) -> Desk:
-    """Return each store in turn."""
-    desk: Desk = request.getfixturevalue(request.param)
-    return desk
-
 
 ONE, TWO = flow("one", Add(1)), flow("two", Add(2))
 

@@ -1,8 +1,7 @@
 """Steps that return a `Wait`, and steps that save values, on every store."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -22,32 +21,11 @@ from chem_persistence import (
     flow,
 )
 from chem_persistence.domain.events import SAVED
-from tests.support.flows.desk import Desk, memory_desk, postgres_desk
+from tests.support.flows.desk import Desk
 from tests.support.flows.process_steps import Both, Relax
 from tests.support.flows.staff import Number, client_of, submit, trace, until, working
 
-if TYPE_CHECKING:
-    import asyncpg
-
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def desk_in_memory() -> Desk:
-    return memory_desk()
-
-
-@pytest.fixture
-async def desk_on_postgres(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["desk_in_memory", "desk_on_postgres"])
-def desk(request: pytest.FixtureRequest) -> Desk:
-    """Return each store in turn."""
-    desk: Desk = request.getfixturevalue(request.param)
-    return desk
 
 
 class Poll(Step[Number, Number]):

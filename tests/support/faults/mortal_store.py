@@ -1,0 +1,127 @@
+"""A store whose process dies after a number of calls: the last reply is lost, and nothing follows.
+
+What the last call asked for was done. So each number is a death between two calls, or between a
+commit and its reply.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from chem_persistence import Artifact, Claim, Clock, FlowEvent, Leases, Renewal, StoreUnavailable
+from chem_persistence.store.leasing.children import ChildState
+
+__all__ = ["Life", "MortalStore"]
+
+T = TypeVar("T")
+
+
+class Life:
+    """The calls that are left; `over` is set when there are none."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+        self.over = asyncio.Event()
+
+    async def spend(self, call: Awaitable[T]) -> T:
+        """Make a call, unless the process is dead."""
+        if self.left == 0:
+            getattr(call, "close", lambda: None)()
+            raise StoreUnavailable("the process is dead")
+        self.left -= 1
+        result = await call
+        if self.left == 0:
+            self.over.set()
+            raise StoreUnavailable("the process dies before it has the reply")
+        return result
+
+
+class MortalLeases:
+    """Leases of a process that dies."""
+
+    def __init__(self, leases: Leases, life: Life) -> None:
+        self._leases = leases
+        self._life = life
+
+    async def claim(
+        self, definitions: Collection[str], worker: UUID, limit: int, duration: timedelta
+    ) -> "list[Claim]":
+        # a claim that finds nothing changes nothing, and a worker makes any number of them
+        if self._life.left == 0:
+            raise StoreUnavailable("the process is dead")
+        claims = await self._leases.claim(definitions, worker, limit, duration)
+        return await self._life.spend(_done(claims)) if claims else claims
+
+    async def take(self, flow_id: UUID, worker: UUID, duration: timedelta) -> Claim | None:
+        return await self._life.spend(self._leases.take(flow_id, worker, duration))
+
+    async def renew(
+        self, held: Iterable[tuple[UUID, UUID]], duration: timedelta
+    ) -> Mapping[UUID, Renewal]:
+        return await self._life.spend(self._leases.renew(held, duration))
+
+    async def give_back(self, flow_id: UUID, token: UUID, due_in: timedelta | None) -> bool:
+        return await self._life.spend(self._leases.give_back(flow_id, token, due_in))
+
+    async def release(self, held: Iterable[tuple[UUID, UUID]]) -> list[UUID]:
+        return await self._life.spend(self._leases.release(held))
+
+    async def call(self, flow_ids: Iterable[UUID]) -> list[UUID]:
+        return await self._life.spend(self._leases.call(flow_ids))
+
+    async def rebuild(self) -> int:
+        return await self._life.spend(self._leases.rebuild())
+
+
+class MortalStore:
+    """A store of a process that dies; `store` is a store, or one with a lease."""
+
+    def __init__(self, store: Any, life: Life) -> None:
+        self._store = store
+        self._life = life
+        self.seen_definitions: set[str] = set()
+
+    @property
+    def clock(self) -> Clock:
+        clock: Clock = self._store.clock
+        return clock
+
+    @property
+    def leases(self) -> MortalLeases:
+        return MortalLeases(self._store.leases, self._life)
+
+    def leased(self, flow_id: UUID, token: UUID) -> "MortalStore":
+        return MortalStore(self._store.leased(flow_id, token), self._life)
+
+    async def append_kind(self, *arguments: Any, **options: Any) -> FlowEvent:
+        return await self._life.spend(self._store.append_kind(*arguments, **options))
+
+    async def append_kinds(self, *arguments: Any, **options: Any) -> list[FlowEvent]:
+        return await self._life.spend(self._store.append_kinds(*arguments, **options))
+
+    async def list(self, *arguments: Any, **options: Any) -> list[FlowEvent]:
+        return await self._life.spend(self._store.list(*arguments, **options))
+
+    async def get_artifact(self, artifact_hash: str) -> Artifact:
+        return await self._life.spend(self._store.get_artifact(artifact_hash))
+
+    def iterate(self, flow_id: UUID, *, after_version: int = -1) -> Any:
+        return self._store.iterate(flow_id, after_version=after_version)
+
+    async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, "list[FlowEvent]"]:
+        return await self._life.spend(self._store.list_many(flow_ids))
+
+    async def child_states(self, flow_ids: Sequence[UUID]) -> Mapping[UUID, ChildState]:
+        return await self._life.spend(self._store.child_states(flow_ids))
+
+    async def child_outputs(self, flow_ids: Sequence[UUID]) -> Mapping[UUID, str]:
+        return await self._life.spend(self._store.child_outputs(flow_ids))
+
+    async def cancelled_flows(self, flow_ids: Collection[UUID]) -> set[UUID]:
+        return await self._life.spend(self._store.cancelled_flows(flow_ids))
+
+
+async def _done(value: T) -> T:
+    return value
