@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,11 +12,15 @@ import msgspec
 from chem_persistence.cli.terminal.text import shown
 from chem_persistence.domain.answers import FlowSummary
 from chem_persistence.domain.definition import FlowDefinition, described_definition
+from chem_persistence.domain.events import FlowParent
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.event_store import PgEventStore
+from chem_persistence.postgres.read.children import read_child_states
 from chem_persistence.postgres.read.flows import iterate_events
 from chem_persistence.postgres.read.search import ArtifactDescription, describe_flow_artifacts
+from chem_persistence.views.children import ChildrenView, children_views, possible_children
 from chem_persistence.views.flow_fold import FlowFold
 from chem_persistence.views.flow_view import AttemptView, PageLimits, StepView
 from chem_persistence.views.wording import short, step_details, title
@@ -32,6 +37,9 @@ __all__ = [
 
 MOST_STEPS = 20
 """A line of steps lists so many of them."""
+
+MOST_CHILDREN = 100
+"""Of the children of a step so many are listed; the counts are those of all."""
 
 
 class NamedArtifact(msgspec.Struct, frozen=True):
@@ -50,7 +58,7 @@ class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
     """A flow up to its last event, read at `seen_at`.
 
     `cancelled` is the reason for which it was cancelled, or None; `definition` is None if it is not
-    stored.
+    stored; `parent` is the step that submitted it as its child, or None.
     """
 
     summary: FlowSummary
@@ -61,6 +69,8 @@ class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: str | None
     steps: Sequence[StepView]
     artifacts: Sequence[NamedArtifact]
+    parent: FlowParent | None
+    children: Sequence[ChildrenView]
 
 
 async def read_story(
@@ -99,6 +109,7 @@ async def _read(
         raise InvalidArgument("FLOW", f"there is no flow {flow_id}")
     named = [artifact_hash for artifact_hash, _, _ in fold.artifacts]
     definition_hash = summary.definition_hash or ""
+    children = await _read_children(provider, flow_id, fold) if fold.waits else []
     found = await describe_flow_artifacts(provider, flow_id, [*named, definition_hash])
     if definition_hash in found:
         metadata = found[definition_hash][0].metadata
@@ -118,7 +129,17 @@ async def _read(
             NamedArtifact(artifact_hash, version, role, found.get(artifact_hash, (None,))[0])
             for artifact_hash, version, role in fold.artifacts
         ],
+        parent=fold.parent,
+        children=children,
     )
+
+
+async def _read_children(
+    provider: ConnectionProvider, flow_id: UUID, fold: FlowFold
+) -> list[ChildrenView]:
+    ids = possible_children(flow_id, fold.waits.values())
+    states = await read_child_states(Session(provider), list(chain.from_iterable(ids.values())))
+    return children_views(fold.waits, ids, states, MOST_CHILDREN)
 
 
 def story_json(story: FlowStory) -> dict[str, Any]:
@@ -141,6 +162,8 @@ def story_json(story: FlowStory) -> dict[str, Any]:
             }
             for artifact in story.artifacts
         ],
+        "parent": msgspec.to_builtins(story.parent),
+        "children": [msgspec.to_builtins(children) for children in story.children],
     }
 
 

@@ -1,7 +1,8 @@
 """All that the page of a flow shows, gathered in one pass over its events and artifacts."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from uuid import UUID
 
 from anyio import to_thread
@@ -12,8 +13,10 @@ from chem_persistence.pages.page import render_page
 from chem_persistence.pages.previews.artifact_previews import Previews
 from chem_persistence.store.artifact_reads import list_artifacts
 from chem_persistence.store.definitions import read_definition
+from chem_persistence.store.leasing.children import ChildReader
 from chem_persistence.store.ports import EventStore
 from chem_persistence.views.attributions import Attributions
+from chem_persistence.views.children import ChildrenView, children_views, possible_children
 from chem_persistence.views.event_listing import EventListing
 from chem_persistence.views.flow_fold import FlowFold
 from chem_persistence.views.flow_view import FlowView, PageLimits
@@ -46,9 +49,19 @@ class PageFold(FlowFold):
         """
         previews = Previews(self.limits)
         await previews.read(store, islice(self.artifacts, self.limits.artifacts))
-        return await to_thread.run_sync(render_page, self._view(previews, seen_at))
+        children = await self._children(store) if self.waits else ()
+        return await to_thread.run_sync(render_page, self._view(previews, children, seen_at))
 
-    def _view(self, previews: Previews, seen_at: datetime) -> FlowView:
+    async def _children(self, store: EventStore) -> Sequence[ChildrenView]:
+        if self.first is None or not isinstance(store, ChildReader):
+            return ()
+        ids = possible_children(self.first.flow_id, self.waits.values())
+        states = await store.child_states(list(chain.from_iterable(ids.values())))
+        return children_views(self.waits, ids, states, self.limits.children)
+
+    def _view(
+        self, previews: Previews, children: Sequence[ChildrenView], seen_at: datetime
+    ) -> FlowView:
         if self.first is None or self.last is None:
             raise InvalidArgument("events", "a page needs at least one event")
         steps = self.attempts.steps()
@@ -76,6 +89,8 @@ class PageFold(FlowFold):
             artifacts=tuple(previews.artifacts),
             molecules=previews.molecules(),
             molecule_note=previews.molecule_note(),
+            parent=self.parent,
+            children=tuple(children),
         )
 
 

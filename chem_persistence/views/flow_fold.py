@@ -3,7 +3,14 @@
 from msgspec import UNSET
 
 from chem_persistence.domain.definition import FlowDefinition
-from chem_persistence.domain.events import FlowCancelled, FlowCompleted, FlowEvent, FlowInitialized
+from chem_persistence.domain.events import (
+    FlowCancelled,
+    FlowCompleted,
+    FlowEvent,
+    FlowInitialized,
+    FlowParent,
+    StepWaits,
+)
 from chem_persistence.views.attempts import FlowAttempts
 from chem_persistence.views.flow_view import PageLimits
 from chem_persistence.views.named_artifacts import NamedArtifacts
@@ -13,7 +20,7 @@ __all__ = ["FlowFold"]
 
 
 class FlowFold:
-    """A flow's attempts, artifacts, input and end; `take` its events in order.
+    """A flow's attempts, artifacts, waits, input and end; `take` its events in order.
 
     Then `take_definition`, if it is stored, and `take_artifact` each that was stored with the
     events: an event need not name it.
@@ -33,6 +40,8 @@ class FlowFold:
         self.cancelled: str | None = None
         self.attempts = FlowAttempts(limits)
         self.artifacts = NamedArtifacts()
+        self.parent: FlowParent | None = None
+        self.waits: dict[int, StepWaits] = {}  # the last one of each step
         self.summary = SummaryFold()
         self._definition_hashes: frozenset[str] = frozenset()
 
@@ -50,6 +59,9 @@ class FlowFold:
                 self.input = fact.input
                 self.name = None if fact.name is UNSET else fact.name
                 self.label = None if fact.label is UNSET else fact.label
+                self.parent = None if fact.parent is UNSET else fact.parent
+            case StepWaits() as fact:
+                self.waits[fact.step_index] = fact
             case FlowCompleted() as fact:
                 self.flow_fingerprint = fact.flow_fingerprint
             case FlowCancelled() as fact:

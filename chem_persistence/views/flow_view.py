@@ -7,8 +7,9 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence.domain.definition import FlowDefinition
-from chem_persistence.domain.events import StepError
+from chem_persistence.domain.events import FlowParent, StepError
 from chem_persistence.domain.flow_state import FlowState
+from chem_persistence.views.children import ChildrenView
 
 __all__ = [
     "ArtifactView",
@@ -32,7 +33,8 @@ class PageLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How much of a flow a page holds, so that a browser can open it and a mail can carry it.
 
     What exceeds a limit is left out, and the page says what and how much. Of more than `events`
-    events the first and the last half are listed; of a step the latest `attempts` and `signals`.
+    events the first and the last half are listed; of a step the latest `attempts` and `signals`,
+    and `children` of the flows that it runs, the failed ones first.
     `text` is in characters a payload or preview, `image` in bytes an image; `embedded` is in
     characters and bytes of all events together, and again of all artifacts together.
     """
@@ -42,6 +44,7 @@ class PageLimits(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 100
     signals: int = 500
     artifacts: int = 200
+    children: int = 100
     molecules: int = 24
     text: int = 20_000
     image: int = 512 * 2**10
@@ -199,7 +202,8 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     """A flow after its last event, read at `seen_at`; a list above a limit has its true count.
 
     `cancelled` is the reason for which the flow was cancelled, or None. `definition` is None if it
-    is not stored.
+    is not stored. `parent` is the step that submitted the flow as its child, `children` are those
+    of its own steps.
     """
 
     flow_id: UUID
@@ -225,3 +229,5 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: tuple[ArtifactView, ...]
     molecules: tuple[MoleculeView, ...]
     molecule_note: str = ""
+    parent: FlowParent | None = None
+    children: tuple[ChildrenView, ...] = ()

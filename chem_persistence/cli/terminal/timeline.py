@@ -20,6 +20,7 @@ from chem_persistence.cli.terminal.text import (
     shown_time,
 )
 from chem_persistence.domain.flow_state import FlowState
+from chem_persistence.store.leasing.children import ChildState
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView
 from chem_persistence.views.time_scale import TimeScale, flow_scale, is_unanswered
 from chem_persistence.views.wording import NOT_INITIALIZED, counted, duration, hash_prefix, size_of
@@ -31,6 +32,9 @@ WIDTH_WITHOUT_TERMINAL = 40
 
 MOST_ARTIFACTS = 50
 
+MOST_CHILDREN = 10
+"""The number of children of a step that are listed, the failed ones first."""
+
 _STYLES = {
     AttemptOutcome.FINISHED: "green",
     AttemptOutcome.FAILED: "red",
@@ -40,12 +44,21 @@ _STYLES = {
     AttemptOutcome.OPEN: "yellow",
 }
 
+_CHILD_STYLES = {
+    ChildState.FAILED: "red",
+    ChildState.CANCELLED: "magenta",
+    ChildState.RUNNING: "yellow",
+    ChildState.COMPLETED: "green",
+}
+
 
 def print_story(story: FlowStory) -> None:
     """Print a flow: its summary, attempts, artifacts and errors, and what it waits for."""
     _print_heading(story)
     if any(step.attempts for step in story.steps):
         _print_attempts(story)
+    if story.children:
+        _print_children(story)
     _print_artifacts(story)
     _print_errors(story)
     _print_pauses(story)
@@ -70,6 +83,10 @@ def _print_heading(story: FlowStory) -> None:
         ("definition", shown(definition)),
         *definition_rows(story.definition),
     ]
+    if story.parent is not None:
+        parent = story.parent
+        place = f"step {parent.step_index}, item {parent.item}"
+        rows.append(("parent", f"{parent.flow_id}, {place}"))
     if story.input is not None:
         rows.append(("input", shown(story.input)))
     if story.flow_fingerprint is not None:
@@ -127,6 +144,24 @@ def _bar(attempt: AttemptView, scale: TimeScale, width: int) -> Text:
     drawn = bar(max(length, 1.0))
     start = min(int(begin), width - len(drawn))
     return Text(" " * start).append(drawn, style=_STYLES[attempt.outcome])
+
+
+def _print_children(story: FlowStory) -> None:
+    for children in story.children:
+        print_line("")
+        flows = counted(children.submitted, "flow")
+        print_line(shown(f"step {children.step_id} has run {flows}: {children.in_words}"))
+        rows: list[tuple[Cell, ...]] = [
+            (
+                str(child.item),
+                str(child.flow_id),
+                Text(child.state, style=_CHILD_STYLES[child.state]),
+            )
+            for child in children.listed[:MOST_CHILDREN]
+        ]
+        print_table([column("item", right=True), column("flow"), column("")], rows)
+        if (more := children.submitted - len(rows)) > 0:
+            print_line(f"and {more:,} more")
 
 
 def _print_artifacts(story: FlowStory) -> None:

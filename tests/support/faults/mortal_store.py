@@ -5,6 +5,7 @@ commit and its reply.
 """
 
 import asyncio
+import builtins
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -110,7 +111,7 @@ class MortalStore:
     def iterate(self, flow_id: UUID, *, after_version: int = -1) -> Any:
         return self._store.iterate(flow_id, after_version=after_version)
 
-    async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, "list[FlowEvent]"]:
+    async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, builtins.list[FlowEvent]]:
         return await self._life.spend(self._store.list_many(flow_ids))
 
     async def child_states(self, flow_ids: Sequence[UUID]) -> Mapping[UUID, ChildState]:
