@@ -25,6 +25,8 @@ from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict, FlowA
 from chem_persistence.store.artifact_reads import read_artifacts
 from chem_persistence.store.definitions import remember_definition, unseen_definitions
 from chem_persistence.store.leasing.children import ChildState, child_count, child_id, state_after
+from chem_persistence.store.leasing.hints import ANY_DEFINITION
+from chem_persistence.store.leasing.leases import HintingLeases
 from chem_persistence.store.ports import Clock
 
 __all__ = ["ChildFlow", "Family", "cancel_all_children"]
@@ -152,6 +154,7 @@ class Family:
             await _in_parts(
                 [partial(self._retry, flow, logs[flow], retry_index) for flow in flow_ids]
             )
+        await self._hint(items)
 
     async def _retry(self, flow_id: UUID, events: Sequence[FlowEvent], retry_index: int) -> None:
         event_id = uuid5(flow_id, f"{self._parent}/{retry_index}")
@@ -180,6 +183,13 @@ class Family:
             part = alive[first : first + AT_A_TIME]
             logs = await self._store.list_many(part)
             await _in_parts([partial(self._cancel, flow, logs[flow], reason) for flow in part])
+        await self._hint(alive)
+
+    async def _hint(self, changed: Sequence[object]) -> None:
+        """Tell idle workers that there may be something to do, if anything was appended."""
+        leases = getattr(self._store, "leases", None)
+        if changed and isinstance(leases, HintingLeases):
+            await leases.hint([ANY_DEFINITION])
 
     async def _cancel(self, flow_id: UUID, events: Sequence[FlowEvent], reason: str) -> None:
         with suppress(FlowAlreadyCompleted):
