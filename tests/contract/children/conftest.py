@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.flows.desk import Desk, distribute_on, memory_desk, postgres_desk
-from tests.support.flows.staff import Acts
+from tests.support.leases.desk import Desk, distribute_on, memory_desk, postgres_desk
+from tests.support.leases.staff import Acts
 
 if TYPE_CHECKING:
     import asyncpg

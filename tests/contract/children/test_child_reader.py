@@ -14,12 +14,12 @@ from chem_persistence import (
 )
 from chem_persistence.domain.events import CANCEL, LibrarySignal
 from chem_persistence.store.leasing.children import ChildState, child_id
-from tests.support.flows.desk import (
+from tests.support.flows.flows import new_flow_id
+from tests.support.leases.desk import (
     NOW,
     Desk,
     failed,
 )
-from tests.support.flows.flows import new_flow_id
 
 SIGNAL, OTHER = StepSignal(0, "acquire", "hello"), new_flow_id()
 STARTED = StepStarted(0, "acquire")

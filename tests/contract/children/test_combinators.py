@@ -10,7 +10,6 @@ from chem_persistence import (
     Many,
     flow,
 )
-from tests.support.flows.desk import Desk
 from tests.support.flows.families import (
     Add,
     Difference,
@@ -20,7 +19,8 @@ from tests.support.flows.families import (
     listed,
     mapped,
 )
-from tests.support.flows.staff import Number, client_of, submit, trace, working
+from tests.support.leases.desk import Desk
+from tests.support.leases.staff import Number, client_of, submit, trace, working
 
 ONE, TWO = flow("one", Add(1)), flow("two", Add(2))
 

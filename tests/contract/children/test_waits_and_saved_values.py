@@ -21,9 +21,9 @@ from chem_persistence import (
     flow,
 )
 from chem_persistence.domain.events import SAVED
-from tests.support.flows.desk import Desk
 from tests.support.flows.process_steps import Both, Relax
-from tests.support.flows.staff import Number, client_of, submit, trace, until, working
+from tests.support.leases.desk import Desk
+from tests.support.leases.staff import Number, client_of, submit, trace, until, working
 
 HOUR = timedelta(hours=1)
 

@@ -15,8 +15,8 @@ from chem_persistence import (
     flow,
 )
 from chem_persistence.store.leasing.children import child_id, parent_of
-from tests.support.flows.desk import Desk
-from tests.support.flows.staff import Act, Acts, Number
+from tests.support.leases.desk import Desk
+from tests.support.leases.staff import Act, Acts, Number
 
 __all__ = [
     "Add",
