@@ -216,18 +216,20 @@ def _print_errors(story: FlowStory) -> None:
 
 def _print_pauses(story: FlowStory) -> None:
     """Print what a flow waits for: its unanswered questions, or until when its steps wait."""
-    last = [(step, step.attempts[-1]) for step in story.steps if step.attempts]
+    state = story.summary.state
     lines: list[tuple[Text, str]] = []
-    if story.summary.state is FlowState.AWAITING_USER_INPUT:
-        for step, attempt in last:
-            if is_unanswered(attempt):
-                hint = f": {attempt.question}" if attempt.question else ""
-                lines.append((Text("question ", style="cyan"), f"in {step.id}{hint}"))
-    elif story.summary.state is FlowState.WAITING:
-        for step, attempt in last:
-            if attempt.outcome is AttemptOutcome.WAITED and attempt.ended is None:
-                when = f"{shown_time(attempt.until)} UTC" if attempt.until else "something happens"
-                lines.append((Text("waits ", style="blue"), f"in {step.id} until {when}"))
+    for step in story.steps:
+        last = step.attempts[-1] if step.attempts else None
+        if last is None:
+            continue
+        if state is FlowState.AWAITING_USER_INPUT and is_unanswered(last):
+            hint = f": {last.question}" if last.question else ""
+            lines.append((Text("question ", style="cyan"), f"in {step.id}{hint}"))
+        elif (
+            state is FlowState.WAITING and last.outcome is AttemptOutcome.WAITED and not last.ended
+        ):
+            when = f"{shown_time(last.until)} UTC" if last.until else "something happens"
+            lines.append((Text("waits ", style="blue"), f"in {step.id} until {when}"))
     if lines:
         print_line("")
     for label, text in lines:

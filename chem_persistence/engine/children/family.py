@@ -75,7 +75,7 @@ class Family:
         return {item: found[flow] for item, flow in flow_ids.items() if flow in found}
 
     async def submit(self, members: Sequence[tuple[int, ChildFlow, Artifact | None]]) -> None:
-        """Give children to workers: item, flow and input; one that exists stays as it is.
+        """Submit children to workers (item, flow, input); one that exists stays as it is.
 
         Raises what `EventStore.append_kinds` raises but `ConcurrencyConflict`.
         """
@@ -141,7 +141,7 @@ class Family:
         )
 
     async def retry(self, items: Sequence[int], retry_index: int) -> None:
-        """Let failed children run again, once for each retry of the parent's step.
+        """Schedule a retry of failed children, once for each retry of the parent's step.
 
         The id of the event follows from the child, the parent and its retry: a process that takes
         over finds what was done.
@@ -186,7 +186,7 @@ class Family:
         await self._hint(alive)
 
     async def _hint(self, changed: Sequence[object]) -> None:
-        """Tell idle workers that there may be something to do, if anything was appended."""
+        """Send idle workers a hint that there may be something to do, if there were changes."""
         leases = getattr(self._store, "leases", None)
         if changed and isinstance(leases, HintingLeases):
             await leases.hint([ANY_DEFINITION])

@@ -10,7 +10,7 @@ import pytest
 from chem_persistence import FlowEngine, PgEventStore, PgFlowRepository, PoolProvider, build_pool
 from chem_persistence.store.leasing.children import child_id
 from tests.support.commands import command
-from tests.support.flows.families import Picky, mapped
+from tests.support.leases.families import Picky, mapped
 from tests.support.leases.staff import Number
 
 PARENT = UUID("01a221e6-0000-7000-8000-000000000001")

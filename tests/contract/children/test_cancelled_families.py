@@ -24,8 +24,8 @@ from chem_persistence import (
 from chem_persistence.domain.events import CANCEL
 from chem_persistence.engine.children.family import Family
 from chem_persistence.store.leasing.children import child_id
-from tests.support.flows.families import Add, Picky, children_of, listed, mapped
 from tests.support.leases.desk import HOUR, Desk
+from tests.support.leases.families import Add, Picky, children_of, listed, mapped
 from tests.support.leases.staff import Act, Acts, Number, client_of, submit, trace, until, working
 
 SHORT = timedelta(seconds=1)

@@ -10,7 +10,8 @@ from chem_persistence import (
     Many,
     flow,
 )
-from tests.support.flows.families import (
+from tests.support.leases.desk import Desk
+from tests.support.leases.families import (
     Add,
     Difference,
     Picky,
@@ -19,7 +20,6 @@ from tests.support.flows.families import (
     listed,
     mapped,
 )
-from tests.support.leases.desk import Desk
 from tests.support.leases.staff import Number, client_of, submit, trace, working
 
 ONE, TWO = flow("one", Add(1)), flow("two", Add(2))

@@ -8,8 +8,8 @@ import pytest
 
 from chem_persistence import Flow, Worker, flow
 from tests.support.faults.mortal_store import Life, MortalStore
-from tests.support.flows.families import Add, Picky, mapped
 from tests.support.leases.desk import Desk
+from tests.support.leases.families import Add, Picky, mapped
 from tests.support.leases.staff import Number, client_of, submit, working
 
 MOST_CALLS = 400
