@@ -3,9 +3,9 @@
         python -m tests.support.faults.fleet URL [--hold STEP] [--block STEP] [--die STEP]
             [--lease SECONDS] [--grace SECONDS] [--stall SECONDS]
 
-Each run of a step is printed as `run STEP ATTEMPT`. A step that is held prints `holding`, and then
-waits for a line; one that blocks does so without letting the event loop go on; one that dies ends
-the process. Warnings of the library are printed as well.
+Each run of a step is printed as `run STEP ATTEMPT`. Steps that are held print `holding`, and then
+wait for one line, which ends the hold of all flows; one that blocks does so without letting the
+event loop go on; one that dies ends the process. Warnings of the library are printed as well.
 """
 
 import argparse
@@ -17,11 +17,13 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from chem_persistence import (
     Flow,
+    Many,
     PgEventStore,
     PoolProvider,
     RetryPolicy,
@@ -29,10 +31,20 @@ from chem_persistence import (
     StepContext,
     Worker,
     build_pool,
+    flow,
 )
+from tests.support.leases.families import List, Sum
 from tests.support.leases.staff import Number, chain
 
-__all__ = ["CRASHES", "FLEET_STEPS", "FLOW", "Process", "fleet_flow", "fleet_worker"]
+__all__ = [
+    "CRASHES",
+    "FLEET_STEPS",
+    "FLOW",
+    "Process",
+    "fleet_family",
+    "fleet_flow",
+    "fleet_worker",
+]
 
 FLEET_STEPS = ("one", "two", "three")
 CRASHES = 2
@@ -58,18 +70,37 @@ class Act(Step[Number, Number]):
                 pass  # a read would not be interrupted by a signal that came just before it
             sys.stdin.readline()
         if self.id == self.arguments.hold:
-            reader = asyncio.StreamReader()
-            await asyncio.get_running_loop().connect_read_pipe(
-                lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-            )
             print("holding", flush=True)  # noqa: T201
-            await reader.readline()
+            await asyncio.shield(line_of_input())  # a flow that is dropped ends only its own wait
         return Number(number.n + 1)
+
+
+@cache
+def line_of_input() -> asyncio.Future[bytes]:
+    """Return the task that reads the one line that ends all holds."""
+    return asyncio.ensure_future(_read_line())
+
+
+async def _read_line() -> bytes:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    return await reader.readline()
 
 
 def fleet_flow(arguments: argparse.Namespace | None = None) -> Flow[Any, Any]:
     """Return the flow that all these workers serve."""
     return chain(*(Act(step_id, arguments) for step_id in FLEET_STEPS))
+
+
+def fleet_family(arguments: argparse.Namespace | None = None) -> Flow[Number, Number]:
+    """Return the flow that runs that flow for each number below its own, and adds up the results.
+
+    All these workers serve it as well.
+    """
+    listed: Flow[Number, Many[Number]] = flow("family", List())
+    return listed.map(fleet_flow(arguments)).then(Sum())
 
 
 FLOW = fleet_flow()
@@ -80,7 +111,7 @@ async def work(arguments: argparse.Namespace) -> None:
     async with await build_pool(arguments.url, max_size=4) as pool:
         worker = Worker(
             PgEventStore(PoolProvider(pool)),
-            [fleet_flow(arguments)],
+            [fleet_family(arguments)],
             lease=timedelta(seconds=arguments.lease),
             grace=timedelta(seconds=arguments.grace),
             stall=timedelta(seconds=arguments.stall),
@@ -106,6 +137,7 @@ class Process:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self.pid = process.pid
         self.send_signal = process.send_signal
         self.kill = process.kill
         self.lines: list[str] = []
