@@ -75,8 +75,8 @@ def report(outcome: Outcome) -> Iterator[str]:
         f"may be in flight at a fault, at most {verdict.most_runs}"
     )
     yield (
-        f"repeated although no fault struck the process of the run before: {verdict.unexplained} "
-        "(a lease that was renewed too late)"
+        f"repeated, and no fault struck the process between the two runs: {verdict.unexplained} "
+        "(the lease was lost before the first one, or was renewed too late)"
     )
     findings = verdict.findings
     for flaw in sorted(verdict.flaws()):

@@ -84,7 +84,7 @@ class Verdict(msgspec.Struct):
     runs: int = 0
     repeated: int = 0
     unexplained: int = 0
-    """Runs of a step that ran before, while no fault struck the process of the run before."""
+    """Runs of a step that ran before, where no fault struck that process between the two."""
     most_runs: int = 0
 
     def flaws(self) -> set[Flaw]:
