@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
@@ -76,6 +77,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a job of a shell's background
         signal.signal(signal.SIGINT, signal.default_int_handler)  # programs inherit what is ignored
     os.environ.pop("COLUMNS", None)  # pytest-xdist sets it; tests set the widths that they need
+    # several hundred processes are started, each of which would compile the package for itself
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     check_choices()
     if config.option.basetemp is None and "server" not in worker_input(config):
         config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="chem-persistence-pytest-"))

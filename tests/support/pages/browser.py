@@ -64,6 +64,7 @@ class Browser:
         self._back = back
         self._numbers = itertools.count(1)
         self._session: str | None = None
+        self._target: str | None = None
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._loaded = asyncio.Event()
 
@@ -115,12 +116,12 @@ class Browser:
         return result
 
     async def attach(self) -> None:
-        """Open an empty page, to which all later commands apply."""
+        """Close the page, and open an empty one, to which all later commands apply."""
         self.requests, self.complaints, self._session = [], [], None
-        target = await self.send("Target.createTarget", url="about:blank")
-        attached = await self.send(
-            "Target.attachToTarget", targetId=target["targetId"], flatten=True
-        )
+        if self._target is not None:
+            await self.send("Target.closeTarget", targetId=self._target)
+        self._target = (await self.send("Target.createTarget", url="about:blank"))["targetId"]
+        attached = await self.send("Target.attachToTarget", targetId=self._target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log", "Accessibility", "DOM"):
             await self.send(f"{domain}.enable")

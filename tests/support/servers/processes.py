@@ -1,4 +1,7 @@
-"""Child processes of the tests: started, controlled, killed, and never left behind."""
+"""Child processes of the tests: controlled, killed, and never left behind.
+
+They begin as forks of a server that has imported what they import: see fork_server.py.
+"""
 
 import asyncio
 import os
@@ -7,39 +10,55 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from tests.support.faults.worker import Place
+from tests.support.forks import Child, ForkServer
 
 __all__ = ["KILLED", "Worker", "worker"]
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 KILLED = -signal.SIGKILL
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
+FORKED = ForkServer(
+    "tests.support.faults.worker",
+    *("postgresql://nobody@localhost:1/none", str(uuid4()), os.devnull),
+    variables=ENVIRONMENT,
+)
 
 
 class Worker:
     """A process that runs `tests.support.faults.worker`."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, child: Child, to: int, back: int) -> None:
+        self._child = child
+        self._to = to
+        self._back = os.fdopen(back, encoding="utf-8")
+        self._status: int | None = None
 
     async def line(self) -> str:
         """Wait for the next line that it prints."""
-        assert self._process.stdout is not None
-        return (await self._process.stdout.readline()).decode().strip()
+        return (await asyncio.to_thread(self._back.readline)).strip()
 
     async def go_on(self) -> None:
         """Continue the process where it holds."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"\n")
-        await self._process.stdin.drain()
+        os.write(self._to, b"\n")
 
     async def end(self) -> tuple[int, str]:
         """Wait for its end; return its exit status and the last line that it printed."""
-        output, _ = await self._process.communicate()
-        lines = output.decode().split()
-        assert self._process.returncode is not None
-        return self._process.returncode, lines[-1] if lines else ""
+        if self._status is None:
+            lines = (await asyncio.to_thread(self._back.read)).split()
+            self._last = lines[-1] if lines else ""
+            self._status = await asyncio.to_thread(self._child.wait)
+        return self._status, self._last
+
+    async def close(self) -> None:
+        """Kill it if it still runs."""
+        if self._status is None:
+            os.kill(self._child.pid, signal.SIGKILL)
+            await self.end()
+        self._back.close()
+        os.close(self._to)
 
 
 @asynccontextmanager
@@ -56,22 +75,16 @@ async def worker(
     options = ["--by-step"] if by_step else []
     options += [] if die is None else ["--die", die[0].value, str(die[1])]
     options += [] if hold is None else ["--hold", hold]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.support.faults.worker",
-        url,
-        str(flow_id),
-        str(runs),
-        *options,
-        cwd=REPOSITORY,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
+    theirs, to = os.pipe()
+    back, output = os.pipe()
+    arguments = [url, str(flow_id), str(runs), *options]
+    child = await asyncio.to_thread(
+        FORKED.start, arguments, streams=(theirs, output, 2), variables=ENVIRONMENT
     )
+    os.close(theirs)
+    os.close(output)
+    started = Worker(child, to, back)
     try:
-        yield Worker(process)
+        yield started
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+        await started.close()
