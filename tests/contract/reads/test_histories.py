@@ -51,7 +51,7 @@ EVERY_HEALTH_CHECK = list(HealthCheck)
 BOUNDED = settings(
     deadline=None,
     derandomize=True,
-    max_examples=60,
+    max_examples=40,
     suppress_health_check=EVERY_HEALTH_CHECK,
     database=None,
 )
@@ -135,7 +135,7 @@ async def test_at_length_the_same_history_is_the_same_in_both_stores(
     await assert_parity(memory, postgres, history)
 
 
-@BOUNDED
+@settings(BOUNDED, max_examples=60)
 @given(examples=st.lists(HISTORIES, min_size=3, max_size=3))
 async def test_histories_that_interleave_are_the_same_in_both_stores(
     memory: Backend, postgres: Backend, examples: list[list[Append]]
@@ -215,7 +215,7 @@ async def assert_projected(
     assert begun == touched(kinds)
 
 
-@BOUNDED
+@settings(BOUNDED, max_examples=60)
 @given(example=LEGAL_IN_TWO_CUTS)
 async def test_the_step_rows_are_the_replayed_slots_in_whatever_batches_events_came(
     pool: "asyncpg.Pool[asyncpg.Record]",

@@ -28,7 +28,7 @@ from tests.support.flows.json_values import (
     nested,
 )
 
-DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=400)
+DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=200)
 AT_LENGTH = settings(deadline=None, max_examples=5_000)
 
 # RFC 8785, appendix B: IEEE 754 double, JSON

@@ -44,7 +44,7 @@ from tests.support.flows.json_values import (
     nested,
 )
 
-DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=400)
+DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=200)
 AT_LENGTH = settings(deadline=None, max_examples=5_000)
 
 
@@ -336,7 +336,7 @@ def test_at_length_both_ways_write_and_refuse_the_same(value: object) -> None:
     assert_both_agree(value)
 
 
-@DETERMINISTIC
+@settings(DETERMINISTIC, max_examples=400)
 @given(st.lists(st.floats() | FLOATS))
 def test_both_ways_write_every_number_the_same(numbers: list[float]) -> None:
     assert_both_agree(numbers)
@@ -571,7 +571,7 @@ def test_a_list_that_denies_its_items_is_still_json() -> None:
     assert canonical_json([Items([1, 2])]) == b'[["shown"]]'
 
 
-@DETERMINISTIC
+@settings(DETERMINISTIC, max_examples=400)
 @given(I_JSON)
 def test_a_struct_is_written_as_its_members_are(value: object) -> None:
     members: Any = {"a kind": "tagged", "firstHeld": value, "z": [value]}

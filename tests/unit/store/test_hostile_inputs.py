@@ -45,7 +45,7 @@ BOUNDED = settings(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=150,
+    max_examples=100,
     suppress_health_check=list(HealthCheck),
 )
 AT_LENGTH = settings(BOUNDED, derandomize=False, max_examples=5_000, print_blob=True)

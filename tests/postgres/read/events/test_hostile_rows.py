@@ -32,7 +32,7 @@ BOUNDED = settings(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=120,
+    max_examples=60,
     suppress_health_check=list(HealthCheck),
 )
 AT_LENGTH = settings(BOUNDED, derandomize=False, max_examples=3_000, print_blob=True)
