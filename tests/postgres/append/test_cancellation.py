@@ -294,7 +294,7 @@ def store(narrow_pool: Pool) -> PgEventStore:
 @pytest.mark.parametrize(
     ("strikes", "how_many"),
     [
-        (range(1, 201, 11), [1, 3, 8]),
+        (range(1, 201, 23), [1, 3, 8]),
         *(pytest.param(range(1, 201), [number], marks=pytest.mark.slow) for number in (1, 3, 8)),
     ],
     ids=["some", "one-at-all", "some-at-all", "each-at-all"],

@@ -81,13 +81,19 @@ async def appended(store: PgEventStore, artifact: Artifact, event_id: UUID) -> F
 
 
 @pytest.mark.parametrize(
-    "strike", [Strike.CUT_BEFORE, pytest.param(Strike.CUT_AFTER, marks=pytest.mark.slow)]
+    ("strike", "every"),
+    [
+        (Strike.CUT_BEFORE, 3),
+        pytest.param(Strike.CUT_BEFORE, 1, marks=pytest.mark.slow),
+        pytest.param(Strike.CUT_AFTER, 1, marks=pytest.mark.slow),
+    ],
 )
 async def test_a_connection_cut_at_any_message_leaves_the_append_once(
-    proxy: Proxy, store: PgEventStore, witness: PgEventStore, strike: Strike
+    *, proxy: Proxy, store: PgEventStore, witness: PgEventStore, strike: Strike, every: int
 ) -> None:
+    """Cut at every third message; in the long runs at each."""
     await store.append_kind(new_flow_id(), SAID, artifacts=[blob(seed=99)])
-    for n in count(1):
+    for n in count(1, every):
         artifact, event_id = blob(seed=n), uuid7()
         fault = proxy.arm(Fault(strike, is_no_full_piece, nth=n))
         async with asyncio.timeout(60):
