@@ -68,6 +68,11 @@ async def test_1_an_event_that_jsonb_makes_too_large_is_refused(
     flow_id = uuid4()
     with pytest.raises(InvalidPayload, match=r"has \d+ bytes as JSONB, .* as an artifact"):
         await backend.store.append_kind(flow_id, FACTS[name])
+    assert await backend.store.list(flow_id) == []
+
+
+async def test_1_metadata_that_jsonb_makes_too_large_are_refused(backend: Backend) -> None:
+    flow_id = uuid4()
     with pytest.raises(InvalidPayload, match="bytes as JSONB"):
         await backend.store.append_kind(flow_id, StepSignal(0, "s", "x"), metadata={"m": MANY})
     artifact = Artifact.from_payload(kind="x", payload=1, metadata={"m": MANY})
