@@ -12,7 +12,6 @@ import msgspec
 from chem_persistence.cli.terminal.text import shown
 from chem_persistence.domain.answers import FlowSummary
 from chem_persistence.domain.definition import FlowDefinition, described_definition
-from chem_persistence.domain.events import FlowParent
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
@@ -58,7 +57,7 @@ class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
     """A flow up to its last event, read at `seen_at`.
 
     `cancelled` is the reason for which it was cancelled, or None; `definition` is None if it is not
-    stored; `parent` is the step that submitted it as its child, or None.
+    stored.
     """
 
     summary: FlowSummary
@@ -69,7 +68,6 @@ class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: str | None
     steps: Sequence[StepView]
     artifacts: Sequence[NamedArtifact]
-    parent: FlowParent | None
     children: Sequence[ChildrenView]
 
 
@@ -129,7 +127,6 @@ async def _read(
             NamedArtifact(artifact_hash, version, role, found.get(artifact_hash, (None,))[0])
             for artifact_hash, version, role in fold.artifacts
         ],
-        parent=fold.parent,
         children=children,
     )
 
@@ -162,7 +159,6 @@ def story_json(story: FlowStory) -> dict[str, Any]:
             }
             for artifact in story.artifacts
         ],
-        "parent": msgspec.to_builtins(story.parent),
         "children": [msgspec.to_builtins(children) for children in story.children],
     }
 

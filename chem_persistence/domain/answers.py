@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from chem_persistence.domain.events import FlowEvent, StepError, StepFinished
+from chem_persistence.domain.events import FlowEvent, FlowParent, StepError, StepFinished
 from chem_persistence.domain.flow_state import FlowState
 
 __all__ = [
@@ -33,8 +33,8 @@ class FlowSummary(msgspec.Struct, frozen=True, kw_only=True):
     `step_count` when all are. `current_step` is the id of that step, None if no event names it: the
     stored definition, which has the ids of steps that have not started, is not read. `failure` is
     the error of the last step whose status is failed, None once its retry is scheduled. `name` is
-    the flow's name in its program, `label` what its submitter called it; None if there is none.
-    Times are UTC.
+    the flow's name in its program, `label` what its submitter called it, `parent` the step
+    of another flow whose child it is; None if there is none. Times are UTC.
     """
 
     flow_id: UUID
@@ -50,6 +50,7 @@ class FlowSummary(msgspec.Struct, frozen=True, kw_only=True):
     failure: StepError | None
     name: str | None = None
     label: str | None = None
+    parent: FlowParent | None = None
 
 
 class WaitingFlow(msgspec.Struct, frozen=True, kw_only=True):

@@ -63,4 +63,5 @@ class SummaryFold:
             failure=rows[failed].error if failed >= 0 else None,
             name=None if begun is None or begun.name is UNSET else begun.name,
             label=None if begun is None or begun.label is UNSET else begun.label,
+            parent=None if begun is None or begun.parent is UNSET else begun.parent,
         )

@@ -209,12 +209,14 @@ CREATE VIEW flows AS
           ORDER BY step.step_index DESC
          LIMIT 1) AS failure,
     beginning.name,
-    beginning.label
+    beginning.label,
+    beginning.parent
    FROM event_log first_event
      CROSS JOIN LATERAL ( SELECT first_event.payload ->> 'definition_hash'::text AS definition_hash,
             (first_event.payload ->> 'step_count'::text)::bigint AS step_count,
             first_event.payload ->> 'name'::text AS name,
-            first_event.payload ->> 'label'::text AS label) beginning
+            first_event.payload ->> 'label'::text AS label,
+            first_event.payload -> 'parent'::text AS parent) beginning
   WHERE first_event.version = 0;
 
 CREATE MATERIALIZED VIEW hourly_throughput AS

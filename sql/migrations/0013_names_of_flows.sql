@@ -1,8 +1,9 @@
--- The name that a flow has in its program, and the label that its submitter gave it, beside its id.
+-- The name that a flow has in its program, and the label that its submitter gave it, beside its id,
+-- and the step of another flow whose child it is.
 -- Each statement stands below a line that begins with "-- statement:"; they run one by one in one
 -- transaction.
 
--- statement: the view of 0011 with two more columns at its end; they are null if the first event
+-- statement: the view of 0011 with three more columns at its end; they are null if the first event
 -- has none
 CREATE OR REPLACE VIEW flows AS
 SELECT
@@ -55,12 +56,14 @@ SELECT
         WHERE step.flow_id = first_event.flow_id AND step.status = 'failed'
         ORDER BY step.step_index DESC LIMIT 1) AS failure,
     beginning.name AS name,
-    beginning.label AS label
+    beginning.label AS label,
+    beginning.parent AS parent
 FROM event_log AS first_event
 CROSS JOIN LATERAL (
     SELECT first_event.payload ->> 'definition_hash' AS definition_hash,
         (first_event.payload ->> 'step_count')::bigint AS step_count,
         first_event.payload ->> 'name' AS name,
-        first_event.payload ->> 'label' AS label
+        first_event.payload ->> 'label' AS label,
+        first_event.payload -> 'parent' AS parent
 ) AS beginning
 WHERE first_event.version = 0

@@ -13,7 +13,7 @@ SELECT flow_id,
         THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label
+    name, label, parent
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -36,7 +36,7 @@ SELECT flow_id,
         THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label
+    name, label, parent
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -59,7 +59,7 @@ SELECT flow_id,
         THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label
+    name, label, parent
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -83,7 +83,7 @@ SELECT flow_id,
         THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label
+    name, label, parent
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -106,7 +106,7 @@ SELECT flow_id,
         THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label
+    name, label, parent
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -128,7 +128,7 @@ SELECT flow_id,
         THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label
+    name, label, parent
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -155,7 +155,7 @@ SELECT flow_id,
         THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label
+    name, label, parent
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -183,7 +183,7 @@ SELECT flow_id,
         THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label
+    name, label, parent
 FROM flows
 WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
@@ -205,7 +205,7 @@ SELECT flow_id,
         THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label
+    name, label, parent
 FROM flows
 WHERE flow_id = $1
 
@@ -220,6 +220,6 @@ SELECT flow_id,
         THEN last_event_at
         END AS last_event_at,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label
+    name, label, parent
 FROM flows
 WHERE flow_id = ANY ($1::uuid[])

@@ -84,22 +84,29 @@ def _print(listed: Sequence[FlowSummary]) -> None:
         return
     now, is_wide = datetime.now(UTC), output_width() >= WIDE
     is_named = any(title(flow.name, flow.label) for flow in listed)
+    has_parents = any(flow.parent is not None for flow in listed)
     columns = [column("flow", ids=True)]
+    if has_parents:
+        columns.append(column("parent", ids=True))
     if is_named:
         columns.append(column("name", cut=True))
     columns += [column("state", fold=True), column("steps", right=True), column("began")]
     if is_wide:
         columns += [column("events", right=True), column("took", right=True)]
         columns.append(column("failure", cut=True))
-    print_table(columns, [_row(flow, now, is_named=is_named, is_wide=is_wide) for flow in listed])
+    rows = []
+    for flow in listed:
+        ids: list[Cell] = [str(flow.flow_id)]
+        if has_parents:
+            ids.append("" if flow.parent is None else str(flow.parent.flow_id))
+        names = [shown(title(flow.name, flow.label))] if is_named else []
+        rows.append([*ids, *names, *_row(flow, now, is_wide=is_wide)])
+    print_table(columns, rows)
 
 
-def _row(flow: FlowSummary, now: datetime, *, is_named: bool, is_wide: bool) -> list[Cell]:
+def _row(flow: FlowSummary, now: datetime, *, is_wide: bool) -> list[Cell]:
     steps = "?" if flow.step_count is None else str(flow.step_count)
-    row: list[Cell] = [str(flow.flow_id)]
-    if is_named:
-        row.append(shown(title(flow.name, flow.label)))
-    row += [shown_progress(flow), f"{flow.finished_steps}/{steps}"]
+    row = [shown_progress(flow), f"{flow.finished_steps}/{steps}"]
     if not is_wide:
         return [*row, shown_ago(now - flow.started_at)]
     failure = ""

@@ -83,8 +83,8 @@ def _print_heading(story: FlowStory) -> None:
         ("definition", shown(definition)),
         *definition_rows(story.definition),
     ]
-    if story.parent is not None:
-        parent = story.parent
+    if flow.parent is not None:
+        parent = flow.parent
         place = f"step {parent.step_index}, item {parent.item}"
         rows.append(("parent", f"{parent.flow_id}, {place}"))
     if story.input is not None:

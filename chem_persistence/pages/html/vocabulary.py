@@ -1,4 +1,7 @@
-"""The elements and attributes of a page: none that loads, runs, submits or links out."""
+"""The elements and attributes of a page: none that loads, runs or submits.
+
+A page links to nothing but itself, and pages of other flows in its folder, named by their ids.
+"""
 
 import re
 from typing import Final
@@ -27,7 +30,9 @@ ATTRIBUTES: Final = frozenset(
 )
 
 PATTERNS: Final = {
-    "href": re.compile(r"#[a-z][a-z0-9-]*|data:,"),
+    "href": re.compile(
+        r"#[a-z][a-z0-9-]*|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.html|data:,"
+    ),
     "src": re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}"),
     "id": re.compile(r"[a-z][a-z0-9-]*"),
     "class": re.compile(r"[a-z][a-z -]*"),

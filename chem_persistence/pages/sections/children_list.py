@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from chem_persistence.pages.html.markup import Child, Html, element
-from chem_persistence.pages.sections.section import left_out, name_text, section
+from chem_persistence.pages.sections.section import flow_link, left_out, name_text, section
 from chem_persistence.store.leasing.children import ChildState
 from chem_persistence.views.children import ChildrenView, ChildView
 from chem_persistence.views.flow_view import FlowView
@@ -35,5 +35,4 @@ def _step(step: ChildrenView) -> Iterator[Child]:
 
 def _child(child: ChildView) -> Html:
     state = element("strong", {"class": _CLASSES[child.state]}, str(child.state))
-    flow_id = element("code", None, str(child.flow_id))
-    return element("li", None, f"Item {child.item}, flow ", flow_id, ": ", state)
+    return element("li", None, f"Item {child.item}, flow ", flow_link(child.flow_id), ": ", state)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.pages.html.markup import Child, Html, element
-from chem_persistence.pages.sections.section import facts
+from chem_persistence.pages.sections.section import facts, flow_link
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, FlowView, StepView
 from chem_persistence.views.wording import duration, in_words, iso, moment, short, title
 
@@ -30,9 +30,16 @@ def page_heading(view: FlowView) -> Html:
         element("p", {"class": "kicker"}, f"Flow {title(view.name, view.label)}".strip()),
         element("h1", None, str(view.flow_id)),
         element("p", {"class": f"state {_STATE_CLASSES[view.state]}"}, in_words(view.state)),
+        *_parent(view),
         *_attention(view),
         facts(_figures(view)),
     )
+
+
+def _parent(view: FlowView) -> Iterator[Child]:
+    if view.parent is not None:
+        where = f", step {view.parent.step_index}, item {view.parent.item}"
+        yield element("p", {"class": "parent"}, "Child of ", flow_link(view.parent.flow_id), where)
 
 
 def _figures(view: FlowView) -> Iterator[tuple[str, Child]]:

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Collection, Iterable
+from uuid import UUID
 
 from chem_persistence.pages.html.markup import Child, Html, element, group
 from chem_persistence.views.flow_view import NoPreview, TextPreview
 from chem_persistence.views.wording import counted
 
-__all__ = ["facts", "left_out", "name_text", "section", "text_block"]
+__all__ = ["facts", "flow_link", "left_out", "name_text", "section", "text_block"]
 
 _HASH = re.compile("(?<![0-9A-Za-z])([0-9a-f]{64})(?![0-9A-Za-z])")
 
@@ -35,6 +36,11 @@ def facts(pairs: Iterable[tuple[str, Child]]) -> Html:
         for name, value in pairs
     )
     return element("dl", {"class": "facts"}, *rows)
+
+
+def flow_link(flow_id: UUID) -> Html:
+    """Return a flow's id as a link to its page, which is in the same folder if it was written."""
+    return element("a", {"href": f"{flow_id}.html"}, element("code", None, str(flow_id)))
 
 
 def name_text(name: str) -> Html:

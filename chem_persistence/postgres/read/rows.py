@@ -11,7 +11,7 @@ from chem_persistence.domain.answers import (
     ArtifactProducer,
     FlowSummary,
 )
-from chem_persistence.domain.events import StepError
+from chem_persistence.domain.events import FlowParent, StepError
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.domain.instance import StepStatus
 from chem_persistence.domain.snapshot import Snapshot
@@ -117,7 +117,7 @@ def flow_summary(row: Row) -> FlowSummary:
 
     Raises:
         UnreadableEvent: the first or the last event has no time that a datetime can hold, or the
-            failure does not decode.
+            failure or the parent does not decode.
     """
     flow_id, version = row["flow_id"], row["version"]
     return FlowSummary(
@@ -134,6 +134,7 @@ def flow_summary(row: Row) -> FlowSummary:
         failure=_error(row["failure"], flow_id, version - 1),
         name=row["name"],
         label=row["label"],
+        parent=_parent(row["parent"], flow_id),
     )
 
 
@@ -219,6 +220,15 @@ def _present(row: Row, column: str, flow_id: UUID, version: int) -> Any:
     if row[column] is None:
         raise UnreadableEvent(flow_id, version, f"{column} is missing or out of range")
     return row[column]
+
+
+def _parent(data: bytes | None, flow_id: UUID) -> FlowParent | None:
+    if data is None:
+        return None
+    try:
+        return msgspec.json.decode(data, type=FlowParent)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableEvent(flow_id, 0, f"parent: {error}") from error
 
 
 def _error(data: bytes | None, flow_id: UUID, version: int) -> StepError | None:

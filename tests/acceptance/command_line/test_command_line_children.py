@@ -48,6 +48,20 @@ async def test_show_names_the_parent_of_a_child(url: str) -> None:
     assert f"{PARENT}, step 1, item 3" in " ".join(said.split())
 
 
+async def test_flows_names_the_parents_of_children(url: str) -> None:
+    said = await output(url, "flows", "--limit", 30)
+    heading, *lines = [line.split() for line in said.splitlines()]
+    assert heading[:2] == ["flow", "parent"]
+    parents = {line[0]: line[1] for line in lines}
+    assert parents.pop(str(PARENT)) == "listed"  # the name: it has no parent
+    assert parents == {str(child_id(PARENT, 1, item)): str(PARENT) for item in range(15)}
+    told: Any = json.loads(await output(url, "flows", "--limit", 30, "--json"))
+    places = {flow["flow_id"]: flow["parent"] for flow in told["flows"]}
+    assert places[str(PARENT)] is None
+    where = {"flow_id": str(PARENT), "step_index": 1, "item": 3}
+    assert places[str(child_id(PARENT, 1, 3))] == where
+
+
 async def test_show_prints_the_children_as_json(url: str) -> None:
     told: Any = json.loads(await output(url, "show", PARENT, "--json"))
     (children,) = told["children"]
@@ -70,5 +84,15 @@ async def test_the_page_counts_the_children_and_lists_the_failed_ones_first(
     section = html[html.index('<section id="children"') :]
     section = section[: section.index("</section>")]
     assert "15 flows: 2 failed, 13 completed." in section
-    failed = [section.index(str(child_id(PARENT, 1, item))) for item in (3, 9, 0, 14)]
-    assert failed == sorted(failed)
+    links = [section.index(f'href="{child_id(PARENT, 1, item)}.html"') for item in (3, 9, 0, 14)]
+    assert links == sorted(links)
+
+
+async def test_the_page_of_a_child_has_a_link_to_that_of_its_parent(
+    url: str, tmp_path: Path
+) -> None:
+    page = tmp_path / "child.html"
+    done = await command("show", child_id(PARENT, 1, 3), "--html", page, "--database-url", url)
+    assert done.returncode == 0
+    html = page.read_text(encoding="utf-8")
+    assert f'Child of <a href="{PARENT}.html"><code>{PARENT}</code></a>, step 1, item 3' in html
