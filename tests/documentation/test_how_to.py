@@ -24,6 +24,7 @@ async def own_server() -> AsyncIterator[str]:
     ("page", "commands"),
     [
         ("use-it-in-a-service.md", 2),
+        ("fan-out-over-many-inputs.md", 2),
         ("stream-large-artifacts.md", 1),
         ("ctrl-c-and-foreign-code.md", 2),
         ("read-and-follow-the-log.md", 1),
