@@ -1,4 +1,26 @@
--- Read what `doctor` checks of a server, a schema and a role.
+-- Read what `doctor` checks of a server, a schema, a role, and the flows that wait for workers.
+
+-- name: count_due_runs
+-- Count the due flows of each definition, and those that are overdue, the longest due first.
+-- $1 timestamptz before which the flows are due, $2 timestamptz before which they are overdue
+SELECT run.definition_hash, count(*) AS flows,
+    count(*) FILTER (WHERE run.due_at < $2) AS overdue, min(run.due_at) AS due_at
+FROM flow_runs AS run
+WHERE run.due_at < $1
+GROUP BY run.definition_hash
+ORDER BY min(run.due_at), run.definition_hash
+
+-- name: count_failed_runs
+-- Count the flows that have failed and are not due by themselves. Children are left out: what a
+-- failed one means is decided by its parent.
+SELECT count(*) AS flows
+FROM flow_runs AS run
+WHERE run.due_at = 'infinity' AND run.lease IS NULL
+    AND (SELECT count(*) FROM workflow_step_executions AS step
+        WHERE step.flow_id = run.flow_id AND step.status = 'failed') > 0
+    AND (SELECT count(*) FROM event_log AS event
+        WHERE event.flow_id = run.flow_id AND event.version = 0
+            AND event.payload ? 'parent') = 0
 
 -- name: describe_role
 -- Return the current role, its rights on the log and the schema, which of some roles exist, and
@@ -34,6 +56,33 @@ SELECT current_setting('server_version') AS server_version,
     current_setting('session_replication_role') AS replication_role,
     current_setting('autovacuum') AS autovacuum,
     current_database()::text AS database
+
+-- name: find_due_run
+-- Return the longest due flow of a definition, and its name.
+-- $1 text definition_hash
+SELECT run.flow_id, (SELECT event.payload ->> 'name' FROM event_log AS event
+    WHERE event.flow_id = run.flow_id AND event.version = 0) AS name
+FROM flow_runs AS run
+WHERE run.definition_hash = $1
+ORDER BY run.due_at
+LIMIT 1
+
+-- name: find_failed_run
+-- Return the flow of count_failed_runs that failed first, and when.
+SELECT failed.flow_id, failed.failed_at
+FROM (
+    SELECT run.flow_id, (SELECT max(event.ts) FROM event_log AS event
+        WHERE event.flow_id = run.flow_id AND event.event_type = 'stepfailed') AS failed_at
+    FROM flow_runs AS run
+    WHERE run.due_at = 'infinity' AND run.lease IS NULL
+        AND (SELECT count(*) FROM workflow_step_executions AS step
+            WHERE step.flow_id = run.flow_id AND step.status = 'failed') > 0
+        AND (SELECT count(*) FROM event_log AS event
+            WHERE event.flow_id = run.flow_id AND event.version = 0
+                AND event.payload ? 'parent') = 0
+) AS failed
+ORDER BY failed.failed_at, failed.flow_id
+LIMIT 1
 
 -- name: find_foreign_objects
 -- Return what others have added to tables of the library: triggers, rules and row security. Those

@@ -67,6 +67,12 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
         [UUID(int=1), HASHES[:2]],
         {"workflow_step_artifacts_flow_idx", "workflow_step_artifacts_pkey"},
     ),
+    "doctor/count_failed_runs": ([], {"event_log_flow_version_key"}),
+    "doctor/find_due_run": ([HASHES[0]], {"event_log_flow_version_key"}),
+    "doctor/find_failed_run": (
+        [],
+        {"event_log_flow_version_key", "workflow_step_executions_pkey"},
+    ),
     "artifacts/list_flow_artifacts": ([UUID(int=1)], {"workflow_step_artifacts_flow_idx"}),
 }
 NO_MORE_THAN = 1_000
