@@ -1,5 +1,6 @@
 """Claims and leases of the flows of a store in memory."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -10,7 +11,13 @@ from uuid import UUID, uuid4
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.memory.runs import NEVER, MemoryRuns, later
 from chem_persistence.store.checks import check_flow_id, check_not_negative
-from chem_persistence.store.leasing.leases import Claim, Renewal, check_duration, check_worker
+from chem_persistence.store.leasing.leases import (
+    Claim,
+    FlowCounts,
+    Renewal,
+    check_duration,
+    check_worker,
+)
 
 __all__ = ["InMemoryLeases"]
 
@@ -118,6 +125,16 @@ class InMemoryLeases:
                 run.call(self._runs.now())
                 called.append(flow_id)
         return called
+
+    async def count_flows(self, definitions: Collection[str]) -> Mapping[str, FlowCounts]:
+        """Count the flows of definitions that are due, or wait; see `FlowCounter.count_flows`."""
+        present, due, waiting = self._runs.now(), Counter[str](), Counter[str]()
+        for run in self._runs.rows.values():
+            if run.due_at <= present:
+                due[run.definition_hash] += 1
+            elif run.lease is None:
+                waiting[run.definition_hash] += 1
+        return {each: FlowCounts(due[each], waiting[each]) for each in definitions}
 
     async def rebuild(self) -> int:
         """Make the rows what the log implies; see `Leases.rebuild`."""

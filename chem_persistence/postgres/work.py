@@ -14,6 +14,7 @@ from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.leasing.leases import (
     Claim,
+    FlowCounts,
     Leases,
     Renewal,
     check_duration,
@@ -26,9 +27,11 @@ ADD_FLOW_RUNS = statement("work/add_flow_runs")
 ANNOUNCE_WORKER = statement("work/announce_worker")
 CALL_FLOW_RUNS = statement("work/call_flow_runs")
 CLAIM_FLOW_RUNS = statement("work/claim_flow_runs")
+COUNT_RUNS = statement("work/count_runs")
 GIVE_BACK_FLOW_RUN = statement("work/give_back_flow_run")
 LIST_FREE_RUNS = statement("work/list_free_runs")
 READ_CLAIMED_RUNS = statement("work/read_claimed_runs")
+READ_CLOCK = statement("work/read_clock")
 REBUILD_FLOW_RUNS = statement("work/rebuild_flow_runs")
 RELEASE_FLOW_RUNS = statement("work/release_flow_runs")
 RENEW_FLOW_RUNS = statement("work/renew_flow_runs")
@@ -146,6 +149,17 @@ class PgLeases:
     async def withdraw(self, worker: UUID) -> None:
         """Remove a worker; see `WorkerRegister.withdraw`."""
         await self._session.fetch(WITHDRAW_WORKER, worker)
+
+    async def count_flows(self, definitions: Collection[str]) -> Mapping[str, FlowCounts]:
+        """Count the flows of definitions that are due, or wait; see `FlowCounter.count_flows`."""
+
+        async def count(connection: Connection) -> list[Row]:
+            (clock,) = await connection.fetch(READ_CLOCK)
+            return await connection.fetch(COUNT_RUNS, list(definitions), clock["present"])
+
+        rows = await self._session.run(count)
+        counted = {row["definition_hash"]: FlowCounts(row["due"], row["waiting"]) for row in rows}
+        return dict.fromkeys(definitions, FlowCounts()) | counted
 
     async def rebuild(self) -> int:
         """Make the rows what the log implies; see `Leases.rebuild`."""

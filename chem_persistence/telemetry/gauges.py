@@ -1,16 +1,29 @@
-"""The pools and queues whose sizes are read when metrics are collected, and only then.
+"""What is read when metrics are collected: the sizes of pools and queues, and workers' backlogs.
 
-Collectors read in their own threads, so only whole numbers are read from pools and queues.
+Collectors read in their own threads, so only whole numbers are read from pools and queues. Backlogs
+are counted by the workers, from time to time; a collector reads the last counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import count
 from threading import Lock
 from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
-__all__ = ["Pool", "Queue", "pools", "queues", "watch_pool", "watch_queue"]
+__all__ = [
+    "Backlog",
+    "Pool",
+    "Queue",
+    "backlog",
+    "forget_backlog",
+    "pools",
+    "queues",
+    "report_backlog",
+    "watch_pool",
+    "watch_queue",
+]
 
 
 class Pool(Protocol):
@@ -38,9 +51,22 @@ class Queue(Protocol):
         """Return the number of appends that backpressure holds back."""
 
 
+class Backlog(Protocol):
+    """How many flows of a definition want a worker, or will."""
+
+    @property
+    def due(self) -> int:
+        """Return the number of flows that are due."""
+
+    @property
+    def waiting(self) -> int:
+        """Return the number of flows that are not due, and that no worker holds."""
+
+
 _lock = Lock()
 _lenders: WeakKeyDictionary[object, tuple[str, Pool]] = WeakKeyDictionary()
 _queues: WeakSet[Queue] = WeakSet()
+_backlogs: WeakKeyDictionary[object, Mapping[str, Backlog]] = WeakKeyDictionary()
 _names = count(1)
 
 
@@ -72,3 +98,22 @@ def queues() -> list[Queue]:
     """Return the registered queues."""
     with _lock:
         return list(_queues)
+
+
+def report_backlog(worker: object, counted: Mapping[str, Backlog]) -> None:
+    """Keep what a worker has counted by definition, for as long as the worker exists."""
+    with _lock:
+        _backlogs.pop(worker, None)  # the last one to count is the last in the order
+        _backlogs[worker] = counted
+
+
+def forget_backlog(worker: object) -> None:
+    """Drop what a worker has counted."""
+    with _lock:
+        _backlogs.pop(worker, None)
+
+
+def backlog() -> dict[str, Backlog]:
+    """Return the last counts of each definition."""
+    with _lock:
+        return {name: each for counted in _backlogs.values() for name, each in counted.items()}

@@ -27,6 +27,7 @@ __all__ = [
     "current_span",
     "current_traceparent",
     "describe_flow",
+    "is_observed",
     "link_to_trace",
     "watched_append",
     "watched_batch",
@@ -163,6 +164,11 @@ def watched_step(
 
 
 # ---- workers
+
+
+def is_observed() -> bool:
+    """Return whether the program has set a provider."""
+    return look() is not None
 
 
 def count_claim(definition_hash: str, *, is_take_over: bool) -> None:

@@ -9,8 +9,14 @@ from functools import partial
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
-from chem_persistence.telemetry.gauges import pools, queues
-from chem_persistence.telemetry.names import POOL_NAME, POOL_STATE, QUEUE_STATE
+from chem_persistence.telemetry.gauges import backlog, pools, queues
+from chem_persistence.telemetry.names import (
+    BACKLOG_STATE,
+    DEFINITION_HASH,
+    POOL_NAME,
+    POOL_STATE,
+    QUEUE_STATE,
+)
 
 __all__ = ["Instruments"]
 
@@ -124,6 +130,12 @@ def _observe(meter: Meter) -> None:
         "{connection}",
         "Connections that a pool may have",
     )
+    meter.create_observable_gauge(  # every worker counts the same flows: no sum over processes
+        "chem_persistence.worker.backlog",
+        [_backlog],
+        "{flow}",
+        "Flows of a definition that are due, or wait, and are held by no worker",
+    )
 
 
 def _depth(_: CallbackOptions) -> Iterable[Observation]:
@@ -142,6 +154,12 @@ def _connections(_: CallbackOptions) -> Iterable[Observation]:
 def _most_connections(_: CallbackOptions) -> Iterable[Observation]:
     for name, pool in pools().items():
         yield Observation(pool.get_max_size(), {POOL_NAME: name})
+
+
+def _backlog(_: CallbackOptions) -> Iterable[Observation]:
+    for name, counted in backlog().items():
+        yield Observation(counted.due, {DEFINITION_HASH: name, BACKLOG_STATE: "due"})
+        yield Observation(counted.waiting, {DEFINITION_HASH: name, BACKLOG_STATE: "waiting"})
 
 
 def _seconds(meter: Meter, name: str, of: str, bounds: Iterable[float] = SECONDS) -> Histogram:

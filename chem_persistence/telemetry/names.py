@@ -9,6 +9,7 @@ from typing import Final
 __all__ = [
     "APPENDS",
     "ATTEMPT",
+    "BACKLOG_STATE",
     "COLLECTION",
     "DEFINITION_HASH",
     "ERROR_TYPE",
@@ -47,6 +48,8 @@ APPENDS: Final = "chem_persistence.appends"
 RETRY_CAUSE: Final = "chem_persistence.retry.cause"
 RETRY_NUMBER: Final = "chem_persistence.retry.number"
 QUEUE_STATE: Final = "chem_persistence.append.queue.state"
+
+BACKLOG_STATE: Final = "chem_persistence.worker.backlog.state"
 
 ERROR_TYPE: Final = "error.type"
 SYSTEM: Final = "db.system.name"

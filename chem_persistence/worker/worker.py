@@ -43,6 +43,7 @@ from chem_persistence.store.leasing.leases import (
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on
 from chem_persistence.telemetry.hooks import count_claim, count_lease_loss, watched_flow
+from chem_persistence.worker.backlog import Backlog
 from chem_persistence.worker.hints import Hints
 from chem_persistence.worker.limits import Limits
 from chem_persistence.worker.loading import (
@@ -128,7 +129,8 @@ class Worker:
         self._grace = grace
         self._poll_interval = poll_interval
         self._leases = self._store.leases
-        self._keeper = LeaseKeeper(self._leases, duration=lease, stall=stall, beat=self._announce)
+        self._backlog = Backlog(self._registry)
+        self._keeper = LeaseKeeper(self._leases, duration=lease, stall=stall, beat=self._beat)
         self._running: dict[asyncio.Task[None], HeldFlow] = {}
         self._pauses: dict[UUID, timedelta] = {}
         self._left_at: dict[UUID, int] = {}
@@ -178,14 +180,19 @@ class Worker:
         try:
             async with self._keeper, self._hints.heard():
                 try:
-                    await self._announce(self._leases)
+                    await self._beat(self._leases)
                     await self._serve()
                     await self._wait_for_steps()
                 finally:
                     await self._leave_flows()
                     await self._parents.end()
         finally:
+            self._backlog.end()
             await self._withdraw()
+
+    async def _beat(self, leases: Leases) -> None:
+        await self._announce(leases)
+        await self._backlog.count(leases)
 
     async def _announce(self, leases: Leases) -> None:
         """Store that this worker is alive; nothing depends on it."""

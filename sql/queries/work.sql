@@ -32,6 +32,15 @@ FROM flow_runs AS run
 WHERE run.lease IS NOT NULL
 GROUP BY run.holder
 
+-- name: count_runs
+-- Count the flows of definitions that are due, and those that wait and are held by nobody.
+-- $1 text[] definition_hash, $2 timestamptz the present
+SELECT run.definition_hash, count(*) FILTER (WHERE run.due_at <= $2) AS due,
+    count(*) FILTER (WHERE run.due_at > $2 AND run.lease IS NULL) AS waiting
+FROM flow_runs AS run
+WHERE run.definition_hash = ANY ($1::text[])
+GROUP BY run.definition_hash
+
 -- name: give_back_flow_run
 -- Release a flow with which there was nothing to do; return whether it was held by this lease.
 -- $1 uuid flow_id, $2 uuid token, $3 interval until it is due (null: not by itself)

@@ -34,6 +34,8 @@ from chem_persistence.store.ports import EventStore
 
 __all__ = [
     "Claim",
+    "FlowCounter",
+    "FlowCounts",
     "HintingLeases",
     "Leases",
     "LeasingEventStore",
@@ -54,6 +56,13 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     flow_id: UUID
     token: UUID
     definition_hash: str
+
+
+class FlowCounts(msgspec.Struct, frozen=True, gc=False):
+    """How many flows of a definition are due, and how many wait and are held by no worker."""
+
+    due: int = 0
+    waiting: int = 0
 
 
 class Renewal(StrEnum):
@@ -197,6 +206,22 @@ class WorkerRegister(Protocol):
 
     async def withdraw(self, worker: UUID) -> None:
         """Remove a worker that stops."""
+        ...
+
+
+@runtime_checkable
+class FlowCounter(Protocol):
+    """Counts the flows that want a worker, or will; a worker reports that to the metrics.
+
+    Every method raises:
+        StoreUnavailable, StoreError: the store cannot be reached, or refused.
+    """
+
+    async def count_flows(self, definitions: Collection[str]) -> Mapping[str, FlowCounts]:
+        """Return the counts of each of these definitions.
+
+        The time that this takes grows with the number of their flows that are not over.
+        """
         ...
 
 
