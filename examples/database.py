@@ -33,13 +33,16 @@ async def open_database(
 
 
 @asynccontextmanager
-async def open_server() -> AsyncIterator[str]:
-    """Yield DATABASE_URL, else the URL of an embedded server with temporary data.
+async def open_server(
+    url: str | None = None, *, directory: Path | None = None
+) -> AsyncIterator[str]:
+    """Yield `url`, else DATABASE_URL, else the URL of an embedded server.
 
-    A program hands it to the processes that it starts.
+    A program passes it to the processes that it starts. The embedded server keeps its data in
+    `directory`; without one the data is temporary.
     """
-    if os.environ.get("DATABASE_URL"):
-        yield os.environ["DATABASE_URL"]
+    if named := url or os.environ.get("DATABASE_URL"):
+        yield named
     else:
-        async with embedded_postgres() as own:
+        async with embedded_postgres(directory) as own:
             yield own

@@ -1,4 +1,4 @@
-"""The values that the steps of the NCI screen pass on, and the errors that end a flow.
+"""The values that the steps of the NCI screen pass on, and the errors that end a child.
 
 The class of an exception is the reason: the log keeps it, and the report groups by it.
 """
@@ -46,8 +46,15 @@ class NotConverged(ValueError):
     """The minimiser did not converge within its steps."""
 
 
+class Library(msgspec.Struct, frozen=True):
+    """The input of the screen: the text of a file, and how many molecules to take (None: all)."""
+
+    text: str
+    limit: int | None = None
+
+
 class Molecule(msgspec.Struct, frozen=True):
-    """The input of a flow: a name (the NSC number in the NCI file) and the SMILES as found."""
+    """The input of a child: a name (the NSC number in the NCI file) and the SMILES as found."""
 
     name: str
     smiles: str
@@ -101,6 +108,23 @@ class Verdict(msgspec.Struct, frozen=True):
     smiles: str
     drug_like: bool
     violations: list[str]
+
+
+class Ranking(msgspec.Struct, frozen=True):
+    """The verdicts, the best first, and the places in the library of the molecules that failed."""
+
+    ranked: tuple[Verdict, ...]
+    missing: tuple[int, ...]
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The output of the screen: counts, and the hash of the artifact that has the ranked table."""
+
+    molecules: int
+    drug_like: int
+    violations: dict[str, int]
+    missing: tuple[int, ...]
+    table: str
 
 
 def parse(smiles: str) -> Chem.Mol:

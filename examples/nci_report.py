@@ -22,12 +22,16 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """The state of one molecule's flow after this run, and what this run added to it."""
+    """The state of one molecule's flow after this run, and what this run added to it.
+
+    `repeated` counts the runs of its steps that have no outcome.
+    """
 
     key: str
     name: str
     events: int
     new_events: int
+    repeated: int
     artifacts: frozenset[str]
     fingerprint: str | None = None
     verdict: Verdict | None = None
@@ -50,6 +54,7 @@ class Report:
         """Add one molecule."""
         when = "now" if outcome.new_events else "before"
         self.counts.update(molecules=1, events=outcome.events, new_events=outcome.new_events)
+        self.counts["repeated"] += outcome.repeated
         self._artifacts |= outcome.artifacts
         if (failure := outcome.failure) is not None:
             reason = (failure.step_id, failure.reason)
@@ -84,6 +89,9 @@ class Report:
         totals.add_row("events", f"{counts['events']:,}")
         totals.add_row("events appended now", f"{counts['new_events']:,}")
         totals.add_row("artifacts", f"{len(self._artifacts):,}")
+        totals.add_row("step runs repeated", f"{counts['repeated']:,}")
+        if "killed" in counts:
+            totals.add_row("workers killed", f"{counts['killed']:,}")
         totals.add_row("seconds", f"{seconds:.1f}")
         totals.add_row("flows a second", f"{flows / seconds:.1f}")
         totals.add_row("events a second", f"{counts['new_events'] / seconds:.1f}")

@@ -1,4 +1,4 @@
-"""The steps of the NCI screen, from a SMILES to a verdict.
+"""The steps that each molecule of the NCI screen has, from a SMILES to a verdict.
 
 RDKit computes in child processes, at most as many at once as there are processors: its embedding
 and its substructure search install a handler of Ctrl-C of their own, which in the process of the
@@ -34,11 +34,15 @@ from chem_persistence import (
     Artifact,
     BlockingStep,
     ProcessStep,
+    RetryPolicy,
     StepContext,
     StepKind,
 )
 
 PROCESSORS = anyio.CapacityLimiter(os.cpu_count() or 1)
+
+KILLED_OFTEN = RetryPolicy(crashes=1_000)
+"""By default a step fails whose workers died three times in a row; here that is no fault of it."""
 
 average_weight = rdMolDescriptors.Properties(["amw"])
 drug_likeness: Callable[[Chem.Mol], float] = QED.qed  # RDKit has no types here
@@ -50,6 +54,7 @@ class AcquireStep(ProcessStep[Molecule, Molecule]):
     id = "acquire"
     kind = StepKind.SOURCE
     limiter = PROCESSORS
+    retry = KILLED_OFTEN
 
     def compute(self, molecule: Molecule, _context: StepContext) -> Molecule:
         """Return the molecule with the canonical SMILES of RDKit."""
@@ -61,6 +66,7 @@ class StandardiseStep(ProcessStep[Molecule, Standardised]):
 
     id = "standardise"
     limiter = PROCESSORS
+    retry = KILLED_OFTEN
 
     def compute(self, molecule: Molecule, _context: StepContext) -> Standardised:
         """Return the parent molecule."""
@@ -79,6 +85,7 @@ class DescribeStep(ProcessStep[Standardised, Described]):
 
     id = "describe"
     limiter = PROCESSORS
+    retry = KILLED_OFTEN
 
     def compute(self, molecule: Standardised, _context: StepContext) -> Described:
         """Return the molecule with its descriptors."""
@@ -117,6 +124,7 @@ class EmbedStep(ProcessStep[Described, Embedded]):
 
     id = "embed"
     limiter = PROCESSORS
+    retry = KILLED_OFTEN
 
     def __init__(self, params: EmbedParams) -> None:
         self.params: EmbedParams = params
@@ -182,6 +190,7 @@ class JudgeStep(BlockingStep[Embedded, Verdict]):
     id = "judge"
     kind = StepKind.SINK
     limiter = PROCESSORS
+    retry = KILLED_OFTEN
 
     def compute(self, molecule: Embedded, _context: StepContext) -> Verdict:
         """Return drug-like if at most one rule of Lipinski and none of Veber is broken."""

@@ -1,129 +1,158 @@
-"""Screen molecules of the NCI for drug-likeness: one durable flow per molecule, many at once.
+"""Screen molecules of the NCI for drug-likeness: one durable flow, with a child per molecule.
 
     python examples/screen_nci.py --limit 12
+    python examples/screen_nci.py --limit 1000 --workers 3 --kill-every 5
     python examples/screen_nci.py --smiles my.smi --retry-failed
 
+The flow reads the library, runs a flow for each molecule, many at once, ranks them, and reports.
 Each molecule is parsed, standardised, described, embedded in three dimensions and judged. Stop the
 program, or kill it, and run it again: finished molecules are not computed again, failed ones are
 reported from the log, and interrupted ones continue where they were. Two runs over the same
 molecules print the same screen fingerprint, whatever happened to them.
 
-The molecules are the 4,999 of the NCI that come with RDKit, or those of a file with a SMILES and a
-name on each line. The log is in the database of --database-url or DATABASE_URL, else on an embedded
-server in --data.
+Everything runs in this process, or in --workers processes, of which --kill-every kills one at
+random each so many seconds. The molecules are the 4,999 of the NCI that come with RDKit, or those
+of a file with a SMILES and a name on each line. The log is in the database of --database-url or
+DATABASE_URL, else on an embedded server in --data.
 """
 
 import argparse
+import asyncio
 import logging
 import math
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid5
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports, too; RDKit's would crash
 
-import anyio
-import msgspec
-from database import open_database
-from nci_molecules import Molecule, Verdict
-from nci_report import Failure, Outcome, Report
-from nci_steps import AcquireStep, DescribeStep, EmbedParams, EmbedStep, JudgeStep, StandardiseStep
+from database import open_server
+from nci_fleet import Fleet, WorkerEnded
+from nci_flow import MAP, MOLECULE, SCREEN, read_molecules, screening
+from nci_molecules import Library
+from nci_outcomes import read_logs, read_outcomes, repeated_runs
+from nci_report import Report
 from rdkit import RDConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chem_persistence import (
     ChemPersistenceError,
-    ConnectionProvider,
-    FlowCompleted,
+    FlowAlreadyCompleted,
+    FlowClient,
     FlowEngine,
-    FlowEvent,
-    FlowInstance,
+    FlowHasFailed,
+    FlowIsRunning,
     PgEventStore,
     PgFlowRepository,
+    PoolProvider,
     StepRaised,
-    StepStatus,
+    build_pool,
+    content_hash,
 )
 
 NCI = Path(RDConfig.RDDataDir, "NCI", "first_5K.smi")
 FLOWS = UUID("6f0e7d54-3c0b-5b8e-9d0c-5d1f2f7c8a41")  # the namespace of this program's flow ids
 MOST_CONNECTIONS = 10  # RDKit takes longer than the database, so a few serve many flows
+SECONDS_BETWEEN_LOOKS = 0.25
+LOOKED_AT = 200  # molecules that are next; more than are under way at once
 
 WORDS = """\
 what the words above mean:
-  finished, failed    flows that reached their last step, and flows that one step stopped:
+  finished, failed    molecules whose flow reached its last step, and whose flow one step stopped:
                       now in this run, before in an earlier one and not computed again
-  events, artifacts   what the log has of these flows, and their different contents
+  events, artifacts   what the log has of the molecules' flows, and their different contents
+  step runs repeated  runs that were cut off, by a kill for example, and begun again
   drug-like           breaks at most one of Lipinski's rules and none of Veber's;
                       indented below it: how many molecules break each rule
   screen fingerprint  a SHA-256 over all results: equal in every run over these molecules"""
 
 
 class Screen:
-    """Runs the flow of each molecule as far as possible, and reports its state."""
+    """The screen of one library: it is submitted, run, watched and reported."""
 
-    def __init__(self, provider: ConnectionProvider, *, retry_failed: bool) -> None:
-        self._store = PgEventStore(provider)
-        self._repository = PgFlowRepository(provider)
-        self._retry_failed = retry_failed
-        self._engine = (
-            FlowEngine.builder(self._store, self._repository)
-            .first_step(AcquireStep())
-            .add_step(StandardiseStep())
-            .add_step(DescribeStep())
-            .add_step(EmbedStep(EmbedParams()))
-            .add_step(JudgeStep())
-            .build()
-        )
+    def __init__(self, provider: PoolProvider, library: Library, label: str) -> None:
+        self.store = PgEventStore(provider)
+        self.repository = PgFlowRepository(provider)
+        self.client = FlowClient(self.store, self.repository)
+        self.flow_id = uuid5(FLOWS, content_hash(library))
+        self.children = {  # a child's id follows from the parent's, the step and the item
+            uuid5(self.flow_id, f"{MAP}/{item}"): molecule
+            for item, molecule in enumerate(read_molecules(library))
+        }
+        self._library = library
+        self._label = label
 
-    async def bring_on(self, molecule: Molecule) -> Outcome:
-        """Run the flow of a molecule, unless it is completed or has failed."""
-        flow_id = uuid5(FLOWS, f"{molecule.name}\n{molecule.smiles}")
-        events = await self._store.list(flow_id)
-        instance = await self._repository.load(flow_id, events, self._engine.definition)
-        seen = len(events)
-        failed = _failure(instance) is not None
-        if failed and self._retry_failed:
-            await self._engine.schedule_retry(flow_id, reason="asked for by --retry-failed")
-        if not instance.completed and (self._retry_failed or not failed):
-            with suppress(StepRaised):  # reported from the log
-                await self._engine.run_to_end(flow_id, molecule)
-            events += await self._store.list(flow_id, after_version=seen - 1)
-            instance = await self._repository.load(flow_id, events, self._engine.definition)
-        return await self._outcome(molecule, instance, events, len(events) - seen)
+    async def submit(self, *, retry_failed: bool) -> list[UUID]:
+        """Submit the screen, unless it was; return the molecules that are run again.
 
-    async def _outcome(
-        self, molecule: Molecule, instance: FlowInstance, events: list[FlowEvent], new_events: int
-    ) -> Outcome:
-        last = events[-1].kind
-        verdict = None
-        if isinstance(last, FlowCompleted):
-            result = await self._store.get_artifact(instance.steps[-1].outputs[0])
-            verdict = msgspec.convert(result.payload, Verdict)
-        hashes = {output for slot in instance.steps for output in slot.outputs}
-        return Outcome(
-            key=f"{molecule.name}\t{molecule.smiles}",
-            name=molecule.name,
-            events=len(events),
-            new_events=new_events,
-            artifacts=frozenset(hashes | {instance.input} if instance.input else hashes),
-            fingerprint=last.flow_fingerprint if isinstance(last, FlowCompleted) else None,
-            verdict=verdict,
-            failure=_failure(instance),
-        )
+        Those are retried by themselves: a screen that has tolerated them goes on without them.
+        """
+        await self.client.submit(SCREEN, self._library, flow_id=self.flow_id, label=self._label)
+        if not retry_failed:
+            return []
+        states = await self.store.child_states(list(self.children))
+        failed = [flow_id for flow_id in self.children if states.get(flow_id) == "failed"]
+        for flow_id in failed:
+            await self.client.retry(flow_id, reason="asked for by --retry-failed")
+        return failed
+
+    async def run(self, at_once: int, again: Sequence[UUID]) -> None:
+        """Run what is left in this process, so many molecules at once."""
+        await _run_to_end(FlowEngine(self.store, self.repository, screening(at_once)), self.flow_id)
+        molecule, left = FlowEngine(self.store, self.repository, MOLECULE), iter(again)
+
+        async def work() -> None:
+            for flow_id in left:  # shared: each task takes the next when it is free
+                with suppress(StepRaised, FlowHasFailed):  # reported from the log
+                    await _run_to_end(molecule, flow_id)
+
+        await asyncio.gather(*(work() for _ in range(at_once)))
+
+    async def wait(self, again: Sequence[UUID]) -> None:
+        """Wait until workers have run what is left."""
+        await self.client.result(SCREEN, self.flow_id)
+        for flow_id in again:
+            await self.client.wait(flow_id)
+
+    async def watch(self, progression: "Progression") -> None:
+        """Show how many molecules have ended, until the task is cancelled."""
+        left = list(self.children)
+        while True:
+            states = await self.store.child_states(left[:LOOKED_AT])
+            ended = {flow_id for flow_id, state in states.items() if state != "running"}
+            left = [flow_id for flow_id in left if flow_id not in ended]
+            progression.reach(len(self.children) - len(left))
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+
+    async def report(self, seen: dict[UUID, int]) -> Report:
+        """Return what is in the log; `seen` counts the events that were there before this run."""
+        report = Report()
+        for outcome in await read_outcomes(self.store, self.repository, self.children, seen):
+            report.add(outcome)
+        report.counts["repeated"] += repeated_runs(await self.store.list(self.flow_id))
+        return report
 
 
-def _failure(instance: FlowInstance) -> Failure | None:
-    for slot in instance.steps:
-        if slot.status is StepStatus.FAILED and slot.error is not None:
-            return Failure(
-                slot.step_id, slot.error.error_class.rpartition(".")[2], slot.error.message
-            )
-    return None
+async def _run_to_end(engine: FlowEngine[Any], flow_id: UUID) -> None:
+    """Run a flow to its end; one that another program holds, or held when it died, is waited for.
+
+    Raises what `FlowEngine.run_to_end` raises but `FlowIsRunning` and `FlowAlreadyCompleted`.
+    """
+    while True:
+        try:
+            await engine.run_to_end(flow_id)
+        except FlowIsRunning:
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+        except FlowAlreadyCompleted:
+            return
+        else:
+            return
 
 
 class Progression:
@@ -142,81 +171,86 @@ class Progression:
         self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self.bar.add_task("screening", total=total)
 
-    def step(self) -> None:
-        """Count one more."""
-        self._done += 1
-        self.bar.advance(self._task)
-        if self.bar.disable and (self._done % self._every == 0 or self._done == self._total):
-            print(f"{self._done}/{self._total} molecules", flush=True)
+    def reach(self, done: int) -> None:
+        """Show that so many are done."""
+        self.bar.update(self._task, completed=done)
+        for count in range(self._done + 1, done + 1):
+            if self.bar.disable and (count % self._every == 0 or count == self._total):
+                print(f"{count}/{self._total} molecules", flush=True)
+        self._done = max(done, self._done)
 
 
-async def screen_all(
-    molecules: list[Molecule], options: argparse.Namespace, console: Console
-) -> None:
-    """Run `--concurrency` flows at once until all molecules are done, and print the report."""
-    report = Report()
+async def screen_all(library: Library, options: argparse.Namespace, console: Console) -> None:
+    """Run the screen until all molecules are done, and print the report."""
     connections = min(options.concurrency, MOST_CONNECTIONS)
-    async with open_database(
-        options.database_url, directory=options.data, connections=connections
-    ) as provider:
-        screen = Screen(provider, retry_failed=options.retry_failed)
-        progression = Progression(console, len(molecules))
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(
+            open_server(options.database_url, directory=options.data)
+        )
+        pool = await stack.enter_async_context(await build_pool(url, max_size=connections))
+        screen = Screen(PoolProvider(pool), library, options.smiles.name)
+        progression = Progression(console, len(screen.children))
         began = time.monotonic()
-        waiting = iter(molecules)
-
-        async def work() -> None:
-            for molecule in waiting:  # shared: each worker takes the next when it is free
-                report.add(await screen.bring_on(molecule))
-                progression.step()
-
+        seen = {
+            flow: len(log) async for flow, log in read_logs(screen.store, list(screen.children))
+        }
         with progression.bar:
-            async with anyio.create_task_group() as workers:
-                for _ in range(options.concurrency):
-                    workers.start_soon(work)
+            killed = await _run_beside(screen, progression, url, options)
+            progression.reach(len(screen.children))
+        report = await screen.report(seen)
         seconds = time.monotonic() - began
+    if killed is not None:
+        report.counts["killed"] = killed
     report.show(console, seconds)
     print("screen fingerprint", report.fingerprint())
     print(WORDS)
 
 
-async def run(molecules: list[Molecule], options: argparse.Namespace) -> int:
+async def _run_beside(
+    screen: Screen, progression: Progression, url: str, options: argparse.Namespace
+) -> int | None:
+    """Run the screen while its progress is shown; return how many workers were killed."""
+    fleet: Fleet | None = None
+    async with asyncio.TaskGroup() as group:
+        again = await screen.submit(retry_failed=options.retry_failed)
+        beside = [group.create_task(screen.watch(progression))]
+        if options.workers is None:
+            await screen.run(options.concurrency, again)
+        else:
+            at_once = math.ceil(options.concurrency / options.workers)
+            fleet = Fleet(url, size=options.workers, at_once=at_once)
+            beside.append(group.create_task(fleet.run()))
+            if options.kill_every is not None:
+                beside.append(group.create_task(fleet.kill_every(options.kill_every)))
+            await screen.wait(again)
+        for task in beside:
+            task.cancel()
+    return None if fleet is None else fleet.killed
+
+
+async def run(library: Library, options: argparse.Namespace) -> int:
     """Screen until the end or a signal; return the exit code."""
-    console = Console()
+    working = asyncio.create_task(screen_all(library, options, Console()))
     caught: list[signal.Signals] = []
 
-    async def stop_on_signal(
-        signals: AsyncIterator[signal.Signals], work: anyio.CancelScope
-    ) -> None:
-        async for number in signals:
-            caught.append(number)
-            work.cancel()
+    def stop(number: signal.Signals) -> None:
+        if not caught:  # once: what runs is then left in order, which takes a moment
+            working.cancel()
+        caught.append(number)
 
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with anyio.create_task_group() as group:
-            with anyio.CancelScope() as work:
-                group.start_soon(stop_on_signal, signals, work)
-                await screen_all(molecules, options, console)
-            group.cancel_scope.cancel()
-    if work.cancelled_caught:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        await working
+    except asyncio.CancelledError:
+        if not caught:
+            raise
         print(
             f"stopped by {caught[0].name}; what was done is stored: run the same command to go on"
         )
         return 128 + caught[0]
     return 0
-
-
-def read_molecules(path: Path, limit: int | None) -> Iterator[Molecule]:
-    """Yield a molecule per line of SMILES and name; one without a name gets its line number."""
-    seen = set()
-    with path.open(encoding="utf-8", errors="backslashreplace") as lines:
-        for number, line in enumerate(lines, start=1):
-            smiles, _, name = line.strip().partition("\t" if "\t" in line else " ")
-            molecule = Molecule(name.strip() or f"line {number}", smiles)
-            if smiles and molecule not in seen:
-                seen.add(molecule)
-                yield molecule
-            if limit is not None and len(seen) == limit:
-                return
 
 
 def read_options() -> argparse.Namespace:
@@ -233,10 +267,19 @@ def read_options() -> argparse.Namespace:
         "--data", type=Path, default=Path("data", "screen_nci"), help="the embedded server's data"
     )
     parser.add_argument(
-        "--concurrency", type=_count, default=16, help="flows at once (default: 16)"
+        "--concurrency", type=_count, default=16, help="molecules at once (default: 16)"
+    )
+    parser.add_argument(
+        "--workers", type=_count, help="run in so many worker processes (default: in this one)"
+    )
+    parser.add_argument(
+        "--kill-every", type=_seconds, help="kill a worker at random each so many seconds"
     )
     parser.add_argument("--retry-failed", action="store_true", help="run failed molecules again")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.kill_every is not None and options.workers is None:
+        parser.error("--kill-every kills workers: say how many with --workers")
+    return options
 
 
 def _count(text: str) -> int:
@@ -246,15 +289,22 @@ def _count(text: str) -> int:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return value
+
+
 def main() -> int:
     """Run the screen; a molecule that fails is a result, a database that fails is an error."""
     logging.basicConfig(level=logging.CRITICAL)  # the libraries' warnings become one line below
     options = read_options()
     code = 1
     try:
-        molecules = list(read_molecules(options.smiles, options.limit))
-        code = anyio.run(run, molecules, options)
-    except* ChemPersistenceError as errors:
+        text = options.smiles.read_text(encoding="utf-8", errors="backslashreplace")
+        code = asyncio.run(run(Library(text, options.limit), options))
+    except* (ChemPersistenceError, WorkerEnded) as errors:
         error: BaseException = errors
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -286,6 +336,7 @@ if __name__ == "__main__":
 # events                                144
 # events appended now                   144
 # artifacts                              70
+# step runs repeated                      0
 # seconds                               ...
 # flows a second                        ...
 # events a second                       ...
@@ -294,9 +345,10 @@ if __name__ == "__main__":
 #   logP above 5                          2
 # screen fingerprint ...
 # what the words above mean:
-#   finished, failed    flows that reached their last step, and flows that one step stopped:
+#   finished, failed    molecules whose flow reached its last step, and whose flow one step stopped:
 #                       now in this run, before in an earlier one and not computed again
-#   events, artifacts   what the log has of these flows, and their different contents
+#   events, artifacts   what the log has of the molecules' flows, and their different contents
+#   step runs repeated  runs that were cut off, by a kill for example, and begun again
 #   drug-like           breaks at most one of Lipinski's rules and none of Veber's;
 #                       indented below it: how many molecules break each rule
 #   screen fingerprint  a SHA-256 over all results: equal in every run over these molecules

@@ -1,0 +1,103 @@
+"""What the log says of the molecules' flows: events, results, failures and repeated step runs."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from uuid import UUID
+
+from nci_flow import MOLECULE
+from nci_molecules import Molecule, Verdict
+from nci_report import Failure, Outcome
+
+from chem_persistence import (
+    Artifact,
+    FlowCompleted,
+    FlowEvent,
+    FlowInstance,
+    FlowRepository,
+    PgEventStore,
+    StepFailed,
+    StepFinished,
+    StepStarted,
+    StepStatus,
+)
+
+__all__ = ["read_logs", "read_outcomes", "repeated_runs"]
+
+TOGETHER = 200
+"""The number of flows whose logs are read at the same time."""
+
+
+async def read_logs(
+    store: PgEventStore, flow_ids: Sequence[UUID]
+) -> AsyncIterator[tuple[UUID, list[FlowEvent]]]:
+    """Yield the events of each flow."""
+    for first in range(0, len(flow_ids), TOGETHER):
+        part = flow_ids[first : first + TOGETHER]
+        logs = await store.list_many(part)
+        for flow_id in part:
+            yield flow_id, logs[flow_id]
+
+
+async def read_outcomes(
+    store: PgEventStore,
+    repository: FlowRepository,
+    children: Mapping[UUID, Molecule],
+    seen: Mapping[UUID, int],
+) -> list[Outcome]:
+    """Return the outcome of each molecule, in order; `seen` counts the events before this run."""
+    logs = [each async for each in read_logs(store, list(children))]
+    instances = {
+        flow_id: await repository.load(flow_id, log, MOLECULE.definition) for flow_id, log in logs
+    }
+    results = [each.steps[-1].outputs[0] for each in instances.values() if each.completed]
+    verdicts = {
+        read.hash: read.decode(Verdict)
+        async for read in store.get_artifacts(list(dict.fromkeys(results)))
+        if isinstance(read, Artifact)
+    }
+    return [
+        _outcome(children[flow_id], log, instances[flow_id], verdicts, seen[flow_id])
+        for flow_id, log in logs
+    ]
+
+
+def _outcome(
+    molecule: Molecule,
+    log: Sequence[FlowEvent],
+    instance: FlowInstance,
+    verdicts: Mapping[str, Verdict],
+    seen: int,
+) -> Outcome:
+    last = log[-1].kind
+    is_completed = isinstance(last, FlowCompleted)
+    hashes = {output for slot in instance.steps for output in slot.outputs}
+    return Outcome(
+        key=f"{molecule.name}\t{molecule.smiles}",
+        name=molecule.name,
+        events=len(log),
+        new_events=len(log) - seen,
+        repeated=repeated_runs(log),
+        artifacts=frozenset(hashes | {instance.input} if instance.input else hashes),
+        fingerprint=last.flow_fingerprint if isinstance(last, FlowCompleted) else None,
+        verdict=verdicts[instance.steps[-1].outputs[0]] if is_completed else None,
+        failure=_failure(instance),
+    )
+
+
+def _failure(instance: FlowInstance) -> Failure | None:
+    for slot in instance.steps:
+        if slot.status is StepStatus.FAILED and slot.error is not None:
+            return Failure(
+                slot.step_id, slot.error.error_class.rpartition(".")[2], slot.error.message
+            )
+    return None
+
+
+def repeated_runs(log: Iterable[FlowEvent]) -> int:
+    """Return how many runs of a flow's steps have no outcome: the steps were run again."""
+    runs = 0
+    for event in log:
+        if isinstance(event.kind, StepStarted):
+            runs += 1
+        elif isinstance(event.kind, StepFinished | StepFailed):
+            runs -= 1
+    return runs
