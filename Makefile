@@ -63,12 +63,12 @@ demo: $(VENV)/.demo ## run the example programs on an embedded PostgreSQL, with 
 	@$(BIN)/python examples/f5_demo.py
 	@echo; echo "== examples/f5_lowlevel.py: the same log without the engine, event by event"
 	@$(BIN)/python examples/f5_lowlevel.py
-	@echo; echo "== examples/screen_nci.py --limit 200: real molecules, one flow for each"
+	@echo; echo "== examples/screen_nci.py --limit 200: real molecules, one flow with a child for each"
 	@$(BIN)/python examples/screen_nci.py --limit 200 --data $(DEMO_DATA)
 	@echo
 	@echo "The data is in $(DEMO_DATA), a PostgreSQL of its own. Try next:"
 	@echo "  make demo                        # nothing is computed twice"
-	@echo "  $(BIN)/python examples/screen_nci.py --limit 1000 --data $(DEMO_DATA)   # the next 800"
+	@echo "  $(BIN)/python examples/screen_nci.py --limit 300 --workers 3 --kill-every 5   # with killed workers"
 	@echo "  $(BIN)/python examples/orchestrator.py             # inside a service that is stopped"
 	@echo "  $(BIN)/python examples/workers.py                  # three workers, of which one is killed"
 	@echo "  $(BIN)/chem-persistence flows --data $(DEMO_DATA)   # and show, stats, tail, doctor, ..."

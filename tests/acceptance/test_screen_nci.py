@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 from rdkit import RDConfig
 
-from chem_persistence import build_pool, embedded_postgres
+from chem_persistence import (
+    FlowCompleted,
+    PgEventStore,
+    PgReadModels,
+    PoolProvider,
+    StepFinished,
+    build_pool,
+    embedded_postgres,
+)
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "screen_nci.py"
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"} | {
@@ -31,9 +39,34 @@ not-smiles
 """
 
 # Three small molecules, then one that takes seconds to embed, so that it can be interrupted
+EVENTS_OF_SCREEN = len("ISFSW")
 EVENTS_OF_SMALL_ONES = 3 * 12
-EVENTS_UP_TO_EMBEDDING = EVENTS_OF_SMALL_ONES + len("ISFSFSFS")
+EVENTS_UP_TO_EMBEDDING = EVENTS_OF_SCREEN + EVENTS_OF_SMALL_ONES + len("ISFSFSFS")
 EVENTS_UNDISTURBED = 5 * 12
+
+IN_MEMORY = """
+import asyncio
+import sys
+
+from nci_flow import SCREEN
+from nci_molecules import Library, Summary
+from screen_nci import NCI
+
+from chem_persistence import FlowEngine, InMemoryEventStore, InMemoryFlowRepository
+
+
+async def main() -> None:
+    store = InMemoryEventStore()
+    engine = FlowEngine(store, InMemoryFlowRepository(store), SCREEN)
+    flow_id = await engine.run_to_end(input=Library(NCI.read_text("utf-8"), int(sys.argv[1])))
+    summary = (await engine.load(flow_id)).steps[-1].outputs[0]
+    table = (await store.get_artifact(summary)).decode(Summary).table
+    sys.stdout.buffer.write(f"{await engine.flow_fingerprint(flow_id)}\\n".encode())
+    sys.stdout.buffer.write((await store.get_artifact(table)).content)
+
+
+asyncio.run(main())
+"""
 
 
 def screen(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +86,7 @@ def reported(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     assert (done.returncode, done.stderr) == (0, ""), done
     rows = (re.split(r"  +", line.strip(), maxsplit=1) for line in done.stdout.splitlines())
     report = {row[0]: row[1] for row in rows if len(row) == 2}
-    report["fingerprint"] = done.stdout.splitlines()[-1].removeprefix("screen fingerprint ")
+    (report["fingerprint"],) = re.findall(r"^screen fingerprint (\w+)$", done.stdout, re.MULTILINE)
     return report
 
 
@@ -133,6 +166,12 @@ async def embedding(cwd: Path, molecules: Path) -> AsyncIterator[asyncio.subproc
         yield process
 
 
+async def end_leases(data: Path) -> None:
+    """Let the leases of a dead program end, which takes 30 seconds by themselves."""
+    async with embedded_postgres(data) as url, await build_pool(url, max_size=1) as pool:
+        await pool.execute("UPDATE flow_runs SET due_at = now() WHERE lease IS NOT NULL")
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 async def test_stopped_run_goes_on_to_the_fingerprint_of_an_undisturbed_one(
     number: signal.Signals, molecules: Path, undisturbed: dict[str, str], tmp_path: Path
@@ -142,6 +181,7 @@ async def test_stopped_run_goes_on_to_the_fingerprint_of_an_undisturbed_one(
         stdout, stderr = await process.communicate()
     if number is signal.SIGKILL:
         assert process.returncode == -number
+        await end_leases(tmp_path / "log")
     else:
         assert process.returncode == 128 + number
         assert (
@@ -152,9 +192,11 @@ async def test_stopped_run_goes_on_to_the_fingerprint_of_an_undisturbed_one(
         assert stderr == b""
     again = reported(screen(tmp_path, "--smiles", str(molecules), "--data", "log"))
     assert counts(again, "finished before", "finished now") == [3, 2]
-    assert counts(undisturbed, "events") == [EVENTS_UNDISTURBED]
-    assert counts(again, "events") == [
-        EVENTS_UNDISTURBED + len("S")
+    assert counts(undisturbed, "events", "step runs repeated") == [EVENTS_UNDISTURBED, 0]
+    signals = 0 if number is signal.SIGKILL else 1  # a program that stops in order says so
+    assert counts(again, "events", "step runs repeated") == [
+        EVENTS_UNDISTURBED + signals + len("S"),
+        1,
     ]  # embedding began a second time
     assert again["fingerprint"] == undisturbed["fingerprint"]
 
@@ -168,6 +210,7 @@ async def test_lost_database_is_one_line_and_loses_nothing(
         _, stderr = await process.communicate()
     assert process.returncode == 1
     assert re.fullmatch(r"error: the database is unavailable: [^\n]*\n", stderr.decode())
+    await end_leases(tmp_path / "log")
     again = reported(screen(tmp_path, "--smiles", str(molecules), "--data", "log"))
     assert again["fingerprint"] == undisturbed["fingerprint"]
 
@@ -176,3 +219,38 @@ def test_unreachable_database_is_one_line(tmp_path: Path) -> None:
     done = screen(tmp_path, "--database-url", f"postgresql://nobody@/nothing?host={tmp_path}")
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"error: the database is unavailable: [^\n]*\n", done.stderr)
+
+
+async def ranked(data: Path) -> bytes:
+    """Return the fingerprint of the screen that a log has, and its table."""
+    async with embedded_postgres(data) as url, await build_pool(url) as pool:
+        provider = PoolProvider(pool)
+        store = PgEventStore(provider)
+        flows = await PgReadModels(provider).flows(limit=100)
+        (flow_id,) = [each.flow_id for each in flows if each.parent is None]
+        finished, completed = (event.kind for event in (await store.list(flow_id))[-2:])
+        assert isinstance(finished, StepFinished)
+        assert isinstance(completed, FlowCompleted)
+        table = await store.get_artifact(finished.outputs[1])
+        assert table.content is not None
+        return f"{completed.flow_fingerprint}\n".encode() + table.content
+
+
+def test_workers_that_are_killed_rank_as_an_undisturbed_run_in_memory(tmp_path: Path) -> None:
+    arguments = ("--limit", "60", "--data", "log", "--workers", "3")
+    killed = reported(screen(tmp_path, *arguments, "--kill-every", "2"))
+    again = reported(screen(tmp_path, *arguments))
+    in_memory = subprocess.run(
+        [sys.executable, "-c", IN_MEMORY, "60"],
+        env=ENVIRONMENT | {"PYTHONPATH": str(PROGRAM.parent)},
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert counts(killed, "finished now", "failed now") == [60, 0]
+    assert int(killed["workers killed"]) > 0
+    assert counts(again, "finished before", "events appended now") == [60, 0]
+    assert again["step runs repeated"] == killed["step runs repeated"]
+    assert again["fingerprint"] == killed["fingerprint"]
+    assert len(in_memory.stdout.splitlines()) == len(("fingerprint", "header")) + 60
+    assert asyncio.run(ranked(tmp_path / "log")) == in_memory.stdout
