@@ -96,11 +96,12 @@ class Screen:
         await self.client.submit(SCREEN, self._library, flow_id=self.flow_id, label=self._label)
         if not retry_failed:
             return []
-        states = await self.store.child_states(list(self.children))
-        failed = [flow_id for flow_id in self.children if states.get(flow_id) == "failed"]
+        flow_ids = [self.flow_id, *self.children]
+        states = await self.store.child_states(flow_ids)
+        failed = [flow_id for flow_id in flow_ids if states.get(flow_id) == "failed"]
         for flow_id in failed:
             await self.client.retry(flow_id, reason="asked for by --retry-failed")
-        return failed
+        return [flow_id for flow_id in failed if flow_id in self.children]
 
     async def run(self, at_once: int, again: Sequence[UUID]) -> None:
         """Run what is left in this process, so many molecules at once."""
