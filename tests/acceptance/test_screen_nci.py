@@ -84,9 +84,10 @@ def screen(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def reported(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     """Return the rows of the report: a label, and the text to its right."""
     assert (done.returncode, done.stderr) == (0, ""), done
-    rows = (re.split(r"  +", line.strip(), maxsplit=1) for line in done.stdout.splitlines())
+    tables, _, _ = done.stdout.partition("what the words above mean:")
+    rows = (re.split(r"  +", line.strip(), maxsplit=1) for line in tables.splitlines())
     report = {row[0]: row[1] for row in rows if len(row) == 2}
-    (report["fingerprint"],) = re.findall(r"^screen fingerprint (\w+)$", done.stdout, re.MULTILINE)
+    (report["fingerprint"],) = re.findall(r"^screen fingerprint (\w+)$", tables, re.MULTILINE)
     return report
 
 
