@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -27,7 +28,8 @@ PARENTS: dict[str, tuple[Flow[Number, Number], Number]] = {
 
 
 async def worked_until_death(desk: Desk, parent: Flow[Any, Any], life: Life, done: Any) -> None:
-    worker = Worker(MortalStore(desk.store, life), [parent], poll_interval=0.01)
+    grace = timedelta(milliseconds=10)  # a dead worker's store takes no outcome, however long
+    worker = Worker(MortalStore(desk.store, life), [parent], poll_interval=0.01, grace=grace)
     running = asyncio.create_task(worker.run())
     waits = [asyncio.create_task(life.over.wait()), asyncio.create_task(done)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
