@@ -57,6 +57,7 @@ STAND_IN = """
         INSERT INTO distributed VALUES (relation, by_column, colocate_with);
     END $$;
     CREATE TABLE pg_dist_transaction (gid text);
+    GRANT SELECT ON pg_dist_transaction TO PUBLIC;
     CREATE FUNCTION run_command_on_workers(command text)
     RETURNS TABLE (nodename text, nodeport integer, success boolean, result text)
     LANGUAGE plpgsql AS 'BEGIN END';
