@@ -105,7 +105,7 @@ async def everything_happens_to_workers(desk: Desk) -> None:
     flow = chain(Act(acts))
     flow_id = await submit(desk, flow)
     await desk.store.append_kind(flow_id, StepStarted(0, "act"))  # by a worker that died
-    async with working(desk, [flow], lease=HOUR) as worker:
+    async with working(desk, [flow], at_once=1, lease=HOUR) as worker:  # it claims no other
         await acts.begun.wait()
         await desk.make_due(flow_id)
         await desk.take(flow_id)
