@@ -77,7 +77,9 @@ EMPTY_FLOW = Head(0, GENESIS)
 _FREE_BITS = 10
 """The bits at the end of the event ids made here that are zero; 64 random ones are left."""
 
-_LAST_BYTES = [bytes([before_last & 0xFC, 0]) for before_last in range(256)]
+_LAST_BYTES = [
+    (before_last << 8 >> _FREE_BITS << _FREE_BITS).to_bytes(2, "big") for before_last in range(256)
+]
 """The last two bytes of an event id, by the random byte before the last."""
 
 FEW_EVENTS = MAX_APPEND_BYTES // (2 * MAX_EVENT_BYTES)

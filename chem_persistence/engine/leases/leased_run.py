@@ -256,7 +256,7 @@ class LeasedRun(FlowRun):
     async def _cancel_children(self, reason: str) -> None:
         """Cancel the children of the step at which the flow is, if it has any.
 
-        Those that are submitted meanwhile are cancelled by whoever claims them.
+        The worker that claims a child which is submitted meanwhile cancels it.
         """
         index = self.instance.cursor
         if index == len(self._steps) or not self.instance.steps[index].has_begun:

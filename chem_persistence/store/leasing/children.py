@@ -1,8 +1,8 @@
 """The children of flows: how they are named, what became of them, and what reads that.
 
 A step may run other flows: its children. The child for the item `n` of a step has an id that
-follows from the parent's id, the step's index and `n`, so that submitting it again is the same
-submission, whoever does it. A child names its parent in its first event.
+follows from the parent's id, the step's index and `n`, so that two processes which submit it make
+the same submission. A child names its parent in its first event.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

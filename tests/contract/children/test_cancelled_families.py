@@ -224,7 +224,7 @@ async def test_a_child_that_ends_calls_its_parent(desk: Desk) -> None:
                 await asyncio.sleep(0.005)
 
 
-async def test_a_retry_of_a_parent_retries_a_child_once_whoever_begins_it_again(desk: Desk) -> None:
+async def test_a_child_is_retried_once_however_often_the_retry_is_begun(desk: Desk) -> None:
     item, client = flow("item", Picky({0})), client_of(desk)
     parent = listed().map(item)
     flow_id, child = await submit(desk, parent, 1), UUID(int=0)

@@ -1,39 +1,14 @@
 """Each store with the leases of its flows, in turn."""
 
 import os
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.leases.desk import Desk, distribute_on, memory_desk, postgres_desk
-
-if TYPE_CHECKING:
-    import asyncpg
+from tests.support.leases.desk import Desk
 
 DESKS = ["desk_in_memory", "desk_on_postgres"]
 if not os.environ.get("CHEM_TEST_CITUS"):  # there the second one is distributed already
     DESKS += ["desk_distributed"]
-
-
-@pytest.fixture
-def desk_in_memory() -> Desk:
-    return memory_desk()
-
-
-@pytest.fixture
-async def desk_on_postgres(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def desk_distributed(
-    admin_url: str, pool: "asyncpg.Pool[asyncpg.Record]"
-) -> AsyncIterator[Desk]:
-    await distribute_on(admin_url)
-    async with postgres_desk(pool) as opened:
-        yield opened
 
 
 @pytest.fixture(params=DESKS)

@@ -150,7 +150,7 @@ class Workers:
             self._go_on(worker)
 
     async def end(self) -> None:
-        """Tell all workers to end; note those that do not end well, and tracebacks of any."""
+        """Stop all workers; note each one that fails or prints a traceback."""
         self._ends = True
         running = [each for each in self._workers if each.process.returncode is None]
         for worker in running:

@@ -30,7 +30,7 @@ STEPS = ("one", "two", "three")
 
 
 class IgnoringStore(PgEventStore):
-    """A store whose leased appends are stored whoever holds the flow, and wherever it has got to.
+    """A store that ignores the lease and the expected version of leased appends.
 
     Without the fence alone, the expected version still refuses the second outcome of a step.
     """

@@ -16,9 +16,10 @@ is the business of `model.py`; here an append is one transition. Each stands for
 - "time": `due_at` of the row passes, or a lease ends.
 """
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from tests.unit.leases.search import Found, search
 
 __all__ = ["Bound", "Found", "Guards", "explore"]
 
@@ -52,14 +53,6 @@ class Bound(NamedTuple):
     claims: int = 4
     crashes: int = 1
     cancels: int = 0
-
-
-class Found(NamedTuple):
-    """The number of states, and what is wrong with one of them, and the way to it; or nothing."""
-
-    states: int
-    fault: str | None
-    way: Sequence[str]
 
 
 class Row(NamedTuple):
@@ -98,25 +91,7 @@ Step = tuple[str, State]
 def explore(guards: Guards, bound: Bound) -> Found:
     """Visit all states breadth first, until one breaks an invariant."""
     start = State("pending", Row("now"), ("absent",) * bound.children, (Owner(), Owner()))
-    came_from: dict[State, Step | None] = {start: None}
-    waiting = deque([start])
-    while waiting:
-        state = waiting.popleft()
-        if fault := _wrong(state):
-            return Found(len(came_from), fault, _way(came_from, state))
-        for name, following in _following(state, guards, bound):
-            if following not in came_from:
-                came_from[following] = (name, state)
-                waiting.append(following)
-    return Found(len(came_from), None, ())
-
-
-def _way(came_from: dict[State, Step | None], state: State) -> list[str]:
-    way: list[str] = []
-    while (step := came_from[state]) is not None:
-        name, state = step
-        way.append(name)
-    return way[::-1]
+    return search(start, lambda state: _following(state, guards, bound), _wrong)
 
 
 def _wrong(state: State) -> str | None:

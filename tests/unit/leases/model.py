@@ -19,9 +19,10 @@ of the library, or for one part of it that another session can come in between:
 Letters of events: as in a trace, and T is a StepWaits with a time, Q the signal that cancels.
 """
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from tests.unit.leases.search import Found, search
 
 __all__ = ["Bound", "Found", "Guards", "explore"]
 
@@ -57,14 +58,6 @@ class Bound(NamedTuple):
     calls: int = 0
     losses: int = 0
     rebuilds: int = 0
-
-
-class Found(NamedTuple):
-    """The number of states, and what is wrong with one of them, and the way to it; or nothing."""
-
-    states: int
-    fault: str | None
-    way: Sequence[str]
 
 
 class Row(NamedTuple):
@@ -121,26 +114,7 @@ def explore(guards: Guards, bound: Bound) -> Found:
     start = State(
         (("I", 0),), Row("now"), frozenset(), (Worker(),) * bound.workers, bound.outsiders
     )
-    came_from: dict[State, Step | None] = {start: None}
-    waiting = deque([start])
-    model = _Model(guards, bound)
-    while waiting:
-        state = waiting.popleft()
-        if fault := wrong(state):
-            return Found(len(came_from), fault, _way(came_from, state))
-        for label, following in model.steps(state):
-            if following not in came_from:
-                came_from[following] = (label, state)
-                waiting.append(following)
-    return Found(len(came_from), None, ())
-
-
-def _way(came_from: dict[State, Step | None], state: State) -> list[str]:
-    way: list[str] = []
-    while step := came_from[state]:
-        label, state = step
-        way.append(label)
-    return way[::-1]
+    return search(start, _Model(guards, bound).steps, wrong)
 
 
 # ---- what the events mean
