@@ -3,7 +3,7 @@
 Every public name is imported from here. By topic:
 
 - flows: `flow` and `Flow`; `Step`, `BlockingStep`, `ProcessStep`, `StepContext`, the decorator
-  `step`; `Wait`; `Many`, `Gathered2` to `Gathered4` of steps that run other flows
+  `step`; `Wait`, `Ask`; `Many`, `Gathered2` to `Gathered4` of steps that run other flows
 - running them: `FlowEngine`, also built by `FlowBuilder`, `FlowChain`; `FlowClient` for workers
 - stores: `InMemoryEventStore`, `PgEventStore`, their transactions and repositories; the ports
   `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
@@ -68,6 +68,7 @@ if typing.TYPE_CHECKING:
     from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
     from chem_persistence.domain.streams import StreamedArtifact
     from chem_persistence.domain.tampering import Finding, Tampering
+    from chem_persistence.engine.ask import Ask
     from chem_persistence.engine.children.values import Gathered2, Gathered3, Gathered4, Many
     from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
     from chem_persistence.engine.flow import Flow, flow
@@ -99,6 +100,7 @@ if typing.TYPE_CHECKING:
         InvalidPayload,
         MigrationError,
         NotConverged,
+        NotWaiting,
         ProcessDied,
         StaleLease,
         StepRaised,
@@ -156,6 +158,7 @@ __all__ = [
     "ArtifactProducer",
     "ArtifactStatistics",
     "ArtifactTooLarge",
+    "Ask",
     "BlockingStep",
     "BranchCreated",
     "ChemPersistenceError",
@@ -217,6 +220,7 @@ __all__ = [
     "Many",
     "MigrationError",
     "NotConverged",
+    "NotWaiting",
     "PageLimits",
     "PgEventStore",
     "PgFlowRepository",
@@ -294,6 +298,7 @@ _MODULES = (
     "domain.step_rows",
     "domain.streams",
     "domain.tampering",
+    "engine.ask",
     "engine.children.values",
     "engine.engine",
     "engine.flow",

@@ -11,9 +11,18 @@ from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, FlowName, RoleOptions, Schema, Target, Url
 from chem_persistence.cli.root import Panel, app, artifact, command
 from chem_persistence.cli.terminal.help import HelpfulCommand
-from chem_persistence.cli.worker_commands import cancel, retry, submit, waiting, worker, workers
+from chem_persistence.cli.worker_commands import (
+    answer,
+    cancel,
+    retry,
+    submit,
+    waiting,
+    worker,
+    workers,
+)
 
 __all__ = [
+    "answer",
     "app",
     "cancel",
     "demo",
@@ -379,5 +388,5 @@ def distribute(
     run(lambda: distribute_schema(Target(database_url, data, schema), as_json=as_json))
 
 
-for _command in (worker, submit, retry, cancel, waiting, workers):
+for _command in (worker, submit, retry, cancel, answer, waiting, workers):
     command(Panel.WORKERS)(_command)

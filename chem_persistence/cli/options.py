@@ -8,6 +8,8 @@ import typer
 
 __all__ = [
     "Actor",
+    "AnswerJson",
+    "Answerer",
     "Application",
     "AsJson",
     "AtOnce",
@@ -49,6 +51,7 @@ __all__ = [
     "SeenPosition",
     "SigningKey",
     "StateName",
+    "StepName",
     "TailedFlow",
     "Target",
     "Url",
@@ -234,6 +237,11 @@ NewFlowId = Annotated[
 ]
 Reason = Annotated[str, _option("TEXT", "Why, for the log.")]
 Actor = Annotated[str | None, _option("NAME", "Who asks, for the log.")]
+Answerer = Annotated[str, _option("NAME", "Who answers, for the log.")]
+AnswerJson = Annotated[
+    str, _option("JSON", "The answer, as the question's schema says; - reads it from stdin.")
+]
+StepName = Annotated[str, _argument("STEP", "The id of a step.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Cancel at once, whatever a step has under way.")
 ]

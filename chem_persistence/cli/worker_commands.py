@@ -7,7 +7,7 @@ from chem_persistence.cli import options as option
 from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, FlowName, Schema, Target, Url
 
-__all__ = ["cancel", "retry", "submit", "waiting", "worker", "workers"]
+__all__ = ["answer", "cancel", "retry", "submit", "waiting", "worker", "workers"]
 
 
 def worker(
@@ -90,6 +90,25 @@ def cancel(
 
     target = Target(database_url, data, schema)
     run(lambda: cancel_flow(target, flow, reason, actor, force=force, as_json=as_json))
+
+
+def answer(
+    flow: FlowName,
+    step: option.StepName,
+    json: option.AnswerJson,
+    actor: option.Answerer,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+) -> None:
+    """Answer the question of a step that waits for a person; its flow goes on.
+
+    The command `waiting` lists the questions. The first answer counts.
+    """
+    from chem_persistence.cli.commands.operate.given_flow import answer_flow
+
+    target = Target(database_url, data, schema)
+    run(lambda: answer_flow(target, flow, step, json, actor))
 
 
 def waiting(

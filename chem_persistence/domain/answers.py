@@ -16,6 +16,7 @@ __all__ = [
     "FlowSummary",
     "HourlyThroughput",
     "Lineage",
+    "OpenQuestion",
     "RelatedArtifact",
     "Statistics",
     "StepStatistics",
@@ -53,12 +54,24 @@ class FlowSummary(msgspec.Struct, frozen=True, kw_only=True):
     parent: FlowParent | None = None
 
 
+class OpenQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step asks a person since `asked_at` (None: no valid time); `text` may be missing.
+
+    At `until` the step goes on without an answer; None: it waits without end.
+    """
+
+    step_id: str
+    text: str | None
+    asked_at: datetime | None
+    until: datetime | None
+
+
 class WaitingFlow(msgspec.Struct, frozen=True, kw_only=True):
     """A flow that was given to workers, is not over, and is run by none.
 
     It is due at `due_at`, None if not by itself: it has failed, or waits for a person. `is_due` is
     whether that time has come; `workers` counts those that were seen lately and serve its
-    definition. `flow` is None if the flow has no events.
+    definition. `flow` is None if the flow has no events, `question` if it asks nobody.
     """
 
     flow_id: UUID
@@ -67,6 +80,7 @@ class WaitingFlow(msgspec.Struct, frozen=True, kw_only=True):
     is_due: bool
     workers: int
     flow: FlowSummary | None
+    question: OpenQuestion | None = None
 
 
 class WorkerSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,9 +13,11 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical_json.encode import outweighs, read_json
 from chem_persistence.domain.events import StepError
 from chem_persistence.domain.fingerprints import step_fingerprint
+from chem_persistence.domain.instance import StepAnswer
+from chem_persistence.engine.ask import Ask
 from chem_persistence.engine.processes.address import module_of
 from chem_persistence.engine.processes.errors import description_of
-from chem_persistence.engine.step import Step, StepContext, Wait
+from chem_persistence.engine.step import Question, Step, StepContext, Wait
 from chem_persistence.engine.step_types import class_of, members, step_types, type_name
 from chem_persistence.errors import InvalidPayload
 from chem_persistence.store.checks import LARGE_BYTES
@@ -41,7 +43,8 @@ class Attempt:
     """An attempt at `step`, on the artifact `given` (None: the step has no input, or reads it).
 
     `given_hash` is the hash of the input. `reader` is the step that takes the output, if there is
-    one. `keep` stores an artifact that the step saves.
+    one. `keep` stores an artifact that the step saves. `answer` is the answer to the step's
+    question, which is an input of an `Ask`.
     """
 
     def __init__(
@@ -57,9 +60,12 @@ class Attempt:
         number: int,
         reader: Step[Any, Any] | None = None,
         data: Any = None,
+        answer: StepAnswer | None = None,
         keep: Callable[[Artifact], Awaitable[None]] | None = None,
     ) -> None:
         inputs = [] if given_hash is None else [given_hash]
+        if answer is not None and isinstance(step, Ask):
+            inputs.append(answer.decision_hash)
         self.fingerprint = step_fingerprint(definition_hash, inputs)
         self.given_hash = given_hash
         self.context = StepContext(
@@ -70,16 +76,17 @@ class Attempt:
             attempt=number,
             fingerprint=self.fingerprint,
             data=data,
+            answer=answer,
             keep=keep,
         )
         self.step = step
         self.reader = reader
         self._given = given
 
-    async def produce(self) -> list[Artifact] | Wait:
+    async def produce(self) -> list[Artifact] | Wait | Question:
         """Run the step; return its artifacts, its own output first (None is stored as `null`).
 
-        Return a `Wait` if the step does.
+        Return a `Wait` or a `Question` if the step does.
 
         Raises what the step raises, and:
             TimeoutError: the step took longer than its timeout.
@@ -89,7 +96,7 @@ class Attempt:
             TypeError: the output is of another class than the step declares.
         """
         output = await self._run(decoded_input(self.step, self._given))
-        if isinstance(output, Wait):
+        if isinstance(output, Wait | Question):
             return output
         make = partial(encoded_output, self.step, output, self.reader)
         own = await asyncio.to_thread(make) if outweighs(output, LARGE_BYTES) else make()

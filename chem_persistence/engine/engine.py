@@ -15,7 +15,7 @@ from chem_persistence.engine.last_flow import LastFlow
 from chem_persistence.engine.leases.own_children import OwnChildren, rest, wait_for_time
 from chem_persistence.engine.leases.own_flow import OwnFlows, is_given
 from chem_persistence.engine.next_step import failed_step
-from chem_persistence.engine.run import FlowRun, history_checked
+from chem_persistence.engine.run import FlowRun
 from chem_persistence.engine.step import Step
 from chem_persistence.engine.steps_fit import Steps
 from chem_persistence.engine.watching import SharedStore
@@ -30,6 +30,7 @@ from chem_persistence.errors import (
 from chem_persistence.store.attribution import trace_of
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.definitions import explained_mismatch
+from chem_persistence.store.history import history_checked
 from chem_persistence.store.leasing.leases import LeasingEventStore
 from chem_persistence.store.ports import Clock, EventStore, FlowRepository
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on, log_step_retry
@@ -46,6 +47,8 @@ __all__ = ["FlowBuilder", "FlowChain", "FlowEngine"]
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 Next = TypeVar("Next")
+
+_PAUSED = (StepStatus.WAITING, StepStatus.AWAITING_USER_INPUT)
 
 
 class FlowEngine(Generic[Input]):
@@ -255,7 +258,7 @@ class FlowEngine(Generic[Input]):
 
     async def _wait(self, instance: FlowInstance, *, to_end: bool) -> None:
         """Wait until the time of a step that waits, of a flow that is not locked."""
-        if any(slot.status is StepStatus.WAITING for slot in instance.steps):
+        if any(slot.status in _PAUSED for slot in instance.steps):
             events = await self._store.list(instance.id)
             await wait_for_time(self.flow, instance, events, self._clock, to_end=to_end)
 

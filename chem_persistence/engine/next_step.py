@@ -37,10 +37,14 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Await(msgspec.Struct, frozen=True):
-    """Do nothing: the step at `step_index` waits for an event, a person's answer."""
+    """Do nothing before a person answers the step at `step_index`, or the time for that is over.
+
+    `input` is the hash of the artifact that the step works on, or None.
+    """
 
     step_index: int
     step_id: str
+    input: str | None
 
 
 class Refuse(msgspec.Struct, frozen=True):
@@ -96,7 +100,7 @@ def _at_step(instance: FlowInstance, index: int) -> Decision:
         case StepStatus.PENDING | StepStatus.RUNNING:
             return Run(index, slot.step_id, _input_of(instance, index), slot.attempts)
         case StepStatus.AWAITING_USER_INPUT:
-            return Await(index, slot.step_id)
+            return Await(index, slot.step_id, _input_of(instance, index))
         case StepStatus.WAITING:
             given = _input_of(instance, index)
             return Run(index, slot.step_id, given, slot.attempts, waits=True)

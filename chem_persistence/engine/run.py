@@ -7,8 +7,7 @@ it (the next start, or the completion) are one append: half the commits.
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, timedelta
 from functools import partial
 from typing import Any, assert_never
@@ -29,12 +28,20 @@ from chem_persistence.domain.events import (
     StepFinished,
     StepStarted,
     StepWaits,
+    UserInteractionProvided,
+    UserInteractionRequested,
 )
 from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.domain.replay import replay
-from chem_persistence.engine.attempt import Attempt, describe_failure, is_interruption
+from chem_persistence.engine.ask import Ask
+from chem_persistence.engine.attempt import (
+    Attempt,
+    decoded_input,
+    describe_failure,
+    is_interruption,
+)
 from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, next_step
-from chem_persistence.engine.step import Step, Wait
+from chem_persistence.engine.step import Question, Step, Wait
 from chem_persistence.engine.steps_fit import Steps
 from chem_persistence.engine.watching import (
     Later,
@@ -53,8 +60,10 @@ from chem_persistence.errors import (
     StepRaised,
     StoreError,
 )
+from chem_persistence.store.attribution import event_metadata
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.definitions import remember_definition, unseen_definitions
+from chem_persistence.store.history import history_checked
 from chem_persistence.store.ports import Clock, EventStore
 from chem_persistence.telemetry.flow_log import (
     log_step_failed,
@@ -64,32 +73,13 @@ from chem_persistence.telemetry.flow_log import (
 )
 from chem_persistence.telemetry.hooks import count_step_retry, watched_step
 
-__all__ = ["FlowRun", "history_checked"]
+__all__ = ["FlowRun"]
+
+BY_DEFAULT = "timeout"
+"""The actor of an answer that nobody gave in time."""
 
 _NOT_OF_THE_STEP = (StoreError, ConcurrencyConflict, HistoryLost)
 """Errors with which a look at other flows ends without an outcome: the next one may succeed."""
-
-
-@contextmanager
-def history_checked() -> Iterator[None]:
-    """Raise `HistoryLost` if the flow is shorter than the version that was loaded or appended.
-
-    For a caller of the store, a `ConcurrencyConflict` with fewer events than expected may be the
-    caller's mistake. The engine expects only what it has read or what was acknowledged.
-    """
-    try:
-        yield
-    except ConcurrencyConflict as error:
-        if error.actual >= error.expected:
-            raise
-        raise HistoryLost(
-            f"flow {error.flow_id} had {error.expected} events when it was loaded or appended to, "
-            f"and has {error.actual} now: the log went back to an earlier state, after a failover "
-            "or a restore. Run the flow again: it continues where the log ends",
-            flow_id=error.flow_id,
-            known=error.expected,
-            found=error.actual,
-        ) from error
 
 
 class FlowRun:
@@ -168,8 +158,8 @@ class FlowRun:
                 )
             case Complete(flow_fingerprint=fingerprint):
                 await self._append([FlowCompleted(fingerprint)], [])
-            case Await(step_id=step_id):
-                raise FlowAwaitsUser(self.instance.id, step_id)
+            case Await() as decided:
+                await self._answer_by_default(decided)
             case Refuse(error=error):
                 raise error
             case _ as never:
@@ -199,13 +189,17 @@ class FlowRun:
                     self.look_after = after
                 case Wait():
                     await self._park(index, attempt, outcome)
+                case Question():
+                    await self._ask(index, attempt, outcome)
                 case _:
                     await self._finish(index, attempt, outcome, go_on=go_on)
         except (InvalidPayload, ArtifactCorrupt) as error:  # the store refuses the step's artifacts
             if not await self._fail(index, attempt, error):
                 raise StepRaised(self.instance.id, step.id) from error
 
-    def _new_attempt(self, decided: Run, step: Step[Any, Any], given: Artifact | None) -> Attempt:
+    def _new_attempt(
+        self, decided: Run | Await, step: Step[Any, Any], given: Artifact | None
+    ) -> Attempt:
         index = decided.step_index
         return Attempt(
             step,
@@ -218,10 +212,11 @@ class FlowRun:
             number=self.instance.steps[index].attempts,
             reader=self._steps[index + 1] if index + 1 < len(self._steps) else None,
             data=self.instance.steps[index].data,
+            answer=self.instance.steps[index].answer,
             keep=partial(self._save, index, step.id),
         )
 
-    async def _produce(self, attempt: Attempt) -> list[Artifact] | Wait | Later:
+    async def _produce(self, attempt: Attempt) -> list[Artifact] | Wait | Question | Later:
         """Make an attempt at a step whose start is in the log, or look at one that waits.
 
         Return the artifacts, or what else it came to.
@@ -256,6 +251,39 @@ class FlowRun:
         context = attempt.context
         await self._append_outcome(attempt, [*context.signals, waits], context.artifacts)
         self.has_parked = True
+
+    async def _ask(self, index: int, attempt: Attempt, question: Question) -> None:
+        """Append that a step asks a person."""
+        asked = UserInteractionRequested(index, attempt.step.id, question.schema, question.text)
+        if question.timeout is not None:
+            until = self.clock.now().astimezone(UTC) + timedelta(seconds=question.timeout)
+            asked = replace(asked, until=until)
+        context = attempt.context
+        await self._append_outcome(attempt, [*context.signals, asked], context.artifacts)
+        self.has_parked = True
+
+    async def _answer_by_default(self, decided: Await) -> None:
+        """Append the default answer to a question whose time is over, unless a person answers.
+
+        Whether the time is over is decided by the caller.
+
+        Raises:
+            FlowAwaitsUser: the question has no end.
+            StepRaised: there is no default answer, and no retry.
+        """
+        index, step = decided.step_index, self._steps[decided.step_index]
+        if not isinstance(step, Ask) or self.instance.steps[index].until is None:
+            raise FlowAwaitsUser(self.instance.id, step.id)
+        given = await self._artifact(decided.input)
+        try:
+            answer = step.default_answer(decoded_input(step, given))
+        except Exception as error:
+            if await self._fail(index, self._new_attempt(decided, step, given), error):
+                return
+            raise StepRaised(self.instance.id, step.id) from error
+        with event_metadata(actor=BY_DEFAULT):
+            provided = UserInteractionProvided(index, step.id, answer.payload)
+            await self._append([provided], [answer])
 
     async def _finish(
         self, index: int, attempt: Attempt, artifacts: Sequence[Artifact], *, go_on: bool

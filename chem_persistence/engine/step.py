@@ -15,6 +15,7 @@ import msgspec
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import StepDefinition, StepKind
 from chem_persistence.domain.events import SAVED, FlowEventKind, StepSignal
+from chem_persistence.domain.instance import StepAnswer
 from chem_persistence.engine.retry_policy import RetryPolicy
 from chem_persistence.errors import ArtifactTooLarge, InvalidArgument, InvalidPayload
 from chem_persistence.store.append_request import largest_append
@@ -22,7 +23,7 @@ from chem_persistence.store.checks import MAX_APPEND_BYTES, MAX_EVENT_BYTES, che
 from chem_persistence.store.codec import encode_description, encode_kind
 from chem_persistence.store.ports import EventStore
 
-__all__ = ["BlockingStep", "Step", "StepContext", "Wait", "artifact_of"]
+__all__ = ["BlockingStep", "Question", "Step", "StepContext", "Wait", "artifact_of"]
 
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
@@ -59,11 +60,23 @@ class Wait(msgspec.Struct, frozen=True):
                 pass
 
 
+class Question(msgspec.Struct, frozen=True):
+    """What an `Ask` returns that has no answer yet: its flow is released until one comes.
+
+    `schema` is the JSON Schema of the answer; after `timeout` seconds the default counts.
+    """
+
+    text: str
+    schema: Any
+    timeout: float | None
+
+
 class StepContext:
     """What a step knows of its run, and what it can store besides its output.
 
     `attempt` counts from 1; `fingerprint` names this work on this input, before it is done. `data`
-    is what the step's last `Wait` in this flow kept, or None.
+    is what the step's last `Wait` in this flow kept, or None; `answer` is the answer to its last
+    question, or None.
     Signals and extra artifacts are stored with the attempt's outcome, in its transaction: a process
     that dies leaves none of them. They may be made from a worker thread. What is saved by `save` is
     stored at once.
@@ -79,6 +92,7 @@ class StepContext:
         attempt: int,
         fingerprint: str,
         data: Any = None,
+        answer: StepAnswer | None = None,
         keep: Callable[[Artifact], Awaitable[None]] | None = None,
     ) -> None:
         self.flow_id = flow_id
@@ -87,6 +101,7 @@ class StepContext:
         self.attempt = attempt
         self.fingerprint = fingerprint
         self.data = data
+        self.answer = answer
         self.signals: list[FlowEventKind] = []
         self.artifacts: list[Artifact] = []
         self._store = store
@@ -213,6 +228,26 @@ class StepContext:
                     pass
         return None
 
+    async def received(self, name: str) -> list[Any]:
+        """Return the data of all signals of this name that were sent to this step, in order.
+
+        They come from `FlowClient.signal`; those that attempts at the step made itself are among
+        them. A step that waits for one returns `Wait(None)`, and begins anew when it has come.
+
+        Raises what `EventStore.list` raises.
+        """
+        return [
+            event.kind.data
+            for event in await self._store.list(self.flow_id)
+            if isinstance(event.kind, StepSignal)
+            and (event.kind.step_index, event.kind.signal) == (self.step_index, name)
+        ]
+
+    def received_blocking(self, name: str) -> list[Any]:
+        """Return the data of all signals of this name, from a worker thread; see `received`."""
+        found: list[Any] = self._blocking("received", name)
+        return found
+
     def saved_artifact_blocking(self) -> Artifact | None:
         """Return the artifact of the last value that was saved, from a worker thread."""
         artifact: Artifact | None = self._blocking("saved_artifact")
@@ -283,7 +318,7 @@ class Step(ABC, Generic[Input_contra, Output_co]):
         input: Input_contra,  # noqa: A002
         context: StepContext,
         /,
-    ) -> Output_co | Wait:
+    ) -> Output_co | Wait | Question:
         """Do the work; an exception becomes a `StepFailed` event.
 
         A step that cannot go on yet returns a `Wait`.

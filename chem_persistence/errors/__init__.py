@@ -21,6 +21,7 @@ ChemPersistenceError
 |-- FlowNotCompleted                the flow has no fingerprint yet
 |-- FlowHasFailed                   a step of the flow failed and no retry is scheduled
 |-- FlowAwaitsUser                  a step of the flow waits for a person
+|-- NotWaiting                      a step waits for no answer, which was to be given
 |-- FlowIsWaiting                   a step of the flow waits for a time or an event
 |-- FlowIsRunning                   another worker or program runs the flow
 |-- StepRaised                      a step's own code raised; the original is the cause
@@ -53,6 +54,7 @@ from chem_persistence.errors.flows import (
     FlowNotCompleted,
     FlowWasCancelled,
     NotConverged,
+    NotWaiting,
     ProcessDied,
     StepRaised,
     WorkerLost,
@@ -101,6 +103,7 @@ __all__ = [
     "InvalidPayload",
     "MigrationError",
     "NotConverged",
+    "NotWaiting",
     "ProcessDied",
     "StaleLease",
     "StepRaised",

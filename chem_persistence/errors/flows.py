@@ -17,6 +17,7 @@ __all__ = [
     "FlowNotCompleted",
     "FlowWasCancelled",
     "NotConverged",
+    "NotWaiting",
     "ProcessDied",
     "StepRaised",
     "WorkerLost",
@@ -85,11 +86,24 @@ class FlowAwaitsUser(ChemPersistenceError):
 
     def __init__(self, flow_id: UUID, step_id: str) -> None:
         super().__init__(
-            f"flow {flow_id}: step {step_id!r} waits for a person's answer: append a "
-            "`UserInteractionProvided` first"
+            f"flow {flow_id}: step {step_id!r} waits for a person's answer: give it by "
+            "`FlowClient.answer` first"
         )
         self.flow_id = flow_id
         self.step_id = step_id
+
+
+class NotWaiting(ChemPersistenceError):
+    """The step does not wait for a person: it was answered, has not asked, or its flow is over."""
+
+    def __init__(self, flow_id: UUID, step_id: str, state: str) -> None:
+        super().__init__(
+            f"flow {flow_id}: step {step_id!r} waits for no answer, it is {state}; an answer that "
+            "was given stays"
+        )
+        self.flow_id = flow_id
+        self.step_id = step_id
+        self.state = state
 
 
 class FlowIsWaiting(ChemPersistenceError):

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from chem_persistence.domain.answers import FlowSummary
+from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import (
     FlowCancelled,
@@ -15,13 +16,14 @@ from chem_persistence.domain.events import (
     FlowEventKind,
     RetryScheduled,
     StepError,
+    StepSignal,
+    UserInteractionProvided,
 )
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.engine.children.cancellation import cancellation_fact
 from chem_persistence.engine.children.family import cancel_all_children
 from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.next_step import failed_step
-from chem_persistence.engine.run import history_checked
 from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
     ConcurrencyConflict,
@@ -35,6 +37,7 @@ from chem_persistence.errors import (
 from chem_persistence.store.checks import check_poll_interval
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.definitions import explained_mismatch
+from chem_persistence.store.history import history_checked
 from chem_persistence.store.leasing.children import parent_of
 from chem_persistence.store.leasing.hints import ANY_DEFINITION
 from chem_persistence.store.leasing.leases import HintingLeases, LeasingEventStore
@@ -44,6 +47,7 @@ from chem_persistence.telemetry.flow_log import log_step_retry
 from chem_persistence.telemetry.hooks import count_step_retry
 from chem_persistence.views.observed_flow import replay_observed
 from chem_persistence.views.summary import SummaryFold
+from chem_persistence.worker.questions import answer_artifact, open_question, step_index
 
 __all__ = ["FlowClient"]
 
@@ -230,6 +234,51 @@ class FlowClient:
         count_step_retry(retry.step_id, retry.retry_index, error_class)
         log_step_retry(flow_id, retry.step_id, retry.retry_index)
 
+    async def answer(self, flow_id: UUID, step_id: str, value: Any, *, actor: str) -> None:
+        """Answer the question of a step, so that its flow goes on; `actor` is who answers.
+
+        `value` is a value of the answer's class, or JSON that fits the schema of the question. It
+        is stored as an artifact too. The first answer counts.
+
+        Raises:
+            FlowNotFound: no flow has this id.
+            NotWaiting: the step does not wait for a person, because it was answered, for example.
+            InvalidPayload: the answer is not I-JSON, too large, or does not fit the question.
+            HistoryLost: the flow has fewer events than when it was read: the log went back.
+            UnreadableEvent, UnreplayableEvent: the log of the flow is damaged.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        while True:
+            events = await self._events(flow_id)
+            question = open_question(flow_id, step_id, events)
+            answer = answer_artifact(question, value)
+            fact = UserInteractionProvided(question.step_index, step_id, answer.payload)
+            if await self._appended(flow_id, fact, len(events), actor, [answer]):
+                return
+
+    async def signal(
+        self, flow_id: UUID, step_id: str, name: str, data: Any = None, *, actor: str | None = None
+    ) -> None:
+        """Send a signal to a step of a flow, and let a step that waits for an event begin anew.
+
+        The step reads it by `StepContext.received`. The flow may have ended: then it is only
+        stored. Sent twice, it is stored twice.
+
+        Raises:
+            FlowNotFound: no flow has this id.
+            InvalidArgument: the flow has no such step, as far as its log names its steps.
+            InvalidPayload: `name` is not a string, or begins with `chem_persistence.`; `data` is
+                not I-JSON, or too large.
+            HistoryLost, UnreadableEvent, UnreplayableEvent: as `answer`.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        while True:
+            events = await self._events(flow_id)
+            index = await step_index(self._store, flow_id, events, step_id)
+            fact = StepSignal(index, step_id, name, data)
+            if await self._appended(flow_id, fact, len(events), actor):
+                return
+
     async def cancel(
         self, flow_id: UUID, *, reason: str, actor: str | None = None, force: bool = False
     ) -> None:
@@ -282,13 +331,18 @@ class FlowClient:
         return events
 
     async def _appended(
-        self, flow_id: UUID, fact: FlowEventKind, version: int, actor: str | None
+        self,
+        flow_id: UUID,
+        fact: FlowEventKind,
+        version: int,
+        actor: str | None,
+        artifacts: Sequence[Artifact] = (),
     ) -> bool:
         """Append a fact to a flow that has `version` events; return False if it has more by now."""
         metadata = None if actor is None else {"actor": actor}
         with suppress(ConcurrencyConflict), history_checked():
-            await self._store.append_kind(
-                flow_id, fact, expected_version=version, metadata=metadata
+            await self._store.append_kinds(
+                flow_id, [fact], artifacts=artifacts, expected_version=version, metadata=metadata
             )
             leases = getattr(self._store, "leases", None)
             if isinstance(leases, HintingLeases) and not isinstance(fact, FlowCancelled):

@@ -50,6 +50,12 @@ class Loaded(msgspec.Struct, frozen=True):
     parent: UUID | None
 
     @property
+    def asks(self) -> bool:
+        """Whether the step waits for a person's answer."""
+        steps, cursor = self.instance.steps, self.instance.cursor
+        return cursor < len(steps) and steps[cursor].status is StepStatus.AWAITING_USER_INPUT
+
+    @property
     def is_take_over(self) -> bool:
         """Whether the step was started by a worker that died, or lost its lease."""
         steps, cursor = self.instance.steps, self.instance.cursor

@@ -327,10 +327,13 @@ class Worker:
     def _is_early(self, loaded: Loaded) -> timedelta | None:
         """Return how long to wait for the retry of a flow that was called before it; None: run it.
 
-        At most once for each call: if the flow comes again, the database says that it is due.
+        At most once for each call: if the flow comes again, the database says that it is due. But a
+        person's time for an answer is never cut short: there this machine's clock decides.
         """
         flow_id, version = loaded.claim.flow_id, loaded.instance.version
-        if loaded.until is None or self._left_at.get(flow_id) == version:
+        if loaded.until is None:
+            return None
+        if self._left_at.get(flow_id) == version and not loaded.asks:
             return None
         left = loaded.until - self._clock.now().astimezone(UTC)
         if left <= timedelta(0) or loaded.cancelled is not None:

@@ -55,6 +55,17 @@ WHERE run.flow_id > $1 AND run.lease IS NULL
 ORDER BY run.flow_id
 LIMIT $2
 
+-- name: list_questions
+-- List the last question of each of some flows, as the payload of its event.
+-- $1 uuid[] flow_id
+SELECT DISTINCT ON (event.flow_id) event.flow_id, event.version, event.event_type, event.payload,
+    CASE WHEN event.ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN event.ts
+        END AS ts
+FROM event_log AS event
+WHERE event.flow_id = ANY($1::uuid[]) AND event.event_type = 'userinteractionrequested'
+ORDER BY event.flow_id, event.version DESC
+
 -- name: list_waiting_runs
 -- List the flows that no worker runs, those that are due longest first.
 -- $1 timestamptz the time at which leases that end earlier have ended, $2 bigint maximum number of

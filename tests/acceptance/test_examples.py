@@ -12,6 +12,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 ARGUMENTS = {
     "f5_demo.py": [],
     "f5_lowlevel.py": [],
+    "human_gate.py": [],
     "orchestrator.py": [],
     "screen_nci.py": ["--limit", "12", "--data", "data"],
     "workers.py": [],

@@ -30,6 +30,7 @@ async def own_server() -> AsyncIterator[str]:
         ("read-and-follow-the-log.md", 1),
         ("find-what-failed.md", 1),
         ("run-a-fleet.md", 5),
+        ("ask-a-person.md", 6),
         ("retry-and-time-out.md", 1),
     ],
 )

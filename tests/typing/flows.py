@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence import (
+    Ask,
     BlockingStep,
     EventStore,
     Flow,
@@ -131,3 +132,46 @@ async def submits_in_a_transaction(memory: InMemoryEventStore, store: PgEventSto
         await transaction.submit(energy, Library("x"))  # type: ignore[misc]
     async with memory.transaction() as in_memory:
         assert_type(await in_memory.submit(energy, Molecule("CCO")), UUID)
+
+
+# ---- a person
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    accept: bool
+
+
+class Review(Ask[Energy, Verdict, Energy]):
+    id = "review"
+    answer = Verdict
+    timeout = 3_600.0
+
+    def question(self, energy: Energy) -> str:
+        return f"Is {energy.smiles} plausible?"
+
+    def decide(self, energy: Energy, answer: Verdict) -> Energy:
+        return energy if answer.accept else Energy("", 0.0)
+
+    def default(self, _: Energy) -> Verdict:
+        return Verdict(accept=False)
+
+
+class OtherAnswer(Ask[Energy, Verdict, Energy]):
+    id = "other"
+    answer = Molecule  # type: ignore[assignment]
+
+    def question(self, energy: Energy) -> str:
+        return energy.smiles
+
+    def decide(self, energy: Energy, _: Molecule) -> Energy:  # type: ignore[override]
+        return energy
+
+
+async def gate(client: FlowClient, flow_id: UUID) -> None:
+    await client.answer(flow_id, "review", Verdict(accept=True), actor="Ada")
+    await client.answer(flow_id, "review", Verdict(accept=True))  # type: ignore[call-arg]
+    await client.signal(flow_id, "review", "hurry", {"by": "Ada"})
+
+
+assert_type(flow("review", Review()), Flow[Energy, Energy])
+flow("embed", Embed()).then(Review())  # type: ignore[arg-type]

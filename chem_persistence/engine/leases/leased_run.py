@@ -39,7 +39,7 @@ from chem_persistence.engine.children.family import Family
 from chem_persistence.engine.children.step import ChildrenStep
 from chem_persistence.engine.next_step import Run
 from chem_persistence.engine.run import FlowRun
-from chem_persistence.engine.step import Step, Wait
+from chem_persistence.engine.step import Question, Step, Wait
 from chem_persistence.engine.steps_fit import Steps
 from chem_persistence.engine.watching import Later, SharedStore
 from chem_persistence.errors import (
@@ -206,7 +206,7 @@ class LeasedRun(FlowRun):
         log_step_failed(self.instance.id, decided.step_id, decided.attempts, described.error_class)
         raise StepRaised(self.instance.id, decided.step_id) from error
 
-    async def _produce(self, attempt: Attempt) -> list[Artifact] | Wait | Later:
+    async def _produce(self, attempt: Attempt) -> list[Artifact] | Wait | Question | Later:
         self._task = asyncio.current_task()
         if self._is_interrupted():  # while the start was appended
             await asyncio.sleep(0)
@@ -250,8 +250,18 @@ class LeasedRun(FlowRun):
                 await super()._append(self._unless_cancelled(kinds), artifacts)
             except ConcurrencyConflict:
                 await self._hear()
+                if self._is_answered(kinds):
+                    return
             else:
                 return
+
+    def _is_answered(self, kinds: Sequence[FlowEventKind]) -> bool:
+        """Return whether a person has answered meanwhile, so that a default answer is too late."""
+        index = self.instance.cursor
+        return (
+            isinstance(next(iter(kinds), None), UserInteractionProvided)
+            and self.instance.steps[index].status is not StepStatus.AWAITING_USER_INPUT
+        )
 
     async def _cancel_children(self, reason: str) -> None:
         """Cancel the children of the step at which the flow is, if it has any.

@@ -132,6 +132,7 @@ async def wait_for_time(
     """Wait until the time of a step that waits, whose flow has these events.
 
     Raises:
+        FlowAwaitsUser: it waits for a person, whose time is not over.
         FlowIsWaiting: it waits for an event that has not come, or not `to_end`, and its time has
             not come.
     """
@@ -139,11 +140,13 @@ async def wait_for_time(
     if index == len(instance.steps) or isinstance(flow.steps[index], WatchingStep):
         return
     slot = instance.steps[index]
-    if slot.status is not StepStatus.WAITING or instance.cancelled is not None:
-        return
-    if slot.until is None and _is_called(events):
-        return
     left = None if slot.until is None else slot.until - clock.now().astimezone(UTC)
+    if instance.cancelled is not None:
+        return
+    if slot.status is StepStatus.AWAITING_USER_INPUT and (left is None or left > timedelta(0)):
+        raise FlowAwaitsUser(instance.id, slot.step_id)
+    if slot.status is not StepStatus.WAITING or (slot.until is None and _is_called(events)):
+        return
     if left is None or (left > timedelta(0) and not to_end):
         raise FlowIsWaiting(instance.id, slot.step_id, slot.until)
     await asyncio.sleep(max(left, timedelta(0)).total_seconds())
@@ -167,11 +170,14 @@ def called_before(
 
     That is the time of its next retry, or until which its step waits, unless the step looks at
     other flows, which have called it. Without a call a claim says that the time has come, whatever
-    this machine's clock shows.
+    this machine's clock shows. A person's time is not cut short by a call that came before the
+    question either, to a worker that held the flow then.
     """
     index = instance.cursor
     if index == len(instance.steps) or isinstance(flow.steps[index], WatchingStep):
         return None
     slot = instance.steps[index]
+    if slot.status is StepStatus.AWAITING_USER_INPUT:
+        return slot.until if any(isinstance(event.kind, StepSignal) for event in events) else None
     waits = slot.status in (StepStatus.PENDING, StepStatus.WAITING)
     return slot.until if waits and _is_called(events) else None

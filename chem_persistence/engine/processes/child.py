@@ -30,6 +30,7 @@ from chem_persistence.engine.processes.messages import (
     Call,
     FromChild,
     GetArtifact,
+    GetReceived,
     GetSaved,
     Job,
     Returned,
@@ -139,7 +140,7 @@ class _Context(StepContext):
         self.step_id = step_id
         self.attempt = job.attempt
         self.fingerprint = job.fingerprint
-        self.data = None
+        self.data = self.answer = None
         self.signals, self.artifacts = [], []  # the parent has them
         self._parent = parent
 
@@ -173,6 +174,13 @@ class _Context(StepContext):
     def saved_artifact_blocking(self) -> Artifact | None:
         saved = self._parent.call(GetSaved()).artifact
         return None if saved is None else saved.artifact()
+
+    async def received(self, name: str) -> list[Any]:
+        return self.received_blocking(name)
+
+    def received_blocking(self, name: str) -> list[Any]:
+        received: list[Any] = read_json(self._parent.call(GetReceived(name)).data)
+        return received
 
 
 def _compute(job: Job, parent: _Parent) -> Returned | SentError:

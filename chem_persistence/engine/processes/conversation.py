@@ -4,7 +4,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from chem_persistence.domain.canonical_json.encode import read_json
+from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
 from chem_persistence.engine.attempt import describe_failure
 from chem_persistence.engine.processes.errors import SentError, raised_again, sent_error
 from chem_persistence.engine.processes.messages import (
@@ -13,6 +13,7 @@ from chem_persistence.engine.processes.messages import (
     Began,
     Call,
     GetArtifact,
+    GetReceived,
     GetSaved,
     Job,
     Returned,
@@ -87,7 +88,7 @@ async def _converse(
                 began = True
             case Returned() | SentError():
                 return message
-            case Signal() | AddArtifact() | GetArtifact() | Save() | GetSaved():
+            case Signal() | AddArtifact() | GetArtifact() | Save() | GetSaved() | GetReceived():
                 is_there = await process.send(await _answer(message, context))
     return _Died(began, await process.exit_code())
 
@@ -112,6 +113,8 @@ async def _answer(call: Call, context: StepContext) -> Answer | SentError:
             case GetSaved():
                 saved = await context.saved_artifact()
                 return Answer(None if saved is None else SentArtifact.of(saved))
+            case GetReceived():
+                return Answer(data=canonical_json(await context.received(call.name)))
     except Exception as error:  # noqa: BLE001 - the step decides what it means
         return sent_error(error, describe_failure(error))
     return Answer()

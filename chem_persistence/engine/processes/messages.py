@@ -23,6 +23,7 @@ __all__ = [
     "Call",
     "FromChild",
     "GetArtifact",
+    "GetReceived",
     "GetSaved",
     "Job",
     "Returned",
@@ -101,9 +102,10 @@ class SentArtifact(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True):
-    """The answer to a call."""
+    """The answer to a call: an artifact, or canonical JSON."""
 
     artifact: SentArtifact | None = None
+    data: bytes = b"null"
 
 
 class Began(msgspec.Struct, frozen=True, tag=True):
@@ -139,6 +141,12 @@ class GetSaved(msgspec.Struct, frozen=True, tag=True):
     """The call `context.saved`."""
 
 
+class GetReceived(msgspec.Struct, frozen=True, tag=True):
+    """The call `context.received`."""
+
+    name: str
+
+
 class Returned(msgspec.Struct, frozen=True, tag=True):
     """The step's output: its class, and its canonical JSON."""
 
@@ -146,7 +154,7 @@ class Returned(msgspec.Struct, frozen=True, tag=True):
     output: bytes
 
 
-Call: TypeAlias = Signal | AddArtifact | GetArtifact | Save | GetSaved
+Call: TypeAlias = Signal | AddArtifact | GetArtifact | Save | GetSaved | GetReceived
 ToChild: TypeAlias = Job | Answer | SentError
 FromChild: TypeAlias = Began | Call | Returned | SentError
 

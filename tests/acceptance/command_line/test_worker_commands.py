@@ -2,13 +2,20 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
 
-from chem_persistence import FlowInitialized, StepStarted, StepWaits
+from chem_persistence import (
+    FlowInitialized,
+    StepStarted,
+    StepWaits,
+    UserInteractionProvided,
+    UserInteractionRequested,
+)
 from tests.documentation.test_command_line_reference import documented
 from tests.support.commands import command
 from tests.support.faults.fleet import fleet_flow
@@ -73,6 +80,34 @@ async def failed_flow(desk: Desk) -> UUID:
         [StepStarted(0, "one"), type(failure)(0, "one", failure.error, failure.fingerprint)],
     )
     return flow_id
+
+
+# ---- answer
+
+
+async def test_a_question_is_listed_and_answered(desk: Desk, commands: Commands) -> None:
+    flow_id = await submit(desk, fleet_flow())
+    schema = {"type": "object", "properties": {"good": {"type": "boolean"}}, "required": ["good"]}
+    until = datetime.now(UTC) + 2 * HOUR
+    asked = UserInteractionRequested(0, "one", schema, "Is it\ngood?", until)
+    await desk.store.append_kinds(flow_id, [StepStarted(0, "one"), asked], expected_version=1)
+
+    printed = await commands.run("waiting")
+    assert f"{flow_id} one since " in printed
+    assert " left asks: Is it good?" in " ".join(printed.split())
+    (listed,) = (await commands.json("waiting"))["flows"]
+    assert listed["question"]["step_id"] == "one"
+
+    answer = ("answer", str(flow_id), "one", "--actor", "Ada", "--json")
+    assert "'good' is a required property" in await commands.run(*answer, "{}", code=2)
+    assert "is not JSON" in await commands.run(*answer, "{", code=2)
+    assert "STEP" in await commands.run("answer", str(flow_id), "two", *answer[3:], "{}", code=2)
+    printed = await commands.run(*answer, "-", stdin='{"good": true}')
+    assert printed == f"flow {flow_id} is running\n"
+    assert "waits for no answer" in await commands.run(*answer, '{"good": false}', code=2)
+    event = (await desk.store.list(flow_id))[-1]
+    assert isinstance(event.kind, UserInteractionProvided)
+    assert (event.kind.provided, event.metadata["actor"]) == ({"good": True}, "Ada")
 
 
 # ---- submit

@@ -64,8 +64,9 @@ def test_a_flow_whose_steps_are_all_finished_is_completed_with_its_fingerprint()
     ("index", "statuses"), [(0, (AWAITING, PENDING)), (1, (FINISHED, AWAITING))]
 )
 def test_a_step_that_asked_a_person_waits(index: int, statuses: tuple[StepStatus, ...]) -> None:
-    step_id = DEFINITION.steps[index].id
-    assert next_step(state(*statuses), DEFINITION) == Await(index, step_id)
+    step_id, instance = DEFINITION.steps[index].id, state(*statuses)
+    given = next(iter(instance.steps[0].outputs), None) if index else instance.input
+    assert next_step(instance, DEFINITION) == Await(index, step_id, given)
 
 
 @pytest.mark.parametrize("until", [None, datetime(2026, 1, 1, tzinfo=UTC)])

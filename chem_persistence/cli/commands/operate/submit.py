@@ -22,7 +22,7 @@ from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.flow_repository import PgFlowRepository
 from chem_persistence.worker.client import FlowClient
 
-__all__ = ["SubmitOptions", "submit_flows"]
+__all__ = ["FROM_STANDARD_INPUT", "SubmitOptions", "submit_flows"]
 
 FROM_STANDARD_INPUT = "-"
 

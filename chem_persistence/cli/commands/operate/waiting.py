@@ -1,7 +1,8 @@
 """The command `waiting`."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from chem_persistence.cli.commands.flows import shown_progress
 from chem_persistence.cli.database import open_database
@@ -14,8 +15,8 @@ from chem_persistence.cli.terminal.printing import (
     print_line,
     print_table,
 )
-from chem_persistence.cli.terminal.text import shown, shown_ago
-from chem_persistence.domain.answers import WaitingFlow
+from chem_persistence.cli.terminal.text import one_line, shown, shown_ago
+from chem_persistence.domain.answers import OpenQuestion, WaitingFlow
 from chem_persistence.postgres.read_models import PgReadModels
 from chem_persistence.views.wording import duration, hash_prefix, title
 
@@ -34,6 +35,9 @@ async def list_waiting(target: Target, limit: int, *, as_json: bool) -> int:
         print_line("no flow waits for a worker, a time or a person")
         return ExitCode.WELL
     _print(listed)
+    for each in listed:
+        if each.question is not None:
+            _print_question(each.flow_id, each.question)
     unserved = {flow.definition_hash for flow in listed if flow.is_due and not flow.workers}
     for definition in sorted(unserved):
         print_line(f"no worker serves definition {hash_prefix(definition)}, of which flows are due")
@@ -52,6 +56,17 @@ def _print(listed: Sequence[WaitingFlow]) -> None:
         column("workers", right=True),
     ]
     print_table(columns, [_row(each, now) for each in listed])
+
+
+def _print_question(flow_id: UUID, question: OpenQuestion) -> None:
+    """Print what a step asks, since when, and how it is answered."""
+    now, step_id = datetime.now(UTC), shown(one_line(question.step_id))
+    since = "" if question.asked_at is None else f" since {duration(now - question.asked_at)}"
+    left = ""
+    if question.until is not None:
+        left = f", with {duration(max(question.until - now, timedelta(0)))} left"
+    asks = "waits for an answer" if question.text is None else f"asks: {one_line(question.text)}"
+    print_line(f"{flow_id} {step_id}{since}{left} {shown(asks)}")
 
 
 def _row(each: WaitingFlow, now: datetime) -> Sequence[Cell]:
