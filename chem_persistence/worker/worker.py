@@ -245,20 +245,22 @@ class Worker:
         return bool(claims)
 
     async def _begin(self, claims: Sequence[Claim], claimed_at: float) -> None:
+        """Begin to run flows; one that cannot be begun does not keep the others from it."""
+        left = dict.fromkeys(claims)
         try:
-            loaded = await load_claims(self._store, self._registry, claims)
+            for each in await load_claims(self._store, self._registry, claims):
+                match each:
+                    case Unloadable(claim=claim, error=error):
+                        _logger.error("flow %s cannot be loaded: %s", claim.flow_id, error)
+                        await self._give_back(claim, self._pause(claim.flow_id))
+                    case Loaded() if (early := self._is_early(each)) is not None:
+                        await self._give_back(each.claim, early)
+                    case Loaded():
+                        self._start(each, claimed_at)
+                del left[each.claim]
         except BaseException:
-            await self._release(claims)
+            await self._release(list(left))
             raise
-        for each in loaded:
-            match each:
-                case Unloadable(claim=claim, error=error):
-                    _logger.error("flow %s cannot be loaded: %s", claim.flow_id, error)
-                    await self._give_back(claim, self._pause(claim.flow_id))
-                case Loaded() if (early := self._is_early(each)) is not None:
-                    await self._give_back(each.claim, early)
-                case Loaded():
-                    self._start(each, claimed_at)
 
     def _start(self, loaded: Loaded, claimed_at: float) -> None:
         claim, flow = loaded.claim, self._registry[loaded.claim.definition_hash]
@@ -354,7 +356,8 @@ class Worker:
         return pause
 
     async def _give_back(self, claim: Claim, due_in: timedelta) -> None:
-        await self._leases.give_back(claim.flow_id, claim.token, due_in)
+        with suppress(StoreUnavailable):  # else it is due when its lease ends
+            await self._leases.give_back(claim.flow_id, claim.token, due_in)
 
     async def _release(self, claims: Sequence[Claim]) -> None:
         with suppress(ChemPersistenceError):  # else they are due when their leases end
