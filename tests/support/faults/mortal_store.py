@@ -1,12 +1,12 @@
 """A store whose process dies after a number of calls: the last reply is lost, and nothing follows.
 
 What the last call asked for was done. So each number is a death between two calls, or between a
-commit and its reply.
+commit and its reply. With a `Moment` the process lives, and something else happens at that call.
 """
 
 import asyncio
 import builtins
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -14,7 +14,7 @@ from uuid import UUID
 from chem_persistence import Artifact, Claim, Clock, FlowEvent, Leases, Renewal, StoreUnavailable
 from chem_persistence.store.leasing.children import ChildState
 
-__all__ = ["Life", "MortalStore"]
+__all__ = ["Life", "Moment", "MortalStore"]
 
 T = TypeVar("T")
 
@@ -26,10 +26,15 @@ class Life:
         self.left = calls
         self.over = asyncio.Event()
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether no call is made any more."""
+        return self.left == 0
+
     async def spend(self, call: Awaitable[T]) -> T:
         """Make a call, unless the process is dead."""
-        if self.left == 0:
-            getattr(call, "close", lambda: None)()
+        if self.is_dead:
+            _discard(call)
             raise StoreUnavailable("the process is dead")
         self.left -= 1
         result = await call
@@ -37,6 +42,39 @@ class Life:
             self.over.set()
             raise StoreUnavailable("the process dies before it has the reply")
         return result
+
+
+class Moment(Life):
+    """The call at which `act` is awaited, before the call is made or, with `after`, behind it."""
+
+    def __init__(
+        self, calls: int, act: Callable[[], Awaitable[object]], *, after: bool = False
+    ) -> None:
+        super().__init__(calls)
+        self._act = act
+        self._after = after
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether no call is made any more: the process lives on."""
+        return False
+
+    async def spend(self, call: Awaitable[T]) -> T:
+        """Make a call; act if it is the one."""
+        self.left -= 1
+        if self.left != 0:
+            return await call
+        self.over.set()
+        if self._after:
+            result = await call
+            await self._act()
+            return result
+        try:
+            await self._act()
+        except BaseException:
+            _discard(call)
+            raise
+        return await call
 
 
 class MortalLeases:
@@ -50,7 +88,7 @@ class MortalLeases:
         self, definitions: Collection[str], worker: UUID, limit: int, duration: timedelta
     ) -> "list[Claim]":
         # a claim that finds nothing changes nothing, and a worker makes any number of them
-        if self._life.left == 0:
+        if self._life.is_dead:
             raise StoreUnavailable("the process is dead")
         claims = await self._leases.claim(definitions, worker, limit, duration)
         return await self._life.spend(_done(claims)) if claims else claims
@@ -122,6 +160,11 @@ class MortalStore:
 
     async def cancelled_flows(self, flow_ids: Collection[UUID]) -> set[UUID]:
         return await self._life.spend(self._store.cancelled_flows(flow_ids))
+
+
+def _discard(call: Awaitable[object]) -> None:
+    """Close a coroutine that is not awaited."""
+    getattr(call, "close", lambda: None)()
 
 
 async def _done(value: T) -> T:
