@@ -16,7 +16,7 @@ Every public name is imported from here. By topic:
 - values: `Artifact`, `StreamedArtifact`, `FlowDefinition`, `FlowInstance`, `StepSlot` and their
   parts, `canonical_json`, `content_hash`
 - reading: `PgReadModels` and what it returns, `flow_page`, `PageLimits`
-- audit: `verify_log`, `Verification`, `Finding`, `Tampering`, `Anchor`
+- audit: `verify_log`, `Verification`, `Finding`, `Tampering`, `Anchor`; `audit_flow`, `Audit`
 - errors: the tree under `ChemPersistenceError`; see `chem_persistence.errors`
 """
 
@@ -34,6 +34,7 @@ if typing.TYPE_CHECKING:
         FlowSummary,
         HourlyThroughput,
         Lineage,
+        OpenQuestion,
         RelatedArtifact,
         Statistics,
         StepStatistics,
@@ -145,11 +146,14 @@ if typing.TYPE_CHECKING:
         FlowRepository,
         StreamingEventStore,
     )
+    from chem_persistence.views.agreement import Agreement, Tolerance, ValueDifference
     from chem_persistence.views.flow_view import PageLimits
+    from chem_persistence.worker.audit import Audit, StepAudit, audit_flow, record_audit
     from chem_persistence.worker.client import FlowClient
     from chem_persistence.worker.worker import Worker
 
 __all__ = [
+    "Agreement",
     "Anchor",
     "Artifact",
     "ArtifactConsumer",
@@ -159,6 +163,7 @@ __all__ = [
     "ArtifactStatistics",
     "ArtifactTooLarge",
     "Ask",
+    "Audit",
     "BlockingStep",
     "BranchCreated",
     "ChemPersistenceError",
@@ -221,6 +226,7 @@ __all__ = [
     "MigrationError",
     "NotConverged",
     "NotWaiting",
+    "OpenQuestion",
     "PageLimits",
     "PgEventStore",
     "PgFlowRepository",
@@ -242,6 +248,7 @@ __all__ = [
     "Statistics",
     "Step",
     "StepAnswer",
+    "StepAudit",
     "StepContext",
     "StepDefinition",
     "StepError",
@@ -264,17 +271,20 @@ __all__ = [
     "StreamingEventStore",
     "SystemClock",
     "Tampering",
+    "Tolerance",
     "UnreadableEvent",
     "UnreplayableEvent",
     "UnsupportedServer",
     "UserInteractionProvided",
     "UserInteractionRequested",
+    "ValueDifference",
     "Verification",
     "Wait",
     "WaitingFlow",
     "Worker",
     "WorkerLost",
     "WorkerSummary",
+    "audit_flow",
     "build_dev_pool_from_env",
     "build_pool",
     "canonical_json",
@@ -283,6 +293,7 @@ __all__ = [
     "event_metadata",
     "flow",
     "flow_page",
+    "record_audit",
     "step",
     "verify_log",
 ]
@@ -328,7 +339,9 @@ _MODULES = (
     "store.feed_position",
     "store.leasing.leases",
     "store.ports",
+    "views.agreement",
     "views.flow_view",
+    "worker.audit",
     "worker.client",
     "worker.worker",
 )

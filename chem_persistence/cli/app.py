@@ -13,6 +13,7 @@ from chem_persistence.cli.root import Panel, app, artifact, command
 from chem_persistence.cli.terminal.help import HelpfulCommand
 from chem_persistence.cli.worker_commands import (
     answer,
+    audit,
     cancel,
     retry,
     submit,
@@ -24,6 +25,7 @@ from chem_persistence.cli.worker_commands import (
 __all__ = [
     "answer",
     "app",
+    "audit",
     "cancel",
     "demo",
     "diff",
@@ -143,12 +145,12 @@ def replay(
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:
-    """Replay the events of a flow, all or up to a version, and print the resulting state.
+    """Replay the events of a flow, all or up to a version or time, and print the resulting state.
 
-    The replay is that of the engine, but without the definition of the steps, of which the log has
-    only the hash. So the steps are those that events name; one that no event names is shown as ?.
-    Only your program can compare its steps with those that the flow began with
-    (DefinitionMismatch). Artifacts are not read.
+    The replay is that of the engine. The steps are those of the stored definition; of a flow that
+    was begun without one, those that events name, and one that no event names is shown as ?. Only
+    your program can compare its steps with those that the flow began with (DefinitionMismatch).
+    Artifacts are not read.
 
     Exit code 1: the events contradict each other, or one cannot be read.
     """
@@ -388,5 +390,5 @@ def distribute(
     run(lambda: distribute_schema(Target(database_url, data, schema), as_json=as_json))
 
 
-for _command in (worker, submit, retry, cancel, answer, waiting, workers):
+for _command in (worker, submit, retry, cancel, answer, audit, waiting, workers):
     command(Panel.WORKERS)(_command)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -14,7 +15,14 @@ from chem_persistence.postgres.read.search import find_artifacts, find_definitio
 from chem_persistence.store.definitions import read_definition
 from chem_persistence.store.ports import EventStore
 
-__all__ = ["definition_of", "find_artifact", "find_definition", "find_flow", "whole_flow_id"]
+__all__ = [
+    "definition_of",
+    "find_artifact",
+    "find_definition",
+    "find_flow",
+    "given_time",
+    "whole_flow_id",
+]
 
 SHORTEST = 4
 UUID_DIGITS, HASH_DIGITS = 32, 64
@@ -112,3 +120,18 @@ def _only(argument: str, name: str, found: Sequence[Found], noun: str, key: str)
         reason = f"the {key}s of several {noun}s begin with {name}: {listed}{more}"
         raise InvalidArgument(argument, reason)
     return found[0]
+
+
+def given_time(text: str, option: str) -> datetime:
+    """Return the time that an option gives.
+
+    Raises:
+        InvalidArgument: it is not one of ISO 8601, or has no time zone.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidArgument(option, f"is not a time of ISO 8601: {text!r}") from error
+    if time.utcoffset() is None:
+        raise InvalidArgument(option, f"must have a time zone, such as {text}Z")
+    return time

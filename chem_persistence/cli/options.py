@@ -7,16 +7,19 @@ from typing import Annotated, Any, Literal, NamedTuple
 import typer
 
 __all__ = [
+    "AbsoluteTolerance",
     "Actor",
     "AnswerJson",
     "Answerer",
     "Application",
     "AsJson",
     "AtOnce",
+    "Auditor",
     "Before",
     "Data",
     "Definition",
     "DueTime",
+    "FlowCode",
     "FlowInputs",
     "FlowName",
     "Flows",
@@ -44,6 +47,7 @@ __all__ = [
     "PublicKey",
     "Reader",
     "Reason",
+    "RelativeTolerance",
     "ResourceLimit",
     "RoleOptions",
     "Schema",
@@ -168,8 +172,8 @@ Interval = Annotated[float, _number("SECONDS", "How often --follow looks.", leas
 # ---- of `replay`, `artifact get` and `rebuild`
 
 Version = Annotated[
-    int | None,
-    _number("VERSION", "Replay up to this version; the first event has 0.", "--at", least=0),
+    str | None,
+    _option("VERSION|TIME", "Up to this version, from 0 on, or this time (ISO 8601)."),
 ]
 HashName = Annotated[
     str, _argument("HASH", "The hash of an artifact, or the beginning of only one hash.")
@@ -240,6 +244,14 @@ Actor = Annotated[str | None, _option("NAME", "Who asks, for the log.")]
 Answerer = Annotated[str, _option("NAME", "Who answers, for the log.")]
 AnswerJson = Annotated[
     str, _option("JSON", "The answer, as the question's schema says; - reads it from stdin.")
+]
+FlowCode = Annotated[str, _argument("CODE", "The flow's code: package.module:flow.")]
+Auditor = Annotated[str, _option("NAME", "Who audits, for the log.")]
+RelativeTolerance = Annotated[
+    float, _number("X", "How far numbers may differ, by their size.", least=0, kind=float)
+]
+AbsoluteTolerance = Annotated[
+    float, _number("X", "How far they may differ beside.", least=0, kind=float)
 ]
 StepName = Annotated[str, _argument("STEP", "The id of a step.")]
 Force = Annotated[

@@ -7,7 +7,7 @@ from chem_persistence.cli import options as option
 from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, FlowName, Schema, Target, Url
 
-__all__ = ["answer", "cancel", "retry", "submit", "waiting", "worker", "workers"]
+__all__ = ["answer", "audit", "cancel", "retry", "submit", "waiting", "worker", "workers"]
 
 
 def worker(
@@ -109,6 +109,28 @@ def answer(
 
     target = Target(database_url, data, schema)
     run(lambda: answer_flow(target, flow, step, json, actor))
+
+
+def audit(
+    flow: FlowName,
+    code: option.FlowCode,
+    actor: option.Auditor,
+    rtol: option.RelativeTolerance = 0.0,
+    atol: option.AbsoluteTolerance = 0.0,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Run a completed flow again, in memory, and compare what each step gives with the record.
+
+    Its steps really run. Numbers agree within --atol plus --rtol times the recorded value. The
+    result is stored with the flow. Exit code 1: a step gives something else.
+    """
+    from chem_persistence.cli.commands.operate.audit import audit_the_flow
+
+    target, tolerance = Target(database_url, data, schema), (rtol, atol)
+    run(lambda: audit_the_flow(target, flow, code, tolerance, actor, as_json=as_json))
 
 
 def waiting(

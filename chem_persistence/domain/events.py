@@ -20,6 +20,7 @@ from msgspec import UNSET, UnsetType
 from chem_persistence.domain.canonical_json.careful import MAX_INTEGER
 
 __all__ = [
+    "AUDITED",
     "CANCEL",
     "EVENT_KINDS",
     "INVALIDATED",
@@ -54,6 +55,9 @@ RESERVED_PREFIX = "chem_persistence."
 
 CANCEL = "chem_persistence.cancel"
 """Somebody asks that the flow be cancelled."""
+
+AUDITED = "chem_persistence.audited"
+"""Somebody has run the flow again, and compared what came out."""
 
 INVALIDATED = "chem_persistence.invalidated"
 """The step's result is not to be used again."""

@@ -1,13 +1,16 @@
 """The command `replay`."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.flow_story import definition_json, definition_rows, name_row
-from chem_persistence.cli.lookup import definition_of, find_flow
+from chem_persistence.cli.lookup import definition_of, find_flow, given_time
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import (
     Cell,
@@ -19,7 +22,9 @@ from chem_persistence.cli.terminal.printing import (
 )
 from chem_persistence.cli.terminal.text import one_line, shown, shown_error, shown_time
 from chem_persistence.domain.definition import FlowDefinition
+from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.instance import FlowInstance
+from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.views.observed_flow import UNNAMED, ObservedFlow, replay_observed
 from chem_persistence.views.wording import counted, hash_prefix
@@ -27,19 +32,36 @@ from chem_persistence.views.wording import counted, hash_prefix
 __all__ = ["replay_flow"]
 
 
-async def replay_flow(target: Target, flow: str, at: int | None, *, as_json: bool) -> int:
-    """Print the state that the events up to version `at` make; return the exit code."""
+async def replay_flow(target: Target, flow: str, at: str | None, *, as_json: bool) -> int:
+    """Print the state after the version, or at the time, `at`; return the exit code."""
+    version = int(at) if at is not None and at.isdecimal() else None
+    time = None if at is None or version is not None else given_time(at, "--at")
     async with open_database(target) as provider:
         flow_id = await find_flow(provider, flow)
         store = PgEventStore(provider)
         events = await store.list(flow_id)
         definition = await definition_of(store, events)
-    observed = replay_observed(flow_id, events, at, definition)
+    if time is not None:
+        version = _version_at(flow_id, events, time)
+    observed = replay_observed(flow_id, events, version, definition)
     if as_json:
         print_json(_as_json(observed, definition))
     else:
         _print(observed, definition)
     return ExitCode.WELL
+
+
+def _version_at(flow_id: UUID, events: Sequence[FlowEvent], time: datetime) -> int:
+    """Return the version of the last event that a flow had at a time, by its writers' clocks.
+
+    Raises:
+        InvalidArgument: it had none.
+    """
+    versions = [event.version for event in events if event.ts <= time]
+    if not versions:
+        began = "" if not events else f"; it began at {shown_time(events[0].ts)} UTC"
+        raise InvalidArgument("--at", f"flow {flow_id} had no event at that time{began}")
+    return max(versions)
 
 
 def _as_json(observed: ObservedFlow, definition: FlowDefinition | None) -> dict[str, Any]:

@@ -209,6 +209,16 @@ async def test_replay_gives_the_state_after_a_version(url: str) -> None:
     assert at[5]["cursor"] == 1
 
 
+async def test_replay_gives_the_state_at_a_time(url: str) -> None:
+    third = (await parsed("replay", FAILED, "--at", 2, "--database-url", url))["at"]
+    for time in (third, third.replace("Z", "+00:00")):
+        at_time = await parsed("replay", FAILED, "--at", time, "--database-url", url)
+        assert at_time["version"] >= 3
+        assert at_time["at"] <= third
+    wrong = await complaint("replay", FAILED, "--at", "1999-01-01T00:00Z", "--database-url", url)
+    assert "had no event at that time; it began at " in wrong
+
+
 async def test_replay_shows_a_step_that_no_event_names_as_unknown(url: str) -> None:
     last = (await output("replay", "bbbb", "--database-url", url)).splitlines()[-1]
     assert last.split() == ["2", "?", "pending", "0", "0"]
@@ -543,6 +553,8 @@ async def test_a_server_that_is_not_there_is_one_line_and_the_exit_code_is_3(nam
         "lost": ["--events", os.devnull],
         "retry": ["aaaa", "--reason", "mended"],
         "cancel": ["aaaa", "--reason", "not needed"],
+        "answer": ["aaaa", "one", "--json", "1", "--actor", "Ada"],
+        "audit": ["aaaa", "tests.support.faults.fleet:FLOW", "--actor", "Ada"],
         "submit": ["tests.support.faults.fleet:FLOW", '{"n": 1}'],
         "worker": ["tests.support.faults.fleet:FLOW"],
     }

@@ -1,5 +1,6 @@
 """The commands about flows that are given to workers."""
 
+import importlib
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import pytest
 
 from chem_persistence import (
     FlowInitialized,
+    StepSignal,
     StepStarted,
     StepWaits,
     UserInteractionProvided,
@@ -65,6 +67,13 @@ class Commands:
     async def json(self, *arguments: str, stdin: str = "") -> Any:
         return json.loads(await self.run(*arguments, "--json", stdin=stdin))
 
+    async def found(self, *arguments: str) -> Any:
+        """Return what a command prints as JSON that ends with exit code 1."""
+        line = (*arguments, "--json", "--database-url", self._url)
+        done = await command(*line, cwd=self._directory)
+        assert (done.returncode, done.stderr) == (1, "")
+        return json.loads(done.stdout)
+
 
 @pytest.fixture
 def commands(database_url: str, module: Path) -> Commands:
@@ -108,6 +117,70 @@ async def test_a_question_is_listed_and_answered(desk: Desk, commands: Commands)
     event = (await desk.store.list(flow_id))[-1]
     assert isinstance(event.kind, UserInteractionProvided)
     assert (event.kind.provided, event.metadata["actor"]) == ({"good": True}, "Ada")
+
+
+# ---- audit
+
+DRIFTING = """
+from pathlib import Path
+
+import msgspec
+
+from chem_persistence import flow, step
+
+DRIFT = Path(__file__).with_name("drift")
+
+
+class Score(msgspec.Struct):
+    value: float
+
+
+@step("double")
+def double(score: Score) -> Score:
+    return Score(2 * score.value)
+
+
+@step("drift")
+def drift(score: Score) -> Score:
+    return Score(score.value + float(DRIFT.read_text()))
+
+
+drifting = flow("drifting", double).then(drift)
+"""
+
+
+async def test_a_flow_is_audited(
+    desk: Desk, commands: Commands, module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (module / "drifting.py").write_text(DRIFTING, encoding="utf-8")
+    (module / "drift").write_text("0")
+    monkeypatch.syspath_prepend(module)
+    code = "drifting:drifting"
+    (flow_id,) = (await commands.json("submit", code, '{"value": 2}'))["flow_ids"]
+    audit = ("audit", flow_id, code, "--actor", "Ada")
+    assert "is not completed" in await commands.run(*audit, code=2)
+    drifting = importlib.import_module("drifting").drifting
+    async with working(desk, [drifting]):
+        await client_of(desk).result(drifting, UUID(flow_id))
+
+    printed = await commands.run(*audit)
+    assert printed.splitlines()[-1] == f"flow {flow_id} is bit-equal"
+    (module / "drift").write_text("0.25")
+    found = await commands.found(*audit)
+    (example,) = documented("audit")["steps"]
+    assert found.keys() == documented("audit").keys()
+    assert found["steps"][1].keys() == example.keys()
+    assert found["steps"][1]["differences"] == [
+        {"path": "$.value", "left": 4.0, "right": 4.25, "is_close": False}
+    ]
+    printed = await commands.run(*audit, "--rtol", "0.1")
+    assert "1 value; $.value 4 now 4.25" in printed
+    audits = [
+        event.kind.data["agreement"]
+        for event in await desk.store.list(UUID(flow_id))
+        if isinstance(event.kind, StepSignal)
+    ]
+    assert audits == ["bit-equal", "different", "within tolerance"]
 
 
 # ---- submit

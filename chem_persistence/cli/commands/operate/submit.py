@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +10,7 @@ import msgspec
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.flow_module import find_flow_of_module
-from chem_persistence.cli.lookup import whole_flow_id
+from chem_persistence.cli.lookup import given_time, whole_flow_id
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.domain.artifacts import Artifact
@@ -41,7 +40,7 @@ async def submit_flows(
     """Submit a flow once for each input, and print the ids; return the exit code."""
     flow = find_flow_of_module(name)
     values = [_input(flow, text) for text in _texts(inputs)] if inputs else [None]
-    due = None if options.due is None else _time(options.due)
+    due = None if options.due is None else given_time(options.due, "--due")
     flow_ids = None if options.flow_id is None else [_only_id(options.flow_id, len(values))]
     async with open_database(target) as provider:
         store = PgEventStore(provider)
@@ -88,16 +87,6 @@ def _input(flow: Flow[Any, Any], text: str) -> Any:
         except InvalidPayload as error:
             reasons.append(f"{error.path}: {error.reason.partition(f'{given.hash} ')[2]}")
     raise InvalidArgument("INPUT", f"{text!r} is no input of the flow: {'; '.join(reasons)}")
-
-
-def _time(text: str) -> datetime:
-    try:
-        due = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidArgument("--due", f"is not a time of ISO 8601: {text!r}") from error
-    if due.utcoffset() is None:
-        raise InvalidArgument("--due", f"must have a time zone, such as {text}Z")
-    return due
 
 
 def _only_id(text: str, inputs: int) -> UUID:
