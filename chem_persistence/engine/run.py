@@ -90,8 +90,8 @@ class FlowRun:
     step was looked at and there was nothing to append: after how long to look again.
     """
 
-    shared: SharedStore | None
-    """The store through which steps submit other flows and read them."""
+    shared: SharedStore | None = None
+    """The store through which steps submit other flows and read them; None: its own, if it can."""
 
     def __init__(
         self,
@@ -105,7 +105,6 @@ class FlowRun:
         self.measured_as: str | None = None  # the definition by which steps are measured, if any
         self.has_parked = False
         self.look_after: timedelta | None = None
-        self.shared = store if isinstance(store, SharedStore) else None
         self._store = store
         # a store that is not the library's own may have no such attribute
         self.clock: Clock = getattr(store, "clock", None) or SystemClock()
@@ -224,7 +223,8 @@ class FlowRun:
         if not isinstance(attempt.step, WatchingStep):
             return await attempt.produce()
         index = attempt.context.step_index
-        if self.shared is None:
+        shared = self.shared or self._store
+        if not isinstance(shared, SharedStore):
             raise InvalidArgument(
                 "store",
                 f"step {attempt.step.id!r} runs other flows, which this store cannot give "
@@ -232,7 +232,7 @@ class FlowRun:
             )
         slot = self.instance.steps[index]
         found = await attempt.step.look(
-            Look(self.instance.id, index, slot, attempt.given_hash, self.shared, self.clock)
+            Look(self.instance.id, index, slot, attempt.given_hash, shared, self.clock)
         )
         if not isinstance(found, Artifact):
             return found

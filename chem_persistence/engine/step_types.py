@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
+from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec import inspect
@@ -24,6 +25,8 @@ _OTHER_KEYS = (
 _JSON_VALUES = (dict, list, str, int, float, bool, NoneType)
 _KEYS = (inspect.AnyType, inspect.StrType, inspect.IntType, inspect.LiteralType, inspect.CustomType)
 
+_known: WeakKeyDictionary[type, tuple[Any, Any]] = WeakKeyDictionary()  # read at each attempt
+
 
 def step_types(step: Step[Any, Any]) -> tuple[Any, Any]:
     """Return the input type and the output type of a step.
@@ -32,6 +35,13 @@ def step_types(step: Step[Any, Any]) -> tuple[Any, Any]:
         InvalidDefinition: the class does not name them, or they are not structs.
     """
     cls = type(step)
+    known = _known.get(cls)
+    if known is None:
+        known = _known[cls] = _declared_types(cls)
+    return known
+
+
+def _declared_types(cls: type) -> tuple[Any, Any]:
     types = _type_arguments(cls)
     for declared in types:
         if not all(_is_record(class_of(member)) for member in members(declared)):

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from chem_persistence.engine.step import Step
@@ -48,12 +48,14 @@ class Limits:
         """Return whether a step uses something that is limited."""
         return not self._limits.keys().isdisjoint(step.uses)
 
-    @asynccontextmanager
-    async def around(self, step: Step[Any, Any]) -> AsyncIterator[None]:
+    def around(self, step: Step[Any, Any]) -> AbstractAsyncContextManager[None]:
         """Take what a step uses for the length of a block; wait until it is free."""
         wanted = {name: used for name, used in step.uses.items() if name in self._limits}
-        if wanted:
-            await self._take(wanted)
+        return self._taken(wanted) if wanted else nullcontext()
+
+    @asynccontextmanager
+    async def _taken(self, wanted: Mapping[str, int]) -> AsyncIterator[None]:
+        await self._take(wanted)
         try:
             yield
         finally:

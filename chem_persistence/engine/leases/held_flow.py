@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -204,11 +204,14 @@ class HeldFlow:
             self.run.cancelled = reason
             self.interrupt(Interruption.CANCELLED)
 
-    @asynccontextmanager
-    async def _in_step(self, step: Step[Any, Any]) -> AsyncIterator[None]:
+    def _in_step(self, step: Step[Any, Any]) -> AbstractAsyncContextManager[None]:
         seconds = time_limit(step)
-        if seconds is not None:
-            self._lease.limit = seconds_since_boot() + seconds + self._grace
+        return nullcontext() if seconds is None else self._limited(seconds + self._grace)
+
+    @asynccontextmanager
+    async def _limited(self, seconds: float) -> AsyncIterator[None]:
+        """Renew the lease for these seconds at most, while a step runs."""
+        self._lease.limit = seconds_since_boot() + seconds
         try:
             yield
         finally:
