@@ -1,7 +1,7 @@
 """Measure the library, its floors and its peers, and print every goal with the measured value.
 
-python -m benchmarks [--quick] [--only append peers reads growth imports canonical]
-                     [--rounds N] [--results DIRECTORY]
+python -m benchmarks [--quick] [--only append peers workers reads growth imports]
+                     [canonical] [--rounds N] [--results DIRECTORY]
 """
 
 import argparse
@@ -72,7 +72,14 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     plan = msgspec.structs.replace(QUICK if arguments.quick else FULL, parts=arguments.only)
     if arguments.rounds is not None:
         rounds = dict.fromkeys(
-            ("rounds", "growth_rounds", "read_rounds", "import_rounds", "encoding_rounds"),
+            (
+                "rounds",
+                "growth_rounds",
+                "read_rounds",
+                "line_rounds",
+                "import_rounds",
+                "encoding_rounds",
+            ),
             arguments.rounds,
         )
         plan = msgspec.structs.replace(plan, **rounds)

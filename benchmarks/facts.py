@@ -34,6 +34,7 @@ _PACKAGES = (
     "eventsourcing",
     "langgraph-checkpoint-postgres",
     "dbos",
+    "absurd-sdk",
     "pgqueuer",
     "procrastinate",
     "psycopg",

@@ -8,9 +8,19 @@ from benchmarks.contestants.competitors import COMPETITORS, PEERS
 from benchmarks.contestants.load import Load
 from benchmarks.rounds import Task
 
-__all__ = ["FULL", "PARTS", "QUICK", "Plan", "appending", "growing", "reading"]
+__all__ = [
+    "FULL",
+    "PARTS",
+    "QUICK",
+    "Plan",
+    "appending",
+    "growing",
+    "lines_of_workers",
+    "reading",
+    "working",
+]
 
-PARTS = ("append", "peers", "reads", "growth", "imports", "canonical")
+PARTS = ("append", "peers", "workers", "reads", "growth", "imports", "canonical")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +37,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     growth_seconds: float = 1.0
     read_rounds: int = 5
     small_flows: int = 10_000
+    line_rounds: int = 3
+    idle_seconds: float = 20.0
+    waiting_flows: int = 10_000
+    map_items: int = 5_000
     import_rounds: int = 15
     encoding_rounds: int = 15
 
@@ -44,6 +58,10 @@ QUICK = Plan(
     growth_seconds=0.3,
     read_rounds=2,
     small_flows=1_000,
+    line_rounds=1,
+    idle_seconds=3.0,
+    waiting_flows=300,
+    map_items=300,
     import_rounds=5,
     encoding_rounds=5,
 )
@@ -95,6 +113,24 @@ def reading(plan: Plan, server: int) -> Iterator[Task]:
     yield _task("ours, opening", small, 1)
     yield _task("ours, list of ten", small, 32)
     yield _task("row floor of ten", small, 32)
+
+
+def working(plan: Plan, server: int) -> Iterator[Task]:
+    """Yield the tasks that run flows: our worker, our engine alone, and the peers' workers."""
+    load = Load(server=server, seconds=plan.seconds, warmup=plan.warmup)
+    for name in [name for name in COMPETITORS if name.startswith("worker, ")]:
+        yield _task(name, load, 32)
+    for name in ("append, leased", "append, plain", "append, unfenced"):
+        yield _task(name, load, 32)
+    yield _task("first step", load, 1)
+
+
+def lines_of_workers(plan: Plan, server: int) -> Iterator[Task]:
+    """Yield the tasks of workers that take longer, and are run in fewer rounds."""
+    idle = Load(server=server, seconds=plan.idle_seconds, warmup=1.0)
+    yield _task("idle worker, nothing waits", idle, 0)
+    yield _task("idle worker", idle, plan.waiting_flows)
+    yield _task("map", Load(server=server, calls=1), plan.map_items)
 
 
 def growing(plan: Plan, server: int) -> Iterator[Task]:

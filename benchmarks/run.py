@@ -12,7 +12,7 @@ from benchmarks.contestants.reads import write_flows
 from benchmarks.data.grown import grow
 from benchmarks.data.growth_database import growth_database
 from benchmarks.facts import gather_facts
-from benchmarks.plan import Plan, appending, growing, reading
+from benchmarks.plan import Plan, appending, growing, lines_of_workers, reading, working
 from benchmarks.report.report import Report
 from benchmarks.rounds import Task
 from benchmarks.server import Server, running_server
@@ -43,6 +43,9 @@ class Run:
         async with running_server(self._directory / "server") as server:
             report.facts = await gather_facts(server, self._directory)
             await self._compete(server, appending(plan, server.pid), plan.rounds)
+            if "workers" in plan.parts:
+                await self._compete(server, working(plan, server.pid), plan.rounds)
+                await self._compete(server, lines_of_workers(plan, server.pid), plan.line_rounds)
             if "reads" in plan.parts:
                 await self._write(server)
                 await self._compete(server, reading(plan, server.pid), plan.read_rounds)

@@ -147,6 +147,60 @@ COMPETITORS |= {
     )
 }
 
+COMPETITORS |= {
+    "worker, ours": Entry(
+        "benchmarks.contestants.flows.runners:Workers",
+        "worker",
+        "one trivial step of a submitted flow of eight",
+    ),
+    "worker, bare engine": Entry(
+        "benchmarks.contestants.flows.runners:BareEngine",
+        "worker_engine",
+        "the same without lease, claim and submission",
+    ),
+    "worker, DBOS called": Entry(
+        "benchmarks.peers.dbos_workflows:Called",
+        "worker_dbos",
+        "one trivial step of a workflow of eight that is called",
+    ),
+    "worker, DBOS queue": Entry(
+        "benchmarks.peers.dbos_workflows:Queued",
+        "worker_dbos_queue",
+        "the same of one that is enqueued",
+    ),
+    "worker, absurd": Entry(
+        "benchmarks.peers.absurd_tasks:Tasks",
+        "worker_absurd",
+        "one trivial step of a spawned task of eight",
+    ),
+    "worker, procrastinate": Entry(
+        "benchmarks.peers.procrastinate_worker:Jobs",
+        "worker_procrastinate",
+        "one job that defers the next of eight",
+    ),
+    "idle worker": Entry(
+        "benchmarks.contestants.flows.lines:Idle", "idle", "a second of an idle worker"
+    ),
+    "idle worker, nothing waits": Entry(
+        "benchmarks.contestants.flows.lines:Idle", "idle_empty", "the same without waiting flows"
+    ),
+    "first step": Entry(
+        "benchmarks.contestants.flows.lines:FirstStep", "first_step", "one flow's first step begun"
+    ),
+    "map": Entry("benchmarks.contestants.flows.lines:Mapped", "map", "one child of a map"),
+    "append, leased": Entry(
+        "benchmarks.contestants.flows.fence:Leased", "fence", "one event by the holder of a lease"
+    ),
+    "append, plain": Entry(
+        "benchmarks.contestants.flows.fence:Plain", "fence_plain", "one event without a lease"
+    ),
+    "append, unfenced": Entry(
+        "benchmarks.contestants.flows.fence:Unfenced",
+        "fence_none",
+        "the same, by a function without the fence",
+    ),
+}
+
 PEERS = (
     "eventsourcing recorder",
     "eventsourcing application",

@@ -10,7 +10,7 @@ import msgspec
 from benchmarks.contestants.cpu import read_memory, reset_peak_memory, server_cpu_seconds
 from benchmarks.data.spread import percentile
 
-__all__ = ["Append", "Load", "Slice", "ThreadAppend", "drive", "drive_threads"]
+__all__ = ["Append", "Load", "Slice", "ThreadAppend", "Window", "drive", "drive_threads"]
 
 Append = Callable[[], Awaitable[int]]
 """Makes one call; returns how many events it made durable (or read)."""
@@ -33,7 +33,10 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
-    """The result over `seconds`: latencies are per call; `peak_bytes` is the growth of memory."""
+    """The result over `seconds`: latencies are per call; `peak_bytes` is the growth of memory.
+
+    `connections` is how many to the database there were, if that was counted.
+    """
 
     events: float
     seconds: float
@@ -42,6 +45,12 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     p50: float
     p99: float | None
     peak_bytes: int = 0
+    connections: int = 0
+
+    @property
+    def cpu(self) -> float:
+        """Return the CPU seconds of client and server for each event."""
+        return (self.client_cpu + self.server_cpu) / max(self.events, 1e-9)
 
     @property
     def rate(self) -> float:
@@ -49,7 +58,7 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
         return self.events / self.seconds
 
 
-class _Window:
+class Window:
     """The part of a slice that counts, and the CPU time used in it.
 
     A call that overlaps the start or the end counts in part, so that long calls can be measured.
@@ -63,18 +72,27 @@ class _Window:
         reset_peak_memory()
         self._memory = read_memory("VmRSS")
 
+    @staticmethod
+    def now() -> float:
+        """Return the time at which a call begins."""
+        return time.perf_counter()
+
     def open(self) -> None:
+        """Begin to count."""
         self._begin = self._read_clocks()
 
     def close(self) -> None:
+        """Stop counting."""
         self._end = self._read_clocks()
         self.over = True
 
     def call_ended(self, begun: float, events: int) -> None:
+        """Record a call that has just ended."""
         now = time.perf_counter()
         self._calls.append((begun, now, events))
 
     def result(self) -> Slice:
+        """Return what was counted."""
         opened, closed = self._begin[0], self._end[0]
         inside = [
             (ended - begun, events * (min(ended, closed) - max(begun, opened)) / (ended - begun))
@@ -98,7 +116,7 @@ class _Window:
 
 async def drive(appends: Sequence[Append], load: Load) -> Slice:
     """Run each of `appends` in its own task."""
-    window = _Window(load)
+    window = Window(load)
 
     async def flow(append: Append) -> None:
         left = load.calls or -1
@@ -123,7 +141,7 @@ async def drive(appends: Sequence[Append], load: Load) -> Slice:
 
 async def drive_threads(appends: Sequence[ThreadAppend], load: Load) -> Slice:
     """Run each of `appends` in its own thread, while the event loop keeps running."""
-    window = _Window(load)
+    window = Window(load)
     failures: list[Exception] = []
 
     def flow(append: ThreadAppend) -> None:

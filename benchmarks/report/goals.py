@@ -7,6 +7,7 @@ from benchmarks.contestants.competitors import GROWTH_SIZES, PEERS
 from benchmarks.data.spread import Spread
 from benchmarks.report.report import P50, RATE, Report
 from benchmarks.report.verdicts import Line, at_least, at_most, unmeasured
+from benchmarks.report.worker_goals import judge_workers
 
 __all__ = ["judge"]
 
@@ -17,6 +18,7 @@ def judge(report: Report) -> list[Line]:
         *_against_pgbench(report),
         *_against_peers(report),
         _cpu(report),
+        *judge_workers(report),
         *_replay(report),
         _opening(report),
         *_growth(report),
@@ -28,7 +30,7 @@ def judge(report: Report) -> list[Line]:
 def _against_pgbench(report: Report) -> Iterator[Line]:
     best = report.best_of("pgbench")
     note = (
-        _missing(report, "pgbench")
+        report.why_missing("pgbench")
         if best is None
         else f"best with {best.rpartition('/')[2]} clients"
     )
@@ -40,11 +42,11 @@ def _against_pgbench(report: Report) -> Iterator[Line]:
         1.25,
         "x one prepared INSERT",
         report.ratio("ours/1", "plain INSERT/1", P50),
-        _missing(report, "plain INSERT"),
+        report.why_missing("plain INSERT"),
     )
     best = report.best_of("pgbench, artifact")
     note = (
-        _missing(report, "pgbench, artifact")
+        report.why_missing("pgbench, artifact")
         if best is None
         else f"with {best.rpartition('/')[2]} clients"
     )
@@ -60,7 +62,7 @@ def _against_peers(report: Report) -> Iterator[Line]:
             ]
             best = report.best(modes)
             found = report.ratio(f"ours/{flows}", best or "", RATE)
-            note = _missing(report, peer) if best is None else _mode(report, peer, best)
+            note = report.why_missing(peer) if best is None else _mode(report, peer, best)
             load = "32 concurrent, best mode" if flows > 1 else "one at a time"
             yield at_least(f"{peer}, {load}", target, "x", found, note)
 
@@ -107,7 +109,7 @@ def _replay(report: Report) -> Iterator[Line]:
     )
     other = "eventsourcing replay"
     found = report.ratio(ours, f"{other}/1", RATE)
-    yield at_least(goal, 2, "x eventsourcing", found, _missing(report, other))
+    yield at_least(goal, 2, "x eventsourcing", found, report.why_missing(other))
 
 
 def _opening(report: Report) -> Line:
@@ -158,9 +160,3 @@ def _encodings(report: Report) -> Iterator[Line]:
 
 def _microseconds(seconds: Spread) -> str:
     return f"{seconds.median * 1e6:.2g}"
-
-
-def _missing(report: Report, competitor: str) -> str:
-    """Return why a competitor, or the last of its modes, has no figures."""
-    reasons = [why for name, why in report.failures.items() if name.startswith(competitor)]
-    return reasons[-1] if reasons else ""

@@ -10,12 +10,13 @@ from benchmarks.contestants.imports import ImportTimes
 from benchmarks.contestants.load import Slice
 from benchmarks.data.spread import Spread, spread
 
-__all__ = ["P50", "RATE", "Figure", "Report"]
+__all__ = ["CPU", "P50", "RATE", "Figure", "Report"]
 
 Figure = Callable[[Slice], float]
 
 RATE: Figure = attrgetter("rate")
 P50: Figure = attrgetter("p50")
+CPU: Figure = attrgetter("cpu")
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -50,3 +51,13 @@ class Report(msgspec.Struct, kw_only=True):
         """Return the key with the highest median of events per second, or None without figures."""
         rates = {key: measured.median for key in keys if (measured := self.spread_of(key, RATE))}
         return max(rates, key=lambda key: rates[key], default=None)
+
+    def least(self, keys: Sequence[str], figure: Figure) -> str | None:
+        """Return the key with the lowest median of a figure, or None without figures."""
+        found = {key: measured.median for key in keys if (measured := self.spread_of(key, figure))}
+        return min(found, key=lambda key: found[key], default=None)
+
+    def why_missing(self, competitor: str) -> str:
+        """Return why a competitor, or the last of its modes, has no figures."""
+        reasons = [why for name, why in self.failures.items() if name.startswith(competitor)]
+        return reasons[-1] if reasons else ""

@@ -1,9 +1,11 @@
 """The benchmarks run from end to end, without peers and far too short to measure anything."""
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,12 +13,15 @@ import msgspec
 import pytest
 
 from benchmarks.contestants.competitors import COMPETITORS, load_competitor
+from benchmarks.contestants.flows.stepping import STEPS, Tally, drive_flows
 from benchmarks.contestants.load import Load, Slice, drive
 from benchmarks.data.spread import Spread
+from benchmarks.plan import QUICK, lines_of_workers, working
 from benchmarks.plots import draw
 from benchmarks.report.goals import judge
 from benchmarks.report.report import RATE, Report
 from benchmarks.report.verdicts import at_least, at_most
+from benchmarks.report.worker_goals import judge_workers
 from benchmarks.rounds import Results, Task, run_rounds
 
 REPOSITORY = Path(__file__).parents[2]
@@ -28,6 +33,7 @@ RUN = (
     "0.1",
     "--only",
     "append",
+    "workers",
     "reads",
     "growth",
     "imports",
@@ -61,7 +67,7 @@ def a_slice(events: float) -> Slice:
 @pytest.mark.slow
 def test_every_goal_has_a_line(finished: Finished) -> None:
     lines = judge(finished.report)
-    assert len(lines) == 33
+    assert len(lines) == 42
     for line in lines:
         assert f"{line.goal} " in finished.output
         assert line.target in finished.output
@@ -69,10 +75,12 @@ def test_every_goal_has_a_line(finished: Finished) -> None:
 
 @pytest.mark.slow
 def test_whatever_needs_no_peer_is_measured(finished: Finished) -> None:
-    assert finished.report.failures == {}
+    assert all(".peers." in COMPETITORS[name].place for name in finished.report.failures)
     unmeasured = [line.goal for line in judge(finished.report) if line.verdict == "not measured"]
     without_peers = [
-        goal for goal in unmeasured if "one at a time" not in goal and "best mode" not in goal
+        goal
+        for goal in unmeasured
+        if "one at a time" not in goal and "best mode" not in goal and " / ours" not in goal
     ]
     assert [goal for goal in without_peers if not goal.startswith("growth")] == [
         "replay of 100,000 events to an instance"  # 2 x eventsourcing
@@ -126,6 +134,70 @@ def test_a_goal_is_judged_by_the_median() -> None:
     assert at_most("goal", 2, "x", found).verdict == "met"
     assert at_most("goal", 1.9, "x", found).verdict == "not met"
     assert at_most("goal", 1.9, "x", None).verdict == "not measured"
+
+
+def spending(client: float, server: float, connections: int = 0) -> Slice:
+    """Return a slice of 1,000 events with these microseconds of CPU for each."""
+    used = {"client_cpu": client / 1e3, "server_cpu": server / 1e3}
+    return msgspec.structs.replace(a_slice(1000), **used, connections=connections, p50=0.02)
+
+
+def test_workers_are_judged_by_what_client_and_server_use() -> None:
+    slices = {
+        "worker, ours/32": [spending(200, 300)],
+        "worker, bare engine/32": [spending(250, 150)],
+        "worker, DBOS called/32": [spending(4000, 1000)],
+        "worker, DBOS queue/32": [spending(5000, 1000)],
+        "worker, absurd/32": [spending(300, 700)],
+        "append, leased/32": [spending(52, 52)],
+        "append, plain/32": [spending(50, 50)],
+        "append, unfenced/32": [spending(50, 50)],
+        "first step/1": [spending(0, 0)],
+        "idle worker/300": [spending(400, 500, connections=4)],
+        "idle worker, nothing waits/0": [spending(0, 0, connections=3)],
+        "map/300": [spending(800, 900)],
+    }
+    lines = list(judge_workers(Report(command="", slices=slices)))
+    assert [(line.measured.partition(" ")[0], line.verdict) for line in lines] == [
+        ("10.0", "met"),  # the cheaper mode of DBOS
+        ("2.00", "not met"),
+        ("1.25", "not met"),
+        ("0.09", "met"),
+        ("1.00", "not met"),
+        ("20.0", "met"),
+        ("1.70", "not met"),
+        ("1.04", "met"),
+        ("1.00", "met"),
+    ]
+
+
+def test_workers_and_peers_take_turns_in_the_same_rounds() -> None:
+    tasks = [*working(QUICK, os.getpid()), *lines_of_workers(QUICK, os.getpid())]
+    assert {task.competitor for task in tasks} <= COMPETITORS.keys()
+    beside = [task for task in tasks if task.competitor.startswith("worker, ")]
+    assert {task.load for task in beside} == {beside[0].load}
+    assert [task.competitor.removeprefix("worker, ") for task in beside] == [
+        "ours",
+        "bare engine",
+        "DBOS called",
+        "DBOS queue",
+        "absurd",
+        "procrastinate",
+    ]
+
+
+async def test_the_steps_of_flows_within_the_window_are_counted() -> None:
+    tally = Tally()
+
+    async def run(numbers: Sequence[int]) -> None:
+        for step in range(STEPS):
+            await asyncio.sleep(0)
+            tally.step_ran(numbers[0], step)
+
+    load = Load(server=os.getpid(), flows=2, seconds=0.01, warmup=0.0)
+    done = await drive_flows(run, tally, load, waiting=1)
+    assert 0 < done.events <= tally.steps
+    assert tally.steps % STEPS == 0
 
 
 async def test_a_competitor_that_fails_once_has_no_figures_and_stops_no_other() -> None:
