@@ -1,7 +1,7 @@
 """The states of flows that were claimed together, read in few queries."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
@@ -11,6 +11,9 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical_json.encode import outweighs
 from chem_persistence.domain.events import (
     FlowEvent,
+    RetryScheduled,
+    StepWaits,
+    UserInteractionRequested,
 )
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
 from chem_persistence.domain.replay import replay
@@ -28,6 +31,9 @@ from chem_persistence.store.ports import EventReader
 
 __all__ = ["Loaded", "Unloadable", "WorkerStore", "load_claims"]
 
+_WAITS = (RetryScheduled, StepWaits, UserInteractionRequested)
+"""The events that may say until when a flow waits."""
+
 
 @runtime_checkable
 class WorkerStore(LeasingEventStore, EventReader, ChildReader, Protocol):
@@ -39,7 +45,8 @@ class Loaded(msgspec.Struct, frozen=True):
 
     `cancelled` is the reason for which somebody asked to cancel it, or its `parent`. `until` is set
     if a retry of the flow is scheduled for then, or a step waits until then, and something was said
-    to the flow after that.
+    to the flow after that; `longest` is how long it was to wait by the clock of the process that
+    stored that, which no wait after it exceeds, however wrong this machine's clock is.
     """
 
     claim: Claim
@@ -47,6 +54,7 @@ class Loaded(msgspec.Struct, frozen=True):
     input: Artifact | None
     cancelled: str | None
     until: datetime | None
+    longest: timedelta
     parent: UUID | None
 
     @property
@@ -133,14 +141,21 @@ async def _read_logs(
 def _load(claim: Claim, events: Sequence[FlowEvent], flow: Flow[Any, Any]) -> Loaded:
     instance = replay(initial_instance(claim.flow_id, flow.definition), events, flow.definition)
     parent = parent_of(events)
+    until = called_before(flow, instance, events)
     return Loaded(
         claim,
         instance,
         None,
         cancellation(events),
-        called_before(flow, instance, events),
+        until,
+        timedelta(0) if until is None else until - _began_to_wait(events),
         None if parent is None else parent.flow_id,
     )
+
+
+def _began_to_wait(events: Sequence[FlowEvent]) -> datetime:
+    """Return when the last event that says until when the flow waits was stored."""
+    return next(event.ts for event in reversed(events) if isinstance(event.kind, _WAITS))
 
 
 async def _with_inputs(

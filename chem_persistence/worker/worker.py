@@ -337,7 +337,7 @@ class Worker:
             return None
         if self._left_at.get(flow_id) == version and not loaded.asks:
             return None
-        left = loaded.until - self._clock.now().astimezone(UTC)
+        left = min(loaded.until - self._clock.now().astimezone(UTC), loaded.longest)
         if left <= timedelta(0) or loaded.cancelled is not None:
             return None
         self._left_at[flow_id] = version

@@ -88,7 +88,7 @@ def some_calls(desk: Desk, name: str, every: int, time: str) -> range:
     """Return the calls that are tried; before and after a call other ones, if not all are."""
     stride = every if every == 1 or name == SIMPLE else 3 * every
     if desk.name != "memory" and every > 1:
-        stride *= 2
+        stride *= 3
     return range(1 if every == 1 or time == TIMES[0] else 1 + stride // 2, MOST_CALLS, stride)
 
 
