@@ -163,6 +163,8 @@ def replay(
 def diff(
     left: FlowName,
     right: option.OtherFlow,
+    rtol: option.RelativeTolerance = 0.0,
+    atol: option.AbsoluteTolerance = 0.0,
     database_url: Url = None,
     data: Data = None,
     schema: Schema = "public",
@@ -170,13 +172,17 @@ def diff(
 ) -> None:
     """Compare two flows: definition, input, steps, outputs, errors and fingerprints.
 
-    Times, the number of attempts and metadata are not compared: no fingerprint contains them.
+    The first step that differs is named, with what of its fingerprint does, and the outputs are
+    compared value by value. Numbers are close within --atol plus --rtol times the left one; flows
+    that differ by nothing else are the same. Times, the number of attempts and metadata are not
+    compared: no fingerprint contains them.
 
     Exit code 1: they differ.
     """
     from chem_persistence.cli.commands.diff import compare_flows
 
-    run(lambda: compare_flows(Target(database_url, data, schema), left, right, as_json=as_json))
+    target, tolerance = Target(database_url, data, schema), (rtol, atol)
+    run(lambda: compare_flows(target, left, right, tolerance, as_json=as_json))
 
 
 @command(Panel.LOOK)

@@ -1,9 +1,12 @@
 """The command `diff`."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
@@ -14,15 +17,27 @@ from chem_persistence.cli.terminal.text import one_line, shown
 from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.definition import Difference as DefinitionDifference
 from chem_persistence.domain.definition import FlowDefinition, definition_differences
-from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.instance import StepSlot, StepStatus
 from chem_persistence.postgres.event_store import PgEventStore
-from chem_persistence.views.observed_flow import replay_observed
-from chem_persistence.views.wording import counted, hash_prefix
+from chem_persistence.views.agreement import Tolerance
+from chem_persistence.views.compared_flows import (
+    FirstDifference,
+    OutputDifference,
+    compare_outputs,
+    first_difference,
+)
+from chem_persistence.views.observed_flow import ObservedFlow, replay_observed
+from chem_persistence.views.wording import counted, hash_prefix, short
 
 __all__ = ["Difference", "compare_flows"]
 
 Value = str | list[str] | None
+
+MOST_VALUES, MOST_SHOWN = 10_000, 20
+"""The numbers of differing values that are in the JSON, and printed."""
+
+LONGEST_VALUE = 40
+"""Characters of a value that are printed."""
 
 _HASHES = {"definition", "input", "fingerprint", "outputs"}
 
@@ -36,25 +51,46 @@ class Difference(msgspec.Struct, frozen=True):
     right: Value
 
 
-async def compare_flows(target: Target, left: str, right: str, *, as_json: bool) -> int:
+async def compare_flows(
+    target: Target, left: str, right: str, tolerance: tuple[float, float], *, as_json: bool
+) -> int:
     """Print what differs between two flows; return FOUND if anything does."""
     async with open_database(target) as provider:
         ids = [await find_flow(provider, name) for name in (left, right)]
         store = PgEventStore(provider)
         flows = [await store.list(flow_id) for flow_id in ids]
         definitions = [await definition_of(store, events) for events in flows]
-    compared = [
-        _compared(flow_id, events, definition)
-        for flow_id, events, definition in zip(ids, flows, definitions, strict=True)
-    ]
-    differences = _with_definitions(_differences(*compared), *definitions)
+        own, other = [
+            replay_observed(flow_id, events, None, definition)
+            for flow_id, events, definition in zip(ids, flows, definitions, strict=True)
+        ]
+        both = own.instance, other.instance
+        values = await compare_outputs(store, *both, Tolerance(*tolerance))
+    differences = _with_definitions(_differences(_compared(own), _compared(other)), *definitions)
+    first = first_difference(*both, (definitions[0], definitions[1]))
+    same = not differences or _are_close(differences, values)
     if as_json:
         print_json(
-            {"left": ids[0], "right": ids[1], "same": not differences, "differences": differences}
+            {
+                "left": ids[0],
+                "right": ids[1],
+                "same": same,
+                "first": first,
+                "differences": differences,
+                "values": values[:MOST_VALUES],
+            }
         )
     else:
-        _print(ids, differences)
-    return ExitCode.FOUND if differences else ExitCode.WELL
+        _print(ids, differences, first, values)
+        if differences and same:
+            print_line("the same within the tolerance")
+    return ExitCode.WELL if same else ExitCode.FOUND
+
+
+def _are_close(differences: Sequence[Difference], values: Sequence[OutputDifference]) -> bool:
+    """Return whether two flows differ only by values that are within the tolerance."""
+    hashes = all(each.what in {"outputs", "fingerprint"} for each in differences)
+    return hashes and bool(values) and all(each.is_close for each in values)
 
 
 def _with_definitions(
@@ -77,11 +113,8 @@ def _values(each: DefinitionDifference) -> tuple[str, Value, Value]:
     return what, each.left, each.right
 
 
-def _compared(
-    flow_id: UUID, events: Sequence[FlowEvent], definition: FlowDefinition | None
-) -> dict[tuple[int | None, str], Value]:
+def _compared(observed: ObservedFlow) -> dict[tuple[int | None, str], Value]:
     """Return everything that is compared of a flow."""
-    observed = replay_observed(flow_id, events, None, definition)
     values: dict[tuple[int | None, str], Value] = {
         (None, "definition"): observed.definition_hash,
         (None, "input"): observed.instance.input,
@@ -125,7 +158,12 @@ def _differences(
     ]
 
 
-def _print(ids: Sequence[UUID], differences: Sequence[Difference]) -> None:
+def _print(
+    ids: Sequence[UUID],
+    differences: Sequence[Difference],
+    first: FirstDifference | None,
+    values: Sequence[OutputDifference],
+) -> None:
     if not differences:
         print_line("the same: definition, input, steps, outputs and fingerprints")
         return
@@ -145,6 +183,40 @@ def _print(ids: Sequence[UUID], differences: Sequence[Difference]) -> None:
         [column(""), column(""), column("left", fold=True), column("right", fold=True)], rows
     )
     print_line(counted(len(differences), "difference"))
+    if first is not None:
+        named = f"step {first.step}" + ("" if first.step_id is None else f" ({first.step_id})")
+        print_line(shown(one_line(f"first: {named}, because of {', '.join(first.because)}")))
+    if shown_values := [each for each in values if each.path is not None]:
+        print_line("")
+        _print_values(shown_values)
+
+
+def _print_values(values: Sequence[OutputDifference]) -> None:
+    """Print the values that differ, or the first of them."""
+    columns = [
+        column("step", right=True),
+        column("path", fold=True),
+        column("left", fold=True),
+        column("right", fold=True),
+        column(""),
+    ]
+    rows = [
+        (
+            str(each.step) if not each.output else f"{each.step}, output {each.output}",
+            shown(each.path or ""),
+            _value(each.left),
+            _value(each.right),
+            "close" if each.is_close else "",
+        )
+        for each in values[:MOST_SHOWN]
+    ]
+    print_table(columns, rows)
+    if len(values) > MOST_SHOWN:
+        print_line(f"and {len(values) - MOST_SHOWN:,} more values: --json")
+
+
+def _value(value: Any) -> str:
+    return "missing" if value is UNSET else shown(short(json.dumps(value), LONGEST_VALUE))
 
 
 def _said(what: str, value: Value) -> str:

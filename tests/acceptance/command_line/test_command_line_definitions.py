@@ -108,8 +108,9 @@ async def test_diff_says_which_parameter_differs(flows: Flows) -> None:
         "right": '"gfn2"',
     } in shown["differences"]
     printed = await output("diff", flows.first, flows.second, "--database-url", flows.url, code=1)
-    (line,) = [line for line in printed.splitlines() if "params.method" in line]
+    line, first = [line for line in printed.splitlines() if "params.method" in line]
     assert line.split() == ["step", "1", "params.method", '"gfn1"', '"gfn2"']
+    assert first == "first: step 1 (optimise), because of params.method"
 
 
 async def test_the_artifact_of_a_definition_is_got_by_its_hash(flows: Flows) -> None:

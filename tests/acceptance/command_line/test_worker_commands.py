@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -181,6 +182,39 @@ async def test_a_flow_is_audited(
         if isinstance(event.kind, StepSignal)
     ]
     assert audits == ["bit-equal", "different", "within tolerance"]
+
+
+async def test_two_flows_are_compared_value_by_value(
+    desk: Desk, commands: Commands, module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (module / "drifting.py").write_text(DRIFTING, encoding="utf-8")
+    monkeypatch.syspath_prepend(module)
+    monkeypatch.delitem(sys.modules, "drifting", raising=False)
+    drifting = importlib.import_module("drifting").drifting
+    flow_ids = []
+    for drift in ("0", "0.25"):
+        (module / "drift").write_text(drift)
+        (flow_id,) = (await commands.json("submit", "drifting:drifting", '{"value": 2}'))[
+            "flow_ids"
+        ]
+        async with working(desk, [drifting]):
+            await client_of(desk).result(drifting, UUID(flow_id))
+        flow_ids.append(flow_id)
+
+    found = await commands.found("diff", *flow_ids)
+    assert found.keys() == documented("diff").keys()
+    assert found["first"].keys() == documented("diff")["first"].keys()
+    assert found["first"] == {
+        "step": 1,
+        "step_id": "drift",
+        "because": ["nothing that is recorded"],
+    }
+    (value,) = found["values"]
+    assert value.keys() == documented("diff")["values"][0].keys()
+    assert (value["path"], value["left"], value["right"]) == ("$.value", 4.0, 4.25)
+    printed = await commands.run("diff", *flow_ids, "--rtol", "0.1")
+    assert "first: step 1 (drift), because of nothing that is recorded" in printed
+    assert printed.endswith("the same within the tolerance\n")
 
 
 # ---- submit
