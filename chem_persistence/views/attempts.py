@@ -10,6 +10,7 @@ from collections import deque
 from datetime import datetime
 from typing import Any, assert_never
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from chem_persistence.domain.events import (
@@ -81,7 +82,7 @@ class FlowAttempts:
             case RetryScheduled():
                 for step in self._steps.values():
                     if step.id == fact.step_id:
-                        step.retry()
+                        step.retry(None if fact.not_before is UNSET else fact.not_before)
             case FlowCompleted():
                 self._completed = True
             case FlowCancelled():
@@ -166,9 +167,11 @@ class _Step:
         if self._attempts and self._attempts[-1].outcome is AttemptOutcome.ASKED:
             self._change(answered=ts)
 
-    def retry(self) -> None:
+    def retry(self, not_before: datetime | None) -> None:
         self.status = StepStatus.PENDING
         self._retry_count += 1
+        if self._attempts and self._attempts[-1].outcome is AttemptOutcome.FAILED:
+            self._change(retry_at=not_before)
 
     def signal(self, ts: datetime) -> None:
         self._signal_count += 1

@@ -35,6 +35,11 @@ class ChildrenView(msgspec.Struct, frozen=True):
     listed: tuple[ChildView, ...]
 
     @property
+    def running(self) -> int:
+        """How many have not ended."""
+        return self.counts.get(ChildState.RUNNING, 0)
+
+    @property
     def in_words(self) -> str:
         """The counts by state, such as `2 failed, 1 running`."""
         return ", ".join(f"{count:,} {state}" for state, count in self.counts.items())

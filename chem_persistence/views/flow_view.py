@@ -74,7 +74,8 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     A superseded attempt ended when the next one began: from then on the engine stores no outcome of
     it, even if its process still works. `last_sign` is the time of its last signal. `question` is
     what it asked a person, and `answered` when the answer came. `until` is the time until which it
-    waits, as its last `StepWaits` has it.
+    waits, as its last `StepWaits` has it, and `retry_at` the time before which the step is not
+    tried again, as the `RetryScheduled` after its failure has it.
     """
 
     number: int
@@ -86,6 +87,7 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     question: str | None = None
     answered: datetime | None = None
     until: datetime | None = None
+    retry_at: datetime | None = None
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):

@@ -215,8 +215,9 @@ def _print_errors(story: FlowStory) -> None:
 
 
 def _print_pauses(story: FlowStory) -> None:
-    """Print what a flow waits for: its unanswered questions, or until when its steps wait."""
+    """Print what a flow waits for: its unanswered questions, a time, its children, or a retry."""
     state = story.summary.state
+    running = {each.step_index: each.running for each in story.children}
     lines: list[tuple[Text, str]] = []
     for step in story.steps:
         last = step.attempts[-1] if step.attempts else None
@@ -228,8 +229,15 @@ def _print_pauses(story: FlowStory) -> None:
         elif (
             state is FlowState.WAITING and last.outcome is AttemptOutcome.WAITED and not last.ended
         ):
-            when = f"{shown_time(last.until)} UTC" if last.until else "something happens"
-            lines.append((Text("waits ", style="blue"), f"in {step.id} until {when}"))
+            if count := running.get(step.index):
+                what = f"for {counted(count, 'flow')} that it runs"
+            else:
+                when = f"{shown_time(last.until)} UTC" if last.until else "something happens"
+                what = f"until {when}"
+            lines.append((Text("waits ", style="blue"), f"in {step.id} {what}"))
+        elif state is FlowState.RUNNING and last.retry_at is not None:
+            when = f"{shown_time(last.retry_at)} UTC"
+            lines.append((Text("retries ", style="blue"), f"{step.id} not before {when}"))
     if lines:
         print_line("")
     for label, text in lines:

@@ -6,7 +6,7 @@ from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.pages.html.markup import Child, Html, element
 from chem_persistence.pages.sections.section import facts, flow_link
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, FlowView, StepView
-from chem_persistence.views.wording import duration, in_words, iso, moment, short, title
+from chem_persistence.views.wording import counted, duration, in_words, iso, moment, short, title
 
 __all__ = ["page_heading"]
 
@@ -85,8 +85,21 @@ def _attention(view: FlowView) -> Iterator[Child]:
             and last.outcome is AttemptOutcome.WAITED
             and not last.ended
         ):
-            until = f"until {moment(last.until)}" if last.until else "until something happens to it"
-            yield _callout("waited", f"Step {step.id} waits", until)
+            yield _callout("waited", f"Step {step.id} waits", _wait(view, step, last))
+        elif view.state is FlowState.RUNNING and last.retry_at is not None:
+            yield _callout(
+                "waited",
+                f"Step {step.id} failed in attempt {last.number}, and is tried again",
+                f"not before {moment(last.retry_at)}: {_error(last)}",
+            )
+
+
+def _wait(view: FlowView, step: StepView, last: AttemptView) -> str:
+    """Return what a step waits for."""
+    for children in view.children:
+        if children.step_index == step.index and children.running:
+            return f"for {counted(children.running, 'flow')} that it runs"
+    return f"until {moment(last.until)}" if last.until else "until something happens to it"
 
 
 def _error(attempt: AttemptView) -> str:

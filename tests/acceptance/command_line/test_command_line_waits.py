@@ -12,20 +12,30 @@ from chem_persistence import (
     FlowEventKind,
     PgEventStore,
     PoolProvider,
+    RetryScheduled,
+    StepError,
+    StepFailed,
     StepStarted,
     StepWaits,
     build_pool,
 )
+from chem_persistence.store.leasing.children import CHILDREN, child_id
 from tests.support.commands import command
 from tests.support.flows.flows import initialized
 
-PENDING, WAITING, CANCELLED = UUID(int=10), UUID(int=11), UUID(int=12)
+PENDING, WAITING, CANCELLED, FAILED = (UUID(int=number) for number in range(10, 14))
+PARENT = UUID(int=20)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 START, WAIT = StepStarted(0, "acquire"), StepWaits(0, "acquire", NOON, {"job": "4711"})
 FLOWS: dict[UUID, list[FlowEventKind]] = {
     PENDING: [],
     WAITING: [START, WAIT],
     CANCELLED: [START, WAIT, FlowCancelled("no longer needed")],
+    FAILED: [
+        START,
+        StepFailed(0, "acquire", StepError("builtins.OSError", "no file"), "f" * 64),
+        RetryScheduled("acquire", 1, "no file", not_before=NOON),
+    ],
 }
 
 
@@ -65,6 +75,26 @@ async def test_show_says_until_when_a_flow_waits(url: str) -> None:
     (attempt,) = told["steps"][0]["attempts"]
     assert (attempt["outcome"], attempt["ended"]) == ("waited", None)
     assert (attempt["until"], told["cancelled"]) == ("2026-01-01T12:00:00Z", None)
+
+
+async def test_show_says_for_how_many_children_a_flow_waits(url: str) -> None:
+    waits = StepWaits(0, "acquire", NOON, {CHILDREN: 3})
+    async with await build_pool(url, max_size=1) as pool:
+        store = PgEventStore(PoolProvider(pool))
+        await store.append_kinds(PARENT, [initialized(), START, waits])
+        await store.append_kinds(child_id(PARENT, 0, 0), [initialized()])
+        await store.append_kinds(child_id(PARENT, 0, 1), [initialized(), FlowCancelled("why")])
+        await store.aclose()
+    said = await output(url, "show", PARENT)
+    assert "waits in acquire for 1 flow that it runs\n" in said
+    assert "until" not in said
+
+
+async def test_show_says_when_a_failed_step_is_tried_again(url: str) -> None:
+    said = await output(url, "show", FAILED)
+    assert "retries acquire not before 2026-01-01 12:00:00 UTC\n" in said
+    (attempt,) = (await parsed(url, "show", FAILED))["steps"][0]["attempts"]
+    assert (attempt["outcome"], attempt["retry_at"]) == ("failed", "2026-01-01T12:00:00Z")
 
 
 async def test_show_says_why_a_flow_was_cancelled(url: str) -> None:

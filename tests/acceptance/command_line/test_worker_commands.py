@@ -301,7 +301,7 @@ async def test_the_worker_of_a_flow_that_waits_is_asked_to_cancel_it(
     flow_id = await submit(desk, fleet_flow())
     await desk.store.append_kinds(flow_id, [StepStarted(0, "one"), StepWaits(0, "one", None)])
     printed = await commands.run("cancel", str(flow_id), "--reason", "not needed")
-    assert printed == f"flow {flow_id} is waiting\n"
+    assert printed == f"flow {flow_id} is waiting; its worker is asked to cancel it\n"
     await commands.run("cancel", str(flow_id), "--reason", "not needed", "--force")
     assert await trace(desk, flow_id) == "ISWGK"
 

@@ -20,6 +20,9 @@ from chem_persistence import (
     InvalidArgument,
     PageLimits,
     PropertyPreferenceAssigned,
+    RetryScheduled,
+    StepError,
+    StepFailed,
     StepFinished,
     StepSignal,
     StepStarted,
@@ -160,6 +163,20 @@ async def test_a_page_says_until_when_its_flow_waits_and_why_it_was_cancelled() 
     assert "The flow was cancelled" in cancelled
     assert "no longer needed" in cancelled
     assert "Step dock waits" not in cancelled
+
+
+async def test_a_page_says_when_a_failed_step_is_tried_again() -> None:
+    store = InMemoryEventStore()
+    fails = StepFailed(0, "dock", StepError("builtins.OSError", "no grid"), "f")
+    again = RetryScheduled("dock", 1, "no grid", not_before=SEEN_AT + timedelta(hours=1))
+    begun: list[FlowEventKind] = [FlowInitialized("d", 1), StepStarted(0, "dock")]
+    await store.append_kinds(FLOW_ID, [*begun, fails, again])
+    said = "Step dock failed in attempt 1, and is tried again"
+    page = (await page_of(store)).text()
+    assert said in page
+    assert "not before 2026-11-27 10:30:00 UTC: builtins.OSError: no grid" in page
+    await store.append_kind(FLOW_ID, StepStarted(0, "dock"))
+    assert said not in (await page_of(store)).text()
 
 
 async def test_a_page_names_all_that_an_artifact_is_to_its_flow() -> None:

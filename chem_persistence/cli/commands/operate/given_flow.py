@@ -12,6 +12,7 @@ from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_flow
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line, shown_state
+from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.errors import (
     FlowAlreadyCompleted,
     FlowWasCancelled,
@@ -48,6 +49,7 @@ async def cancel_flow(
         flow,
         lambda client, flow_id: client.cancel(flow_id, reason=reason, actor=actor, force=force),
         as_json=as_json,
+        is_cancel=True,
     )
 
 
@@ -76,6 +78,7 @@ async def _change(
     change: Callable[[FlowClient, UUID], Awaitable[None]],
     *,
     as_json: bool,
+    is_cancel: bool = False,
 ) -> int:
     async with open_database(target) as provider:
         flow_id = await find_flow(provider, flow)
@@ -91,5 +94,7 @@ async def _change(
     if as_json:
         print_json({"flow_id": flow_id, "state": state})
     else:
-        print_line(f"flow {flow_id} is ", shown_state(state))
+        is_asked = is_cancel and state != FlowState.CANCELLED
+        asked = "; its worker is asked to cancel it" if is_asked else ""
+        print_line(f"flow {flow_id} is ", shown_state(state), asked)
     return ExitCode.WELL
