@@ -32,6 +32,7 @@ async def own_server() -> AsyncIterator[str]:
         ("run-a-fleet.md", 5),
         ("ask-a-person.md", 6),
         ("retry-and-time-out.md", 1),
+        ("deploy-new-code.md", 8),
     ],
 )
 async def test_a_page_that_needs_no_server(tmp_path: Path, page: str, commands: int) -> None:
