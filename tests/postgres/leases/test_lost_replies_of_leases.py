@@ -7,9 +7,12 @@ from typing import TypeAlias
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
 
 from chem_persistence import (
+    FlowClient,
+    InMemoryFlowRepository,
     PgEventStore,
     PgLeases,
     PoolProvider,
@@ -20,6 +23,16 @@ from chem_persistence import (
 from tests.support.faults.proxy import Fault, Message, Proxy, Strike, proxied
 from tests.support.flows.messages import executes, gives_a_stored_event, sends_an_append
 from tests.support.leases.desk import HASH, HOUR, NOW, Desk, postgres_desk
+from tests.support.leases.staff import (
+    Act,
+    Acts,
+    Number,
+    chain,
+    submit,
+    trace,
+    until,
+    working,
+)
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -138,3 +151,63 @@ async def test_an_append_whose_reply_is_lost_is_returned_although_another_claims
     assert await desk.store.list(flow_id, after_version=0) == [event]
     assert (await desk.seen(flow_id)).lease == token
     await store.aclose()
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_submission_whose_reply_is_lost_is_one_submission(
+    desk: Desk,
+    proxy: Proxy,
+    behind: PoolProvider,
+    again: bool,  # noqa: FBT001
+) -> None:
+    flow, flow_id, store = chain(Act(Acts())), uuid4(), PgEventStore(behind)
+    client = FlowClient(store, InMemoryFlowRepository(store))
+    fault = proxy.arm(Fault(Strike.CUT_BEFORE, gives_a_stored_event))
+    assert await client.submit(flow, Number(0), flow_id=flow_id) == flow_id
+    assert fault.struck.is_set()
+    if again:  # as by a caller who has not had the answer
+        await client.submit(flow, Number(0), flow_id=flow_id)
+    assert await trace(desk, flow_id) == "I"
+    assert (await desk.seen(flow_id)).due == "now"
+    await store.aclose()
+
+
+LOST = {
+    "a claim": b"claim_flow_runs",
+    "a start": b"",
+    "a release": b"give_back_flow_run",
+    "a renewal": b"renew_flow_runs",
+}
+
+
+@pytest.mark.parametrize("what", LOST)
+async def test_a_worker_that_loses_a_reply_runs_each_step_once(
+    desk: Desk, proxy: Proxy, what: str
+) -> None:
+    acts, words = Acts(), LOST[what]
+    flow = chain(Act(acts, "one"), Act(acts, "two"))
+    flow_id = await submit(desk, flow)
+    async with await build_pool(proxy.url, max_size=2) as pool:
+        store = PgEventStore(PoolProvider(pool))
+        there = msgspec.structs.replace(desk, store=store)
+        acts.held = frozenset({"two"}) if what in {"a renewal", "a release"} else frozenset()
+        reply = answer_to(words) if words else gives_a_stored_event
+        fault = proxy.arm(Fault(Strike.CUT_BEFORE, reply))
+        async with working(there, [flow], lease=timedelta(seconds=3), grace=timedelta(0)):
+            if what == "a renewal":
+                await fault.struck.wait()
+                acts.may_end.set()
+            if what == "a release":
+                await acts.begun.wait()
+            else:
+                await until(desk, flow_id, lambda events: events[-1].variant == "C")
+        assert fault.struck.is_set()
+        await store.aclose()
+    runs = [step_id for step_id, _ in acts.runs]
+    assert runs == ["one", "two"]
+    if what == "a release":
+        row = await desk.seen(flow_id)
+        assert (row.lease, row.due) == (None, "now")
+        assert await trace(desk, flow_id) == "ISFSG"
+    else:
+        assert await trace(desk, flow_id) == "ISFSFC"

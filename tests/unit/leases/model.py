@@ -5,6 +5,8 @@ returns the shortest way to one that breaks an invariant. Each transition stands
 of the library, or for one part of it that another session can come in between:
 
 - "claims": `claim_flow_runs` of migration 0012; with "the reply is lost", nobody knows the token.
+- "takes": `take_flow_run`, the claim of a program that runs one flow, also before it is due.
+- "renews": `renew_flow_runs`; a holder that learns that its flow was called reads the log.
 - "stores": the INSERT of `append_events`, with its fence; the key (flow_id, version) is taken until
   the transaction ends, so an append at a version that is in flight waits.
 - "changes the row": `change_flow_run`, called by `append_events`; the row is locked until the end.
@@ -58,6 +60,8 @@ class Bound(NamedTuple):
     calls: int = 0
     losses: int = 0
     rebuilds: int = 0
+    takes: bool = False
+    """A worker may claim the flow before it is due, as a program does that runs one flow."""
 
 
 class Row(NamedTuple):
@@ -280,6 +284,7 @@ class _Model:
         if state.crashes < self._bound.crashes:
             crashed = state._replace(crashes=state.crashes + 1)
             yield f"worker {place} dies", _with(crashed, place, Worker())
+        yield from self._renew(state, place, worker)
         if is_busy:
             return
         if worker.does == "claimed":
@@ -295,9 +300,13 @@ class _Model:
 
     def _claim(self, state: State, place: int) -> Iterator[Step]:
         row = state.row
-        if row is None or row.due != "now" or self._is_locked(state):
+        if row is None or self._is_locked(state) or state.claims == self._bound.claims:
             return
-        if state.claims == self._bound.claims:
+        if row.due != "now":
+            if self._bound.takes and row.lease == NOBODY:
+                held, token = Row("lease", state.claims + 1, row.called), state.claims + 1
+                taken = state._replace(row=held, claims=token)
+                yield f"worker {place} takes", _with(taken, place, Worker(token, (), "claimed"))
             return
         token = state.claims + 1
         claimed = state._replace(row=Row("lease", token, row.called), claims=token)
@@ -305,6 +314,20 @@ class _Model:
         if state.crashes < self._bound.crashes:
             label = f"worker {place} claims, the reply is lost"
             yield label, claimed._replace(crashes=state.crashes + 1)
+
+    def _renew(self, state: State, place: int, worker: Worker) -> Iterator[Step]:
+        row = state.row
+        if row is None or row.lease != worker.token or self._is_locked(state):
+            return
+        if row.due == "now":
+            yield f"worker {place} renews", state._replace(row=row._replace(due="lease"))
+        letters = "".join(letter for letter, _ in state.log)
+        if row.called and "Q" in letters and worker.does == "runs":
+            read = Worker(worker.token, state.log, "looks")
+            yield (
+                f"worker {place} renews, and hears that it is to cancel",
+                _with(state, place, read),
+            )
 
     def _look(self, state: State, place: int, worker: Worker) -> Iterator[Step]:
         letters = "".join(letter for letter, _ in worker.log)

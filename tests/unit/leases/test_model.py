@@ -3,8 +3,13 @@
 The model, and the statement that each of its transitions stands for, are in `model.py`.
 """
 
+import re
+from pathlib import Path
+from types import ModuleType
+
 import pytest
 
+from tests.unit.leases import family_model, model
 from tests.unit.leases.model import Bound, Guards, explore
 
 SOUND = Guards()
@@ -14,6 +19,9 @@ BOUNDS = {
     "a cancel": Bound(outsiders=("Q",), outcomes=("FC", "X", "XR", "W")),
     "a cancel by the one who asks": Bound(outsiders=("K", "R"), outcomes=("FC", "X", "W")),
     "calls of children": Bound(outsiders=(), calls=2, outcomes=("FC", "W")),
+    "a program that takes it": Bound(
+        outsiders=("G", "R"), takes=True, claims=2, outcomes=("FC", "XR", "W", "T")
+    ),
     "a lost row": Bound(outsiders=("G",), losses=1, rebuilds=1, claims=2, outcomes=("FC", "W")),
 }
 SLEEPING = Bound(outsiders=("G",), losses=1, rebuilds=1, claims=1, outcomes=("W",))
@@ -39,3 +47,19 @@ def test_a_guard_that_is_taken_out_is_missed(guard: str, bound: Bound, fault: st
     found = explore(SOUND._replace(**{guard: False}), bound)
     assert found.fault == fault
     assert found.way
+
+
+REPOSITORY = Path(__file__).parents[3]
+CODE = "".join(
+    path.read_text(encoding="utf-8")
+    for path in [*REPOSITORY.glob("chem_persistence/**/*.py"), *REPOSITORY.glob("sql/**/*.sql")]
+)
+
+
+@pytest.mark.parametrize("described", [model, family_model], ids=["one flow", "a family"])
+def test_the_statements_that_a_model_stands_for_exist(described: ModuleType) -> None:
+    transitions = (described.__doc__ or "").partition("\n- ")[2]
+    named = {name.rpartition(".")[2] for name in re.findall(r"`([A-Za-z_.]+)", transitions)}
+    missing = {name for name in named if not re.search(rf"\b{name}\b", CODE)}
+    assert missing - {"py"} == set()
+    assert len(named) > 5
