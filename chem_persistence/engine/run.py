@@ -93,6 +93,9 @@ class FlowRun:
     shared: SharedStore | None = None
     """The store through which steps submit other flows and read them; None: its own, if it can."""
 
+    takes_resources = False
+    """Whether a step begins only when it has what it uses."""
+
     def __init__(
         self,
         store: EventStore,
@@ -143,6 +146,9 @@ class FlowRun:
             case Run(waits=True) as decided if self._is_watching(decided.step_index):
                 await self._attempt(decided, started_here=True, go_on=go_on)
             case Run() as decided:
+                if self.takes_resources and self._steps[decided.step_index].uses:
+                    await self._advance_with_resources(decided.step_index, go_on=go_on)
+                    return
                 started_here = self._started == decided.step_index
                 number = decided.attempts + (not started_here)
                 work = self._attempt(decided, started_here=started_here, go_on=go_on)
@@ -163,6 +169,10 @@ class FlowRun:
                 raise error
             case _ as never:
                 assert_never(never)
+
+    async def _advance_with_resources(self, index: int, *, go_on: bool) -> None:
+        """Run a step when it has what it uses."""
+        raise NotImplementedError
 
     def _is_watching(self, index: int) -> bool:
         return isinstance(self._steps[index], WatchingStep)

@@ -14,6 +14,7 @@ from chem_persistence.memory.feed import MemoryFeedSource
 from chem_persistence.memory.leases import InMemoryLeases
 from chem_persistence.memory.log import MemoryLog
 from chem_persistence.memory.runs import MemoryRuns
+from chem_persistence.memory.slots import MemorySlots
 from chem_persistence.memory.transaction import InMemoryTransaction
 from chem_persistence.store.append_request import AppendCall, check_no_streams, encode_append
 from chem_persistence.store.appender import Appender
@@ -60,6 +61,7 @@ class InMemoryEventStore(Appender[Artifact]):
         super().__init__(clock or SystemClock(), max_artifact_bytes)
         self._log = MemoryLog(runs=MemoryRuns(self._clock))
         self._feed = MemoryFeedSource(self._log)
+        self.slots = MemorySlots(self._log)
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
         request = await encode_append(

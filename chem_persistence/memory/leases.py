@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.memory.runs import NEVER, MemoryRuns, later
+from chem_persistence.memory.slots import MemorySlots
 from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.leasing.leases import (
     Claim,
@@ -28,6 +29,9 @@ class _Store(Protocol):
     @property
     def runs(self) -> MemoryRuns: ...
 
+    @property
+    def slots(self) -> MemorySlots: ...
+
     async def read_feed(self, *, limit: int) -> list[FlowEvent]: ...
 
 
@@ -37,6 +41,11 @@ class InMemoryLeases:
     def __init__(self, store: _Store) -> None:
         self._store = store
         self._runs = store.runs
+
+    @property
+    def slots(self) -> MemorySlots:
+        """The slots of the limited resources; see `Slots`."""
+        return self._store.slots
 
     @asynccontextmanager
     async def hear(self, told: Callable[[str], None]) -> AsyncIterator[None]:

@@ -11,6 +11,7 @@ from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.hints import heard_hints, send_hints
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.postgres.schema.statements import statement
+from chem_persistence.postgres.slots import PgSlots
 from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.leasing.leases import (
     Claim,
@@ -54,6 +55,11 @@ class PgLeases:
     def __init__(self, provider: ConnectionProvider) -> None:
         self._provider = provider
         self._session = Session(provider)
+
+    @property
+    def slots(self) -> PgSlots:
+        """The slots of the limited resources; see `Slots`."""
+        return PgSlots(self._provider)
 
     def hear(self, told: Callable[[str], None]) -> AbstractAsyncContextManager[None]:
         """Call `told` when flows become due; see `HintingLeases.hear`."""

@@ -44,10 +44,6 @@ class Limits:
                         "limits", f"step {step.id!r} uses {used} of {name!r}, the limit is {limit}"
                     )
 
-    def concern(self, step: Step[Any, Any]) -> bool:
-        """Return whether a step uses something that is limited."""
-        return not self._limits.keys().isdisjoint(step.uses)
-
     def around(self, step: Step[Any, Any]) -> AbstractAsyncContextManager[None]:
         """Take what a step uses for the length of a block; wait until it is free."""
         wanted = {name: used for name, used in step.uses.items() if name in self._limits}

@@ -40,6 +40,7 @@ from chem_persistence.store.leasing.leases import (
     WorkerRegister,
     check_duration,
 )
+from chem_persistence.store.leasing.slots import slots_of
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on
 from chem_persistence.telemetry.hooks import count_claim, count_lease_loss, watched_flow
@@ -83,9 +84,9 @@ class Worker:
     by one of them, under a lease of the length `lease`, which is renewed while it runs. If a
     worker dies, others go on with its flows when their leases have ended. `store` may be a provider
     of connections. It serves `flows` and all flows that their steps run; flows of other definitions
-    are left to other workers. `limits` says how much of
-    each resource the steps may use at once in this process; see `Step.uses`. `name` is for people:
-    the host and the process's id by default.
+    are left to other workers. `limits` says how much of each resource the steps may use at once in
+    this process; see `Step.uses`, and `FlowClient.set_limit` for a limit over all workers. `name`
+    is for people: the host and the process's id by default.
 
     A worker that has found no due flow asks again after `poll_interval` seconds, give or take a
     quarter; but at once when it hears that flows were submitted, which it does on a connection of
@@ -129,6 +130,7 @@ class Worker:
         self._grace = grace
         self._poll_interval = poll_interval
         self._leases = self._store.leases
+        self._slots = slots_of(self._leases)
         self._backlog = Backlog(self._registry)
         self._keeper = LeaseKeeper(self._leases, duration=lease, stall=stall, beat=self._beat)
         self._running: dict[asyncio.Task[None], HeldFlow] = {}
@@ -273,7 +275,7 @@ class Worker:
             input_artifact=loaded.input,
         )
         run.cancelled, run.around_attempt = loaded.cancelled, self._limits.around
-        run.measured_as = claim.definition_hash
+        run.measured_as, run.slots = claim.definition_hash, self._slots
         count_claim(claim.definition_hash, is_take_over=loaded.is_take_over)
         run.parent = loaded.parent
         held = HeldFlow(
@@ -303,7 +305,7 @@ class Worker:
         flow_id, fields = held.flow_id, {"flow_id": str(held.flow_id)}
         log_goes_on(flow_id, held.run.instance.version)
         try:
-            await watched_flow(held.go(partial(self._goes_on, flow)), flow_id)
+            await watched_flow(held.go(), flow_id)
         except _AS_STORED:
             pass
         except (StaleLease, ConcurrencyConflict) as error:
@@ -321,10 +323,6 @@ class Worker:
         self._left_at.pop(flow_id, None)
         if held.run.instance.completed:
             log_completed(flow_id)
-
-    def _goes_on(self, flow: Flow[Any, Any], index: int) -> bool:
-        """Return whether the start of a step is appended before it has what it uses."""
-        return index >= len(flow.steps) or not self._limits.concern(flow.steps[index])
 
     def _is_early(self, loaded: Loaded) -> timedelta | None:
         """Return how long to wait for the retry of a flow that was called before it; None: run it.

@@ -85,12 +85,10 @@ class HeldFlow:
         """The flow's id."""
         return self.claim.flow_id
 
-    async def go(self, go_on: Callable[[int], bool], *, steps: int | None = None) -> None:
+    async def go(self, *, steps: int | None = None) -> None:
         """Run the flow, at most `steps` steps of it, until it is released; then release it.
 
-        `go_on` is asked with the index of the step after the running one, whether its start is part
-        of the append of the running one's outcome. When this returns, the flow is completed, its
-        retry is scheduled, or it was released.
+        When this returns, the flow is completed, its retry is scheduled, or it was released.
 
         Raises what `FlowEngine.run_to_end` raises, and:
             StaleLease: the lease was lost; nothing more was appended.
@@ -98,7 +96,7 @@ class HeldFlow:
         self._task = asyncio.current_task()
         with self._keeper.hold(self._lease):
             try:
-                await self._advance(go_on, steps)
+                await self._advance(steps)
             except asyncio.CancelledError:
                 if not await self._interrupted():
                     raise
@@ -139,7 +137,7 @@ class HeldFlow:
         except StoreError as error:
             _logger.info("flow %s is not released: %s", self.flow_id, type(error).__name__)
 
-    async def _advance(self, go_on: Callable[[int], bool], steps: int | None) -> None:
+    async def _advance(self, steps: int | None) -> None:
         run, done = self.run, 0
         while not run.is_released:
             if run.cancelled is not None:
@@ -150,7 +148,7 @@ class HeldFlow:
                 await self._leave()
                 return
             goes_on = steps is None and not self._is_last_step
-            await run.advance(go_on=goes_on and go_on(run.instance.cursor + 1))
+            await run.advance(go_on=goes_on and run.may_start_ahead(run.instance.cursor + 1))
             if run.look_after is not None:
                 await self.release(run.look_after)
                 return
@@ -180,6 +178,7 @@ class HeldFlow:
     async def _leave(self, due_in: timedelta = timedelta(0)) -> None:
         await self.run.leave()
         if not self.run.is_released:
+            await self.run.free_unused(self.claim.token)
             await self.release(due_in)
 
     async def _leave_quietly(self, due_in: timedelta = timedelta(0)) -> None:

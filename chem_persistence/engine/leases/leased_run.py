@@ -47,9 +47,11 @@ from chem_persistence.errors import (
     FlowWasCancelled,
     StaleLease,
     StepRaised,
+    StoreError,
     StoreUnavailable,
     WorkerLost,
 )
+from chem_persistence.store.leasing.slots import Slots, Taken
 from chem_persistence.store.ports import EventStore
 from chem_persistence.telemetry.flow_log import log_step_failed
 
@@ -107,11 +109,18 @@ def cancelled_with(parent: UUID) -> str:
 class LeasedRun(FlowRun):
     """A flow that is run under a lease, by which `store` appends.
 
-    The start of a step, and its outcome, are appended in the block of `around_attempt`; the step
-    runs in the block of `around_step`. `cancelled` is the reason for which somebody asked
+    The start of a step that uses something, and its outcome, are appended in the block of
+    `around_attempt`, and only if it has what it uses of `slots`. A step runs in the block of
+    `around_step`. `cancelled` is the reason for which somebody asked
     that the flow be cancelled: the next append then cancels it, after the children of its step, and
     raises `FlowWasCancelled`. `parent` is the flow whose child it is.
     """
+
+    slots: Slots | None = None
+    takes_resources = True
+    lacks_slots = False
+    """Whether `look_after` is set because slots were not free."""
+    _taken_for: int | None = None  # the step that has slots
 
     def __init__(
         self,
@@ -192,8 +201,65 @@ class LeasedRun(FlowRun):
         starts, step = self.instance.steps[index].starts, self._steps[index]
         if not started_here and starts >= step.retry.crashes:
             await self._fail_for_good(decided, WorkerLost(step.id, starts))
-        async with self.around_attempt(step):
-            await super()._attempt(decided, started_here=started_here, go_on=go_on)
+        await super()._attempt(decided, started_here=started_here, go_on=go_on)
+
+    def may_start_ahead(self, index: int) -> bool:
+        """Return whether the start of a step may be part of the append of the outcome before it."""
+        return index >= len(self._steps) or not self._steps[index].uses
+
+    async def _advance_with_resources(self, index: int, *, go_on: bool) -> None:
+        """Run a step with what it uses; if that is not free, set `look_after` and append nothing.
+
+        It waits for what is limited in this process, but not for slots: the flow is released.
+        """
+        step = self._steps[index]
+        self.takes_resources = False
+        try:
+            async with self.around_attempt(step):
+                taken = await self._take_slots(index, step)
+                if taken.pause is not None:
+                    _logger.debug("flow %s waits for %r", self.instance.id, taken.short_of)
+                    self.look_after, self.lacks_slots = taken.pause, True
+                    return
+                try:
+                    await self.advance(go_on=go_on)
+                finally:
+                    if taken.is_limited and self._has_ended(index):
+                        await self._call_next(step)
+        finally:
+            self.takes_resources = True
+
+    async def _take_slots(self, index: int, step: Step[Any, Any]) -> Taken:
+        self.lacks_slots = False
+        if self.slots is None:
+            return Taken(is_limited=False)
+        taken = await self.slots.take(self.instance.id, index, step.uses)
+        if taken.is_limited and taken.pause is None:
+            self._taken_for = index
+        return taken
+
+    async def _call_next(self, step: Step[Any, Any]) -> None:
+        """Call those who wait for what a step has freed; they also ask again by themselves."""
+        self._taken_for = None
+        try:
+            if self.slots is not None:
+                await self.slots.call_next(step.uses)
+        except StoreError as error:
+            _logger.info("who waits was not called: %s", type(error).__name__)
+
+    def _has_ended(self, index: int) -> bool:
+        status = self.instance.steps[index].status
+        return self.has_ended or status in (StepStatus.FINISHED, StepStatus.FAILED)
+
+    async def free_unused(self, token: UUID) -> None:
+        """Free the slots of a step that was not begun, before the lease `token` is released."""
+        index = self._taken_for
+        if (
+            index is not None
+            and self.slots is not None
+            and self.instance.steps[index].status is StepStatus.PENDING
+        ):
+            await self.slots.give_back(self.instance.id, index, token)
 
     async def _fail_for_good(self, decided: Run, error: WorkerLost) -> NoReturn:
         step = self._definition.steps[decided.step_index]

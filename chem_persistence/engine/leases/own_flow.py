@@ -28,6 +28,7 @@ from chem_persistence.errors import (
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.leasing.children import parent_of
 from chem_persistence.store.leasing.leases import LeasingEventStore
+from chem_persistence.store.leasing.slots import slots_of
 from chem_persistence.store.ports import Clock, EventStore
 
 __all__ = ["GRACE", "LEASE", "STALL", "OwnFlows", "is_given"]
@@ -65,6 +66,7 @@ class OwnFlows:
         self._worker = uuid4()
         self._leases = store.leases
         self._keeper = LeaseKeeper(self._leases, duration=LEASE, stall=STALL)
+        self._slots = slots_of(self._leases)
         self._clock: Clock = getattr(store, "clock", None) or SystemClock()
 
     async def run(self, flow: Flow[Any, Any], flow_id: UUID, *, to_end: bool) -> FlowInstance:
@@ -79,9 +81,11 @@ class OwnFlows:
             await self._wait(flow, flow_id, to_end=to_end)
             while True:
                 run = await self._run_once(flow, flow_id, to_end=to_end)
-                if not to_end:
+                if run.lacks_slots and run.look_after is not None:
+                    await asyncio.sleep(run.look_after.total_seconds())
+                elif not to_end:
                     return run.instance
-                if run.retry_after is not None:
+                elif run.retry_after is not None:
                     await asyncio.sleep(run.retry_after.total_seconds())
                 elif run.has_parked or run.look_after is not None:
                     await rest(flow, run.instance, children, self._clock)
@@ -96,7 +100,7 @@ class OwnFlows:
     async def _run_once(self, flow: Flow[Any, Any], flow_id: UUID, *, to_end: bool) -> LeasedRun:
         held = await self._taken(flow, flow_id)
         try:
-            await held.go(lambda _: True, steps=None if to_end else 1)
+            await held.go(steps=None if to_end else 1)
         finally:
             if held.run.parent is not None and held.run.has_ended:
                 await self._leases.call([held.run.parent])
@@ -126,7 +130,7 @@ class OwnFlows:
             instance,
             shared=shared,
         )
-        run.cancelled = cancellation(events)
+        run.cancelled, run.slots = cancellation(events), self._slots
         if (parent := parent_of(events)) is not None:
             run.parent = parent.flow_id
             if shared is not None and await shared.cancelled_flows([run.parent]):

@@ -37,13 +37,19 @@ _FUNCTIONS = [
     "change_flow_run",
     "check_seq",
     "claim_flow_runs",
+    "count_reserved_slots",
     "feed_end",
     "find_last_seq",
+    "free_ended_slots",
     "give_back_flow_run",
+    "give_back_resource_slots",
+    "lock_resources",
     "refuse_change_of_history",
     "release_flow_runs",
     "renew_flow_runs",
+    "set_resource_limit",
     "take_flow_run",
+    "take_resource_slots",
 ]
 _LONGEST_NAME = 63
 """The length at which PostgreSQL truncates a name, in bytes (manual, section 4.1.1)."""
