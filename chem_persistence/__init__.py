@@ -9,7 +9,8 @@ Every public name is imported from here. By topic:
   `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
   `FlowRepository`, `ConnectionProvider`, `Clock`
 - workers: `Worker`, which runs the flows that are given to workers; `RetryPolicy`
-- leases of flows: `Leases`, `InMemoryLeases`, `PgLeases`, `Claim`, `Renewal`, `LeasingEventStore`
+- leases of flows: `Leases`, `InMemoryLeases`, `PgLeases`, `Claim`, `Renewal`, `LeasingEventStore`;
+  `Slots`, `Taken`, `ResourceLimit` and `SlotUser` of limits over all workers
 - connection: `build_pool`, `build_dev_pool_from_env`, `PoolProvider`, `embedded_postgres`
 - events: `FlowEvent`, the thirteen facts of `FlowEventKind`, `StepError`, `event_metadata`
 - the feed: `FeedPosition`, `FeedPage`
@@ -137,6 +138,7 @@ if typing.TYPE_CHECKING:
     from chem_persistence.store.clock import SystemClock
     from chem_persistence.store.feed_position import FeedPage, FeedPosition
     from chem_persistence.store.leasing.leases import Claim, Leases, LeasingEventStore, Renewal
+    from chem_persistence.store.leasing.slots import ResourceLimit, Slots, SlotUser, Taken
     from chem_persistence.store.ports import (
         Clock,
         EventFeed,
@@ -241,9 +243,12 @@ __all__ = [
     "Rebuild",
     "RelatedArtifact",
     "Renewal",
+    "ResourceLimit",
     "ResultOrigin",
     "RetryPolicy",
     "RetryScheduled",
+    "SlotUser",
+    "Slots",
     "StaleLease",
     "Statistics",
     "Step",
@@ -270,6 +275,7 @@ __all__ = [
     "StreamedArtifact",
     "StreamingEventStore",
     "SystemClock",
+    "Taken",
     "Tampering",
     "Tolerance",
     "UnreadableEvent",
@@ -338,6 +344,7 @@ _MODULES = (
     "store.clock",
     "store.feed_position",
     "store.leasing.leases",
+    "store.leasing.slots",
     "store.ports",
     "views.agreement",
     "views.flow_view",

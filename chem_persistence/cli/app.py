@@ -11,22 +11,10 @@ from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, FlowName, RoleOptions, Schema, Target, Url
 from chem_persistence.cli.root import Panel, app, artifact, command
 from chem_persistence.cli.terminal.help import HelpfulCommand
-from chem_persistence.cli.worker_commands import (
-    answer,
-    audit,
-    cancel,
-    retry,
-    submit,
-    waiting,
-    worker,
-    workers,
-)
+from chem_persistence.cli.worker_commands import COMMANDS
 
 __all__ = [
-    "answer",
     "app",
-    "audit",
-    "cancel",
     "demo",
     "diff",
     "distribute",
@@ -38,17 +26,12 @@ __all__ = [
     "rebuild",
     "refresh",
     "replay",
-    "retry",
     "roles",
     "show",
     "stats",
     "status",
-    "submit",
     "tail",
     "verify",
-    "waiting",
-    "worker",
-    "workers",
 ]
 
 PAGE = Path("chem-persistence-demo.html")
@@ -396,5 +379,5 @@ def distribute(
     run(lambda: distribute_schema(Target(database_url, data, schema), as_json=as_json))
 
 
-for _command in (worker, submit, retry, cancel, answer, audit, waiting, workers):
+for _command in COMMANDS:
     command(Panel.WORKERS)(_command)

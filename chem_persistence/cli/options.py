@@ -34,6 +34,7 @@ __all__ = [
     "Label",
     "LeaseSeconds",
     "Limit",
+    "LimitChanges",
     "Lines",
     "ModuleFlow",
     "NewFlowId",
@@ -199,6 +200,13 @@ ResourceLimit = Annotated[
         "What the steps of this process may use at once of a resource, such as cores=16; may be "
         "given several times.",
         default="no limit",
+    ),
+]
+LimitChanges = Annotated[
+    list[str] | None,
+    _argument(
+        "RESOURCE=N",
+        "Limit a resource to N slots over all workers, such as gpu=4; gpu=none ends the limit.",
     ),
 ]
 LeaseSeconds = Annotated[

@@ -7,7 +7,18 @@ from chem_persistence.cli import options as option
 from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, FlowName, Schema, Target, Url
 
-__all__ = ["answer", "audit", "cancel", "retry", "submit", "waiting", "worker", "workers"]
+__all__ = [
+    "COMMANDS",
+    "answer",
+    "audit",
+    "cancel",
+    "limits",
+    "retry",
+    "submit",
+    "waiting",
+    "worker",
+    "workers",
+]
 
 
 def worker(
@@ -161,3 +172,26 @@ def workers(
     from chem_persistence.cli.commands.operate.workers import list_the_workers
 
     run(lambda: list_the_workers(Target(database_url, data, schema), as_json=as_json))
+
+
+def limits(
+    changes: option.LimitChanges = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """List what steps may use at once over all workers, after setting limits.
+
+    A step takes what it uses of a limited resource before it begins; its flow waits until that is
+    free. For each resource the slots are listed, how many are used, how many flows wait, and which
+    flows use it. If a limit is lowered, the steps that use more end as they would.
+    """
+    from chem_persistence.cli.commands.operate.limits import list_and_set_limits
+
+    target = Target(database_url, data, schema)
+    run(lambda: list_and_set_limits(target, changes or [], as_json=as_json))
+
+
+COMMANDS = (worker, submit, retry, cancel, answer, audit, waiting, workers, limits)
+"""The commands in the order of the help."""

@@ -41,7 +41,7 @@ from chem_persistence.store.history import history_checked
 from chem_persistence.store.leasing.children import parent_of
 from chem_persistence.store.leasing.hints import ANY_DEFINITION
 from chem_persistence.store.leasing.leases import HintingLeases, LeasingEventStore
-from chem_persistence.store.leasing.slots import ResourceLimit, Slots, slots_of
+from chem_persistence.store.leasing.slots import ResourceLimit, needed_slots
 from chem_persistence.store.leasing.submission import Submission, store_submission, submission
 from chem_persistence.store.ports import Clock, EventStore, FlowRepository
 from chem_persistence.telemetry.flow_log import log_step_retry
@@ -310,34 +310,16 @@ class FlowClient:
             await self._follow_cancellation(flow_id, events, reason)
 
     async def set_limit(self, resource: str, most: int | None) -> None:
-        """Limit how much of a resource steps use at once, over all workers; None: no limit.
+        """Limit how much steps use of a resource over all workers; see `Slots.set_limit`.
 
-        A step takes what it uses (`Step.uses`), all or nothing, before it begins. A flow whose
-        step finds too little is released, and tries again; the one that has waited longest is
-        served first. Steps that run already when a resource is limited first are not counted. If
-        a limit is lowered below what is in use, the steps that use it end as they would.
-
-        Raises:
-            InvalidArgument: the name is empty, longer than 200 characters or not printable; the
-                limit is less than 1, or more than 10,000; or the store limits nothing.
-            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        Raises what that raises, and:
+            InvalidArgument: the store has no leases.
         """
-        await self._slots().set_limit(resource, most)
+        await needed_slots(self._store).set_limit(resource, most)
 
     async def limits(self) -> list[ResourceLimit]:
-        """Return the limits over all workers, by name, and which flows use the resources.
-
-        Raises:
-            InvalidArgument: the store limits nothing.
-            StoreUnavailable, StoreError: the store cannot be reached, or refused.
-        """
-        return await self._slots().limits()
-
-    def _slots(self) -> Slots:
-        slots = slots_of(getattr(self._store, "leases", None))
-        if slots is None:
-            raise InvalidArgument("store", "has no leases, and so limits nothing over its workers")
-        return slots
+        """Return the limits over all workers, and who uses what; see `Slots.limits`."""
+        return await needed_slots(self._store).limits()
 
     async def _follow_cancellation(
         self, flow_id: UUID, events: Sequence[FlowEvent], reason: str

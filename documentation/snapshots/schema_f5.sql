@@ -67,9 +67,22 @@ CREATE TABLE resource_slots (
     slot integer NOT NULL,
     flow_id uuid,
     step_index bigint,
+    is_leaving boolean NOT NULL DEFAULT false,
     CONSTRAINT resource_slots_pkey PRIMARY KEY (resource, slot),
     CONSTRAINT resource_slots_slot_check CHECK (slot >= 0),
     CONSTRAINT resource_slots_user_check CHECK ((flow_id IS NULL) = (step_index IS NULL))
+);
+
+CREATE TABLE resource_waits (
+    resource text NOT NULL,
+    flow_id uuid NOT NULL,
+    step_index bigint NOT NULL,
+    amount integer NOT NULL,
+    since timestamp with time zone NOT NULL,
+    asks_at timestamp with time zone NOT NULL,
+    is_possible boolean NOT NULL,
+    CONSTRAINT resource_waits_pkey PRIMARY KEY (flow_id, resource),
+    CONSTRAINT resource_waits_amount_check CHECK (amount > 0)
 );
 
 CREATE TABLE schema_migrations (
@@ -317,6 +330,8 @@ CREATE UNIQUE INDEX failure_statistics_key ON failure_statistics USING btree (ke
 CREATE INDEX flow_runs_due_idx ON flow_runs USING btree (definition_hash, due_at);
 
 CREATE UNIQUE INDEX hourly_throughput_key ON hourly_throughput USING btree (hour);
+
+CREATE INDEX resource_waits_since_idx ON resource_waits USING btree (resource, since, flow_id);
 
 CREATE UNIQUE INDEX statistics_refresh_key ON statistics_refresh USING btree (refreshed);
 
@@ -742,6 +757,32 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION count_reserved_slots(wanted text, flow uuid, asked_first timestamp with time zone, present timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    earlier uuid[];
+    given uuid[];
+BEGIN
+    earlier := ARRAY(
+        SELECT waits.flow_id
+        FROM resource_waits AS waits
+        WHERE waits.resource = wanted AND waits.flow_id <> flow AND waits.is_possible
+            AND (waits.since, waits.flow_id) < (asked_first, flow)
+            AND waits.asks_at > present - interval '1 minute'
+        ORDER BY waits.since, waits.flow_id
+        LIMIT (SELECT count(*) FROM resource_slots AS slot WHERE slot.resource = wanted));
+    given := ARRAY(SELECT run.flow_id FROM flow_runs AS run WHERE run.flow_id = ANY (earlier));
+    DELETE FROM resource_waits AS waits
+    WHERE waits.resource = wanted AND waits.flow_id = ANY (earlier)
+        AND waits.flow_id <> ALL (given);
+    RETURN (SELECT coalesce(sum(waits.amount), 0)
+        FROM resource_waits AS waits
+        WHERE waits.resource = wanted AND waits.flow_id = ANY (given));
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION feed_end()
  RETURNS bigint
  LANGUAGE plpgsql
@@ -768,6 +809,34 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION free_ended_slots(resources text[])
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    users uuid[];
+    given uuid[];
+    ended text[];
+BEGIN
+    users := ARRAY(
+        SELECT DISTINCT slot.flow_id
+        FROM resource_slots AS slot
+        WHERE slot.resource = ANY (resources) AND slot.flow_id IS NOT NULL);
+    given := ARRAY(SELECT run.flow_id FROM flow_runs AS run WHERE run.flow_id = ANY (users));
+    ended := ARRAY(
+        SELECT concat(step.flow_id, '/', step.step_index)
+        FROM workflow_step_executions AS step
+        WHERE step.flow_id = ANY (users) AND step.status IN ('finished', 'failed'));
+    UPDATE resource_slots AS slot
+    SET flow_id = NULL, step_index = NULL
+    WHERE slot.resource = ANY (resources) AND slot.flow_id IS NOT NULL
+        AND (slot.flow_id <> ALL (given)
+            OR concat(slot.flow_id, '/', slot.step_index) = ANY (ended));
+    DELETE FROM resource_slots AS slot
+    WHERE slot.resource = ANY (resources) AND slot.is_leaving AND slot.flow_id IS NULL;
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION give_back_flow_run(flow uuid, token uuid, due_in interval)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -781,6 +850,45 @@ BEGIN
         due_at = CASE WHEN run.called THEN present ELSE due END
     WHERE run.flow_id = flow AND run.lease = token;
     RETURN FOUND;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION give_back_resource_slots(flow uuid, step bigint, token uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    PERFORM lock_resources(ARRAY(
+        SELECT slot.resource FROM resource_slots AS slot
+        WHERE slot.flow_id = flow AND slot.step_index = step));
+    PERFORM 1 FROM flow_runs AS run WHERE run.flow_id = flow AND run.lease = token;
+    IF FOUND THEN
+        UPDATE resource_slots AS slot
+        SET flow_id = NULL, step_index = NULL
+        WHERE slot.flow_id = flow AND slot.step_index = step;
+    END IF;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION lock_resources(resources text[])
+ RETURNS text[]
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    wanted text;
+    limited text[] := '{}';
+BEGIN
+    FOR wanted IN
+        SELECT DISTINCT asked.resource FROM unnest(resources) AS asked (resource)
+        ORDER BY asked.resource
+    LOOP
+        PERFORM 1 FROM resource_slots AS slot WHERE slot.resource = wanted AND slot.slot = 0
+        FOR UPDATE;
+        IF FOUND THEN
+            limited := array_append(limited, wanted);
+        END IF;
+    END LOOP;
+    RETURN limited;
 END
 $function$;
 
@@ -847,6 +955,28 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION set_resource_limit(wanted text, most integer)
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    IF most IS NULL THEN
+        PERFORM lock_resources(ARRAY[wanted]);
+        DELETE FROM resource_waits AS waits WHERE waits.resource = wanted;
+        DELETE FROM resource_slots AS slot WHERE slot.resource = wanted;
+        RETURN;
+    END IF;
+    INSERT INTO resource_slots (resource, slot) VALUES (wanted, 0) ON CONFLICT DO NOTHING;
+    PERFORM lock_resources(ARRAY[wanted]);
+    INSERT INTO resource_slots AS slot (resource, slot)
+    SELECT wanted, number FROM generate_series(0, most - 1) AS number
+    ON CONFLICT (resource, slot) DO UPDATE SET is_leaving = false WHERE slot.is_leaving;
+    UPDATE resource_slots AS slot SET is_leaving = true
+    WHERE slot.resource = wanted AND slot.slot >= most;
+    PERFORM free_ended_slots(ARRAY[wanted]);
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION take_flow_run(flow uuid, worker uuid, token uuid, duration interval)
  RETURNS text
  LANGUAGE plpgsql
@@ -860,6 +990,82 @@ BEGIN
     WHERE run.flow_id = flow AND (run.lease IS NULL OR run.due_at <= present)
     RETURNING run.definition_hash INTO taken;
     RETURN taken;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION take_resource_slots(flow uuid, step bigint, resources text[], amounts integer[], first_pause interval, longest_pause interval, pause_per_flow interval)
+ RETURNS TABLE(is_limited boolean, short_of text, pause interval)
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    limited text[] := lock_resources(resources);
+    present timestamptz := clock_timestamp();
+    asked_first timestamptz;
+    ahead bigint := 0;
+    possible boolean := true;
+    asked record;
+BEGIN
+    is_limited := limited <> '{}';
+    IF NOT is_limited THEN
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    PERFORM free_ended_slots(limited);
+    asked_first := coalesce((SELECT min(waits.since) FROM resource_waits AS waits
+        WHERE waits.flow_id = flow AND waits.step_index = step), present);
+    FOR asked IN
+        SELECT wanted.resource, wanted.amount, count(*) FILTER (WHERE NOT slot.is_leaving) AS most,
+            count(slot.flow_id) AS used,
+            count(*) FILTER (WHERE slot.flow_id = flow AND slot.step_index = step) AS own
+        FROM unnest(resources, amounts) AS wanted (resource, amount)
+        JOIN resource_slots AS slot ON slot.resource = wanted.resource
+        GROUP BY wanted.resource, wanted.amount
+        ORDER BY wanted.resource
+    LOOP
+        possible := possible AND asked.amount <= asked.most;
+        IF asked.own < asked.amount AND asked.used - asked.own + asked.amount
+            + count_reserved_slots(asked.resource, flow, asked_first, present) > asked.most
+        THEN
+            short_of := coalesce(short_of, asked.resource);
+            ahead := greatest(ahead, (SELECT count(*) FROM resource_waits AS waits
+                WHERE waits.resource = asked.resource
+                    AND (waits.since, waits.flow_id) < (asked_first, flow)));
+        END IF;
+    END LOOP;
+
+    -- all or none: also of what another version of the step may have taken
+    UPDATE resource_slots AS slot
+    SET flow_id = NULL, step_index = NULL
+    FROM (SELECT own.resource, own.slot,
+            row_number() OVER (PARTITION BY own.resource ORDER BY own.is_leaving, own.slot) AS number
+        FROM resource_slots AS own
+        WHERE own.flow_id = flow AND own.step_index = step AND own.resource = ANY (limited)) AS own
+    JOIN unnest(resources, amounts) AS wanted (resource, amount) ON wanted.resource = own.resource
+    WHERE slot.resource = own.resource AND slot.slot = own.slot
+        AND (short_of IS NOT NULL OR own.number > wanted.amount);
+    DELETE FROM resource_waits AS waits WHERE waits.flow_id = flow;
+    IF short_of IS NOT NULL THEN
+        pause := greatest(first_pause, least((present - asked_first) / 2, longest_pause),
+            ahead * pause_per_flow);
+        INSERT INTO resource_waits
+            (resource, flow_id, step_index, amount, since, asks_at, is_possible)
+        SELECT wanted.resource, flow, step, wanted.amount, asked_first, present + pause, possible
+        FROM unnest(resources, amounts) AS wanted (resource, amount)
+        WHERE wanted.resource = ANY (limited);
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    UPDATE resource_slots AS slot
+    SET flow_id = flow, step_index = step
+    FROM (SELECT free.resource, free.slot,
+            row_number() OVER (PARTITION BY free.resource ORDER BY free.slot) AS number
+        FROM resource_slots AS free
+        WHERE free.resource = ANY (limited) AND free.flow_id IS NULL AND NOT free.is_leaving) AS free
+    JOIN unnest(resources, amounts) AS wanted (resource, amount) ON wanted.resource = free.resource
+    WHERE slot.resource = free.resource AND slot.slot = free.slot
+        AND free.number <= wanted.amount - (SELECT count(*) FROM resource_slots AS own
+            WHERE own.resource = free.resource AND own.flow_id = flow AND own.step_index = step);
+    RETURN NEXT;
 END
 $function$;
 

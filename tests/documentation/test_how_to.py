@@ -33,6 +33,7 @@ async def own_server() -> AsyncIterator[str]:
         ("ask-a-person.md", 6),
         ("retry-and-time-out.md", 1),
         ("deploy-new-code.md", 8),
+        ("limit-what-runs-at-once.md", 4),
     ],
 )
 async def test_a_page_that_needs_no_server(tmp_path: Path, page: str, commands: int) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "Taken",
     "check_limit",
     "check_uses",
+    "needed_slots",
     "slots_of",
 ]
 
@@ -112,9 +113,10 @@ class Slots(Protocol):
         ...
 
     async def set_limit(self, resource: str, most: int | None) -> None:
-        """Limit a resource over all workers; None: not any more.
+        """Limit how much of a resource steps use at once, over all workers; None: no limit.
 
-        Steps that run already when a resource is limited first are not counted. If the limit is
+        A step takes what it uses (`Step.uses`), all or nothing, before it begins. A flow whose
+        step finds too little is released, and tries again. Steps that run already when a resource is limited first are not counted. If the limit is
         lowered below what is in use, those that use it end as they would, and nobody takes their
         slots.
 
@@ -170,3 +172,15 @@ def check_uses(uses: Mapping[str, int]) -> dict[str, int]:
 def slots_of(leases: object) -> Slots | None:
     """Return the slots of a store's leases, or None if the store limits nothing."""
     return leases.slots if isinstance(leases, LimitingLeases) else None
+
+
+def needed_slots(store: object) -> Slots:
+    """Return the slots of a store.
+
+    Raises:
+        InvalidArgument: the store limits nothing.
+    """
+    slots = slots_of(getattr(store, "leases", None))
+    if slots is None:
+        raise InvalidArgument("store", "has no leases, and so limits nothing over its workers")
+    return slots

@@ -19,6 +19,7 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
+from chem_persistence.store.leasing.slots import slots_of
 from tests.documentation.test_command_line_reference import documented
 from tests.support.commands import command
 from tests.support.faults.fleet import fleet_flow
@@ -344,6 +345,30 @@ async def test_a_flow_whose_lease_has_ended_is_listed(desk: Desk, commands: Comm
     await desk.make_due(flow_id)
     (listed,) = (await commands.json("waiting"))["flows"]
     assert (UUID(listed["flow_id"]), listed["is_due"]) == (flow_id, True)
+
+
+async def test_limits_are_set_and_listed_with_who_uses_them(desk: Desk, commands: Commands) -> None:
+    assert await commands.run("limits") == "no resource is limited over all workers\n"
+    await commands.run("limits", "gpu=2", "license=1")
+    flow_ids = [await submit(desk, fleet_flow()) for _ in range(3)]
+    slots = slots_of(desk.leases)
+    assert slots is not None
+    for flow_id, amount in zip(flow_ids, (2, 1, 3), strict=True):
+        await slots.take(flow_id, 0, {"gpu": amount})
+    printed = await commands.json("limits", "license=none")
+    (limit,) = printed["limits"]
+    assert limit.keys() == documented("limits")["limits"][0].keys()
+    assert (limit["resource"], limit["most"], limit["used"]) == ("gpu", 2, 2)
+    assert limit["users"] == [{"flow_id": str(flow_ids[0]), "step_index": 0, "slots": 2}]
+    assert (limit["waiting"], limit["impossible"]) == (2, 1)
+    lines = (await commands.run("limits")).splitlines()
+    assert lines[1].split() == ["gpu", "2", "2", "2", str(flow_ids[0]), "(2)"]
+    assert lines[2].startswith("1 flow uses more than a limit")
+
+
+@pytest.mark.parametrize("change", ["gpu", "=2", "gpu=0", "gpu=some", "gpu=10001"])
+async def test_what_sets_no_limit_is_wrong_use(commands: Commands, change: str) -> None:
+    assert "must be" in await commands.run("limits", change, code=2)
 
 
 async def test_the_workers_are_listed_until_they_stop(desk: Desk, commands: Commands) -> None:

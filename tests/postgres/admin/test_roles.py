@@ -213,6 +213,7 @@ READING = [
     "SELECT 1 + count(*) FROM flow_runs",
     "SELECT 1 + count(*) FROM flow_workers",
     "SELECT 1 + count(*) FROM resource_slots",
+    "SELECT 1 + count(*) FROM resource_waits",
     "SELECT count(*) FROM flows",
     "SELECT 1 + count(*) FROM step_execution_errors",
     "SELECT count(*) FROM step_statistics",
@@ -310,6 +311,7 @@ FORBIDDEN = [
     "TRUNCATE flow_runs",
     "TRUNCATE flow_workers",
     "TRUNCATE resource_slots",
+    "TRUNCATE resource_waits",
     "INSERT INTO schema_migrations SELECT * FROM schema_migrations",
     "UPDATE schema_migrations SET checksum = checksum",
     "DELETE FROM schema_migrations",
@@ -362,6 +364,8 @@ ONLY_THE_READER = [
     "SELECT take_flow_run(gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '1 s')",
     "DELETE FROM flow_workers",
     "UPDATE resource_slots SET flow_id = NULL",
+    "DELETE FROM resource_waits",
+    "SELECT set_resource_limit('gpu', 1)",
     "SELECT nextval('event_log_seq_seq')",
 ]
 ATTEMPTS = [(part, attempt) for part in ("application", "reader") for attempt in FORBIDDEN]
@@ -686,7 +690,8 @@ async def test_a_role_that_may_append_still_may_after_the_migration_that_adds_th
             " unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS privilege"
             " WHERE has_table_privilege(role, relation, privilege)) AS rights"
             " FROM unnest($1::text[]) AS role,"
-            " unnest(ARRAY['flow_runs', 'flow_workers', 'resource_slots']) AS relation",
+            " unnest(ARRAY['flow_runs', 'flow_workers', 'resource_slots',"
+            " 'resource_waits']) AS relation",
             names,
         )
     rights = {name: {tuple(row["rights"]) for row in rows if row["role"] == name} for name in names}

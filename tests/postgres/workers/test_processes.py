@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from chem_persistence import FlowEvent, StepFailed
+from chem_persistence import FlowEvent, PgLeases, StepFailed
 from tests.support.faults.fleet import CRASHES, fleet_flow, fleet_worker
 from tests.support.leases.desk import Desk, postgres_desk
 from tests.support.leases.staff import submit, trace, until
@@ -45,6 +45,32 @@ async def test_another_worker_goes_on_with_the_flow_of_one_that_was_killed(
             assert second.lines == ["run two 2", "run three 1"]
     assert await trace(desk, flow_id) == "ISFSSFSFC"
     assert await desk.row(flow_id) is None
+
+
+async def test_a_flow_whose_worker_was_killed_keeps_its_slot_until_it_has_ended(
+    desk: Desk, database_url: str, pool: "asyncpg.Pool[asyncpg.Record]"
+) -> None:
+    assert isinstance(desk.leases, PgLeases)
+    slots, first_id = desk.leases.slots, await submit(desk, fleet_flow())
+    await slots.set_limit("gpu", 1)
+    async with fleet_worker(database_url, "--uses", "two", "--hold", "two") as first:
+        await first.line("holding")
+        first.kill()
+        assert await first.end() == KILLED
+    async with fleet_worker(database_url, "--uses", "two") as second:
+        other_id = await submit(desk, fleet_flow())
+        while (await slots.limits())[0].waiting == 0:
+            await asyncio.sleep(0.02)
+        assert [each.flow_id for each in (await slots.limits())[0].users] == [first_id]
+        assert await trace(desk, other_id) == "ISF"
+        await taken_over(pool, first_id)
+        for flow_id in (first_id, other_id):
+            await until(desk, flow_id, is_over)
+        (limit,) = await slots.limits()
+        assert (limit.used, limit.waiting) == (0, 0)
+        assert second.lines == []
+    assert await trace(desk, first_id) == "ISFSSFSFC"
+    assert await trace(desk, other_id) == "ISFSFSFC"
 
 
 async def test_a_worker_that_was_stopped_too_long_cannot_append(

@@ -1,11 +1,12 @@
 """A process that is a worker, whose steps a test holds by its standard input.
 
         python -m tests.support.faults.fleet URL [--hold STEP] [--block STEP] [--die STEP]
-            [--lease SECONDS] [--grace SECONDS] [--stall SECONDS]
+            [--uses STEP] [--lease SECONDS] [--grace SECONDS] [--stall SECONDS]
 
 Each run of a step is printed as `run STEP ATTEMPT`. Steps that are held print `holding`, and then
 wait for one line, which ends the hold of all flows; one that blocks does so without letting the
-event loop go on; one that dies ends the process. Warnings of the library are printed as well.
+event loop go on; one that dies ends the process; one that uses something takes a gpu.
+Warnings of the library are printed as well.
 """
 
 import argparse
@@ -58,7 +59,8 @@ class Act(Step[Number, Number]):
 
     def __init__(self, id: str, arguments: argparse.Namespace | None = None) -> None:  # noqa: A002
         self.id = id
-        self.arguments = arguments or argparse.Namespace(hold=None, block=None, die=None)
+        self.arguments = arguments or argparse.Namespace(hold=None, block=None, die=None, uses=None)
+        self.uses = {"gpu": 1} if id == self.arguments.uses else {}
 
     async def run(self, number: Number, context: StepContext) -> Number:
         print("run", self.id, context.attempt, flush=True)  # noqa: T201  # a test reads it
@@ -124,7 +126,7 @@ async def work(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    for name in ("--hold", "--block", "--die"):
+    for name in ("--hold", "--block", "--die", "--uses"):
         parser.add_argument(name)
     for name, default in (("--lease", 3600.0), ("--grace", 20.0), ("--stall", 300.0)):
         parser.add_argument(name, type=float, default=default)
