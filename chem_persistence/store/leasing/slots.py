@@ -116,9 +116,9 @@ class Slots(Protocol):
         """Limit how much of a resource steps use at once, over all workers; None: no limit.
 
         A step takes what it uses (`Step.uses`), all or nothing, before it begins. A flow whose
-        step finds too little is released, and tries again. Steps that run already when a resource is limited first are not counted. If the limit is
-        lowered below what is in use, those that use it end as they would, and nobody takes their
-        slots.
+        step finds too little is released, and tries again. Steps that run already when a resource
+        is limited first are not counted. If the limit is lowered below what is in use, those that
+        use it end as they would, and nobody takes their slots.
 
         Raises:
             InvalidArgument: the name is empty, longer than 200 characters or not printable; or
