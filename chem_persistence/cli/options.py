@@ -36,6 +36,7 @@ __all__ = [
     "Limit",
     "LimitChanges",
     "Lines",
+    "MetricsAddress",
     "ModuleFlow",
     "NewFlowId",
     "OtherFlow",
@@ -193,6 +194,10 @@ FlowsName = Annotated[
     str, _argument("FLOWS", "A flow, or a list of flows, in a module: package.module:flows.")
 ]
 AtOnce = Annotated[int, _number("N", "Run at most N flows at the same time.", least=1)]
+MetricsAddress = Annotated[
+    str | None,
+    _option("[HOST:]PORT", "Serve metrics to Prometheus there; on 127.0.0.1 without a host."),
+]
 ResourceLimit = Annotated[
     list[str] | None,
     _option(

@@ -27,6 +27,7 @@ def worker(
     limit: option.ResourceLimit = None,
     lease: option.LeaseSeconds = 30,
     grace: option.GraceSeconds = 20,
+    metrics: option.MetricsAddress = None,
     database_url: Url = None,
     data: Data = None,
     schema: Schema = "public",
@@ -41,7 +42,7 @@ def worker(
     from chem_persistence.cli.commands.operate.worker import WorkerOptions, run_worker
 
     target = Target(database_url, data, schema)
-    options = WorkerOptions(at_once, limit or [], lease, grace)
+    options = WorkerOptions(at_once, limit or [], lease, grace, metrics)
     run(lambda: run_worker(target, flows, options, as_json=as_json))
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 import pytest
 
@@ -91,6 +92,24 @@ async def test_its_json_says_what_it_serves(
     assert printed["definitions"] == [fleet_flow().definition.definition_hash]
 
 
+async def test_its_metrics_are_served_to_prometheus(
+    database_url: str, pool: "asyncpg.Pool[asyncpg.Record]", module: Path
+) -> None:
+    arguments = ["my_flows:one", "--json", "--metrics", "0", "--database-url", database_url]
+    async with postgres_desk(pool) as desk, started(module, *arguments) as process:
+        assert process.stdout is not None
+        url = json.loads(await process.stdout.readline())["metrics"]
+        assert url.startswith("http://127.0.0.1:")
+        flow_id = await submit(desk, fleet_flow())
+        await until(desk, flow_id, lambda events: events[-1].variant == "C")
+        served = await asyncio.to_thread(lambda: urlopen(url).read().decode())
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    claims = [line for line in served.splitlines() if "worker_claims_total{" in line]
+    assert [line.split()[-1] for line in claims] == ["1.0"]
+    assert f'definition_hash="{fleet_flow().definition_hash}"' in claims[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -102,6 +121,9 @@ async def test_its_json_says_what_it_serves(
         (["my_flows:one", "--at-once", "0"], "is not a whole number of at least 1"),
         (["my_flows:one", "--lease", "0.5"], "is not a number of at least 1"),
         (["my_flows:one", "--grace", "-1"], "is not a number of at least 0"),
+        (["my_flows:one", "--metrics", "here"], "must be PORT or HOST:PORT, not 'here'"),
+        (["my_flows:one", "--metrics", "70000"], "must be PORT or HOST:PORT, not '70000'"),
+        (["my_flows:one", "--metrics", "192.0.2.1:9464"], "cannot serve on 192.0.2.1:9464"),
     ],
 )
 async def test_what_it_cannot_serve_is_wrong_use(

@@ -11,6 +11,7 @@ from chem_persistence.cli.flow_module import find_flows_of_module
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.errors import InvalidArgument
+from chem_persistence.telemetry.prometheus import serve_metrics
 from chem_persistence.worker.worker import Worker
 
 __all__ = ["WorkerOptions", "run_worker"]
@@ -19,17 +20,22 @@ CONNECTIONS = 8
 
 
 class WorkerOptions(NamedTuple):
-    """How many flows run at once, limits such as cores=16, and lengths of time in seconds."""
+    """How many flows run at once, limits such as cores=16, lengths of time in seconds.
+
+    `metrics` is where they are served, such as 9464, or None.
+    """
 
     at_once: int
     limits: Sequence[str]
     lease: float
     grace: float
+    metrics: str | None
 
 
 async def run_worker(target: Target, name: str, options: WorkerOptions, *, as_json: bool) -> int:
     """Run a worker of the flows that `name` names until it is told to stop."""
     flows, at_once = find_flows_of_module(name), options.at_once
+    metrics = None if options.metrics is None else serve_metrics(options.metrics)
     async with open_database(target, connections=CONNECTIONS) as provider:
         worker = Worker(
             provider,
@@ -41,10 +47,13 @@ async def run_worker(target: Target, name: str, options: WorkerOptions, *, as_js
         )
         if as_json:
             definitions = sorted({flow.definition_hash for flow in flows})
-            print_json({"worker": worker.id, "definitions": definitions, "at_once": at_once})
+            described = {"definitions": definitions, "at_once": at_once, "metrics": metrics}
+            print_json({"worker": worker.id} | described)
         else:
             noun = "flow" if len(flows) == 1 else "flows"
             print_line(f"serving {len(flows)} {noun}, at most {at_once} at once; Ctrl-C stops")
+            if metrics is not None:
+                print_line(f"metrics: {metrics}")
         sys.stdout.flush()
         await worker.run()
     return ExitCode.WELL
