@@ -43,8 +43,9 @@ from chem_persistence.store.leasing.leases import (
 from chem_persistence.store.leasing.slots import slots_of
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on
-from chem_persistence.telemetry.hooks import count_claim, count_lease_loss, watched_flow
+from chem_persistence.telemetry.hooks import count_claim, watched_flow
 from chem_persistence.worker.backlog import Backlog
+from chem_persistence.worker.dropped import report_dropped
 from chem_persistence.worker.hints import Hints
 from chem_persistence.worker.limits import Limits
 from chem_persistence.worker.loading import (
@@ -309,9 +310,7 @@ class Worker:
         except _AS_STORED:
             pass
         except (StaleLease, ConcurrencyConflict) as error:
-            if isinstance(error, StaleLease):
-                count_lease_loss(flow.definition_hash)
-            _logger.warning("flow %s is dropped: %s", flow_id, error, extra=fields)
+            await report_dropped(self._store, held.run.instance, flow.definition_hash, error)
             return
         except ChemPersistenceError as error:
             _logger.warning("flow %s is left for now: %s", flow_id, error, extra=fields)

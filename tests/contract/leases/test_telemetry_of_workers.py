@@ -10,7 +10,7 @@ from chem_persistence.store.leasing.leases import FlowCounter, FlowCounts
 from chem_persistence.worker import backlog
 from tests.support.faults.watching import Heard, watching
 from tests.support.leases.desk import HOUR, NOW, Desk, failed
-from tests.support.leases.staff import Act, Acts, chain, submit, until, working
+from tests.support.leases.staff import Act, Acts, chain, client_of, submit, until, working
 
 
 @pytest.fixture
@@ -48,6 +48,23 @@ async def test_a_lost_lease_is_counted(desk: Desk, heard: Heard) -> None:
         while worker._running:
             await asyncio.sleep(0.005)
     assert heard.values("chem_persistence.worker.lease_losses") == {(flow.definition_hash,): 1}
+
+
+async def test_a_flow_that_is_cancelled_while_it_runs_is_no_lost_lease(
+    desk: Desk, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    acts = Acts()
+    acts.held = frozenset({"act"})
+    flow = chain(Act(acts))
+    flow_id = await submit(desk, flow)
+    async with working(desk, [flow], at_once=1, lease=HOUR) as worker:
+        await acts.begun.wait()
+        await client_of(desk).cancel(flow_id, reason="not needed")
+        acts.may_end.set()
+        while worker._running:
+            await asyncio.sleep(0.005)
+    assert heard.values("chem_persistence.worker.lease_losses") == {}
+    assert "is dropped" not in caplog.text
 
 
 BACKLOG = "chem_persistence.worker.backlog"
