@@ -1,21 +1,24 @@
 """A process that is a worker, whose steps a test holds by its standard input.
 
         python -m tests.support.faults.fleet URL [--hold STEP] [--block STEP] [--die STEP]
-            [--uses STEP] [--lease SECONDS] [--grace SECONDS] [--stall SECONDS]
+            [--how exit|signal|memory] [--uses STEP] [--lease SECONDS] [--grace SECONDS]
+            [--stall SECONDS]
 
 Each run of a step is printed as `run STEP ATTEMPT`. Steps that are held print `holding`, and then
 wait for one line, which ends the hold of all flows; one that blocks does so without letting the
-event loop go on; one that dies ends the process; one that uses something takes a gpu.
-Warnings of the library are printed as well.
+event loop go on; one that dies ends the process, or runs out of memory at its first attempt; one
+that uses something takes a gpu. Warnings of the library are printed as well.
 """
 
 import argparse
 import asyncio
 import logging
 import os
+import resource
 import select
+import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cache
@@ -59,13 +62,18 @@ class Act(Step[Number, Number]):
 
     def __init__(self, id: str, arguments: argparse.Namespace | None = None) -> None:  # noqa: A002
         self.id = id
-        self.arguments = arguments or argparse.Namespace(hold=None, block=None, die=None, uses=None)
+        self.arguments = arguments or argparse.Namespace(
+            hold=None, block=None, die=None, how="exit", uses=None
+        )
         self.uses = {"gpu": 1} if id == self.arguments.uses else {}
+
+    def _has_died(self, context: StepContext) -> bool:
+        return self.arguments.how == "memory" and context.attempt > 1
 
     async def run(self, number: Number, context: StepContext) -> Number:
         print("run", self.id, context.attempt, flush=True)  # noqa: T201  # a test reads it
-        if self.id == self.arguments.die:
-            os._exit(7)
+        if self.id == self.arguments.die and not self._has_died(context):
+            DEATHS[self.arguments.how]()
         if self.id == self.arguments.block:
             print("holding", flush=True)  # noqa: T201
             while not select.select([sys.stdin], [], [], 0.02)[0]:
@@ -75,6 +83,22 @@ class Act(Step[Number, Number]):
             print("holding", flush=True)  # noqa: T201
             await asyncio.shield(line_of_input())  # a flow that is dropped ends only its own wait
         return Number(number.n + 1)
+
+
+def _run_out_of_memory() -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**30, before[1]))
+    try:
+        print(len([bytes(2**28) for _ in range(8)]))  # noqa: T201
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+DEATHS: dict[str, Callable[[], object]] = {
+    "exit": lambda: os._exit(7),
+    "signal": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "memory": _run_out_of_memory,
+}
 
 
 @cache
@@ -128,6 +152,7 @@ def main() -> None:
     parser.add_argument("url")
     for name in ("--hold", "--block", "--die", "--uses"):
         parser.add_argument(name)
+    parser.add_argument("--how", choices=DEATHS, default="exit")
     for name, default in (("--lease", 3600.0), ("--grace", 20.0), ("--stall", 300.0)):
         parser.add_argument(name, type=float, default=default)
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")
