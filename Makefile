@@ -4,6 +4,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
 DOCS_VENV ?= .venv-docs
+CITATION_VENV ?= .venv-citation
 BENCH_ARGS ?=
 BIN := $(VENV)/bin
 DEMO_DATA ?= data/demo
@@ -55,6 +56,14 @@ $(DOCS_VENV)/.docs: pyproject.toml
 	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
+# cffconvert needs an older jsonschema than this package, so it has an environment of its own
+$(CITATION_VENV)/.citation:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: name one with make PYTHON=..." >&2; exit 1; }
+	@test -x $(CITATION_VENV)/bin/python || $(PYTHON) -m venv $(CITATION_VENV)
+	@echo "installing into $(CITATION_VENV) ..."
+	@$(CITATION_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'cffconvert>=2'
+	@touch $@
+
 # ---- what a person types
 
 demo: $(VENV)/.demo ## run the example programs on an embedded PostgreSQL, with real molecules
@@ -95,8 +104,8 @@ bench: $(BENCH_VENV)/.bench ## measure against pgbench, plain INSERT, COPY and p
 bench-quick: $(BENCH_VENV)/.bench ## the same in 3 minutes, roughly, and without plots
 	@$(BENCH_VENV)/bin/python -m benchmarks --quick $(BENCH_ARGS)
 
-docs: $(DOCS_VENV)/.docs ## build the documentation site into build/site; a broken link fails
-	@$(DOCS_VENV)/bin/cffconvert --validate
+docs: $(DOCS_VENV)/.docs $(CITATION_VENV)/.citation ## build the documentation site into build/site; a broken link fails
+	@$(CITATION_VENV)/bin/cffconvert --validate
 	@mkdir -p build
 	@$(DOCS_VENV)/bin/zensical build --clean --strict >build/docs.log 2>&1 || { cat build/docs.log; exit 1; }
 	@! grep '^griffe: ' build/docs.log # a docstring that mkdocstrings cannot read
@@ -137,4 +146,4 @@ build: $(VENV)/.dev ## build the sdist and the wheel into dist/
 	@$(BIN)/python -m build --outdir dist .
 
 clean: ## remove what the targets made, but not data/
-	@rm -rf $(VENV) $(BENCH_VENV) $(DOCS_VENV) dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) $(BENCH_VENV) $(DOCS_VENV) $(CITATION_VENV) dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
