@@ -3,7 +3,8 @@
 Every public name is imported from here. By topic:
 
 - flows: `flow` and `Flow`; `Step`, `BlockingStep`, `ProcessStep`, `StepContext`, the decorator
-  `step`; `Wait`, `Ask`; `Many`, `Gathered2` to `Gathered4` of steps that run other flows
+  `step`; `Wait`, `Ask`, `BatchJob`; `Many`, `Gathered2` to `Gathered4` of steps that run other
+  flows
 - running them: `FlowEngine`, also built by `FlowBuilder`, `FlowChain`; `FlowClient` for workers
 - stores: `InMemoryEventStore`, `PgEventStore`, their transactions and repositories; the ports
   `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
@@ -75,6 +76,7 @@ if typing.TYPE_CHECKING:
     from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
     from chem_persistence.engine.flow import Flow, flow
     from chem_persistence.engine.function_step import step
+    from chem_persistence.engine.jobs.step import BatchJob, JobState
     from chem_persistence.engine.process_step import ProcessStep
     from chem_persistence.engine.retry_policy import RetryPolicy
     from chem_persistence.engine.step import BlockingStep, Step, StepContext, Wait
@@ -100,6 +102,8 @@ if typing.TYPE_CHECKING:
         InvalidDatabaseUrl,
         InvalidDefinition,
         InvalidPayload,
+        JobFailed,
+        JobNotSubmitted,
         MigrationError,
         NotConverged,
         NotWaiting,
@@ -166,6 +170,7 @@ __all__ = [
     "ArtifactTooLarge",
     "Ask",
     "Audit",
+    "BatchJob",
     "BlockingStep",
     "BranchCreated",
     "ChemPersistenceError",
@@ -221,6 +226,9 @@ __all__ = [
     "InvalidDatabaseUrl",
     "InvalidDefinition",
     "InvalidPayload",
+    "JobFailed",
+    "JobNotSubmitted",
+    "JobState",
     "Leases",
     "LeasingEventStore",
     "Lineage",

@@ -15,6 +15,7 @@ from chem_persistence.domain.canonical_json.encode import canonical_json, conten
 from chem_persistence.errors import InvalidDefinition
 
 __all__ = [
+    "BATCH_JOB",
     "DEFINITION_KINDS",
     "Difference",
     "FlowDefinition",
@@ -30,6 +31,10 @@ __all__ = [
 FLOW_KIND, STEP_KIND = "chem_persistence.FlowDefinition", "chem_persistence.StepDefinition"
 DEFINITION_KINDS = frozenset({FLOW_KIND, STEP_KIND})
 """The kinds of the artifacts of definitions; the kind of a step's output has no such prefix."""
+
+BATCH_JOB = "batch_job"
+"""The parameter by which a step's definition says that it submits jobs to a batch queue, and the key
+under which such a step keeps what it knows of its job (`StepWaits`)."""
 
 MOST_METADATA = 2**18
 """The bytes that the definitions of steps may have to be described in the flow's metadata."""

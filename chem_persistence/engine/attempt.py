@@ -19,6 +19,7 @@ from chem_persistence.engine.processes.address import module_of
 from chem_persistence.engine.processes.errors import description_of
 from chem_persistence.engine.step import Question, Step, StepContext, Wait
 from chem_persistence.engine.step_types import class_of, members, step_types, type_name
+from chem_persistence.engine.watching import WatchingStep
 from chem_persistence.errors import InvalidPayload
 from chem_persistence.store.checks import LARGE_BYTES
 from chem_persistence.store.ports import EventStore
@@ -155,7 +156,12 @@ def decoded_input(step: Step[Any, Any], given: Artifact | None) -> Any:
 
 
 def time_limit(step: Step[Any, Any]) -> float | None:
-    """Return after how many seconds a step is cancelled; None if it has no limit, or keeps it."""
+    """Return after how many seconds a step is cancelled; None if it has no limit, or keeps it.
+
+    A step that is looked at keeps it: this is when a look is believed to hang.
+    """
+    if isinstance(step, WatchingStep):
+        return step.look_limit
     return None if step.keeps_time else step.timeout
 
 

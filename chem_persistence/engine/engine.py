@@ -270,7 +270,7 @@ class FlowEngine(Generic[Input]):
                 if run.retry_after is not None:
                     await asyncio.sleep(run.retry_after.total_seconds())
                 elif run.has_parked or run.look_after is not None:
-                    await rest(self.flow, run.instance, children, self._clock)
+                    await rest(self.flow, run.instance, children, self._clock, run.look_after)
                 await run.advance(go_on=True)
         return run.instance
 

@@ -13,6 +13,7 @@ from chem_persistence.engine.children.map import map_step
 from chem_persistence.engine.children.repeat import repeat_step
 from chem_persistence.engine.children.step import ChildrenStep
 from chem_persistence.engine.children.values import Gathered2, Gathered3, Gathered4, Many
+from chem_persistence.engine.jobs.step import BatchJob, check_batch_job
 from chem_persistence.engine.process_step import ProcessStep, check_process_step
 from chem_persistence.engine.step import Step
 from chem_persistence.engine.step_types import class_of, members, step_types
@@ -282,9 +283,11 @@ def extended(steps: Steps, step: Step[Any, Any]) -> Steps:
     """Return the sequence with one more step, which is checked as `extend_sequence` does.
 
     Raises:
-        InvalidDefinition: see `extend_sequence` and `check_process_step`.
+        InvalidDefinition: see `extend_sequence`, `check_process_step` and `check_batch_job`.
     """
     longer = extend_sequence(steps, step)
     if isinstance(step, ProcessStep):
         check_process_step(step)
+    if isinstance(step, BatchJob):
+        check_batch_job(step)
     return longer

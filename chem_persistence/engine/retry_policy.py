@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import msgspec
 
-from chem_persistence.errors import InvalidArgument
+from chem_persistence.errors import InvalidArgument, WorkerLost
 
 __all__ = ["RetryPolicy"]
 
@@ -51,6 +51,8 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         `retries` counts the retries that were scheduled for the step so far; `chance`, from 0 to 1,
         decides by how much the delay is shortened.
         """
+        if isinstance(error, WorkerLost):  # it has used up its crashes
+            return None
         if retries + 1 >= self.attempts or not isinstance(error, self.on):
             return None
         if isinstance(error, self.never_on):

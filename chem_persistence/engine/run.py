@@ -44,6 +44,7 @@ from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, next
 from chem_persistence.engine.step import Question, Step, Wait
 from chem_persistence.engine.steps_fit import Steps
 from chem_persistence.engine.watching import (
+    Begin,
     Later,
     Look,
     SharedStore,
@@ -196,6 +197,9 @@ class FlowRun:
             match outcome:
                 case Later(after=after):
                     self.look_after = after
+                case Begin():
+                    await self._append([StepStarted(index, step.id)], [])
+                    await FlowRun._attempt(self, decided, started_here=True, go_on=go_on)
                 case Wait():
                     await self._park(index, attempt, outcome)
                 case Question():
@@ -225,7 +229,9 @@ class FlowRun:
             keep=partial(self._save, index, step.id),
         )
 
-    async def _produce(self, attempt: Attempt) -> list[Artifact] | Wait | Question | Later:
+    async def _produce(
+        self, attempt: Attempt
+    ) -> list[Artifact] | Wait | Question | Later | Begin:
         """Make an attempt at a step whose start is in the log, or look at one that waits.
 
         Return the artifacts, or what else it came to.
@@ -237,17 +243,17 @@ class FlowRun:
         if not isinstance(shared, SharedStore):
             raise InvalidArgument(
                 "store",
-                f"step {attempt.step.id!r} runs other flows, which this store cannot give "
-                "to workers",
+                f"step {attempt.step.id!r} waits for other flows or a job, for which this "
+                "store cannot give flows to workers",
             )
-        slot = self.instance.steps[index]
-        found = await attempt.step.look(
-            Look(self.instance.id, index, slot, attempt.given_hash, shared, self.clock)
-        )
+        found = await attempt.step.look(self._look_at(index, attempt.given_hash, shared))
         if not isinstance(found, Artifact):
             return found
         attempt.check_readable(found)
         return [found]
+
+    def _look_at(self, index: int, given: str | None, shared: SharedStore) -> Look:
+        return Look(self.instance.id, index, self.instance.steps[index], given, shared, self.clock)
 
     async def _save(self, index: int, step_id: str, artifact: Artifact) -> None:
         """Store a value that a running step saves."""

@@ -331,7 +331,12 @@ class Step(ABC, Generic[Input_contra, Output_co]):
     @final
     def definition(self) -> StepDefinition:
         """Return what is hashed of this step: {id, kind, version, params}."""
-        return StepDefinition(id=self.id, kind=self.kind, version=self.version, params=self.params)
+        params = self.hashed_params()
+        return StepDefinition(id=self.id, kind=self.kind, version=self.version, params=params)
+
+    def hashed_params(self) -> Any:
+        """Return the params as they are hashed; steps of the library's own add to them."""
+        return self.params
 
 
 class BlockingStep(Step[Input_contra, Output_co]):

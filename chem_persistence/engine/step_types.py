@@ -16,7 +16,16 @@ from msgspec import inspect
 from chem_persistence.engine.step import Step
 from chem_persistence.errors import InvalidDefinition
 
-__all__ = ["accepts", "check_json_types", "class_of", "members", "step_types", "type_name"]
+__all__ = [
+    "accepts",
+    "arguments_as",
+    "check_json_types",
+    "class_of",
+    "is_record",
+    "members",
+    "step_types",
+    "type_name",
+]
 
 _OTHER_KEYS = (
     "has keys of a type that JSON does not have: declare `str` or `int` for the keys, or a list of "
@@ -44,7 +53,7 @@ def step_types(step: Step[Any, Any]) -> tuple[Any, Any]:
 def _declared_types(cls: type) -> tuple[Any, Any]:
     types = _type_arguments(cls)
     for declared in types:
-        if not all(_is_record(class_of(member)) for member in members(declared)):
+        if not all(is_record(class_of(member)) for member in members(declared)):
             raise InvalidDefinition(
                 f"{cls.__qualname__} must derive from Step[Input, Output] with msgspec "
                 "structs, dataclasses, attrs classes or None, "
@@ -76,7 +85,7 @@ def accepts(taken: Any, given: Any) -> bool:
     if not issubclass(class_of(given), class_of(taken)):
         return False
     wanted = get_args(taken)
-    return not wanted or wanted == _arguments_as(given, class_of(taken))
+    return not wanted or wanted == arguments_as(given, class_of(taken))
 
 
 def check_json_types(step: Step[Any, Any]) -> None:
@@ -107,7 +116,8 @@ def check_json_types(step: Step[Any, Any]) -> None:
                 raise InvalidDefinition(f"{subject}, but {_name(member)}{path} {reason}")
 
 
-def _is_record(cls: Any) -> bool:
+def is_record(cls: Any) -> bool:
+    """Return whether a class is one whose values are records, or that of None."""
     return isinstance(cls, type) and (
         cls is NoneType
         or issubclass(cls, msgspec.Struct)
@@ -124,11 +134,11 @@ def _name(member: Any) -> str:
 
 def _type_arguments(cls: type) -> tuple[Any, ...]:
     """Return what the class, or the nearest of its bases, gives for Step's two type parameters."""
-    given = _arguments_as(cls, Step)
+    given = arguments_as(cls, Step)
     return tuple(NoneType if argument is None else argument for argument in given) or (Any, Any)
 
 
-def _arguments_as(given: Any, target: type) -> tuple[Any, ...]:
+def arguments_as(given: Any, target: type) -> tuple[Any, ...]:
     """Return the type arguments that a class, or its nearest base, gives to the generic `target`.
 
     Empty if it gives none.
@@ -139,7 +149,7 @@ def _arguments_as(given: Any, target: type) -> tuple[Any, ...]:
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin = class_of(base)
         if isinstance(origin, type) and issubclass(origin, target):
-            inherited = _arguments_as(base, target)
+            inherited = arguments_as(base, target)
             bound = dict(zip(getattr(cls, "__parameters__", ()), get_args(given), strict=False))
             return tuple(_bound(argument, bound) for argument in inherited)
     return ()

@@ -13,7 +13,7 @@ from chem_persistence.engine.step import Step, StepContext, Wait
 from chem_persistence.store.leasing.children import ChildReader
 from chem_persistence.store.ports import Clock, EventReader, EventStore
 
-__all__ = ["Later", "Look", "Looked", "SharedStore", "WatchingStep", "wait_until"]
+__all__ = ["Begin", "Later", "Look", "Looked", "SharedStore", "WatchingStep", "wait_until"]
 
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
@@ -30,8 +30,12 @@ class Later(msgspec.Struct, frozen=True):
     after: timedelta
 
 
-Looked: TypeAlias = Artifact | Wait | Later
-"""What a look finds: the step's output, a wait to be stored, or nothing new."""
+class Begin(msgspec.Struct, frozen=True):
+    """The step begins anew: append its start, and look again."""
+
+
+Looked: TypeAlias = Artifact | Wait | Later | Begin
+"""What a look finds: the step's output, a wait to be stored, nothing new, or a new beginning."""
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -66,6 +70,11 @@ class WatchingStep(Step[Input_contra, Output_co]):
     It is looked at after its start, when the time comes until which it waits, and when its flow is
     called. In between it holds no connection, no lease and no place in a worker.
     """
+
+    @property
+    def look_limit(self) -> float | None:
+        """After how many seconds a look is believed to hang; None: never."""
+        return None
 
     @abstractmethod
     async def look(self, look: Look, /) -> Looked:

@@ -25,6 +25,8 @@ ChemPersistenceError
 |-- FlowIsWaiting                   a step of the flow waits for a time or an event
 |-- FlowIsRunning                   another worker or program runs the flow
 |-- StepRaised                      a step's own code raised; the original is the cause
+|-- JobFailed                       the job of a BatchJob step has failed
+|-- JobNotSubmitted                 the submission of a job failed, and the queue does not have it
 |-- ChildrenFailed                  more of the flows that a step runs failed than it tolerates
 |-- NotConverged                    a step repeated its flow as often as it may
 |-- ProcessDied                     the child process of a ProcessStep died before it returned
@@ -53,6 +55,8 @@ from chem_persistence.errors.flows import (
     FlowIsWaiting,
     FlowNotCompleted,
     FlowWasCancelled,
+    JobFailed,
+    JobNotSubmitted,
     NotConverged,
     NotWaiting,
     ProcessDied,
@@ -101,6 +105,8 @@ __all__ = [
     "InvalidDatabaseUrl",
     "InvalidDefinition",
     "InvalidPayload",
+    "JobFailed",
+    "JobNotSubmitted",
     "MigrationError",
     "NotConverged",
     "NotWaiting",

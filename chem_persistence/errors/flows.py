@@ -180,6 +180,30 @@ class WorkerLost(ChemPersistenceError):
         self.starts = starts
 
 
+class JobFailed(ChemPersistenceError):
+    """The job of a `BatchJob` step has failed, for this reason; a retry submits another one."""
+
+    __module__ = "chem_persistence"  # the log names it `chem_persistence.JobFailed`
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class JobNotSubmitted(ChemPersistenceError):
+    """The submission of a job reported a failure, and the queue does not have the job.
+
+    `reason` is what was reported, in words.
+    """
+
+    __module__ = "chem_persistence"  # the log names it `chem_persistence.JobNotSubmitted`
+
+    def __init__(self, step_id: str, reason: str) -> None:
+        super().__init__(f"the job of step {step_id!r} was not submitted: {reason}")
+        self.step_id = step_id
+        self.reason = reason
+
+
 class ChildrenFailed(ChemPersistenceError):
     """More of the flows that a step runs have failed, or were cancelled, than it tolerates.
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from msgspec import UNSET
 
-from chem_persistence.domain.definition import FlowDefinition
+from chem_persistence.domain.definition import BATCH_JOB, FlowDefinition
 from chem_persistence.domain.events import (
     CANCEL,
     FlowCancelled,
@@ -19,7 +19,7 @@ from chem_persistence.domain.events import (
     StepStarted,
     StepWaits,
 )
-from chem_persistence.errors import FlowAlreadyCompleted
+from chem_persistence.errors import FlowAlreadyCompleted, WorkerLost
 from chem_persistence.store.definitions import read_definition
 from chem_persistence.store.leasing.children import CHILDREN
 from chem_persistence.store.ports import EventStore
@@ -33,7 +33,7 @@ async def cancellation_fact(
     """Return what cancels a flow with these events, or asks for it; None if either is there.
 
     A flow is only asked to end if it may have something to end first: it waits or has waited, or
-    the step that runs is one with children.
+    the step that runs, or whose worker was lost, is one with children or a batch job.
 
     Raises what `read_definition` raises, and:
         FlowAlreadyCompleted: the flow is completed.
@@ -47,7 +47,7 @@ async def cancellation_fact(
     first = facts[0] if facts else None
     if isinstance(last, StepStarted) and isinstance(first, FlowInitialized):
         definition = await read_definition(store, first.definition_hash)
-        if not _runs_flows(definition, last.step_index):
+        if not _runs_elsewhere(definition, last.step_index):
             last = None
     if last is None:
         return FlowCancelled(reason)
@@ -57,7 +57,9 @@ async def cancellation_fact(
 
 
 def _with_more_to_end(facts: Sequence[object]) -> StepWaits | StepStarted | None:
-    """Return the last wait of a flow, or the start of the step that runs; None if there is none.
+    """Return the last wait of a flow, or the start of the step that runs, or that lost its worker.
+
+    None if there is none.
 
     A flow that was not given to workers has nobody who could end something for it.
     """
@@ -67,15 +69,20 @@ def _with_more_to_end(facts: Sequence[object]) -> StepWaits | StepStarted | None
     if waits:
         return waits[-1]
     for fact in reversed(facts):
-        if isinstance(fact, StepFinished | StepFailed):
+        if isinstance(fact, StepFinished | StepFailed) and not _lost_its_worker(fact):
             return None
         if isinstance(fact, StepStarted):
             return fact
     return None
 
 
-def _runs_flows(definition: FlowDefinition | None, index: int) -> bool:
+def _lost_its_worker(fact: StepFinished | StepFailed) -> bool:
+    lost = f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
+    return isinstance(fact, StepFailed) and fact.error.error_class == lost
+
+
+def _runs_elsewhere(definition: FlowDefinition | None, index: int) -> bool:
     if definition is None or index >= len(definition.steps):
         return False
     params = definition.steps[index].params
-    return isinstance(params, dict) and CHILDREN in params
+    return isinstance(params, dict) and (CHILDREN in params or BATCH_JOB in params)

@@ -158,7 +158,7 @@ class HeldFlow:
         """Do what is left to do when the flow's task was cancelled; return False from outside.
 
         Raises:
-            FlowWasCancelled, StaleLease: as `go`.
+            FlowWasCancelled, FlowIsWaiting, StaleLease: as `go`.
         """
         task, why = self._task, self.run.interruption
         if why is not None and task is not None:
@@ -170,10 +170,22 @@ class HeldFlow:
             case Interruption.STOPPED:
                 await self._leave_quietly()
             case Interruption.CANCELLED:
-                await self.run.cancel()
+                await self._cancel()
             case Interruption.LOST:
                 raise StaleLease(self.flow_id)
         return True
+
+    async def _cancel(self) -> None:
+        """Cancel the flow; if a job of it settles before that, release it for that long.
+
+        Raises:
+            FlowWasCancelled, FlowIsWaiting, StaleLease: see `LeasedRun.cancel`.
+        """
+        try:
+            await self.run.cancel()
+        except FlowIsWaiting:
+            await self.release(_due_in(self.run.instance, self.run.clock.now()))
+            raise
 
     async def _leave(self, due_in: timedelta = timedelta(0)) -> None:
         await self.run.leave()

@@ -29,6 +29,7 @@ from chem_persistence.domain.events import (
     StepFailed,
     StepSignal,
     StepStarted,
+    StepWaits,
     UserInteractionProvided,
 )
 from chem_persistence.domain.fingerprints import step_fingerprint
@@ -37,13 +38,16 @@ from chem_persistence.domain.replay import replay
 from chem_persistence.engine.attempt import Attempt, describe_failure
 from chem_persistence.engine.children.family import Family
 from chem_persistence.engine.children.step import ChildrenStep
+from chem_persistence.engine.jobs.ending import end_job
+from chem_persistence.engine.jobs.step import BatchJob
 from chem_persistence.engine.next_step import Run
 from chem_persistence.engine.run import FlowRun
 from chem_persistence.engine.step import Question, Step, Wait
 from chem_persistence.engine.steps_fit import Steps
-from chem_persistence.engine.watching import Later, SharedStore
+from chem_persistence.engine.watching import Begin, Later, Look, SharedStore
 from chem_persistence.errors import (
     ConcurrencyConflict,
+    FlowIsWaiting,
     FlowWasCancelled,
     StaleLease,
     StepRaised,
@@ -175,6 +179,7 @@ class LeasedRun(FlowRun):
 
         Raises:
             FlowWasCancelled: it is cancelled.
+            FlowIsWaiting: it is not cancelled yet, since a job of it has to settle.
             StaleLease: the lease is lost.
         """
         await self._catch_up()
@@ -186,6 +191,7 @@ class LeasedRun(FlowRun):
 
         Raises:
             FlowWasCancelled: somebody asked that the flow be cancelled, and it is.
+            FlowIsWaiting: as `cancel`.
             StaleLease: the lease is lost.
         """
         await self._catch_up()
@@ -272,7 +278,9 @@ class LeasedRun(FlowRun):
         log_step_failed(self.instance.id, decided.step_id, decided.attempts, described.error_class)
         raise StepRaised(self.instance.id, decided.step_id) from error
 
-    async def _produce(self, attempt: Attempt) -> list[Artifact] | Wait | Question | Later:
+    async def _produce(
+        self, attempt: Attempt
+    ) -> list[Artifact] | Wait | Question | Later | Begin:
         self._task = asyncio.current_task()
         if self._is_interrupted():  # while the start was appended
             await asyncio.sleep(0)
@@ -310,9 +318,9 @@ class LeasedRun(FlowRun):
         self, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]
     ) -> None:
         while True:
-            if self.cancelled is not None:
-                await self._cancel_children(self.cancelled)
             try:
+                if self.cancelled is not None:
+                    await self._end_step(self.cancelled, kinds)
                 await super()._append(self._unless_cancelled(kinds), artifacts)
             except ConcurrencyConflict:
                 await self._hear()
@@ -329,18 +337,39 @@ class LeasedRun(FlowRun):
             and self.instance.steps[index].status is not StepStatus.AWAITING_USER_INPUT
         )
 
-    async def _cancel_children(self, reason: str) -> None:
-        """Cancel the children of the step at which the flow is, if it has any.
+    async def _end_step(self, reason: str, kinds: Sequence[FlowEventKind]) -> None:
+        """Cancel the children, or the job, of the step at which the flow is, if it has any.
 
         The worker that claims a child which is submitted meanwhile cancels it.
+
+        Raises:
+            FlowIsWaiting: a job has to settle, or could not be cancelled: the flow is not either.
         """
         index = self.instance.cursor
         if index == len(self._steps) or not self.instance.steps[index].has_begun:
             return
         step = self._steps[index]
-        if isinstance(step, ChildrenStep) and self.shared is not None:
+        if self.shared is None:
+            return
+        if isinstance(step, ChildrenStep):
             family = Family(self.shared, self.instance.id, index, self.clock)
             await step.cancel_children(family, self.instance.steps[index], reason)
+        elif isinstance(step, BatchJob):
+            look = self._look_at(index, None, self.shared)
+            await self._after_job(look, await end_job(step, look, kinds))
+
+    async def _after_job(self, look: Look, left: StepWaits | Later | None) -> None:
+        """Wait before the flow is cancelled, if a job was not ended.
+
+        Raises:
+            FlowIsWaiting: it was not.
+        """
+        if isinstance(left, StepWaits):
+            await super()._append([left], [])
+            self.has_parked = True
+        if left is not None:
+            slot = self.instance.steps[look.step_index]
+            raise FlowIsWaiting(self.instance.id, slot.step_id, slot.until)
 
     def _unless_cancelled(self, kinds: Sequence[FlowEventKind]) -> Sequence[FlowEventKind]:
         if self.cancelled is None:

@@ -15,6 +15,7 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
 )
 from chem_persistence.domain.instance import FlowInstance, StepStatus
+from chem_persistence.engine.children.step import ChildrenStep
 from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.watching import WatchingStep
 from chem_persistence.errors import (
@@ -108,15 +109,21 @@ class OwnChildren:
 
 
 async def rest(
-    flow: Flow[Any, Any], instance: FlowInstance, children: OwnChildren, clock: Clock
+    flow: Flow[Any, Any],
+    instance: FlowInstance,
+    children: OwnChildren,
+    clock: Clock,
+    look_after: timedelta | None,
 ) -> None:
-    """Do what a step waits for: run its children, or let its time pass.
+    """Do what a step waits for: run its children, or let its time pass, or that to the next look.
 
     Raises what `OwnChildren.go_on` raises, and:
         FlowIsWaiting: the step waits for an event.
     """
-    if isinstance(flow.steps[instance.cursor], WatchingStep):
+    if isinstance(flow.steps[instance.cursor], ChildrenStep):
         await children.go_on(instance)
+    elif look_after is not None:
+        await asyncio.sleep(look_after.total_seconds())
     else:
         await wait_for_time(flow, instance, (), clock, to_end=True)
 
@@ -137,7 +144,7 @@ async def wait_for_time(
             not come.
     """
     index = instance.cursor
-    if index == len(instance.steps) or isinstance(flow.steps[index], WatchingStep):
+    if index == len(instance.steps) or isinstance(flow.steps[index], ChildrenStep):
         return
     slot = instance.steps[index]
     left = None if slot.until is None else slot.until - clock.now().astimezone(UTC)
@@ -168,10 +175,10 @@ def called_before(
 ) -> datetime | None:
     """Return the time for which a flow waits if it was called since it began to wait.
 
-    That is the time of its next retry, or until which its step waits, unless the step looks at
-    other flows, which have called it. Without a call a claim says that the time has come, whatever
-    this machine's clock shows. A person's time is not cut short by a call that came before the
-    question either, to a worker that held the flow then.
+    That is the time of its next retry, or until which its step waits, unless the step is one that
+    is looked at, which decides itself whether it was called too early. Without a call a claim says
+    that the time has come, whatever this machine's clock shows. A person's time is not cut short by
+    a call that came before the question either, to a worker that held the flow then.
     """
     index = instance.cursor
     if index == len(instance.steps) or isinstance(flow.steps[index], WatchingStep):

@@ -23,6 +23,7 @@ from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
     FlowAlreadyCompleted,
     FlowIsRunning,
+    FlowIsWaiting,
     FlowWasCancelled,
 )
 from chem_persistence.store.clock import SystemClock
@@ -88,7 +89,7 @@ class OwnFlows:
                 elif run.retry_after is not None:
                     await asyncio.sleep(run.retry_after.total_seconds())
                 elif run.has_parked or run.look_after is not None:
-                    await rest(flow, run.instance, children, self._clock)
+                    await rest(flow, run.instance, children, self._clock, run.look_after)
                 else:
                     return run.instance
 
@@ -101,6 +102,10 @@ class OwnFlows:
         held = await self._taken(flow, flow_id)
         try:
             await held.go(steps=None if to_end else 1)
+        except FlowIsWaiting:
+            if held.run.cancelled is None:
+                raise
+            held.run.has_parked = True  # a job of the flow settles, before that is cancelled
         finally:
             if held.run.parent is not None and held.run.has_ended:
                 await self._leases.call([held.run.parent])
