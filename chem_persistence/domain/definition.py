@@ -33,7 +33,7 @@ DEFINITION_KINDS = frozenset({FLOW_KIND, STEP_KIND})
 """The kinds of the artifacts of definitions; the kind of a step's output has no such prefix."""
 
 BATCH_JOB = "batch_job"
-"""The parameter by which a step's definition says that it submits jobs to a batch queue, and the key
+"""The parameter by which a definition says that its step submits jobs to a batch queue, and the key
 under which such a step keeps what it knows of its job (`StepWaits`)."""
 
 MOST_METADATA = 2**18
