@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, timedelta
 from functools import partial
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -74,10 +74,13 @@ from chem_persistence.telemetry.flow_log import (
 )
 from chem_persistence.telemetry.hooks import count_step_retry, watched_step
 
-__all__ = ["FlowRun"]
+__all__ = ["FlowRun", "Outcome"]
 
 BY_DEFAULT = "timeout"
 """The actor of an answer that nobody gave in time."""
+
+Outcome: TypeAlias = list[Artifact] | Wait | Question | Later | Begin
+"""What an attempt at a step, or a look at one, comes to."""
 
 _NOT_OF_THE_STEP = (StoreError, ConcurrencyConflict, HistoryLost)
 """Errors with which a look at other flows ends without an outcome: the next one may succeed."""
@@ -194,21 +197,26 @@ class FlowRun:
                 return
             raise StepRaised(self.instance.id, step.id) from error
         try:
-            match outcome:
-                case Later(after=after):
-                    self.look_after = after
-                case Begin():
-                    await self._append([StepStarted(index, step.id)], [])
-                    await FlowRun._attempt(self, decided, started_here=True, go_on=go_on)
-                case Wait():
-                    await self._park(index, attempt, outcome)
-                case Question():
-                    await self._ask(index, attempt, outcome)
-                case _:
-                    await self._finish(index, attempt, outcome, go_on=go_on)
+            await self._take(decided, attempt, outcome, go_on=go_on)
         except (InvalidPayload, ArtifactCorrupt) as error:  # the store refuses the step's artifacts
             if not await self._fail(index, attempt, error):
                 raise StepRaised(self.instance.id, step.id) from error
+
+    async def _take(self, decided: Run, attempt: Attempt, outcome: Outcome, *, go_on: bool) -> None:
+        """Append what an attempt, or a look, has come to."""
+        index = decided.step_index
+        match outcome:
+            case Later(after=after):
+                self.look_after = after
+            case Begin():
+                await self._append([StepStarted(index, attempt.step.id)], [])
+                await FlowRun._attempt(self, decided, started_here=True, go_on=go_on)
+            case Wait():
+                await self._park(index, attempt, outcome)
+            case Question():
+                await self._ask(index, attempt, outcome)
+            case _:
+                await self._finish(index, attempt, outcome, go_on=go_on)
 
     def _new_attempt(
         self, decided: Run | Await, step: Step[Any, Any], given: Artifact | None
@@ -229,9 +237,7 @@ class FlowRun:
             keep=partial(self._save, index, step.id),
         )
 
-    async def _produce(
-        self, attempt: Attempt
-    ) -> list[Artifact] | Wait | Question | Later | Begin:
+    async def _produce(self, attempt: Attempt) -> Outcome:
         """Make an attempt at a step whose start is in the log, or look at one that waits.
 
         Return the artifacts, or what else it came to.

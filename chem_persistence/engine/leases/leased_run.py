@@ -41,10 +41,10 @@ from chem_persistence.engine.children.step import ChildrenStep
 from chem_persistence.engine.jobs.ending import end_job
 from chem_persistence.engine.jobs.step import BatchJob
 from chem_persistence.engine.next_step import Run
-from chem_persistence.engine.run import FlowRun
-from chem_persistence.engine.step import Question, Step, Wait
+from chem_persistence.engine.run import FlowRun, Outcome
+from chem_persistence.engine.step import Step
 from chem_persistence.engine.steps_fit import Steps
-from chem_persistence.engine.watching import Begin, Later, Look, SharedStore
+from chem_persistence.engine.watching import Later, Look, SharedStore
 from chem_persistence.errors import (
     ConcurrencyConflict,
     FlowIsWaiting,
@@ -278,9 +278,7 @@ class LeasedRun(FlowRun):
         log_step_failed(self.instance.id, decided.step_id, decided.attempts, described.error_class)
         raise StepRaised(self.instance.id, decided.step_id) from error
 
-    async def _produce(
-        self, attempt: Attempt
-    ) -> list[Artifact] | Wait | Question | Later | Begin:
+    async def _produce(self, attempt: Attempt) -> Outcome:
         self._task = asyncio.current_task()
         if self._is_interrupted():  # while the start was appended
             await asyncio.sleep(0)
