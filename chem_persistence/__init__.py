@@ -328,6 +328,7 @@ _MODULES = (
     "engine.engine",
     "engine.flow",
     "engine.function_step",
+    "engine.jobs.step",
     "engine.process_step",
     "engine.retry_policy",
     "engine.step",

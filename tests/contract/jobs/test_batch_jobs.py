@@ -1,0 +1,301 @@
+"""Jobs of a batch queue that behaves badly: each is submitted once, on every store."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chem_persistence import (
+    BatchJob,
+    FlowEngine,
+    FlowHasFailed,
+    InMemoryFlowRepository,
+    InvalidDefinition,
+    JobFailed,
+    JobNotSubmitted,
+    JobState,
+    RetryPolicy,
+    StepFailed,
+    StepWaits,
+    flow,
+)
+from tests.support.jobs.queue import Queue
+from tests.support.jobs.steps import Cube, QueueJob, cube
+from tests.support.leases.desk import Desk
+from tests.support.leases.staff import Number, client_of, submit, trace, until, working
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    return Queue(tmp_path)
+
+
+async def run(desk: Desk, queue: Queue, attempts: int = 1, **attributes: Any) -> str:
+    """Run a flow with one job to its end; return the letters of its events."""
+    jobs = cube(queue, attempts, **attributes)
+    flow_id = await submit(desk, jobs, 3)
+    async with working(desk, [jobs]):
+        assert await client_of(desk).result(jobs, flow_id) == Number(27)
+    return await trace(desk, flow_id)
+
+
+async def run_to_failure(desk: Desk, queue: Queue, **options: Any) -> FlowHasFailed:
+    jobs = cube(queue, **options)
+    flow_id = await submit(desk, jobs, 3)
+    async with working(desk, [jobs]):
+        with pytest.raises(FlowHasFailed) as failed:
+            await client_of(desk).result(jobs, flow_id)
+    return failed.value
+
+
+async def test_a_job_is_submitted_polled_and_collected(desk: Desk, queue: Queue) -> None:
+    assert await run(desk, queue) == "ISWFC"
+    assert len(queue.accepted()) == 1
+    assert queue.passed["before find"] == 0
+
+
+async def test_the_log_names_the_job_and_its_token(desk: Desk, queue: Queue) -> None:
+    queue.runs = False
+    jobs = cube(queue)
+    flow_id = await submit(desk, jobs)
+    async with working(desk, [jobs]):
+        *_, waits = await until(desk, flow_id, lambda events: events[-1].variant == "W")
+    assert isinstance(waits.kind, StepWaits)
+    kept = waits.kind.data["batch_job"]
+    assert kept["job"] == {"id": queue.accepted()[0]}
+    assert (kept["token"], kept["number"]) == (queue.tokens()[0], 0)
+
+
+async def test_a_poll_that_finds_nothing_new_stores_nothing(desk: Desk, queue: Queue) -> None:
+    queue.runs = False
+    jobs = cube(queue)
+    flow_id = await submit(desk, jobs, 3)
+    async with working(desk, [jobs]):
+        await until(desk, flow_id, lambda _: queue.passed["after poll"] > 3)
+        assert await trace(desk, flow_id) == "ISW"
+        queue.runs = True
+        assert await client_of(desk).result(jobs, flow_id) == Number(27)
+
+
+async def test_a_job_that_was_accepted_although_its_submission_failed_is_found(
+    desk: Desk, queue: Queue
+) -> None:
+    queue.faults["submit"] = ["accepted"]
+    queue.lag = 0.01
+    assert await run(desk, queue) == "ISWWFC"
+    assert len(queue.accepted()) == 1
+
+
+async def test_a_submission_that_failed_is_tried_again_under_the_same_token(
+    desk: Desk, queue: Queue
+) -> None:
+    queue.faults["submit"] = ["refused", "accepted"]
+    assert await run(desk, queue, 2) == "ISWXRSWWFC"
+    assert len(queue.accepted()) == 1
+
+
+async def test_a_submission_that_failed_for_good_says_why(desk: Desk, queue: Queue) -> None:
+    queue.faults["submit"] = ["no such partition"]
+    failed = await run_to_failure(desk, queue)
+    assert failed.error_class == "chem_persistence.JobNotSubmitted"
+    assert failed.reason == (
+        "the job of step 'cube' was not submitted: QueueError: no such partition"
+    )
+    assert queue.accepted() == []
+
+
+async def test_after_a_failed_job_another_one_is_submitted(desk: Desk, queue: Queue) -> None:
+    queue.faults["poll"] = [None, "failed"]
+    queue.runs = False
+    jobs = cube(queue, 2)
+    flow_id = await submit(desk, jobs, 3)
+    async with working(desk, [jobs]):
+        await until(desk, flow_id, lambda events: any(event.variant == "R" for event in events))
+        queue.runs = True
+        assert await client_of(desk).result(jobs, flow_id) == Number(27)
+    assert await trace(desk, flow_id) == "ISWXRSWFC"
+    assert len(set(queue.tokens())) == len(queue.accepted()) == 2
+
+
+async def test_a_failed_job_is_named_in_the_log(desk: Desk, queue: Queue) -> None:
+    queue.faults["poll"] = ["failed"]
+    failed = await run_to_failure(desk, queue)
+    assert (failed.error_class, failed.reason) == ("chem_persistence.JobFailed", "failed")
+
+
+@pytest.mark.parametrize("call", ["poll", "collect"])
+async def test_after_another_failure_the_retry_goes_on_with_the_job(
+    desk: Desk, queue: Queue, call: str
+) -> None:
+    queue.faults[call] = ["no answer", "no answer"]
+    assert await run(desk, queue, 3) == "ISWXRSXRSFC"
+    assert len(queue.accepted()) == 1
+
+
+async def test_a_retry_whose_poll_finds_nothing_new_waits_again(desk: Desk, queue: Queue) -> None:
+    queue.faults["poll"] = ["no answer"]
+    queue.runs = False
+    jobs = cube(queue, 2)
+    flow_id = await submit(desk, jobs, 3)
+    async with working(desk, [jobs]):
+        await until(desk, flow_id, lambda events: len(events) == 7)
+        queue.runs = True
+        assert await client_of(desk).result(jobs, flow_id) == Number(27)
+    assert await trace(desk, flow_id) == "ISWXRSWFC"
+    assert len(queue.accepted()) == 1
+
+
+async def test_a_search_that_fails_is_made_again_after_the_queue_has_settled_again(
+    desk: Desk, queue: Queue
+) -> None:
+    queue.faults |= {"submit": ["accepted"], "find": ["no answer"]}
+    assert await run(desk, queue, 2) == "ISWXRSWWFC"
+    assert len(queue.accepted()) == 1
+
+
+class TooFew(JobFailed):
+    """The job has converged to another minimum, for example."""
+
+
+class Picky(Cube):
+    """Does not take the output of the first job."""
+
+    refused = False
+
+    async def collect(self, number: Number, job: QueueJob) -> Number:
+        if not self.refused:
+            self.refused = True
+            raise TooFew("three imaginary frequencies")
+        return await super().collect(number, job)
+
+
+async def test_a_job_whose_output_is_no_result_has_failed(desk: Desk, queue: Queue) -> None:
+    jobs = flow("picky", Picky(queue, retry=RetryPolicy(attempts=2, first=timedelta(0))))
+    flow_id = await submit(desk, jobs, 3)
+    async with working(desk, [jobs]):
+        assert await client_of(desk).result(jobs, flow_id) == Number(27)
+    failed = [e.kind for e in await desk.store.list(flow_id) if isinstance(e.kind, StepFailed)]
+    assert [each.error.error_class for each in failed] == ["chem_persistence.JobFailed"]
+    assert len(set(queue.tokens())) == 2
+
+
+@pytest.mark.parametrize("error", [JobFailed("gone"), JobNotSubmitted("cube", "gone")])
+async def test_only_poll_and_collect_can_say_that_a_job_has_failed(
+    desk: Desk, queue: Queue, error: Exception
+) -> None:
+    class Liar(Cube):
+        lies = True
+
+        async def find(self, token: str) -> QueueJob | None:
+            if self.lies:
+                self.lies = False
+                raise error
+            return await super().find(token)
+
+    queue.faults["submit"] = ["accepted"]
+    jobs = flow("liar", Liar(queue, retry=RetryPolicy(attempts=2, first=timedelta(0))))
+    flow_id = await submit(desk, jobs, 3)
+    async with working(desk, [jobs]):
+        assert await client_of(desk).result(jobs, flow_id) == Number(27)
+    assert await trace(desk, flow_id) == "ISWXRSWWFC"
+    assert len(queue.accepted()) == 1
+
+
+async def test_a_job_that_takes_too_long_is_cancelled(desk: Desk, queue: Queue) -> None:
+    queue.runs = False
+    failed = await run_to_failure(desk, queue, timeout=0.01)
+    assert failed.error_class == "builtins.TimeoutError"
+    assert queue.cancelled() == queue.accepted()
+
+
+async def test_after_a_timeout_the_retry_first_finds_that_the_job_is_cancelled(
+    desk: Desk, queue: Queue
+) -> None:
+    queue.runs = False
+    jobs = cube(queue, 3, timeout=0.01)
+    flow_id = await submit(desk, jobs, 3)
+    async with working(desk, [jobs]):
+        await until(desk, flow_id, lambda _: bool(queue.cancelled()))
+        queue.runs = True
+        assert await client_of(desk).result(jobs, flow_id) == Number(27)
+    assert await trace(desk, flow_id) == "ISWXRSXRSWFC"
+    assert (len(queue.accepted()), len(queue.cancelled())) == (2, 1)
+
+
+@pytest.mark.parametrize("call", ["submit", "poll", "collect"])
+async def test_a_call_that_hangs_is_a_failure(desk: Desk, queue: Queue, call: str) -> None:
+    class Hangs(Cube):
+        hung = False
+
+        def __getattribute__(self, name: str) -> Any:
+            found = super().__getattribute__(name)
+            if name == call and not self.hung:
+                self.hung = True
+                return self.hang
+            return found
+
+        async def hang(self, *_: Any) -> Any:
+            await until(desk, flow_id, lambda _: False)
+
+    retry = RetryPolicy(attempts=2, first=timedelta(0))
+    jobs = flow("hangs", Hangs(queue, retry=retry, call_timeout=0.05))
+    flow_id = await submit(desk, jobs, 3)
+    async with working(desk, [jobs]):
+        assert await client_of(desk).result(jobs, flow_id) == Number(27)
+    (failed,) = [e.kind for e in await desk.store.list(flow_id) if isinstance(e.kind, StepFailed)]
+    assert f"`{call}` of step 'cube' took longer than 0.05 s" in failed.error.message
+    assert len(queue.accepted()) == 1
+
+
+async def test_a_program_runs_a_job_by_itself(desk: Desk, queue: Queue) -> None:
+    queue.faults |= {"submit": ["accepted"], "poll": [None]}
+    jobs = cube(queue)
+    engine = FlowEngine(desk.store, InMemoryFlowRepository(desk.store), jobs)
+    flow_id = await submit(desk, jobs, 3)
+    await engine.run_to_end(flow_id)
+    assert await trace(desk, flow_id) == "ISWWFC"
+    queue.faults["submit"] = ["accepted"]
+    await engine.run_to_end(input=Number(4))
+    assert "".join(await engine.event_trace()) == "ISWWFC"
+    assert len(queue.accepted()) == 2
+
+
+async def test_a_program_runs_a_job_step_by_step(desk: Desk, queue: Queue) -> None:
+    queue.faults["submit"] = ["refused"]
+    engine = FlowEngine(desk.store, InMemoryFlowRepository(desk.store), cube(queue, 2))
+    flow_id = await submit(desk, engine.flow, 3)
+    while not (await engine.load(flow_id)).completed:
+        row = await desk.row(flow_id)
+        if row is not None:
+            await desk.make_due(flow_id)
+        await until(desk, flow_id, lambda _: True)
+        try:
+            await engine.run_step(flow_id)
+        except Exception as error:
+            assert type(error).__name__ == "FlowIsWaiting"  # noqa: PT017
+    assert await trace(desk, flow_id) == "ISWXRSWFC"
+    assert len(queue.accepted()) == 1
+
+
+class NoStruct(BatchJob[Number, str, Number]):
+    id = "no"
+
+    async def find(self, token: str) -> str | None: ...
+    async def submit(self, input: Number, token: str) -> str: ...  # noqa: A002
+    async def poll(self, job: str) -> JobState: ...
+    async def collect(self, input: Number, job: str) -> Number: ...  # noqa: A002
+    async def cancel(self, job: str) -> None: ...
+
+
+def test_a_job_is_a_struct() -> None:
+    with pytest.raises(InvalidDefinition, match=r"BatchJob\[Input, Job, Output\] .* got str"):
+        flow("no", NoStruct())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("every", timedelta(0)), ("settle", timedelta(0)), ("call_timeout", 0.0)]
+)
+def test_a_length_of_time_is_positive(queue: Queue, name: str, value: Any) -> None:
+    with pytest.raises(InvalidDefinition, match=f"step 'cube': {name} must be longer than 0"):
+        cube(queue, **{name: value})
