@@ -12,7 +12,7 @@ from chem_persistence import Flow, FlowEngine, FlowWasCancelled, InMemoryFlowRep
 from tests.support.jobs.queue import Queue
 from tests.support.jobs.steps import Cube, cube
 from tests.support.leases.desk import Desk
-from tests.support.leases.staff import Number, client_of, submit, trace, until, working
+from tests.support.leases.staff import client_of, submit, trace, until, working
 
 HOUR = timedelta(hours=1)
 
