@@ -16,6 +16,8 @@ __all__ = [
     "FlowIsWaiting",
     "FlowNotCompleted",
     "FlowWasCancelled",
+    "JobFailed",
+    "JobNotSubmitted",
     "NotConverged",
     "NotWaiting",
     "ProcessDied",
