@@ -212,7 +212,7 @@ class BatchJob(WatchingStep[Input_contra, Output_co], Generic[Input_contra, Job,
         return state.done
 
     def _job(self, memory: JobMemory) -> Job:
-        declared = job_type(self)
+        declared = _job_type(self)
         try:
             job: Job = msgspec.convert(memory.job, declared, str_keys=True)
         except msgspec.ValidationError as error:
@@ -265,7 +265,7 @@ def check_batch_job(step: BatchJob[Any, Any, Any]) -> None:
         InvalidDefinition: its class does not name the type, or it is no struct; or a length of time
             is not positive.
     """
-    declared = job_type(step)
+    declared = _job_type(step)
     if not is_record(class_of(declared)) or class_of(declared) is type(None):
         raise InvalidDefinition(
             f"{type(step).__qualname__} must derive from BatchJob[Input, Job, Output] with a "
@@ -278,7 +278,7 @@ def check_batch_job(step: BatchJob[Any, Any, Any]) -> None:
         raise InvalidDefinition(f"step {step.id!r}: call_timeout must be longer than 0")
 
 
-def job_type(step: BatchJob[Any, Any, Any]) -> Any:
+def _job_type(step: BatchJob[Any, Any, Any]) -> Any:
     """Return the type of a step's jobs, as its class names it."""
     found = arguments_as(type(step), BatchJob)
     return found[1] if found else Any
