@@ -1,6 +1,6 @@
 """What the log says about the jobs of a step: which there are, and whether one may be under way."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
@@ -11,15 +11,28 @@ from chem_persistence.domain.canonical_json.encode import canonical_json, read_j
 from chem_persistence.domain.definition import BATCH_JOB
 from chem_persistence.domain.events import (
     RELEASED,
+    SAVED,
     FlowEvent,
     StepFailed,
     StepSignal,
     StepStarted,
     StepWaits,
+    UserInteractionProvided,
 )
 from chem_persistence.errors import JobFailed, JobNotSubmitted
 
-__all__ = ["JobHistory", "JobMemory", "is_of_class", "job_history", "job_token", "memory_of"]
+__all__ = [
+    "JobHistory",
+    "JobMemory",
+    "has_settled",
+    "is_of_class",
+    "job_history",
+    "job_token",
+    "memory_of",
+]
+
+
+_OF_THE_HOLDER = (RELEASED, SAVED)
 
 
 class JobMemory(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,6 +97,30 @@ def job_history(events: Iterable[FlowEvent], step_index: int) -> JobHistory:
         if getattr(event.kind, "step_index", None) == step_index:
             history = _after(history, event.kind)
     return history
+
+
+def has_settled(events: Sequence[FlowEvent]) -> bool:
+    """Return whether nothing in the events of a claimed flow says that its last wait was cut short.
+
+    A flow that is called is claimed early: that is so after a signal that follows the wait, and
+    perhaps if one came before it, while the flow was held. The clocks of two machines may differ by
+    more than the wait, so theirs is not the last word.
+    """
+    before = list(events)
+    while before and not isinstance(before[-1].kind, StepWaits):
+        if _calls(before.pop().kind):
+            return False
+    before = before[:-1]
+    while before and isinstance(before[-1].kind, StepStarted):
+        before.pop()
+    return not (before and _calls(before[-1].kind))
+
+
+def _calls(fact: object) -> bool:
+    """Return whether an event may be one that calls its flow: those of its holder do not."""
+    return isinstance(fact, StepSignal | UserInteractionProvided) and (
+        getattr(fact, "signal", None) not in _OF_THE_HOLDER
+    )
 
 
 def _after(history: JobHistory, fact: object) -> JobHistory:

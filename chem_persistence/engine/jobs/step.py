@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from abc import abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar, final
 
@@ -12,8 +12,15 @@ import msgspec
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical_json.encode import canonical_json, outweighs, read_json
 from chem_persistence.domain.definition import BATCH_JOB
+from chem_persistence.domain.events import FlowEvent
 from chem_persistence.engine.attempt import decoded_input, encoded_output, is_interruption
-from chem_persistence.engine.jobs.history import JobMemory, job_history, job_token, memory_of
+from chem_persistence.engine.jobs.history import (
+    JobMemory,
+    has_settled,
+    job_history,
+    job_token,
+    memory_of,
+)
 from chem_persistence.engine.step import Wait
 from chem_persistence.engine.step_types import arguments_as, class_of, is_record, type_name
 from chem_persistence.engine.watching import Begin, Later, Look, Looked, WatchingStep
@@ -39,6 +46,9 @@ CALLS_PER_LOOK = 2
 """The most calls of a step's methods that one look makes."""
 
 _MAY_SAY_FAILED = ("poll", "collect")
+
+TOLERATED = 0.1
+"""The share of the time to settle by which the clocks of two machines may differ without a wait."""
 
 LONGEST_ERROR = 8_192
 """Characters that are kept of what a submission reports."""
@@ -66,7 +76,8 @@ class BatchJob(WatchingStep[Input_contra, Output_co], Generic[Input_contra, Job,
     under a new token. A retry after any other error goes on with the job that there is.
 
     A job is polled after each `every`. `timeout` is how many seconds it may take, from its
-    submission on: then it is cancelled, and `TimeoutError` is the step's failure. Each call of a
+    submission on, by the clocks of the workers: then it is cancelled, and `TimeoutError` is the
+    step's failure. Each call of a
     method may take `call_timeout` seconds.
     """
 
@@ -132,15 +143,16 @@ class BatchJob(WatchingStep[Input_contra, Output_co], Generic[Input_contra, Job,
         A call that fails is made again later.
         """
         memory = memory_of(look.slot.data)
-        history = job_history(await look.store.list(look.flow_id), look.step_index)
+        events = await look.store.list(look.flow_id)
+        history = job_history(events, look.step_index)
         is_present = memory is not None and memory.number == history.failed
         job: Any = None
         try:
             if memory is not None and is_present and memory.job is not None:
                 job = self._job(memory)
             elif memory is not None and look.is_waiting:
-                if (left := _time_left(look)) is not None:
-                    return Later(left)
+                if not self._has_settled(look, events):
+                    return Wait(self.settle, memory.data())
                 job = await self._limited("find", self.find(str(memory.token)))
             elif history.starts > 0:
                 return Wait(self.settle, _new_memory(look, history.failed).data())
@@ -154,17 +166,27 @@ class BatchJob(WatchingStep[Input_contra, Output_co], Generic[Input_contra, Job,
     async def _go_on(self, look: Look, memory: JobMemory) -> Looked:
         if memory.job is not None:
             return await self._watch(look, memory)
-        if (left := _time_left(look)) is not None:  # called before the queue has settled
-            return Later(left)
+        events = await look.store.list(look.flow_id)
+        if not self._has_settled(look, events):
+            return Wait(self.settle, memory.data())
         job = await self._limited("find", self.find(str(memory.token)))
         if job is not None:
             return self._keep(look, memory, job)
         if memory.error is not None:
             raise JobNotSubmitted(self.id, memory.error)
-        history = job_history(await look.store.list(look.flow_id), look.step_index)
+        history = job_history(events, look.step_index)
         if history.deaths >= self.retry.crashes:
             raise WorkerLost(self.id, history.deaths)
         return Begin()
+
+    def _has_settled(self, look: Look, events: Sequence[FlowEvent]) -> bool:
+        """Return whether the queue has settled; if it may not have, it settles anew.
+
+        A child of an earlier step may call its parent late, without an event: then the clock tells.
+        """
+        until, present = look.slot.until, look.clock.now().astimezone(UTC)
+        left = timedelta(0) if until is None else until - present
+        return has_settled(events) and left <= TOLERATED * self.settle
 
     async def _submit(self, look: Look, memory: JobMemory) -> Wait:
         given = decoded_input(self, await look.input())
@@ -286,13 +308,6 @@ def _job_type(step: BatchJob[Any, Any, Any]) -> Any:
 
 def _new_memory(look: Look, number: int) -> JobMemory:
     return JobMemory(number, job_token(look.flow_id, look.step_index, number))
-
-
-def _time_left(look: Look) -> timedelta | None:
-    """Return how long the queue has to settle yet; None if it has settled."""
-    until = look.slot.until
-    left = timedelta(0) if until is None else until - look.clock.now().astimezone(UTC)
-    return left if left > timedelta(0) else None
 
 
 def _age(look: Look, memory: JobMemory) -> timedelta:

@@ -27,6 +27,8 @@ from tests.support.jobs.steps import Cube, QueueJob, cube
 from tests.support.leases.desk import Desk
 from tests.support.leases.staff import Number, client_of, submit, trace, until, working
 
+HOUR = timedelta(hours=1)
+
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Queue:
@@ -306,3 +308,17 @@ def test_a_job_is_a_struct() -> None:
 def test_a_length_of_time_is_positive(queue: Queue, name: str, value: Any) -> None:
     with pytest.raises(InvalidDefinition, match=f"step 'cube': {name} must be longer than 0"):
         cube(queue, **{name: value})
+
+
+async def test_a_queue_settles_anew_when_its_flow_was_called_without_an_event(
+    desk: Desk, queue: Queue
+) -> None:
+    queue.faults["submit"] = ["accepted"]
+    jobs = cube(queue, settle=HOUR)
+    flow_id = await submit(desk, jobs, 3)
+    async with working(desk, [jobs]):
+        await until(desk, flow_id, lambda events: events[-1].variant == "W")
+        assert await desk.leases.call([flow_id]) == [flow_id]
+        await until(desk, flow_id, lambda events: len(events) == 4)
+    assert await trace(desk, flow_id) == "ISWW"
+    assert queue.passed["before find"] == 0

@@ -19,6 +19,7 @@ from chem_persistence.domain.events import RELEASED
 from chem_persistence.engine.jobs.history import (
     JobHistory,
     JobMemory,
+    has_settled,
     job_history,
     job_token,
     memory_of,
@@ -97,6 +98,28 @@ def test_the_history_says_whether_a_job_may_be_under_way(
     facts: str, failures: int, starts: int, deaths: int
 ) -> None:
     assert job_history(events(facts), 0) == JobHistory(failures, starts, deaths)
+
+
+@pytest.mark.parametrize(
+    ("facts", "settled"),
+    [
+        ("Se", True),
+        ("SSw", True),
+        ("oSSw", True),
+        ("SGSw", True),
+        ("Sew", True),
+        ("Seg", False),
+        ("SegG", False),
+        ("Sge", False),
+        ("gSSw", False),
+        ("Segw", False),
+        ("Segww", True),
+    ],
+)
+def test_a_wait_has_passed_unless_a_call_may_have_cut_it_short(
+    facts: str, *, settled: bool
+) -> None:
+    assert has_settled(events(facts)) is settled
 
 
 def test_the_memory_of_a_wait_is_read_back() -> None:
