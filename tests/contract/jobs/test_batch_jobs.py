@@ -322,3 +322,18 @@ async def test_a_queue_settles_anew_when_its_flow_was_called_without_an_event(
         await until(desk, flow_id, lambda events: len(events) == 4)
     assert await trace(desk, flow_id) == "ISWW"
     assert queue.passed["before find"] == 0
+
+
+async def test_a_job_keeps_what_its_step_uses_until_it_has_ended(desk: Desk, queue: Queue) -> None:
+    queue.runs = False
+    jobs, client = cube(queue, uses={"licence": 1}), client_of(desk)
+    await client.set_limit("licence", 1)
+    flow_ids = [await submit(desk, jobs, n) for n in (2, 3)]
+    async with working(desk, [jobs]):
+        await until(desk, flow_ids[0], lambda _: queue.passed["after poll"] > 3)
+        assert [limit.used for limit in await client.limits()] == [1]
+        assert len(queue.accepted()) == 1
+        queue.runs = True
+        for flow_id, n in zip(flow_ids, (2, 3), strict=True):
+            assert await client.result(jobs, flow_id) == Number(n**3)
+    assert len(queue.accepted()) == 2
