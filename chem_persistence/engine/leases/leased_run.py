@@ -36,15 +36,12 @@ from chem_persistence.domain.fingerprints import step_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.attempt import Attempt, describe_failure
-from chem_persistence.engine.children.family import Family
-from chem_persistence.engine.children.step import ChildrenStep
-from chem_persistence.engine.jobs.ending import end_job
-from chem_persistence.engine.jobs.step import BatchJob
+from chem_persistence.engine.leases.ending import end_step
 from chem_persistence.engine.next_step import Run
 from chem_persistence.engine.run import FlowRun, Outcome
 from chem_persistence.engine.step import Step
 from chem_persistence.engine.steps_fit import Steps
-from chem_persistence.engine.watching import Later, Look, SharedStore
+from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
     ConcurrencyConflict,
     FlowIsWaiting,
@@ -336,38 +333,23 @@ class LeasedRun(FlowRun):
         )
 
     async def _end_step(self, reason: str, kinds: Sequence[FlowEventKind]) -> None:
-        """Cancel the children, or the job, of the step at which the flow is, if it has any.
-
-        The worker that claims a child which is submitted meanwhile cancels it.
+        """End what the step at which the flow is has begun elsewhere; see `end_step`.
 
         Raises:
             FlowIsWaiting: a job has to settle, or could not be cancelled: the flow is not either.
         """
         index = self.instance.cursor
-        if index == len(self._steps) or not self.instance.steps[index].has_begun:
+        if self.shared is None or index == len(self._steps):
             return
-        step = self._steps[index]
-        if self.shared is None:
-            return
-        if isinstance(step, ChildrenStep):
-            family = Family(self.shared, self.instance.id, index, self.clock)
-            await step.cancel_children(family, self.instance.steps[index], reason)
-        elif isinstance(step, BatchJob):
+        if self.instance.steps[index].has_begun:
             look = self._look_at(index, None, self.shared)
-            await self._after_job(look, await end_job(step, look, kinds))
-
-    async def _after_job(self, look: Look, left: StepWaits | Later | None) -> None:
-        """Wait before the flow is cancelled, if a job was not ended.
-
-        Raises:
-            FlowIsWaiting: it was not.
-        """
-        if isinstance(left, StepWaits):
-            await super()._append([left], [])
-            self.has_parked = True
-        if left is not None:
-            slot = self.instance.steps[look.step_index]
-            raise FlowIsWaiting(self.instance.id, slot.step_id, slot.until)
+            left = await end_step(self._steps[index], look, kinds, reason)
+            if isinstance(left, StepWaits):
+                await super()._append([left], [])
+                self.has_parked = True
+            if left is not None:
+                slot = self.instance.steps[index]
+                raise FlowIsWaiting(self.instance.id, slot.step_id, slot.until)
 
     def _unless_cancelled(self, kinds: Sequence[FlowEventKind]) -> Sequence[FlowEventKind]:
         if self.cancelled is None:
