@@ -49,6 +49,7 @@ from chem_persistence.engine.watching import (
     Look,
     SharedStore,
     WatchingStep,
+    needed_store,
     wait_until,
 )
 from chem_persistence.errors import (
@@ -56,7 +57,6 @@ from chem_persistence.errors import (
     ConcurrencyConflict,
     FlowAwaitsUser,
     HistoryLost,
-    InvalidArgument,
     InvalidPayload,
     StepRaised,
     StoreError,
@@ -245,13 +245,7 @@ class FlowRun:
         if not isinstance(attempt.step, WatchingStep):
             return await attempt.produce()
         index = attempt.context.step_index
-        shared = self.shared or self._store
-        if not isinstance(shared, SharedStore):
-            raise InvalidArgument(
-                "store",
-                f"step {attempt.step.id!r} waits for other flows or a job, for which this "
-                "store cannot give flows to workers",
-            )
+        shared = needed_store(self.shared or self._store, attempt.step.id)
         found = await attempt.step.look(self._look_at(index, attempt.given_hash, shared))
         if not isinstance(found, Artifact):
             return found

@@ -10,10 +10,20 @@ import msgspec
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.instance import StepSlot, StepStatus
 from chem_persistence.engine.step import Step, StepContext, Wait
+from chem_persistence.errors import InvalidArgument
 from chem_persistence.store.leasing.children import ChildReader
 from chem_persistence.store.ports import Clock, EventReader, EventStore
 
-__all__ = ["Begin", "Later", "Look", "Looked", "SharedStore", "WatchingStep", "wait_until"]
+__all__ = [
+    "Begin",
+    "Later",
+    "Look",
+    "Looked",
+    "SharedStore",
+    "WatchingStep",
+    "needed_store",
+    "wait_until",
+]
 
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
@@ -87,6 +97,21 @@ class WatchingStep(Step[Input_contra, Output_co]):
     async def run(self, _: Input_contra, context: StepContext, /) -> Output_co:
         """Raise, since the engine calls `look`."""
         raise NotImplementedError(f"step {context.step_id!r} is looked at, not run")
+
+
+def needed_store(store: object, step_id: str) -> SharedStore:
+    """Return the store of a flow with a step that is looked at.
+
+    Raises:
+        InvalidArgument: the step cannot be looked at through it.
+    """
+    if not isinstance(store, SharedStore):
+        raise InvalidArgument(
+            "store",
+            f"step {step_id!r} waits for other flows or a job, for which this store cannot give "
+            "flows to workers",
+        )
+    return store
 
 
 def wait_until(wait: Wait, clock: Clock) -> datetime | None:
