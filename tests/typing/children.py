@@ -6,11 +6,13 @@ an error.
 
 from datetime import timedelta
 from typing import assert_type
+from uuid import UUID
 
 import msgspec
 
 from chem_persistence import (
     BlockingStep,
+    ConnectionProvider,
     Flow,
     FlowClient,
     Gathered2,
@@ -22,6 +24,7 @@ from chem_persistence import (
     Step,
     StepContext,
     Wait,
+    Worker,
     flow,
 )
 
@@ -67,9 +70,16 @@ class Embed(BlockingStep[Molecule, Conformer]):
         return Conformer(input.smiles, "...")
 
 
+class XtbParams(msgspec.Struct, frozen=True):
+    method: str = "gfn2"
+
+
 class Optimise(Step[Conformer, Energy]):
     id = "xtb"
     uses = {"cores": 4}  # noqa: RUF012
+
+    def __init__(self, params: XtbParams | None = None) -> None:
+        self.params = params or XtbParams()
 
     async def run(self, input: Conformer, _context: StepContext) -> Energy:  # noqa: A002
         return Energy(input.smiles, -1.0)
@@ -195,10 +205,24 @@ relaxed = flow("opt", Begin()).repeat(
 assert_type(relaxed, Flow[Molecule, Geometry])
 
 
+async def linear(client: FlowClient) -> Energy:
+    flow_id = await client.submit(energy, Molecule("CCO"))
+    return await client.result(energy, flow_id, timeout=timedelta(hours=1))
+
+
+async def worker(provider: ConnectionProvider) -> None:
+    serving = Worker(provider, [energy, screen, checked, gap], at_once=64, limits={"cores": 16})
+    await serving.run()
+    Worker(provider, [Embed()])  # type: ignore[list-item]
+    Worker(provider, energy)  # type: ignore[arg-type]
+
+
 async def submits(client: FlowClient) -> None:
     flow_id = await client.submit(screen, Library("x"))
     assert_type(await client.result(screen, flow_id, timeout=timedelta(hours=1)), Table)
     await client.submit(energy, Library("x"))  # type: ignore[misc]
+    assert_type(await client.submit_many(energy, [Molecule("C"), Molecule("CC")]), list[UUID])
+    await client.submit_many(energy, [Library("x")])  # type: ignore[misc]
 
 
 # ---- what is refused
