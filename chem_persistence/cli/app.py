@@ -61,6 +61,7 @@ def flows(
     definition: option.Definition = None,
     before: option.Before = None,
     limit: option.Limit = 20,
+    roots: option.Roots = False,
     database_url: Url = None,
     data: Data = None,
     schema: Schema = "public",
@@ -68,13 +69,12 @@ def flows(
 ) -> None:
     """List flows, the newest first: their state, progress, beginning, and why they failed.
 
-    The number of events, the duration and the error are shown if a line has 120 characters; `show
-    FLOW` prints them on any terminal.
+    Lines of 120 characters also have the number of events, duration and error, as `show FLOW` has.
     """
     from chem_persistence.cli.commands.flows import list_flows
 
     target = Target(database_url, data, schema)
-    run(lambda: list_flows(target, state, definition, before, limit, as_json=as_json))
+    run(lambda: list_flows(target, state, definition, before, limit, roots=roots, as_json=as_json))
 
 
 @command(Panel.LOOK)

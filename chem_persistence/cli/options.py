@@ -52,6 +52,7 @@ __all__ = [
     "RelativeTolerance",
     "ResourceLimit",
     "RoleOptions",
+    "Roots",
     "Schema",
     "SeenEvents",
     "SeenPosition",
@@ -163,6 +164,7 @@ Before = Annotated[
     str | None, _option("FLOW", "Only flows that began before this one: the next page.")
 ]
 Limit = Annotated[int, _number("N", "List at most N flows.", "--limit", "-n", least=1)]
+Roots = Annotated[bool, typer.Option("--roots", help="Leave out flows that others run.")]
 
 # ---- of `tail`
 

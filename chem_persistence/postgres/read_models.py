@@ -82,10 +82,12 @@ class PgReadModels:
         definition_hash: str | None = None,
         before: FlowSummary | None = None,
         limit: int = 50,
+        roots: bool = False,
     ) -> list[FlowSummary]:
         """List flows, the newest first: by the time of their first event, then by id.
 
         `state` is a value of `FlowState`; the next page begins `before` the last flow of this one.
+        With `roots`, the flows that a step of another flow runs are left out.
 
         Raises:
             InvalidArgument: the state is unknown, or the limit is negative.
@@ -93,7 +95,7 @@ class PgReadModels:
         statement = _LISTINGS[_known_state(state)]
         position = (None, None) if before is None else (before.started_at, before.flow_id)
         rows = await self._session.fetch(
-            statement, *position, definition_hash, _checked("limit", limit)
+            statement, *position, definition_hash, _checked("limit", limit), roots
         )
         return [flow_summary(row) for row in rows]
 

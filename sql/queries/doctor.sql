@@ -12,15 +12,19 @@ ORDER BY min(run.due_at), run.definition_hash
 
 -- name: count_failed_runs
 -- Count the flows that have failed and are not due by themselves. Children are left out: what a
--- failed one means is decided by its parent.
+-- failed one means is decided by its parent. The conditions on steps and on the first event name
+-- both tables, so that they are looked at for failed flows alone, and not for each that waits.
 SELECT count(*) AS flows
-FROM flow_runs AS run
+FROM (SELECT DISTINCT event.flow_id FROM event_log AS event
+    WHERE event.event_type = 'stepfailed') AS failed
+JOIN flow_runs AS run ON run.flow_id = failed.flow_id
 WHERE run.due_at = 'infinity' AND run.lease IS NULL
     AND (SELECT count(*) FROM workflow_step_executions AS step
-        WHERE step.flow_id = run.flow_id AND step.status = 'failed') > 0
+        WHERE step.flow_id = failed.flow_id AND step.flow_id = run.flow_id
+            AND step.status = 'failed') > 0
     AND (SELECT count(*) FROM event_log AS event
-        WHERE event.flow_id = run.flow_id AND event.version = 0
-            AND event.payload ? 'parent') = 0
+        WHERE event.flow_id = failed.flow_id AND event.flow_id = run.flow_id
+            AND event.version = 0 AND event.payload ? 'parent') = 0
 
 -- name: describe_role
 -- Return the current role, its rights on the log and the schema, which of some roles exist, and
@@ -69,19 +73,18 @@ LIMIT 1
 
 -- name: find_failed_run
 -- Return the flow of count_failed_runs that failed first, and when.
-SELECT failed.flow_id, failed.failed_at
-FROM (
-    SELECT run.flow_id, (SELECT max(event.ts) FROM event_log AS event
-        WHERE event.flow_id = run.flow_id AND event.event_type = 'stepfailed') AS failed_at
-    FROM flow_runs AS run
-    WHERE run.due_at = 'infinity' AND run.lease IS NULL
-        AND (SELECT count(*) FROM workflow_step_executions AS step
-            WHERE step.flow_id = run.flow_id AND step.status = 'failed') > 0
-        AND (SELECT count(*) FROM event_log AS event
-            WHERE event.flow_id = run.flow_id AND event.version = 0
-                AND event.payload ? 'parent') = 0
-) AS failed
-ORDER BY failed.failed_at, failed.flow_id
+SELECT run.flow_id, failed.failed_at
+FROM (SELECT event.flow_id, max(event.ts) AS failed_at FROM event_log AS event
+    WHERE event.event_type = 'stepfailed' GROUP BY event.flow_id) AS failed
+JOIN flow_runs AS run ON run.flow_id = failed.flow_id
+WHERE run.due_at = 'infinity' AND run.lease IS NULL
+    AND (SELECT count(*) FROM workflow_step_executions AS step
+        WHERE step.flow_id = failed.flow_id AND step.flow_id = run.flow_id
+            AND step.status = 'failed') > 0
+    AND (SELECT count(*) FROM event_log AS event
+        WHERE event.flow_id = failed.flow_id AND event.flow_id = run.flow_id
+            AND event.version = 0 AND event.payload ? 'parent') = 0
+ORDER BY failed.failed_at, run.flow_id
 LIMIT 1
 
 -- name: find_foreign_objects
@@ -171,6 +174,19 @@ LEFT JOIN pg_database AS database ON database.oid = own.setdatabase
 WHERE setting.path !~ '\mpg_temp\M'
     AND (own.setdatabase = 0 OR database.datname = current_database())
 ORDER BY name
+
+-- name: list_runs_due_soon
+-- List flows that nobody holds and that are due within a time, first those that a worker may have
+-- given back: no step of theirs waits, or is to be tried again.
+-- $1 timestamptz the present, $2 timestamptz the end of that time, $3 bigint maximum number of rows
+SELECT run.flow_id, run.definition_hash,
+    (SELECT count(*) FROM workflow_step_executions AS step
+        WHERE step.flow_id = run.flow_id AND step.status IN ('waiting', 'pending',
+            'awaiting_user_input')) AS waits
+FROM flow_runs AS run
+WHERE run.lease IS NULL AND run.due_at > $1 AND run.due_at <= $2
+ORDER BY waits, run.due_at
+LIMIT $3
 
 -- name: measure_bloat
 -- Return the schema's tables with their live and dead rows, as estimated by the server.

@@ -4,7 +4,8 @@
 -- List one page of the flows that wait for a user's answer, the newest first; a time outside
 -- datetime's range is null.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
+-- whether flows that have a parent are left out
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -21,13 +22,15 @@ WHERE (flows.started_at, flows.flow_id)
     AND state = 'awaiting_user_input' AND flow_id IN (SELECT event.flow_id FROM event_log AS event
         WHERE event.event_type = 'userinteractionrequested')
     AND ($3::text IS NULL OR definition_hash = $3)
+    AND (NOT $5::boolean OR parent IS NULL)
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
 -- name: list_cancelled_flows
 -- List one page of the cancelled flows, the newest first; a time outside datetime's range is null.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
+-- whether flows that have a parent are left out
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -44,13 +47,15 @@ WHERE (flows.started_at, flows.flow_id)
     AND state = 'cancelled' AND flow_id IN (SELECT event.flow_id FROM event_log AS event
         WHERE event.event_type = 'flowcancelled')
     AND ($3::text IS NULL OR definition_hash = $3)
+    AND (NOT $5::boolean OR parent IS NULL)
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
 -- name: list_completed_flows
 -- List one page of the completed flows, the newest first; a time outside datetime's range is null.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
+-- whether flows that have a parent are left out
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -67,6 +72,7 @@ WHERE (flows.started_at, flows.flow_id)
     AND flow_id IN (SELECT event.flow_id FROM event_log AS event
         WHERE event.event_type = 'flowcompleted')
     AND ($3::text IS NULL OR definition_hash = $3)
+    AND (NOT $5::boolean OR parent IS NULL)
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
@@ -74,7 +80,8 @@ LIMIT $4
 -- List one page of the flows with a failed step, the newest first; a time outside datetime's range
 -- is null.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
+-- whether flows that have a parent are left out
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -91,13 +98,15 @@ WHERE (flows.started_at, flows.flow_id)
     AND state = 'failed' AND flow_id IN (
         SELECT event.flow_id FROM event_log AS event WHERE event.event_type = 'stepfailed')
     AND ($3::text IS NULL OR definition_hash = $3)
+    AND (NOT $5::boolean OR parent IS NULL)
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
 -- name: list_flows
 -- List one page of all flows, the newest first; a time outside datetime's range is null.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
+-- whether flows that have a parent are left out
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -112,6 +121,7 @@ WHERE (flows.started_at, flows.flow_id)
         < (coalesce($1::timestamptz, 'infinity'),
             coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     AND ($3::text IS NULL OR definition_hash = $3)
+    AND (NOT $5::boolean OR parent IS NULL)
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
@@ -119,7 +129,8 @@ LIMIT $4
 -- List one page of the flows of which no step has begun, the newest first; a time outside
 -- datetime's range is null.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
+-- whether flows that have a parent are left out
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -140,13 +151,15 @@ WHERE (flows.started_at, flows.flow_id)
             AND NOT EXISTS (SELECT 1 FROM event_log AS event
                 WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcancelled'))
     AND ($3::text IS NULL OR definition_hash = $3)
+    AND (NOT $5::boolean OR parent IS NULL)
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
 -- name: list_running_flows
 -- List one page of the running flows, the newest first; a time outside datetime's range is null.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
+-- whether flows that have a parent are left out
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -167,6 +180,7 @@ WHERE (flows.started_at, flows.flow_id)
             AND NOT EXISTS (SELECT 1 FROM event_log AS event
                 WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcancelled'))
     AND ($3::text IS NULL OR definition_hash = $3)
+    AND (NOT $5::boolean OR parent IS NULL)
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
@@ -174,7 +188,8 @@ LIMIT $4
 -- List one page of the flows that wait for a time or an event, the newest first; a time outside
 -- datetime's range is null.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
+-- whether flows that have a parent are left out
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -191,6 +206,7 @@ WHERE (flows.started_at, flows.flow_id)
     AND state = 'waiting' AND flow_id IN (SELECT event.flow_id FROM event_log AS event
         WHERE event.event_type = 'stepwaits')
     AND ($3::text IS NULL OR definition_hash = $3)
+    AND (NOT $5::boolean OR parent IS NULL)
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 

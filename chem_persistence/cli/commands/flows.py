@@ -34,6 +34,7 @@ async def list_flows(
     before: str | None,
     limit: int,
     *,
+    roots: bool,
     as_json: bool,
 ) -> int:
     """Print a page of flows and how to get the next one; return the exit code."""
@@ -49,6 +50,7 @@ async def list_flows(
             definition_hash=definition,
             before=last,
             limit=limit + 1,
+            roots=roots,
         )
     listed, more = found[:limit], len(found) > limit
     if as_json:

@@ -55,6 +55,8 @@ async def test_flows_names_the_parents_of_children(url: str) -> None:
     parents = {line[0]: line[1] for line in lines}
     assert parents.pop(str(PARENT)) == "listed"  # the name: it has no parent
     assert parents == {str(child_id(PARENT, 1, item)): str(PARENT) for item in range(15)}
+    said = await output(url, "flows", "--roots")
+    assert [line.split()[:2] for line in said.splitlines()[1:]] == [[str(PARENT), "listed"]]
     told: Any = json.loads(await output(url, "flows", "--limit", 30, "--json"))
     places = {flow["flow_id"]: flow["parent"] for flow in told["flows"]}
     assert places[str(PARENT)] is None

@@ -157,6 +157,27 @@ async def test_flows_that_have_failed_are_counted_until_they_are_retried(
     assert await is_well(admin_url)
 
 
+async def test_a_flow_that_workers_give_back_since_it_cannot_be_loaded_is_named(
+    desk: Desk, admin_url: str
+) -> None:
+    sound, damaged = await submit(desk, FLOW), await submit(desk, FLOW)
+    await desk.store.append_kind(damaged, StepStarted(0, "three"))  # no step of the definition
+    for flow_id in (sound, damaged):
+        token = await desk.take(flow_id)
+        await desk.leases.give_back(flow_id, token, timedelta(minutes=1))
+    (result,) = await checked(admin_url)
+    assert result.severity is Severity.WARNING
+    assert result.remedy == f"chem-persistence verify {damaged}"
+    said = (
+        f"flow {damaged} cannot be loaded, so workers give it back and try again within 1:00:00: "
+    )
+    assert result.finding.startswith(said)
+    assert "'three'" in result.finding
+    token = await desk.take(damaged)
+    await desk.leases.give_back(damaged, token, timedelta(hours=2))  # as no worker does
+    assert await is_well(admin_url)
+
+
 async def test_a_failed_child_is_left_to_its_parent(desk: Desk, admin_url: str) -> None:
     begin = given()
     child = FlowInitialized(

@@ -1,4 +1,4 @@
-"""Check the flows that were given to workers: those unserved, overdue, and failed."""
+"""Check the flows that workers run: those unserved, overdue, damaged, and failed."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from chem_persistence.errors import StoreError
 from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
+from chem_persistence.postgres.admin.doctor.unloadable import MOST_LOADED, find_unloadable
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.read.rows import Row
@@ -21,23 +22,29 @@ COUNT_DUE_RUNS = statement("doctor/count_due_runs")
 COUNT_FAILED_RUNS = statement("doctor/count_failed_runs")
 FIND_DUE_RUN = statement("doctor/find_due_run")
 FIND_FAILED_RUN = statement("doctor/find_failed_run")
+LIST_RUNS_DUE_SOON = statement("doctor/list_runs_due_soon")
 READ_CLOCK = statement("doctor/read_clock")
 
 OVERDUE = timedelta(minutes=10)
 """A flow that is due for longer although workers serve it is overdue."""
 
 MOST_DEFINITIONS = 5
-"""So many definitions are named of those that nobody serves, and of those that are overdue."""
+"""So many definitions are named of those that nobody serves, and of those that are overdue, and so
+many flows that cannot be loaded."""
 
 MOST_STEPS = 8
 
+LONGEST_GIVEN_BACK = timedelta(hours=1)
+"""A flow that cannot be loaded is given back for at most so long."""
+
 
 async def check_given_flows(connection: Connection, commands: Commands) -> list[CheckResult]:
-    """Check for flows that no worker serves, that are overdue, and that have failed.
+    """Check for flows that no worker serves, or can load, that are overdue, and that have failed.
 
     A flow is unserved if it has been due for longer than `LATELY`, and no worker that was seen
     within that time serves its definition. The queries read the rows of the flows that are not
-    over, and of the log the events of one flow for each finding.
+    over, and of the log the events of one flow for each finding, and those of at most `MOST_LOADED`
+    flows that a worker may have given back.
     """
     (clock,) = await connection.fetch(READ_CLOCK)
     present: datetime = clock["now"]
@@ -70,6 +77,7 @@ async def check_given_flows(connection: Connection, commands: Commands) -> list[
     results = [
         *await _described(connection, commands, alone, unserved, "due, and served by no worker"),
         *await _described(connection, commands, late, overdue, "overdue"),
+        *await _unloadable(connection, commands, present),
         *await _failed(connection, commands, present),
     ]
     finding = "none is unserved or overdue, and none has failed"
@@ -114,6 +122,33 @@ async def _definition_name(connection: Connection, definition_hash: str) -> str:
         more = [f"{len(ids) - MOST_STEPS} more"] if len(ids) > MOST_STEPS else []
         parts.append(f"steps {', '.join(ids[:MOST_STEPS] + more)}")
     return "; ".join(parts)
+
+
+async def _unloadable(
+    connection: Connection, commands: Commands, present: datetime
+) -> list[CheckResult]:
+    """Return a warning for each of the first flows that cannot be loaded."""
+    rows = await connection.fetch(
+        LIST_RUNS_DUE_SOON, present, present + LONGEST_GIVEN_BACK, MOST_LOADED
+    )
+    try:
+        found = await find_unloadable(PgEventStore(_Lent(connection)), rows)
+    except StoreError:  # other checks name a table or a right that is missing
+        return []
+    results = [
+        CheckResult(
+            "flows",
+            Severity.WARNING,
+            f"flow {flow_id} cannot be loaded, so workers give it back and try again within "
+            f"{_length(LONGEST_GIVEN_BACK)}: {error}",
+            commands.complete(f"verify {flow_id}"),
+        )
+        for flow_id, error in found[:MOST_DEFINITIONS]
+    ]
+    if more := found[MOST_DEFINITIONS:]:
+        others = f"{len(more):,} more flows cannot be loaded"
+        results.append(CheckResult("flows", Severity.WARNING, others, commands.complete("verify")))
+    return results
 
 
 async def _failed(

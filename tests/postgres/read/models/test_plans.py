@@ -38,7 +38,7 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 EVENTS = 50_000
 HASHES = [letter * 64 for letter in "abcdef"]
-NEW: list[Any] = [None, None, None, 50]
+NEW: list[Any] = [None, None, None, 50, False]
 ERROR = StepError("ValueError", "no")
 USED: dict[str, tuple[list[Any], set[str]]] = {
     "flows/list_flows": (NEW, {"event_log_first_event_idx"}),
@@ -158,7 +158,7 @@ async def test_a_page_far_back_begins_where_the_last_one_ended(grown: Pool) -> N
         "SELECT started_at, flow_id FROM flows ORDER BY started_at, flow_id OFFSET 60 LIMIT 1"
     )
     assert place is not None
-    plan = await plan_of(grown, "flows/list_flows", [*place, None, 50])
+    plan = await plan_of(grown, "flows/list_flows", [*place, None, 50, False])
     assert max(node["Actual Rows"] * node["Actual Loops"] for node in plan) <= NO_MORE_THAN
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
+from msgspec.structs import replace
 
 from chem_persistence import (
     FlowCancelled,
@@ -30,6 +31,7 @@ from chem_persistence import (
     UnreadableEvent,
     UserInteractionRequested,
 )
+from chem_persistence.domain.events import FlowParent
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 from tests.support.flows.histories import legal_kinds
 
@@ -220,6 +222,21 @@ async def test_only_the_flows_of_a_definition_are_listed(
     await append(provider, [[]] * 2)
     assert len(await models.flows(definition_hash=DEFINITION.definition_hash)) == 2
     assert await models.flows(definition_hash="0" * 64) == []
+
+
+async def test_only_the_flows_that_no_other_flow_runs_are_listed(
+    provider: PoolProvider, models: PgReadModels
+) -> None:
+    parents = await append(provider, [[]] * 3)
+    store, child = PgEventStore(provider), new_flow_id()
+    begins = replace(initialized(), parent=FlowParent(parents[0], 0, 0))
+    await store.append_kind(child, begins)
+    assert [flow.flow_id for flow in await models.flows(roots=True)] == parents[::-1]
+    for state in FlowState:
+        listed = await models.flows(state=state)
+        roots = [flow for flow in listed if flow.parent is None]
+        assert await models.flows(state=state, roots=True) == roots
+    assert child in {flow.flow_id for flow in await models.flows()}
 
 
 async def test_a_flow_that_does_not_begin_with_its_initialization_has_no_definition(
