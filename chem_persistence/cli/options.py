@@ -16,6 +16,7 @@ __all__ = [
     "AtOnce",
     "Auditor",
     "Before",
+    "BranchLabel",
     "Data",
     "Definition",
     "DueTime",
@@ -26,6 +27,7 @@ __all__ = [
     "FlowsName",
     "Follow",
     "Force",
+    "FromStep",
     "GraceSeconds",
     "HashName",
     "HtmlPage",
@@ -268,6 +270,11 @@ RelativeTolerance = Annotated[
 AbsoluteTolerance = Annotated[
     float, _number("X", "How far they may differ beside.", least=0, kind=float)
 ]
+FromStep = Annotated[
+    str | None,
+    _option("STEP", "The first step to run.", "--from", default="the first that differs"),
+]
+BranchLabel = Annotated[str | None, _option("TEXT", "What is shown beside the id.")]
 StepName = Annotated[str, _argument("STEP", "The id of a step.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Cancel at once, whatever a step has under way.")

@@ -11,6 +11,7 @@ __all__ = [
     "COMMANDS",
     "answer",
     "audit",
+    "branch",
     "cancel",
     "limits",
     "retry",
@@ -145,6 +146,30 @@ def audit(
     run(lambda: audit_the_flow(target, flow, code, tolerance, actor, as_json=as_json))
 
 
+def branch(
+    flow: FlowName,
+    code: option.FlowCode,
+    reason: option.Reason,
+    from_step: option.FromStep = None,
+    label: option.BranchLabel = None,
+    actor: option.Actor = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Submit a flow that takes over the results of another one up to a step, and print its id.
+
+    The new flow has the input of the old one. Steps before the first one that differs, in version
+    or parameters, are not run again.
+    """
+    from chem_persistence.cli.commands.operate.submit import BranchOptions, branch_flow
+
+    target = Target(database_url, data, schema)
+    options = BranchOptions(reason, from_step, label, actor)
+    run(lambda: branch_flow(target, flow, code, options, as_json=as_json))
+
+
 def waiting(
     limit: option.Limit = 20,
     database_url: Url = None,
@@ -194,5 +219,5 @@ def limits(
     run(lambda: list_and_set_limits(target, changes or [], as_json=as_json))
 
 
-COMMANDS = (worker, submit, retry, cancel, answer, audit, waiting, workers, limits)
+COMMANDS = (worker, submit, retry, cancel, answer, audit, branch, waiting, workers, limits)
 """The commands in the order of the help."""

@@ -170,6 +170,7 @@ class EventTransaction(Protocol):
         ...
 
 
+@runtime_checkable
 class StreamingEventStore(EventStore, Protocol):
     """An event store whose artifacts may be larger than the memory."""
 

@@ -7,9 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from chem_persistence.domain.answers import FlowSummary
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import (
     FlowCancelled,
     FlowEvent,
@@ -27,7 +25,6 @@ from chem_persistence.engine.next_step import failed_step
 from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
     ConcurrencyConflict,
-    DefinitionMismatch,
     FlowAlreadyCompleted,
     FlowHasFailed,
     FlowNotFound,
@@ -36,18 +33,18 @@ from chem_persistence.errors import (
 )
 from chem_persistence.store.checks import check_poll_interval
 from chem_persistence.store.clock import SystemClock
-from chem_persistence.store.definitions import explained_mismatch
 from chem_persistence.store.history import history_checked
 from chem_persistence.store.leasing.children import parent_of
 from chem_persistence.store.leasing.hints import ANY_DEFINITION
 from chem_persistence.store.leasing.leases import HintingLeases, LeasingEventStore
 from chem_persistence.store.leasing.slots import ResourceLimit, needed_slots
 from chem_persistence.store.leasing.submission import Submission, store_submission, submission
-from chem_persistence.store.ports import Clock, EventStore, FlowRepository
+from chem_persistence.store.ports import Clock, EventStore, FlowRepository, StreamingEventStore
 from chem_persistence.telemetry.flow_log import log_step_retry
 from chem_persistence.telemetry.hooks import count_step_retry
 from chem_persistence.views.observed_flow import replay_observed
-from chem_persistence.views.summary import SummaryFold
+from chem_persistence.worker.branches import branch_of, input_of, store_branch
+from chem_persistence.worker.ending import ended_flow
 from chem_persistence.worker.questions import answer_artifact, open_question, step_index
 
 __all__ = ["FlowClient"]
@@ -57,11 +54,6 @@ Output = TypeVar("Output")
 
 SUBMITTED_TOGETHER = 500
 """The number of flows whose submissions wait for the store at the same time."""
-
-FIRST_LOOK = 0.02
-"""The seconds from the first look at a flow to the second; each is twice as long as the last."""
-
-_ENDED = frozenset({FlowState.COMPLETED, FlowState.CANCELLED, FlowState.FAILED})
 
 
 class FlowClient:
@@ -181,7 +173,9 @@ class FlowClient:
             UnreadableEvent, UnreplayableEvent: the log of the flow is damaged.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
-        summary = await self._end(flow_id, timeout, flow.definition)
+        summary = await ended_flow(
+            self._store, flow_id, flow.definition, longest=timeout, most_pause=self._poll_interval
+        )
         if summary.state is FlowState.FAILED:
             error = summary.failure or StepError("", "")
             step_id = summary.current_step or ""
@@ -208,7 +202,10 @@ class FlowClient:
             UnreadableEvent: the log of the flow is damaged.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
-        return (await self._end(flow_id, timeout, None)).state
+        summary = await ended_flow(
+            self._store, flow_id, None, longest=timeout, most_pause=self._poll_interval
+        )
+        return summary.state
 
     async def retry(self, flow_id: UUID, *, reason: str, actor: str | None = None) -> None:
         """Run the failed step of a flow again, now; `actor` is who asks.
@@ -234,6 +231,41 @@ class FlowClient:
         error_class = "" if failed.error is None else failed.error.error_class
         count_step_retry(retry.step_id, retry.retry_index, error_class)
         log_step_retry(flow_id, retry.step_id, retry.retry_index)
+
+    async def branch(
+        self,
+        flow_id: UUID,
+        flow: Flow[Input, Output],
+        input: Input | None = None,  # noqa: A002
+        *,
+        reason: str,
+        from_step: str | None = None,
+        branch_id: UUID | None = None,
+        label: str | None = None,
+        actor: str | None = None,
+    ) -> UUID:
+        """Branch a flow: submit another one that takes over its results up to `from_step`.
+
+        `flow` is what the branch runs, with other parameters, for example; `input` is that of the
+        parent if it is None. The branch takes over the results of its first steps, of which neither
+        definition nor input differ, and runs from `from_step` on, or from the first step that
+        differs (None). The results keep their origin
+        (`StepFinished.reused_from`); those steps have no start in the branch. Its parent has a
+        `BranchCreated` then. With a `branch_id` a branch can be repeated. `actor` is who asks.
+
+        Raises what `EventStore.append_kinds` raises but `ConcurrencyConflict`, and:
+            FlowNotFound: no flow has this id.
+            InvalidArgument: the flow does not take such an input; the definition of the parent is
+                not stored; a step before `from_step` differs, or there is nothing to run; the flow
+                `branch_id` exists and is not this branch; or the store has no transactions.
+        """
+        if not isinstance(self._store, StreamingEventStore):
+            raise InvalidArgument("store", "has no transactions, which a branch needs")
+        given = await input_of(self._store, flow, flow_id) if input is None else input
+        submitted = submission(flow, given, clock=self._clock, flow_id=branch_id, label=label)
+        branch = await branch_of(self._store, flow, flow_id, submitted, from_step)
+        await store_branch(self._store, branch, reason=reason, actor=actor)
+        return submitted.flow_id
 
     async def answer(self, flow_id: UUID, step_id: str, value: Any, *, actor: str) -> None:
         """Answer the question of a step, so that its flow goes on; `actor` is who answers.
@@ -362,37 +394,3 @@ class FlowClient:
                 await leases.hint([ANY_DEFINITION])
             return True
         return False
-
-    async def _end(
-        self, flow_id: UUID, longest: timedelta | None, definition: FlowDefinition | None
-    ) -> FlowSummary:
-        """Return the summary of a flow once it does not go on by itself.
-
-        Raises:
-            TimeoutError, FlowNotFound, DefinitionMismatch: see `result`.
-        """
-        clock = asyncio.get_running_loop().time
-        deadline = None if longest is None else clock() + longest.total_seconds()
-        fold, version, pause = SummaryFold(), -1, FIRST_LOOK
-        while True:
-            for event in await self._store.list(flow_id, after_version=version):
-                fold.take(event)
-                version = event.version
-            summary = fold.summary()
-            if summary is None:
-                raise FlowNotFound(flow_id)
-            if definition is not None:
-                await self._check_definition(summary, definition)
-            if summary.state in _ENDED:
-                return summary
-            left = pause if deadline is None else deadline - clock()
-            if left <= 0:
-                raise TimeoutError(f"flow {flow_id} is {summary.state} after {longest}")
-            await asyncio.sleep(min(pause, left))
-            pause = min(2 * pause, self._poll_interval)
-
-    async def _check_definition(self, summary: FlowSummary, definition: FlowDefinition) -> None:
-        actual = summary.definition_hash
-        if actual is not None and actual != definition.definition_hash:
-            error = DefinitionMismatch(summary.flow_id, definition.definition_hash, actual)
-            raise await explained_mismatch(self._store, error, definition)

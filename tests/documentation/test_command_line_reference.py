@@ -36,7 +36,7 @@ NEED_CITUS = {"distribute"}
 """Commands that fail on other servers; tests/postgres/schema/test_citus.py runs them."""
 TAKE_JSON = {"answer"}
 """Commands whose option --json is an input; they print a line."""
-NEED_A_MODULE = {"audit", "submit", "worker"}
+NEED_A_MODULE = {"audit", "branch", "submit", "worker"}
 """Commands of flows in a module; tests/acceptance/command_line runs them."""
 
 

@@ -218,6 +218,26 @@ async def test_two_flows_are_compared_value_by_value(
     assert printed.endswith("the same within the tolerance\n")
 
 
+async def test_a_flow_is_branched(
+    desk: Desk, commands: Commands, module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (module / "drifting.py").write_text(DRIFTING, encoding="utf-8")
+    (module / "drift").write_text("0")
+    monkeypatch.syspath_prepend(module)
+    monkeypatch.delitem(sys.modules, "drifting", raising=False)
+    drifting = importlib.import_module("drifting").drifting
+    parent = (await commands.json("submit", "drifting:drifting", '{"value": 2}'))["flow_ids"][0]
+    async with working(desk, [drifting]):
+        await client_of(desk).result(drifting, UUID(parent))
+    branch = ("branch", parent, "drifting:drifting", "--reason", "again")
+    assert "nothing would be run" in await commands.run(*branch, code=2)
+    printed = await commands.json(*branch, "--from", "drift", "--actor", "Ada")
+    assert printed.keys() == documented("branch").keys()
+    assert printed["parent"] == parent
+    assert await trace(desk, UUID(printed["flow_id"])) == "IF"
+    assert await commands.run(*branch, "--from", "double", "--label", "whole")
+
+
 # ---- submit
 
 

@@ -1,4 +1,4 @@
-"""The command `submit`."""
+"""The commands `submit` and `branch`."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import msgspec
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.flow_module import find_flow_of_module
-from chem_persistence.cli.lookup import given_time, whole_flow_id
+from chem_persistence.cli.lookup import find_flow, given_time, whole_flow_id
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.domain.artifacts import Artifact
@@ -21,7 +21,13 @@ from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.flow_repository import PgFlowRepository
 from chem_persistence.worker.client import FlowClient
 
-__all__ = ["FROM_STANDARD_INPUT", "SubmitOptions", "submit_flows"]
+__all__ = [
+    "FROM_STANDARD_INPUT",
+    "BranchOptions",
+    "SubmitOptions",
+    "branch_flow",
+    "submit_flows",
+]
 
 FROM_STANDARD_INPUT = "-"
 
@@ -32,6 +38,44 @@ class SubmitOptions(msgspec.Struct, frozen=True):
     label: str | None
     due: str | None
     flow_id: str | None
+
+
+class BranchOptions(msgspec.Struct, frozen=True):
+    """What is said of a branch: why, its first step, a label, and who asks."""
+
+    reason: str
+    from_step: str | None
+    label: str | None
+    actor: str | None
+
+
+async def branch_flow(
+    target: Target, name: str, code: str, options: BranchOptions, *, as_json: bool
+) -> int:
+    """Submit a branch of a flow, and print its id; return the exit code."""
+    flow = find_flow_of_module(code)
+    async with open_database(target) as provider:
+        parent = await find_flow(provider, name)
+        store = PgEventStore(provider)
+        client = FlowClient(store, PgFlowRepository(provider))
+        try:
+            branch = await client.branch(
+                parent,
+                flow,
+                reason=options.reason,
+                from_step=options.from_step,
+                label=options.label,
+                actor=options.actor,
+            )
+        except InvalidPayload as error:
+            raise InvalidArgument("CODE", str(error)) from error
+        finally:
+            await store.aclose()  # workers are told after the commit
+    if as_json:
+        print_json({"flow_id": branch, "parent": parent})
+    else:
+        print_line(str(branch))
+    return ExitCode.WELL
 
 
 async def submit_flows(
