@@ -35,4 +35,5 @@ def _step(step: ChildrenView) -> Iterator[Child]:
 
 def _child(child: ChildView) -> Html:
     state = element("strong", {"class": _CLASSES[child.state]}, str(child.state))
-    return element("li", None, f"Item {child.item}, flow ", flow_link(child.flow_id), ": ", state)
+    item = element("span", None, f"item {child.item}")
+    return element("li", None, state, " ", item, " ", flow_link(child.flow_id))
