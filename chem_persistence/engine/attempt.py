@@ -2,7 +2,8 @@
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -31,6 +32,8 @@ __all__ = [
     "decoded_input",
     "describe_failure",
     "encoded_output",
+    "heard",
+    "heartbeat_limit",
     "is_interruption",
     "time_limit",
 ]
@@ -38,6 +41,9 @@ __all__ = [
 LONGEST_MESSAGE = 8_192
 LONGEST_TRACEBACK = 65_536
 """Characters kept; a longer traceback keeps its end, which names the cause."""
+
+SECONDS_TO_RECEIVE = 0.05
+"""How long the event loop looks for heartbeats before it believes that there was none."""
 
 
 class Attempt:
@@ -90,7 +96,7 @@ class Attempt:
         Return a `Wait` or a `Question` if the step does.
 
         Raises what the step raises, and:
-            TimeoutError: the step took longer than its timeout.
+            TimeoutError: the step took longer than its timeout, or has not called `heartbeat`.
             InvalidPayload: the input cannot be read as the type that the step takes, or the output
                 is not I-JSON, or not a value of the type that the step declares and the next one
                 takes.
@@ -114,6 +120,12 @@ class Attempt:
             check_typed(output, (step_types(self.reader)[0],), what)
 
     async def _run(self, given: Any) -> Any:
+        if heartbeat_limit(self.step) is None:
+            return await self._run_in_time(given)
+        async with heard(self.step, self.context):
+            return await self._run_in_time(given)
+
+    async def _run_in_time(self, given: Any) -> Any:
         seconds = time_limit(self.step)
         if seconds is None:
             return await self.step.run(given, self.context)
@@ -163,6 +175,63 @@ def time_limit(step: Step[Any, Any]) -> float | None:
     if isinstance(step, WatchingStep):
         return step.look_limit
     return None if step.keeps_time else step.timeout
+
+
+def heartbeat_limit(step: Step[Any, Any]) -> float | None:
+    """Return after how many seconds without a heartbeat a step is cancelled, as `time_limit`."""
+    if step.heartbeat_timeout is None or step.keeps_time:
+        return None
+    return step.heartbeat_timeout.total_seconds()
+
+
+@asynccontextmanager
+async def heard(
+    step: Step[Any, Any], context: StepContext, *, late: float = 0.0, from_now: bool = True
+) -> AsyncIterator[None]:
+    """Cancel the block when the step has not called `context.heartbeat` for its time.
+
+    Heartbeats may come `late` seconds late. If not `from_now`, the time begins with the first one.
+
+    Raises:
+        TimeoutError: the step has not called for so long.
+    """
+    assert step.heartbeat_timeout is not None  # noqa: S101  # else nothing is to be heard
+    seconds, loop = step.heartbeat_timeout.total_seconds(), asyncio.get_running_loop()
+    limit, timer = asyncio.timeout(None), None
+    last = loop.time() if from_now else None
+    is_second_look = False
+
+    def beat() -> None:
+        nonlocal last
+        last = loop.time()
+
+    def look() -> None:
+        nonlocal timer, is_second_look
+        ends_at = (loop.time() if last is None else last) + seconds + late
+        if ends_at > loop.time():
+            is_second_look = False
+            timer = loop.call_at(ends_at, look)
+        elif is_second_look:
+            limit.reschedule(ends_at)
+        else:  # if the event loop was blocked, it has first to receive what was sent meanwhile
+            is_second_look = True
+            timer = loop.call_later(SECONDS_TO_RECEIVE, look)
+
+    context.beats = (*context.beats, beat)
+    try:
+        async with limit:
+            look()
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        what = "its process was ended" if step.keeps_time else "it was cancelled"
+        raise TimeoutError(
+            f"step {step.id!r} has not called heartbeat for {seconds:g} s: {what}"
+        ) from error
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 def declared_types(value: Any, declared: Any) -> tuple[Any, ...]:

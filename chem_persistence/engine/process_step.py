@@ -2,7 +2,7 @@
 
 import os
 from abc import abstractmethod
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar, final
 
 import anyio
@@ -10,6 +10,7 @@ import anyio.to_thread
 import msgspec
 
 from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
+from chem_persistence.engine.attempt import heard
 from chem_persistence.engine.processes.address import address_of, find_class, main_program
 from chem_persistence.engine.processes.messages import (
     Job,
@@ -26,8 +27,13 @@ Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
 
 LARGE = 2**20  # bytes of an artifact that is hashed in a thread
+BEATS_IN_TIME = 20
+"""A process sends at most so many heartbeats within the `heartbeat_timeout` of its step."""
+
 OVERRIDES = frozenset({"id", "kind", "version"})
-OF_THE_PARENT = frozenset({"params", "limiter", "timeout", "grace", "retry", "uses"})
+OF_THE_PARENT = frozenset(
+    {"params", "limiter", "timeout", "heartbeat_timeout", "grace", "retry", "uses"}
+)
 
 
 class ProcessStep(Step[Input_contra, Output_co]):
@@ -36,7 +42,8 @@ class ProcessStep(Step[Input_contra, Output_co]):
     Neither Ctrl-C nor a signal handler that foreign code installs can reach it, and a cancellation
     or the end of `timeout` (seconds; None: no limit, else `TimeoutError` is the failure) ends it
     and all that it started: by SIGTERM, and by SIGKILL after `grace` seconds. If the process dies,
-    the step fails with `ProcessDied`. What it prints goes to standard error.
+    the step fails with `ProcessDied`. What it prints goes to standard error. The time of
+    `heartbeat_timeout` begins when `compute` does, and with each `context.heartbeat()`.
 
     `limiter` bounds how many processes compute at once (None: `anyio.to_process`'s default, as many
     as there are processors). A process computes many inputs, one after the other, and ends after a
@@ -63,7 +70,8 @@ class ProcessStep(Step[Input_contra, Output_co]):
 
         Raises what `compute` raises, and:
             ProcessDied: the process ended before it returned.
-            TimeoutError: it took longer than `timeout`, and was stopped.
+            TimeoutError: it took longer than `timeout`, or has not called `context.heartbeat` for
+                `heartbeat_timeout`, and was stopped.
             InvalidDefinition: a child process cannot find the class of this step.
         """
         # few programs have such a step, and the two take a third of the library's import
@@ -73,6 +81,8 @@ class ProcessStep(Step[Input_contra, Output_co]):
             compute_in_process,
         )
 
+        silence = self.heartbeat_timeout
+        beat_interval = None if silence is None else silence.total_seconds() / BEATS_IN_TIME
         job = Job(
             step=_sent_step(self),
             input=None if input is None else canonical_json(input),
@@ -80,10 +90,16 @@ class ProcessStep(Step[Input_contra, Output_co]):
             step_index=context.step_index,
             attempt=context.attempt,
             fingerprint=context.fingerprint,
+            beat_interval=beat_interval,
         )
         async with self.limiter or current_default_process_limiter():
             with anyio.move_on_after(self.timeout):
-                returned = await compute_in_process(job, context, self.grace)
+                async with (
+                    nullcontext()
+                    if beat_interval is None
+                    else heard(self, context, late=beat_interval, from_now=False)
+                ):
+                    returned = await compute_in_process(job, context, self.grace)
                 output: Output_co = _output(returned, self)
                 return output
         raise TimeoutError(

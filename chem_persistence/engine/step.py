@@ -82,6 +82,9 @@ class StepContext:
     stored at once.
     """
 
+    beats: tuple[Callable[[], None], ...] = ()
+    """What is called by each heartbeat; of the library."""
+
     def __init__(
         self,
         *,
@@ -166,6 +169,14 @@ class StepContext:
         self._artifact_sizes[artifact.hash] = size
         self.artifacts.append(artifact)
         return artifact.hash
+
+    def heartbeat(self) -> None:
+        """Report that the step goes on, from any thread; see `Step.heartbeat_timeout`.
+
+        Nothing is stored, so it may be called as often as is convenient.
+        """
+        for beat in self.beats:
+            beat()
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Read an artifact that this step's input names; see `EventStore.get_artifact`."""
@@ -299,7 +310,8 @@ class Step(ABC, Generic[Input_contra, Output_co]):
 
     How a step is run is no part of its definition: `retry` says when a failure is tried again;
     after `timeout` seconds (None: no limit) the step is cancelled, and `TimeoutError` is its
-    failure; `uses` is what it takes of each resource that a worker limits, such as `{"cores": 4}`.
+    failure, and the same if it has not called `context.heartbeat` for `heartbeat_timeout`; `uses`
+    is what it takes of each resource that a worker limits, such as `{"cores": 4}`.
     """
 
     id: str
@@ -308,9 +320,10 @@ class Step(ABC, Generic[Input_contra, Output_co]):
     params: msgspec.Struct | None = None
     retry: RetryPolicy = RetryPolicy()
     timeout: float | None = None
+    heartbeat_timeout: timedelta | None = None
     uses: Mapping[str, int] = MappingProxyType({})
     keeps_time: ClassVar[bool] = False
-    """Whether `run` itself ends after `timeout` seconds."""
+    """Whether `run` itself ends after `timeout` and `heartbeat_timeout`."""
 
     @abstractmethod
     async def run(

@@ -31,9 +31,9 @@ async def own_server() -> AsyncIterator[str]:
         ("find-what-failed.md", 1),
         ("run-a-fleet.md", 5),
         ("ask-a-person.md", 6),
-        ("retry-and-time-out.md", 1),
+        ("retry-and-time-out.md", 2),
         ("deploy-new-code.md", 8),
-        ("limit-what-runs-at-once.md", 4),
+        ("limit-what-runs-at-once.md", 3),
     ],
 )
 async def test_a_page_that_needs_no_server(tmp_path: Path, page: str, commands: int) -> None:

@@ -5,14 +5,15 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any
 from uuid import UUID
 
 from chem_persistence.domain.instance import FlowInstance, StepStatus
-from chem_persistence.engine.attempt import time_limit
+from chem_persistence.engine.attempt import Attempt, heartbeat_limit, time_limit
 from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun
 from chem_persistence.engine.leases.renewal import HeldLease, LeaseKeeper, seconds_since_boot
-from chem_persistence.engine.step import Step
+from chem_persistence.engine.step import StepContext
 from chem_persistence.errors import (
     ChemPersistenceError,
     FlowAlreadyCompleted,
@@ -215,14 +216,25 @@ class HeldFlow:
             self.run.cancelled = reason
             self.interrupt(Interruption.CANCELLED)
 
-    def _in_step(self, step: Step[Any, Any]) -> AbstractAsyncContextManager[None]:
-        seconds = time_limit(step)
-        return nullcontext() if seconds is None else self._limited(seconds + self._grace)
+    def _in_step(self, attempt: Attempt) -> AbstractAsyncContextManager[None]:
+        seconds, silence = time_limit(attempt.step), heartbeat_limit(attempt.step)
+        if seconds is None and silence is None:
+            return nullcontext()
+        return self._limited(attempt.context, inf if seconds is None else seconds, silence)
 
     @asynccontextmanager
-    async def _limited(self, seconds: float) -> AsyncIterator[None]:
-        """Renew the lease for these seconds at most, while a step runs."""
-        self._lease.limit = seconds_since_boot() + seconds
+    async def _limited(
+        self, context: StepContext, seconds: float, silence: float | None
+    ) -> AsyncIterator[None]:
+        """Renew the lease for these seconds at most, and `silence` after the last heartbeat."""
+        ends_at = seconds_since_boot() + seconds + self._grace
+
+        def beat() -> None:
+            heard = inf if silence is None else seconds_since_boot() + silence + self._grace
+            self._lease.limit = min(ends_at, heard)
+
+        beat()
+        context.beats = (*context.beats, beat)
         try:
             yield
         finally:

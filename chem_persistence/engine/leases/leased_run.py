@@ -73,7 +73,11 @@ AroundStep: TypeAlias = Callable[[Step[Any, Any]], AbstractAsyncContextManager[N
 """Returns what a step runs in, such as the resources that it uses."""
 
 
-def _nothing(_: Step[Any, Any]) -> AbstractAsyncContextManager[None]:
+AroundAttempt: TypeAlias = Callable[[Attempt], AbstractAsyncContextManager[None]]
+"""Returns what an attempt at a step runs in, when its start is in the log."""
+
+
+def _nothing(_: object) -> AbstractAsyncContextManager[None]:
     return nullcontext()
 
 
@@ -140,7 +144,7 @@ class LeasedRun(FlowRun):
         self.cancelled: str | None = None
         self.is_appending = False
         self.around_attempt: AroundStep = _nothing
-        self.around_step: AroundStep = _nothing
+        self.around_step: AroundAttempt = _nothing
         self._output = input_artifact
         self._looked_at = 0
         self._task: asyncio.Task[Any] | None = None  # in which a step runs
@@ -279,7 +283,7 @@ class LeasedRun(FlowRun):
         self._task = asyncio.current_task()
         if self._is_interrupted():  # while the start was appended
             await asyncio.sleep(0)
-        async with self.around_step(attempt.step):
+        async with self.around_step(attempt):
             return await super()._produce(attempt)
 
     async def _save(self, index: int, step_id: str, artifact: Artifact) -> None:

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from chem_persistence.engine.processes.messages import (
     LENGTH,
     AddArtifact,
     Answer,
+    Beat,
     Began,
     Call,
     FromChild,
@@ -96,6 +98,7 @@ class _Parent:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._calls = threading.Lock()  # a step may have threads of its own
+        self._sending = threading.Lock()  # a heartbeat does not wait for the answer to a call
 
     def call(self, message: Call) -> Answer:
         with self._calls:
@@ -110,7 +113,8 @@ class _Parent:
                 raise EOFError("the parent did not answer")
 
     def send(self, message: FromChild) -> None:
-        self._connection.sendall(encode(message))
+        with self._sending:
+            self._connection.sendall(encode(message))
 
     def receive(self) -> ToChild | None:
         """Read a message, or None if the connection was closed."""
@@ -143,6 +147,13 @@ class _Context(StepContext):
         self.data = self.answer = None
         self.signals, self.artifacts = [], []  # the parent has them
         self._parent = parent
+        self._beat_interval = job.beat_interval
+        self._next_beat = 0.0
+
+    def heartbeat(self) -> None:
+        if self._beat_interval is not None and time.monotonic() >= self._next_beat:
+            self._next_beat = time.monotonic() + self._beat_interval
+            self._parent.send(Beat())
 
     def signal(self, name: str, data: Any = None) -> None:
         encode_kind(StepSignal(self.step_index, self.step_id, name, data))  # refused here already
@@ -191,7 +202,9 @@ def _compute(job: Job, parent: _Parent) -> Returned | SentError:
         if job.input is not None:
             takes = step_types(step)[0]
             value = msgspec.convert(read_json(job.input), takes, str_keys=True)
-        output = step.compute(value, _Context(job, step.id, parent))
+        context = _Context(job, step.id, parent)
+        context.heartbeat()
+        output = step.compute(value, context)
         return Returned(address_of(type(output)), encoded_output(step, output).encoded())
     except BaseException as error:  # noqa: BLE001 - SystemExit too is the step's failure
         return sent_error(error, describe_failure(error))

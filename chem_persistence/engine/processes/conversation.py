@@ -10,6 +10,7 @@ from chem_persistence.engine.processes.errors import SentError, raised_again, se
 from chem_persistence.engine.processes.messages import (
     AddArtifact,
     Answer,
+    Beat,
     Began,
     Call,
     GetArtifact,
@@ -86,6 +87,8 @@ async def _converse(
                 break
             case Began():
                 began = True
+            case Beat():
+                context.heartbeat()
             case Returned() | SentError():
                 return message
             case Signal() | AddArtifact() | GetArtifact() | Save() | GetSaved() | GetReceived():

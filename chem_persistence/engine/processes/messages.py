@@ -1,7 +1,8 @@
 """The messages between a process and its parent: MessagePack, each behind its length.
 
 The parent sends a job. The process answers `Began`, then one call of its context after the other,
-each of which the parent answers, and at last `Returned` or an error.
+each of which the parent answers, and at last `Returned` or an error. A heartbeat, which needs no
+answer, may come at any time.
 """
 
 import struct
@@ -19,6 +20,7 @@ __all__ = [
     "LENGTH",
     "AddArtifact",
     "Answer",
+    "Beat",
     "Began",
     "Call",
     "FromChild",
@@ -60,6 +62,8 @@ class Job(msgspec.Struct, frozen=True, tag=True):
     step_index: int
     attempt: int
     fingerprint: str
+    beat_interval: float | None = None
+    """The seconds from one heartbeat that is sent to the next; None: none is sent."""
 
 
 class SentArtifact(msgspec.Struct, frozen=True):
@@ -112,6 +116,10 @@ class Began(msgspec.Struct, frozen=True, tag=True):
     """The process has read its job."""
 
 
+class Beat(msgspec.Struct, frozen=True, tag=True):
+    """The call `context.heartbeat`, or the beginning of `compute`; it is not answered."""
+
+
 class Signal(msgspec.Struct, frozen=True, tag=True):
     """The call `context.signal`; the data are canonical JSON."""
 
@@ -156,7 +164,7 @@ class Returned(msgspec.Struct, frozen=True, tag=True):
 
 Call: TypeAlias = Signal | AddArtifact | GetArtifact | Save | GetSaved | GetReceived
 ToChild: TypeAlias = Job | Answer | SentError
-FromChild: TypeAlias = Began | Call | Returned | SentError
+FromChild: TypeAlias = Began | Beat | Call | Returned | SentError
 
 _encoder = msgspec.msgpack.Encoder()
 _to_child: "msgspec.msgpack.Decoder[ToChild]" = msgspec.msgpack.Decoder(ToChild)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
 from chem_persistence import (
@@ -23,7 +24,13 @@ from chem_persistence import (
     StepStarted,
     StepWaits,
 )
-from chem_persistence.store.leasing.slots import FIRST_PAUSE, ResourceLimit, Slots, slots_of
+from chem_persistence.store.leasing.slots import (
+    FIRST_PAUSE,
+    ResourceLimit,
+    Slots,
+    Taken,
+    slots_of,
+)
 from tests.support.leases.desk import HOUR, Desk, failed, memory_desk, postgres_desk
 from tests.support.leases.staff import Act, Acts, chain, client_of, submit, trace, until, working
 
@@ -47,10 +54,54 @@ KEEPS: list[list[FlowEventKind]] = [
 ]
 
 
-def slots(desk: Desk) -> Slots:
+class Named:
+    """The slots of resources whose names no other test has: a Citus cluster has one database."""
+
+    def __init__(self, slots: Slots, mark: str) -> None:
+        self._slots = slots
+        self._mark = mark
+
+    def name(self, resource: str) -> str:
+        return resource + self._mark
+
+    async def take(self, flow_id: UUID, index: int, uses: Mapping[str, int]) -> Taken:
+        taken = await self._slots.take(flow_id, index, self._named(uses))
+        short_of = taken.short_of and taken.short_of.removesuffix(self._mark)
+        return msgspec.structs.replace(taken, short_of=short_of)
+
+    async def give_back(self, flow_id: UUID, index: int, token: UUID) -> None:
+        await self._slots.give_back(flow_id, index, token)
+
+    async def call_next(self, freed: Mapping[str, int]) -> list[UUID]:
+        return await self._slots.call_next(self._named(freed))
+
+    async def set_limit(self, resource: str, most: int | None) -> None:
+        await self._slots.set_limit(self.name(resource), most)
+
+    async def limits(self) -> list[ResourceLimit]:
+        return [
+            msgspec.structs.replace(limit, resource=limit.resource.removesuffix(self._mark))
+            for limit in await self._slots.limits()
+            if limit.resource.endswith(self._mark)
+        ]
+
+    def _named(self, amounts: Mapping[str, int]) -> dict[str, int]:
+        return {self.name(resource): amount for resource, amount in amounts.items()}
+
+
+_marks = [""]
+
+
+@pytest.fixture(autouse=True)
+def mark() -> None:
+    """Give the resources of each test names of their own."""
+    _marks[:] = [f" {uuid4().hex[:8]}"]
+
+
+def slots(desk: Desk) -> Named:
     found = slots_of(desk.leases)
     assert found is not None
-    return found
+    return Named(found, _marks[0])
 
 
 async def took(desk: Desk, flow_id: UUID, index: int = 0, **uses: int) -> bool:
@@ -275,7 +326,7 @@ async def test_what_is_no_limit_is_refused(desk: Desk) -> None:
     for resource, most in names:
         with pytest.raises(InvalidArgument):
             await client_of(desk).set_limit(resource, most)
-    with pytest.raises(InvalidArgument, match="uses: must be at least 1 of 'gpu'"):
+    with pytest.raises(InvalidArgument, match="uses: must be at least 1 of 'gpu"):
         await slots(desk).take(await desk.submit(), 0, {"gpu": 0})
 
 
@@ -284,8 +335,9 @@ async def test_what_is_no_limit_is_refused(desk: Desk) -> None:
 
 async def test_workers_share_the_limits_of_their_store(desk: Desk) -> None:
     acts = Acts()
-    flow = chain(Act(acts, "one", uses={"gpu": 1}), Act(acts, "two", uses={"gpu": 2}))
-    await client_of(desk).set_limit("gpu", 2)
+    gpu = slots(desk).name("gpu")
+    flow = chain(Act(acts, "one", uses={gpu: 1}), Act(acts, "two", uses={gpu: 2}))
+    await client_of(desk).set_limit(gpu, 2)
     acts.held = frozenset({"one"})
     async with AsyncExitStack() as stack:
         for _ in range(2):
@@ -308,9 +360,10 @@ async def test_workers_share_the_limits_of_their_store(desk: Desk) -> None:
 
 async def test_a_step_keeps_its_slots_until_its_retry_has_ended(desk: Desk) -> None:
     acts = Acts()
-    flow = chain(Act(acts, uses={"gpu": 1}, retry=RetryPolicy(attempts=2, first=HOUR)))
+    gpu = slots(desk).name("gpu")
+    flow = chain(Act(acts, uses={gpu: 1}, retry=RetryPolicy(attempts=2, first=HOUR)))
     acts.failures = [ValueError("no")]
-    await client_of(desk).set_limit("gpu", 1)
+    await client_of(desk).set_limit(gpu, 1)
     flow_id = await submit(desk, flow)
     async with working(desk, [flow]):
         await until(desk, flow_id, lambda events: events[-1].variant == "R")
@@ -322,8 +375,9 @@ async def test_a_step_keeps_its_slots_until_its_retry_has_ended(desk: Desk) -> N
 
 async def test_a_program_without_workers_waits_for_the_slots(desk: Desk) -> None:
     acts, other = Acts(), await desk.submit()
-    flow = chain(Act(acts, uses={"gpu": 1}))
-    await client_of(desk).set_limit("gpu", 1)
+    gpu = slots(desk).name("gpu")
+    flow = chain(Act(acts, uses={gpu: 1}))
+    await client_of(desk).set_limit(gpu, 1)
     assert await took(desk, other, gpu=1)
     flow_id = await submit(desk, flow)
     engine = FlowEngine(desk.store, InMemoryFlowRepository(desk.store), flow)

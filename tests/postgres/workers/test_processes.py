@@ -176,6 +176,21 @@ async def test_a_worker_that_does_not_answer_loses_its_leases(
     assert await trace(desk, flow_id) == "ISFSSFSFC"
 
 
+async def test_a_step_that_blocks_and_is_not_heard_from_loses_its_lease(
+    desk: Desk, database_url: str
+) -> None:
+    flow_id = await submit(desk, fleet_flow())
+    options = ("--block", "two", "--lease", "2", "--silence", "0.1", "--grace", "0.1")
+    async with fleet_worker(database_url, *options) as first:
+        await first.line("holding")
+        async with fleet_worker(database_url) as second:
+            await second.line("run three")
+            await until(desk, flow_id, is_over)
+        await first.go_on()
+        await first.line(f"flow {flow_id} is dropped")
+    assert await trace(desk, flow_id) == "ISFSSFSFC"
+
+
 async def test_a_step_that_ends_its_process_does_not_end_every_worker(
     desk: Desk, database_url: str, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:

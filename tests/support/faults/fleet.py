@@ -1,13 +1,14 @@
 """A process that is a worker, whose steps a test holds by its standard input.
 
         python -m tests.support.faults.fleet URL [--hold STEP] [--block STEP] [--die STEP]
-            [--how exit|signal|memory] [--uses STEP] [--lease SECONDS] [--grace SECONDS]
-            [--stall SECONDS]
+            [--how exit|signal|memory] [--uses STEP] [--silence SECONDS] [--lease SECONDS]
+            [--grace SECONDS] [--stall SECONDS]
 
 Each run of a step is printed as `run STEP ATTEMPT`. Steps that are held print `holding`, and then
 wait for one line, which ends the hold of all flows; one that blocks does so without letting the
 event loop go on; one that dies ends the process, or runs out of memory at its first attempt; one
-that uses something takes a gpu. Warnings of the library are printed as well.
+that uses something takes a gpu. Steps of which heartbeats are wanted call none. Warnings of the
+library are printed as well.
 """
 
 import argparse
@@ -63,8 +64,10 @@ class Act(Step[Number, Number]):
     def __init__(self, id: str, arguments: argparse.Namespace | None = None) -> None:  # noqa: A002
         self.id = id
         self.arguments = arguments or argparse.Namespace(
-            hold=None, block=None, die=None, how="exit", uses=None
+            hold=None, block=None, die=None, how="exit", uses=None, silence=None
         )
+        if self.arguments.silence is not None:
+            self.heartbeat_timeout = timedelta(seconds=self.arguments.silence)
         self.uses = {"gpu": 1} if id == self.arguments.uses else {}
 
     def _has_died(self, context: StepContext) -> bool:
@@ -153,6 +156,7 @@ def main() -> None:
     for name in ("--hold", "--block", "--die", "--uses"):
         parser.add_argument(name)
     parser.add_argument("--how", choices=DEATHS, default="exit")
+    parser.add_argument("--silence", type=float)
     for name, default in (("--lease", 3600.0), ("--grace", 20.0), ("--stall", 300.0)):
         parser.add_argument(name, type=float, default=default)
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(message)s")

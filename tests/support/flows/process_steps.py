@@ -175,12 +175,19 @@ class Act(ProcessStep[Task, Lines]):
     limiter = LIMITER
     grace = 0.1
 
-    def __init__(self, timeout: float | None = None) -> None:
+    def __init__(
+        self, timeout: float | None = None, heartbeat_timeout: timedelta | None = None
+    ) -> None:
         self.timeout = timeout
+        self.heartbeat_timeout = heartbeat_timeout
 
     def compute(self, given: Task, context: StepContext) -> Lines:
         if given.act == "context":
             return self._use_context(given, context)
+        if given.act == "beat":
+            for _ in range(int(given.text)):
+                context.heartbeat()
+            return Lines([given.text])
         result: Lines = ACTS[given.act](given)
         return result
 

@@ -105,6 +105,22 @@ async def test_a_step_beyond_its_timeout_is_ended_and_has_failed(
     )
 
 
+async def test_a_process_that_is_not_heard_from_is_ended_and_has_failed(
+    store: InMemoryEventStore, pipe: Pipe
+) -> None:
+    engine = engine_of(store, Act(heartbeat_timeout=timedelta(seconds=0.2)))
+    flow_id = new_flow_id()
+    with pytest.raises(StepRaised):
+        await engine.run_to_end(flow_id, Task("sleep", str(pipe.path)))
+    await pipe.ended()
+    failed = (await store.list(flow_id))[-1].kind
+    assert isinstance(failed, StepFailed)
+    assert failed.error.error_class == "builtins.TimeoutError"
+    assert failed.error.message == (
+        "step 'act' has not called heartbeat for 0.2 s: its process was ended"
+    )
+
+
 async def given(desk: Desk, flow: Flow[Task, Any], pipe: Pipe) -> UUID:
     """Submit a flow to workers whose step sleeps for ever."""
     return await client_of(desk).submit(flow, Task("sleep", str(pipe.path)))
