@@ -389,10 +389,12 @@ DECLARE
     stored_events bigint := 0;
     stored_artifacts bigint;
     stored_flow_ids uuid[] := '{}';
-    is_signal boolean;
-    begins boolean := false;
+    effect text;
+    begun uuid[] := '{}';
+    ended uuid[] := '{}';
     changed uuid[] := '{}';
     signalled uuid[] := '{}';
+    changed_rows bigint;
     given uuid[];
     change record;
     sequence oid := 'event_log_seq_seq'::regclass;
@@ -425,7 +427,7 @@ BEGIN
     -- one before is missing or another's; so is one that another worker has claimed; the scalar
     -- subqueries make the plan look each up in the key, however few rows the planner expects; the
     -- flows are stored in the order of their ids, so that two batches cannot deadlock
-    FOR stored_flow_id, stored_version, stored_seq, is_signal IN
+    FOR stored_flow_id, stored_version, stored_seq, effect IN
         INSERT INTO event_log AS log (flow_id, version, event_id, ts, event_type, payload,
             metadata, chain_hash)
         SELECT e.flow_id, e.version, e.event_id, e.ts, e.payload ->> 'type', e.payload,
@@ -448,16 +450,23 @@ BEGIN
         RETURNING log.flow_id, log.version, log.seq,
             CASE WHEN log.event_type IN ('stepstarted', 'stepfinished',
                     'propertypreferenceassigned', 'branchcreated') THEN NULL
-                WHEN log.event_type = 'flowinitialized' AND NOT log.payload ? 'due' THEN NULL
-                ELSE log.event_type = 'stepsignal' END
+                WHEN log.event_type IN ('flowcompleted', 'flowcancelled') THEN 'end'
+                WHEN log.event_type = 'stepsignal' THEN 'signal'
+                WHEN log.event_type <> 'flowinitialized' THEN 'change'
+                WHEN log.payload ? 'due' THEN 'begin' END
     LOOP
         RETURN NEXT;
         stored_events := stored_events + 1;
-        IF is_signal THEN
+        IF effect IS NULL THEN
+            NULL;
+        ELSIF effect = 'end' THEN
+            ended := array_append(ended, stored_flow_id);
+        ELSIF effect = 'begin' THEN
+            begun := array_append(begun, stored_flow_id);
+        ELSIF effect = 'signal' THEN
             signalled := array_append(signalled, stored_flow_id);
-        ELSIF NOT is_signal THEN
+        ELSE
             changed := array_append(changed, stored_flow_id);
-            begins := begins OR stored_version = 0;
         END IF;
         IF with_more THEN
             stored_flow_ids := array_append(stored_flow_ids, stored_flow_id);
@@ -571,27 +580,59 @@ BEGIN
             FROM json_to_recordset(events::json) AS e (flow_id uuid, lease uuid)
             WHERE e.lease IS NOT NULL);
     END IF;
-    IF changed <> '{}' OR signalled <> '{}' THEN
+    IF changed <> '{}' OR signalled <> '{}' OR ended <> '{}' THEN
         -- most flows are not given to workers, and need no look at their events
         given := ARRAY(
             SELECT run.flow_id
             FROM flow_runs AS run
-            WHERE run.flow_id = ANY (changed || signalled)
+            WHERE run.flow_id = ANY (changed || signalled || ended)
             ORDER BY run.flow_id
             FOR UPDATE);
-        IF begins OR given <> '{}' THEN
-            FOR change IN
-                SELECT DISTINCT e.flow_id, e.lease IS NOT NULL AS is_leased,
-                    CASE WHEN e.flow_id = ANY (changed) THEN e.first_version END AS since
-                FROM json_to_recordset(events::json) AS e (flow_id uuid, first_version integer,
-                    lease uuid)
-                WHERE e.flow_id = ANY (given)
-                    OR (e.first_version = 0 AND e.flow_id = ANY (changed))
-                ORDER BY e.flow_id
+    END IF;
+    -- the two changes that every flow has need no look at what else was appended, or nearly: one
+    -- that has ended has no row, and one whose only event is its first is due as that says
+    IF ended <> '{}' AND given <> '{}' THEN
+        DELETE FROM flow_runs AS run WHERE run.flow_id = ANY (ended);
+        GET DIAGNOSTICS changed_rows = ROW_COUNT;
+        IF changed_rows = cardinality(given) THEN
+            given := '{}';
+        ELSE
+            given := ARRAY(SELECT unnest(given) EXCEPT SELECT unnest(ended));
+        END IF;
+    END IF;
+    IF begun <> '{}' THEN
+        INSERT INTO flow_runs AS run (flow_id, definition_hash, due_at)
+        SELECT event.flow_id, event.payload ->> 'definition_hash',
+            coalesce(now() + ((event.payload ->> 'due')::timestamptz - event.ts), 'infinity')
+        FROM event_log AS event
+        WHERE event.flow_id = ANY (begun) AND event.version = 0
+            AND (SELECT count(*) FROM event_log AS following
+                WHERE following.flow_id = event.flow_id AND following.version = 1) = 0
+        ORDER BY event.flow_id
+        ON CONFLICT DO NOTHING;
+        GET DIAGNOSTICS changed_rows = ROW_COUNT;
+        IF changed_rows < cardinality(begun) THEN  -- one has more events, as an imported flow has
+            FOR stored_flow_id IN
+                SELECT unnest(begun)
+                EXCEPT (SELECT unnest(ended) UNION ALL
+                    SELECT run.flow_id FROM flow_runs AS run WHERE run.flow_id = ANY (begun))
+                ORDER BY 1
             LOOP
-                PERFORM change_flow_run(change.flow_id, change.since, change.is_leased, false);
+                PERFORM change_flow_run(stored_flow_id, 0, false, false);
             END LOOP;
         END IF;
+    END IF;
+    IF given <> '{}' THEN
+        FOR change IN
+            SELECT DISTINCT e.flow_id, e.lease IS NOT NULL AS is_leased,
+                CASE WHEN e.flow_id = ANY (changed) THEN e.first_version END AS since
+            FROM json_to_recordset(events::json) AS e (flow_id uuid, first_version integer,
+                lease uuid)
+            WHERE e.flow_id = ANY (given)
+            ORDER BY e.flow_id
+        LOOP
+            PERFORM change_flow_run(change.flow_id, change.since, change.is_leased, false);
+        END LOOP;
     END IF;
 END
 $function$;
@@ -724,6 +765,9 @@ $function$;
 CREATE OR REPLACE FUNCTION claim_flow_runs(definitions text[], worker uuid, token uuid, most integer, duration interval)
  RETURNS TABLE(claimed_flow_id uuid, claimed_definition_hash text)
  LANGUAGE plpgsql
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
 AS $function$
 BEGIN
     RETURN QUERY

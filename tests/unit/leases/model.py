@@ -9,7 +9,8 @@ of the library, or for one part of it that another session can come in between:
 - "renews": `renew_flow_runs`; a holder that learns that its flow was called reads the log.
 - "stores": the INSERT of `append_events`, with its fence; the key (flow_id, version) is taken until
   the transaction ends, so an append at a version that is in flight waits.
-- "changes the row": `change_flow_run`, called by `append_events`; the row is locked until the end.
+- "changes the row": `append_events`, for a flow that ends and for one that is begun by its first
+  event alone; else `change_flow_run`, called by it; the row is locked until the end.
 - "commits": the end of the append's transaction. A worker that died in between stops nothing.
 - "conflicts", "StaleLease": what `settle` finds out about an append that was left out.
 - "gives back", "stops": `give_back_flow_run` and `release_flow_runs`.
