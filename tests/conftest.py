@@ -22,6 +22,7 @@ from tests.support.servers.selection import (
     DATABASE_HELP,
     PGBOUNCER_HELP,
     SCIENCE_HELP,
+    SLURM_HELP,
     SUPERUSER_HELP,
     TLS_HELP,
     mark_groups,
@@ -90,6 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"science: {SCIENCE_HELP}")
     config.addinivalue_line("markers", f"tls: {TLS_HELP}")
     config.addinivalue_line("markers", f"pgbouncer: {PGBOUNCER_HELP}")
+    config.addinivalue_line("markers", f"slurm: {SLURM_HELP}")
     config.addinivalue_line("markers", f"citus: {CITUS_HELP}")
     config.addinivalue_line("markers", "one_row: does not hold on Citus; left out there")
 

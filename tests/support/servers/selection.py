@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from tests.support.jobs.cluster import slurm_answers
 from tests.support.pages.browser import chromium
 from tests.support.servers.pgbouncer import pgbouncer_program
 from tests.support.servers.tls import tls_programs
@@ -15,6 +16,7 @@ __all__ = [
     "DATABASE_HELP",
     "PGBOUNCER_HELP",
     "SCIENCE_HELP",
+    "SLURM_HELP",
     "SUPERUSER_HELP",
     "TLS_HELP",
     "mark_groups",
@@ -38,6 +40,8 @@ TLS_HELP = (
     "(CHEM_TEST_TLS_PROGRAMS)"
 )
 PGBOUNCER_HELP = "starts PgBouncer; left out if it is not installed"
+
+SLURM_HELP = "submits jobs to the Slurm that `sinfo` finds (SLURM_CONF); left out if none answers"
 
 SCIENCE_HELP = (
     "needs ASE, cclib, pymatgen, MDAnalysis and attrs (the extra `science`); left out without them"
@@ -183,6 +187,8 @@ def reasons_to_leave_out() -> dict[str, str]:
         reasons["browser"] = "no Chromium is found, or CHEM_TEST_BROWSER=none"
     if pgbouncer_program() is None:
         reasons["pgbouncer"] = "no PgBouncer is found"
+    if not slurm_answers():
+        reasons["slurm"] = "no Slurm answers (SLURM_CONF)"
     if missing := [name for name in SCIENCE if find_spec(name) is None]:
         reasons["science"] = f"not installed: {', '.join(missing)} (pip install -e '.[science]')"
     return reasons
