@@ -32,7 +32,7 @@ async def own_server() -> AsyncIterator[str]:
         ("run-a-fleet.md", 5),
         ("ask-a-person.md", 6),
         ("retry-and-time-out.md", 2),
-        ("deploy-new-code.md", 8),
+        ("deploy-new-code.md", 9),
         ("limit-what-runs-at-once.md", 3),
     ],
 )
