@@ -13,6 +13,7 @@ import pytest
 
 from chem_persistence import (
     FlowInitialized,
+    RetryScheduled,
     StepSignal,
     StepStarted,
     StepWaits,
@@ -104,8 +105,8 @@ async def test_a_question_is_listed_and_answered(desk: Desk, commands: Commands)
     await desk.store.append_kinds(flow_id, [StepStarted(0, "one"), asked], expected_version=1)
 
     printed = await commands.run("waiting")
-    assert f"{flow_id} one since " in printed
-    assert " left asks: Is it good?" in " ".join(printed.split())
+    assert f"{flow_id} one has waited for an answer for " in printed
+    assert " left; asks: Is it good?" in " ".join(printed.split())
     (listed,) = (await commands.json("waiting"))["flows"]
     assert listed["question"]["step_id"] == "one"
 
@@ -357,6 +358,15 @@ async def test_the_flows_that_no_worker_runs_are_listed(desk: Desk, commands: Co
     assert [" ".join(line.split()[-4:-1]) for line in lines[2:4]][1] == "not by itself"
     assert lines[4].startswith("no worker serves definition ")
     assert (await commands.run("waiting", "-n", "1")).endswith("there are more: --limit 2\n")
+
+
+async def test_a_flow_whose_step_is_tried_again_later_is_not_called_running(
+    desk: Desk, commands: Commands
+) -> None:
+    flow_id = await failed_flow(desk)
+    later = RetryScheduled("one", 1, "again", not_before=datetime.now(UTC) + 2 * HOUR)
+    await desk.store.append_kind(flow_id, later)
+    assert "to retry one" in " ".join((await commands.run("waiting")).split())
 
 
 async def test_a_flow_whose_lease_has_ended_is_listed(desk: Desk, commands: Commands) -> None:

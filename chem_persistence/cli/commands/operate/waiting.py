@@ -16,7 +16,8 @@ from chem_persistence.cli.terminal.printing import (
     print_table,
 )
 from chem_persistence.cli.terminal.text import one_line, shown, shown_ago
-from chem_persistence.domain.answers import OpenQuestion, WaitingFlow
+from chem_persistence.domain.answers import FlowSummary, OpenQuestion, WaitingFlow
+from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.postgres.read_models import PgReadModels
 from chem_persistence.views.wording import duration, hash_prefix, title
 
@@ -61,12 +62,12 @@ def _print(listed: Sequence[WaitingFlow]) -> None:
 def _print_question(flow_id: UUID, question: OpenQuestion) -> None:
     """Print what a step asks, since when, and how it is answered."""
     now, step_id = datetime.now(UTC), shown(one_line(question.step_id))
-    since = "" if question.asked_at is None else f" since {duration(now - question.asked_at)}"
+    since = "" if question.asked_at is None else f" for {duration(now - question.asked_at)}"
     left = ""
     if question.until is not None:
         left = f", with {duration(max(question.until - now, timedelta(0)))} left"
-    asks = "waits for an answer" if question.text is None else f"asks: {one_line(question.text)}"
-    print_line(f"{flow_id} {step_id}{since}{left} {shown(asks)}")
+    text = "" if question.text is None else f"; asks: {shown(one_line(question.text))}"
+    print_line(f"{flow_id} {step_id} has waited for an answer{since}{left}{text}")
 
 
 def _row(each: WaitingFlow, now: datetime) -> Sequence[Cell]:
@@ -74,7 +75,14 @@ def _row(each: WaitingFlow, now: datetime) -> Sequence[Cell]:
     if each.flow is None:
         return (str(each.flow_id), "", "", due, workers)
     name = shown(title(each.flow.name, each.flow.label))
-    return (str(each.flow_id), name, shown_progress(each.flow), due, workers)
+    return (str(each.flow_id), name, _state(each.flow, is_due=each.is_due), due, workers)
+
+
+def _state(flow: FlowSummary, *, is_due: bool) -> Cell:
+    """Return the state of a flow; one that has begun and is not due yet is tried again then."""
+    if flow.state is FlowState.RUNNING and not is_due:
+        return f"to retry {shown(flow.current_step or '')}".strip()
+    return shown_progress(flow)
 
 
 def _due(each: WaitingFlow, now: datetime) -> str:
