@@ -11,6 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ARGUMENTS = {
     "branch_and_diff.py": [],
+    "batch_jobs.py": [],
     "f5_demo.py": [],
     "f5_lowlevel.py": [],
     "human_gate.py": [],
