@@ -1,8 +1,6 @@
 """A batch queue in a folder, for machines without one: a file for each job, run one after another.
 
-    python examples/file_queue.py FOLDER
-
-runs the jobs until it is stopped. Like a real queue it keeps its jobs when the process that has
+Like a real queue it keeps its jobs when the process that has
 submitted them dies.
 """
 
@@ -15,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["FileQueue"]
+__all__ = ["FileQueue", "serve"]
 
 SECONDS_BETWEEN_LOOKS = 0.05
 
@@ -83,14 +81,10 @@ class FileQueue:
                 yield path.name
 
 
-def main() -> None:
-    """Run all jobs, and those that come, until this process is stopped."""
+def serve() -> None:
+    """Run the jobs of the folder that the command line names, until this process is stopped."""
     queue, seen, parent = FileQueue(Path(sys.argv[1])), set[str](), os.getppid()
     while os.getppid() == parent:  # else the program that has started the queue is gone
         for _ in queue.run_new(seen):
             pass
         time.sleep(SECONDS_BETWEEN_LOOKS)
-
-
-if __name__ == "__main__":
-    main()
