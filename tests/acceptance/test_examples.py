@@ -11,10 +11,10 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ARGUMENTS = {
     "branch_and_diff.py": [],
-    "batch_jobs.py": [],
     "f5_demo.py": [],
     "f5_lowlevel.py": [],
     "human_gate.py": [],
+    "jobs/batch_jobs.py": [],
     "orchestrator.py": [],
     "screen_nci.py": ["--limit", "12", "--data", "data"],
     "workers.py": [],
@@ -30,8 +30,8 @@ def promised_output(program: Path) -> list[str]:
 
 def test_every_program_among_the_examples_is_run_here() -> None:
     programs = {
-        path.name
-        for path in EXAMPLES.glob("*.py")
+        path.relative_to(EXAMPLES).as_posix()
+        for path in EXAMPLES.rglob("*.py")
         if "__main__" in path.read_text(encoding="utf-8")
     }
     assert programs == set(ARGUMENTS)

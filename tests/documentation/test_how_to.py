@@ -35,7 +35,6 @@ async def own_server() -> AsyncIterator[str]:
         ("retry-and-time-out.md", 2),
         ("deploy-new-code.md", 9),
         ("run-batch-jobs.md", 1),
-        ("deploy-new-code.md", 8),
         ("limit-what-runs-at-once.md", 3),
     ],
 )

@@ -1,7 +1,7 @@
 """Twelve jobs of a batch queue, whose worker is killed twice: each job is submitted once.
 
-    python examples/batch_jobs.py              # a queue in a folder, of file_queue.py
-    python examples/batch_jobs.py --slurm      # the Slurm of this machine
+    python examples/jobs/batch_jobs.py              # a queue in a folder, of file_queue.py
+    python examples/jobs/batch_jobs.py --slurm      # the Slurm of this machine
 
 A flow submits a job that computes the energy of a chain of atoms, waits for it without holding
 anything, and collects the result. The worker is killed with SIGKILL, and replaced. If it was about
@@ -21,7 +21,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import msgspec
-from database import open_server
 from file_queue import FileQueue
 
 from chem_persistence import (
@@ -33,6 +32,7 @@ from chem_persistence import (
     PoolProvider,
     RetryPolicy,
     build_pool,
+    embedded_postgres,
     flow,
 )
 from chem_persistence.slurm import SlurmJob
@@ -155,6 +155,16 @@ class SlurmEnergy(SlurmJob[Chain, Energy]):
 STEP = SlurmEnergy() if os.environ["JOBS_QUEUE"] == "slurm" else QueuedEnergy()
 ENERGIES = flow("energies", STEP)
 """What the command `chem-persistence worker batch_jobs:ENERGIES` serves."""
+
+
+@asynccontextmanager
+async def open_server() -> AsyncIterator[str]:
+    """Yield DATABASE_URL, else the URL of an embedded server."""
+    if named := os.environ.get("DATABASE_URL"):
+        yield named
+    else:
+        async with embedded_postgres() as own:
+            yield own
 
 
 @asynccontextmanager
