@@ -1,7 +1,8 @@
 """The errors of a flow that does not go on, and of its steps."""
 
+import math
 import signal
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from chem_persistence.errors.values import ChemPersistenceError
@@ -120,11 +121,20 @@ class FlowIsWaiting(ChemPersistenceError):
 
 
 class FlowIsRunning(ChemPersistenceError):
-    """Another worker, or another program's `run_to_end`, holds the lease of the flow."""
+    """Another worker, or another program's `run_to_end`, holds the lease of the flow.
 
-    def __init__(self, flow_id: UUID) -> None:
-        super().__init__(f"flow {flow_id} is run by another worker: wait until its lease has ended")
+    `lease_left` is after how long the lease ends if it is not renewed, where that is known. If its
+    holder has died, the flow can be run then.
+    """
+
+    def __init__(self, flow_id: UUID, lease_left: timedelta | None = None) -> None:
+        ends = "when its lease has ended"
+        if lease_left is not None:
+            seconds = max(1, math.ceil(lease_left.total_seconds()))
+            ends = f"in {seconds} s, when its lease ends unless it is renewed"
+        super().__init__(f"flow {flow_id} is run by another worker or program: try again {ends}")
         self.flow_id = flow_id
+        self.lease_left = lease_left
 
 
 class FlowWasCancelled(ChemPersistenceError):

@@ -15,6 +15,7 @@ from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.leasing.leases import (
     Claim,
     FlowCounts,
+    FlowRunRow,
     Renewal,
     check_duration,
     check_worker,
@@ -144,6 +145,13 @@ class InMemoryLeases:
             elif run.lease is None:
                 waiting[run.definition_hash] += 1
         return {each: FlowCounts(due[each], waiting[each]) for each in definitions}
+
+    async def read_run(self, flow_id: UUID) -> FlowRunRow | None:
+        """Return the row of a flow; see `LeaseReader.read_run`."""
+        if (run := self._runs.rows.get(flow_id)) is None:
+            return None
+        due_in = None if run.due_at == NEVER else run.due_at - self._runs.now()
+        return FlowRunRow(due_in, run.lease, run.holder)
 
     async def rebuild(self) -> int:
         """Make the rows what the log implies; see `Leases.rebuild`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from chem_persistence.errors import StoreError
@@ -16,6 +16,7 @@ from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.leasing.leases import (
     Claim,
     FlowCounts,
+    FlowRunRow,
     Leases,
     Renewal,
     check_duration,
@@ -33,6 +34,7 @@ GIVE_BACK_FLOW_RUN = statement("work/give_back_flow_run")
 LIST_FREE_RUNS = statement("work/list_free_runs")
 READ_CLAIMED_RUNS = statement("work/read_claimed_runs")
 READ_CLOCK = statement("work/read_clock")
+READ_FLOW_RUN = statement("work/read_flow_run")
 REBUILD_FLOW_RUNS = statement("work/rebuild_flow_runs")
 RELEASE_FLOW_RUNS = statement("work/release_flow_runs")
 RENEW_FLOW_RUNS = statement("work/renew_flow_runs")
@@ -167,6 +169,16 @@ class PgLeases:
         counted = {row["definition_hash"]: FlowCounts(row["due"], row["waiting"]) for row in rows}
         return dict.fromkeys(definitions, FlowCounts()) | counted
 
+    async def read_run(self, flow_id: UUID) -> FlowRunRow | None:
+        """Return the row of a flow; see `LeaseReader.read_run`."""
+
+        async def read(connection: Connection) -> FlowRunRow | None:
+            (clock,) = await connection.fetch(READ_CLOCK)
+            rows = await connection.fetch(READ_FLOW_RUN, flow_id)
+            return next((_row(row, clock["present"]) for row in rows), None)
+
+        return await self._session.run(read)
+
     async def rebuild(self) -> int:
         """Make the rows what the log implies; see `Leases.rebuild`."""
         changed = 0
@@ -190,6 +202,12 @@ async def _separate_leases(
 ) -> AsyncIterator[Leases]:
     async with separate as provider:
         yield PgLeases(provider)
+
+
+def _row(row: Row, present: datetime) -> FlowRunRow:
+    due_at = row["due_at"]
+    token, holder = (row[name] and UUID(int=row[name].int) for name in ("lease", "holder"))
+    return FlowRunRow(due_at and due_at - present, token, holder)
 
 
 def _found(row: Row) -> Renewal:

@@ -102,6 +102,14 @@ WHERE run.lease = $1
 -- Return the time of the server.
 SELECT now() AS present
 
+-- name: read_flow_run
+-- Return who holds a flow, and when it is due; null: not by itself.
+-- $1 uuid flow_id
+SELECT CASE WHEN run.due_at < '9999-12-31 00:00:00+00' THEN run.due_at END AS due_at, run.lease,
+    run.holder
+FROM flow_runs AS run
+WHERE run.flow_id = $1
+
 -- name: read_hint_channel
 -- Return the channel on which workers are told that flows are due.
 SELECT 'chem_persistence_due_' || 'flow_runs'::regclass::oid::text AS channel

@@ -86,10 +86,13 @@ class HeldFlow:
         """The flow's id."""
         return self.claim.flow_id
 
-    async def go(self, *, steps: int | None = None) -> None:
+    async def go(
+        self, *, steps: int | None = None, then_due: timedelta | None = timedelta(0)
+    ) -> None:
         """Run the flow, at most `steps` steps of it, until it is released; then release it.
 
-        When this returns, the flow is completed, its retry is scheduled, or it was released.
+        After so many steps it is due after `then_due`, or not by itself with None. When this
+        returns, the flow is completed, its retry is scheduled, or it was released.
 
         Raises what `FlowEngine.run_to_end` raises, and:
             StaleLease: the lease was lost; nothing more was appended.
@@ -97,7 +100,7 @@ class HeldFlow:
         self._task = asyncio.current_task()
         with self._keeper.hold(self._lease):
             try:
-                await self._advance(steps)
+                await self._advance(steps, then_due)
             except asyncio.CancelledError:
                 if not await self._interrupted():
                     raise
@@ -138,15 +141,18 @@ class HeldFlow:
         except StoreError as error:
             _logger.info("flow %s is not released: %s", self.flow_id, type(error).__name__)
 
-    async def _advance(self, steps: int | None) -> None:
+    async def _advance(self, steps: int | None, then_due: timedelta | None) -> None:
         run, done = self.run, 0
         while not run.is_released:
             if run.cancelled is not None:
                 await run.cancel()
             if run.interruption is Interruption.LOST:
                 raise StaleLease(self.flow_id)
-            if run.interruption is not None or self._is_last_step or done == steps:
+            if run.interruption is not None or self._is_last_step:
                 await self._leave()
+                return
+            if done == steps:
+                await self._leave(then_due)
                 return
             goes_on = steps is None and not self._is_last_step
             await run.advance(go_on=goes_on and run.may_start_ahead(run.instance.cursor + 1))
@@ -188,7 +194,7 @@ class HeldFlow:
             await self.release(_due_in(self.run.instance, self.run.clock.now()))
             raise
 
-    async def _leave(self, due_in: timedelta = timedelta(0)) -> None:
+    async def _leave(self, due_in: timedelta | None = timedelta(0)) -> None:
         await self.run.leave()
         if not self.run.is_released:
             await self.run.free_unused(self.claim.token)

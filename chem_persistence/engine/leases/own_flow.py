@@ -1,9 +1,10 @@
-"""A flow that was given to workers, and that a program runs by itself: it takes the lease."""
+"""A flow that a program runs by itself: it takes the lease, as a worker does."""
 
 import asyncio
+import logging
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from msgspec import UNSET
 
@@ -12,11 +13,8 @@ from chem_persistence.domain.instance import FlowInstance, initial_instance
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.leases.held_flow import HeldFlow
-from chem_persistence.engine.leases.leased_run import (
-    LeasedRun,
-    cancellation,
-    cancelled_with,
-)
+from chem_persistence.engine.leases.holders import being_run, has_ended, own_holder
+from chem_persistence.engine.leases.leased_run import LeasedRun, cancellation, cancelled_with
 from chem_persistence.engine.leases.own_children import OwnChildren, rest, wait_for_time
 from chem_persistence.engine.leases.renewal import LeaseKeeper, seconds_since_boot
 from chem_persistence.engine.watching import SharedStore
@@ -28,9 +26,16 @@ from chem_persistence.errors import (
 )
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.leasing.children import parent_of
-from chem_persistence.store.leasing.leases import LeasingEventStore
+from chem_persistence.store.leasing.leases import (
+    Claim,
+    FlowRunRow,
+    LeaseReader,
+    LeasingEventStore,
+)
 from chem_persistence.store.leasing.slots import slots_of
 from chem_persistence.store.ports import Clock, EventStore
+
+_logger = logging.getLogger("chem_persistence.leases")
 
 __all__ = ["GRACE", "LEASE", "STALL", "OwnFlows", "is_given"]
 
@@ -56,7 +61,7 @@ async def is_given(store: EventStore, flow_id: UUID) -> bool:
 
 
 class OwnFlows:
-    """Runs flows that were given to workers as a worker does, each in the task of its caller.
+    """Runs flows under their leases as a worker does, each in the task of its caller.
 
     The flows that their steps run are run as well, in tasks of their own.
     """
@@ -64,27 +69,38 @@ class OwnFlows:
     def __init__(self, store: LeasingEventStore, flow: Flow[Any, Any]) -> None:
         self._store = store
         self._registry = {each.definition_hash: each for each in (flow, *flow.inner)}
-        self._worker = uuid4()
+        self._shared = store if isinstance(store, SharedStore) else None
         self._leases = store.leases
         self._keeper = LeaseKeeper(self._leases, duration=LEASE, stall=STALL)
         self._slots = slots_of(self._leases)
         self._clock: Clock = getattr(store, "clock", None) or SystemClock()
 
     async def run(self, flow: Flow[Any, Any], flow_id: UUID, *, to_end: bool) -> FlowInstance:
-        """Run a flow to its end, or one step of it.
+        """Run a flow that was begun to its end, or one step of it.
 
         A retry that a step's policy schedules is waited for, and so are a time until which a step
-        waits and the flows that it runs; then the flow goes on, unless a worker comes first.
+        waits and the flows that it runs; then the flow goes on, unless a worker comes first. After
+        one step the flow is due as it was before.
 
         Raises what `FlowEngine.run_to_end` raises.
         """
+        await self._wait(flow, flow_id, to_end=to_end)
+        row = None if to_end else await self._row(flow_id)
+        is_due = row is None or row.token is not None or row.due_in is not None
+        then_due = timedelta(0) if is_due else None
+        with being_run(flow_id):
+            return await self._run(flow, flow_id, to_end=to_end, then_due=then_due)
+
+    async def _run(
+        self, flow: Flow[Any, Any], flow_id: UUID, *, to_end: bool, then_due: timedelta | None
+    ) -> FlowInstance:
+        steps = None if to_end else 1
         async with self._keeper, OwnChildren(self._store, flow_id, self.run_child) as children:
-            await self._wait(flow, flow_id, to_end=to_end)
             while True:
-                run = await self._run_once(flow, flow_id, to_end=to_end)
+                run = await self._run_once(await self._taken(flow, flow_id), steps, then_due)
                 if run.lacks_slots and run.look_after is not None:
                     await asyncio.sleep(run.look_after.total_seconds())
-                elif not to_end:
+                elif steps:
                     return run.instance
                 elif run.retry_after is not None:
                     await asyncio.sleep(run.retry_after.total_seconds())
@@ -98,10 +114,11 @@ class OwnFlows:
         instance = replay(initial_instance(flow_id, flow.definition), events, flow.definition)
         await wait_for_time(flow, instance, events, self._clock, to_end=to_end)
 
-    async def _run_once(self, flow: Flow[Any, Any], flow_id: UUID, *, to_end: bool) -> LeasedRun:
-        held = await self._taken(flow, flow_id)
+    async def _run_once(
+        self, held: HeldFlow, steps: int | None, then_due: timedelta | None
+    ) -> LeasedRun:
         try:
-            await held.go(steps=None if to_end else 1)
+            await held.go(steps=steps, then_due=then_due)
         except FlowIsWaiting:
             if held.run.cancelled is None:
                 raise
@@ -121,34 +138,56 @@ class OwnFlows:
         await self.run(self._registry[first.definition_hash], flow_id, to_end=True)
 
     async def _taken(self, flow: Flow[Any, Any], flow_id: UUID) -> HeldFlow:
-        claimed_at = seconds_since_boot()
-        claim = await self._leases.take(flow_id, self._worker, LEASE)
+        claimed_at, claim, left = await self._take(flow_id)
         events = await self._store.list(flow_id)
         instance = replay(initial_instance(flow_id, flow.definition), events, flow.definition)
         if claim is None:
-            raise _not_taken(instance)
-        shared = self._store if isinstance(self._store, SharedStore) else None
-        run = LeasedRun(
-            self._store.leased(claim.flow_id, claim.token),
-            flow.steps,
-            flow.definition,
-            instance,
-            shared=shared,
-        )
-        run.cancelled, run.slots = cancellation(events), self._slots
+            raise _not_taken(instance, left)
+        run = self._leased_run(self._store.leased(claim.flow_id, claim.token), flow, instance)
+        run.cancelled = cancellation(events)
         if (parent := parent_of(events)) is not None:
             run.parent = parent.flow_id
-            if shared is not None and await shared.cancelled_flows([run.parent]):
+            if run.shared is not None and await run.shared.cancelled_flows([run.parent]):
                 run.cancelled = run.cancelled or cancelled_with(run.parent)
+        return self._held(run, claim, claimed_at)
+
+    def _leased_run(
+        self, store: EventStore, flow: Flow[Any, Any], instance: FlowInstance
+    ) -> LeasedRun:
+        run = LeasedRun(store, flow.steps, flow.definition, instance, shared=self._shared)
+        run.slots = self._slots
+        return run
+
+    def _held(self, run: LeasedRun, claim: Claim, claimed_at: float) -> HeldFlow:
         return HeldFlow(run, claim, self._leases, self._keeper, claimed_at=claimed_at, grace=GRACE)
+
+    async def _take(self, flow_id: UUID) -> tuple[float, Claim | None, timedelta | None]:
+        """Claim a flow, at once if the process that holds it has ended.
+
+        Return when that was sent, the claim, and after how long the lease of another ends.
+        """
+        claimed_at = seconds_since_boot()
+        claim = await self._leases.take(flow_id, own_holder(), LEASE)
+        if claim is not None or (row := await self._row(flow_id)) is None:
+            return claimed_at, claim, None
+        if row.token and row.holder and has_ended(row.holder, flow_id):
+            _logger.info("flow %s was left by process %s, which has ended", flow_id, row.holder)
+            await self._leases.release([(flow_id, row.token)])
+            claimed_at = seconds_since_boot()
+            claim = await self._leases.take(flow_id, own_holder(), LEASE)
+        return claimed_at, claim, row.due_in
+
+    async def _row(self, flow_id: UUID) -> FlowRunRow | None:
+        leases = self._leases
+        return await leases.read_run(flow_id) if isinstance(leases, LeaseReader) else None
 
 
 def _not_taken(
-    instance: FlowInstance,
+    instance: FlowInstance, left: timedelta | None
 ) -> FlowAlreadyCompleted | FlowWasCancelled | FlowIsRunning:
     """Return why a flow in this state has no lease to take."""
     if instance.completed:
         return FlowAlreadyCompleted(instance.id)
     if instance.cancelled is not None:
         return FlowWasCancelled(instance.id, instance.cancelled)
-    return FlowIsRunning(instance.id)
+    return FlowIsRunning(instance.id, left)

@@ -16,7 +16,8 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from datetime import timedelta
-from threading import Lock, Thread
+from functools import partial
+from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -59,30 +60,47 @@ class HeldLease:
 
 
 class _RenewalThread:
-    """A thread with an event loop of its own that runs `work` until it is told to end."""
+    """A thread that runs `work` in an event loop of its own, from `after` seconds on, to its end.
 
-    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+    Most runs are over by then, and cost neither an event loop nor a connection.
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, None]], after: float) -> None:
         self._owner = asyncio.get_running_loop()
         self._ended = self._owner.create_future()
-        self._loop = asyncio.new_event_loop()
-        self._task = self._loop.create_task(work)
+        self._work, self._after = work, after
+        self._told = Event()  # to end, before the work has begun
+        self._lock = Lock()  # of the two
+        self._task: asyncio.Task[None] | None = None
         Thread(target=self._run, name="chem_persistence leases", daemon=True).start()
 
     def _run(self) -> None:
+        if self._told.wait(self._after):
+            return
+        loop = asyncio.new_event_loop()
         try:
+            with self._lock:
+                if self._told.is_set():
+                    return
+                self._task = loop.create_task(self._work())
             with suppress(asyncio.CancelledError):
-                self._loop.run_until_complete(self._task)
+                loop.run_until_complete(self._task)
         except Exception:
             _logger.exception("the leases are not renewed any more")
         finally:
-            self._loop.close()
+            loop.close()
             with suppress(RuntimeError):  # the owner's event loop is closed
                 self._owner.call_soon_threadsafe(self._ended.set_result, None)
 
     async def end(self) -> None:
         """Stop the work, and wait until the thread has closed its connection."""
+        with self._lock:
+            self._told.set()
+            task = self._task
+        if task is None:
+            return
         with suppress(RuntimeError):  # it has ended by itself
-            self._loop.call_soon_threadsafe(self._task.cancel)
+            task.get_loop().call_soon_threadsafe(task.cancel)
         await asyncio.wait([self._ended], timeout=SECONDS_TO_END)
 
 
@@ -105,6 +123,7 @@ class LeaseKeeper:
         self.duration = duration
         self._beat = beat
         self._leases = leases
+        self._separable = leases if isinstance(leases, SeparableLeases) else None
         self._seconds = duration.total_seconds()
         self._stall = stall.total_seconds()
         self._held: dict[UUID, HeldLease] = {}
@@ -155,10 +174,10 @@ class LeaseKeeper:
 
     def _renewals(self) -> _RenewalThread | asyncio.Task[None]:
         leases = self._leases
-        if isinstance(leases, SeparableLeases):
-            separate = leases.separate()
+        if self._separable is not None:
+            separate = self._separable.separate()
             if separate is not None:
-                return _RenewalThread(self._renew_apart(separate))
+                return _RenewalThread(partial(self._renew_apart, separate), self._seconds / 3)
             warn = _logger.debug if self._has_warned else _logger.warning
             self._has_warned = True
             warn(
@@ -170,7 +189,7 @@ class LeaseKeeper:
 
     async def _renew_apart(self, separate: AbstractAsyncContextManager[Leases]) -> None:
         async with separate as leases:
-            await self._renew_each_third(leases)
+            await self._renew_each_third(leases, pause=0)
 
     async def _watch(self) -> None:
         """Show that the event loop answers, and drop the leases that have ended."""
@@ -182,8 +201,8 @@ class LeaseKeeper:
                 if lease.ends_at < now + between:
                     self._report(lease, lease.on_lost)
 
-    async def _renew_each_third(self, leases: Leases) -> None:
-        pause = self._seconds / 3
+    async def _renew_each_third(self, leases: Leases, pause: float | None = None) -> None:
+        pause = self._seconds / 3 if pause is None else pause
         while True:
             await asyncio.sleep(pause)
             pause = self._seconds / 3

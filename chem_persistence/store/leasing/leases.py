@@ -36,7 +36,9 @@ __all__ = [
     "Claim",
     "FlowCounter",
     "FlowCounts",
+    "FlowRunRow",
     "HintingLeases",
+    "LeaseReader",
     "Leases",
     "LeasingEventStore",
     "Renewal",
@@ -63,6 +65,17 @@ class FlowCounts(msgspec.Struct, frozen=True, gc=False):
 
     due: int = 0
     waiting: int = 0
+
+
+class FlowRunRow(msgspec.Struct, frozen=True, gc=False):
+    """The row of a flow: after how long it is due, or its lease ends, and who holds it, if anybody.
+
+    With `due_in` None the flow is not due by itself.
+    """
+
+    due_in: timedelta | None
+    token: UUID | None
+    holder: UUID | None
 
 
 class Renewal(StrEnum):
@@ -160,6 +173,19 @@ class Leases(Protocol):
         claims wait while rows are added. Rows that are held stay as they are, and no flow becomes
         due later than it was.
         """
+        ...
+
+
+@runtime_checkable
+class LeaseReader(Protocol):
+    """Reads who holds a flow.
+
+    Every method raises:
+        StoreUnavailable, StoreError: the store cannot be reached, or refused.
+    """
+
+    async def read_run(self, flow_id: UUID) -> FlowRunRow | None:
+        """Return the row of a flow, or None if it was never given to workers, or is over."""
         ...
 
 

@@ -1,9 +1,12 @@
 """What `run_to_end` does with flows that were given to workers, on every store."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -21,11 +24,18 @@ from chem_persistence import (
     StepSignal,
 )
 from chem_persistence.domain.events import CANCEL, LibrarySignal
+from chem_persistence.engine.leases.holders import being_run, own_holder
 from tests.support.leases.desk import HOUR, Desk, memory_desk, postgres_desk
 from tests.support.leases.staff import Act, Acts, Number, chain, submit, trace, working
 
 if TYPE_CHECKING:
     import asyncpg
+
+
+HOLDER = (
+    "from chem_persistence.engine.leases.holders import own_holder; print(own_holder(), flush=True)"
+)
+"""Print the id under which a process holds flows."""
 
 
 @pytest.fixture
@@ -183,3 +193,56 @@ async def test_a_retry_is_waited_for(desk: Desk, acts: Acts, is_given: bool) -> 
     else:
         flow_id = await engine.run_to_end(input=Number(0))
     assert await trace(desk, flow_id) == "ISXRSXRSFC"
+
+
+async def test_a_refused_start_says_how_long_the_lease_lasts(desk: Desk, acts: Acts) -> None:
+    step = Act(acts)
+    flow_id = await submit(desk, chain(step))
+    await desk.take(flow_id, HOUR)
+    with pytest.raises(FlowIsRunning, match="when its lease ends unless it is renewed") as caught:
+        await engine_of(desk, step).run_to_end(flow_id)
+    assert caught.value.lease_left is not None
+    assert HOUR / 2 < caught.value.lease_left <= HOUR
+
+
+@pytest.mark.parametrize("whose", ["an ended process", "this process"])
+async def test_the_lease_of_a_program_that_has_ended_is_not_waited_for(
+    desk: Desk, acts: Acts, whose: str
+) -> None:
+    holder, step = own_holder(), Act(acts)
+    if whose == "an ended process":
+        ended = subprocess.run([sys.executable, "-c", HOLDER], capture_output=True, check=True)
+        holder = UUID(ended.stdout.decode().strip())
+    flow_id = await submit(desk, chain(step))
+    assert await desk.leases.take(flow_id, holder, HOUR) is not None
+    await engine_of(desk, step).run_to_end(flow_id)
+    assert await trace(desk, flow_id) == "ISFC"
+
+
+@pytest.mark.parametrize("whose", ["a worker", "a process that runs", "this process"])
+async def test_the_lease_of_who_may_run_the_flow_is_respected(
+    desk: Desk, acts: Acts, whose: str
+) -> None:
+    step = Act(acts)
+    flow_id = await submit(desk, chain(step))
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{HOLDER}; input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        theirs = UUID(other.stdout.readline().decode().strip())
+        holder = {"a worker": uuid4(), "this process": own_holder()}.get(whose, theirs)
+        assert await desk.leases.take(flow_id, holder, HOUR) is not None
+        with being_run(flow_id), pytest.raises(FlowIsRunning):
+            await engine_of(desk, step).run_to_end(flow_id)
+        other.kill()
+    assert acts.runs == []
+
+
+async def test_a_step_leaves_a_flow_that_is_not_due_by_itself_so(desk: Desk, acts: Acts) -> None:
+    steps = (Act(acts, "one"), Act(acts, "two"))
+    flow_id = await submit(desk, chain(*steps))
+    token = await desk.take(flow_id)
+    await desk.leases.give_back(flow_id, token, None)
+    await engine_of(desk, *steps).run_step(flow_id)
+    row = await desk.seen(flow_id)
+    assert (row.due, row.lease) == ("never", None)
