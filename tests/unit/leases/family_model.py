@@ -12,7 +12,7 @@ is the business of `model.py`; here an append is one transition. Each stands for
   process may die in between: then nobody calls.
 - "a worker claims child": `load_claims`, which looks for the parent's cancellation.
 - "asks": `FlowClient.cancel`, a signal; "cancels at once": the same, with a FlowCancelled.
-- "cancels the children": `LeasedRun._cancel_children`, then "cancels" appends FlowCancelled.
+- "cancels the children": `LeasedRun._end_step`, then "cancels" appends FlowCancelled.
 - "time": `due_at` of the row passes, or a lease ends.
 """
 
