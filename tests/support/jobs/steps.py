@@ -20,9 +20,10 @@ class QueueJob(msgspec.Struct):
 
 
 class Cube(BatchJob[Number, QueueJob, Number]):
-    """The third power of a number; a job is polled at least once before it runs if `slow`."""
+    """The third power of a number; `pause` is a time before and after a submission, in seconds."""
 
     id = "cube"
+    pause = 0.0
     every = EVERY
     settle = SETTLE
 
@@ -40,8 +41,10 @@ class Cube(BatchJob[Number, QueueJob, Number]):
 
     async def submit(self, _input: Number, token: str) -> QueueJob:
         self.queue.pass_by("before submit")
+        await asyncio.sleep(self.pause)
         job = QueueJob(self.queue.submit(token))
         self.queue.pass_by("after submit")
+        await asyncio.sleep(self.pause)
         if self.held is not None:
             await self.held.wait()
         return job
