@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from chem_persistence.engine.flow import Flow
-from chem_persistence.engine.leases.held_flow import HeldFlow
+from chem_persistence.engine.leases.held_flow import HeldFlow, undone_if_cancelled
 from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun
 from chem_persistence.engine.leases.own_flow import LEASE, STALL
 from chem_persistence.engine.leases.renewal import LeaseKeeper, seconds_since_boot
@@ -235,9 +235,10 @@ class Worker:
         claimed_at = seconds_since_boot()
         free = self._at_once - len(self._running)
         try:
-            claims = await self._leases.claim(
+            claiming = self._leases.claim(
                 list(self._registry), self.id, free, self._keeper.duration
             )
+            claims = await undone_if_cancelled(claiming, self._release)
             if claims and not self._stopping:
                 await self._begin(claims, claimed_at)
             elif claims:

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from chem_persistence.domain.instance import FlowInstance, StepStatus
@@ -24,10 +24,14 @@ from chem_persistence.errors import (
     StaleLease,
     StepRaised,
     StoreError,
+    UnreadableEvent,
+    UnreplayableEvent,
 )
 from chem_persistence.store.leasing.leases import Claim, Leases
 
-__all__ = ["HeldFlow", "at_once"]
+__all__ = ["HeldFlow", "at_once", "undone_if_cancelled"]
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("chem_persistence.leases")
 
@@ -41,6 +45,22 @@ SECONDS_TO_LEAVE = 10.0
 def at_once(_: BaseException) -> timedelta:
     """Return that a flow is due at once, whatever it was left for."""
     return timedelta(0)
+
+
+async def undone_if_cancelled(call: Awaitable[T], undo: Callable[[T], Awaitable[object]]) -> T:
+    """Return what a call returns; if the caller is cancelled, wait for it, and undo it.
+
+    Otherwise a claim that is on its way would hold flows until its lease ends.
+
+    Raises what `call` raises.
+    """
+    making = asyncio.ensure_future(call)
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        with suppress(ChemPersistenceError):
+            await undo(await making)
+        raise
 
 
 class HeldFlow:
@@ -170,6 +190,8 @@ class HeldFlow:
         task, why = self._task, self.run.interruption
         if why is not None and task is not None:
             task.uncancel()
+            with suppress(asyncio.CancelledError):  # the step raised before it was cancelled
+                await asyncio.sleep(0)
         match why:
             case None:
                 await self._leave_quietly()
@@ -206,6 +228,8 @@ class HeldFlow:
                 await self._leave(due_in)
         except (ChemPersistenceError, TimeoutError) as error:
             _logger.info("flow %s was left: %s", self.flow_id, type(error).__name__)
+            if isinstance(error, UnreadableEvent | UnreplayableEvent):
+                await self.release(due_in)
 
     def _look(self) -> None:
         """Read what was said to the flow, in a task of its own, unless one is doing so."""

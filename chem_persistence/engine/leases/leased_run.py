@@ -8,7 +8,7 @@ it dies or is told to stop is in the log: a start without an outcome, and the si
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from enum import StrEnum
 from typing import Any, NoReturn, TypeAlias
 from uuid import UUID
@@ -195,13 +195,17 @@ class LeasedRun(FlowRun):
             FlowIsWaiting: as `cancel`.
             StaleLease: the lease is lost.
         """
-        await self._catch_up()
-        index = self.instance.cursor
-        if self.instance.completed or index == len(self.instance.steps):
-            return
-        slot = self.instance.steps[index]
-        if slot.status is StepStatus.RUNNING and slot.starts > 0:
-            await self._append([LibrarySignal(index, slot.step_id, RELEASED)], [])
+        while True:
+            await self._catch_up()
+            index = self.instance.cursor
+            if self.instance.completed or index == len(self.instance.steps):
+                return
+            slot = self.instance.steps[index]
+            if slot.status is not StepStatus.RUNNING or slot.starts == 0:
+                return
+            with suppress(ConcurrencyConflict):  # its own interrupted append is stored by now
+                await self._append([LibrarySignal(index, slot.step_id, RELEASED)], [])
+                return
 
     async def _attempt(self, decided: Run, *, started_here: bool, go_on: bool) -> None:
         index = decided.step_index

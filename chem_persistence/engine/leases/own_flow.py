@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from msgspec import UNSET
@@ -12,13 +13,14 @@ from chem_persistence.domain.events import FlowInitialized
 from chem_persistence.domain.instance import FlowInstance, initial_instance
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.flow import Flow
-from chem_persistence.engine.leases.held_flow import HeldFlow
+from chem_persistence.engine.leases.held_flow import HeldFlow, undone_if_cancelled
 from chem_persistence.engine.leases.holders import being_run, has_ended, own_holder
 from chem_persistence.engine.leases.leased_run import LeasedRun, cancellation, cancelled_with
 from chem_persistence.engine.leases.own_children import OwnChildren, rest, wait_for_time
 from chem_persistence.engine.leases.renewal import LeaseKeeper, seconds_since_boot
 from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
+    ChemPersistenceError,
     FlowAlreadyCompleted,
     FlowIsRunning,
     FlowIsWaiting,
@@ -38,6 +40,9 @@ from chem_persistence.store.ports import Clock, EventStore
 _logger = logging.getLogger("chem_persistence.leases")
 
 __all__ = ["GRACE", "LEASE", "STALL", "OwnFlows", "is_given"]
+
+Taking: TypeAlias = tuple[float, Claim | None, timedelta | None]
+"""When a claim was sent, the claim, and after how long the lease of another ends."""
 
 LEASE = timedelta(seconds=30)
 """How long a flow is held without a renewal."""
@@ -138,7 +143,25 @@ class OwnFlows:
         await self.run(self._registry[first.definition_hash], flow_id, to_end=True)
 
     async def _taken(self, flow: Flow[Any, Any], flow_id: UUID) -> HeldFlow:
-        claimed_at, claim, left = await self._take(flow_id)
+        taken = await undone_if_cancelled(self._take(flow_id), self._release)
+        try:
+            return await self._loaded(flow, flow_id, taken)
+        except (Exception, asyncio.CancelledError):
+            with suppress(ChemPersistenceError):  # else the lease ends by itself
+                await self._release(taken)
+            raise
+
+    async def _release(self, taken: Taking) -> None:
+        if (claim := taken[1]) is not None:
+            await self._leases.release([(claim.flow_id, claim.token)])
+
+    async def _loaded(self, flow: Flow[Any, Any], flow_id: UUID, taken: Taking) -> HeldFlow:
+        """Load a flow that was claimed.
+
+        Raises:
+            FlowAlreadyCompleted, FlowWasCancelled, FlowIsRunning: it was not.
+        """
+        claimed_at, claim, left = taken
         events = await self._store.list(flow_id)
         instance = replay(initial_instance(flow_id, flow.definition), events, flow.definition)
         if claim is None:
@@ -161,7 +184,7 @@ class OwnFlows:
     def _held(self, run: LeasedRun, claim: Claim, claimed_at: float) -> HeldFlow:
         return HeldFlow(run, claim, self._leases, self._keeper, claimed_at=claimed_at, grace=GRACE)
 
-    async def _take(self, flow_id: UUID) -> tuple[float, Claim | None, timedelta | None]:
+    async def _take(self, flow_id: UUID) -> Taking:
         """Claim a flow, at once if the process that holds it has ended.
 
         Return when that was sent, the claim, and after how long the lease of another ends.

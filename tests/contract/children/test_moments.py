@@ -17,11 +17,13 @@ import pytest
 from chem_persistence import (
     Flow,
     FlowAlreadyCompleted,
+    FlowEngine,
     FlowEvent,
     FlowIsRunning,
     FlowIsWaiting,
     FlowState,
     FlowWasCancelled,
+    InMemoryFlowRepository,
     RetryPolicy,
     Step,
     StepContext,
@@ -33,13 +35,14 @@ from chem_persistence.engine.leases.own_flow import OwnFlows
 from tests.support.faults.mortal_store import Moment, MortalStore
 from tests.support.leases.desk import Desk
 from tests.support.leases.families import Add, Picky, mapped
-from tests.support.leases.staff import Number, chain, client_of, submit, working
+from tests.support.leases.staff import Number, chain, client_of, submit, trace, working
 
 MOST_CALLS = 200
 
 AT_ONCE = timedelta(0)
 
 SIMPLE = "one that waits and fails"
+WORKER = "the worker under test"
 
 
 class Nap(Step[Number, Number]):
@@ -74,13 +77,13 @@ async def worked(desk: Desk, name: str, calls: int, time: str, meanwhile: Meanwh
     moment = Moment(calls, lambda: meanwhile(worker, flow_id), after=time == TIMES[1])
     store, grace = MortalStore(desk.store, moment), timedelta(seconds=5)
     worker = Worker(store, [flow], poll_interval=0.01, grace=grace)
-    running = asyncio.create_task(worker.run())
+    running = asyncio.create_task(worker.run(), name=WORKER)
     ended = asyncio.create_task(client_of(desk).wait(flow_id))
     await asyncio.wait([running, ended], return_when=asyncio.FIRST_COMPLETED)
     worker.stop()
-    await running
     ended.cancel()
-    await asyncio.wait([ended])
+    await asyncio.wait([running, ended])
+    assert running.cancelled() or running.exception() is None
     return flow_id if moment.over.is_set() else None
 
 
@@ -125,6 +128,54 @@ async def test_a_worker_that_is_told_to_stop_at_any_call_leaves_nothing_held(
     async def stop(worker: Worker, _: UUID) -> None:
         worker.stop()
 
+    await check_that_nothing_is_held(desk, name, time, every, stop)
+
+
+@pytest.mark.parametrize("every", EVERY)
+@pytest.mark.parametrize("time", TIMES)
+async def test_a_worker_whose_task_is_cancelled_at_any_call_leaves_nothing_held(
+    desk: Desk, time: str, every: int
+) -> None:
+    async def cancel(_: Worker, __: UUID) -> None:
+        next(task for task in asyncio.all_tasks() if task.get_name() == WORKER).cancel()
+
+    await check_that_nothing_is_held(desk, SIMPLE, time, every, cancel)
+
+
+class SavesAndRaises(Step[Number, Number]):
+    """Raises behind a value that it has saved, without giving way to anybody in between."""
+
+    id = "saves"
+
+    async def run(self, number: Number, context: StepContext) -> Number:
+        if not await context.saved(Number):
+            await context.save(number)
+            raise ValueError("once")
+        return number
+
+
+async def test_a_step_that_raises_while_its_worker_stops_is_released(desk: Desk) -> None:
+    flow = chain(SavesAndRaises())
+    flow_id = await submit(desk, flow, 3)
+
+    async def stop() -> None:  # and wait until the step is to be interrupted
+        worker.stop()
+        while not any(held.run.interruption for held in worker._running.values()):
+            await asyncio.sleep(0.005)
+
+    saved = 6  # a claim, the log, the input, the start, a look for a value, and then the value
+    store = MortalStore(desk.store, Moment(saved, stop))
+    worker = Worker(store, [flow], poll_interval=0.01, grace=timedelta(0))
+    await worker.run()
+    assert await trace(desk, flow_id) == "ISGG"
+    row = await desk.seen(flow_id)
+    assert (row.lease, row.due) == (None, "now")
+
+
+async def check_that_nothing_is_held(
+    desk: Desk, name: str, time: str, every: int, stop: Meanwhile
+) -> None:
+    """Check that a worker that is stopped at any call has released its flows, which go on."""
     flow, expected = FLOWS[name]
     for calls in some_calls(desk, name, every, time):
         flow_id = await worked(desk, name, calls, time, stop)
@@ -187,6 +238,37 @@ async def test_a_flow_that_another_process_takes_at_any_call_is_completed_once(
         flow_id = await worked(desk, name, calls, time, take)
         if flow_id is None:
             break
+        async with working(desk, [flow]):
+            assert await client_of(desk).result(flow, flow_id) == Number(expected), calls
+    else:
+        pytest.fail("there was always another call")
+    await check_logs(desk)
+
+
+@pytest.mark.parametrize("every", EVERY)
+@pytest.mark.parametrize("time", TIMES)
+@pytest.mark.parametrize("name", FLOWS)
+async def test_a_program_that_is_interrupted_at_any_call_leaves_nothing_held(
+    desk: Desk, name: str, time: str, every: int
+) -> None:
+    flow, expected = FLOWS[name]
+    for calls in some_calls(desk, name, every, time):
+        flow_id = await submit(desk, flow, 3)
+
+        async def interrupt() -> None:
+            running.cancel()  # noqa: B023  # it is of this round
+
+        moment = Moment(calls, interrupt, after=time == TIMES[1])
+        store = MortalStore(desk.store, moment)
+        engine: Any = FlowEngine(store, InMemoryFlowRepository(desk.store), flow)
+        running = asyncio.create_task(engine.run_to_end(flow_id))
+        await asyncio.wait([running])
+        if not moment.over.is_set():
+            assert running.result() == flow_id
+            break
+        for each in {event.flow_id for event in await desk.store.read_feed(limit=1_000_000)}:
+            row = await desk.row(each)
+            assert row is None or row.lease is None, calls
         async with working(desk, [flow]):
             assert await client_of(desk).result(flow, flow_id) == Number(expected), calls
     else:
