@@ -56,13 +56,7 @@ from chem_persistence.store.leasing.slots import Slots, Taken
 from chem_persistence.store.ports import EventStore
 from chem_persistence.telemetry.flow_log import log_step_failed
 
-__all__ = [
-    "AroundStep",
-    "Interruption",
-    "LeasedRun",
-    "cancellation",
-    "cancelled_with",
-]
+__all__ = ["AroundStep", "Interruption", "LeasedRun", "cancellation", "cancelled_with"]
 
 _logger = logging.getLogger("chem_persistence.leases")
 

@@ -25,7 +25,7 @@ from chem_persistence import (
     flow,
     record_audit,
 )
-from tests.contract.people.test_questions import Verdict, reviewed
+from tests.contract.people.test_questions_to_people import Verdict, reviewed
 from tests.support.flows.flows import new_flow_id
 from tests.support.leases.families import Add, mapped
 from tests.support.leases.staff import Number

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from chem_persistence import Flow, Worker
-from tests.contract.people.test_questions import Hurried, Verdict, asked, reviewed
+from tests.contract.people.test_questions_to_people import Hurried, Verdict, asked, reviewed
 from tests.support.faults.mortal_store import Life, MortalStore
 from tests.support.leases.desk import Desk
 from tests.support.leases.staff import Number, client_of, submit, working
