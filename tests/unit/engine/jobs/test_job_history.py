@@ -4,18 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from chem_persistence import (
-    FlowEvent,
-    FlowEventKind,
-    RetryScheduled,
-    StepError,
-    StepFailed,
-    StepSignal,
-    StepStarted,
-    StepWaits,
-    SystemClock,
-)
-from chem_persistence.domain.events import RELEASED
+from chem_persistence import SystemClock
 from chem_persistence.engine.jobs.history import (
     JobHistory,
     JobMemory,
@@ -24,48 +13,7 @@ from chem_persistence.engine.jobs.history import (
     job_token,
     memory_of,
 )
-
-FLOW = UUID(int=7)
-TOKEN = job_token(FLOW, 0, 0)
-
-
-def failed(error_class: str) -> StepFailed:
-    return StepFailed(0, "job", StepError(error_class, "no"), "f" * 64)
-
-
-def waits(memory: JobMemory) -> StepWaits:
-    return StepWaits(0, "job", None, memory.data())
-
-
-FACTS: dict[str, FlowEventKind] = {
-    "S": StepStarted(0, "job"),
-    "o": StepStarted(1, "other"),
-    "w": waits(JobMemory(0, TOKEN)),
-    "e": waits(JobMemory(0, TOKEN, error="refused")),
-    "j": waits(JobMemory(0, TOKEN, job={})),
-    "J": failed("chem_persistence.JobFailed"),
-    "N": failed("chem_persistence.JobNotSubmitted"),
-    "L": failed("chem_persistence.WorkerLost"),
-    "X": failed("builtins.ValueError"),
-    "R": RetryScheduled("job", 1, "again"),
-    "G": StepSignal(0, "job", RELEASED),
-    "g": StepSignal(0, "job", "said"),
-}
-
-
-def events(facts: str) -> list[FlowEvent]:
-    now = SystemClock().now()
-    return [
-        FlowEvent(
-            seq=version,
-            flow_id=FLOW,
-            version=version,
-            event_id=UUID(int=version),
-            ts=now,
-            kind=FACTS[fact],
-        )
-        for version, fact in enumerate(facts)
-    ]
+from tests.unit.engine.jobs.facts import TOKEN, events
 
 
 @pytest.mark.parametrize(
