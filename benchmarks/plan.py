@@ -38,7 +38,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     read_rounds: int = 5
     small_flows: int = 10_000
     line_rounds: int = 3
-    idle_seconds: float = 20.0
+    idle_seconds: float = 10.0
     waiting_flows: int = 10_000
     map_items: int = 5_000
     import_rounds: int = 15

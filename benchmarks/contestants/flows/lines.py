@@ -28,6 +28,9 @@ from chem_persistence import (
 
 __all__ = ["FirstStep", "Idle", "Mapped"]
 
+_AT_ONCE = 1_000
+"""The children of a map that may be under way at the same time."""
+
 SECONDS_TO_SETTLE = 0.02
 """The pause before each submission, in which the worker becomes idle."""
 
@@ -175,14 +178,19 @@ class Idle(_Served):
         )
 
     async def _fill(self, count: int) -> None:
+        """Submit flows, and run them until they wait, on connections that are closed then."""
         if count <= 0:
             return
-        worker = self._worker()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(worker.run())
-            await self._client.submit_many(self._flow, [self._next() for _ in range(count)])
-            await self._steps.reach(self._submitted)
-            worker.stop()
+        async with await build_pool(self._url) as pool:
+            store = PgEventStore(PoolProvider(pool))
+            client = FlowClient(store, PgFlowRepository(PoolProvider(pool)))
+            worker = Worker(store, [self._flow])
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(worker.run())
+                await client.submit_many(self._flow, [self._next() for _ in range(count)])
+                await self._steps.reach(self._submitted)
+                worker.stop()
+            await store.aclose()
 
 
 async def _sessions(connection: "asyncpg.Connection[asyncpg.Record]") -> list[int]:
@@ -224,7 +232,11 @@ class Mapped(_Served):
     """A map over as many items as the load says; an event is a child, all that it costs counts."""
 
     def _made(self) -> Flow[Number, Any]:
-        return flow("map", Items()).map(flow("child", Trivial())).then(End(self._steps))
+        return (
+            flow("map", Items())
+            .map(flow("child", Trivial()), at_once=_AT_ONCE)
+            .then(End(self._steps))
+        )
 
     async def run(self, load: Load) -> Slice:
         """Run one flow to its last step."""
