@@ -111,6 +111,23 @@ async def test_a_child_that_comes_after_the_cancel_is_cancelled_by_who_claims_it
     assert acts.runs == []
 
 
+async def test_without_a_look_at_its_parent_such_a_child_would_run(
+    desk: Desk, acts: Acts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody(_: object) -> set[UUID]:
+        return set()
+
+    item = flow("item", Act(acts))
+    parent = listed().map(item)
+    flow_id = await submit(desk, parent, 2)
+    await client_of(desk).cancel(flow_id, reason="no longer needed")
+    child = await submit_child(desk, item, flow_id, 1, 0)
+    monkeypatch.setattr(desk.store, "cancelled_flows", nobody)
+    async with working(desk, [item]):
+        assert await client_of(desk).wait(child) is FlowState.COMPLETED
+    assert acts.runs == [("act", child)]
+
+
 async def test_a_parent_that_submits_is_asked_to_end_since_children_may_be_there(
     desk: Desk,
 ) -> None:
