@@ -311,7 +311,7 @@ class Step(ABC, Generic[Input_contra, Output_co]):
     How a step is run is no part of its definition: `retry` says when a failure is tried again;
     after `timeout` seconds (None: no limit) the step is cancelled, and `TimeoutError` is its
     failure, and the same if it has not called `context.heartbeat` for `heartbeat_timeout`; `uses`
-    is what it takes of each resource that a worker limits, such as `{"cores": 4}`.
+    is what it takes of each resource that is limited, such as `{"cores": 4}`.
     """
 
     id: str

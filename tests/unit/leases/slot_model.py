@@ -8,8 +8,8 @@ returns the shortest way to one that breaks an invariant. Each transition stands
   with "takes".
 - "reads": the statements of `free_ended_slots`, by which a slot is free: a snapshot.
 - "takes": the rest of `take_resource_slots`, its commit, and the append of the start, or the
-  give-back of a flow that finds too little.
-- "ends", "fails": the append of the outcome; "is tried again": a RetryScheduled of a person.
+  give-back of a flow that finds too little, `Leases.give_back`.
+- "ends", "fails": `_append_outcome`; "is tried again": a `RetryScheduled` of a person.
 - "dies": a worker is killed; "is stopped": it loses its lease, and its process goes on until
   "hears": it drops the flow. Such a process is a user until the step has an outcome by another
   one; what it does after that no lease can prevent.

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.unit.leases import family_model, model
+from tests.unit.leases import family_model, model, slot_model
 from tests.unit.leases.model import Bound, Guards, explore
 
 SOUND = Guards()
@@ -56,7 +56,9 @@ CODE = "".join(
 )
 
 
-@pytest.mark.parametrize("described", [model, family_model], ids=["one flow", "a family"])
+@pytest.mark.parametrize(
+    "described", [model, family_model, slot_model], ids=["one flow", "a family", "slots"]
+)
 def test_the_statements_that_a_model_stands_for_exist(described: ModuleType) -> None:
     transitions = (described.__doc__ or "").partition("\n- ")[2]
     named = {name.rpartition(".")[2] for name in re.findall(r"`([A-Za-z_.]+)", transitions)}
