@@ -7,7 +7,7 @@ it dies or is told to stop is in the log: a start without an outcome, and the si
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from enum import StrEnum
 from typing import Any, NoReturn, TypeAlias
@@ -39,7 +39,7 @@ from chem_persistence.engine.attempt import Attempt, describe_failure
 from chem_persistence.engine.leases.ending import end_step
 from chem_persistence.engine.next_step import Run
 from chem_persistence.engine.run import FlowRun, Outcome
-from chem_persistence.engine.step import Step
+from chem_persistence.engine.step import Step, StepContext
 from chem_persistence.engine.steps_fit import Steps
 from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
@@ -226,11 +226,7 @@ class LeasedRun(FlowRun):
                     _logger.debug("flow %s waits for %r", self.instance.id, taken.short_of)
                     self.look_after, self.lacks_slots = taken.pause, True
                     return
-                try:
-                    await self.advance(go_on=go_on)
-                finally:
-                    if taken.is_limited and self._has_ended(index):
-                        await self._call_next(step)
+                await self.advance(go_on=go_on)
         finally:
             self.takes_resources = True
 
@@ -243,18 +239,16 @@ class LeasedRun(FlowRun):
             self._taken_for = index
         return taken
 
-    async def _call_next(self, step: Step[Any, Any]) -> None:
+    async def _call_next(self, context: StepContext, uses: Mapping[str, int]) -> None:
         """Call those who wait for what a step has freed; they also ask again by themselves."""
+        status = self.instance.steps[context.step_index].status
+        if self.slots is None or status not in (StepStatus.FINISHED, StepStatus.FAILED):
+            return
         self._taken_for = None
         try:
-            if self.slots is not None:
-                await self.slots.call_next(step.uses)
+            await self.slots.call_next(uses)
         except StoreError as error:
             _logger.info("who waits was not called: %s", type(error).__name__)
-
-    def _has_ended(self, index: int) -> bool:
-        status = self.instance.steps[index].status
-        return self.has_ended or status in (StepStatus.FINISHED, StepStatus.FAILED)
 
     async def free_unused(self, token: UUID) -> None:
         """Free the slots of a step that was not begun, before the lease `token` is released."""
@@ -395,4 +389,6 @@ class LeasedRun(FlowRun):
                 _logger.warning("flow %s waits for the store: %s", self.instance.id, error)
                 await asyncio.sleep(STORE_PAUSE)
             else:
+                if attempt.step.uses:
+                    await self._call_next(attempt.context, attempt.step.uses)
                 return

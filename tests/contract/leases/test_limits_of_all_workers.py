@@ -358,6 +358,23 @@ async def test_workers_share_the_limits_of_their_store(desk: Desk) -> None:
     assert (limit.used, limit.waiting) == (0, 0)
 
 
+async def test_the_end_of_a_step_calls_the_flow_that_waits_for_its_slot(desk: Desk) -> None:
+    acts, gpu = Acts(), slots(desk).name("gpu")
+    flow = chain(Act(acts, uses={gpu: 1}))
+    acts.held = frozenset({"act"})
+    await client_of(desk).set_limit(gpu, 1)
+    async with working(desk, [flow]):
+        first = await submit(desk, flow)
+        await acts.begun.wait()
+        waiting = await submit(desk, flow, due_in=HOUR)
+        token = await desk.take(waiting)
+        assert not await took(desk, waiting, gpu=1)
+        await desk.leases.give_back(waiting, token, HOUR)
+        acts.may_end.set()
+        for flow_id in (first, waiting):
+            await until(desk, flow_id, lambda events: events[-1].variant == "C")
+
+
 async def test_a_step_keeps_its_slots_until_its_retry_has_ended(desk: Desk) -> None:
     acts = Acts()
     gpu = slots(desk).name("gpu")
