@@ -1,5 +1,6 @@
 """Jobs of a batch queue that behaves badly: each is submitted once, on every store."""
 
+import asyncio
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -69,6 +70,26 @@ async def test_the_log_names_the_job_and_its_token(memory: Desk, queue: Queue) -
     kept = waits.kind.data["batch_job"]
     assert kept["job"] == {"id": queue.accepted()[0]}
     assert (kept["token"], kept["number"]) == (queue.tokens()[0], 0)
+
+
+async def test_a_job_keeps_its_license_while_it_waits_in_the_queue(
+    memory: Desk, queue: Queue
+) -> None:
+    queue.runs = False
+    jobs, client = cube(queue, uses={"license": 1}), client_of(memory)
+    await client.set_limit("license", 1)
+    async with working(memory, [jobs]):
+        first = await submit(memory, jobs, 3)
+        await until(memory, first, lambda events: events[-1].variant == "W")
+        second = await submit(memory, jobs, 3)
+        while (await client.limits())[0].waiting == 0:
+            await asyncio.sleep(0.005)
+        assert [user.flow_id for user in (await client.limits())[0].users] == [first]
+        assert await trace(memory, second) == "I"
+        queue.runs = True
+        for flow_id in (first, second):
+            assert await client.result(jobs, flow_id) == Number(27)
+    assert len(queue.accepted()) == 2
 
 
 async def test_a_poll_that_finds_nothing_new_stores_nothing(memory: Desk, queue: Queue) -> None:
