@@ -101,7 +101,7 @@ bench: $(BENCH_VENV)/.bench ## measure against pgbench, plain INSERT, COPY and p
 	@$(BENCH_VENV)/bin/python -m benchmarks $(BENCH_ARGS)
 	@$(BENCH_VENV)/bin/python -m benchmarks.plots
 
-bench-quick: $(BENCH_VENV)/.bench ## the same in 3 minutes, roughly, and without plots
+bench-quick: $(BENCH_VENV)/.bench ## the same in 4 minutes, roughly, and without plots
 	@$(BENCH_VENV)/bin/python -m benchmarks --quick $(BENCH_ARGS)
 
 docs: $(DOCS_VENV)/.docs $(CITATION_VENV)/.citation ## build the documentation site into build/site; a broken link fails

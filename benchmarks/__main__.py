@@ -27,7 +27,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument(
-        "--quick", action="store_true", help="short slices and few rounds: under three minutes"
+        "--quick", action="store_true", help="short slices and few rounds: about four minutes"
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to run")
     parser.add_argument("--rounds", type=int, help="rounds of every part")

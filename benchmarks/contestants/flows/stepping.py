@@ -16,6 +16,9 @@ STEPS = 8
 WAITING = 4
 """How many flows are submitted and not over, for each that runs at once; so nobody runs short."""
 
+SECONDS_BETWEEN_LOOKS = 0.005
+"""How long it takes at most to notice that a step has run."""
+
 
 class Tally:
     """Counts the steps that have run in this process, and knows when a flow's last one has."""
@@ -30,6 +33,11 @@ class Tally:
         self.steps += 1
         if step == STEPS - 1 and (end := self._ends.pop(flow, None)) is not None:
             end.get_loop().call_soon_threadsafe(end.set_result, None)
+
+    async def pass_by(self, steps: int) -> None:
+        """Wait until more than so many steps have run."""
+        while self.steps <= steps:  # noqa: ASYNC110  # a step may run in another thread
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
     def expect(self) -> tuple[int, asyncio.Future[None]]:
         """Return the number of a new flow, and the future of its end."""
@@ -67,9 +75,11 @@ async def drive_flows(
         for _ in range(waiting * load.flows // together):
             tasks.create_task(feed())
         await asyncio.sleep(load.warmup)
+        await tally.pass_by(tally.steps)  # a queue may not have begun yet
         window.open()
         counted[0] = tally.steps
         await asyncio.sleep(load.seconds)
+        await tally.pass_by(counted[0])
         counted[1] = tally.steps
         window.close()
     return msgspec.structs.replace(window.result(), events=counted[1] - counted[0])
