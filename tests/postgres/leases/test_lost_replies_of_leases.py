@@ -193,7 +193,7 @@ async def test_a_worker_that_loses_a_reply_runs_each_step_once(
         acts.held = frozenset({"two"}) if what in {"a renewal", "a release"} else frozenset()
         reply = answer_to(words) if words else gives_a_stored_event
         fault = proxy.arm(Fault(Strike.CUT_BEFORE, reply))
-        async with working(there, [flow], lease=timedelta(seconds=3), grace=timedelta(0)):
+        async with working(there, [flow], lease=timedelta(seconds=6), grace=timedelta(0)):
             if what == "a renewal":
                 await fault.struck.wait()
                 acts.may_end.set()
