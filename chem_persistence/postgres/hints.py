@@ -50,10 +50,15 @@ async def send_hints(connection: Connection, definitions: Iterable[str]) -> None
 
 @asynccontextmanager
 async def heard_hints(
-    separate: AbstractAsyncContextManager[ConnectionProvider], told: Callable[[str], None]
+    separate: AbstractAsyncContextManager[ConnectionProvider],
+    told: Callable[[str], None],
+    lend: Callable[[Connection | None], None],
 ) -> AsyncIterator[None]:
-    """Call `told` with the definition of each hint, on a connection that is held for the block."""
-    listening = asyncio.create_task(_keep_listening(separate, told))
+    """Call `told` with the definition of each hint, on a connection that is held for the block.
+
+    `lend` gets that connection for statements of its own, one at a time, and None when it is lost.
+    """
+    listening = asyncio.create_task(_keep_listening(separate, told, lend))
     try:
         yield
     finally:
@@ -62,7 +67,9 @@ async def heard_hints(
 
 
 async def _keep_listening(
-    separate: AbstractAsyncContextManager[ConnectionProvider], told: Callable[[str], None]
+    separate: AbstractAsyncContextManager[ConnectionProvider],
+    told: Callable[[str], None],
+    lend: Callable[[Connection | None], None],
 ) -> None:
     pause = FIRST_PAUSE
     async with separate as provider:
@@ -70,7 +77,8 @@ async def _keep_listening(
             try:
                 async with provider.acquire() as connection:
                     (row,) = await connection.fetch(READ_HINT_CHANNEL)
-                    await _listen(cast("DriverConnection", connection), row["channel"], told)
+                    driver = cast("DriverConnection", connection)
+                    await _listen(driver, row["channel"], told, lend)
                 pause = FIRST_PAUSE
             except _FAILURES as error:
                 _logger.info("no hints are heard for now: %s", type(error).__name__)
@@ -79,7 +87,10 @@ async def _keep_listening(
 
 
 async def _listen(
-    connection: "DriverConnection", channel: str, told: Callable[[str], None]
+    connection: "DriverConnection",
+    channel: str,
+    told: Callable[[str], None],
+    lend: Callable[[Connection | None], None],
 ) -> None:
     """Pass on what is heard until the connection is lost."""
     lost = asyncio.Event()
@@ -92,10 +103,12 @@ async def _listen(
 
     connection.add_termination_listener(end)
     await connection.add_listener(channel, hear)
+    lend(cast("Connection", connection))
     told(ANY_DEFINITION)  # what came before is not heard
     try:
         await lost.wait()
     finally:
+        lend(None)
         with suppress(*_FAILURES):  # it is lost, and the pool has taken it back
             connection.remove_termination_listener(end)
             await connection.remove_listener(channel, hear)

@@ -57,6 +57,8 @@ class PgLeases:
     def __init__(self, provider: ConnectionProvider) -> None:
         self._provider = provider
         self._session = Session(provider)
+        self._lent: Connection | None = None  # that on which hints are heard, while it is idle
+        self._listening: Connection | None = None
 
     @property
     def slots(self) -> PgSlots:
@@ -68,7 +70,10 @@ class PgLeases:
         opening = getattr(self._provider, "separate", None)
         separate: AbstractAsyncContextManager[ConnectionProvider] | None
         separate = opening and opening(own_session=True)
-        return nullcontext() if separate is None else heard_hints(separate, told)
+        return nullcontext() if separate is None else heard_hints(separate, told, self._lend)
+
+    def _lend(self, connection: Connection | None) -> None:
+        self._lent = self._listening = connection
 
     async def hint(self, definitions: Collection[str]) -> None:
         """Notify the workers that flows are due; see `HintingLeases.hint`."""
@@ -107,7 +112,11 @@ class PgLeases:
         return None if definition_hash is None else Claim(flow_id, token, definition_hash)
 
     async def _claimed(self, token: UUID, claim: str, *arguments: object) -> list[Row]:
-        """Return the rows of a claim: those of an earlier attempt, if that has claimed any."""
+        """Return the rows of a claim: those of an earlier attempt, if that has claimed any.
+
+        The first attempt is made on the connection on which hints are heard, if there is one: an
+        idle worker asks so each second, and a pool would reset its connection each time.
+        """
         is_sent = False
 
         async def attempt(connection: Connection) -> list[Row]:
@@ -117,7 +126,15 @@ class PgLeases:
             is_sent = True
             return await connection.fetch(claim, *arguments)
 
-        return await self._session.run(attempt)
+        connection, self._lent = self._lent, None
+        if connection is None:
+            return await self._session.run(attempt)
+        try:
+            return await attempt(connection)
+        except Exception as error:  # noqa: BLE001 - the session decides whether it is retried
+            return await self._session.run(attempt, error)
+        finally:
+            self._lent = self._listening  # None if it was lost meanwhile
 
     async def renew(
         self, held: Iterable[tuple[UUID, UUID]], duration: timedelta

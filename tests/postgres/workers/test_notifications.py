@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 HOURLY = {"poll_interval": 3600.0}
 LISTENERS = """
     SELECT pid FROM pg_stat_activity
-    WHERE datname = current_database() AND query LIKE 'LISTEN %' AND pid <> ALL ($1::integer[])
+    WHERE datname = current_database() AND pid <> ALL ($1::integer[])
+        AND (query LIKE 'LISTEN %' OR query LIKE '%claim_flow_runs(%')
+        AND pid <> pg_backend_pid()
 """
+"""A claim is the last statement of a session that listens; a pool resets its own sessions."""
 
 
 @pytest.fixture
