@@ -660,5 +660,5 @@ async def test_a_statement_says_what_its_parameters_are(connection: Connection, 
         for number, parameter in enumerate(prepared.get_parameters(), start=1)
     }
     names = {"int4": "integer", "int8": "bigint", "int4[]": "integer[]", "int8[]": "bigint[]"}
-    names["float8"] = "double"  # precision
+    names |= {"bool": "boolean", "float8": "double"}  # precision
     assert documented == {number: names.get(name, name) for number, name in actual.items()}

@@ -153,6 +153,9 @@ class Workers:
         """Stop all workers; note each one that fails or prints a traceback."""
         self._ends = True
         running = [each for each in self._workers if each.process.returncode is None]
+        # one that still imports has no handler of the signal yet, which then ends it at once
+        if running:
+            await asyncio.wait([worker.serves for worker in running], timeout=END_SECONDS)
         for worker in running:
             worker.process.terminate()
         for worker in running:
