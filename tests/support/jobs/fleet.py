@@ -31,16 +31,18 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 AT_ONCE, WORKERS = 4, 5
 PAUSE = 0.1
+CRASHES = 1_000
+"""The tests kill the workers: that is no fault of a job."""
 
 
 def fleet_jobs(queue: Queue) -> Flow[Number, Number]:
     """Return the flow that all these workers serve."""
-    return cube(queue, 3, settle=timedelta(seconds=0.3), pause=PAUSE)
+    return cube(queue, 3, CRASHES, settle=timedelta(seconds=0.3), pause=PAUSE)
 
 
 def slurm_jobs(folder: Path) -> Flow[Number, Number]:
     """Return the flow that they serve on Slurm."""
-    return square(folder, 3, settle=timedelta(seconds=1))
+    return square(folder, 3, CRASHES, settle=timedelta(seconds=1))
 
 
 async def work(arguments: argparse.Namespace) -> None:

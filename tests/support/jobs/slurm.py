@@ -41,6 +41,8 @@ class Square(SlurmJob[Number, Number]):
         return len(runs.read_text(encoding="utf-8").splitlines()) if runs.exists() else 0
 
 
-def square(folder: Path, attempts: int = 1, **attributes: Any) -> Flow[Number, Number]:
-    retry = RetryPolicy(attempts=attempts, first=timedelta(0))
+def square(
+    folder: Path, attempts: int = 1, crashes: int = 3, **attributes: Any
+) -> Flow[Number, Number]:
+    retry = RetryPolicy(attempts=attempts, first=timedelta(0), crashes=crashes)
     return flow("square", Square(folder, retry=retry, **attributes))

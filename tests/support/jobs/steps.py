@@ -71,7 +71,9 @@ class Cube(BatchJob[Number, QueueJob, Number]):
         self.queue.pass_by("after cancel")
 
 
-def cube(queue: Queue, attempts: int = 1, **attributes: Any) -> Flow[Number, Number]:
+def cube(
+    queue: Queue, attempts: int = 1, crashes: int = 3, **attributes: Any
+) -> Flow[Number, Number]:
     """Return the flow of this step; its failures are tried again at once."""
-    retry = RetryPolicy(attempts=attempts, first=timedelta(0))
+    retry = RetryPolicy(attempts=attempts, first=timedelta(0), crashes=crashes)
     return flow("cube", Cube(queue, retry=retry, **attributes))
