@@ -1,7 +1,7 @@
 """Whether two results agree: bit for bit, within a tolerance, or not."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -52,7 +52,7 @@ class ValueDifference(msgspec.Struct, frozen=True):
     is_close: bool = False
 
 
-def worst(agreements: Iterator[Agreement]) -> Agreement:
+def worst(agreements: Iterable[Agreement]) -> Agreement:
     """Return the agreement of a whole, whose parts agree so."""
     found = set(agreements)
     if Agreement.DIFFERENT in found:

@@ -1,6 +1,8 @@
 """How times, sizes, hashes, states, JSON and long names are written for people."""
 
+import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -24,10 +26,14 @@ __all__ = [
     "step_details",
     "stopwatch",
     "title",
+    "value_text",
 ]
 
 NOT_INITIALIZED = "not initialized"
 """Shown as the definition of a flow whose first event is not a `FlowInitialized`."""
+
+LONGEST_VALUE = 40
+"""Characters that are shown of a value that differs from another."""
 
 _SECOND, _MINUTE, _HOUR, _DAY = 1.0, 60.0, 3_600.0, 86_400.0
 
@@ -136,3 +142,8 @@ def json_text(canonical: bytes, limit: int) -> TextPreview:
         return TextPreview(canonical[: 4 * limit].decode("utf-8", "ignore")[:limit])
     text = msgspec.json.format(canonical, indent=2).decode()
     return TextPreview(text[:limit], len(text))
+
+
+def value_text(value: Any) -> str:
+    """Return the beginning of a JSON value as one line; UNSET is a missing one."""
+    return "missing" if value is msgspec.UNSET else short(json.dumps(value), LONGEST_VALUE)

@@ -203,7 +203,7 @@ async def _compared(
         found += differences
     return StepAudit(
         step_id=left.step_id,
-        agreement=worst(iter(agreements)),
+        agreement=worst(agreements),
         differing=len(found),
         differences=tuple(found[:MOST_DIFFERENCES]),
     )

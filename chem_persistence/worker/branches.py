@@ -152,8 +152,8 @@ def _first_run(definition: FlowDefinition, kept: int, from_step: str | None) -> 
 
 def _root(first: FlowEvent, flow_id: UUID) -> UUID:
     """Return the flow of which a flow is a branch of a branch; the flow itself if of none."""
-    match first.metadata:
-        case {"branched_from": {"root": str() as root}}:
+    match first.metadata.get(BRANCHED_FROM):
+        case {"root": str() as root}:
             return UUID(root)
         case _:
             return flow_id

@@ -1,12 +1,9 @@
 """The command `diff`."""
 
-import json
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET
 
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
@@ -27,7 +24,7 @@ from chem_persistence.views.compared_flows import (
     first_difference,
 )
 from chem_persistence.views.observed_flow import ObservedFlow, replay_observed
-from chem_persistence.views.wording import counted, hash_prefix, short
+from chem_persistence.views.wording import counted, hash_prefix, value_text
 
 __all__ = ["Difference", "compare_flows"]
 
@@ -35,9 +32,6 @@ Value = str | list[str] | None
 
 MOST_VALUES, MOST_SHOWN = 10_000, 20
 """The numbers of differing values that are in the JSON, and printed."""
-
-LONGEST_VALUE = 40
-"""Characters of a value that are printed."""
 
 _HASHES = {"definition", "input", "fingerprint", "outputs"}
 
@@ -204,8 +198,8 @@ def _print_values(values: Sequence[OutputDifference]) -> None:
         (
             str(each.step) if not each.output else f"{each.step}, output {each.output}",
             shown(each.path or ""),
-            _value(each.left),
-            _value(each.right),
+            shown(value_text(each.left)),
+            shown(value_text(each.right)),
             "close" if each.is_close else "",
         )
         for each in values[:MOST_SHOWN]
@@ -213,10 +207,6 @@ def _print_values(values: Sequence[OutputDifference]) -> None:
     print_table(columns, rows)
     if len(values) > MOST_SHOWN:
         print_line(f"and {len(values) - MOST_SHOWN:,} more values: --json")
-
-
-def _value(value: Any) -> str:
-    return "missing" if value is UNSET else shown(short(json.dumps(value), LONGEST_VALUE))
 
 
 def _said(what: str, value: Value) -> str:

@@ -77,8 +77,7 @@ class BatchJob(WatchingStep[Input_contra, Output_co], Generic[Input_contra, Job,
 
     A job is polled after each `every`. `timeout` is how many seconds it may take, from its
     submission on, by the clocks of the workers: then it is cancelled, and `TimeoutError` is the
-    step's failure. Each call of a
-    method may take `call_timeout` seconds.
+    step's failure. Each call of a method may take `call_timeout` seconds.
     """
 
     every: timedelta = timedelta(seconds=30)

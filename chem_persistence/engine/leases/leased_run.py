@@ -248,7 +248,7 @@ class LeasedRun(FlowRun):
         try:
             await self.slots.call_next(uses)
         except StoreError as error:
-            _logger.info("who waits was not called: %s", type(error).__name__)
+            _logger.info("the flows that wait for slots were not called: %s", type(error).__name__)
 
     async def free_unused(self, token: UUID) -> None:
         """Free the slots of a step that was not begun, before the lease `token` is released."""

@@ -94,7 +94,7 @@ _marks = [""]
 
 @pytest.fixture(autouse=True)
 def mark() -> None:
-    """Give the resources of each test names of their own."""
+    """Name the resources of each test differently."""
     _marks[:] = [f" {uuid4().hex[:8]}"]
 
 

@@ -1,6 +1,5 @@
 """The command `audit`."""
 
-import json
 from typing import Any
 
 import msgspec
@@ -15,16 +14,13 @@ from chem_persistence.cli.terminal.text import one_line, shown
 from chem_persistence.errors import DefinitionMismatch, FlowNotCompleted, InvalidArgument
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.views.agreement import Agreement, Tolerance, ValueDifference
-from chem_persistence.views.wording import counted, short
+from chem_persistence.views.wording import counted, value_text
 from chem_persistence.worker.audit import Audit, StepAudit, audit_flow, record_audit
 
 __all__ = ["audit_the_flow"]
 
 MOST_SHOWN = 3
 """The number of differing values that are printed of each step."""
-
-LONGEST_VALUE = 40
-"""Characters of a value that are printed."""
 
 
 async def audit_the_flow(
@@ -85,8 +81,4 @@ def _why(step: StepAudit) -> str:
 
 
 def _difference(each: ValueDifference) -> str:
-    return f"{each.path} {_value(each.left)} now {_value(each.right)}"
-
-
-def _value(value: Any) -> str:
-    return "missing" if value is msgspec.UNSET else short(json.dumps(value), LONGEST_VALUE)
+    return f"{each.path} {value_text(each.left)} now {value_text(each.right)}"
