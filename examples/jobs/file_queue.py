@@ -54,7 +54,7 @@ class FileQueue:
             return None
 
     def cancel(self, token: str) -> None:
-        """Let a job end before it begins; one that runs already goes on."""
+        """End a job before it begins; one that runs already goes on."""
         with suppress(FileExistsError):
             self.folder(token).joinpath("ran").mkdir()
             self.folder(token).joinpath("exit").write_text("143", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Jobs of a real Slurm: each runs once, whatever the commands report and whoever cancels it."""
+"""Jobs of a real Slurm: each runs once, whatever the commands report and however it ends."""
 
 import asyncio
 import os
