@@ -11,6 +11,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from chem_persistence.cli.commands.operate import worker as operate
+from chem_persistence.cli.options import Target
 from tests.documentation.test_command_line_reference import documented
 from tests.support.commands import COMMAND, command, command_environment
 from tests.support.faults.fleet import fleet_flow
@@ -75,6 +77,25 @@ async def test_it_serves_until_it_is_told_to_stop(
         printed, errors = await process.communicate()
     assert (process.returncode, errors) == (0, b"")
     assert printed.decode().splitlines()[0] == "serving 1 flow, at most 3 at once; Ctrl-C stops"
+
+
+async def test_it_may_be_stopped_as_soon_as_it_says_that_it_serves(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A supervisor that has read the line stops the worker before the worker does anything."""
+    missed: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: missed.append(number))
+    monkeypatch.setattr(operate, "print_line", lambda _: signal.raise_signal(signal.SIGTERM))
+    try:
+        async with asyncio.timeout(60):
+            options = operate.WorkerOptions(1, [], 30, 1, None)
+            name = "tests.torture.fleet.served:flows"
+            code = await operate.run_worker(
+                Target(database_url, None, "public"), name, options, as_json=False
+            )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (code, missed) == (0, [])
 
 
 async def test_its_json_says_what_it_serves(
