@@ -71,15 +71,15 @@ if typing.TYPE_CHECKING:
     from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
     from chem_persistence.domain.streams import StreamedArtifact
     from chem_persistence.domain.tampering import Finding, Tampering
-    from chem_persistence.engine.ask import Ask
     from chem_persistence.engine.children.values import Gathered2, Gathered3, Gathered4, Many
     from chem_persistence.engine.engine import FlowBuilder, FlowChain, FlowEngine
     from chem_persistence.engine.flow import Flow, flow
-    from chem_persistence.engine.function_step import step
     from chem_persistence.engine.jobs.step import BatchJob, JobState
-    from chem_persistence.engine.process_step import ProcessStep
-    from chem_persistence.engine.retry_policy import RetryPolicy
-    from chem_persistence.engine.step import BlockingStep, Step, StepContext, Wait
+    from chem_persistence.engine.steps.ask import Ask
+    from chem_persistence.engine.steps.function_step import step
+    from chem_persistence.engine.steps.process_step import ProcessStep
+    from chem_persistence.engine.steps.retry_policy import RetryPolicy
+    from chem_persistence.engine.steps.step import BlockingStep, Step, StepContext, Wait
     from chem_persistence.errors import (
         ArtifactCorrupt,
         ArtifactNotFound,
@@ -323,15 +323,15 @@ _MODULES = (
     "domain.step_rows",
     "domain.streams",
     "domain.tampering",
-    "engine.ask",
+    "engine.steps.ask",
     "engine.children.values",
     "engine.engine",
     "engine.flow",
-    "engine.function_step",
+    "engine.steps.function_step",
     "engine.jobs.step",
-    "engine.process_step",
-    "engine.retry_policy",
-    "engine.step",
+    "engine.steps.process_step",
+    "engine.steps.retry_policy",
+    "engine.steps.step",
     "errors",
     "memory.event_store",
     "memory.flow_repository",

@@ -15,11 +15,11 @@ from chem_persistence.domain.canonical_json.encode import outweighs, read_json
 from chem_persistence.domain.events import StepError
 from chem_persistence.domain.fingerprints import step_fingerprint
 from chem_persistence.domain.instance import StepAnswer
-from chem_persistence.engine.ask import Ask
 from chem_persistence.engine.processes.address import module_of
 from chem_persistence.engine.processes.errors import description_of
-from chem_persistence.engine.step import Question, Step, StepContext, Wait
-from chem_persistence.engine.step_types import class_of, members, step_types, type_name
+from chem_persistence.engine.steps.ask import Ask
+from chem_persistence.engine.steps.step import Question, Step, StepContext, Wait
+from chem_persistence.engine.steps.step_types import class_of, members, step_types, type_name
 from chem_persistence.engine.watching import WatchingStep
 from chem_persistence.errors import InvalidPayload
 from chem_persistence.store.checks import LARGE_BYTES

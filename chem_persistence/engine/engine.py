@@ -16,8 +16,8 @@ from chem_persistence.engine.leases.own_children import OwnChildren, rest, wait_
 from chem_persistence.engine.leases.own_flow import OwnFlows, is_given
 from chem_persistence.engine.next_step import failed_step
 from chem_persistence.engine.run import FlowRun
-from chem_persistence.engine.step import Step
-from chem_persistence.engine.steps_fit import Steps
+from chem_persistence.engine.steps.step import Step
+from chem_persistence.engine.steps.steps_fit import Steps
 from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
     ChemPersistenceError,

@@ -14,10 +14,10 @@ from chem_persistence.engine.children.repeat import repeat_step
 from chem_persistence.engine.children.step import ChildrenStep
 from chem_persistence.engine.children.values import Gathered2, Gathered3, Gathered4, Many
 from chem_persistence.engine.jobs.step import BatchJob, check_batch_job
-from chem_persistence.engine.process_step import ProcessStep, check_process_step
-from chem_persistence.engine.step import Step
-from chem_persistence.engine.step_types import class_of, members, step_types
-from chem_persistence.engine.steps_fit import Steps, extend_sequence
+from chem_persistence.engine.steps.process_step import ProcessStep, check_process_step
+from chem_persistence.engine.steps.step import Step
+from chem_persistence.engine.steps.step_types import class_of, members, step_types
+from chem_persistence.engine.steps.steps_fit import Steps, extend_sequence
 from chem_persistence.errors import InvalidArgument, InvalidDefinition, InvalidPayload
 
 __all__ = ["Flow", "extended", "flow"]

@@ -33,7 +33,6 @@ from chem_persistence.domain.events import (
 )
 from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.domain.replay import replay
-from chem_persistence.engine.ask import Ask
 from chem_persistence.engine.attempt import (
     Attempt,
     decoded_input,
@@ -41,8 +40,9 @@ from chem_persistence.engine.attempt import (
     is_interruption,
 )
 from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, next_step
-from chem_persistence.engine.step import Question, Step, Wait
-from chem_persistence.engine.steps_fit import Steps
+from chem_persistence.engine.steps.ask import Ask
+from chem_persistence.engine.steps.step import Question, Step, Wait
+from chem_persistence.engine.steps.steps_fit import Steps
 from chem_persistence.engine.watching import (
     Begin,
     Later,

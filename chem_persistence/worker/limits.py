@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
-from chem_persistence.engine.step import Step
+from chem_persistence.engine.steps.step import Step
 from chem_persistence.errors import InvalidArgument
 
 __all__ = ["Limits"]

@@ -16,8 +16,8 @@ from chem_persistence.engine.children.step import (
     with_types,
 )
 from chem_persistence.engine.children.values import Gathered2, Gathered3, Gathered4
-from chem_persistence.engine.step import Step
-from chem_persistence.engine.step_types import type_name
+from chem_persistence.engine.steps.step import Step
+from chem_persistence.engine.steps.step_types import type_name
 from chem_persistence.engine.watching import Look
 from chem_persistence.errors import InvalidDefinition
 from chem_persistence.store.leasing.children import ChildState

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar, final
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.instance import StepSlot
 from chem_persistence.engine.children.family import ChildFlow, Family
-from chem_persistence.engine.step import Step, Wait
-from chem_persistence.engine.step_types import accepts, members, step_types
+from chem_persistence.engine.steps.step import Step, Wait
+from chem_persistence.engine.steps.step_types import accepts, members, step_types
 from chem_persistence.engine.watching import Later, Look, Looked, WatchingStep
 from chem_persistence.errors import ChildrenFailed
 from chem_persistence.store.leasing.children import CHILDREN, ChildState, child_count

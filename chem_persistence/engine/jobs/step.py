@@ -21,8 +21,8 @@ from chem_persistence.engine.jobs.history import (
     job_token,
     memory_of,
 )
-from chem_persistence.engine.step import Wait
-from chem_persistence.engine.step_types import arguments_as, class_of, is_record, type_name
+from chem_persistence.engine.steps.step import Wait
+from chem_persistence.engine.steps.step_types import arguments_as, class_of, is_record, type_name
 from chem_persistence.engine.watching import Begin, Later, Look, Looked, WatchingStep
 from chem_persistence.errors import (
     InvalidDefinition,

@@ -8,7 +8,7 @@ from chem_persistence.engine.children.family import Family
 from chem_persistence.engine.children.step import ChildrenStep
 from chem_persistence.engine.jobs.history import is_of_class
 from chem_persistence.engine.jobs.step import BatchJob
-from chem_persistence.engine.step import Step, Wait
+from chem_persistence.engine.steps.step import Step, Wait
 from chem_persistence.engine.watching import Later, Look, wait_until
 from chem_persistence.errors import JobFailed
 

@@ -44,8 +44,8 @@ from chem_persistence.engine.processes.messages import (
     decode_to_child,
     encode,
 )
-from chem_persistence.engine.step import StepContext, artifact_of
-from chem_persistence.engine.step_types import step_types
+from chem_persistence.engine.steps.step import StepContext, artifact_of
+from chem_persistence.engine.steps.step_types import step_types
 from chem_persistence.store.codec import encode_kind
 
 __all__ = ["serve"]

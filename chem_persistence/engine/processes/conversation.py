@@ -24,7 +24,7 @@ from chem_persistence.engine.processes.messages import (
 )
 from chem_persistence.engine.processes.pool import POOL
 from chem_persistence.engine.processes.process import ChildProcess
-from chem_persistence.engine.step import StepContext
+from chem_persistence.engine.steps.step import StepContext
 from chem_persistence.errors import ProcessDied
 
 __all__ = ["compute_in_process"]

@@ -15,7 +15,7 @@ from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.engine.flow import Flow
-from chem_persistence.engine.step_types import members, step_types
+from chem_persistence.engine.steps.step_types import members, step_types
 from chem_persistence.errors import InvalidArgument, InvalidPayload
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.flow_repository import PgFlowRepository

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from chem_persistence import BlockingStep, InvalidDefinition, Step, StepContext
-from chem_persistence.engine.step_types import members, step_types
-from chem_persistence.engine.steps_fit import (
+from chem_persistence.engine.steps.step_types import members, step_types
+from chem_persistence.engine.steps.steps_fit import (
     check_fit,
     check_readable,
     extend_sequence,

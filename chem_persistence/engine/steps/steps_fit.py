@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from chem_persistence.domain.definition import StepKind
-from chem_persistence.engine.step import Step
-from chem_persistence.engine.step_types import (
+from chem_persistence.engine.steps.step import Step
+from chem_persistence.engine.steps.step_types import (
     accepts,
     check_json_types,
     members,

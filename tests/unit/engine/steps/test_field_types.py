@@ -30,7 +30,7 @@ from chem_persistence import (
     Step,
     StepContext,
 )
-from chem_persistence.engine.steps_fit import check_fit, extend_sequence
+from chem_persistence.engine.steps.steps_fit import check_fit, extend_sequence
 
 if TYPE_CHECKING:
     from fractions import Fraction

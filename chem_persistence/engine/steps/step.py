@@ -16,7 +16,7 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import StepDefinition, StepKind
 from chem_persistence.domain.events import SAVED, FlowEventKind, StepSignal
 from chem_persistence.domain.instance import StepAnswer
-from chem_persistence.engine.retry_policy import RetryPolicy
+from chem_persistence.engine.steps.retry_policy import RetryPolicy
 from chem_persistence.errors import ArtifactTooLarge, InvalidArgument, InvalidPayload
 from chem_persistence.store.append_request import largest_append
 from chem_persistence.store.checks import MAX_APPEND_BYTES, MAX_EVENT_BYTES, check_json_size

@@ -17,8 +17,8 @@ from chem_persistence.engine.processes.messages import (
     Returned,
     SentStep,
 )
-from chem_persistence.engine.step import Step, StepContext
-from chem_persistence.engine.step_types import class_of, members, step_types
+from chem_persistence.engine.steps.step import Step, StepContext
+from chem_persistence.engine.steps.step_types import class_of, members, step_types
 from chem_persistence.errors import InvalidDefinition
 
 __all__ = ["ProcessStep", "check_process_step"]

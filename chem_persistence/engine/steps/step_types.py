@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec import inspect
 
-from chem_persistence.engine.step import Step
+from chem_persistence.engine.steps.step import Step
 from chem_persistence.errors import InvalidDefinition
 
 __all__ = [
