@@ -32,11 +32,11 @@ from uuid import UUID, uuid5
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports, too; RDKit's would crash
 
 from database import open_server
-from nci_fleet import Fleet, WorkerEnded
-from nci_flow import MAP, MOLECULE, SCREEN, read_molecules, screening
-from nci_molecules import Library
-from nci_outcomes import read_logs, read_outcomes, repeated_runs
-from nci_report import Report
+from nci.fleet import Fleet, WorkerEnded
+from nci.flow import MAP, MOLECULE, SCREEN, read_molecules, screening
+from nci.molecules import Library
+from nci.outcomes import read_logs, read_outcomes, repeated_runs
+from nci.report import Report
 from rdkit import RDConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -10,11 +10,11 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ARGUMENTS = {
+    "batch_jobs.py": [],
     "branch_and_diff.py": [],
     "f5_demo.py": [],
     "f5_lowlevel.py": [],
     "human_gate.py": [],
-    "jobs/batch_jobs.py": [],
     "orchestrator.py": [],
     "screen_nci.py": ["--limit", "12", "--data", "data"],
     "workers.py": [],

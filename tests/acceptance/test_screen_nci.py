@@ -48,8 +48,8 @@ IN_MEMORY = """
 import asyncio
 import sys
 
-from nci_flow import SCREEN
-from nci_molecules import Library, Summary
+from nci.flow import SCREEN
+from nci.molecules import Library, Summary
 from screen_nci import NCI
 
 from chem_persistence import FlowEngine, InMemoryEventStore, InMemoryFlowRepository

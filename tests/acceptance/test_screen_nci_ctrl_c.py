@@ -24,7 +24,7 @@ ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "DATABA
 PATIENCE = 120
 LIMIT = 400
 EVENTS = 4_791
-FAILURES = {"nci_molecules.NoForceFieldParameters"}
+FAILURES = {"nci.molecules.NoForceFieldParameters"}
 """What fails in an undisturbed run: three molecules of the first 400."""
 
 FAILED = """

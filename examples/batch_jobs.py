@@ -1,7 +1,7 @@
 """Twelve jobs of a batch queue, whose worker is killed twice: each job is submitted once.
 
-    python examples/jobs/batch_jobs.py              # a queue in a folder, of file_queue.py
-    python examples/jobs/batch_jobs.py --slurm      # the Slurm of this machine
+    python examples/batch_jobs.py              # a queue in a folder, of file_queue.py
+    python examples/batch_jobs.py --slurm      # the Slurm of this machine
 
 A flow submits a job that computes the energy of a chain of atoms, waits for it without holding
 anything, and collects the result. The worker is killed with SIGKILL, and replaced. If it was about

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import msgspec
-from nci_molecules import (
+from nci.molecules import (
     Described,
     Descriptors,
     Embedded,

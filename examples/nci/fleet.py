@@ -75,11 +75,11 @@ class Fleet:
                 raise WorkerEnded(f"a worker ended with exit code {code}: {last}")
 
     async def _started(self, output: BinaryIO) -> asyncio.subprocess.Process:
-        program = [sys.executable, "-m", "chem_persistence", "worker", "nci_flow:SCREEN"]
+        program = [sys.executable, "-m", "chem_persistence", "worker", "nci.flow:SCREEN"]
         return await asyncio.create_subprocess_exec(
             *(*program, "--at-once", str(self._at_once)),
             *("--lease", str(LEASE_SECONDS), "--grace", str(GRACE_SECONDS)),
-            cwd=Path(__file__).parent,
+            cwd=Path(__file__).parents[1],
             env=os.environ | {"DATABASE_URL": self._url},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

@@ -8,8 +8,8 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 
-from nci_molecules import Library, Molecule, Ranking, Summary, Verdict
-from nci_steps import (
+from nci.molecules import Library, Molecule, Ranking, Summary, Verdict
+from nci.steps import (
     KILLED_OFTEN,
     AcquireStep,
     DescribeStep,
@@ -115,4 +115,4 @@ def screening(at_once: int) -> Flow[Library, Summary]:
 
 
 SCREEN = screening(at_once=100)
-"""What the command `chem-persistence worker nci_flow:SCREEN` serves."""
+"""What the command `chem-persistence worker nci.flow:SCREEN` serves."""

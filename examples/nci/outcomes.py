@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from uuid import UUID
 
-from nci_flow import MOLECULE
-from nci_molecules import Molecule, Verdict
-from nci_report import Failure, Outcome
+from nci.flow import MOLECULE
+from nci.molecules import Molecule, Verdict
+from nci.report import Failure, Outcome
 
 from chem_persistence import (
     Artifact,

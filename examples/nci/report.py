@@ -3,7 +3,7 @@
 from collections import Counter
 
 import msgspec
-from nci_molecules import Verdict
+from nci.molecules import Verdict
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text

@@ -1,0 +1,1 @@
+"""The screening of `screen_nci.py`: its flow, steps and values, its workers, and its report."""
