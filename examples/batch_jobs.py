@@ -21,6 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import msgspec
+from database import open_server
 from file_queue import FileQueue
 
 from chem_persistence import (
@@ -32,7 +33,6 @@ from chem_persistence import (
     PoolProvider,
     RetryPolicy,
     build_pool,
-    embedded_postgres,
     flow,
 )
 from chem_persistence.slurm import SlurmJob
@@ -155,16 +155,6 @@ class SlurmEnergy(SlurmJob[Chain, Energy]):
 STEP = SlurmEnergy() if os.environ["JOBS_QUEUE"] == "slurm" else QueuedEnergy()
 ENERGIES = flow("energies", STEP)
 """What the command `chem-persistence worker batch_jobs:ENERGIES` serves."""
-
-
-@asynccontextmanager
-async def open_server() -> AsyncIterator[str]:
-    """Yield DATABASE_URL, else the URL of an embedded server."""
-    if named := os.environ.get("DATABASE_URL"):
-        yield named
-    else:
-        async with embedded_postgres() as own:
-            yield own
 
 
 @asynccontextmanager

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PAGES = EXAMPLES.parent / "documentation/reference/examples"
+SCIENCE = {"equation_of_state.py"}  # what needs the extra `science`
 ARGUMENTS = {
     "batch_jobs.py": [],
     "branch_and_diff.py": [],
+    "equation_of_state.py": [],
     "f5_demo.py": [],
     "f5_lowlevel.py": [],
     "human_gate.py": [],
@@ -37,7 +40,20 @@ def test_every_program_among_the_examples_is_run_here() -> None:
     assert programs == set(ARGUMENTS)
 
 
-@pytest.mark.parametrize("name", ARGUMENTS)
+def test_every_program_is_a_page_of_the_site() -> None:
+    for name in ARGUMENTS:
+        page = (PAGES / name).with_suffix(".md").read_text(encoding="utf-8")
+        assert f'--8<-- "examples/{name}"' in page
+    assert len(list(PAGES.iterdir())) == len(ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.science) if name in SCIENCE else name
+        for name in ARGUMENTS
+    ],
+)
 def test_example_prints_what_its_last_comment_says(name: str, tmp_path: Path) -> None:
     program = EXAMPLES / name
     environment = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
