@@ -1,10 +1,11 @@
 """A process that is a worker of flows with jobs, and can kill itself at a call to the queue.
 
     python -m tests.support.jobs.fleet URL FOLDER [--die BOUNDARY] [--fault FAULT]
-        [--lease SECONDS] [--slurm]
+        [--lease SECONDS] [--slurm] [--kills NUMBER]
 
 The queue is in FOLDER; the first submission has the fault. With --slurm it is Slurm, and FOLDER is
-that of its jobs.
+that of its jobs. With --kills the process is no worker, but forks several, and kills so many of
+them, one each fifth of a second: a fork starts sooner than Python does.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import os
 import random
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -30,6 +32,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 AT_ONCE, WORKERS = 4, 5
+SECONDS_BETWEEN_KILLS = 0.2
 PAUSE = 0.1
 CRASHES = 1_000
 """The tests kill the workers: that is no fault of a job."""
@@ -70,7 +73,42 @@ def main() -> None:
     parser.add_argument("--fault")
     parser.add_argument("--slurm", action="store_true")
     parser.add_argument("--lease", type=float, default=3600.0)
-    asyncio.run(work(parser.parse_args()))
+    parser.add_argument("--kills", type=int)
+    arguments = parser.parse_args()
+    if arguments.kills is None:
+        asyncio.run(work(arguments))
+    else:
+        fork_and_kill(arguments)
+
+
+def fork_and_kill(arguments: argparse.Namespace) -> None:
+    """Run several workers at a time, and kill one after the other."""
+    dice = random.Random(7)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    running: list[int] = []
+    try:
+        for _ in range(arguments.kills):
+            while len(running) < WORKERS:
+                running.append(fork_worker(arguments))
+            time.sleep(SECONDS_BETWEEN_KILLS)
+            kill(running.pop(dice.randrange(WORKERS)))
+    finally:
+        for process in running:
+            kill(process)
+
+
+def fork_worker(arguments: argparse.Namespace) -> int:
+    process = os.fork()
+    if process == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        asyncio.run(work(arguments))
+        os._exit(0)
+    return process
+
+
+def kill(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
 
 
 @asynccontextmanager
@@ -92,17 +130,21 @@ async def job_worker(
         await process.wait()
 
 
-async def killed_workers(url: str, folder: Path, seconds: float, *options: str) -> None:
-    """Run several workers at a time, and kill each after one to three seconds, for some time."""
-    dice = random.Random(7)
-    deadline = asyncio.get_running_loop().time() + seconds
-
-    async def lives() -> None:
-        while asyncio.get_running_loop().time() < deadline:
-            async with job_worker(url, folder, "--lease", "1", *options):
-                await asyncio.sleep(dice.uniform(1.0, 3.0))
-
-    await asyncio.gather(*(lives() for _ in range(WORKERS)))
+async def killed_workers(url: str, folder: Path, number: int, *options: str) -> None:
+    """Run workers of which one is killed each fifth of a second, so many in all."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.jobs.fleet", url, str(folder), "--lease", "1"),
+        *("--kills", str(number), *options),
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
 
 
 if __name__ == "__main__":
