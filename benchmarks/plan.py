@@ -40,6 +40,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     line_rounds: int = 3
     idle_seconds: float = 10.0
     waiting_flows: int = 10_000
+    answers: int = 400
+    answer_seconds: float = 10.0
     map_items: int = 5_000
     import_rounds: int = 15
     encoding_rounds: int = 15
@@ -61,6 +63,8 @@ QUICK = Plan(
     line_rounds=1,
     idle_seconds=3.0,
     waiting_flows=300,
+    answers=120,
+    answer_seconds=2.0,
     map_items=300,
     import_rounds=5,
     encoding_rounds=5,
@@ -130,6 +134,9 @@ def lines_of_workers(plan: Plan, server: int) -> Iterator[Task]:
     idle = Load(server=server, seconds=plan.idle_seconds, warmup=1.0)
     yield _task("idle worker, nothing waits", idle, 0)
     yield _task("idle worker", idle, plan.waiting_flows)
+    yield _task("idle gate", idle, plan.waiting_flows)
+    answers = Load(server=server, seconds=plan.answer_seconds, warmup=1.0)
+    yield _task("answer", answers, plan.answers)
     yield _task("map", Load(server=server, calls=1), plan.map_items)
 
 

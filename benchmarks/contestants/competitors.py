@@ -184,6 +184,16 @@ COMPETITORS |= {
     "idle worker, nothing waits": Entry(
         "benchmarks.contestants.flows.lines:Idle", "idle_empty", "the same without waiting flows"
     ),
+    "idle gate": Entry(
+        "benchmarks.contestants.flows.gate:IdleGate",
+        "idle_gate",
+        "a second of an idle worker whose flows wait for answers",
+    ),
+    "answer": Entry(
+        "benchmarks.contestants.flows.gate:AnsweredGate",
+        "answered_gate",
+        "one answer until the next step begins, without hints",
+    ),
     "first step": Entry(
         "benchmarks.contestants.flows.lines:FirstStep", "first_step", "one flow's first step begun"
     ),

@@ -91,6 +91,10 @@ class Window:
         now = time.perf_counter()
         self._calls.append((begun, now, events))
 
+    def call_took(self, seconds: float, events: int) -> None:
+        """Record a call that took so long, and that the window counts whole."""
+        self._calls.append((self._begin[0], self._begin[0] + seconds, events))
+
     def result(self) -> Slice:
         """Return what was counted."""
         opened, closed = self._begin[0], self._end[0]

@@ -10,12 +10,13 @@ from benchmarks.contestants.imports import ImportTimes
 from benchmarks.contestants.load import Slice
 from benchmarks.data.spread import Spread, spread
 
-__all__ = ["CPU", "P50", "RATE", "Figure", "Report"]
+__all__ = ["CPU", "P50", "P99", "RATE", "Figure", "Report"]
 
 Figure = Callable[[Slice], float]
 
 RATE: Figure = attrgetter("rate")
 P50: Figure = attrgetter("p50")
+P99: Figure = attrgetter("p99")
 CPU: Figure = attrgetter("cpu")
 
 

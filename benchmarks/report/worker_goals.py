@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from benchmarks.data.spread import Spread
-from benchmarks.report.report import CPU, P50, Report
+from benchmarks.report.report import CPU, P50, P99, Report
 from benchmarks.report.verdicts import Line, at_least, at_most
 
 __all__ = ["judge_workers"]
@@ -34,6 +34,7 @@ def judge_workers(report: Report) -> Iterator[Line]:
         _scaled(report.spread_of("first step/1", P50), 1000),
         report.why_missing("first step"),
     )
+    yield from _gate(report)
     key = _of(report, "map")
     yield at_most(
         "map of trivial items, CPU a child",
@@ -68,6 +69,25 @@ def _idle(report: Report) -> Iterator[Line]:
         more = Spread(*[float(counts[0] - counts[1])] * 3)
         waiting += f", {counts[0]} connections"
     yield at_most("idle worker, connections for flows that wait", 0, "", more, waiting or why)
+
+
+def _gate(report: Report) -> Iterator[Line]:
+    key = _of(report, "idle gate")
+    yield at_most(
+        "idle worker whose flows wait for people, CPU of worker and server",
+        0.1,
+        "% of a core",
+        _scaled(report.spread_of(key, CPU), 100),
+        f"{int(key.rpartition('/')[2]):,} flows wait" if key else report.why_missing("idle gate"),
+    )
+    key = _of(report, "answer")
+    yield at_most(
+        "answer to the next step without hints, p99",
+        1_000,
+        "ms",
+        _scaled(report.spread_of(key, P99), 1000),
+        f"{key.rpartition('/')[2]} answers" if key else report.why_missing("answer"),
+    )
 
 
 def _of(report: Report, competitor: str) -> str:

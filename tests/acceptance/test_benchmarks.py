@@ -155,6 +155,8 @@ def test_workers_are_judged_by_what_client_and_server_use() -> None:
         "first step/1": [spending(0, 0)],
         "idle worker/300": [spending(400, 500, connections=4)],
         "idle worker, nothing waits/0": [spending(0, 0, connections=3)],
+        "idle gate/300": [spending(500, 700)],
+        "answer/120": [msgspec.structs.replace(a_slice(120), p99=0.9)],
         "map/300": [spending(800, 900)],
     }
     lines = list(judge_workers(Report(command="", slices=slices)))
@@ -165,6 +167,8 @@ def test_workers_are_judged_by_what_client_and_server_use() -> None:
         ("0.09", "met"),
         ("1.00", "not met"),
         ("20.0", "met"),
+        ("0.12", "not met"),
+        ("900", "met"),
         ("1.70", "not met"),
         ("1.04", "met"),
         ("1.00", "met"),

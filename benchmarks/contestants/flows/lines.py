@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -26,7 +27,7 @@ from chem_persistence import (
     flow,
 )
 
-__all__ = ["FirstStep", "Idle", "Mapped"]
+__all__ = ["FirstStep", "Idle", "Mapped", "Number", "Steps"]
 
 _AT_ONCE = 1_000
 """The children of a map that may be under way at the same time."""
@@ -42,7 +43,7 @@ class Number(msgspec.Struct, frozen=True):
     count: int = 0
 
 
-class _Steps:
+class Steps:
     """How often a step has run, and an event that is set each time."""
 
     def __init__(self) -> None:
@@ -50,10 +51,12 @@ class _Steps:
         self.changed = asyncio.Event()
 
     def count(self) -> None:
+        """Count a run."""
         self.ran += 1
         self.changed.set()
 
     async def reach(self, count: int) -> None:
+        """Wait for so many runs."""
         while self.ran < count:
             self.changed.clear()
             await self.changed.wait()
@@ -64,7 +67,7 @@ class Trivial(Step[Number, Number]):
 
     id = "trivial"
 
-    def __init__(self, steps: _Steps | None = None) -> None:
+    def __init__(self, steps: Steps | None = None) -> None:
         self._steps = steps
 
     async def run(self, input: Number, context: StepContext) -> Number:  # noqa: A002, ARG002
@@ -79,7 +82,7 @@ class Sleep(Step[Number, Number]):
 
     id = "sleep"
 
-    def __init__(self, steps: _Steps) -> None:
+    def __init__(self, steps: Steps) -> None:
         self._steps = steps
 
     async def run(self, input: Number, context: StepContext) -> Number | Wait:  # noqa: A002, ARG002
@@ -103,7 +106,7 @@ class End(Step[Many[Number], Number]):
 
     id = "end"
 
-    def __init__(self, steps: _Steps) -> None:
+    def __init__(self, steps: Steps) -> None:
         self._steps = steps
 
     async def run(self, input: Many[Number], context: StepContext) -> Number:  # noqa: A002, ARG002
@@ -123,8 +126,9 @@ class _Served:
         self._pool = await build_pool(url)
         self._store = PgEventStore(PoolProvider(self._pool))
         self._client = FlowClient(self._store, PgFlowRepository(PoolProvider(self._pool)))
-        self._steps = _Steps()
+        self._steps = Steps()
         self._submitted = 0
+        self._flow_ids: dict[int, UUID] = {}
         self._flow = self._made()
 
     async def close(self) -> None:
@@ -187,7 +191,11 @@ class Idle(_Served):
             worker = Worker(store, [self._flow])
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(worker.run())
-                await client.submit_many(self._flow, [self._next() for _ in range(count)])
+                inputs = [self._next() for _ in range(count)]
+                flow_ids = await client.submit_many(self._flow, inputs)
+                self._flow_ids |= {
+                    each.number: flow_id for each, flow_id in zip(inputs, flow_ids, strict=True)
+                }
                 await self._steps.reach(self._submitted)
                 worker.stop()
             await store.aclose()
