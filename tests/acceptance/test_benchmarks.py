@@ -168,7 +168,7 @@ def test_workers_are_judged_by_what_client_and_server_use() -> None:
         ("1.00", "not met"),
         ("20.0", "met"),
         ("0.12", "not met"),
-        ("900", "met"),
+        ("900.0", "met"),
         ("1.70", "not met"),
         ("1.04", "met"),
         ("1.00", "met"),
