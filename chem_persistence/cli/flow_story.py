@@ -22,6 +22,7 @@ from chem_persistence.postgres.read.search import ArtifactDescription, describe_
 from chem_persistence.views.children import ChildrenView, children_views, possible_children
 from chem_persistence.views.flow_fold import FlowFold
 from chem_persistence.views.flow_view import AttemptView, PageLimits, StepView
+from chem_persistence.views.origin.programs import RanView
 from chem_persistence.views.wording import short, step_details, title
 
 __all__ = [
@@ -69,6 +70,7 @@ class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
     steps: Sequence[StepView]
     artifacts: Sequence[NamedArtifact]
     children: Sequence[ChildrenView]
+    programs: Sequence[RanView]
 
 
 async def read_story(
@@ -128,6 +130,7 @@ async def _read(
             for artifact_hash, version, role in fold.artifacts
         ],
         children=children,
+        programs=fold.programs.first,
     )
 
 
@@ -160,6 +163,7 @@ def story_json(story: FlowStory) -> dict[str, Any]:
             for artifact in story.artifacts
         ],
         "children": [msgspec.to_builtins(children) for children in story.children],
+        "ran": [msgspec.to_builtins(program) for program in story.programs],
     }
 
 

@@ -1,6 +1,7 @@
 """The engine: it continues each flow from the end of its log, one append at a time."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -11,6 +12,7 @@ from chem_persistence.domain.events import FlowEvent, RetryScheduled
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
 from chem_persistence.engine.flow import Flow, extended
+from chem_persistence.engine.introduced import Introduced
 from chem_persistence.engine.last_flow import LastFlow
 from chem_persistence.engine.leases.own_children import OwnChildren, rest, wait_for_time
 from chem_persistence.engine.leases.own_flow import OwnFlows, is_given
@@ -74,6 +76,7 @@ class FlowEngine(Generic[Input]):
         self._store = store
         self._repository = repository
         self._last_flow = LastFlow()
+        self._introduced = Introduced()
         self._clock: Clock = getattr(store, "clock", None) or SystemClock()
         self._given = OwnFlows(store, flow) if isinstance(store, LeasingEventStore) else None
         if flow.inner and not (self._given and isinstance(store, SharedStore)):
@@ -248,6 +251,7 @@ class FlowEngine(Generic[Input]):
         if instance.cancelled is not None:
             raise FlowWasCancelled(flow_id, instance.cancelled)
         run = FlowRun(self._store, self.flow.steps, self.definition, instance)
+        run.introduction = self._introduced.introduction(instance, self.flow.records)
         if instance.version == 0:
             self.flow.check_input_class(value)
             run.start_with(given, self.flow.name)
@@ -272,6 +276,8 @@ class FlowEngine(Generic[Input]):
                 elif run.has_parked or run.look_after is not None:
                     await rest(self.flow, run.instance, children, self._clock, run.look_after)
                 await run.advance(go_on=True)
+        if run.introduction is None:
+            self._introduced.leave(run.instance)
         return run.instance
 
     async def _run_child(self, flow_id: UUID) -> None:
@@ -318,11 +324,12 @@ class FlowChain(Generic[Input, Output]):
         """
         return FlowChain(self._store, self._repository, extended(self._steps, step))
 
-    def build(self) -> FlowEngine[Input]:
-        """Return the engine that runs flows of these steps.
+    def build(self, *, records: Sequence[str] = ()) -> FlowEngine[Input]:
+        """Return the engine that runs flows of these steps; see `flow` for `records`.
 
         Raises:
-            InvalidDefinition: a step's id is empty.
+            InvalidDefinition: a step's id is empty, or `records` names no packages.
             InvalidPayload: a step's params are not I-JSON.
         """
-        return FlowEngine(self._store, self._repository, Flow[Input, Output]("", self._steps))
+        built = Flow[Input, Output]("", self._steps, records)
+        return FlowEngine(self._store, self._repository, built)

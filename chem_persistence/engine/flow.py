@@ -1,6 +1,6 @@
 """A flow as a value: steps that fit, which an engine or a worker runs, and a client submits."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -41,9 +41,10 @@ class Flow(Generic[Input, Output]):
     each of its runs, for people; it is never hashed, so flows of equal steps have one definition.
     """
 
-    def __init__(self, name: str, steps: Steps) -> None:
+    def __init__(self, name: str, steps: Steps, records: Sequence[str] = ()) -> None:
         self._name = name
         self._steps = steps
+        self._records = _checked_records(records)
         self._definition: FlowDefinition | None = None
 
     @property
@@ -55,6 +56,11 @@ class Flow(Generic[Input, Output]):
     def steps(self) -> Steps:
         """The flow's steps, in order."""
         return self._steps
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """The packages whose versions are recorded with each run; see `flow`."""
+        return self._records
 
     def __repr__(self) -> str:
         steps = "".join(f" > {step.id}" for step in self.steps)
@@ -85,7 +91,7 @@ class Flow(Generic[Input, Output]):
                 or the last step is a sink.
             InvalidPayload: the step's params are not I-JSON.
         """
-        longer = Flow[Input, Next](self.name, extended(self.steps, step))
+        longer = Flow[Input, Next](self.name, extended(self.steps, step), self.records)
         step.definition()
         return longer
 
@@ -264,19 +270,32 @@ class Flow(Generic[Input, Output]):
         return cast("Output", artifact.decode(last))
 
 
-def flow(name: str, first: Step[Input, Output]) -> Flow[Input, Output]:
+def flow(
+    name: str, first: Step[Input, Output], *, records: Sequence[str] = ()
+) -> Flow[Input, Output]:
     """Return a flow of one step, whose input is the flow's; `Flow.then` adds others.
+
+    `records` names the packages on which the results depend, as pip does. Their versions in each
+    process that runs the flow are stored with it, beside those of Python and of this library; they
+    are never hashed. The flows that a step runs have their own.
 
     Raises:
         InvalidDefinition: the name is empty; the step has no id, its class does not name its types,
-            a field of them can never be JSON, or its input type cannot be decoded.
+            a field of them can never be JSON, or its input type cannot be decoded; or `records`
+            names no packages.
         InvalidPayload: the step's params are not I-JSON.
     """
     if not name:
         raise InvalidDefinition("a flow's name is a string that is not empty")
-    begun = Flow[Input, Output](name, extended((), first))
+    begun = Flow[Input, Output](name, extended((), first), records)
     first.definition()
     return begun
+
+
+def _checked_records(records: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(records, str) or not all(records):
+        raise InvalidDefinition(f"records must be the names of packages, not {records!r}")
+    return tuple(records)
 
 
 def extended(steps: Steps, step: Step[Any, Any]) -> Steps:

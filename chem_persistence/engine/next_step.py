@@ -7,8 +7,10 @@ is one more branch here, and the type checker then finds every match that has to
 from typing import TypeAlias, assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from chem_persistence.domain.definition import FlowDefinition
+from chem_persistence.domain.events import StepFinished
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus
 from chem_persistence.errors import (
@@ -19,7 +21,16 @@ from chem_persistence.errors import (
     InvalidArgument,
 )
 
-__all__ = ["Await", "Complete", "Decision", "Refuse", "Run", "failed_step", "next_step"]
+__all__ = [
+    "Await",
+    "Complete",
+    "Decision",
+    "Refuse",
+    "Run",
+    "after_success",
+    "failed_step",
+    "next_step",
+]
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -76,6 +87,18 @@ def next_step(instance: FlowInstance, definition: FlowDefinition) -> Decision:
     if index == len(instance.steps):
         return Complete(flow_fingerprint(definition.definition_hash, instance))
     return _at_step(instance, index)
+
+
+def after_success(instance: FlowInstance, finished: StepFinished) -> FlowInstance:
+    """Return the state after a step's success, with all that `next_step` looks at."""
+    slots = list(instance.steps)
+    slots[finished.step_index] = replace(
+        slots[finished.step_index],
+        status=StepStatus.FINISHED,
+        fingerprint=finished.fingerprint,
+        outputs=finished.outputs,
+    )
+    return replace(instance, steps=tuple(slots))
 
 
 def failed_step(instance: FlowInstance) -> StepSlot:

@@ -7,7 +7,7 @@ it (the next start, or the completion) are one append: half the commits.
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta
 from functools import partial
 from typing import Any, TypeAlias, assert_never
@@ -31,7 +31,7 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.domain.instance import FlowInstance, StepStatus
+from chem_persistence.domain.instance import FlowInstance
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.attempt import (
     Attempt,
@@ -39,7 +39,7 @@ from chem_persistence.engine.attempt import (
     describe_failure,
     is_interruption,
 )
-from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, next_step
+from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, after_success, next_step
 from chem_persistence.engine.steps.ask import Ask
 from chem_persistence.engine.steps.step import Question, Step, Wait
 from chem_persistence.engine.steps.steps_fit import Steps
@@ -92,6 +92,7 @@ class FlowRun:
     `retry_after` is set when a step has failed and its retry is scheduled: how long after that.
     `has_parked` is whether the last append let the step wait. `look_after` is set when a waiting
     step was looked at and there was nothing to append: after how long to look again.
+    `introduction` is the metadata of the next append, which says what runs the flow from then on.
     """
 
     shared: SharedStore | None = None
@@ -112,6 +113,7 @@ class FlowRun:
         self.measured_as: str | None = None  # the definition by which steps are measured, if any
         self.has_parked = False
         self.look_after: timedelta | None = None
+        self.introduction: Mapping[str, Any] | None = None
         self._store = store
         # a store that is not the library's own may have no such attribute
         self.clock: Clock = getattr(store, "clock", None) or SystemClock()
@@ -308,7 +310,7 @@ class FlowRun:
         outputs = tuple(artifact.hash for artifact in artifacts)
         finished = StepFinished(index, step_id, outputs, attempt.fingerprint)
         kinds: list[FlowEventKind] = [*attempt.context.signals, finished]
-        match next_step(self._after(index, finished), self._definition):
+        match next_step(after_success(self.instance, finished), self._definition):
             case Complete(flow_fingerprint=fingerprint):
                 kinds.append(FlowCompleted(fingerprint))
             case Run(step_index=following, step_id=following_id) if go_on:
@@ -350,17 +352,6 @@ class FlowRun:
         retry = RetryScheduled(step.id, retries + 1, error_class, not_before=not_before)
         return delay, retry
 
-    def _after(self, index: int, finished: StepFinished) -> FlowInstance:
-        """Return the state after a step's success, with all that `next_step` looks at."""
-        slots = list(self.instance.steps)
-        slots[index] = replace(
-            slots[index],
-            status=StepStatus.FINISHED,
-            fingerprint=finished.fingerprint,
-            outputs=finished.outputs,
-        )
-        return replace(self.instance, steps=tuple(slots))
-
     async def _artifact(self, artifact_hash: str | None) -> Artifact | None:
         """Return the artifact with this hash, from the store unless this run has just made it."""
         if artifact_hash is None:
@@ -388,10 +379,11 @@ class FlowRun:
                 [*self._pending, *kinds],
                 artifacts=[*self._pending_artifacts, *artifacts],
                 expected_version=self.instance.version,
+                metadata=self.introduction,
             )
         if self._pending:
             remember_definition(self._store, self._definition)
-        self._pending, self._pending_artifacts = [], []
+        self._pending, self._pending_artifacts, self.introduction = [], [], None
         self.instance = replay(self.instance, events, self._definition)
         last = kinds[-1]
         self._started = last.step_index if isinstance(last, StepStarted) else None

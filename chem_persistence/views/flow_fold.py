@@ -14,6 +14,7 @@ from chem_persistence.domain.events import (
 from chem_persistence.views.attempts import FlowAttempts
 from chem_persistence.views.flow_view import PageLimits
 from chem_persistence.views.named_artifacts import NamedArtifacts
+from chem_persistence.views.origin.programs import Programs
 from chem_persistence.views.summary import SummaryFold
 
 __all__ = ["FlowFold"]
@@ -43,6 +44,7 @@ class FlowFold:
         self.parent: FlowParent | None = None
         self.waits: dict[int, StepWaits] = {}  # the last one of each step
         self.summary = SummaryFold()
+        self.programs = Programs()
         self._definition_hashes: frozenset[str] = frozenset()
 
     def take(self, event: FlowEvent) -> None:
@@ -52,6 +54,7 @@ class FlowFold:
         self.attempts.take(event)
         self.artifacts.take(event)
         self.summary.take(event)
+        self.programs.take(event)
         match event.kind:
             case FlowInitialized() as fact:
                 self.definition_hash = fact.definition_hash

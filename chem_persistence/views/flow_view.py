@@ -10,6 +10,7 @@ from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowParent, StepError
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.views.children import ChildrenView
+from chem_persistence.views.origin.programs import RanView
 
 __all__ = [
     "ArtifactView",
@@ -227,6 +228,8 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[StepView, ...]
     attribution_count: int
     attributions: tuple[Attribution, ...]
+    program_count: int = 0
+    programs: tuple[RanView, ...] = ()
     artifact_count: int
     artifacts: tuple[ArtifactView, ...]
     molecules: tuple[MoleculeView, ...]

@@ -172,16 +172,21 @@ async def store_branch(
     given: Sequence[Artifact] = [] if submitted.given is None else [submitted.given]
     said: Mapping[str, Any] = {"reason": reason} | ({} if actor is None else {"actor": actor})
     origin = {"parent": str(parent), "root": str(branch.root), "from_step": branch.step_id}
+    branched = {**said, BRANCHED_FROM: origin}
     made = BranchCreated(submitted.flow_id, parent, branch.root, branch.step_id, branch.params_hash)
     try:
         async with store.transaction() as transaction:
-            await transaction.append_kinds(
+            await transaction.append_kind(
                 submitted.flow_id,
-                [submitted.fact, *branch.kept],
+                submitted.fact,
                 artifacts=[*given, *definitions],
                 expected_version=0,
-                metadata={**said, BRANCHED_FROM: origin},
+                metadata={**branched, **submitted.metadata},
             )
+            if branch.kept:
+                await transaction.append_kinds(
+                    submitted.flow_id, branch.kept, expected_version=1, metadata=branched
+                )
             await transaction.append_kind(parent, made, metadata=said)
     except ConcurrencyConflict as error:
         events = await store.list(submitted.flow_id, limit=1 + len(branch.kept))

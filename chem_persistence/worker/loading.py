@@ -28,6 +28,7 @@ from chem_persistence.store.checks import LARGE_BYTES
 from chem_persistence.store.leasing.children import ChildReader, parent_of
 from chem_persistence.store.leasing.leases import Claim, LeasingEventStore
 from chem_persistence.store.ports import EventReader
+from chem_persistence.store.program.what_ran import last_program
 
 __all__ = ["Loaded", "Unloadable", "WorkerStore", "load_claims"]
 
@@ -46,7 +47,8 @@ class Loaded(msgspec.Struct, frozen=True):
     `cancelled` is the reason for which somebody asked to cancel it, or its `parent`. `until` is set
     if a retry of the flow is scheduled for then, or a step waits until then, and something was said
     to the flow after that; `longest` is how long it was to wait by the clock of the process that
-    stored that, which no wait after it exceeds, however wrong this machine's clock is.
+    stored that, which no wait after it exceeds, however wrong this machine's clock is. `ran` is the
+    program that ran the flow last, as its log says.
     """
 
     claim: Claim
@@ -56,6 +58,7 @@ class Loaded(msgspec.Struct, frozen=True):
     until: datetime | None
     longest: timedelta
     parent: UUID | None
+    ran: Mapping[str, Any] | None
 
     @property
     def asks(self) -> bool:
@@ -150,6 +153,7 @@ def _load(claim: Claim, events: Sequence[FlowEvent], flow: Flow[Any, Any]) -> Lo
         until,
         timedelta(0) if until is None else until - _began_to_wait(events),
         None if parent is None else parent.flow_id,
+        last_program(reversed(events)),
     )
 
 

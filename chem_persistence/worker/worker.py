@@ -42,6 +42,7 @@ from chem_persistence.store.leasing.leases import (
 )
 from chem_persistence.store.leasing.slots import slots_of
 from chem_persistence.store.ports import Clock
+from chem_persistence.store.program.what_ran import introduction
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on
 from chem_persistence.telemetry.hooks import count_claim, watched_flow
 from chem_persistence.worker.backlog import Backlog
@@ -280,6 +281,7 @@ class Worker:
         run.measured_as, run.slots = claim.definition_hash, self._slots
         count_claim(claim.definition_hash, is_take_over=loaded.is_take_over)
         run.parent = loaded.parent
+        run.introduction = introduction(loaded.ran, flow.records)
         held = HeldFlow(
             run,
             claim,

@@ -24,6 +24,7 @@ from chem_persistence.views.compared_flows import (
     first_difference,
 )
 from chem_persistence.views.observed_flow import ObservedFlow, replay_observed
+from chem_persistence.views.origin.programs import version_differences
 from chem_persistence.views.wording import counted, hash_prefix, value_text
 
 __all__ = ["Difference", "compare_flows"]
@@ -63,6 +64,7 @@ async def compare_flows(
     differences = _with_definitions(_differences(_compared(own), _compared(other)), *definitions)
     first = first_difference(*both, (definitions[0], definitions[1]))
     same = not differences or _are_close(differences, values)
+    versions = version_differences(*flows)
     if as_json:
         print_json(
             {
@@ -72,12 +74,15 @@ async def compare_flows(
                 "first": first,
                 "differences": differences,
                 "values": values[:MOST_VALUES],
+                "versions": versions,
             }
         )
     else:
         _print(ids, differences, first, values)
         if differences and same:
             print_line("the same within the tolerance")
+        if versions:  # that is no difference between the results
+            print_line(shown(f"run with: {'; '.join(each.in_words for each in versions)}"))
     return ExitCode.WELL if same else ExitCode.FOUND
 
 

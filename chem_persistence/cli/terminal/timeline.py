@@ -32,6 +32,8 @@ WIDTH_WITHOUT_TERMINAL = 40
 
 MOST_ARTIFACTS = 50
 
+MOST_PROGRAMS = 10
+
 MOST_CHILDREN = 10
 """The number of children of a step that are listed, the failed ones first."""
 
@@ -60,6 +62,7 @@ def print_story(story: FlowStory) -> None:
     if story.children:
         _print_children(story)
     _print_artifacts(story)
+    _print_programs(story)
     _print_errors(story)
     _print_pauses(story)
 
@@ -195,6 +198,24 @@ def _print_artifacts(story: FlowStory) -> None:
     )
     if len(story.artifacts) > MOST_ARTIFACTS:
         print_line(f"and {len(story.artifacts) - MOST_ARTIFACTS:,} more: --json has them all")
+
+
+def _print_programs(story: FlowStory) -> None:
+    """Print what ran the flow: from which event to which, where, and the versions."""
+    if not story.programs:
+        return
+    rows: list[tuple[Cell, ...]] = [
+        (
+            ran.events,
+            shown(f"begun by {ran.where}" if ran.only_began else ran.where),
+            shown(ran.in_words),
+        )
+        for ran in story.programs[:MOST_PROGRAMS]
+    ]
+    print_line("")
+    print_table([column("events"), column("what ran"), column("", fold=True)], rows)
+    if (more := len(story.programs) - len(rows)) > 0:
+        print_line(f"and {more:,} more")
 
 
 def _print_errors(story: FlowStory) -> None:

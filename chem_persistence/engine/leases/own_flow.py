@@ -36,6 +36,7 @@ from chem_persistence.store.leasing.leases import (
 )
 from chem_persistence.store.leasing.slots import slots_of
 from chem_persistence.store.ports import Clock, EventStore
+from chem_persistence.store.program.what_ran import introduction, last_program
 
 _logger = logging.getLogger("chem_persistence.leases")
 
@@ -167,6 +168,7 @@ class OwnFlows:
         if claim is None:
             raise _not_taken(instance, left)
         run = self._leased_run(self._store.leased(claim.flow_id, claim.token), flow, instance)
+        run.introduction = introduction(last_program(reversed(events)), flow.records)
         run.cancelled = cancellation(events)
         if (parent := parent_of(events)) is not None:
             run.parent = parent.flow_id

@@ -2,8 +2,9 @@
 
 import builtins
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -19,6 +20,7 @@ from chem_persistence.store.appender import Appender
 from chem_persistence.store.definitions import remember_definition, unseen_definitions
 from chem_persistence.store.leasing.leases import check_duration
 from chem_persistence.store.ports import Clock, EventStore, EventTransaction
+from chem_persistence.store.program.what_ran import with_program
 
 __all__ = ["FlowToSubmit", "Submission", "TransactionAppender", "store_submission", "submission"]
 
@@ -39,18 +41,27 @@ class FlowToSubmit(Protocol[In_contra]):
         """The flow's steps, as values."""
         ...
 
+    @property
+    def records(self) -> Sequence[str]:
+        """The packages whose versions are recorded with each run."""
+        ...
+
     def input_artifact(self, value: In_contra, /) -> Artifact | None:
         """Return the artifact of an input of the flow, or None if the flow takes none."""
         ...
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """The first event of a flow that is given to workers, and the artifact of its input."""
+    """The first event of a flow that is given to workers, and the artifact of its input.
+
+    `metadata` says what submitted it.
+    """
 
     flow_id: UUID
     fact: FlowInitialized
     definition: FlowDefinition
     given: Artifact | None
+    metadata: Mapping[str, Any]
 
 
 def submission(
@@ -84,7 +95,8 @@ def submission(
         name=flow.name or UNSET,
         label=UNSET if label is None else label,
     )
-    return Submission(uuid7() if flow_id is None else flow_id, fact, definition, given)
+    named = uuid7() if flow_id is None else flow_id
+    return Submission(named, fact, definition, given, with_program(flow.records))
 
 
 async def store_submission(store: EventStore | EventTransaction, submitted: Submission) -> bool:
@@ -97,7 +109,11 @@ async def store_submission(store: EventStore | EventTransaction, submitted: Subm
     artifacts = definitions if submitted.given is None else (submitted.given, *definitions)
     try:
         await store.append_kinds(
-            submitted.flow_id, (submitted.fact,), artifacts=artifacts, expected_version=0
+            submitted.flow_id,
+            (submitted.fact,),
+            artifacts=artifacts,
+            expected_version=0,
+            metadata=submitted.metadata,
         )
     except ConcurrencyConflict as error:
         await _check_same(store, submitted, error)

@@ -1,0 +1,1 @@
+"""What the log records of the programs that run flows."""

@@ -1,0 +1,1 @@
+"""Where a flow's results come from: programs, parameters, and the flows that it branched off."""
