@@ -8,6 +8,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 
+from chem_persistence import Artifact, BlockingStep, Flow, Many, StepContext, StepKind, flow
 from nci.molecules import Library, Molecule, Ranking, Summary, Verdict
 from nci.steps import (
     KILLED_OFTEN,
@@ -18,8 +19,6 @@ from nci.steps import (
     JudgeStep,
     StandardiseStep,
 )
-
-from chem_persistence import Artifact, BlockingStep, Flow, Many, StepContext, StepKind, flow
 
 __all__ = ["MAP", "MOLECULE", "SCREEN", "read_molecules", "screening"]
 

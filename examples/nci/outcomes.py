@@ -3,10 +3,6 @@
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from uuid import UUID
 
-from nci.flow import MOLECULE
-from nci.molecules import Molecule, Verdict
-from nci.report import Failure, Outcome
-
 from chem_persistence import (
     Artifact,
     FlowCompleted,
@@ -19,6 +15,9 @@ from chem_persistence import (
     StepStarted,
     StepStatus,
 )
+from nci.flow import MOLECULE
+from nci.molecules import Molecule, Verdict
+from nci.report import Failure, Outcome
 
 __all__ = ["read_logs", "read_outcomes", "repeated_runs"]
 

@@ -3,12 +3,12 @@
 from collections import Counter
 
 import msgspec
-from nci.molecules import Verdict
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from chem_persistence import content_hash
+from nci.molecules import Verdict
 
 __all__ = ["Failure", "Outcome", "Report"]
 

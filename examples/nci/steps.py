@@ -12,6 +12,18 @@ from typing import Any
 
 import anyio
 import msgspec
+from rdkit import Chem
+from rdkit.Chem import QED, rdDistGeom, rdForceFieldHelpers, rdMolDescriptors
+from rdkit.Chem.MolStandardize import rdMolStandardize
+
+from chem_persistence import (
+    Artifact,
+    BlockingStep,
+    ProcessStep,
+    RetryPolicy,
+    StepContext,
+    StepKind,
+)
 from nci.molecules import (
     Described,
     Descriptors,
@@ -25,18 +37,6 @@ from nci.molecules import (
     TooManyAtoms,
     Verdict,
     parse,
-)
-from rdkit import Chem
-from rdkit.Chem import QED, rdDistGeom, rdForceFieldHelpers, rdMolDescriptors
-from rdkit.Chem.MolStandardize import rdMolStandardize
-
-from chem_persistence import (
-    Artifact,
-    BlockingStep,
-    ProcessStep,
-    RetryPolicy,
-    StepContext,
-    StepKind,
 )
 
 PROCESSORS = anyio.CapacityLimiter(os.cpu_count() or 1)
