@@ -68,6 +68,12 @@ if typing.TYPE_CHECKING:
     )
     from chem_persistence.domain.flow_state import FlowState
     from chem_persistence.domain.instance import FlowInstance, StepAnswer, StepSlot, StepStatus
+    from chem_persistence.domain.selection.policies import (
+        MaxScore,
+        PropertySelectionPolicy,
+        Weighted,
+    )
+    from chem_persistence.domain.selection.preference import CandidateScore, PreferenceRationale
     from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
     from chem_persistence.domain.streams import StreamedArtifact
     from chem_persistence.domain.tampering import Finding, Tampering
@@ -76,10 +82,11 @@ if typing.TYPE_CHECKING:
     from chem_persistence.engine.flow import Flow, flow
     from chem_persistence.engine.jobs.step import BatchJob, JobState
     from chem_persistence.engine.steps.ask import Ask
+    from chem_persistence.engine.steps.context import StepContext
     from chem_persistence.engine.steps.function_step import step
     from chem_persistence.engine.steps.process_step import ProcessStep
     from chem_persistence.engine.steps.retry_policy import RetryPolicy
-    from chem_persistence.engine.steps.step import BlockingStep, Step, StepContext, Wait
+    from chem_persistence.engine.steps.step import BlockingStep, Step, Wait
     from chem_persistence.errors import (
         ArtifactCorrupt,
         ArtifactNotFound,
@@ -173,6 +180,7 @@ __all__ = [
     "BatchJob",
     "BlockingStep",
     "BranchCreated",
+    "CandidateScore",
     "ChemPersistenceError",
     "ChildrenFailed",
     "Claim",
@@ -233,6 +241,7 @@ __all__ = [
     "LeasingEventStore",
     "Lineage",
     "Many",
+    "MaxScore",
     "MigrationError",
     "NotConverged",
     "NotWaiting",
@@ -244,10 +253,12 @@ __all__ = [
     "PgReadModels",
     "PgTransaction",
     "PoolProvider",
+    "PreferenceRationale",
     "ProcessDied",
     "ProcessStep",
     "Projection",
     "PropertyPreferenceAssigned",
+    "PropertySelectionPolicy",
     "Rebuild",
     "RelatedArtifact",
     "Renewal",
@@ -295,6 +306,7 @@ __all__ = [
     "Verification",
     "Wait",
     "WaitingFlow",
+    "Weighted",
     "Worker",
     "WorkerLost",
     "WorkerSummary",
@@ -320,6 +332,8 @@ _MODULES = (
     "domain.events",
     "domain.flow_state",
     "domain.instance",
+    "domain.selection.policies",
+    "domain.selection.preference",
     "domain.step_rows",
     "domain.streams",
     "domain.tampering",
@@ -327,6 +341,7 @@ _MODULES = (
     "engine.children.values",
     "engine.engine",
     "engine.flow",
+    "engine.steps.context",
     "engine.steps.function_step",
     "engine.jobs.step",
     "engine.steps.process_step",

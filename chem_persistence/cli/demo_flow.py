@@ -8,7 +8,8 @@ import msgspec
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import StepKind
 from chem_persistence.engine.engine import FlowEngine
-from chem_persistence.engine.steps.step import Step, StepContext
+from chem_persistence.engine.steps.context import StepContext
+from chem_persistence.engine.steps.step import Step
 from chem_persistence.store.ports import EventStore, FlowRepository
 
 __all__ = [

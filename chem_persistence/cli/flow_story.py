@@ -12,6 +12,7 @@ import msgspec
 from chem_persistence.cli.terminal.text import shown
 from chem_persistence.domain.answers import FlowSummary
 from chem_persistence.domain.definition import FlowDefinition, described_definition
+from chem_persistence.domain.events import PropertyPreferenceAssigned
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
@@ -70,6 +71,7 @@ class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
     steps: Sequence[StepView]
     artifacts: Sequence[NamedArtifact]
     children: Sequence[ChildrenView]
+    preferences: Sequence[PropertyPreferenceAssigned]
     programs: Sequence[RanView]
 
 
@@ -130,6 +132,7 @@ async def _read(
             for artifact_hash, version, role in fold.artifacts
         ],
         children=children,
+        preferences=fold.preferences,
         programs=fold.programs.first,
     )
 
@@ -163,8 +166,15 @@ def story_json(story: FlowStory) -> dict[str, Any]:
             for artifact in story.artifacts
         ],
         "children": [msgspec.to_builtins(children) for children in story.children],
+        "preferences": [_preference_json(each) for each in story.preferences],
         "ran": [msgspec.to_builtins(program) for program in story.programs],
     }
+
+
+def _preference_json(preference: PropertyPreferenceAssigned) -> dict[str, Any]:
+    values: dict[str, Any] = msgspec.to_builtins(preference)
+    del values["type"]
+    return values
 
 
 def definition_json(definition: FlowDefinition | None) -> list[dict[str, Any]] | None:

@@ -18,7 +18,8 @@ from chem_persistence.domain.instance import StepAnswer
 from chem_persistence.engine.processes.address import module_of
 from chem_persistence.engine.processes.errors import description_of
 from chem_persistence.engine.steps.ask import Ask
-from chem_persistence.engine.steps.step import Question, Step, StepContext, Wait
+from chem_persistence.engine.steps.context import StepContext
+from chem_persistence.engine.steps.step import Question, Step, Wait
 from chem_persistence.engine.steps.step_types import class_of, members, step_types, type_name
 from chem_persistence.engine.watching import WatchingStep
 from chem_persistence.errors import InvalidPayload

@@ -309,7 +309,8 @@ class FlowRun:
         step_id = self._steps[index].id
         outputs = tuple(artifact.hash for artifact in artifacts)
         finished = StepFinished(index, step_id, outputs, attempt.fingerprint)
-        kinds: list[FlowEventKind] = [*attempt.context.signals, finished]
+        context = attempt.context
+        kinds: list[FlowEventKind] = [*context.signals, *context.preferences, finished]
         match next_step(after_success(self.instance, finished), self._definition):
             case Complete(flow_fingerprint=fingerprint):
                 kinds.append(FlowCompleted(fingerprint))

@@ -9,7 +9,8 @@ import msgspec
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.instance import StepSlot, StepStatus
-from chem_persistence.engine.steps.step import Step, StepContext, Wait
+from chem_persistence.engine.steps.context import StepContext
+from chem_persistence.engine.steps.step import Step, Wait
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.store.leasing.children import ChildReader
 from chem_persistence.store.ports import Clock, EventReader, EventStore

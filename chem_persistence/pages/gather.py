@@ -85,6 +85,8 @@ class PageFold(FlowFold):
             steps=tuple(steps[: self.limits.steps]),
             attributions=tuple(self._attributions.first),
             attribution_count=self._attributions.count,
+            preference_count=self.preference_count,
+            preferences=tuple(self.preferences),
             program_count=self.programs.count,
             programs=tuple(self.programs.first),
             artifact_count=len(self.artifacts),

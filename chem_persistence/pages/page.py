@@ -10,6 +10,7 @@ from chem_persistence.pages.sections.event_list import event_section
 from chem_persistence.pages.sections.heading import page_heading
 from chem_persistence.pages.sections.identity import identity_section
 from chem_persistence.pages.sections.molecule_list import molecule_section
+from chem_persistence.pages.sections.preference_list import preference_section
 from chem_persistence.pages.sections.program_list import program_section
 from chem_persistence.pages.sections.timeline import timeline_section
 from chem_persistence.views.flow_view import FlowView
@@ -76,6 +77,8 @@ def _sections(view: FlowView) -> Iterator[tuple[str, str, Html]]:
     yield "events", "Events", event_section(view)
     if view.artifact_count:
         yield "artifacts", "Artifacts", artifact_section(view)
+    if view.preferences:
+        yield "choices", "Choices", preference_section(view)
     if view.programs:
         yield "ran", "What ran", program_section(view)
     yield "identity", "Who, why, and hashes", identity_section(view)

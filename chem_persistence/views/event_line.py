@@ -21,6 +21,7 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
+from chem_persistence.domain.selection.preference import read_rationale
 from chem_persistence.views.wording import counted, hash_prefix, moment, short, short_hash, title
 
 __all__ = ["EventLine", "event_line", "event_step"]
@@ -58,8 +59,8 @@ def event_line(fact: FlowEventKind) -> EventLine:  # noqa: PLR0912  # one match 
         case StepSignal(step_id=step, signal=signal, data=data):
             what = signal if data is None else f"{signal} {_json(data)}"
             return EventLine(f"{step} signals {signal}", short(what))
-        case PropertyPreferenceAssigned(property_key=key, policy_id=policy):
-            return EventLine(f"property {key} by policy {policy}", short(f"{key} by {policy}"))
+        case PropertyPreferenceAssigned():
+            return _preference(fact)
         case RetryScheduled():
             return _retry(fact)
         case BranchCreated(branch_id=branch, created_from_step_id=step):
@@ -90,6 +91,17 @@ def _beginning(fact: FlowInitialized) -> EventLine:
         f"initialized: {steps}, definition {hash_prefix(fact.definition_hash)}{called}",
         short(f"{steps}, definition {short_hash(fact.definition_hash)}{called}"),
     )
+
+
+def _preference(fact: PropertyPreferenceAssigned) -> EventLine:
+    key, policy = fact.property_key, fact.policy_id
+    why = read_rationale(fact)
+    if why is None:
+        return EventLine(f"property {key} by policy {policy}", short(f"{key} by {policy}"))
+    choice = f"{hash_prefix(why.chosen)} of {counted(why.count, 'candidate')}"
+    margin = "" if why.margin is None else f", {why.margin:.6g} above the next"
+    said = f"{choice} by {policy}: score {why.score:.6g}{margin}"
+    return EventLine(f"{key} chosen: {said}", short(f"{key} {said}"))
 
 
 def _retry(fact: RetryScheduled) -> EventLine:

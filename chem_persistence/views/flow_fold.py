@@ -9,6 +9,7 @@ from chem_persistence.domain.events import (
     FlowEvent,
     FlowInitialized,
     FlowParent,
+    PropertyPreferenceAssigned,
     StepWaits,
 )
 from chem_persistence.views.attempts import FlowAttempts
@@ -18,6 +19,9 @@ from chem_persistence.views.origin.programs import Programs
 from chem_persistence.views.summary import SummaryFold
 
 __all__ = ["FlowFold"]
+
+MOST_PREFERENCES = 100
+"""The number of choices by policies that are shown of a flow."""
 
 
 class FlowFold:
@@ -42,6 +46,8 @@ class FlowFold:
         self.attempts = FlowAttempts(limits)
         self.artifacts = NamedArtifacts()
         self.parent: FlowParent | None = None
+        self.preferences: list[PropertyPreferenceAssigned] = []
+        self.preference_count = 0
         self.waits: dict[int, StepWaits] = {}  # the last one of each step
         self.summary = SummaryFold()
         self.programs = Programs()
@@ -65,6 +71,10 @@ class FlowFold:
                 self.parent = None if fact.parent is UNSET else fact.parent
             case StepWaits() as fact:
                 self.waits[fact.step_index] = fact
+            case PropertyPreferenceAssigned() as fact:
+                self.preference_count += 1
+                if self.preference_count <= MOST_PREFERENCES:
+                    self.preferences.append(fact)
             case FlowCompleted() as fact:
                 self.flow_fingerprint = fact.flow_fingerprint
             case FlowCancelled() as fact:

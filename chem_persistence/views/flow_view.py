@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence.domain.definition import FlowDefinition
-from chem_persistence.domain.events import FlowParent, StepError
+from chem_persistence.domain.events import FlowParent, PropertyPreferenceAssigned, StepError
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.views.children import ChildrenView
 from chem_persistence.views.origin.programs import RanView
@@ -228,6 +228,8 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[StepView, ...]
     attribution_count: int
     attributions: tuple[Attribution, ...]
+    preference_count: int = 0
+    preferences: tuple[PropertyPreferenceAssigned, ...] = ()
     program_count: int = 0
     programs: tuple[RanView, ...] = ()
     artifact_count: int

@@ -31,6 +31,7 @@ async def own_server() -> AsyncIterator[str]:
         ("find-what-failed.md", 1),
         ("run-a-fleet.md", 5),
         ("ask-a-person.md", 6),
+        ("choose-among-candidates.md", 1),
         ("branch-and-compare.md", 7),
         ("retry-and-time-out.md", 2),
         ("deploy-new-code.md", 9),

@@ -21,6 +21,7 @@ from chem_persistence.cli.terminal.text import (
 )
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.store.leasing.children import ChildState
+from chem_persistence.views.event_line import event_line
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView
 from chem_persistence.views.time_scale import TimeScale, flow_scale, is_unanswered
 from chem_persistence.views.wording import NOT_INITIALIZED, counted, duration, hash_prefix, size_of
@@ -62,6 +63,7 @@ def print_story(story: FlowStory) -> None:
     if story.children:
         _print_children(story)
     _print_artifacts(story)
+    _print_preferences(story)
     _print_programs(story)
     _print_errors(story)
     _print_pauses(story)
@@ -198,6 +200,14 @@ def _print_artifacts(story: FlowStory) -> None:
     )
     if len(story.artifacts) > MOST_ARTIFACTS:
         print_line(f"and {len(story.artifacts) - MOST_ARTIFACTS:,} more: --json has them all")
+
+
+def _print_preferences(story: FlowStory) -> None:
+    """Print what policies have chosen, and by which scores."""
+    if story.preferences:
+        print_line("")
+    for preference in story.preferences:
+        print_line(Text("choice ", style="cyan"), shown(one_line(event_line(preference).sentence)))
 
 
 def _print_programs(story: FlowStory) -> None:

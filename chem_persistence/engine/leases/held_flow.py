@@ -13,7 +13,7 @@ from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.engine.attempt import Attempt, heartbeat_limit, time_limit
 from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun
 from chem_persistence.engine.leases.renewal import HeldLease, LeaseKeeper, seconds_since_boot
-from chem_persistence.engine.steps.step import StepContext
+from chem_persistence.engine.steps.context import StepContext
 from chem_persistence.errors import (
     ChemPersistenceError,
     FlowAlreadyCompleted,

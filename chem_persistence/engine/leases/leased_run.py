@@ -39,7 +39,8 @@ from chem_persistence.engine.attempt import Attempt, describe_failure
 from chem_persistence.engine.leases.ending import end_step
 from chem_persistence.engine.next_step import Run
 from chem_persistence.engine.run import FlowRun, Outcome
-from chem_persistence.engine.steps.step import Step, StepContext
+from chem_persistence.engine.steps.context import StepContext
+from chem_persistence.engine.steps.step import Step
 from chem_persistence.engine.steps.steps_fit import Steps
 from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (

@@ -19,7 +19,7 @@ import msgspec
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
-from chem_persistence.domain.events import StepSignal
+from chem_persistence.domain.events import PropertyPreferenceAssigned, StepSignal
 from chem_persistence.engine.attempt import describe_failure, encoded_output
 from chem_persistence.engine.processes.address import address_of, find_class, load_main
 from chem_persistence.engine.processes.errors import SentError, raised_again, sent_error
@@ -35,6 +35,7 @@ from chem_persistence.engine.processes.messages import (
     GetReceived,
     GetSaved,
     Job,
+    Prefer,
     Returned,
     Save,
     SentArtifact,
@@ -44,7 +45,7 @@ from chem_persistence.engine.processes.messages import (
     decode_to_child,
     encode,
 )
-from chem_persistence.engine.steps.step import StepContext, artifact_of
+from chem_persistence.engine.steps.context import StepContext, artifact_of
 from chem_persistence.engine.steps.step_types import step_types
 from chem_persistence.store.codec import encode_kind
 
@@ -158,6 +159,9 @@ class _Context(StepContext):
     def signal(self, name: str, data: Any = None) -> None:
         encode_kind(StepSignal(self.step_index, self.step_id, name, data))  # refused here already
         self._parent.call(Signal(name, canonical_json(data)))
+
+    def add_preference(self, preference: PropertyPreferenceAssigned) -> None:
+        self._parent.call(Prefer(canonical_json(preference)))
 
     def add_artifact(self, artifact: Artifact) -> str:
         self._parent.call(AddArtifact(SentArtifact.of(artifact)))

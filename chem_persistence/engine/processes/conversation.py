@@ -5,6 +5,7 @@ import anyio.to_thread
 import msgspec
 
 from chem_persistence.domain.canonical_json.encode import canonical_json, read_json
+from chem_persistence.domain.events import PropertyPreferenceAssigned
 from chem_persistence.engine.attempt import describe_failure
 from chem_persistence.engine.processes.errors import SentError, raised_again, sent_error
 from chem_persistence.engine.processes.messages import (
@@ -17,6 +18,7 @@ from chem_persistence.engine.processes.messages import (
     GetReceived,
     GetSaved,
     Job,
+    Prefer,
     Returned,
     Save,
     SentArtifact,
@@ -24,7 +26,7 @@ from chem_persistence.engine.processes.messages import (
 )
 from chem_persistence.engine.processes.pool import POOL
 from chem_persistence.engine.processes.process import ChildProcess
-from chem_persistence.engine.steps.step import StepContext
+from chem_persistence.engine.steps.context import StepContext
 from chem_persistence.errors import ProcessDied
 
 __all__ = ["compute_in_process"]
@@ -91,7 +93,15 @@ async def _converse(
                 context.heartbeat()
             case Returned() | SentError():
                 return message
-            case Signal() | AddArtifact() | GetArtifact() | Save() | GetSaved() | GetReceived():
+            case (
+                Signal()
+                | Prefer()
+                | AddArtifact()
+                | GetArtifact()
+                | Save()
+                | GetSaved()
+                | GetReceived()
+            ):
                 is_there = await process.send(await _answer(message, context))
     return _Died(began, await process.exit_code())
 
@@ -102,6 +112,10 @@ async def _answer(call: Call, context: StepContext) -> Answer | SentError:
         match call:
             case Signal():
                 context.signal(call.name, read_json(call.data))
+            case Prefer():
+                context.add_preference(
+                    msgspec.convert(read_json(call.fact), PropertyPreferenceAssigned)
+                )
             case AddArtifact():
                 body = call.artifact.payload or call.artifact.content or b""
                 if len(body) > LARGE:

@@ -28,6 +28,7 @@ __all__ = [
     "GetReceived",
     "GetSaved",
     "Job",
+    "Prefer",
     "Returned",
     "Save",
     "SentArtifact",
@@ -127,6 +128,12 @@ class Signal(msgspec.Struct, frozen=True, tag=True):
     data: bytes
 
 
+class Prefer(msgspec.Struct, frozen=True, tag=True):
+    """What the call `context.prefer` has chosen: the event, as canonical JSON."""
+
+    fact: bytes
+
+
 class AddArtifact(msgspec.Struct, frozen=True, tag=True):
     """The call `context.add_artifact`."""
 
@@ -162,7 +169,7 @@ class Returned(msgspec.Struct, frozen=True, tag=True):
     output: bytes
 
 
-Call: TypeAlias = Signal | AddArtifact | GetArtifact | Save | GetSaved | GetReceived
+Call: TypeAlias = Signal | Prefer | AddArtifact | GetArtifact | Save | GetSaved | GetReceived
 ToChild: TypeAlias = Job | Answer | SentError
 FromChild: TypeAlias = Began | Beat | Call | Returned | SentError
 

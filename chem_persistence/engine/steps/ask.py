@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Generic, TypeVar, final
 import msgspec
 
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.engine.steps.step import Question, Step, StepContext, artifact_of
+from chem_persistence.engine.steps.context import StepContext, artifact_of
+from chem_persistence.engine.steps.step import Question, Step
 from chem_persistence.errors import InvalidPayload
 
 __all__ = ["Ask"]

@@ -8,7 +8,8 @@ from typing import Any, Protocol, TypeVar, get_type_hints, overload
 import msgspec
 
 from chem_persistence.domain.definition import StepKind
-from chem_persistence.engine.steps.step import BlockingStep, Step, StepContext
+from chem_persistence.engine.steps.context import StepContext
+from chem_persistence.engine.steps.step import BlockingStep, Step
 from chem_persistence.errors import InvalidDefinition
 
 __all__ = ["StepMaker", "step"]

@@ -17,7 +17,8 @@ from chem_persistence.engine.processes.messages import (
     Returned,
     SentStep,
 )
-from chem_persistence.engine.steps.step import Step, StepContext
+from chem_persistence.engine.steps.context import StepContext
+from chem_persistence.engine.steps.step import Step
 from chem_persistence.engine.steps.step_types import class_of, members, step_types
 from chem_persistence.errors import InvalidDefinition
 

@@ -9,16 +9,21 @@ from chem_persistence import (
     FlowCancelled,
     FlowEventKind,
     FlowInitialized,
+    MaxScore,
+    PropertyPreferenceAssigned,
     ResultOrigin,
     RetryScheduled,
     StepFinished,
     StepWaits,
     UserInteractionRequested,
+    content_hash,
 )
+from chem_persistence.domain.selection.preference import choose
 from chem_persistence.views.event_line import event_line
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 AT_NOON = "2026-01-01 12:00:00 UTC"
+BEST = content_hash({"score": 1.5})[:12]
 ORIGIN = ResultOrigin(UUID(int=7), 3)
 
 
@@ -28,6 +33,18 @@ ORIGIN = ResultOrigin(UUID(int=7), 3)
         (StepWaits(0, "dock", NOON), f"dock waits until {AT_NOON}", f"until {AT_NOON}"),
         (StepWaits(0, "dock", None, {"job": 7}), "dock waits", '{"job":7}'),
         (FlowCancelled("too late"), "cancelled: too late", "too late"),
+        (
+            PropertyPreferenceAssigned("pose", "lab.Best", "0" * 64, {"because": "asked"}),
+            "property pose by policy lab.Best",
+            "pose by lab.Best",
+        ),
+        (
+            choose(MaxScore("score"), [{"score": 1.5}, {"score": 1.0}], "pose")[1],
+            f"pose chosen: {BEST} of 2 candidates by chem_persistence.MaxScore: score 1.5, 0.5 "
+            "above the next",
+            f"pose {BEST} of 2 candidates by chem_persistence.MaxScore: score 1.5, 0.5 above the "
+            "next",
+        ),
         (
             RetryScheduled("dock", 1, "again", NOON),
             f"dock is retried (1) after {AT_NOON}: again",

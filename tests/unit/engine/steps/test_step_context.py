@@ -10,7 +10,7 @@ from chem_persistence import (
     StepFinished,
     content_hash,
 )
-from chem_persistence.engine.steps.step import MAX_SIGNAL_BYTES, MOST_ARTIFACTS
+from chem_persistence.engine.steps.context import MAX_SIGNAL_BYTES, MOST_ARTIFACTS
 from chem_persistence.store.checks import MAX_EVENT_BYTES
 from tests.support.flows.flows import new_flow_id
 

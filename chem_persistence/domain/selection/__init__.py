@@ -1,0 +1,1 @@
+"""Choosing one of several candidates by their properties, and saying why."""
