@@ -40,10 +40,14 @@ ORIGIN = ResultOrigin(UUID(int=7), 3)
         ),
         (
             choose(MaxScore("score"), [{"score": 1.5}, {"score": 1.0}], "pose")[1],
-            f"pose chosen: {BEST} of 2 candidates by chem_persistence.MaxScore: score 1.5, 0.5 "
-            "above the next",
-            f"pose {BEST} of 2 candidates by chem_persistence.MaxScore: score 1.5, 0.5 above the "
-            "next",
+            (
+                f"pose chosen: {BEST} of 2 candidates by chem_persistence.MaxScore: score 1.5, 0.5 "
+                "above the next"
+            ),
+            (
+                f"pose {BEST} of 2 candidates by chem_persistence.MaxScore: score 1.5, 0.5 above the "
+                "next"
+            ),
         ),
         (
             RetryScheduled("dock", 1, "again", NOON),
