@@ -23,7 +23,11 @@ from chem_persistence.views.event_line import event_line
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 AT_NOON = "2026-01-01 12:00:00 UTC"
-BEST = content_hash({"score": 1.5})[:12]
+CHOICE = choose(MaxScore("score"), [{"score": 1.5}, {"score": 1.0}], "pose")[1]
+CHOSEN = (
+    f"{content_hash({'score': 1.5})[:12]} of 2 candidates by chem_persistence.MaxScore: score 1.5, "
+    "0.5 above the next"
+)
 ORIGIN = ResultOrigin(UUID(int=7), 3)
 
 
@@ -38,17 +42,7 @@ ORIGIN = ResultOrigin(UUID(int=7), 3)
             "property pose by policy lab.Best",
             "pose by lab.Best",
         ),
-        (
-            choose(MaxScore("score"), [{"score": 1.5}, {"score": 1.0}], "pose")[1],
-            (
-                f"pose chosen: {BEST} of 2 candidates by chem_persistence.MaxScore: score 1.5, 0.5 "
-                "above the next"
-            ),
-            (
-                f"pose {BEST} of 2 candidates by chem_persistence.MaxScore: score 1.5, 0.5 above the "
-                "next"
-            ),
-        ),
+        (CHOICE, f"pose chosen: {CHOSEN}", f"pose {CHOSEN}"),
         (
             RetryScheduled("dock", 1, "again", NOON),
             f"dock is retried (1) after {AT_NOON}: again",
