@@ -38,6 +38,7 @@ if typing.TYPE_CHECKING:
         Lineage,
         OpenQuestion,
         RelatedArtifact,
+        ReuseStatistics,
         Statistics,
         StepStatistics,
         WaitingFlow,
@@ -159,6 +160,7 @@ if typing.TYPE_CHECKING:
         FlowRepository,
         StreamingEventStore,
     )
+    from chem_persistence.store.reuse.results import TakenOver
     from chem_persistence.views.agreement import Agreement, Tolerance, ValueDifference
     from chem_persistence.views.flow_view import PageLimits
     from chem_persistence.worker.audit import Audit, StepAudit, audit_flow, record_audit
@@ -266,6 +268,7 @@ __all__ = [
     "ResultOrigin",
     "RetryPolicy",
     "RetryScheduled",
+    "ReuseStatistics",
     "SlotUser",
     "Slots",
     "StaleLease",
@@ -295,6 +298,7 @@ __all__ = [
     "StreamingEventStore",
     "SystemClock",
     "Taken",
+    "TakenOver",
     "Tampering",
     "Tolerance",
     "UnreadableEvent",
@@ -370,6 +374,7 @@ _MODULES = (
     "store.leasing.leases",
     "store.leasing.slots",
     "store.ports",
+    "store.reuse.results",
     "views.agreement",
     "views.flow_view",
     "worker.audit",

@@ -170,15 +170,20 @@ def diff(
 
 @command(Panel.LOOK)
 def stats(
-    database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
+    reuse: option.ReuseReport = False,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
 ) -> None:
     """Print statistics of the whole log: durations and failures by step, errors, hours, artifacts.
 
-    They are as of the last `chem-persistence refresh`.
+    They are as of the last `chem-persistence refresh`; those of --reuse are of now.
     """
-    from chem_persistence.cli.commands.stats import print_statistics
+    from chem_persistence.cli.commands.stats import print_reuse, print_statistics
 
-    run(lambda: print_statistics(Target(database_url, data, schema), as_json=as_json))
+    printing = print_reuse if reuse else print_statistics
+    run(lambda: printing(Target(database_url, data, schema), as_json=as_json))
 
 
 @artifact.command(cls=HelpfulCommand)

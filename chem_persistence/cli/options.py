@@ -241,6 +241,13 @@ GraceSeconds = Annotated[
     ),
 ]
 
+ReuseReport = Annotated[
+    bool,
+    typer.Option(
+        "--reuse", help="Print instead how often results were taken over, and what that saved."
+    ),
+]
+
 # ---- of `submit`, `retry` and `cancel`
 
 ModuleFlow = Annotated[str, _argument("FLOW", "A flow in a module: package.module:flow.")]
@@ -256,6 +263,9 @@ NewFlowId = Annotated[
     str | None,
     _option("UUID", "The id of the only flow; the same submission again then has no effect."),
 ]
+NoReuse = Annotated[
+    bool, typer.Option("--no-reuse", help="Run all steps; take no result of another flow over.")
+]
 Reason = Annotated[str, _option("TEXT", "Why, for the log.")]
 Actor = Annotated[str | None, _option("NAME", "Who asks, for the log.")]
 Answerer = Annotated[str, _option("NAME", "Who answers, for the log.")]
@@ -264,6 +274,7 @@ AnswerJson = Annotated[
 ]
 FlowCode = Annotated[str, _argument("CODE", "The flow's code: package.module:flow.")]
 Auditor = Annotated[str, _option("NAME", "Who audits, for the log.")]
+Invalidator = Annotated[str, _option("NAME", "Who says so, for the log.")]
 RelativeTolerance = Annotated[
     float, _number("X", "How far numbers may differ, by their size.", least=0, kind=float)
 ]

@@ -13,6 +13,7 @@ __all__ = [
     "audit",
     "branch",
     "cancel",
+    "invalidate",
     "limits",
     "retry",
     "submit",
@@ -53,6 +54,7 @@ def submit(
     label: option.Label = None,
     due: option.DueTime = None,
     flow_id: option.NewFlowId = None,
+    no_reuse: option.NoReuse = False,
     database_url: Url = None,
     data: Data = None,
     schema: Schema = "public",
@@ -65,7 +67,8 @@ def submit(
     """
     from chem_persistence.cli.commands.operate.submit import SubmitOptions, submit_flows
 
-    target, options = Target(database_url, data, schema), SubmitOptions(label, due, flow_id)
+    target = Target(database_url, data, schema)
+    options = SubmitOptions(label, due, flow_id, reuse=not no_reuse)
     run(lambda: submit_flows(target, flow, inputs or [], options, as_json=as_json))
 
 
@@ -170,6 +173,27 @@ def branch(
     run(lambda: branch_flow(target, flow, code, options, as_json=as_json))
 
 
+def invalidate(
+    flow: FlowName,
+    step: option.StepName,
+    reason: option.Reason,
+    actor: option.Invalidator,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Declare the result of a step invalid, so that no other flow takes it over from now on.
+
+    The flow itself does not change, nor do those that have taken the result over: they are listed.
+    A step that took its result over is refused: its origin is named.
+    """
+    from chem_persistence.cli.commands.operate.invalidate import invalidate_result
+
+    target = Target(database_url, data, schema)
+    run(lambda: invalidate_result(target, flow, step, reason, actor, as_json=as_json))
+
+
 def waiting(
     limit: option.Limit = 20,
     database_url: Url = None,
@@ -219,5 +243,17 @@ def limits(
     run(lambda: list_and_set_limits(target, changes or [], as_json=as_json))
 
 
-COMMANDS = (worker, submit, retry, cancel, answer, audit, branch, waiting, workers, limits)
+COMMANDS = (
+    worker,
+    submit,
+    retry,
+    cancel,
+    answer,
+    audit,
+    branch,
+    invalidate,
+    waiting,
+    workers,
+    limits,
+)
 """The commands in the order of the help."""

@@ -18,6 +18,7 @@ __all__ = [
     "Lineage",
     "OpenQuestion",
     "RelatedArtifact",
+    "ReuseStatistics",
     "Statistics",
     "StepStatistics",
     "WaitingFlow",
@@ -233,6 +234,19 @@ class ArtifactStatistics(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     artifacts: int
     stored_bytes: int
+
+
+class ReuseStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """How often flows have taken results of a step over instead of running it.
+
+    `results` counts the results that were taken over, `times` how often. `seconds_saved` is how
+    long these steps took where they ran, from their last start on; branches are counted, too.
+    """
+
+    step_id: str
+    results: int
+    times: int
+    seconds_saved: float
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):

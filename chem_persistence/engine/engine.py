@@ -17,6 +17,7 @@ from chem_persistence.engine.last_flow import LastFlow
 from chem_persistence.engine.leases.own_children import OwnChildren, rest, wait_for_time
 from chem_persistence.engine.leases.own_flow import OwnFlows, is_given
 from chem_persistence.engine.next_step import failed_step
+from chem_persistence.engine.reuse import results_of
 from chem_persistence.engine.run import FlowRun
 from chem_persistence.engine.steps.step import Step
 from chem_persistence.engine.steps.steps_fit import Steps
@@ -35,6 +36,7 @@ from chem_persistence.store.definitions import explained_mismatch
 from chem_persistence.store.history import history_checked
 from chem_persistence.store.leasing.leases import LeasingEventStore
 from chem_persistence.store.ports import Clock, EventStore, FlowRepository
+from chem_persistence.store.reuse.choice import may_reuse
 from chem_persistence.telemetry.flow_log import log_completed, log_goes_on, log_step_retry
 from chem_persistence.telemetry.hooks import (
     count_step_retry,
@@ -78,6 +80,7 @@ class FlowEngine(Generic[Input]):
         self._last_flow = LastFlow()
         self._introduced = Introduced()
         self._clock: Clock = getattr(store, "clock", None) or SystemClock()
+        self._results = results_of(store)
         self._given = OwnFlows(store, flow) if isinstance(store, LeasingEventStore) else None
         if flow.inner and not (self._given and isinstance(store, SharedStore)):
             raise InvalidArgument("store", "gives no flows to workers, which a step of this runs")
@@ -91,6 +94,8 @@ class FlowEngine(Generic[Input]):
         self,
         flow_id: UUID | None = None,
         input: Input | None = None,  # noqa: A002
+        *,
+        reuse: bool = True,
     ) -> UUID:
         """Start a new flow, or go on with the one named, until it is completed; return its id.
 
@@ -99,6 +104,9 @@ class FlowEngine(Generic[Input]):
         `input` may be given again when going on; it must then be the same. If the `retry` of a step
         tries its failure again, that is waited for, and so is the time until which a step waits.
         Flows that a step runs are given to workers, and run in this process as well.
+
+        Steps with `reuse = "any"` take over the results of equal steps; with `reuse=False` none of
+        a new flow does, nor of the flows that its steps run, whoever goes on with it.
 
         Raises:
             StepRaised: a step raised, or returned what is not of its declared type; its
@@ -116,7 +124,8 @@ class FlowEngine(Generic[Input]):
                 step was superseded; what the step returned is not stored.
             HistoryLost: the flow has fewer events than when it was loaded.
             InvalidArgument: the input is missing, is not a value of the type that the first step
-                takes, or is not the one that the flow was started with.
+                takes, or is not the one that the flow was started with; or `reuse` is false, and
+                the flow was started without that.
             InvalidPayload: the input is not I-JSON, or too large.
             ArtifactNotFound, ArtifactCorrupt: the store does not have a step's input, or has other
                 bytes under its hash.
@@ -124,19 +133,22 @@ class FlowEngine(Generic[Input]):
             StoreUnavailable: the store cannot be reached; run the same flow again later.
             StoreError: the store refused the append, for lack of a privilege, for example.
         """
-        return (await watched_flow(self._run(flow_id, input, to_end=True), flow_id)).id
+        return (await watched_flow(self._run(flow_id, input, to_end=True, reuse=reuse), flow_id)).id
 
     async def run_step(
         self,
         flow_id: UUID | None = None,
         input: Input | None = None,  # noqa: A002
+        *,
+        reuse: bool = True,
     ) -> FlowInstance:
         """Run one step of a flow, which is started if it has no events; return its state after it.
 
         The last step also completes the flow. A step whose failure is tried again is pending. A
-        flow that was given to workers goes back to them. Raises what `run_to_end` raises.
+        flow that was given to workers goes back to them. `reuse` is as for `run_to_end`, and so is
+        what this raises.
         """
-        return await watched_flow(self._run(flow_id, input, to_end=False), flow_id)
+        return await watched_flow(self._run(flow_id, input, to_end=False, reuse=reuse), flow_id)
 
     async def schedule_retry(self, flow_id: UUID, *, reason: str) -> FlowInstance:
         """Make the failed step of a flow pending again, so that `run_to_end` runs it.
@@ -194,10 +206,10 @@ class FlowEngine(Generic[Input]):
         return flow_fingerprint(self.definition.definition_hash, await self.load(flow_id))
 
     async def _run(
-        self, flow_id: UUID | None, value: Input | None, *, to_end: bool
+        self, flow_id: UUID | None, value: Input | None, *, to_end: bool, reuse: bool
     ) -> FlowInstance:
         with self._last_flow.run():
-            run = await self._begin(flow_id, value)
+            run = await self._begin(flow_id, value, reuse=reuse)
             instance = run.instance
             log_goes_on(instance.id, instance.version)
             await self._introduce(instance)
@@ -239,7 +251,7 @@ class FlowEngine(Generic[Input]):
         log_step_retry(flow_id, slot.step_id, retry.retry_index)
         return await self.load(flow_id)
 
-    async def _begin(self, flow_id: UUID | None, value: Input | None) -> FlowRun:
+    async def _begin(self, flow_id: UUID | None, value: Input | None, *, reuse: bool) -> FlowRun:
         given = None if value is None else self.flow.input_artifact(value)
         if flow_id is None:
             flow_id = uuid7()
@@ -252,6 +264,12 @@ class FlowEngine(Generic[Input]):
             raise FlowWasCancelled(flow_id, instance.cancelled)
         run = FlowRun(self._store, self.flow.steps, self.definition, instance)
         run.introduction = self._introduced.introduction(instance, self.flow.records)
+        allowed = reuse
+        if instance.version:
+            allowed = may_reuse(await self._store.list(flow_id, limit=1))
+            if allowed and not reuse:
+                raise InvalidArgument("reuse", f"flow {flow_id} was started with reuse")
+        run.take_over(self._results, may_reuse=allowed)
         if instance.version == 0:
             self.flow.check_input_class(value)
             run.start_with(given, self.flow.name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
@@ -14,6 +14,7 @@ from chem_persistence.engine.children.repeat import repeat_step
 from chem_persistence.engine.children.step import ChildrenStep
 from chem_persistence.engine.children.values import Gathered2, Gathered3, Gathered4, Many
 from chem_persistence.engine.jobs.step import BatchJob, check_batch_job
+from chem_persistence.engine.reuse import check_reuse
 from chem_persistence.engine.steps.process_step import ProcessStep, check_process_step
 from chem_persistence.engine.steps.step import Step
 from chem_persistence.engine.steps.step_types import class_of, members, step_types
@@ -95,15 +96,22 @@ class Flow(Generic[Input, Output]):
         step.definition()
         return longer
 
-    def call(self, flow: "Flow[Output, Next]", *, id: str = "") -> "Flow[Input, Next]":  # noqa: A002
+    def call(
+        self,
+        flow: "Flow[Output, Next]",
+        *,
+        id: str = "",  # noqa: A002
+        reuse: Literal["never", "any"] = "never",
+    ) -> "Flow[Input, Next]":
         """Return a flow with one more step, which runs `flow` as its child on the last output.
 
-        The step has the id given, or the name of the flow.
+        The step has the id given, or the name of the flow. With `reuse = "any"` it takes over the
+        result of an equal step (`Step.reuse`), without a child.
 
         Raises:
             InvalidDefinition: as `then`.
         """
-        return self.then(call_step(flow, id=id))
+        return self.then(call_step(flow, id=id, reuse=reuse))
 
     def map(
         self: "Flow[Input, Many[Item]]",
@@ -112,18 +120,20 @@ class Flow(Generic[Input, Output]):
         id: str = "",  # noqa: A002
         at_once: int = 100,
         failures: float = 0.0,
+        reuse: Literal["never", "any"] = "never",
     ) -> "Flow[Input, Many[Result]]":
         """Return a flow with one more step, which runs `flow` for each item of the last output.
 
         At most `at_once` children are under way at the same time. The step fails if more than the
         share `failures` of the items fail or are cancelled; the places of those that are tolerated
-        are `missing` in its output. The step has the id given, or the name of the flow.
+        are `missing` in its output. The step has the id given, or the name of the flow. `reuse` is
+        as for `call`.
 
         Raises:
             InvalidDefinition: as `then`; or `at_once` is less than 1, or `failures` is not from 0
                 to 1.
         """
-        step = map_step(flow, id=id, at_once=at_once, failures=failures)
+        step = map_step(flow, id=id, at_once=at_once, failures=failures, reuse=reuse)
         return cast("Flow[Input, Many[Result]]", self.then(step))
 
     @overload
@@ -134,6 +144,7 @@ class Flow(Generic[Input, Output]):
         /,
         *,
         id: str = ...,
+        reuse: Literal["never", "any"] = ...,
     ) -> "Flow[Input, Gathered2[A, B]]": ...
     @overload
     def gather(
@@ -144,6 +155,7 @@ class Flow(Generic[Input, Output]):
         /,
         *,
         id: str = ...,
+        reuse: Literal["never", "any"] = ...,
     ) -> "Flow[Input, Gathered3[A, B, C]]": ...
     @overload
     def gather(
@@ -155,18 +167,24 @@ class Flow(Generic[Input, Output]):
         /,
         *,
         id: str = ...,
+        reuse: Literal["never", "any"] = ...,
     ) -> "Flow[Input, Gathered4[A, B, C, D]]": ...
-    def gather(self, *flows: "Flow[Any, Any]", id: str = "") -> "Flow[Any, Any]":  # noqa: A002
+    def gather(
+        self,
+        *flows: "Flow[Any, Any]",
+        id: str = "",  # noqa: A002
+        reuse: Literal["never", "any"] = "never",
+    ) -> "Flow[Any, Any]":
         """Return a flow with one more step, which runs two to four flows on the last output.
 
         They run side by side; the output has theirs as `first`, `second`, `third` and `fourth`. The
-        step has the id given, or `gather`.
+        step has the id given, or `gather`. `reuse` is as for `call`.
 
         Raises:
             InvalidDefinition: as `then`; or there are not two to four flows, or they do not take
                 the same.
         """
-        return self.then(gather_step(flows, id=id))
+        return self.then(gather_step(flows, id=id, reuse=reuse))
 
     def choose(
         self,
@@ -175,17 +193,18 @@ class Flow(Generic[Input, Output]):
         *,
         id: str = "",  # noqa: A002
         version: str = "1",
+        reuse: Literal["never", "any"] = "never",
     ) -> "Flow[Input, Next]":
         """Return a flow with one more step, which runs the flow that `branch` names.
 
         `branch` is called with the last output, and never again once the flow that it named was
         submitted. Its code is not hashed: change `version` when it comes to choose otherwise. The
-        step has the id given, or `choose`.
+        step has the id given, or `choose`. `reuse` is as for `call`.
 
         Raises:
             InvalidDefinition: as `then`; or there is no flow.
         """
-        return self.then(choose_step(branch, flows, id=id, version=version))
+        return self.then(choose_step(branch, flows, id=id, version=version, reuse=reuse))
 
     def repeat(
         self,
@@ -195,19 +214,21 @@ class Flow(Generic[Input, Output]):
         limit: int,
         id: str = "",  # noqa: A002
         version: str = "1",
+        reuse: Literal["never", "any"] = "never",
     ) -> "Flow[Input, Output]":
         """Return a flow with one more step, which runs `body` on its own output, round by round.
 
         The first round takes the last output. `until` is called with the output of each round: if
         it is true, that is the step's output. After `limit` rounds the step fails with
         `NotConverged`. The code of `until` is not hashed: change `version` when it comes to decide
-        otherwise. The step has the id given, or the name of the flow.
+        otherwise. The step has the id given, or the name of the flow. `reuse` is as for `call`.
 
         Raises:
             InvalidDefinition: as `then`; or `limit` is less than 1, or `body` does not take what it
                 returns.
         """
-        return self.then(repeat_step(body, until, limit=limit, id=id, version=version))
+        step = repeat_step(body, until, limit=limit, id=id, version=version, reuse=reuse)
+        return self.then(step)
 
     @property
     def inner(self) -> "tuple[Flow[Any, Any], ...]":
@@ -302,9 +323,11 @@ def extended(steps: Steps, step: Step[Any, Any]) -> Steps:
     """Return the sequence with one more step, which is checked as `extend_sequence` does.
 
     Raises:
-        InvalidDefinition: see `extend_sequence`, `check_process_step` and `check_batch_job`.
+        InvalidDefinition: see `extend_sequence`, `check_reuse`, `check_process_step` and
+            `check_batch_job`.
     """
     longer = extend_sequence(steps, step)
+    check_reuse(step)
     if isinstance(step, ProcessStep):
         check_process_step(step)
     if isinstance(step, BatchJob):

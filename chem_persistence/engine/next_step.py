@@ -29,6 +29,7 @@ __all__ = [
     "Run",
     "after_success",
     "failed_step",
+    "input_of",
     "next_step",
 ]
 
@@ -121,11 +122,11 @@ def _at_step(instance: FlowInstance, index: int) -> Decision:
     slot = instance.steps[index]
     match slot.status:
         case StepStatus.PENDING | StepStatus.RUNNING:
-            return Run(index, slot.step_id, _input_of(instance, index), slot.attempts)
+            return Run(index, slot.step_id, input_of(instance, index), slot.attempts)
         case StepStatus.AWAITING_USER_INPUT:
-            return Await(index, slot.step_id, _input_of(instance, index))
+            return Await(index, slot.step_id, input_of(instance, index))
         case StepStatus.WAITING:
-            given = _input_of(instance, index)
+            given = input_of(instance, index)
             return Run(index, slot.step_id, given, slot.attempts, waits=True)
         case StepStatus.FAILED:
             return Refuse(FlowHasFailed(instance.id, slot.step_id))
@@ -135,7 +136,7 @@ def _at_step(instance: FlowInstance, index: int) -> Decision:
             assert_never(never)
 
 
-def _input_of(instance: FlowInstance, index: int) -> str | None:
+def input_of(instance: FlowInstance, index: int) -> str | None:
     """Return the hash of a step's input: the flow's, or the first output of the step before it."""
     if index == 0:
         return instance.input

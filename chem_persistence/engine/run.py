@@ -1,27 +1,18 @@
-"""Carry out what `next_step` decides for one flow, one append at a time.
+"""Carry out what `next_step` decides for one flow, one append at a time."""
 
-Each append expects the version of the last one. So a process that another one has overtaken notices
-it at its next append: that of the outcome, when the work is done. An outcome and what follows from
-it (the next start, or the completion) are one append: half the commits.
-"""
-
-import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, timedelta
 from functools import partial
 from typing import Any, TypeAlias, assert_never
 
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import (
     SAVED,
     FlowCompleted,
     FlowEventKind,
-    FlowInitialized,
     LibrarySignal,
     RetryScheduled,
     StepFailed,
@@ -31,8 +22,7 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.domain.instance import FlowInstance
-from chem_persistence.domain.replay import replay
+from chem_persistence.engine.appends import FlowAppends
 from chem_persistence.engine.attempt import (
     Attempt,
     decoded_input,
@@ -42,7 +32,6 @@ from chem_persistence.engine.attempt import (
 from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, after_success, next_step
 from chem_persistence.engine.steps.ask import Ask
 from chem_persistence.engine.steps.step import Question, Step, Wait
-from chem_persistence.engine.steps.steps_fit import Steps
 from chem_persistence.engine.watching import (
     Begin,
     Later,
@@ -62,10 +51,6 @@ from chem_persistence.errors import (
     StoreError,
 )
 from chem_persistence.store.attribution import event_metadata
-from chem_persistence.store.clock import SystemClock
-from chem_persistence.store.definitions import remember_definition, unseen_definitions
-from chem_persistence.store.history import history_checked
-from chem_persistence.store.ports import Clock, EventStore
 from chem_persistence.telemetry.flow_log import (
     log_step_failed,
     log_step_finished,
@@ -86,13 +71,12 @@ _NOT_OF_THE_STEP = (StoreError, ConcurrencyConflict, HistoryLost)
 """Errors with which a look at other flows ends without an outcome: the next one may succeed."""
 
 
-class FlowRun:
+class FlowRun(FlowAppends):
     """One flow that is being run; `instance` is its state after everything that was appended.
 
     `retry_after` is set when a step has failed and its retry is scheduled: how long after that.
     `has_parked` is whether the last append let the step wait. `look_after` is set when a waiting
     step was looked at and there was nothing to append: after how long to look again.
-    `introduction` is the metadata of the next append, which says what runs the flow from then on.
     """
 
     shared: SharedStore | None = None
@@ -100,43 +84,6 @@ class FlowRun:
 
     takes_resources = False
     """Whether a step begins only when it has what it uses."""
-
-    def __init__(
-        self,
-        store: EventStore,
-        steps: Steps,
-        definition: FlowDefinition,
-        instance: FlowInstance,
-    ) -> None:
-        self.instance = instance
-        self.retry_after: timedelta | None = None
-        self.measured_as: str | None = None  # the definition by which steps are measured, if any
-        self.has_parked = False
-        self.look_after: timedelta | None = None
-        self.introduction: Mapping[str, Any] | None = None
-        self._store = store
-        # a store that is not the library's own may have no such attribute
-        self.clock: Clock = getattr(store, "clock", None) or SystemClock()
-        self._steps = steps
-        self._definition = definition
-        self._pending: list[FlowEventKind] = []  # part of the next append
-        self._pending_artifacts: list[Artifact] = []
-        self._output: Artifact | None = None  # of the last step: the next one need not read it
-        self._saving = asyncio.Lock()
-        self._started: int | None = None  # the step whose start this run has appended
-
-    def start_with(self, given: Artifact | None, name: str = "") -> None:
-        """Begin an empty flow with this input; the first event is part of the next append."""
-        definition = self._definition
-        flow_input = None if given is None else given.hash
-        steps = len(definition.steps)
-        self._pending = [
-            FlowInitialized(definition.definition_hash, steps, flow_input, name=name or UNSET)
-        ]
-        definitions = unseen_definitions(self._store, definition)
-        self._pending_artifacts = [*definitions] if given is None else [given, *definitions]
-        self._output = given
-        self.instance = replace(self.instance, input=flow_input)
 
     async def advance(self, *, go_on: bool) -> None:
         """Run the next step; with `go_on`, the append of its outcome also starts the step after it.
@@ -151,6 +98,8 @@ class FlowRun:
         match next_step(self.instance, self._definition):
             case Run(waits=True) as decided if self._is_watching(decided.step_index):
                 await self._attempt(decided, started_here=True, go_on=go_on)
+            case Run() if reused := await self._reused(self.instance, go_on=go_on):
+                await self._take_over(reused, go_on=go_on)
             case Run() as decided:
                 if self.takes_resources and self._steps[decided.step_index].uses:
                     await self._advance_with_resources(decided.step_index, go_on=go_on)
@@ -255,7 +204,11 @@ class FlowRun:
         return [found]
 
     def _look_at(self, index: int, given: str | None, shared: SharedStore) -> Look:
-        return Look(self.instance.id, index, self.instance.steps[index], given, shared, self.clock)
+        slot, may_reuse = self.instance.steps[index], self.may_reuse
+        results = None if self._reuse is None else self._reuse.found_by
+        return Look(
+            self.instance.id, index, slot, given, shared, self.clock, results, may_reuse=may_reuse
+        )
 
     async def _save(self, index: int, step_id: str, artifact: Artifact) -> None:
         """Store a value that a running step saves."""
@@ -308,21 +261,19 @@ class FlowRun:
     ) -> None:
         step_id = self._steps[index].id
         outputs = tuple(artifact.hash for artifact in artifacts)
-        finished = StepFinished(index, step_id, outputs, attempt.fingerprint)
+        done = [StepFinished(index, step_id, outputs, attempt.fingerprint)]
+        if go_on:
+            try:
+                done += await self._reused(after_success(self.instance, done[0]), go_on=True)
+            except StoreError:  # the outcome is stored, if that can wait: it is not lost for this
+                go_on = False
         context = attempt.context
-        kinds: list[FlowEventKind] = [*context.signals, *context.preferences, finished]
-        match next_step(after_success(self.instance, finished), self._definition):
-            case Complete(flow_fingerprint=fingerprint):
-                kinds.append(FlowCompleted(fingerprint))
-            case Run(step_index=following, step_id=following_id) if go_on:
-                kinds.append(StepStarted(following, following_id))
-            case Run() | Await() | Refuse():
-                pass  # the next call of `advance` meets the same decision
-            case _ as never:
-                assert_never(never)
+        said = [*context.signals, *context.preferences]
+        kinds = [*said, *done, *self._ahead(done, go_on=go_on)]
         await self._append_outcome(attempt, kinds, artifacts)
         self._output = artifacts[0]
         log_step_finished(self.instance.id, step_id, attempt.context.attempt)
+        self._have_taken_over(done[1:])
 
     async def _fail(self, index: int, attempt: Attempt, error: BaseException) -> bool:
         """Append an attempt's failure; return whether its retry is scheduled."""
@@ -353,14 +304,6 @@ class FlowRun:
         retry = RetryScheduled(step.id, retries + 1, error_class, not_before=not_before)
         return delay, retry
 
-    async def _artifact(self, artifact_hash: str | None) -> Artifact | None:
-        """Return the artifact with this hash, from the store unless this run has just made it."""
-        if artifact_hash is None:
-            return None
-        if self._output is not None and self._output.hash == artifact_hash:
-            return self._output
-        return await self._store.get_artifact(artifact_hash)
-
     async def _append_outcome(
         self, attempt: Attempt, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]
     ) -> None:
@@ -372,19 +315,3 @@ class FlowRun:
             context = attempt.context
             log_step_not_stored(self.instance.id, context.step_id, context.attempt)
             raise
-
-    async def _append(self, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]) -> None:
-        with history_checked():
-            events = await self._store.append_kinds(
-                self.instance.id,
-                [*self._pending, *kinds],
-                artifacts=[*self._pending_artifacts, *artifacts],
-                expected_version=self.instance.version,
-                metadata=self.introduction,
-            )
-        if self._pending:
-            remember_definition(self._store, self._definition)
-        self._pending, self._pending_artifacts, self.introduction = [], [], None
-        self.instance = replay(self.instance, events, self._definition)
-        last = kinds[-1]
-        self._started = last.step_index if isinstance(last, StepStarted) else None

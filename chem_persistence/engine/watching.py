@@ -9,6 +9,7 @@ import msgspec
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.instance import StepSlot, StepStatus
+from chem_persistence.engine.reuse import Results
 from chem_persistence.engine.steps.context import StepContext
 from chem_persistence.engine.steps.step import Step, Wait
 from chem_persistence.errors import InvalidArgument
@@ -52,7 +53,8 @@ Looked: TypeAlias = Artifact | Wait | Later | Begin
 class Look(msgspec.Struct, frozen=True):
     """What a step sees when it looks: its flow, its own state, its input, and all flows.
 
-    `given` is the hash of the input's artifact.
+    `given` is the hash of the input's artifact. What the flows that the step runs take over is
+    found by `results`; they take nothing over if not `may_reuse`.
     """
 
     flow_id: UUID
@@ -61,6 +63,8 @@ class Look(msgspec.Struct, frozen=True):
     given: str | None
     store: SharedStore
     clock: Clock
+    results: Results | None = None
+    may_reuse: bool = True
 
     @property
     def is_waiting(self) -> bool:

@@ -43,6 +43,7 @@ from chem_persistence.store.feed_position import FeedPage, FeedPosition
 from chem_persistence.store.leasing.children import ChildState, is_given_up, state_after
 from chem_persistence.store.leasing.leased_store import LeasedEventStore
 from chem_persistence.store.ports import Clock
+from chem_persistence.store.reuse.results import Result, TakenOver
 from chem_persistence.telemetry.hooks import watched_read
 
 __all__ = ["InMemoryEventStore"]
@@ -166,6 +167,19 @@ class InMemoryEventStore(Appender[Artifact]):
     async def cancelled_flows(self, flow_ids: Collection[UUID]) -> set[UUID]:
         """Return which flows are cancelled; see `ChildReader.cancelled_flows`."""
         return {flow_id for flow_id in flow_ids if is_given_up(await self.list(flow_id))}
+
+    async def find_results(
+        self, fingerprints: Sequence[str], *, most: int = 1
+    ) -> dict[str, Sequence[Result]]:
+        """Return the results of fingerprints; see `ResultReader.find_results`."""
+        found = {each: self._log.results.find(each, most) for each in fingerprints}
+        return {fingerprint: results for fingerprint, results in found.items() if results}
+
+    async def taken_over(self, flow_id: UUID, *, limit: int = 1_000) -> builtins.list[TakenOver]:
+        """Return what was taken over of a flow; see `ResultReader.taken_over`."""
+        check_flow_id(flow_id)
+        check_countable(limit=limit)
+        return self._log.results.taken_over(flow_id, limit)
 
     async def read_feed(
         self, *, after_seq: int | FeedPosition = 0, limit: int = 1_000

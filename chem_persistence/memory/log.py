@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict, StaleLease
+from chem_persistence.memory.results import MemoryResults
 from chem_persistence.memory.runs import MemoryRuns
 from chem_persistence.store.append_request import EMPTY_FLOW, AppendRequest, Head
 from chem_persistence.store.codec import (
@@ -42,12 +43,14 @@ class MemoryLog:
     """Streams and artifacts as encoded bytes.
 
     A log with another one below it shows what that one has, too, and changes only itself until
-    `commit`. The rows of `runs` follow the events that are appended to the lowest log.
+    `commit`. The rows of `runs`, and `results`, follow the events that are appended to the lowest
+    log.
     """
 
     def __init__(self, below: "MemoryLog | None" = None, *, runs: MemoryRuns) -> None:
         self._below = below
         self.runs = runs
+        self.results: MemoryResults = MemoryResults() if below is None else below.results
         self.numbers: _Numbers = _Numbers() if below is None else below.numbers
         self._appended: list[StoredEvent] = []  # to this log, in the order of seq
         self.open: dict[
@@ -121,6 +124,7 @@ class MemoryLog:
             self.keep(artifact, (request.flow_id, head.version + place))
         events = [decode_event(event) for event in appended]
         if self._below is None:
+            self.results.add(events)
             self.runs.follow(request.flow_id, events, is_leased=request.lease is not None)
         else:
             self._changes.append((request.flow_id, events, request.lease is not None))
@@ -179,6 +183,7 @@ class MemoryLog:
             chunks = self._chunks.get(artifact.upload_id, ()) if artifact.upload_id else ()
             below.keep(artifact, self._producers[artifact.hash], chunks)
         for flow_id, events, is_leased in self._changes:
+            below.results.add(events)
             below.runs.follow(flow_id, events, is_leased=is_leased)
 
     def end(self) -> None:

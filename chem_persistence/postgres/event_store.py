@@ -30,6 +30,7 @@ from chem_persistence.postgres.read.children import (
 )
 from chem_persistence.postgres.read.feed import PgFeedSource
 from chem_persistence.postgres.read.flows import iterate_events, list_events, list_flows
+from chem_persistence.postgres.read.results import find_results, list_taken_over
 from chem_persistence.postgres.work import PgLeases
 from chem_persistence.store.append_request import (
     AppendCall,
@@ -63,6 +64,7 @@ from chem_persistence.store.feed_position import FeedPage, FeedPosition
 from chem_persistence.store.leasing.children import ChildState
 from chem_persistence.store.leasing.leased_store import LeasedEventStore
 from chem_persistence.store.ports import ArtifactRead, Clock
+from chem_persistence.store.reuse.results import Result, TakenOver
 
 __all__ = ["PgEventStore"]
 
@@ -221,6 +223,18 @@ class PgEventStore(Appender[Artifact]):
     async def cancelled_flows(self, flow_ids: Collection[UUID]) -> set[UUID]:
         """Read which flows are cancelled in one query; see `ChildReader.cancelled_flows`."""
         return await list_cancelled(Session(self._provider), flow_ids)
+
+    async def find_results(
+        self, fingerprints: Sequence[str], *, most: int = 1
+    ) -> dict[str, builtins.list[Result]]:
+        """Find results in one query; see `ResultReader.find_results`."""
+        return await find_results(Session(self._provider), fingerprints, most)
+
+    async def taken_over(self, flow_id: UUID, *, limit: int = 1_000) -> builtins.list[TakenOver]:
+        """Read what was taken over of a flow; see `ResultReader.taken_over`."""
+        check_flow_id(flow_id)
+        check_countable(limit=limit)
+        return await list_taken_over(Session(self._provider), flow_id, limit)
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Read an artifact; see `EventStore.get_artifact`."""

@@ -8,6 +8,7 @@ from chem_persistence.domain.answers import (
     ArtifactProducer,
     FlowSummary,
     Lineage,
+    ReuseStatistics,
     Statistics,
     WaitingFlow,
     WorkerSummary,
@@ -20,6 +21,7 @@ from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.lineage import MOST_DISTANT, walk_lineage
 from chem_persistence.postgres.read.rebuild import Projection, Rebuild, rebuild_executions
+from chem_persistence.postgres.read.results import count_reuse
 from chem_persistence.postgres.read.rows import (
     artifact_consumer,
     artifact_producer,
@@ -205,6 +207,10 @@ class PgReadModels:
     async def statistics(self) -> Statistics:
         """Return the statistics, all as of the last `refresh`, or of the migration without one."""
         return await read_statistics(self._provider)
+
+    async def reuse(self) -> list[ReuseStatistics]:
+        """Return how often the results of each step were taken over, and what time that saved."""
+        return await count_reuse(self._session)
 
     async def refresh(self) -> None:
         """Compute the statistics anew from the whole log; readers see the last ones meanwhile.

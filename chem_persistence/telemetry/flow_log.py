@@ -14,6 +14,7 @@ __all__ = [
     "log_step_finished",
     "log_step_not_stored",
     "log_step_retry",
+    "log_step_reused",
 ]
 
 _logger = logging.getLogger("chem_persistence.engine")
@@ -66,3 +67,9 @@ def log_step_retry(flow_id: UUID, step_id: str, number: int) -> None:
     _logger.info(
         "flow %s: retry %d of step %r is scheduled", flow_id, number, step_id, extra=fields
     )
+
+
+def log_step_reused(flow_id: UUID, step_id: str, origin: UUID) -> None:
+    """Log that a step has taken over the result of another flow, which is stored."""
+    fields = {"flow_id": str(flow_id), "step_id": step_id, "origin": str(origin)}
+    _logger.debug("flow %s: step %r took over a result", flow_id, step_id, extra=fields)

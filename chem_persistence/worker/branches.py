@@ -30,6 +30,7 @@ from chem_persistence.store.definitions import (
 )
 from chem_persistence.store.leasing.submission import Submission
 from chem_persistence.store.ports import StreamingEventStore
+from chem_persistence.store.reuse.choice import may_reuse, reuse_metadata
 
 __all__ = ["BRANCHED_FROM", "Branch", "branch_of", "input_of", "store_branch"]
 
@@ -74,7 +75,8 @@ async def branch_of(
     """Return what a branch of a flow takes over: the results of the steps before `from_step`.
 
     Without `from_step` these are all results up to the first step that differs, has another input,
-    or is not finished.
+    or is not finished. If the flow takes no results over, the steps that the branch runs do not
+    either.
 
     Raises what `EventStore.list` raises, and:
         FlowNotFound: no flow has this id.
@@ -94,8 +96,9 @@ async def branch_of(
     kept = _kept(flow_id, events, stored, flow.definition) if is_same_input else []
     index = _first_run(flow.definition, len(kept), from_step)
     parting = flow.definition.steps[index]
+    metadata = {**submitted.metadata, **reuse_metadata(reuse=may_reuse(events))}
     return Branch(
-        submitted,
+        msgspec.structs.replace(submitted, metadata=metadata),
         flow_id,
         _root(events[0], flow_id),
         tuple(kept[:index]),

@@ -1,9 +1,8 @@
 """The client of flows that workers run: it submits, waits, retries and cancels."""
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -32,31 +31,29 @@ from chem_persistence.errors import (
     InvalidArgument,
 )
 from chem_persistence.store.checks import check_poll_interval
-from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.history import history_checked
 from chem_persistence.store.leasing.children import parent_of
 from chem_persistence.store.leasing.hints import ANY_DEFINITION
 from chem_persistence.store.leasing.leases import HintingLeases, LeasingEventStore
 from chem_persistence.store.leasing.slots import ResourceLimit, needed_slots
-from chem_persistence.store.leasing.submission import Submission, store_submission, submission
-from chem_persistence.store.ports import Clock, EventStore, FlowRepository, StreamingEventStore
+from chem_persistence.store.leasing.submission import submission
+from chem_persistence.store.ports import EventStore, FlowRepository, StreamingEventStore
 from chem_persistence.telemetry.flow_log import log_step_retry
 from chem_persistence.telemetry.hooks import count_step_retry
 from chem_persistence.views.observed_flow import replay_observed
 from chem_persistence.worker.branches import branch_of, input_of, store_branch
 from chem_persistence.worker.ending import ended_flow
 from chem_persistence.worker.questions import answer_artifact, open_question, step_index
+from chem_persistence.worker.requests.invalidation import invalidation
+from chem_persistence.worker.requests.submissions import Submissions
 
 __all__ = ["FlowClient"]
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
-SUBMITTED_TOGETHER = 500
-"""The number of flows whose submissions wait for the store at the same time."""
 
-
-class FlowClient:
+class FlowClient(Submissions):
     """Gives flows to workers, and asks what became of them; it needs no worker and no engine.
 
     It appends to `store`, and reads the results by `repository`. A call that waits reads the flow's
@@ -67,91 +64,9 @@ class FlowClient:
         self, store: EventStore, repository: FlowRepository, *, poll_interval: float = 0.25
     ) -> None:
         check_poll_interval(poll_interval)
-        self._store = store
+        super().__init__(store)
         self._repository = repository
         self._poll_interval = poll_interval
-        self._clock: Clock = getattr(store, "clock", SystemClock())
-
-    async def submit(
-        self,
-        flow: Flow[Input, Output],
-        input: Input,  # noqa: A002
-        *,
-        flow_id: UUID | None = None,
-        due: datetime | None = None,
-        ahead: timedelta | None = None,
-        label: str | None = None,
-    ) -> UUID:
-        """Submit a flow to workers, and return its id.
-
-        A worker that has the flow's definition runs it from `due` on (None: now). Of the flows that
-        are due the longest due comes first; a flow that is submitted `ahead` comes before those
-        submitted up to so much earlier. A `label` is shown beside the id.
-
-        A flow that exists already, with an equal definition and input, is the same submission: so
-        with a `flow_id` a submission can be repeated. To submit within a transaction of your own,
-        call `submit` of `store.transaction()`.
-
-        Raises what `EventStore.append_kinds` raises but `ConcurrencyConflict`, and:
-            InvalidArgument: the flow does not take such an input; the flow `flow_id` exists with
-                another definition or input, or was not given to workers; `due` has no time zone;
-                or `ahead` is negative.
-            InvalidPayload: the input or the label is not I-JSON, or too large.
-        """
-        submitted = submission(
-            flow,
-            input,
-            clock=self._clock,
-            flow_id=flow_id,
-            due=due,
-            ahead=ahead,
-            label=label,
-        )
-        await store_submission(self._store, submitted)
-        return submitted.flow_id
-
-    async def submit_many(
-        self,
-        flow: Flow[Input, Output],
-        inputs: Sequence[Input],
-        *,
-        flow_ids: Sequence[UUID] | None = None,
-        due: datetime | None = None,
-        ahead: timedelta | None = None,
-        label: str | None = None,
-    ) -> list[UUID]:
-        """Submit a flow to workers for each input, and return the ids in the order of the inputs.
-
-        The submissions share commits of the store, but each is stored by itself: after an error
-        some may be stored. With `flow_ids` the call can be repeated.
-
-        Raises what `submit` raises; nothing is stored if an input is refused.
-        """
-        if flow_ids is not None and len(flow_ids) != len(inputs):
-            raise InvalidArgument("flow_ids", f"has {len(flow_ids)} ids for {len(inputs)} inputs")
-        named: Sequence[UUID | None] = flow_ids or [None] * len(inputs)
-        submitted = [
-            submission(
-                flow,
-                value,
-                clock=self._clock,
-                flow_id=flow_id,
-                due=due,
-                ahead=ahead,
-                label=label,
-            )
-            for value, flow_id in zip(inputs, named, strict=True)
-        ]
-        await self._store_all(submitted[:1])  # with it the definition is stored, for all of them
-        for first in range(1, len(submitted), SUBMITTED_TOGETHER):
-            await self._store_all(submitted[first : first + SUBMITTED_TOGETHER])
-        return [each.flow_id for each in submitted]
-
-    async def _store_all(self, submitted: Sequence[Submission]) -> None:
-        appends = (store_submission(self._store, each) for each in submitted)
-        for outcome in await asyncio.gather(*appends, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
 
     async def result(
         self,
@@ -311,6 +226,28 @@ class FlowClient:
             fact = StepSignal(index, step_id, name, data)
             if await self._appended(flow_id, fact, len(events), actor):
                 return
+
+    async def invalidate(self, flow_id: UUID, step_id: str, *, reason: str, actor: str) -> bool:
+        """Declare a step's result invalid, so that no step takes it over; `actor` is who says so.
+
+        The flow may have ended: it stays as it is, and so do the flows that have taken the result
+        over, which `taken_over` of the store lists. Return False if the result was invalid already.
+
+        Raises:
+            FlowNotFound: no flow has this id.
+            InvalidArgument: the step has no result, or took it over from another flow, where it is
+                to be invalidated.
+            InvalidPayload: the reason is not a string that JSON can hold.
+            HistoryLost, UnreadableEvent: as `answer`.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        while True:
+            events = await self._events(flow_id)
+            fact = invalidation(flow_id, step_id, events, reason)
+            if fact is None:
+                return False
+            if await self._appended(flow_id, fact, len(events), actor):
+                return True
 
     async def cancel(
         self, flow_id: UUID, *, reason: str, actor: str | None = None, force: bool = False

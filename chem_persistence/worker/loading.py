@@ -29,6 +29,7 @@ from chem_persistence.store.leasing.children import ChildReader, parent_of
 from chem_persistence.store.leasing.leases import Claim, LeasingEventStore
 from chem_persistence.store.ports import EventReader
 from chem_persistence.store.program.what_ran import last_program
+from chem_persistence.store.reuse.choice import may_reuse
 
 __all__ = ["Loaded", "Unloadable", "WorkerStore", "load_claims"]
 
@@ -48,7 +49,8 @@ class Loaded(msgspec.Struct, frozen=True):
     if a retry of the flow is scheduled for then, or a step waits until then, and something was said
     to the flow after that; `longest` is how long it was to wait by the clock of the process that
     stored that, which no wait after it exceeds, however wrong this machine's clock is. `ran` is the
-    program that ran the flow last, as its log says.
+    program that ran the flow last, as its log says. `may_reuse` is whether its steps may take
+    results over.
     """
 
     claim: Claim
@@ -59,6 +61,7 @@ class Loaded(msgspec.Struct, frozen=True):
     longest: timedelta
     parent: UUID | None
     ran: Mapping[str, Any] | None
+    may_reuse: bool
 
     @property
     def asks(self) -> bool:
@@ -154,6 +157,7 @@ def _load(claim: Claim, events: Sequence[FlowEvent], flow: Flow[Any, Any]) -> Lo
         timedelta(0) if until is None else until - _began_to_wait(events),
         None if parent is None else parent.flow_id,
         last_program(reversed(events)),
+        may_reuse(events),
     )
 
 

@@ -17,6 +17,7 @@ from chem_persistence.engine.leases.held_flow import HeldFlow, undone_if_cancell
 from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun
 from chem_persistence.engine.leases.own_flow import LEASE, STALL
 from chem_persistence.engine.leases.renewal import LeaseKeeper, seconds_since_boot
+from chem_persistence.engine.reuse import results_of
 from chem_persistence.errors import (
     ChemPersistenceError,
     ConcurrencyConflict,
@@ -133,6 +134,7 @@ class Worker:
         self._poll_interval = poll_interval
         self._leases = self._store.leases
         self._slots = slots_of(self._leases)
+        self._results = results_of(self._store)
         self._backlog = Backlog(self._registry)
         self._keeper = LeaseKeeper(self._leases, duration=lease, stall=stall, beat=self._beat)
         self._running: dict[asyncio.Task[None], HeldFlow] = {}
@@ -282,6 +284,7 @@ class Worker:
         count_claim(claim.definition_hash, is_take_over=loaded.is_take_over)
         run.parent = loaded.parent
         run.introduction = introduction(loaded.ran, flow.records)
+        run.take_over(self._results, may_reuse=loaded.may_reuse)
         held = HeldFlow(
             run,
             claim,

@@ -311,6 +311,8 @@ CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (
 
 CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
 
+CREATE INDEX event_log_fingerprint_idx ON event_log USING btree (hashtextextended(payload ->> 'fingerprint'::text, 0::bigint), seq) WHERE event_type = 'stepfinished'::text;
+
 CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts, flow_id) WHERE version = 0;
 
 CREATE INDEX event_log_given_id_idx ON event_log USING btree (event_id) WHERE NOT (get_byte(uuid_send(event_id), 15) = 0 AND (get_byte(uuid_send(event_id), 14) & 3) = 0 AND (get_byte(uuid_send(event_id), 6) >> 4) = 7);
@@ -318,6 +320,8 @@ CREATE INDEX event_log_given_id_idx ON event_log USING btree (event_id) WHERE NO
 CREATE INDEX event_log_halt_idx ON event_log USING btree (event_type, flow_id) WHERE event_type = ANY (ARRAY['stepwaits'::text, 'flowcancelled'::text]);
 
 CREATE INDEX event_log_input_idx ON event_log USING btree (hashtextextended(COALESCE(payload #>> '{outputs,0}'::text[], payload ->> 'input'::text), 0::bigint)) WHERE event_type = ANY (ARRAY['stepfinished'::text, 'flowinitialized'::text]);
+
+CREATE INDEX event_log_origin_idx ON event_log USING btree (COALESCE(payload #>> '{reused_from,flow_id}'::text[], flow_id::text)) WHERE event_type = 'stepfinished'::text AND payload ? 'reused_from'::text OR event_type = 'stepsignal'::text AND (payload ->> 'signal'::text) = 'chem_persistence.invalidated'::text;
 
 CREATE INDEX event_log_outputs_idx ON event_log USING gin ((payload -> 'outputs'::text) jsonb_path_ops) WHERE event_type = 'stepfinished'::text AND (payload #> '{outputs,1}'::text[]) IS NOT NULL;
 
@@ -850,6 +854,38 @@ BEGIN
                 AND locks.database = (SELECT own.oid FROM pg_database AS own WHERE own.datname = current_database())) AS held
     WHERE held.behind < 1073741824;
     RETURN coalesce(first_locked, last_seq);
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION find_results(fingerprints text[], most integer)
+ RETURNS TABLE(found_fingerprint text, found_flow_id uuid, found_version integer, found_outputs jsonb)
+ LANGUAGE plpgsql
+ STABLE
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT wanted.fingerprint, origin.flow_id, origin.version, origin.outputs
+    FROM unnest(fingerprints) AS wanted (fingerprint)
+    CROSS JOIN LATERAL (
+        SELECT event.flow_id, event.version, event.payload -> 'outputs' AS outputs
+        FROM event_log AS event
+        WHERE event.event_type = 'stepfinished'
+            AND hashtextextended(event.payload ->> 'fingerprint', 0)
+                = hashtextextended(wanted.fingerprint, 0)
+            AND event.payload ->> 'fingerprint' = wanted.fingerprint
+            AND NOT event.payload ? 'reused_from'
+            AND (SELECT count(*) FROM event_log AS said
+                WHERE said.event_type = 'stepsignal'
+                    AND said.payload ->> 'signal' = 'chem_persistence.invalidated'
+                    AND coalesce(said.payload #>> '{reused_from,flow_id}', said.flow_id::text)
+                        = event.flow_id::text
+                    AND said.flow_id = event.flow_id AND said.version > event.version
+                    AND said.payload -> 'step_index' = event.payload -> 'step_index') = 0
+        ORDER BY event.seq
+        LIMIT most) AS origin;
 END
 $function$;
 

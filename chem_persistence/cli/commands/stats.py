@@ -15,7 +15,7 @@ from chem_persistence.domain.answers import FailureStatistics, Statistics, StepS
 from chem_persistence.postgres.read_models import PgReadModels
 from chem_persistence.views.wording import NOT_INITIALIZED, duration, hash_prefix, size_of
 
-__all__ = ["print_statistics", "refresh_statistics"]
+__all__ = ["print_reuse", "print_statistics", "refresh_statistics"]
 
 HOURS = 24
 BAR = 20
@@ -52,6 +52,37 @@ async def print_statistics(target: Target, *, as_json: bool) -> int:
     elif not is_empty:
         print_line(f"as of {as_of}; {refresh_it} computes them anew")
         _print(figures)
+    return ExitCode.WELL
+
+
+async def print_reuse(target: Target, *, as_json: bool) -> int:
+    """Print how often results were taken over, by step, and what that saved; return the exit code.
+
+    It is of now, whenever the other statistics were computed.
+    """
+    async with open_database(target) as provider:
+        figures = await PgReadModels(provider).reuse()
+    saved = sum(step.seconds_saved for step in figures)
+    if as_json:
+        print_json({"seconds_saved": saved, "steps": figures})
+    elif not figures:
+        print_line("no result was taken over")
+    else:
+        rows = [
+            (
+                shown(step.step_id),
+                f"{step.times:,}",
+                f"{step.results:,}",
+                duration(timedelta(seconds=step.seconds_saved)),
+            )
+            for step in figures
+        ]
+        names = ("taken over", "results", "saved")
+        print_table(
+            [column("step", fold=True), *(column(name, right=True) for name in names)], rows
+        )
+        times = sum(step.times for step in figures)
+        print_line(f"{times:,} steps did not run, which saved {duration(timedelta(seconds=saved))}")
     return ExitCode.WELL
 
 

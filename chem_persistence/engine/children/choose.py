@@ -1,7 +1,7 @@
 """A step that runs one of several flows, chosen by the step's input."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -69,6 +69,7 @@ def choose_step(
     *,
     id: str,  # noqa: A002
     version: str,
+    reuse: Literal["never", "any"] = "never",
 ) -> Step[Any, Any]:
     """Return the step of `Flow.choose`.
 
@@ -81,7 +82,7 @@ def choose_step(
     gives = tuple(dict.fromkeys(member for _, given in types for member in members(given)))
     step: _Choose[Any, Any] = with_types(_Choose, types[0][0], _union(gives))()
     type(step).branch = staticmethod(branch)
-    step.id, step.version = id or "choose", version
+    step.id, step.version, step.reuse = id or "choose", version, reuse
     step.flows, step.branches = tuple(flows.values()), dict(flows)
     step.params = _ChooseParams({name: flow.definition_hash for name, flow in flows.items()})
     return step

@@ -8,18 +8,26 @@ from typing import Protocol
 from uuid import UUID, uuid5
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import (
+    FlowCompleted,
     FlowEvent,
     FlowInitialized,
     FlowParent,
     RetryScheduled,
     StepFailed,
+    StepFinished,
     StepWaits,
 )
+from chem_persistence.domain.fingerprints import flow_fingerprint
+from chem_persistence.domain.instance import initial_instance
 from chem_persistence.engine.children.cancellation import cancellation_fact
+from chem_persistence.engine.next_step import after_success
+from chem_persistence.engine.reuse import Results, Reuse
+from chem_persistence.engine.steps.steps_fit import Steps
 from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict, FlowAlreadyCompleted
 from chem_persistence.store.artifact_reads import read_artifacts
@@ -28,6 +36,7 @@ from chem_persistence.store.leasing.children import ChildState, child_count, chi
 from chem_persistence.store.leasing.hints import ANY_DEFINITION
 from chem_persistence.store.leasing.leases import HintingLeases
 from chem_persistence.store.ports import Clock
+from chem_persistence.store.reuse.choice import reuse_metadata
 
 __all__ = ["ChildFlow", "Family", "cancel_all_children"]
 
@@ -37,6 +46,11 @@ AT_A_TIME = 200
 
 class ChildFlow(Protocol):
     """What a family needs of a flow."""
+
+    @property
+    def steps(self) -> Steps:
+        """The flow's steps, in order."""
+        ...
 
     @property
     def name(self) -> str:
@@ -52,10 +66,24 @@ class ChildFlow(Protocol):
 class Family:
     """The children of the step `step_index` of the flow `parent`, by the number of their item.
 
-    Every call may be repeated by another process: what is done already is not done again.
+    Every call may be repeated by another process: what is done already is not done again. What the
+    steps of children take over is found by `results`, when they are submitted; `completed` counts
+    the children that needed nothing else. They take nothing over if not `may_reuse`.
     """
 
-    def __init__(self, store: SharedStore, parent: UUID, step_index: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: SharedStore,
+        parent: UUID,
+        step_index: int,
+        clock: Clock,
+        results: Results | None = None,
+        *,
+        may_reuse: bool = True,
+    ) -> None:
+        self.completed = 0
+        self._results = results
+        self._metadata = reuse_metadata(reuse=may_reuse) or None
         self._store = store
         self._parent = parent
         self._step_index = step_index
@@ -102,10 +130,32 @@ class Family:
         definitions = unseen_definitions(self._store, definition)
         artifacts = definitions if given is None else (given, *definitions)
         with suppress(ConcurrencyConflict):  # it was submitted before
+            reused = await self._reused(item, flow, fact.input)
             await self._store.append_kinds(
-                self.child(item), [fact], artifacts=artifacts, expected_version=0
+                self.child(item),
+                [fact, *reused],
+                artifacts=artifacts,
+                expected_version=0,
+                metadata=self._metadata,
             )
+            self.completed += len(reused) > len(flow.steps)
             remember_definition(self._store, definition)
+
+    async def _reused(
+        self, item: int, flow: ChildFlow, given: str | None
+    ) -> list[StepFinished | FlowCompleted]:
+        """Return the results that the first steps of a child take over, and its end if all do."""
+        if self._results is None:
+            return []
+        definition = flow.definition
+        instance = replace(initial_instance(self.child(item), definition), input=given)
+        reused = await Reuse(self._results, flow.steps, definition).results(instance)
+        for finished in reused:
+            instance = after_success(instance, finished)
+        if len(reused) < len(flow.steps):
+            return [*reused]
+        fingerprint = flow_fingerprint(definition.definition_hash, instance)
+        return [*reused, FlowCompleted(fingerprint)]
 
     async def outputs(self, items: Sequence[int]) -> list[Artifact]:
         """Read the outputs of completed children.

@@ -1,7 +1,7 @@
 """Steps that run some flows side by side on the same input: one (`call`), or two to four."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -80,15 +80,25 @@ class _Gather(_SideBySide[Input_contra, Output_co]):
         return Artifact.from_payload(kind=gathered.__qualname__, payload=payload)
 
 
-def call_step(flow: TypedFlow, *, id: str) -> Step[Any, Any]:  # noqa: A002
+def call_step(
+    flow: TypedFlow,
+    *,
+    id: str,  # noqa: A002
+    reuse: Literal["never", "any"] = "never",
+) -> Step[Any, Any]:
     """Return the step of `Flow.call`."""
     step: _Call[Any, Any] = with_types(_Call, *types_of(flow))()
-    step.id, step.flows = id or flow.name, (flow,)
+    step.id, step.flows, step.reuse = id or flow.name, (flow,), reuse
     step.params = _CallParams((flow.definition_hash,), "call")
     return step
 
 
-def gather_step(flows: Sequence[TypedFlow], *, id: str) -> Step[Any, Any]:  # noqa: A002
+def gather_step(
+    flows: Sequence[TypedFlow],
+    *,
+    id: str,  # noqa: A002
+    reuse: Literal["never", "any"] = "never",
+) -> Step[Any, Any]:
     """Return the step of `Flow.gather`.
 
     Raises:
@@ -105,6 +115,6 @@ def gather_step(flows: Sequence[TypedFlow], *, id: str) -> Step[Any, Any]:  # no
         )
     gives = _GATHERED[len(flows)][tuple(types_of(flow)[1] for flow in flows)]
     step: _Gather[Any, Any] = with_types(_Gather, takes, gives)()
-    step.id, step.flows = id or "gather", tuple(flows)
+    step.id, step.flows, step.reuse = id or "gather", tuple(flows), reuse
     step.params = _CallParams(tuple(flow.definition_hash for flow in flows), "gather")
     return step

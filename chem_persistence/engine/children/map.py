@@ -1,7 +1,7 @@
 """A step that runs one flow for each item of a list."""
 
 import math
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -74,6 +74,7 @@ def map_step(
     id: str,  # noqa: A002
     at_once: int,
     failures: float,
+    reuse: Literal["never", "any"] = "never",
 ) -> Step[Any, Any]:
     """Return the step of `Flow.map`.
 
@@ -88,5 +89,6 @@ def map_step(
     takes, gives = types_of(flow)
     step: _Map[Any, Any] = with_types(_Map, many[takes], many[gives])()
     step.id, step.flows, step.at_once = id or flow.name, (flow,), at_once
+    step.reuse = reuse
     step.params = _MapParams((flow.definition_hash,), float(failures))
     return step

@@ -1,7 +1,7 @@
 """A step that runs a flow again on its own output, until that is as it should be."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -72,6 +72,7 @@ def repeat_step(
     limit: int,
     id: str,  # noqa: A002
     version: str,
+    reuse: Literal["never", "any"] = "never",
 ) -> Step[Any, Any]:
     """Return the step of `Flow.repeat`.
 
@@ -89,5 +90,6 @@ def repeat_step(
     step: _Repeat[Any, Any] = with_types(_Repeat, takes, gives)()
     type(step).is_done = staticmethod(is_done)
     step.id, step.version, step.flows = id or body.name, version, (body,)
+    step.reuse = reuse
     step.params = _RepeatParams((body.definition_hash,), limit)
     return step

@@ -41,11 +41,6 @@ class TypedFlow(ChildFlow, Protocol):
     """What a step needs of a flow that it runs; `Flow` is one."""
 
     @property
-    def steps(self) -> tuple[Step[Any, Any], ...]:
-        """The flow's steps, in order."""
-        ...
-
-    @property
     def definition_hash(self) -> str:
         """The hash of the flow's definition."""
         ...
@@ -84,17 +79,32 @@ class ChildrenStep(WatchingStep[Input_contra, Output_co]):
     @final
     async def look(self, look: Look, /) -> Looked:
         """Look at the children, and submit those that are missing."""
-        family = Family(look.store, look.flow_id, look.step_index, look.clock)
+        family = Family(
+            look.store,
+            look.flow_id,
+            look.step_index,
+            look.clock,
+            look.results,
+            may_reuse=look.may_reuse,
+        )
         if look.is_waiting:
-            found = await self.go_on(look, family, child_count(look.slot.data))
+            found = await self._go_on(look, family, child_count(look.slot.data))
             return later(look) if found is None else found
         count = await self.count(look)
         if look.slot.retry_count:
             states = await family.states(range(count))
             failed = [item for item, state in states.items() if state is ChildState.FAILED]
             await family.retry(failed, look.slot.retry_count)
-        found = await self.go_on(look, family, count)
+        found = await self._go_on(look, family, count)
         return Wait(FIRST_LOOK, {CHILDREN: count}) if found is None else found
+
+    async def _go_on(self, look: Look, family: Family, count: int) -> Artifact | None:
+        """Go on until no child that is submitted is completed by what it takes over."""
+        found = await self.go_on(look, family, count)
+        while found is None and family.completed:
+            family.completed = 0
+            found = await self.go_on(look, family, count)
+        return found
 
     async def cancel_children(self, family: Family, slot: StepSlot, reason: str) -> None:
         """Cancel the children that there are, or ask them to end.

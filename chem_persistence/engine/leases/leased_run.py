@@ -137,7 +137,6 @@ class LeasedRun(FlowRun):
         self.parent: UUID | None = None
         self.interruption: Interruption | None = None
         self.cancelled: str | None = None
-        self.is_appending = False
         self.around_attempt: AroundStep = _nothing
         self.around_step: AroundAttempt = _nothing
         self._output = input_artifact

@@ -18,6 +18,7 @@ from chem_persistence.engine.leases.holders import being_run, has_ended, own_hol
 from chem_persistence.engine.leases.leased_run import LeasedRun, cancellation, cancelled_with
 from chem_persistence.engine.leases.own_children import OwnChildren, rest, wait_for_time
 from chem_persistence.engine.leases.renewal import LeaseKeeper, seconds_since_boot
+from chem_persistence.engine.reuse import results_of
 from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
     ChemPersistenceError,
@@ -37,6 +38,7 @@ from chem_persistence.store.leasing.leases import (
 from chem_persistence.store.leasing.slots import slots_of
 from chem_persistence.store.ports import Clock, EventStore
 from chem_persistence.store.program.what_ran import introduction, last_program
+from chem_persistence.store.reuse.choice import may_reuse
 
 _logger = logging.getLogger("chem_persistence.leases")
 
@@ -79,6 +81,7 @@ class OwnFlows:
         self._leases = store.leases
         self._keeper = LeaseKeeper(self._leases, duration=LEASE, stall=STALL)
         self._slots = slots_of(self._leases)
+        self._results = results_of(store)
         self._clock: Clock = getattr(store, "clock", None) or SystemClock()
 
     async def run(self, flow: Flow[Any, Any], flow_id: UUID, *, to_end: bool) -> FlowInstance:
@@ -169,6 +172,7 @@ class OwnFlows:
             raise _not_taken(instance, left)
         run = self._leased_run(self._store.leased(claim.flow_id, claim.token), flow, instance)
         run.introduction = introduction(last_program(reversed(events)), flow.records)
+        run.take_over(self._results, may_reuse=may_reuse(events))
         run.cancelled = cancellation(events)
         if (parent := parent_of(events)) is not None:
             run.parent = parent.flow_id

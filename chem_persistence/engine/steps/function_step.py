@@ -3,7 +3,7 @@
 import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeVar, get_type_hints, overload
+from typing import Any, Literal, Protocol, TypeVar, get_type_hints, overload
 
 import msgspec
 
@@ -44,13 +44,15 @@ def step(
     version: str = "1",
     kind: StepKind = StepKind.TRANSFORM,
     params: msgspec.Struct | None = None,
+    reuse: Literal["never", "any"] = "never",
 ) -> StepMaker:
     """Return a decorator that makes a step of a typed function.
 
     The function takes the step's input, or the input and the `StepContext`, and its annotations are
     the step's types. An `async def` makes a `Step`, and runs in the event loop; another function
-    makes a `BlockingStep`, and runs in a worker thread. `version`, `kind` and `params` are those of
-    `Step`. The parameters are not passed to the function: it has them as a closure or a default.
+    makes a `BlockingStep`, and runs in a worker thread. `version`, `kind`, `params` and `reuse`
+    are those of `Step`. The parameters are not passed to the function: it has them as a closure or
+    a default.
 
     The decorator raises:
         InvalidDefinition: it is not a function; it takes no input, or more than the input and the
@@ -63,6 +65,7 @@ def step(
         cls = types.new_class(function.__name__, (base[takes, gives],))
         made: Step[Any, Any] = cls(function, with_context=with_context)
         made.id, made.version, made.kind, made.params = id, version, kind, params
+        made.reuse = reuse
         made.__doc__ = function.__doc__
         return made
 

@@ -33,7 +33,7 @@ BEATS_IN_TIME = 20
 
 OVERRIDES = frozenset({"id", "kind", "version"})
 OF_THE_PARENT = frozenset(
-    {"params", "limiter", "timeout", "heartbeat_timeout", "grace", "retry", "uses"}
+    {"params", "limiter", "timeout", "heartbeat_timeout", "grace", "retry", "reuse", "uses"}
 )
 
 

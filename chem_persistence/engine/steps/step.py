@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, TypeVar, final
+from typing import Any, ClassVar, Generic, Literal, TypeVar, final
 
 import anyio
 import anyio.to_thread
@@ -66,7 +66,8 @@ class Step(ABC, Generic[Input_contra, Output_co]):
     How a step is run is no part of its definition: `retry` says when a failure is tried again;
     after `timeout` seconds (None: no limit) the step is cancelled, and `TimeoutError` is its
     failure, and the same if it has not called `context.heartbeat` for `heartbeat_timeout`; `uses`
-    is what it takes of each resource that is limited, such as `{"cores": 4}`.
+    is what it takes of each resource that is limited, such as `{"cores": 4}`. With `reuse = "any"`
+    the step takes over the result of an equal step on equal input, of any flow, instead of running.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Step(ABC, Generic[Input_contra, Output_co]):
     timeout: float | None = None
     heartbeat_timeout: timedelta | None = None
     uses: Mapping[str, int] = MappingProxyType({})
+    reuse: Literal["never", "any"] = "never"
     keeps_time: ClassVar[bool] = False
     """Whether `run` itself ends after `timeout` and `heartbeat_timeout`."""
 

@@ -55,7 +55,7 @@ DISTRIBUTED_TABLES = frozenset(
 
 _COORDINATOR_GROUP = 0
 
-_FILES = ("distribute", "sequence", "append_events", "flow_runs", "statistics")
+_FILES = ("distribute", "sequence", "append_events", "flow_runs", "results", "statistics")
 
 
 async def is_distributed(connection: Connection) -> bool:

@@ -21,6 +21,7 @@ from chem_persistence.store.definitions import remember_definition, unseen_defin
 from chem_persistence.store.leasing.leases import check_duration
 from chem_persistence.store.ports import Clock, EventStore, EventTransaction
 from chem_persistence.store.program.what_ran import with_program
+from chem_persistence.store.reuse.choice import allows_reuse, may_reuse, reuse_metadata
 
 __all__ = ["FlowToSubmit", "Submission", "TransactionAppender", "store_submission", "submission"]
 
@@ -54,7 +55,7 @@ class FlowToSubmit(Protocol[In_contra]):
 class Submission(msgspec.Struct, frozen=True):
     """The first event of a flow that is given to workers, and the artifact of its input.
 
-    `metadata` says what submitted it.
+    `metadata` says what submitted it, and whether its steps may take results over.
     """
 
     flow_id: UUID
@@ -73,6 +74,7 @@ def submission(
     due: datetime | None = None,
     ahead: timedelta | None = None,
     label: str | None = None,
+    reuse: bool = True,
 ) -> Submission:
     """Return the beginning of a flow that is due at `due` (None: now), or earlier by `ahead`.
 
@@ -96,14 +98,16 @@ def submission(
         label=UNSET if label is None else label,
     )
     named = uuid7() if flow_id is None else flow_id
-    return Submission(named, fact, definition, given, with_program(flow.records))
+    metadata = {**with_program(flow.records), **reuse_metadata(reuse=reuse)}
+    return Submission(named, fact, definition, given, metadata)
 
 
 async def store_submission(store: EventStore | EventTransaction, submitted: Submission) -> bool:
     """Append the first event of a flow; return False if it was submitted before.
 
     Raises what `EventStore.append_kinds` raises but `ConcurrencyConflict`, and:
-        InvalidArgument: the flow exists, with another definition or input.
+        InvalidArgument: the flow exists, with another definition or input, or without the wish to
+            take nothing over.
     """
     definitions = unseen_definitions(store, submitted.definition)
     artifacts = definitions if submitted.given is None else (submitted.given, *definitions)
@@ -132,6 +136,11 @@ async def _check_same(
     if first.due is UNSET:
         raise InvalidArgument(
             "flow_id", f"flow {submitted.flow_id} exists, and was not given to workers"
+        ) from error
+    if may_reuse(events) and not allows_reuse(submitted.metadata):
+        raise InvalidArgument(
+            "reuse",
+            f"is false, but flow {submitted.flow_id} was submitted without that",
         ) from error
     wanted = submitted.fact
     for what, there, given in (
@@ -168,6 +177,7 @@ class TransactionAppender(Appender[Artifact | StreamedArtifact]):
         due: datetime | None = None,
         ahead: timedelta | None = None,
         label: str | None = None,
+        reuse: bool = True,
     ) -> UUID:
         """Submit a flow if, and when, the transaction commits; see `FlowClient.submit`."""
         submitted = submission(
@@ -178,6 +188,7 @@ class TransactionAppender(Appender[Artifact | StreamedArtifact]):
             due=due,
             ahead=ahead,
             label=label,
+            reuse=reuse,
         )
         await store_submission(self, submitted)
         return submitted.flow_id

@@ -33,11 +33,12 @@ FROM_STANDARD_INPUT = "-"
 
 
 class SubmitOptions(msgspec.Struct, frozen=True):
-    """What is said of the submissions: a label, a time, and the id of the only one."""
+    """What is said of the submissions: a label, a time, the id of the only one, and re-use."""
 
     label: str | None
     due: str | None
     flow_id: str | None
+    reuse: bool = True
 
 
 class BranchOptions(msgspec.Struct, frozen=True):
@@ -91,7 +92,12 @@ async def submit_flows(
         client = FlowClient(store, PgFlowRepository(provider))
         try:
             submitted = await client.submit_many(
-                flow, values, flow_ids=flow_ids, due=due, label=options.label
+                flow,
+                values,
+                flow_ids=flow_ids,
+                due=due,
+                label=options.label,
+                reuse=options.reuse,
             )
         finally:
             await store.aclose()  # workers are told after the commit

@@ -1,0 +1,1 @@
+"""Results that are found again: the port that finds them, and whether a flow may take them over."""
