@@ -30,6 +30,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "artifact get": [BINARY.hash],
     "retry": ["bbbb", "--reason", "mended"],
     "cancel": ["bbbb", "--reason", "not needed"],
+    "invalidate": ["bbbb", "acquire", "--reason", "wrong", "--actor", "Ada"],
 }
 NAMES = command_names(app)
 NEED_CITUS = {"distribute"}

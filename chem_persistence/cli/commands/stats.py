@@ -13,7 +13,7 @@ from chem_persistence.cli.terminal.printing import bar, column, print_json, prin
 from chem_persistence.cli.terminal.text import shown, shown_time
 from chem_persistence.domain.answers import FailureStatistics, Statistics, StepStatistics
 from chem_persistence.postgres.read_models import PgReadModels
-from chem_persistence.views.wording import NOT_INITIALIZED, duration, hash_prefix, size_of
+from chem_persistence.views.wording import NOT_INITIALIZED, counted, duration, hash_prefix, size_of
 
 __all__ = ["print_reuse", "print_statistics", "refresh_statistics"]
 
@@ -81,8 +81,8 @@ async def print_reuse(target: Target, *, as_json: bool) -> int:
         print_table(
             [column("step", fold=True), *(column(name, right=True) for name in names)], rows
         )
-        times = sum(step.times for step in figures)
-        print_line(f"{times:,} steps did not run, which saved {duration(timedelta(seconds=saved))}")
+        times = counted(sum(step.times for step in figures), "step")
+        print_line(f"{times} did not run, which saved {duration(timedelta(seconds=saved))}")
     return ExitCode.WELL
 
 

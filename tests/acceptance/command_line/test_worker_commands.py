@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from chem_persistence import (
     FlowInitialized,
+    ResultOrigin,
     RetryScheduled,
+    StepFinished,
     StepSignal,
     StepStarted,
     StepWaits,
@@ -333,6 +336,40 @@ async def test_a_completed_flow_is_not_cancelled(desk: Desk, commands: Commands)
     async with working(desk, [fleet_flow()]):
         await until(desk, flow_id, lambda events: events[-1].variant == "C")
     assert "is completed" in await commands.run("cancel", str(flow_id), "--reason", "x", code=2)
+
+
+# ---- invalidate, and what was taken over
+
+
+async def test_a_result_is_invalidated_and_who_took_it_over_is_listed(
+    desk: Desk, commands: Commands
+) -> None:
+    origin, copy = await submit(desk, fleet_flow()), await submit(desk, fleet_flow())
+    result = StepFinished(0, "one", ("a" * 64,), "f" * 64)
+    await desk.store.append_kinds(origin, [StepStarted(0, "one"), result])
+    await desk.store.append_kind(copy, replace(result, reused_from=ResultOrigin(origin, 2)))
+    figures = await commands.json("stats", "--reuse")
+    assert figures["seconds_saved"] == 0
+    assert [(each["step_id"], each["times"]) for each in figures["steps"]] == [("one", 1)]
+    assert "1 step did not run" in await commands.run("stats", "--reuse")
+
+    words = ("--reason", "wrong", "--actor", "Ada")
+    refused = await commands.run("invalidate", str(copy), "one", *words, code=2)
+    assert f"from flow {origin}: invalidate it there" in refused
+    assert "has no result" in await commands.run("invalidate", str(copy), "two", *words, code=2)
+    printed = await commands.run("invalidate", str(origin), "one", *words)
+    assert printed.startswith(f"the result of one of flow {origin} is invalid\n1 flow took it over")
+    assert str(copy) in printed
+    again = await commands.json("invalidate", str(origin), "one", *words)
+    assert again.keys() == documented("invalidate").keys()
+    assert again["new"] is False
+    assert await trace(desk, origin) == "ISFG"
+
+
+async def test_a_submission_that_takes_nothing_over(desk: Desk, commands: Commands) -> None:
+    printed = await commands.json("submit", "my_flows:one", '{"n": 1}', "--no-reuse")
+    (first,) = await desk.store.list(UUID(printed["flow_ids"][0]))
+    assert first.metadata["reuse"] == "never"
 
 
 # ---- waiting and workers

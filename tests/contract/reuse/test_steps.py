@@ -127,7 +127,7 @@ async def test_a_submission_overrules_what_the_steps_ask_for(
     await done(desk, flow)
     again = await done(desk, flow, reuse=False)
     assert await trace(desk, again) == "ISFC"
-    assert (await desk.store.list(again))[0].metadata == {"reuse": "never"}
+    assert (await desk.store.list(again))[0].metadata["reuse"] == "never"
     assert await client.submit(flow, Number(0), flow_id=again, reuse=False) == again
     allowed = await done(desk, flow)
     assert await trace(desk, allowed) == "IFC"

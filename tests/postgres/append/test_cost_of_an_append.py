@@ -25,6 +25,7 @@ from chem_persistence import (
     InMemoryFlowRepository,
     PgEventStore,
     PoolProvider,
+    ResultOrigin,
     StepError,
     StepFailed,
     StepFinished,
@@ -118,6 +119,7 @@ ONE_OF_EACH: list[FlowEventKind] = [
     StepStarted(0, "acquire"),
     StepFailed(0, "acquire", StepError("ValueError", "no"), "f" * 64),
     StepFinished(0, "acquire", ("a" * 64, "b" * 64), "f" * 64),
+    StepFinished(0, "acquire", ("a" * 64,), "f" * 64, ResultOrigin(new_flow_id(), 1)),
     StepWaits(0, "acquire", None),
 ]
 """An entry for every index, because the planner looks up an empty index at each call."""

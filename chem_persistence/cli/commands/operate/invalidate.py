@@ -6,6 +6,7 @@ from chem_persistence.cli.lookup import find_flow
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import column, print_json, print_line, print_table
 from chem_persistence.cli.terminal.text import shown
+from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.flow_repository import PgFlowRepository
 from chem_persistence.views.wording import counted
@@ -27,6 +28,8 @@ async def invalidate_result(
         client = FlowClient(store, PgFlowRepository(provider))
         try:
             changed = await client.invalidate(flow_id, step_id, reason=reason, actor=actor)
+        except InvalidArgument as error:
+            raise InvalidArgument("STEP", error.reason) from error
         finally:
             await store.aclose()
         every = [each for each in await store.taken_over(flow_id) if each.step_id == step_id]
