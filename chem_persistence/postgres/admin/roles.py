@@ -40,6 +40,7 @@ _FUNCTIONS = [
     "count_reserved_slots",
     "feed_end",
     "find_last_seq",
+    "find_results",
     "free_ended_slots",
     "give_back_flow_run",
     "give_back_resource_slots",

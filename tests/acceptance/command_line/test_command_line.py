@@ -554,6 +554,7 @@ async def test_a_server_that_is_not_there_is_one_line_and_the_exit_code_is_3(nam
         "retry": ["aaaa", "--reason", "mended"],
         "cancel": ["aaaa", "--reason", "not needed"],
         "answer": ["aaaa", "one", "--json", "1", "--actor", "Ada"],
+        "invalidate": ["aaaa", "one", "--reason", "wrong", "--actor", "Ada"],
         "audit": ["aaaa", "tests.support.faults.fleet:FLOW", "--actor", "Ada"],
         "branch": ["aaaa", "tests.support.faults.fleet:FLOW", "--reason", "other"],
         "submit": ["tests.support.faults.fleet:FLOW", '{"n": 1}'],
