@@ -160,7 +160,6 @@ if typing.TYPE_CHECKING:
         FlowRepository,
         StreamingEventStore,
     )
-    from chem_persistence.store.reuse.results import TakenOver
     from chem_persistence.views.agreement import Agreement, Tolerance, ValueDifference
     from chem_persistence.views.flow_view import PageLimits
     from chem_persistence.worker.audit import Audit, StepAudit, audit_flow, record_audit
@@ -298,7 +297,6 @@ __all__ = [
     "StreamingEventStore",
     "SystemClock",
     "Taken",
-    "TakenOver",
     "Tampering",
     "Tolerance",
     "UnreadableEvent",
@@ -374,7 +372,6 @@ _MODULES = (
     "store.leasing.leases",
     "store.leasing.slots",
     "store.ports",
-    "store.reuse.results",
     "views.agreement",
     "views.flow_view",
     "worker.audit",
