@@ -33,7 +33,6 @@ from chem_persistence.memory.event_store import InMemoryEventStore
 from chem_persistence.memory.flow_repository import InMemoryFlowRepository
 from chem_persistence.store.definitions import explained_mismatch
 from chem_persistence.store.ports import EventStore
-from chem_persistence.store.reuse.choice import reuse_metadata
 from chem_persistence.views.agreement import (
     Agreement,
     Tolerance,
@@ -98,9 +97,8 @@ async def audit_flow(
     """Run a completed flow again, in memory, and compare the outputs of each step.
 
     The flow has another id there, and nothing is stored: see `record_audit`. Its steps really run,
-    with their retries, waits and child flows, also those whose results were taken over; a question
-    of the flow's own is answered as it was. Each step gets what the step before it gave now.
-    Without a `tolerance` only equal values agree.
+    with their retries, waits and child flows; a question of the flow's own is answered as it was.
+    Each step gets what the step before it gave now. Without a `tolerance` only equal values agree.
 
     Raises:
         FlowNotFound: no flow has this id.
@@ -161,13 +159,7 @@ async def _run_again(
     first = FlowInitialized(
         definition.definition_hash, len(definition.steps), recorded.input, name=flow.name or UNSET
     )
-    await twin.append_kinds(
-        again,
-        [first],
-        artifacts=given,
-        expected_version=0,
-        metadata=reuse_metadata(reuse=False),
-    )
+    await twin.append_kinds(again, [first], artifacts=given, expected_version=0)
     engine = FlowEngine(twin, InMemoryFlowRepository(twin), flow)
     answers = dict(_answers(recorded))
     while True:
