@@ -1,6 +1,6 @@
 """Run a completed flow again, and compare what comes out with what is recorded."""
 
-from collections.abc import Iterator
+from collections import Counter
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +12,11 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import (
     AUDITED,
     FlowInitialized,
+    FlowParent,
     LibrarySignal,
+    StepFinished,
     UserInteractionProvided,
+    UserInteractionRequested,
 )
 from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus, initial_instance
 from chem_persistence.domain.replay import replay
@@ -32,6 +35,7 @@ from chem_persistence.errors import (
 from chem_persistence.memory.event_store import InMemoryEventStore
 from chem_persistence.memory.flow_repository import InMemoryFlowRepository
 from chem_persistence.store.definitions import explained_mismatch
+from chem_persistence.store.leasing.children import child_id
 from chem_persistence.store.ports import EventStore
 from chem_persistence.views.agreement import (
     Agreement,
@@ -97,7 +101,7 @@ async def audit_flow(
     """Run a completed flow again, in memory, and compare the outputs of each step.
 
     The flow has another id there, and nothing is stored: see `record_audit`. Its steps really run,
-    with their retries, waits and child flows; a question of the flow's own is answered as it was.
+    with their retries, waits and child flows; questions are answered as they were.
     Each step gets what the step before it gave now. Without a `tolerance` only equal values agree.
 
     Raises:
@@ -110,7 +114,7 @@ async def audit_flow(
     """
     recorded = await _completed(store, flow, flow_id)
     twin, again = _Twin(store), uuid7()
-    reason = await _run_again(twin, flow, again, recorded)
+    reason = await _run_again(twin, store, flow, again, recorded)
     repeated = await InMemoryFlowRepository(twin).load(again, None, flow.definition)
     chosen, steps = tolerance or Tolerance(), []
     is_other = False
@@ -151,7 +155,7 @@ async def _completed(store: EventStore, flow: Flow[Any, Any], flow_id: UUID) -> 
 
 
 async def _run_again(
-    twin: _Twin, flow: Flow[Any, Any], again: UUID, recorded: FlowInstance
+    twin: _Twin, origin: EventStore, flow: Flow[Any, Any], again: UUID, recorded: FlowInstance
 ) -> str | None:
     """Run the flow to its end, or as far as it comes; return why it came no further."""
     definition = flow.definition
@@ -161,28 +165,78 @@ async def _run_again(
     )
     await twin.append_kinds(again, [first], artifacts=given, expected_version=0)
     engine = FlowEngine(twin, InMemoryFlowRepository(twin), flow)
-    answers = dict(_answers(recorded))
+    answers = _Answers(twin, origin, again, recorded.id)
     while True:
         try:
             await engine.run_to_end(again)
-        except FlowAwaitsUser as error:
-            if (answer := answers.pop(error.step_id, None)) is None:
+        except (FlowAwaitsUser, FlowIsWaiting) as error:
+            if not await answers.give():
                 return str(error)
-            await twin.append_kind(again, answer)
         except StepRaised as error:
             return str(error.__cause__)
-        except (FlowHasFailed, FlowIsWaiting) as error:
+        except FlowHasFailed as error:
             return str(error)
         else:
             return None
 
 
-def _answers(recorded: FlowInstance) -> Iterator[tuple[str, UserInteractionProvided]]:
-    """Yield the recorded answers, by the ids of their steps."""
-    for index, slot in enumerate(recorded.steps):
-        if slot.answer is not None:
-            provided = slot.answer.provided
-            yield slot.step_id, UserInteractionProvided(index, slot.step_id, provided)
+class _Answers:
+    """Answers the questions of the second run as those of the first one were answered.
+
+    The n-th question of a step gets its n-th recorded answer; a result that was taken over has
+    those of its origin. A child's id follows from its parent's, so that each flow of the second run
+    is known to be one of the first.
+    """
+
+    def __init__(self, twin: _Twin, origin: EventStore, again: UUID, flow_id: UUID) -> None:
+        self._twin = twin
+        self._origin = origin
+        self._first_run = {again: flow_id}
+        self._seen = 0
+        self._given: Counter[tuple[UUID, int]] = Counter()
+
+    async def give(self) -> bool:
+        """Answer all questions since the last call; return whether there was an answer."""
+        is_given = False
+        while events := await self._twin.read_feed(after_seq=self._seen):
+            self._seen = events[-1].seq
+            for event in events:
+                match event.kind:
+                    case FlowInitialized(parent=FlowParent(flow_id=parent) as child):
+                        origin = child_id(self._first_run[parent], child.step_index, child.item)
+                        self._first_run[event.flow_id] = origin
+                    case UserInteractionRequested() as asked:
+                        is_given |= await self._answer(event.flow_id, asked)
+                    case _:
+                        pass
+        return is_given
+
+    async def _answer(self, flow_id: UUID, asked: UserInteractionRequested) -> bool:
+        index = asked.step_index
+        answers = await self._recorded(self._first_run[flow_id], index)
+        number = self._given[flow_id, index]
+        self._given[flow_id, index] += 1
+        if number >= len(answers):
+            return False
+        answer = UserInteractionProvided(index, asked.step_id, answers[number])
+        await self._twin.append_kind(flow_id, answer)
+        return True
+
+    async def _recorded(self, flow_id: UUID, step_index: int) -> list[Any]:
+        """Return the answers that a step got, in the flow whose result it has."""
+        answers: list[Any] = []
+        for event in await self._origin.list(flow_id):
+            fact = event.kind
+            if isinstance(fact, StepFinished) and fact.step_index == step_index:
+                if origin := fact.reused_from:
+                    (first,) = await self._origin.list(
+                        origin.flow_id, after_version=origin.version - 1, limit=1
+                    )
+                    assert isinstance(first.kind, StepFinished)  # noqa: S101  # so it is stored
+                    return await self._recorded(origin.flow_id, first.kind.step_index)
+            elif isinstance(fact, UserInteractionProvided) and fact.step_index == step_index:
+                answers.append(fact.provided)
+        return answers
 
 
 async def _compared(

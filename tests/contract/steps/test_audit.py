@@ -14,6 +14,7 @@ from chem_persistence import (
     FlowAwaitsUser,
     FlowClient,
     FlowEngine,
+    FlowIsWaiting,
     FlowNotCompleted,
     FlowNotFound,
     RetryPolicy,
@@ -25,7 +26,8 @@ from chem_persistence import (
     flow,
     record_audit,
 )
-from tests.contract.people.test_questions_to_people import Verdict, reviewed
+from chem_persistence.store.leasing.children import child_id
+from tests.contract.people.test_questions_to_people import Review, Verdict, reviewed
 from tests.support.flows.flows import new_flow_id
 from tests.support.leases.families import Add, mapped
 from tests.support.leases.staff import Number
@@ -144,3 +146,33 @@ async def test_an_answer_is_given_again_as_it_was(backend: Backend) -> None:
     await client.answer(flow_id, "review", Verdict(accept=True, more=3), actor="Ada")
     await engine.run_to_end(flow_id)
     assert (await audit_flow(backend.store, audited, flow_id)).agreement is Agreement.EQUAL
+
+
+async def test_a_branch_is_audited_with_the_answer_that_its_parent_got(backend: Backend) -> None:
+    client, old = FlowClient(backend.store, backend.repository), reviewed().then(Add(1))
+    new, parent = reviewed().then(Add(5)), new_flow_id()
+    with pytest.raises(FlowAwaitsUser):
+        await FlowEngine(backend.store, backend.repository, old).run_to_end(parent, Number(1))
+    await client.answer(parent, "review", Verdict(accept=True, more=3), actor="Ada")
+    await FlowEngine(backend.store, backend.repository, old).run_to_end(parent)
+    branch = await client.branch(parent, new, Number(1), reason="more")
+    await FlowEngine(backend.store, backend.repository, new).run_to_end(branch)
+    assert "V" not in {event.variant for event in await backend.store.list(branch)}
+    assert (await audit_flow(backend.store, new, branch)).agreement is Agreement.EQUAL
+
+
+async def test_the_answers_that_children_got_are_given_again(backend: Backend) -> None:
+    audited = mapped(Review(), at_once=2)
+    engine = FlowEngine(backend.store, backend.repository, audited)
+    flow_id, client = new_flow_id(), FlowClient(backend.store, backend.repository)
+    with pytest.raises(FlowIsWaiting):
+        await engine.run_to_end(flow_id, input=Number(3))
+    children = [child_id(flow_id, 1, item) for item in range(2)]
+    for number, child in enumerate(children):
+        await client.answer(child, "review", Verdict(accept=True, more=number), actor="Ada")
+    with pytest.raises(FlowIsWaiting):  # the third one, which comes when others have ended
+        await engine.run_to_end(flow_id)
+    await client.answer(child_id(flow_id, 1, 2), "review", Verdict(accept=True), actor="Ada")
+    await engine.run_to_end(flow_id)
+    audit = await audit_flow(backend.store, audited, flow_id)
+    assert audit.agreement is Agreement.EQUAL
