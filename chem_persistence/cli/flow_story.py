@@ -23,6 +23,7 @@ from chem_persistence.postgres.read.search import ArtifactDescription, describe_
 from chem_persistence.views.children import ChildrenView, children_views, possible_children
 from chem_persistence.views.flow_fold import FlowFold
 from chem_persistence.views.flow_view import AttemptView, PageLimits, StepView
+from chem_persistence.views.origin.parameters import ParameterView, parameter_views
 from chem_persistence.views.origin.programs import RanView
 from chem_persistence.views.wording import short, step_details, title
 
@@ -71,6 +72,7 @@ class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
     steps: Sequence[StepView]
     artifacts: Sequence[NamedArtifact]
     children: Sequence[ChildrenView]
+    parameters: Sequence[ParameterView]
     preferences: Sequence[PropertyPreferenceAssigned]
     programs: Sequence[RanView]
 
@@ -132,6 +134,7 @@ async def _read(
             for artifact_hash, version, role in fold.artifacts
         ],
         children=children,
+        parameters=parameter_views(fold.definition, fold.parameter_layers),
         preferences=fold.preferences,
         programs=fold.programs.first,
     )
@@ -166,6 +169,7 @@ def story_json(story: FlowStory) -> dict[str, Any]:
             for artifact in story.artifacts
         ],
         "children": [msgspec.to_builtins(children) for children in story.children],
+        "parameters": [msgspec.to_builtins(each) for each in story.parameters],
         "preferences": [_preference_json(each) for each in story.preferences],
         "ran": [msgspec.to_builtins(program) for program in story.programs],
     }

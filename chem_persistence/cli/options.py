@@ -58,6 +58,7 @@ __all__ = [
     "Schema",
     "SeenEvents",
     "SeenPosition",
+    "SetParams",
     "SigningKey",
     "StateName",
     "StepName",
@@ -284,6 +285,15 @@ AbsoluteTolerance = Annotated[
 FromStep = Annotated[
     str | None,
     _option("STEP", "The first step to run.", "--from", default="the first that differs"),
+]
+SetParams = Annotated[
+    list[str] | None,
+    _option(
+        "STEP.NAME=VALUE",
+        "Set a parameter of a step, such as embed.iterations=500; may be repeated.",
+        "--set",
+        default="none",
+    ),
 ]
 BranchLabel = Annotated[str | None, _option("TEXT", "What is shown beside the id.")]
 StepName = Annotated[str, _argument("STEP", "The id of a step.")]

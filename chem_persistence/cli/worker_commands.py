@@ -54,6 +54,7 @@ def submit(
     label: option.Label = None,
     due: option.DueTime = None,
     flow_id: option.NewFlowId = None,
+    params: option.SetParams = None,
     no_reuse: option.NoReuse = False,
     database_url: Url = None,
     data: Data = None,
@@ -63,12 +64,13 @@ def submit(
     """Submit a flow of a module to workers, once for each input, and print the ids.
 
     An input is a JSON value; the input - stands for the lines of standard input, a JSON value each.
-    Without an input the flow is submitted once, with none.
+    Without an input the flow is submitted once, with none. A worker that serves the flow runs it,
+    whatever parameters are set.
     """
     from chem_persistence.cli.commands.operate.submit import SubmitOptions, submit_flows
 
     target = Target(database_url, data, schema)
-    options = SubmitOptions(label, due, flow_id, reuse=not no_reuse)
+    options = SubmitOptions(label, due, flow_id, params or (), reuse=not no_reuse)
     run(lambda: submit_flows(target, flow, inputs or [], options, as_json=as_json))
 
 
@@ -154,6 +156,7 @@ def branch(
     code: option.FlowCode,
     reason: option.Reason,
     from_step: option.FromStep = None,
+    params: option.SetParams = None,
     label: option.BranchLabel = None,
     actor: option.Actor = None,
     database_url: Url = None,
@@ -164,12 +167,13 @@ def branch(
     """Submit a flow that takes over the results of another one up to a step, and print its id.
 
     The new flow has the input of the old one. Steps before the first one that differs, in version
-    or parameters, are not run again.
+    or parameters, are not run again. With --set the steps have the parameters of the old flow, but
+    for those that are set; without, those of the code.
     """
     from chem_persistence.cli.commands.operate.submit import BranchOptions, branch_flow
 
     target = Target(database_url, data, schema)
-    options = BranchOptions(reason, from_step, label, actor)
+    options = BranchOptions(reason, from_step, label, actor, params or ())
     run(lambda: branch_flow(target, flow, code, options, as_json=as_json))
 
 

@@ -17,6 +17,7 @@ from chem_persistence.engine.last_flow import LastFlow
 from chem_persistence.engine.leases.own_children import OwnChildren, rest, wait_for_time
 from chem_persistence.engine.leases.own_flow import OwnFlows, is_given
 from chem_persistence.engine.next_step import failed_step
+from chem_persistence.engine.parameters.changes import Params
 from chem_persistence.engine.reuse import results_of
 from chem_persistence.engine.run import FlowRun
 from chem_persistence.engine.steps.step import Step
@@ -79,6 +80,7 @@ class FlowEngine(Generic[Input]):
         self._repository = repository
         self._last_flow = LastFlow()
         self._introduced = Introduced()
+        self._others: dict[str, Flow[Input, Any]] = {}  # with other parameters, by definition
         self._clock: Clock = getattr(store, "clock", None) or SystemClock()
         self._results = results_of(store)
         self._given = OwnFlows(store, flow) if isinstance(store, LeasingEventStore) else None
@@ -95,6 +97,7 @@ class FlowEngine(Generic[Input]):
         flow_id: UUID | None = None,
         input: Input | None = None,  # noqa: A002
         *,
+        params: Params | None = None,
         reuse: bool = True,
     ) -> UUID:
         """Start a new flow, or go on with the one named, until it is completed; return its id.
@@ -104,6 +107,9 @@ class FlowEngine(Generic[Input]):
         `input` may be given again when going on; it must then be the same. If the `retry` of a step
         tries its failure again, that is waited for, and so is the time until which a step waits.
         Flows that a step runs are given to workers, and run in this process as well.
+
+        `params` are those in which the flow differs from this engine's; see `Flow.with_params`. An
+        engine knows the flows that it began with them; another one needs them to go on.
 
         Steps with `reuse = "any"` take over the results of equal steps; with `reuse=False` none of
         a new flow does, nor of the flows that its steps run, whoever goes on with it.
@@ -124,8 +130,8 @@ class FlowEngine(Generic[Input]):
                 step was superseded; what the step returned is not stored.
             HistoryLost: the flow has fewer events than when it was loaded.
             InvalidArgument: the input is missing, is not a value of the type that the first step
-                takes, or is not the one that the flow was started with; or `reuse` is false, and
-                the flow was started without that.
+                takes, or is not the one that the flow was started with; a parameter is unknown, or
+                of another type; or `reuse` is false, and the flow was started without that.
             InvalidPayload: the input is not I-JSON, or too large.
             ArtifactNotFound, ArtifactCorrupt: the store does not have a step's input, or has other
                 bytes under its hash.
@@ -133,7 +139,8 @@ class FlowEngine(Generic[Input]):
             StoreUnavailable: the store cannot be reached; run the same flow again later.
             StoreError: the store refused the append, for lack of a privilege, for example.
         """
-        return (await watched_flow(self._run(flow_id, input, to_end=True, reuse=reuse), flow_id)).id
+        running = self._run(flow_id, input, params, to_end=True, reuse=reuse)
+        return (await watched_flow(running, flow_id)).id
 
     async def run_step(
         self,
@@ -148,7 +155,8 @@ class FlowEngine(Generic[Input]):
         flow that was given to workers goes back to them. `reuse` is as for `run_to_end`, and so is
         what this raises.
         """
-        return await watched_flow(self._run(flow_id, input, to_end=False, reuse=reuse), flow_id)
+        running = self._run(flow_id, input, None, to_end=False, reuse=reuse)
+        return await watched_flow(running, flow_id)
 
     async def schedule_retry(self, flow_id: UUID, *, reason: str) -> FlowInstance:
         """Make the failed step of a flow pending again, so that `run_to_end` runs it.
@@ -172,7 +180,7 @@ class FlowEngine(Generic[Input]):
             InvalidArgument: no flow is named, and none was run, or several at the same time.
         """
         named = self._last_flow.named_or_last(flow_id)
-        instance = await self._load(named)
+        instance = (await self._load(named))[1]
         if instance.version == 0 and not missing_ok:
             raise FlowNotFound(named)
         return instance
@@ -203,44 +211,64 @@ class FlowEngine(Generic[Input]):
         Raises what `load` raises, and:
             FlowNotCompleted: a step is not finished.
         """
-        return flow_fingerprint(self.definition.definition_hash, await self.load(flow_id))
+        flow, instance = await self._load(self._last_flow.named_or_last(flow_id))
+        if instance.version == 0:
+            raise FlowNotFound(instance.id)
+        return flow_fingerprint(flow.definition_hash, instance)
 
     async def _run(
-        self, flow_id: UUID | None, value: Input | None, *, to_end: bool, reuse: bool
+        self,
+        flow_id: UUID | None,
+        value: Input | None,
+        params: Params | None,
+        *,
+        to_end: bool,
+        reuse: bool,
     ) -> FlowInstance:
         with self._last_flow.run():
-            run = await self._begin(flow_id, value, reuse=reuse)
+            flow, run = await self._begin(flow_id, value, params, reuse=reuse)
             instance = run.instance
             log_goes_on(instance.id, instance.version)
-            await self._introduce(instance)
+            await self._introduce(flow, instance)
             if self._given and instance.version and await is_given(self._store, instance.id):
-                instance = await self._given.run(self.flow, instance.id, to_end=to_end)
+                instance = await self._given.run(flow, instance.id, to_end=to_end)
             else:
-                await self._wait(instance, to_end=to_end)
-                instance = await self._advanced(run, to_end=to_end)
+                await self._wait(flow, instance, to_end=to_end)
+                instance = await self._advanced(flow, run, to_end=to_end)
             if instance.completed:
                 log_completed(instance.id)
             return instance
 
-    async def _load(self, flow_id: UUID) -> FlowInstance:
+    async def _load(
+        self, flow_id: UUID, flow: Flow[Input, Any] | None = None
+    ) -> tuple[Flow[Input, Any], FlowInstance]:
+        """Load a flow as the one that is given, or as one that this engine runs."""
+        expected = flow or self.flow
         try:
-            return await self._repository.load(flow_id, None, self.definition)
+            return expected, await self._repository.load(flow_id, None, expected.definition)
         except DefinitionMismatch as error:
-            raise await explained_mismatch(self._store, error, self.definition) from error
+            other = None if flow else self._others.get(error.actual)
+            if other is None:
+                raise await explained_mismatch(self._store, error, expected.definition) from error
+            return await self._load(flow_id, other)
 
-    async def _introduce(self, instance: FlowInstance) -> None:
+    def _with(self, params: Params) -> Flow[Input, Any]:
+        """Return the engine's flow with other parameters, and remember it."""
+        flow = self.flow.with_params(params, by="submission")
+        return self._others.setdefault(flow.definition_hash, flow)
+
+    async def _introduce(self, flow: Flow[Input, Any], instance: FlowInstance) -> None:
         """Describe the flow in the current span, and link it to the trace in which it began."""
-        if (
-            describe_flow(instance.id, self.definition.definition_hash, instance.version)
-            and instance.version
-        ):
+        if describe_flow(instance.id, flow.definition_hash, instance.version) and instance.version:
             with suppress(ChemPersistenceError):  # telemetry must not stop the flow
                 for first in await self._store.list(instance.id, limit=1):
                     link_to_trace(trace_of(first.metadata) or "")
 
     async def _schedule_retry(self, flow_id: UUID, reason: str) -> FlowInstance:
-        instance = await self.load(flow_id)
-        await self._introduce(instance)
+        flow, instance = await self._load(flow_id)
+        if instance.version == 0:
+            raise FlowNotFound(flow_id)
+        await self._introduce(flow, instance)
         slot = failed_step(instance)
         retry = RetryScheduled(slot.step_id, slot.retry_count + 1, reason)
         with history_checked():
@@ -251,19 +279,22 @@ class FlowEngine(Generic[Input]):
         log_step_retry(flow_id, slot.step_id, retry.retry_index)
         return await self.load(flow_id)
 
-    async def _begin(self, flow_id: UUID | None, value: Input | None, *, reuse: bool) -> FlowRun:
+    async def _begin(
+        self, flow_id: UUID | None, value: Input | None, params: Params | None, *, reuse: bool
+    ) -> tuple[Flow[Input, Any], FlowRun]:
+        flow = None if params is None else self._with(params)
         given = None if value is None else self.flow.input_artifact(value)
         if flow_id is None:
-            flow_id = uuid7()
-            instance = initial_instance(flow_id, self.definition)
+            flow_id, flow = uuid7(), flow or self.flow
+            instance = initial_instance(flow_id, flow.definition)
         else:
-            instance = await self._load(flow_id)
+            flow, instance = await self._load(flow_id, flow)
         if instance.completed:  # whatever the input is
             raise FlowAlreadyCompleted(flow_id)
         if instance.cancelled is not None:
             raise FlowWasCancelled(flow_id, instance.cancelled)
-        run = FlowRun(self._store, self.flow.steps, self.definition, instance)
-        run.introduction = self._introduced.introduction(instance, self.flow.records)
+        run = FlowRun(self._store, flow.steps, flow.definition, instance)
+        run.introduction = self._introduced.introduction(instance, flow)
         allowed = reuse
         if instance.version:
             allowed = may_reuse(await self._store.list(flow_id, limit=1))
@@ -271,20 +302,22 @@ class FlowEngine(Generic[Input]):
                 raise InvalidArgument("reuse", f"flow {flow_id} was started with reuse")
         run.take_over(self._results, may_reuse=allowed)
         if instance.version == 0:
-            self.flow.check_input_class(value)
-            run.start_with(given, self.flow.name)
+            flow.check_input_class(value)
+            run.start_with(given, flow.name)
         elif given is not None and given.hash != instance.input:
             raise InvalidArgument("input", f"flow {flow_id} was started with another input")
         self._last_flow.begin(flow_id)
-        return run
+        return flow, run
 
-    async def _wait(self, instance: FlowInstance, *, to_end: bool) -> None:
+    async def _wait(self, flow: Flow[Input, Any], instance: FlowInstance, *, to_end: bool) -> None:
         """Wait until the time of a step that waits, of a flow that is not locked."""
         if any(slot.status in _PAUSED for slot in instance.steps):
             events = await self._store.list(instance.id)
-            await wait_for_time(self.flow, instance, events, self._clock, to_end=to_end)
+            await wait_for_time(flow, instance, events, self._clock, to_end=to_end)
 
-    async def _advanced(self, run: FlowRun, *, to_end: bool) -> FlowInstance:
+    async def _advanced(
+        self, flow: Flow[Input, Any], run: FlowRun, *, to_end: bool
+    ) -> FlowInstance:
         """Run a flow that is not locked to its end, or one step of it."""
         async with OwnChildren(self._store, run.instance.id, self._run_child) as children:
             await run.advance(go_on=to_end)
@@ -292,7 +325,7 @@ class FlowEngine(Generic[Input]):
                 if run.retry_after is not None:
                     await asyncio.sleep(run.retry_after.total_seconds())
                 elif run.has_parked or run.look_after is not None:
-                    await rest(self.flow, run.instance, children, self._clock, run.look_after)
+                    await rest(flow, run.instance, children, self._clock, run.look_after)
                 await run.advance(go_on=True)
         if run.introduction is None:
             self._introduced.leave(run.instance)

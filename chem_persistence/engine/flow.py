@@ -14,6 +14,12 @@ from chem_persistence.engine.children.repeat import repeat_step
 from chem_persistence.engine.children.step import ChildrenStep
 from chem_persistence.engine.children.values import Gathered2, Gathered3, Gathered4, Many
 from chem_persistence.engine.jobs.step import BatchJob, check_batch_job
+from chem_persistence.engine.parameters.changes import (
+    Layer,
+    Params,
+    changed_steps,
+    paths_of,
+)
 from chem_persistence.engine.reuse import check_reuse
 from chem_persistence.engine.steps.process_step import ProcessStep, check_process_step
 from chem_persistence.engine.steps.step import Step
@@ -42,10 +48,17 @@ class Flow(Generic[Input, Output]):
     each of its runs, for people; it is never hashed, so flows of equal steps have one definition.
     """
 
-    def __init__(self, name: str, steps: Steps, records: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        steps: Steps,
+        records: Sequence[str] = (),
+        parameter_layers: Mapping[str, Layer] | None = None,
+    ) -> None:
         self._name = name
         self._steps = steps
         self._records = _checked_records(records)
+        self._parameter_layers = dict(parameter_layers or {})
         self._definition: FlowDefinition | None = None
 
     @property
@@ -62,6 +75,11 @@ class Flow(Generic[Input, Output]):
     def records(self) -> tuple[str, ...]:
         """The packages whose versions are recorded with each run; see `flow`."""
         return self._records
+
+    @property
+    def parameter_layers(self) -> Mapping[str, Layer]:
+        """Who has set which parameter, such as `embed.iterations`; the others are the steps'."""
+        return self._parameter_layers
 
     def __repr__(self) -> str:
         steps = "".join(f" > {step.id}" for step in self.steps)
@@ -92,9 +110,31 @@ class Flow(Generic[Input, Output]):
                 or the last step is a sink.
             InvalidPayload: the step's params are not I-JSON.
         """
-        longer = Flow[Input, Next](self.name, extended(self.steps, step), self.records)
+        steps = extended(self.steps, step)
+        longer = Flow[Input, Next](self.name, steps, self.records, self.parameter_layers)
         step.definition()
         return longer
+
+    def with_params(self, params: Params, *, by: Layer = "flow") -> "Flow[Input, Output]":
+        """Return this flow with other parameters, by the ids of the steps and their names.
+
+        What is not named keeps its value, also in a struct within the parameters; any other value
+        is set as a whole. `by` is stored with each run: who has set them.
+
+        Raises:
+            InvalidArgument: there is no such step or parameter, a value is not of its type, or the
+                step cannot be given other parameters; see `Step.with_params`.
+            InvalidPayload: a value is not I-JSON.
+        """
+        steps = changed_steps(self.steps, params)
+        layers = {**self.parameter_layers, **dict.fromkeys(paths_of(self.steps, params), by)}
+        return Flow[Input, Output](self.name, steps, self.records, layers)
+
+    def with_steps(
+        self, steps: Steps, layers: Mapping[str, Layer] | None = None
+    ) -> "Flow[Input, Output]":
+        """Return this flow with copies of its steps that have the parameters of a stored flow."""
+        return Flow[Input, Output](self.name, steps, self.records, layers)
 
     def call(
         self,

@@ -1,11 +1,12 @@
 """Which flows an engine has left as they are: what runs them is in their logs already."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from chem_persistence.domain.instance import FlowInstance
-from chem_persistence.store.program.what_ran import introduction
+from chem_persistence.engine.flow import Flow
+from chem_persistence.store.program.what_ran import beginning, introduction
 
 __all__ = ["Introduced"]
 
@@ -24,9 +25,12 @@ class Introduced:
         self._versions: OrderedDict[object, int] = OrderedDict()
 
     def introduction(
-        self, instance: FlowInstance, records: Sequence[str]
+        self, instance: FlowInstance, flow: Flow[Any, Any]
     ) -> Mapping[str, Any] | None:
         """Return the metadata of the next append of a flow; None if it was left by this engine."""
+        records = flow.records
+        if instance.version == 0:
+            return beginning(records, flow.parameter_layers)
         is_known = self._versions.get(instance.id) == instance.version
         return None if is_known else introduction(None, records)
 

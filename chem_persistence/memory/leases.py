@@ -146,6 +146,12 @@ class InMemoryLeases:
                 waiting[run.definition_hash] += 1
         return {each: FlowCounts(due[each], waiting[each]) for each in definitions}
 
+    async def other_definitions(self, known: Collection[str], limit: int) -> list[str]:
+        """List the definitions of flows; see `DefinitionLister.other_definitions`."""
+        check_not_negative(limit=limit)
+        named = dict.fromkeys(run.definition_hash for run in self._runs.rows.values())
+        return [each for each in named if each not in set(known)][:limit]
+
     async def read_run(self, flow_id: UUID) -> FlowRunRow | None:
         """Return the row of a flow; see `LeaseReader.read_run`."""
         if (run := self._runs.rows.get(flow_id)) is None:

@@ -20,6 +20,7 @@ from chem_persistence.views.children import ChildrenView, children_views, possib
 from chem_persistence.views.event_listing import EventListing
 from chem_persistence.views.flow_fold import FlowFold
 from chem_persistence.views.flow_view import FlowView, PageLimits
+from chem_persistence.views.origin.parameters import parameter_views
 
 __all__ = ["PageFold", "read_flow"]
 
@@ -85,6 +86,7 @@ class PageFold(FlowFold):
             steps=tuple(steps[: self.limits.steps]),
             attributions=tuple(self._attributions.first),
             attribution_count=self._attributions.count,
+            parameters=tuple(parameter_views(self.definition, self.parameter_layers)),
             preference_count=self.preference_count,
             preferences=tuple(self.preferences),
             program_count=self.programs.count,

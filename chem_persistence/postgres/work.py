@@ -32,6 +32,7 @@ CLAIM_FLOW_RUNS = statement("work/claim_flow_runs")
 COUNT_RUNS = statement("work/count_runs")
 GIVE_BACK_FLOW_RUN = statement("work/give_back_flow_run")
 LIST_FREE_RUNS = statement("work/list_free_runs")
+LIST_OTHER_DEFINITIONS = statement("work/list_other_definitions")
 READ_CLAIMED_RUNS = statement("work/read_claimed_runs")
 READ_CLOCK = statement("work/read_clock")
 READ_FLOW_RUN = statement("work/read_flow_run")
@@ -185,6 +186,12 @@ class PgLeases:
         rows = await self._session.run(count)
         counted = {row["definition_hash"]: FlowCounts(row["due"], row["waiting"]) for row in rows}
         return dict.fromkeys(definitions, FlowCounts()) | counted
+
+    async def other_definitions(self, known: Collection[str], limit: int) -> list[str]:
+        """List the definitions of flows; see `DefinitionLister.other_definitions`."""
+        check_not_negative(limit=limit)
+        rows = await self._session.fetch(LIST_OTHER_DEFINITIONS, list(known), limit)
+        return [row["definition_hash"] for row in rows]
 
     async def read_run(self, flow_id: UUID) -> FlowRunRow | None:
         """Return the row of a flow; see `LeaseReader.read_run`."""

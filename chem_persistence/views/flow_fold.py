@@ -1,5 +1,7 @@
 """The one pass over a flow's events from which a page and a terminal show the flow."""
 
+from collections.abc import Mapping
+
 from msgspec import UNSET
 
 from chem_persistence.domain.definition import FlowDefinition
@@ -15,6 +17,7 @@ from chem_persistence.domain.events import (
 from chem_persistence.views.attempts import FlowAttempts
 from chem_persistence.views.flow_view import PageLimits
 from chem_persistence.views.named_artifacts import NamedArtifacts
+from chem_persistence.views.origin.parameters import parameter_layers
 from chem_persistence.views.origin.programs import Programs
 from chem_persistence.views.summary import SummaryFold
 
@@ -45,6 +48,7 @@ class FlowFold:
         self.cancelled: str | None = None
         self.attempts = FlowAttempts(limits)
         self.artifacts = NamedArtifacts()
+        self.parameter_layers: Mapping[str, str] = {}
         self.parent: FlowParent | None = None
         self.preferences: list[PropertyPreferenceAssigned] = []
         self.preference_count = 0
@@ -63,6 +67,7 @@ class FlowFold:
         self.programs.take(event)
         match event.kind:
             case FlowInitialized() as fact:
+                self.parameter_layers = parameter_layers(event)
                 self.definition_hash = fact.definition_hash
                 self.step_count = fact.step_count
                 self.input = fact.input

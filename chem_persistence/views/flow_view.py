@@ -10,6 +10,7 @@ from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowParent, PropertyPreferenceAssigned, StepError
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.views.children import ChildrenView
+from chem_persistence.views.origin.parameters import ParameterView
 from chem_persistence.views.origin.programs import RanView
 
 __all__ = [
@@ -228,6 +229,7 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[StepView, ...]
     attribution_count: int
     attributions: tuple[Attribution, ...]
+    parameters: tuple[ParameterView, ...] = ()
     preference_count: int = 0
     preferences: tuple[PropertyPreferenceAssigned, ...] = ()
     program_count: int = 0

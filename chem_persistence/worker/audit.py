@@ -22,6 +22,7 @@ from chem_persistence.domain.instance import FlowInstance, StepSlot, StepStatus,
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.engine import FlowEngine
 from chem_persistence.engine.flow import Flow
+from chem_persistence.engine.parameters.stored import flow_as_begun
 from chem_persistence.errors import (
     ArtifactNotFound,
     DefinitionMismatch,
@@ -107,11 +108,12 @@ async def audit_flow(
     Raises:
         FlowNotFound: no flow has this id.
         FlowNotCompleted: the flow is not completed.
-        DefinitionMismatch: the flow was started with another definition.
+        DefinitionMismatch: the flow was started with other steps.
         ArtifactNotFound, ArtifactCorrupt: an artifact is not in the store, or has other bytes.
         UnreadableEvent, UnreplayableEvent: the log of the flow is damaged.
         StoreUnavailable, StoreError: the store cannot be reached, or refused.
     """
+    flow = await flow_as_begun(store, flow, flow_id)
     recorded = await _completed(store, flow, flow_id)
     twin, again = _Twin(store), uuid7()
     reason = await _run_again(twin, store, flow, again, recorded)

@@ -21,9 +21,12 @@ from chem_persistence.engine.children.cancellation import cancellation_fact
 from chem_persistence.engine.children.family import cancel_all_children
 from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.next_step import failed_step
+from chem_persistence.engine.parameters.changes import Params
+from chem_persistence.engine.parameters.stored import flow_as_begun, flow_with_params_of
 from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
     ConcurrencyConflict,
+    DefinitionMismatch,
     FlowAlreadyCompleted,
     FlowHasFailed,
     FlowNotFound,
@@ -77,20 +80,32 @@ class FlowClient(Submissions):
     ) -> Output:
         """Wait until a flow is completed, and return the output of its last step.
 
+        The flow may have other parameters than `flow`.
+
         Raises:
             FlowHasFailed: a step failed, and no retry is scheduled.
             FlowWasCancelled: the flow was cancelled.
             TimeoutError: neither came within `timeout` (None: wait without end).
             FlowNotFound: no flow has this id.
-            DefinitionMismatch: the flow was started with another definition.
+            DefinitionMismatch: the flow was started with other steps.
             InvalidPayload: the output is not of the type that the last step declares.
             ArtifactNotFound, ArtifactCorrupt: the output is not in the store, or has other bytes.
             UnreadableEvent, UnreplayableEvent: the log of the flow is damaged.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
-        summary = await ended_flow(
-            self._store, flow_id, flow.definition, longest=timeout, most_pause=self._poll_interval
-        )
+        try:
+            summary = await ended_flow(
+                self._store,
+                flow_id,
+                flow.definition,
+                longest=timeout,
+                most_pause=self._poll_interval,
+            )
+        except DefinitionMismatch:
+            begun = await flow_as_begun(self._store, flow, flow_id)
+            if begun is flow:
+                raise
+            return await self.result(begun, flow_id, timeout=timeout)
         if summary.state is FlowState.FAILED:
             error = summary.failure or StepError("", "")
             step_id = summary.current_step or ""
@@ -155,6 +170,7 @@ class FlowClient(Submissions):
         *,
         reason: str,
         from_step: str | None = None,
+        params: Params | None = None,
         branch_id: UUID | None = None,
         label: str | None = None,
         actor: str | None = None,
@@ -162,20 +178,25 @@ class FlowClient(Submissions):
         """Branch a flow: submit another one that takes over its results up to `from_step`.
 
         `flow` is what the branch runs, with other parameters, for example; `input` is that of the
-        parent if it is None. The branch takes over the results of its first steps, of which neither
-        definition nor input differ, and runs from `from_step` on, or from the first step that
-        differs (None). The results keep their origin
-        (`StepFinished.reused_from`); those steps have no start in the branch. Its parent has a
-        `BranchCreated` then. With a `branch_id` a branch can be repeated. `actor` is who asks.
+        parent if it is None. With `params` the steps have the parameters of the parent, but for
+        these; without, those of `flow`. The branch takes over the results of its first steps, of
+        which neither definition nor input differ, and runs from `from_step` on, or from the first
+        step that differs (None). The results keep their origin (`StepFinished.reused_from`); those
+        steps have no start in the branch. Its parent has a `BranchCreated` then. With a `branch_id`
+        a branch can be repeated. `actor` is who asks.
 
         Raises what `EventStore.append_kinds` raises but `ConcurrencyConflict`, and:
             FlowNotFound: no flow has this id.
             InvalidArgument: the flow does not take such an input; the definition of the parent is
                 not stored; a step before `from_step` differs, or there is nothing to run; the flow
-                `branch_id` exists and is not this branch; or the store has no transactions.
+                `branch_id` exists and is not this branch; the store has no transactions; or a
+                parameter is unknown, or of another type.
         """
         if not isinstance(self._store, StreamingEventStore):
             raise InvalidArgument("store", "has no transactions, which a branch needs")
+        if params is not None:
+            parent = await flow_with_params_of(self._store, flow, flow_id)
+            flow = parent.with_params(params, by="person")
         given = await input_of(self._store, flow, flow_id) if input is None else input
         submitted = submission(flow, given, clock=self._clock, flow_id=branch_id, label=label)
         branch = await branch_of(self._store, flow, flow_id, submitted, from_step)

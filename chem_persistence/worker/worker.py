@@ -17,6 +17,7 @@ from chem_persistence.engine.leases.held_flow import HeldFlow, undone_if_cancell
 from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun
 from chem_persistence.engine.leases.own_flow import LEASE, STALL
 from chem_persistence.engine.leases.renewal import LeaseKeeper, seconds_since_boot
+from chem_persistence.engine.parameters.served import ServedFlows
 from chem_persistence.engine.reuse import results_of
 from chem_persistence.errors import (
     ChemPersistenceError,
@@ -86,10 +87,10 @@ class Worker:
     Any number of workers, in any number of processes, may serve the same flows: each flow is held
     by one of them, under a lease of the length `lease`, which is renewed while it runs. If a
     worker dies, others go on with its flows when their leases have ended. `store` may be a provider
-    of connections. It serves `flows` and all flows that their steps run; flows of other definitions
-    are left to other workers. `limits` says how much of each resource the steps may use at once in
-    this process; see `Step.uses`, and `FlowClient.set_limit` for a limit over all workers. `name`
-    is for people: the host and the process's id by default.
+    of connections. It serves `flows` and all flows that their steps run, with any parameters; flows
+    of other steps are left to other workers. `limits` says how much of each resource the steps may
+    use at once in this process; see `Step.uses`, and `FlowClient.set_limit` for a limit over all
+    workers. `name` is for people: the host and the process's id by default.
 
     A worker that has found no due flow asks again after `poll_interval` seconds, give or take a
     quarter; but at once when it hears that flows were submitted, which it does on a connection of
@@ -125,7 +126,7 @@ class Worker:
         self._store = store if isinstance(store, WorkerStore) else PgEventStore(store)
         self._clock: Clock = getattr(self._store, "clock", None) or SystemClock()
         served = [inner for flow in flows for inner in (flow, *flow.inner)]
-        self._registry = {flow.definition_hash: flow for flow in served}
+        self._registry = ServedFlows(served)
         self._limits = Limits(limits or {})
         for flow in served:
             self._limits.check(flow.steps)
@@ -143,7 +144,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self._woken = asyncio.Event()
-        self._hints = Hints(self._leases, self._registry, self._woken.set)
+        self._hints = Hints(self._leases, self._registry.heard, self._woken.set)
         self._parents = ParentCalls(self._leases, self._woken.set)
 
     async def run(self) -> None:
@@ -238,6 +239,7 @@ class Worker:
         claimed_at = seconds_since_boot()
         free = self._at_once - len(self._running)
         try:
+            await self._registry.look(self._leases, self._store)
             claiming = self._leases.claim(
                 list(self._registry), self.id, free, self._keeper.duration
             )

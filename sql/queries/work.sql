@@ -55,6 +55,14 @@ WHERE run.flow_id > $1 AND run.lease IS NULL
 ORDER BY run.flow_id
 LIMIT $2
 
+-- name: list_other_definitions
+-- List the definitions of flows that are not over, without those that are known.
+-- $1 text[] definition_hash, $2 bigint maximum number of rows
+SELECT DISTINCT run.definition_hash
+FROM flow_runs AS run
+WHERE run.definition_hash <> ALL ($1::text[])
+LIMIT $2
+
 -- name: list_questions
 -- List the last question of each of some flows, as the payload of its event.
 -- $1 uuid[] flow_id

@@ -32,6 +32,7 @@ async def own_server() -> AsyncIterator[str]:
         ("run-a-fleet.md", 5),
         ("ask-a-person.md", 6),
         ("choose-among-candidates.md", 1),
+        ("set-parameters.md", 6),
         ("branch-and-compare.md", 7),
         ("reuse-results.md", 3),
         ("retry-and-time-out.md", 2),

@@ -23,8 +23,16 @@ from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.store.leasing.children import ChildState
 from chem_persistence.views.event_line import event_line
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView
+from chem_persistence.views.origin.parameters import OF_THE_STEP
 from chem_persistence.views.time_scale import TimeScale, flow_scale, is_unanswered
-from chem_persistence.views.wording import NOT_INITIALIZED, counted, duration, hash_prefix, size_of
+from chem_persistence.views.wording import (
+    NOT_INITIALIZED,
+    counted,
+    duration,
+    hash_prefix,
+    size_of,
+    value_text,
+)
 
 __all__ = ["print_story"]
 
@@ -87,6 +95,7 @@ def _print_heading(story: FlowStory) -> None:
         ),
         ("definition", shown(definition)),
         *definition_rows(story.definition),
+        *_parameter_rows(story),
     ]
     if flow.parent is not None:
         parent = flow.parent
@@ -99,6 +108,20 @@ def _print_heading(story: FlowStory) -> None:
     if story.cancelled is not None:
         rows.append(("cancelled", shown(one_line(story.cancelled))))
     print_table([column(""), column("", fold=True)], rows, heading=False)
+
+
+def _parameter_rows(story: FlowStory) -> list[tuple[Cell, Cell]]:
+    """Return the rows of the parameters that are not as the steps have them."""
+    given = [each for each in story.parameters if each.set_by != OF_THE_STEP]
+    return [
+        (
+            "set" if index == 0 else "",
+            shown(
+                one_line(f"{each.step}.{each.name} = {value_text(each.value)} by the {each.set_by}")
+            ),
+        )
+        for index, each in enumerate(given[:MOST_ARTIFACTS])
+    ]
 
 
 def _print_attempts(story: FlowStory) -> None:

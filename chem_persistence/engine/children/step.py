@@ -4,7 +4,9 @@ import types
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta
-from typing import Any, Protocol, TypeVar, final
+from typing import Any, NoReturn, Protocol, TypeVar, final
+
+import msgspec
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.instance import StepSlot
@@ -12,7 +14,7 @@ from chem_persistence.engine.children.family import ChildFlow, Family
 from chem_persistence.engine.steps.step import Step, Wait
 from chem_persistence.engine.steps.step_types import accepts, members, step_types
 from chem_persistence.engine.watching import Later, Look, Looked, WatchingStep
-from chem_persistence.errors import ChildrenFailed
+from chem_persistence.errors import ChildrenFailed, InvalidDefinition
 from chem_persistence.store.leasing.children import CHILDREN, ChildState, child_count
 
 __all__ = [
@@ -63,6 +65,16 @@ class ChildrenStep(WatchingStep[Input_contra, Output_co]):
     """
 
     flows: Sequence[TypedFlow]
+
+    def with_params(self, _params: msgspec.Struct) -> NoReturn:
+        """Raise since the parameters follow from the flows.
+
+        Raises:
+            InvalidDefinition: always.
+        """
+        raise InvalidDefinition(
+            f"step {self.id!r} runs flows: set the parameters of their steps where they are built"
+        )
 
     @abstractmethod
     async def count(self, look: Look, /) -> int:

@@ -3,7 +3,7 @@
 import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Literal, Protocol, TypeVar, get_type_hints, overload
+from typing import Any, Literal, NoReturn, Protocol, TypeVar, get_type_hints, overload
 
 import msgspec
 
@@ -78,6 +78,17 @@ class _OfFunction:
     def __init__(self, function: Callable[..., Any], *, with_context: bool) -> None:
         self.__wrapped__ = function
         self._with_context = with_context
+
+    def with_params(self, _params: msgspec.Struct) -> NoReturn:
+        """Raise since a function does not get its parameters.
+
+        Raises:
+            InvalidDefinition: always.
+        """
+        raise InvalidDefinition(
+            "a step that is made of a function cannot be given other parameters, since the "
+            "function does not get them: write a class"
+        )
 
     def _arguments(self, given: Any, context: StepContext) -> tuple[Any, ...]:
         return (given, context) if self._with_context else (given,)

@@ -1,10 +1,11 @@
 """What a user of the library writes: a step, with typed input, output and parameters."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, Literal, TypeVar, final
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, final
 
 import anyio
 import anyio.to_thread
@@ -13,7 +14,7 @@ import msgspec
 from chem_persistence.domain.definition import StepDefinition, StepKind
 from chem_persistence.engine.steps.context import StepContext
 from chem_persistence.engine.steps.retry_policy import RetryPolicy
-from chem_persistence.errors import InvalidArgument
+from chem_persistence.errors import InvalidArgument, InvalidDefinition
 
 __all__ = ["BlockingStep", "Question", "Step", "Wait"]
 
@@ -97,6 +98,32 @@ class Step(ABC, Generic[Input_contra, Output_co]):
         Ctrl-C (`KeyboardInterrupt`) and the cancellation of the flow's task end the run without
         one: the step runs again when the flow goes on.
         """
+
+    def with_params(self, params: msgspec.Struct) -> Self:
+        """Return this step with other parameters, which are of the class of its own.
+
+        Parameters are set so when a flow is submitted or branched with others. The step is copied:
+        `run` reads `self.params`. A step that keeps what it made of them, or anything else, has to
+        override this, and return a step that it makes anew.
+
+        Raises:
+            InvalidDefinition: the step has attributes of its own, of which it is not known whether
+                they follow from the parameters.
+        """
+        known = {
+            name
+            for cls in type(self).__mro__
+            if cls.__module__.startswith("chem_persistence.")
+            for name in vars(cls).get("__annotations__", ())
+        }
+        if own := sorted(vars(self).keys() - known):
+            raise InvalidDefinition(
+                f"step {self.id!r} cannot be given other parameters: it has the attribute "
+                f"{own[0]!r}, which may follow from them; override `with_params`"
+            )
+        other = copy.copy(self)
+        other.params = params
+        return other
 
     @final
     def definition(self) -> StepDefinition:

@@ -1,12 +1,14 @@
 """The section for auditors: who caused the events and why, the definition, and the hashes."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from chem_persistence.domain.canonical_json.encode import canonical_json
 from chem_persistence.domain.definition import StepDefinition
 from chem_persistence.pages.html.markup import Child, Html, element
 from chem_persistence.pages.sections.section import facts, left_out, section
 from chem_persistence.views.flow_view import Attribution, FlowView
+from chem_persistence.views.origin.parameters import OF_THE_STEP
 from chem_persistence.views.wording import NOT_INITIALIZED, short
 
 __all__ = ["identity_section"]
@@ -67,6 +69,15 @@ def _definition(view: FlowView) -> Iterator[Child]:
     )
     yield element("table", None, element("thead", None, head), element("tbody", None, *rows))
     yield left_out(len(view.definition.steps), len(steps), "step")
+    if given := [each for each in view.parameters if each.set_by != OF_THE_STEP][:MOST_STEPS]:
+        yield facts(
+            (f"{each.step}.{each.name}", f"{_json(each.value)}, set by the {each.set_by}")
+            for each in given
+        )
+
+
+def _json(value: Any) -> str:
+    return short(canonical_json(value).decode())
 
 
 def _cells(index: int, step: StepDefinition) -> tuple[Child, ...]:

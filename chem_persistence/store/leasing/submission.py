@@ -20,7 +20,7 @@ from chem_persistence.store.appender import Appender
 from chem_persistence.store.definitions import remember_definition, unseen_definitions
 from chem_persistence.store.leasing.leases import check_duration
 from chem_persistence.store.ports import Clock, EventStore, EventTransaction
-from chem_persistence.store.program.what_ran import with_program
+from chem_persistence.store.program.what_ran import beginning
 from chem_persistence.store.reuse.choice import allows_reuse, may_reuse, reuse_metadata
 
 __all__ = ["FlowToSubmit", "Submission", "TransactionAppender", "store_submission", "submission"]
@@ -45,6 +45,11 @@ class FlowToSubmit(Protocol[In_contra]):
     @property
     def records(self) -> Sequence[str]:
         """The packages whose versions are recorded with each run."""
+        ...
+
+    @property
+    def parameter_layers(self) -> Mapping[str, str]:
+        """Who has set which of the steps' parameters."""
         ...
 
     def input_artifact(self, value: In_contra, /) -> Artifact | None:
@@ -98,7 +103,8 @@ def submission(
         label=UNSET if label is None else label,
     )
     named = uuid7() if flow_id is None else flow_id
-    metadata = {**with_program(flow.records), **reuse_metadata(reuse=reuse)}
+    begun = beginning(flow.records, flow.parameter_layers)
+    metadata = {**begun, **reuse_metadata(reuse=reuse)}
     return Submission(named, fact, definition, given, metadata)
 
 

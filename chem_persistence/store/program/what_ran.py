@@ -16,10 +16,13 @@ from typing import Any
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.store.program.git import checked_out_commit
 
-__all__ = ["RAN", "introduction", "last_program", "this_program", "with_program"]
+__all__ = ["PARAMETERS", "RAN", "beginning", "introduction", "last_program", "this_program"]
 
 RAN = "ran"
 """The key of the metadata that names the program."""
+
+PARAMETERS = "parameters"
+"""The key of the metadata that says who has set which parameter of the flow."""
 
 Program = Mapping[str, Any]
 
@@ -33,9 +36,13 @@ def this_program(records: Sequence[str] = ()) -> Program:
     return _program(os.getpid(), tuple(records))
 
 
-def with_program(records: Sequence[str]) -> Mapping[str, Any]:
-    """Return the metadata of an event with which this process begins a flow."""
-    return {RAN: this_program(records)}
+def beginning(records: Sequence[str], parameter_layers: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the metadata of an event with which this process begins a flow.
+
+    `parameter_layers` says who has set which parameter.
+    """
+    layers = {PARAMETERS: dict(parameter_layers)} if parameter_layers else {}
+    return {RAN: this_program(records), **layers}
 
 
 def introduction(before: Program | None, records: Sequence[str]) -> Mapping[str, Any] | None:

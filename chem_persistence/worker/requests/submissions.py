@@ -7,6 +7,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from chem_persistence.engine.flow import Flow
+from chem_persistence.engine.parameters.changes import Params
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.leasing.submission import Submission, store_submission, submission
@@ -37,14 +38,17 @@ class Submissions:
         due: datetime | None = None,
         ahead: timedelta | None = None,
         label: str | None = None,
+        params: Params | None = None,
         reuse: bool = True,
     ) -> UUID:
         """Submit a flow to workers, and return its id.
 
         A worker that has the flow's definition runs it from `due` on (None: now). Of the flows that
         are due the longest due comes first; a flow that is submitted `ahead` comes before those
-        submitted up to so much earlier. A `label` is shown beside the id. With `reuse=False` its
-        steps, and those of the flows that they run, take over no result of another flow.
+        submitted up to so much earlier. A `label` is shown beside the id. `params` are those in
+        which the flow differs from `flow`, as `Flow.with_params` takes them; any worker that serves
+        `flow` runs it. With `reuse=False` its steps, and those of the flows that they run, take
+        over no result of another flow.
 
         A flow that exists already, with an equal definition and input, is the same submission: so
         with a `flow_id` a submission can be repeated. To submit within a transaction of your own,
@@ -53,11 +57,11 @@ class Submissions:
         Raises what `EventStore.append_kinds` raises but `ConcurrencyConflict`, and:
             InvalidArgument: the flow does not take such an input; the flow `flow_id` exists with
                 another definition or input, or with `reuse`, or was not given to workers; `due` has
-                no time zone; or `ahead` is negative.
+                no time zone; `ahead` is negative; or a parameter is unknown, or of another type.
             InvalidPayload: the input or the label is not I-JSON, or too large.
         """
         submitted = submission(
-            flow,
+            _with(flow, params),
             input,
             clock=self._clock,
             flow_id=flow_id,
@@ -78,6 +82,7 @@ class Submissions:
         due: datetime | None = None,
         ahead: timedelta | None = None,
         label: str | None = None,
+        params: Params | None = None,
         reuse: bool = True,
     ) -> list[UUID]:
         """Submit a flow to workers for each input, and return the ids in the order of the inputs.
@@ -90,9 +95,10 @@ class Submissions:
         if flow_ids is not None and len(flow_ids) != len(inputs):
             raise InvalidArgument("flow_ids", f"has {len(flow_ids)} ids for {len(inputs)} inputs")
         named: Sequence[UUID | None] = flow_ids or [None] * len(inputs)
+        changed = _with(flow, params)
         submitted = [
             submission(
-                flow,
+                changed,
                 value,
                 clock=self._clock,
                 flow_id=flow_id,
@@ -113,3 +119,7 @@ class Submissions:
         for outcome in await asyncio.gather(*appends, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+
+
+def _with(flow: Flow[Input, Output], params: Params | None) -> Flow[Input, Output]:
+    return flow if params is None else flow.with_params(params, by="submission")

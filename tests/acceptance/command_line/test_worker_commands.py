@@ -242,6 +242,65 @@ async def test_a_flow_is_branched(
     assert await commands.run(*branch, "--from", "double", "--label", "whole")
 
 
+# ---- parameters
+
+WITH_PARAMS = """
+import msgspec
+
+from chem_persistence import Step, flow
+
+
+class Score(msgspec.Struct):
+    value: float
+
+
+class Factor(msgspec.Struct, frozen=True):
+    factor: float = 2.0
+
+
+class Scale(Step[Score, Score]):
+    params: Factor = Factor()
+
+    def __init__(self, id):
+        self.id = id
+
+    async def run(self, score, context):
+        return Score(score.value * self.params.factor)
+
+
+scaled = flow("scaled", Scale("one")).then(Scale("two"))
+"""
+
+
+async def test_a_person_sets_parameters_of_a_submission_and_of_a_branch(
+    desk: Desk, commands: Commands, module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (module / "scaling.py").write_text(WITH_PARAMS, encoding="utf-8")
+    monkeypatch.syspath_prepend(module)
+    scaled = importlib.import_module("scaling").scaled
+    submission = ("submit", "scaling:scaled", '{"value": 1}')
+    for wrong, reason in (
+        ("factor=3", "several steps have it: one, two"),
+        ("one.factr=3", "step 'one' has no parameter factr; it has factor"),
+        ("one.factor=x", "Expected `float`, got `str`"),
+    ):
+        assert reason in await commands.run(*submission, "--set", wrong, code=2)
+    (parent,) = (await commands.json(*submission, "--set", "one.factor=3"))["flow_ids"]
+    branch = ("branch", parent, "scaling:scaled", "--reason", "r", "--set", "factor=5")
+    async with working(desk, [scaled]):
+        assert (await client_of(desk).result(scaled, UUID(parent))).value == 6
+        branched = (await commands.json(*branch, "--from", "two"))["flow_id"]
+        assert (await client_of(desk).result(scaled, UUID(branched))).value == 15
+    assert (await trace(desk, UUID(branched))).startswith("IF")
+    assert "set          one.factor = 3 by the person\n" in await commands.run("show", parent)
+    shown = (await commands.json("show", branched))["parameters"]
+    assert shown == [
+        {"step": step, "name": "factor", "value": value, "set_by": "person"}
+        for step, value in (("one", 3), ("two", 5))
+    ]
+    await commands.run("audit", branched, "scaling:scaled", "--actor", "Ada")
+
+
 # ---- submit
 
 

@@ -12,6 +12,7 @@ from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.flow_module import find_flow_of_module
 from chem_persistence.cli.lookup import find_flow, given_time, whole_flow_id
 from chem_persistence.cli.options import Target
+from chem_persistence.cli.parameters import given_params
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.engine.flow import Flow
@@ -33,21 +34,23 @@ FROM_STANDARD_INPUT = "-"
 
 
 class SubmitOptions(msgspec.Struct, frozen=True):
-    """What is said of the submissions: a label, a time, the id of the only one, and re-use."""
+    """What is said of the submissions: a label, a time, the only one's id, parameters, re-use."""
 
     label: str | None
     due: str | None
     flow_id: str | None
+    params: Sequence[str] = ()
     reuse: bool = True
 
 
 class BranchOptions(msgspec.Struct, frozen=True):
-    """What is said of a branch: why, its first step, a label, and who asks."""
+    """What is said of a branch: why, its first step, a label, who asks, and the parameters."""
 
     reason: str
     from_step: str | None
     label: str | None
     actor: str | None
+    params: Sequence[str] = ()
 
 
 async def branch_flow(
@@ -55,6 +58,7 @@ async def branch_flow(
 ) -> int:
     """Submit a branch of a flow, and print its id; return the exit code."""
     flow = find_flow_of_module(code)
+    params = given_params(flow, options.params, options.from_step) if options.params else None
     async with open_database(target) as provider:
         parent = await find_flow(provider, name)
         store = PgEventStore(provider)
@@ -65,6 +69,7 @@ async def branch_flow(
                 flow,
                 reason=options.reason,
                 from_step=options.from_step,
+                params=params,
                 label=options.label,
                 actor=options.actor,
             )
@@ -84,6 +89,7 @@ async def submit_flows(
 ) -> int:
     """Submit a flow once for each input, and print the ids; return the exit code."""
     flow = find_flow_of_module(name)
+    flow = flow.with_params(given_params(flow, options.params), by="person")
     values = [_input(flow, text) for text in _texts(inputs)] if inputs else [None]
     due = None if options.due is None else given_time(options.due, "--due")
     flow_ids = None if options.flow_id is None else [_only_id(options.flow_id, len(values))]

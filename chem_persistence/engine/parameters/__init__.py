@@ -1,0 +1,1 @@
+"""Parameters that are set after a flow was built, and flows whose parameters the log has."""
