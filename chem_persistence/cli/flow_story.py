@@ -19,7 +19,9 @@ from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.read.children import read_child_states
 from chem_persistence.postgres.read.flows import iterate_events
+from chem_persistence.postgres.read.results import list_taken_over
 from chem_persistence.postgres.read.search import ArtifactDescription, describe_flow_artifacts
+from chem_persistence.store.reuse.results import TakenOver
 from chem_persistence.views.children import ChildrenView, children_views, possible_children
 from chem_persistence.views.flow_fold import FlowFold
 from chem_persistence.views.flow_view import AttemptView, PageLimits, StepView
@@ -60,7 +62,7 @@ class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
     """A flow up to its last event, read at `seen_at`.
 
     `cancelled` is the reason for which it was cancelled, or None; `definition` is None if it is not
-    stored.
+    stored. `taken_over` has the first steps of other flows that took its results over.
     """
 
     summary: FlowSummary
@@ -73,6 +75,7 @@ class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: Sequence[NamedArtifact]
     children: Sequence[ChildrenView]
     parameters: Sequence[ParameterView]
+    taken_over: Sequence[TakenOver]
     preferences: Sequence[PropertyPreferenceAssigned]
     programs: Sequence[RanView]
 
@@ -135,6 +138,7 @@ async def _read(
         ],
         children=children,
         parameters=parameter_views(fold.definition, fold.parameter_layers),
+        taken_over=await list_taken_over(Session(provider), flow_id, MOST_CHILDREN),
         preferences=fold.preferences,
         programs=fold.programs.first,
     )
@@ -170,6 +174,7 @@ def story_json(story: FlowStory) -> dict[str, Any]:
         ],
         "children": [msgspec.to_builtins(children) for children in story.children],
         "parameters": [msgspec.to_builtins(each) for each in story.parameters],
+        "taken_over": [msgspec.to_builtins(taken) for taken in story.taken_over],
         "preferences": [_preference_json(each) for each in story.preferences],
         "ran": [msgspec.to_builtins(program) for program in story.programs],
     }
@@ -217,6 +222,8 @@ def _step_json(step: StepView) -> dict[str, Any]:
         "attempt_count": step.attempt_count,
         "retry_count": step.retry_count,
         "signal_count": step.signal_count,
+        "reused_from": msgspec.to_builtins(step.origin),
+        "invalidated": msgspec.to_builtins(step.invalidated),
         "attempts": [_attempt_json(attempt) for attempt in step.attempts],
     }
 

@@ -12,6 +12,7 @@ from chem_persistence.pages.sections.identity import identity_section
 from chem_persistence.pages.sections.molecule_list import molecule_section
 from chem_persistence.pages.sections.preference_list import preference_section
 from chem_persistence.pages.sections.program_list import program_section
+from chem_persistence.pages.sections.taken_over_list import taken_over_section
 from chem_persistence.pages.sections.timeline import timeline_section
 from chem_persistence.views.flow_view import FlowView
 from chem_persistence.views.wording import in_words, moment, title
@@ -74,6 +75,8 @@ def _sections(view: FlowView) -> Iterator[tuple[str, str, Html]]:
         yield "molecules", "Molecules", molecule_section(view)
     if view.children:
         yield "children", "Children", children_section(view)
+    if view.taken_over:
+        yield "taken-over", "Taken over", taken_over_section(view)
     yield "events", "Events", event_section(view)
     if view.artifact_count:
         yield "artifacts", "Artifacts", artifact_section(view)

@@ -14,12 +14,14 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from chem_persistence.domain.events import (
+    INVALIDATED,
     BranchCreated,
     FlowCancelled,
     FlowCompleted,
     FlowEvent,
     FlowInitialized,
     PropertyPreferenceAssigned,
+    ResultOrigin,
     RetryScheduled,
     StepError,
     StepFailed,
@@ -32,7 +34,14 @@ from chem_persistence.domain.events import (
 )
 from chem_persistence.domain.flow_state import FlowState, flow_state
 from chem_persistence.domain.instance import StepStatus
-from chem_persistence.views.flow_view import AttemptOutcome, AttemptView, PageLimits, StepView
+from chem_persistence.views.attributions import event_actor
+from chem_persistence.views.flow_view import (
+    AttemptOutcome,
+    AttemptView,
+    Invalidation,
+    PageLimits,
+    StepView,
+)
 from chem_persistence.views.wording import short
 
 __all__ = ["FlowAttempts"]
@@ -67,11 +76,12 @@ class FlowAttempts:
             case StepStarted():
                 self._step(fact.step_index, fact.step_id).start(ts)
             case StepFinished():
-                self._step(fact.step_index, fact.step_id).finish(ts)
+                origin = None if fact.reused_from is UNSET else fact.reused_from
+                self._step(fact.step_index, fact.step_id).finish(ts, origin)
             case StepFailed():
                 self._step(fact.step_index, fact.step_id).fail(ts, self._shortened(fact.error))
             case StepSignal():
-                self._step(fact.step_index, fact.step_id).signal(ts)
+                self._step(fact.step_index, fact.step_id).signal(ts, _invalidation(event))
             case StepWaits():
                 self._step(fact.step_index, fact.step_id).wait(ts, fact.until)
             case UserInteractionRequested():
@@ -103,6 +113,16 @@ class FlowAttempts:
         )
 
 
+def _invalidation(event: FlowEvent) -> Invalidation | None:
+    """Return what a signal says of the step's result; None if it does not invalidate it."""
+    fact = event.kind
+    if not isinstance(fact, StepSignal) or fact.signal != INVALIDATED:
+        return None
+    reason = fact.data.get("reason") if isinstance(fact.data, dict) else None
+    said = short(reason, LONGEST_QUESTION) if isinstance(reason, str) else ""
+    return Invalidation(event.ts, event_actor(event), said)
+
+
 class _Step:
     """One step: its status, its latest attempts and signals, and how many there were of each."""
 
@@ -116,6 +136,8 @@ class _Step:
         self._signal_count = 0
         self._signals: deque[datetime] = deque(maxlen=limits.signals)
         self._retry_count = 0
+        self._origin: ResultOrigin | None = None
+        self._invalidated: Invalidation | None = None
 
     def view(self) -> StepView:
         return StepView(
@@ -126,6 +148,8 @@ class _Step:
             signal_count=self._signal_count,
             signals=tuple(self._signals),
             retry_count=self._retry_count,
+            origin=self._origin,
+            invalidated=self._invalidated,
         )
 
     def start(self, ts: datetime) -> None:
@@ -144,7 +168,14 @@ class _Step:
             )
         )
 
-    def finish(self, ts: datetime) -> None:
+    def finish(self, ts: datetime, origin: ResultOrigin | None) -> None:
+        """End the open attempt with a result; a result that was taken over had none."""
+        self._origin = origin
+        if origin is not None and not self._is_open():
+            self.status, self.has_begun = StepStatus.FINISHED, True
+            reused = AttemptOutcome.REUSED
+            self._attempts.append(AttemptView(number=0, began=ts, ended=ts, outcome=reused))
+            return
         self._end(ts, StepStatus.FINISHED, outcome=AttemptOutcome.FINISHED)
 
     def fail(self, ts: datetime, error: StepError) -> None:
@@ -173,7 +204,8 @@ class _Step:
         if self._attempts and self._attempts[-1].outcome is AttemptOutcome.FAILED:
             self._change(retry_at=not_before)
 
-    def signal(self, ts: datetime) -> None:
+    def signal(self, ts: datetime, invalidation: Invalidation | None) -> None:
+        self._invalidated = invalidation or self._invalidated
         self._signal_count += 1
         self._signals.append(ts)
         if self._is_open():

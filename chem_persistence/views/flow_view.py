@@ -7,8 +7,14 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence.domain.definition import FlowDefinition
-from chem_persistence.domain.events import FlowParent, PropertyPreferenceAssigned, StepError
+from chem_persistence.domain.events import (
+    FlowParent,
+    PropertyPreferenceAssigned,
+    ResultOrigin,
+    StepError,
+)
 from chem_persistence.domain.flow_state import FlowState
+from chem_persistence.store.reuse.results import TakenOver
 from chem_persistence.views.children import ChildrenView
 from chem_persistence.views.origin.parameters import ParameterView
 from chem_persistence.views.origin.programs import RanView
@@ -22,6 +28,7 @@ __all__ = [
     "FlowView",
     "ImagePreview",
     "Ink",
+    "Invalidation",
     "MoleculeView",
     "NoPreview",
     "PageLimits",
@@ -59,7 +66,8 @@ class AttemptOutcome(StrEnum):
     A waiting attempt sleeps until a time or a signal; without an end it still sleeps. Of a
     superseded attempt the log has no outcome, only a later start of the same step. Its process may
     have died, or may still work: no event records which. The same holds for an open attempt, which
-    is the latest one.
+    is the latest one. Nothing was attempted if the result of an equal step was taken over: then
+    the number is 0.
     """
 
     FINISHED = "finished"
@@ -67,6 +75,7 @@ class AttemptOutcome(StrEnum):
     ASKED = "asked a person"
     WAITED = "waited"
     SUPERSEDED = "superseded"
+    REUSED = "taken over"
     OPEN = "not ended"
 
 
@@ -92,8 +101,20 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: datetime | None = None
 
 
+class Invalidation(msgspec.Struct, frozen=True):
+    """Who declared a step's result invalid, when, and why."""
+
+    at: datetime
+    who: str
+    reason: str
+
+
 class StepView(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that an event names: its latest attempts and signals, with the true counts."""
+    """A step that an event names: its latest attempts and signals, with the true counts.
+
+    `origin` is the event from which its result was taken over, or None. `invalidated` is set if
+    its own result was declared invalid.
+    """
 
     index: int
     id: str
@@ -102,6 +123,8 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     signal_count: int
     signals: tuple[datetime, ...]
     retry_count: int
+    origin: ResultOrigin | None = None
+    invalidated: Invalidation | None = None
 
 
 class TextPreview(msgspec.Struct, frozen=True):
@@ -207,7 +230,8 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
 
     `cancelled` is the reason for which the flow was cancelled, or None. `definition` is None if it
     is not stored. `parent` is the step that submitted the flow as its child, `children` are those
-    of its own steps.
+    of its own steps. `taken_over` has steps of other flows that took its results over, at most one
+    more than a page lists.
     """
 
     flow_id: UUID
@@ -240,3 +264,4 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     molecule_note: str = ""
     parent: FlowParent | None = None
     children: tuple[ChildrenView, ...] = ()
+    taken_over: tuple[TakenOver, ...] = ()

@@ -12,6 +12,7 @@ from chem_persistence.cli.terminal.printing import (
     print_line,
     print_table,
 )
+from chem_persistence.cli.terminal.reuse import print_reuse
 from chem_persistence.cli.terminal.text import (
     one_line,
     shown,
@@ -53,6 +54,7 @@ _STYLES = {
     AttemptOutcome.WAITED: "blue",
     AttemptOutcome.SUPERSEDED: "magenta",
     AttemptOutcome.OPEN: "yellow",
+    AttemptOutcome.REUSED: "green dim",
 }
 
 _CHILD_STYLES = {
@@ -70,6 +72,7 @@ def print_story(story: FlowStory) -> None:
         _print_attempts(story)
     if story.children:
         _print_children(story)
+    print_reuse(story)
     _print_artifacts(story)
     _print_preferences(story)
     _print_programs(story)
@@ -150,7 +153,7 @@ def _print_attempts(story: FlowStory) -> None:
                     else f"({left_out} not shown)"
                     if left_out and place == 1
                     else "",
-                    f"{attempt.number}",
+                    f"{attempt.number}" if attempt.number else "",
                     _bar(attempt, scale, width),
                     duration((attempt.ended or scale.end) - attempt.began),
                     Text(attempt.outcome.value, style=_STYLES[attempt.outcome]),

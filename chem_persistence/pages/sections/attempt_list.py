@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from chem_persistence.pages.html.markup import Child, Html, element
 from chem_persistence.pages.sections.bars import OUTCOME_CLASSES
 from chem_persistence.pages.sections.section import left_out
+from chem_persistence.pages.sections.taken_over_list import origin_notes
 from chem_persistence.views.flow_view import AttemptView, StepView
 from chem_persistence.views.wording import duration, iso, moment
 
@@ -17,7 +18,8 @@ def attempt_list(step: StepView) -> Html:
         "div",
         {"class": "attempts"},
         left_out(step.attempt_count, len(step.attempts), "attempt"),
-        element("ol", None, *(_attempt(attempt) for attempt in step.attempts)),
+        element("ol", None, *(_attempt(attempt) for attempt in step.attempts if attempt.number)),
+        *origin_notes(step),
         left_out(step.signal_count, len(step.signals), "signal"),
     )
 

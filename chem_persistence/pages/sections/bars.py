@@ -16,6 +16,7 @@ OUTCOME_CLASSES = {
     AttemptOutcome.WAITED: "waited",
     AttemptOutcome.SUPERSEDED: "superseded",
     AttemptOutcome.OPEN: "open",
+    AttemptOutcome.REUSED: "reused",
 }
 """The classes of the style sheet."""
 
@@ -61,7 +62,8 @@ def step_bars(step: StepView, scale: TimeScale) -> Html:
 
 def _attempt(attempt: AttemptView, scale: TimeScale) -> Iterator[Html]:
     ended = attempt.ended or scale.end
-    title = f"attempt {attempt.number}: {attempt.outcome.value}, {duration(ended - attempt.began)}"
+    took = f"{attempt.outcome.value}, {duration(ended - attempt.began)}"
+    title = f"attempt {attempt.number}: {took}" if attempt.number else attempt.outcome.value
     begin = scale.place(attempt.began)
     yield _bar(OUTCOME_CLASSES[attempt.outcome], begin, scale.place(ended), 14, title)
     if attempt.outcome is AttemptOutcome.ASKED:

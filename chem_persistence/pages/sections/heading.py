@@ -36,6 +36,9 @@ def page_heading(view: FlowView) -> Html:
     )
 
 
+_FINISHED = (AttemptOutcome.FINISHED, AttemptOutcome.REUSED)
+
+
 def _parent(view: FlowView) -> Iterator[Child]:
     if view.parent is not None:
         where = f", step {view.parent.step_index}, item {view.parent.item}"
@@ -43,7 +46,7 @@ def _parent(view: FlowView) -> Iterator[Child]:
 
 
 def _figures(view: FlowView) -> Iterator[tuple[str, Child]]:
-    finished = sum(_ended_with(step) is AttemptOutcome.FINISHED for step in view.steps)
+    finished = sum(_ended_with(step) in _FINISHED for step in view.steps)
     total = "?" if view.step_count is None else f"{view.step_count:,}"
     retries = sum(step.retry_count for step in view.steps)
     yield "Began", element("time", {"datetime": iso(view.began)}, moment(view.began))

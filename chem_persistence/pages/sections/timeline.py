@@ -26,6 +26,7 @@ _SIGNS = {
     AttemptOutcome.WAITED: "\u2026",
     AttemptOutcome.SUPERSEDED: "!",
     AttemptOutcome.OPEN: "\u25b8",
+    AttemptOutcome.REUSED: "\u21ba",
 }
 
 
@@ -130,6 +131,8 @@ def _facts(step: StepView, outcome: AttemptOutcome) -> str:
         facts.append(duration(sum(spans, timedelta())))
     if step.attempt_count > 1:
         facts.append(counted(step.attempt_count, "attempt"))
+    if step.invalidated is not None:
+        facts.append("invalid")
     if step.signal_count:
         facts.append(counted(step.signal_count, "signal"))
     return ", ".join(facts)

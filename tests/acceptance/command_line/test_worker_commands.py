@@ -422,6 +422,12 @@ async def test_a_result_is_invalidated_and_who_took_it_over_is_listed(
     again = await commands.json("invalidate", str(origin), "one", *words)
     assert again.keys() == documented("invalidate").keys()
     assert again["new"] is False
+    printed = await commands.run("show", str(origin))
+    assert "taken over by" in printed
+    assert "; Ada: wrong" in printed
+    (step, *_) = (await commands.json("show", str(copy)))["steps"]
+    assert (step["attempt_count"], step["attempts"][0]["outcome"]) == (0, "reused")
+    assert step["reused_from"] == {"flow_id": str(origin), "version": 2}
     assert await trace(desk, origin) == "ISFG"
 
 

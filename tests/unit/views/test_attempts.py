@@ -10,6 +10,7 @@ from chem_persistence import (
     FlowCompleted,
     FlowEvent,
     FlowEventKind,
+    ResultOrigin,
     RetryScheduled,
     StepError,
     StepFailed,
@@ -20,9 +21,10 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
+from chem_persistence.domain.events import INVALIDATED
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.views.attempts import FlowAttempts
-from chem_persistence.views.flow_view import AttemptOutcome, PageLimits
+from chem_persistence.views.flow_view import AttemptOutcome, Invalidation, PageLimits
 
 BEGAN = datetime(2026, 11, 23, tzinfo=UTC)
 ERROR = StepError("ValueError", "no")
@@ -140,3 +142,22 @@ def test_a_flow_without_a_step_that_began_is_pending_also_after_a_signal() -> No
     assert attempts().state is FlowState.PENDING
     assert attempts(SIGNAL).state is FlowState.PENDING
     assert attempts(SIGNAL, CANCEL).state is FlowState.CANCELLED
+
+
+def test_a_result_that_was_taken_over_is_no_attempt() -> None:
+    origin = ResultOrigin(UUID(int=7), 2)
+    taken = attempts(StepFinished(0, "embed", (), "f", origin))
+    (step,) = taken.steps()
+    assert (step.attempt_count, step.origin, taken.state) == (0, origin, FlowState.RUNNING)
+    (shown,) = step.attempts
+    assert (shown.number, shown.outcome) == (0, AttemptOutcome.REUSED)
+    assert shown.began == shown.ended
+
+
+def test_a_result_is_invalid_since_the_last_event_that_says_so() -> None:
+    data = {"reason": "wrong units"}
+    (step,) = attempts(START, FINISH, SIGNAL, StepSignal(0, "embed", INVALIDATED, data)).steps()
+    invalid = Invalidation(BEGAN + timedelta(seconds=3), "", "wrong units")
+    assert (step.invalidated, step.attempts[0].outcome) == (invalid, AttemptOutcome.FINISHED)
+    (step,) = attempts(START, FINISH, StepSignal(0, "embed", INVALIDATED, 7)).steps()
+    assert step.invalidated == Invalidation(BEGAN + timedelta(seconds=2), "", "")
