@@ -38,6 +38,7 @@ from chem_persistence.memory.flow_repository import InMemoryFlowRepository
 from chem_persistence.store.definitions import explained_mismatch
 from chem_persistence.store.leasing.children import child_id
 from chem_persistence.store.ports import EventStore
+from chem_persistence.store.reuse.choice import reuse_metadata
 from chem_persistence.views.agreement import (
     Agreement,
     Tolerance,
@@ -102,8 +103,9 @@ async def audit_flow(
     """Run a completed flow again, in memory, and compare the outputs of each step.
 
     The flow has another id there, and nothing is stored: see `record_audit`. Its steps really run,
-    with their retries, waits and child flows; questions are answered as they were.
-    Each step gets what the step before it gave now. Without a `tolerance` only equal values agree.
+    with their retries, waits and child flows, also those whose results were taken over; questions
+    are answered as they were. Each step gets what the step before it gave now. Without a
+    `tolerance` only equal values agree.
 
     Raises:
         FlowNotFound: no flow has this id.
@@ -165,7 +167,8 @@ async def _run_again(
     first = FlowInitialized(
         definition.definition_hash, len(definition.steps), recorded.input, name=flow.name or UNSET
     )
-    await twin.append_kinds(again, [first], artifacts=given, expected_version=0)
+    never = reuse_metadata(reuse=False)
+    await twin.append_kinds(again, [first], artifacts=given, expected_version=0, metadata=never)
     engine = FlowEngine(twin, InMemoryFlowRepository(twin), flow)
     answers = _Answers(twin, origin, again, recorded.id)
     while True:

@@ -17,8 +17,11 @@ import pytest
 from chem_persistence import (
     BranchCreated,
     ChemPersistenceError,
+    ConcurrencyConflict,
     Flow,
+    FlowAlreadyCompleted,
     FlowClient,
+    FlowEngine,
     InMemoryEventStore,
     InMemoryFlowRepository,
     NotWaiting,
@@ -124,6 +127,58 @@ async def test_an_answer(desk: Desk, proxy: Proxy, strike: Strike) -> None:
     async with working(desk, [gate]):
         for flow_id in flow_ids[:answered]:
             assert await client_of(desk).result(gate, flow_id) == Number(7)
+
+
+@BEFORE_OR_AFTER
+async def test_an_invalidation(desk: Desk, proxy: Proxy, strike: Strike) -> None:
+    flow_ids: list[UUID] = []
+
+    async def invalidate_once(killer: Killer, statement: int) -> bool:
+        flow_ids.append(flow_id := await completed(desk))
+
+        def invalidate(store: Store) -> Awaitable[object]:
+            return client_at(store).invalidate(flow_id, "step 0", reason="wrong", actor="Ada")
+
+        reached = await killer.killed(invalidate, statement)
+        await invalidate(desk.store)
+        return reached
+
+    await each_statement(invalidate_once, Killer(proxy, strike))
+    assert {await trace(desk, flow_id) for flow_id in flow_ids} == {"ISFSFCG"}
+
+
+class Adding(Add):
+    reuse = "any"
+
+
+@BEFORE_OR_AFTER
+async def test_a_run_that_takes_results_over(desk: Desk, proxy: Proxy, strike: Strike) -> None:
+    flow, flow_ids = chain(Adding(1, "a"), Adding(2, "b")), list[UUID]()
+    origin = new_flow_id()
+    await engine_at(desk.store, flow).run_to_end(origin, Number(1))
+
+    async def run_once(killer: Killer, statement: int) -> bool:
+        flow_ids.append(flow_id := new_flow_id())
+
+        async def run(store: Store) -> object:
+            with suppress(FlowAlreadyCompleted):
+                while True:
+                    with suppress(ConcurrencyConflict):  # what the other one has sent arrives late
+                        return await engine_at(store, flow).run_to_end(flow_id, Number(1))
+            return flow_id
+
+        reached = await killer.killed(run, statement)
+        await run(desk.store)
+        return reached
+
+    await each_statement(run_once, Killer(proxy, strike))
+    assert {await trace(desk, flow_id) for flow_id in flow_ids} == {"IFFC"}
+    taken = Counter(each.flow_id for each in await desk.store.taken_over(origin))
+    assert taken == dict.fromkeys(flow_ids, 2)
+
+
+def engine_at(store: Store, flow: Flow[Number, Number]) -> FlowEngine[Number]:
+    return FlowEngine(store, InMemoryFlowRepository(store), flow)
 
 
 @BEFORE_OR_AFTER

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from chem_persistence import Artifact, Claim, Clock, FlowEvent, Leases, Renewal, StoreUnavailable
 from chem_persistence.store.leasing.children import ChildState
+from chem_persistence.store.reuse.results import Result, TakenOver
 
 __all__ = ["Life", "Moment", "MortalStore"]
 
@@ -157,6 +158,14 @@ class MortalStore:
 
     async def child_outputs(self, flow_ids: Sequence[UUID]) -> Mapping[UUID, str]:
         return await self._life.spend(self._store.child_outputs(flow_ids))
+
+    async def find_results(
+        self, fingerprints: Sequence[str], *, most: int = 1
+    ) -> Mapping[str, Sequence[Result]]:
+        return await self._life.spend(self._store.find_results(fingerprints, most=most))
+
+    async def taken_over(self, flow_id: UUID, *, limit: int = 1_000) -> "builtins.list[TakenOver]":
+        return await self._life.spend(self._store.taken_over(flow_id, limit=limit))
 
     async def cancelled_flows(self, flow_ids: Collection[UUID]) -> set[UUID]:
         return await self._life.spend(self._store.cancelled_flows(flow_ids))
