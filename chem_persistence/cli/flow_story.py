@@ -117,6 +117,7 @@ async def _read(
     named = [artifact_hash for artifact_hash, _, _ in fold.artifacts]
     definition_hash = summary.definition_hash or ""
     children = await _read_children(provider, flow_id, fold) if fold.waits else []
+    fold.taken_over = await list_taken_over(Session(provider), flow_id, MOST_CHILDREN + 1)
     found = await describe_flow_artifacts(provider, flow_id, [*named, definition_hash])
     if definition_hash in found:
         metadata = found[definition_hash][0].metadata
@@ -138,7 +139,7 @@ async def _read(
         ],
         children=children,
         parameters=parameter_views(fold.definition, fold.parameter_layers),
-        taken_over=await list_taken_over(Session(provider), flow_id, MOST_CHILDREN),
+        taken_over=fold.taken_over[:MOST_CHILDREN],
         preferences=fold.preferences,
         programs=fold.programs.first,
     )

@@ -15,7 +15,7 @@ from chem_persistence.store.artifact_reads import list_artifacts
 from chem_persistence.store.definitions import read_definition
 from chem_persistence.store.leasing.children import ChildReader
 from chem_persistence.store.ports import EventStore
-from chem_persistence.store.reuse.results import ResultReader, TakenOver
+from chem_persistence.store.reuse.results import ResultReader
 from chem_persistence.views.attributions import Attributions
 from chem_persistence.views.children import ChildrenView, children_views, possible_children
 from chem_persistence.views.event_listing import EventListing
@@ -52,13 +52,10 @@ class PageFold(FlowFold):
         previews = Previews(self.limits)
         await previews.read(store, islice(self.artifacts, self.limits.artifacts))
         children = await self._children(store) if self.waits else ()
-        view = self._view(previews, children, await self._taken_over(store), seen_at)
-        return await to_thread.run_sync(render_page, view)
-
-    async def _taken_over(self, store: EventStore) -> Sequence[TakenOver]:
-        if self.first is None or not isinstance(store, ResultReader):
-            return ()
-        return await store.taken_over(self.first.flow_id, limit=self.limits.children + 1)
+        if self.taken_over is None and self.first and isinstance(store, ResultReader):
+            most = self.limits.children + 1
+            self.taken_over = await store.taken_over(self.first.flow_id, limit=most)
+        return await to_thread.run_sync(render_page, self._view(previews, children, seen_at))
 
     async def _children(self, store: EventStore) -> Sequence[ChildrenView]:
         if self.first is None or not isinstance(store, ChildReader):
@@ -68,11 +65,7 @@ class PageFold(FlowFold):
         return children_views(self.waits, ids, states, self.limits.children)
 
     def _view(
-        self,
-        previews: Previews,
-        children: Sequence[ChildrenView],
-        taken_over: Sequence[TakenOver],
-        seen_at: datetime,
+        self, previews: Previews, children: Sequence[ChildrenView], seen_at: datetime
     ) -> FlowView:
         if self.first is None or self.last is None:
             raise InvalidArgument("events", "a page needs at least one event")
@@ -108,7 +101,7 @@ class PageFold(FlowFold):
             molecule_note=previews.molecule_note(),
             parent=self.parent,
             children=tuple(children),
-            taken_over=tuple(taken_over),
+            taken_over=tuple(self.taken_over or ()),
         )
 
 

@@ -1,6 +1,6 @@
 """The one pass over a flow's events from which a page and a terminal show the flow."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import UNSET
 
@@ -14,6 +14,7 @@ from chem_persistence.domain.events import (
     PropertyPreferenceAssigned,
     StepWaits,
 )
+from chem_persistence.store.reuse.results import TakenOver
 from chem_persistence.views.attempts import FlowAttempts
 from chem_persistence.views.flow_view import PageLimits
 from chem_persistence.views.named_artifacts import NamedArtifacts
@@ -53,6 +54,7 @@ class FlowFold:
         self.preferences: list[PropertyPreferenceAssigned] = []
         self.preference_count = 0
         self.waits: dict[int, StepWaits] = {}  # the last one of each step
+        self.taken_over: Sequence[TakenOver] | None = None  # by other flows; None: not read yet
         self.summary = SummaryFold()
         self.programs = Programs()
         self._definition_hashes: frozenset[str] = frozenset()
