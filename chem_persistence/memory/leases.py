@@ -57,6 +57,18 @@ class InMemoryLeases:
         finally:
             self._runs.listeners.remove(told)
 
+    @property
+    def hears(self) -> bool:
+        """Whether hints are heard at present; see `ListeningLeases.hears`."""
+        return bool(self._runs.listeners)
+
+    async def next_due(self, definitions: Collection[str], within: timedelta) -> timedelta | None:
+        """Return after how long the next flow is due; see `ListeningLeases.next_due`."""
+        check_duration("within", within)
+        present = self._runs.now()
+        due = self._runs.due(definitions, later(present, within))
+        return due[0][1].due_at - present if due else None
+
     async def hint(self, definitions: Collection[str]) -> None:
         """Notify all listeners that flows are due; see `HintingLeases.hint`."""
         for told in list(self._runs.listeners):

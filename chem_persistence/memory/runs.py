@@ -136,14 +136,15 @@ class MemoryRuns:
         return sorted(found, key=lambda item: item[1].due_at)
 
     def follow(self, flow_id: UUID, events: Sequence[FlowEvent], *, is_leased: bool) -> None:
-        """Change a flow's row by the events of one append, and tell of a flow that is due.
+        """Change a flow's row by the events of one append; tell of one that is due or submitted.
 
         The present is the time of the events: the clock is not read twice for one append.
         """
         present = events[-1].ts.astimezone(UTC)
         self._change_row(flow_id, events, present, is_leased=is_leased)
         run = self.rows.get(flow_id)
-        if run is not None and run.lease is None and run.due_at <= present:
+        is_submitted = events[0].version == 0
+        if run is not None and run.lease is None and (is_submitted or run.due_at <= present):
             for told in self.listeners:
                 told(run.definition_hash)
 

@@ -1,9 +1,18 @@
 """Claims and leases on PostgreSQL."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
+
+import asyncpg
 
 from chem_persistence.errors import StoreError
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
@@ -33,6 +42,7 @@ COUNT_RUNS = statement("work/count_runs")
 GIVE_BACK_FLOW_RUN = statement("work/give_back_flow_run")
 LIST_FREE_RUNS = statement("work/list_free_runs")
 LIST_OTHER_DEFINITIONS = statement("work/list_other_definitions")
+NEXT_DUE_RUN = statement("work/next_due_run")
 READ_CLAIMED_RUNS = statement("work/read_claimed_runs")
 READ_CLOCK = statement("work/read_clock")
 READ_FLOW_RUN = statement("work/read_flow_run")
@@ -48,6 +58,9 @@ ROWS_PER_REBUILD = 200
 _BEFORE_ALL = UUID(int=0)
 
 
+def _nothing() -> None: ...
+
+
 class PgLeases:
     """The leases of flows on connections of `provider`; see `Leases`.
 
@@ -60,6 +73,8 @@ class PgLeases:
         self._session = Session(provider)
         self._lent: Connection | None = None  # that on which hints are heard, while it is idle
         self._listening: Connection | None = None
+        self._give_up = _nothing
+        self._hears = False
 
     @property
     def slots(self) -> PgSlots:
@@ -71,10 +86,27 @@ class PgLeases:
         opening = getattr(self._provider, "separate", None)
         separate: AbstractAsyncContextManager[ConnectionProvider] | None
         separate = opening and opening(own_session=True)
-        return nullcontext() if separate is None else heard_hints(separate, told, self._lend)
+        return nullcontext() if separate is None else heard_hints(separate, told, self)
 
-    def _lend(self, connection: Connection | None) -> None:
+    @property
+    def hears(self) -> bool:
+        """Whether hints are heard at present; see `ListeningLeases.hears`."""
+        return self._hears
+
+    def listen_on(
+        self, connection: Connection | None, give_up: Callable[[], None] = _nothing
+    ) -> None:
+        """Look on the connection on which hints are heard; None: it is lost.
+
+        Call `give_up` if it fails, so that another one listens.
+        """
         self._lent = self._listening = connection
+        self._give_up = give_up
+        self._hears = False
+
+    def hear_hints(self) -> None:
+        """Note that a hint was heard that another connection sent."""
+        self._hears = self._listening is not None
 
     async def hint(self, definitions: Collection[str]) -> None:
         """Notify the workers that flows are due; see `HintingLeases.hint`."""
@@ -113,11 +145,7 @@ class PgLeases:
         return None if definition_hash is None else Claim(flow_id, token, definition_hash)
 
     async def _claimed(self, token: UUID, claim: str, *arguments: object) -> list[Row]:
-        """Return the rows of a claim: those of an earlier attempt, if that has claimed any.
-
-        The first attempt is made on the connection on which hints are heard, if there is one: an
-        idle worker asks so each second, and a pool would reset its connection each time.
-        """
+        """Return the rows of a claim: those of an earlier attempt, if that has claimed any."""
         is_sent = False
 
         async def attempt(connection: Connection) -> list[Row]:
@@ -127,15 +155,36 @@ class PgLeases:
             is_sent = True
             return await connection.fetch(claim, *arguments)
 
+        return await self._look(attempt)
+
+    async def next_due(self, definitions: Collection[str], within: timedelta) -> timedelta | None:
+        """Return after how long the next flow is due; see `ListeningLeases.next_due`."""
+        check_duration("within", within)
+        wanted = list(set(definitions))
+        rows = await self._look(lambda connection: connection.fetch(NEXT_DUE_RUN, wanted, within))
+        due_in: timedelta | None = rows[0]["due_in"]
+        return due_in
+
+    async def _look(self, attempt: Callable[[Connection], Awaitable[list[Row]]]) -> list[Row]:
+        """Return what an idle worker asks for, on the connection on which hints are heard.
+
+        So each look shows that this connection is alive, and a pool would reset its own each time.
+        If there is none, or it is in use or fails, another one is used.
+        """
         connection, self._lent = self._lent, None
         if connection is None:
             return await self._session.run(attempt)
         try:
-            return await attempt(connection)
+            rows = await attempt(connection)
+        except asyncpg.InterfaceError:  # it was lost before the statement was sent
+            self._give_up()
+            return await self._session.run(attempt)
         except Exception as error:  # noqa: BLE001 - the session decides whether it is retried
+            self._give_up()
             return await self._session.run(attempt, error)
         finally:
             self._lent = self._listening  # None if it was lost meanwhile
+        return rows
 
     async def renew(
         self, held: Iterable[tuple[UUID, UUID]], duration: timedelta

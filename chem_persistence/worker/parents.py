@@ -7,13 +7,14 @@ longer the next call waits, since each one makes a worker look at all of the chi
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from uuid import UUID
 
 import msgspec
 
 from chem_persistence.errors import ChemPersistenceError
-from chem_persistence.store.leasing.leases import Leases
+from chem_persistence.store.leasing.hints import ANY_DEFINITION
+from chem_persistence.store.leasing.leases import HintingLeases, Leases
 
 __all__ = ["ParentCalls"]
 
@@ -27,21 +28,29 @@ class _Parent(msgspec.Struct):
     ended: int = 0
     not_before: float = 0.0
     is_to_be_called: bool = False
+    is_served: bool = True
 
 
 class ParentCalls:
-    """Calls flows whose children have ended, and then `wake`, since they are due."""
+    """Calls flows whose children have ended, and then `wake`, since they are due.
 
-    def __init__(self, leases: Leases, wake: Callable[[], None]) -> None:
+    Other workers get a hint as well, unless this one `has_room` for the parents and serves them.
+    """
+
+    def __init__(
+        self, leases: Leases, wake: Callable[[], None], has_room: Callable[[], bool]
+    ) -> None:
         self._leases = leases
         self._wake = wake
+        self._has_room = has_room
         self._parents: dict[UUID, _Parent] = {}
         self._calling: asyncio.Task[None] | None = None
 
-    def child_ended(self, parent: UUID) -> None:
-        """Have a parent called, soon."""
+    def child_ended(self, parent: UUID, *, is_served: bool) -> None:
+        """Have a parent called, soon; `is_served` is whether this worker runs such parents."""
         known = self._parents.setdefault(parent, _Parent())
         known.ended += 1
+        known.is_served = is_served
         known.is_to_be_called = True
         if self._calling is None or self._calling.done():
             self._calling = asyncio.create_task(self._call_in_turn())
@@ -52,6 +61,7 @@ class ParentCalls:
         if calling is not None:
             calling.cancel()
             await asyncio.wait([calling])
+        self._has_room = lambda: False  # it claims no more
         await self._call([key for key, each in self._parents.items() if each.is_to_be_called])
 
     async def _call_in_turn(self) -> None:
@@ -85,3 +95,10 @@ class ParentCalls:
             return
         if called:
             self._wake()
+            await self._hint(called)
+
+    async def _hint(self, called: Iterable[UUID]) -> None:
+        """Send other workers a hint, unless this one will run the parents."""
+        is_served = all(self._parents[parent].is_served for parent in called)
+        if isinstance(self._leases, HintingLeases) and not (is_served and self._has_room()):
+            await self._leases.hint([ANY_DEFINITION])

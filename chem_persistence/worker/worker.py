@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import random
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -38,6 +37,7 @@ from chem_persistence.store.checks import check_poll_interval
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.leasing.leases import (
     Claim,
+    HintingLeases,
     Leases,
     WorkerRegister,
     check_duration,
@@ -93,8 +93,9 @@ class Worker:
     workers. `name` is for people: the host and the process's id by default.
 
     A worker that has found no due flow asks again after `poll_interval` seconds, give or take a
-    quarter; but at once when it hears that flows were submitted, which it does on a connection of
-    its own unless a pooler is in between.
+    quarter. It hears at once when flows are submitted, on a connection of its own, unless a pooler
+    is in between: while it does, it asks when the next flow is due, and at least each five times
+    `poll_interval`, in case a hint was lost.
 
     A worker that is told to stop claims no more, waits `grace` for the steps that run, and then
     cancels them and releases their flows. The time that a step may be past its `timeout` is `grace`
@@ -127,12 +128,12 @@ class Worker:
         self._clock: Clock = getattr(self._store, "clock", None) or SystemClock()
         served = [inner for flow in flows for inner in (flow, *flow.inner)]
         self._registry = ServedFlows(served)
+        self._children = frozenset(inner.definition_hash for flow in flows for inner in flow.inner)
         self._limits = Limits(limits or {})
         for flow in served:
             self._limits.check(flow.steps)
         self._at_once = at_once
         self._grace = grace
-        self._poll_interval = poll_interval
         self._leases = self._store.leases
         self._slots = slots_of(self._leases)
         self._results = results_of(self._store)
@@ -144,8 +145,15 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self._woken = asyncio.Event()
-        self._hints = Hints(self._leases, self._registry.heard, self._woken.set)
-        self._parents = ParentCalls(self._leases, self._woken.set)
+        self._hints = Hints(
+            self._leases,
+            self._registry,
+            self._woken,
+            poll_interval,
+            lease,
+            heard=self._registry.heard,
+        )
+        self._parents = ParentCalls(self._leases, self._woken.set, self._has_room)
 
     async def run(self) -> None:
         """Serve until `stop` is called; in the main thread SIGTERM and SIGINT call it as well.
@@ -211,9 +219,12 @@ class Worker:
             _logger.info("the worker is not announced: %s", type(error).__name__)
 
     async def _withdraw(self) -> None:
-        if isinstance(self._leases, WorkerRegister):
-            with suppress(ChemPersistenceError, TimeoutError):
-                async with asyncio.timeout(SECONDS_TO_LEAVE):
+        """Tell other workers that flows may be released, and that this one runs no more."""
+        with suppress(ChemPersistenceError, TimeoutError):
+            async with asyncio.timeout(SECONDS_TO_LEAVE):
+                if isinstance(self._leases, HintingLeases):
+                    await self._leases.hint(self._registry)
+                if isinstance(self._leases, WorkerRegister):
                     await self._leases.withdraw(self.id)
 
     async def _serve(self) -> None:
@@ -223,13 +234,7 @@ class Worker:
                 await self._woken.wait()  # a flow ends, or the worker is told to stop
                 continue
             if not await self._hints.follow(self._claim):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._poll_seconds()):
-                        await self._woken.wait()
-
-    def _poll_seconds(self) -> float:
-        """Return when to ask again, at random, so that workers do not all ask at once."""
-        return self._poll_interval * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
+                await self._hints.rest()
 
     def _has_room(self) -> bool:
         return self._at_once - len(self._running) >= max(1, self._at_once // 4)
@@ -295,7 +300,9 @@ class Worker:
             claimed_at=claimed_at,
             grace=self._grace,
             due_after=partial(self._due_after, claim.flow_id),
-            call=self._parents.child_ended,
+            call=partial(
+                self._parents.child_ended, is_served=claim.definition_hash in self._children
+            ),
         )
         if self._stopping:
             held.stop_after_step()
@@ -305,7 +312,8 @@ class Worker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         was_full = not self._has_room()
-        del self._running[task]
+        if not self._running.pop(task).run.has_ended:
+            self._hints.leave()
         if was_full and self._has_room():
             self._woken.set()
 

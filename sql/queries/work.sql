@@ -99,6 +99,14 @@ SELECT set_config('synchronous_commit', 'off', true),
     pg_notify('chem_persistence_due_' || 'flow_runs'::regclass::oid::text, due.definition_hash)
 FROM unnest($1::text[]) AS due (definition_hash)
 
+-- name: next_due_run
+-- Return after how long the next flow of some definitions is due, or its lease ends; null: none is
+-- within a while.
+-- $1 text[] definition_hash, $2 interval that while
+SELECT min(run.due_at) - now() AS due_in
+FROM flow_runs AS run
+WHERE run.definition_hash = ANY ($1::text[]) AND run.due_at <= now() + $2
+
 -- name: read_claimed_runs
 -- Read what a claim has claimed, when its reply was lost.
 -- $1 uuid token

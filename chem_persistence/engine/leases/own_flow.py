@@ -29,9 +29,11 @@ from chem_persistence.errors import (
 )
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.leasing.children import parent_of
+from chem_persistence.store.leasing.hints import ANY_DEFINITION
 from chem_persistence.store.leasing.leases import (
     Claim,
     FlowRunRow,
+    HintingLeases,
     LeaseReader,
     LeasingEventStore,
 )
@@ -134,8 +136,13 @@ class OwnFlows:
             held.run.has_parked = True  # a job of the flow settles, before that is cancelled
         finally:
             if held.run.parent is not None and held.run.has_ended:
-                await self._leases.call([held.run.parent])
+                await self._call(held.run.parent)
         return held.run
+
+    async def _call(self, parent: UUID) -> None:
+        """Call the parent of a child that has ended, which maybe a worker runs."""
+        if await self._leases.call([parent]) and isinstance(self._leases, HintingLeases):
+            await self._leases.hint([ANY_DEFINITION])
 
     async def run_child(self, flow_id: UUID) -> None:
         """Run a flow that a step of the engine's flow runs, at any depth, to its end.

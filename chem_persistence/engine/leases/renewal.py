@@ -128,6 +128,7 @@ class LeaseKeeper:
         self._stall = stall.total_seconds()
         self._held: dict[UUID, HeldLease] = {}
         self._lock = Lock()  # of `_held`, which the thread reads
+        self._is_busy = asyncio.Event()
         self._users = 0
         self._has_warned = False
         self._answered_at = 0.0
@@ -163,6 +164,7 @@ class LeaseKeeper:
         flow_id = lease.claim.flow_id
         with self._lock:
             earlier, self._held[flow_id] = self._held.get(flow_id), lease
+        self._is_busy.set()
         if earlier is not None:  # it ended while this process was stopped, and then this one came
             earlier.on_lost()
         try:
@@ -195,11 +197,21 @@ class LeaseKeeper:
         """Show that the event loop answers, and drop the leases that have ended."""
         between = min(1.0, self._seconds / LOOKS_PER_LEASE)
         while True:
-            await asyncio.sleep(between)
+            if self._held:
+                await asyncio.sleep(between)
+            else:
+                await self._idle()
             self._answered_at = now = seconds_since_boot()
             for lease in self._snapshot():
                 if lease.ends_at < now + between:
                     self._report(lease, lease.on_lost)
+
+    async def _idle(self) -> None:
+        """Wait until a lease is held, but not so long that the event loop seems to hang."""
+        self._is_busy.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(self._seconds, self._stall) / 3):
+                await self._is_busy.wait()
 
     async def _renew_each_third(self, leases: Leases, pause: float | None = None) -> None:
         pause = self._seconds / 3 if pause is None else pause

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from contextvars import Context
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
-from weakref import ref
+from weakref import WeakKeyDictionary, WeakSet
 
 import asyncpg
 
@@ -104,7 +104,7 @@ class WatchedConnection(DriverConnection):
     """A connection that is closed when the server is silent while a statement runs.
 
     The statement then fails with `ServerSilent`. Nothing is done for a statement that ends in time:
-    a timer looks at the connection every now and then, for as long as it is open.
+    a timer looks at all connections of an event loop every now and then, while any is open.
     """
 
     def __init__(self, protocol: Any, transport: Any, *arguments: Any) -> None:
@@ -121,7 +121,7 @@ class WatchedConnection(DriverConnection):
     def watch(self, watch: Watch) -> None:
         """Watch the statements from now on."""
         self._watch = watch
-        asyncio.get_running_loop().call_later(watch.silence / 2, _look, ref(self), watch)
+        _round(asyncio.get_running_loop(), watch.silence / 2).add(self)
 
     def hear(self) -> LastWord:
         """Keep from now on an error that ends the session; when idle, the driver drops it."""
@@ -177,10 +177,10 @@ class WatchedConnection(DriverConnection):
         except TimeoutError:
             self.terminate()
 
-    def look(self, watch: Watch) -> None:
+    def look(self) -> None:
         """Look whether a byte has passed since the last look; if not, ask the server."""
-        statement = _under_way(self._driver)
-        if statement is None:
+        statement, watch = _under_way(self._driver), self._watch
+        if statement is None or watch is None:
             self._seen = None
             return
         now = asyncio.get_running_loop().time()
@@ -256,12 +256,44 @@ def last_word_on(connection: Connection) -> Iterator[None]:
         del heard[id(connection)]
 
 
-def _look(watched: "ref[WatchedConnection]", watch: Watch) -> None:
-    """Check a connection, and schedule the next check, until it is closed or garbage-collected."""
-    connection = watched()
-    if connection is not None and not connection.is_closed():
-        connection.look(watch)
-        asyncio.get_running_loop().call_later(watch.silence / 2, _look, watched, watch)
+class _Round:
+    """Looks at connections of the running event loop, each `seconds`, while any of them is open.
+
+    One timer for all of them wakes an idle process less often than one for each.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._connections: WeakSet[WatchedConnection] = WeakSet()
+        self._is_timed = False
+
+    def add(self, connection: WatchedConnection) -> None:
+        """Look at a connection from now on, until it is closed or garbage-collected."""
+        self._connections.add(connection)
+        if not self._is_timed:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._is_timed = True
+        asyncio.get_running_loop().call_later(self._seconds, self._look)
+
+    def _look(self) -> None:
+        self._is_timed = False
+        for connection in list(self._connections):
+            if connection.is_closed():
+                self._connections.discard(connection)
+        if self._connections:
+            self._wait()
+        for connection in list(self._connections):
+            connection.look()
+
+
+_rounds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, _Round]] = WeakKeyDictionary()
+"""The rounds of each event loop, by their seconds."""
+
+
+def _round(loop: asyncio.AbstractEventLoop, seconds: float) -> _Round:
+    return _rounds.setdefault(loop, {}).setdefault(seconds, _Round(seconds))
 
 
 def _under_way(driver: Any) -> "asyncio.Future[Any] | None":

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from asyncio.events import _get_running_loop as _running_loop
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
@@ -187,8 +187,12 @@ class PoolProvider:
 
 @asynccontextmanager
 async def _separate(connector: Connector) -> AsyncIterator[PoolProvider]:
-    async with await _open(connector, 0, 1) as pool:
+    async with await _open(connector, 0, 1, reset=_keep_as_it_is) as pool:
         yield PoolProvider(pool)
+
+
+async def _keep_as_it_is(_: object) -> None:
+    """Leave a session whose settings no statement changes, which saves a round trip a use."""
 
 
 async def build_pool(
@@ -309,7 +313,13 @@ def _checked_target(url: str) -> DatabaseUrl:
     return target
 
 
-async def _open(connector: Connector, min_size: int, max_size: int) -> Pool:
+async def _open(
+    connector: Connector,
+    min_size: int,
+    max_size: int,
+    *,
+    reset: Callable[[Any], Awaitable[None]] | None = None,
+) -> Pool:
     async def opened() -> Pool:
         pool = _OpenedPool(
             min_size=min_size,
@@ -318,7 +328,7 @@ async def _open(connector: Connector, min_size: int, max_size: int) -> Pool:
             max_inactive_connection_lifetime=300.0,
             setup=None,
             init=pass_jsonb_as_bytes,
-            reset=None,
+            reset=reset,
             loop=None,
             connect=connector.open_for_pool,
             connection_class=WatchedConnection,

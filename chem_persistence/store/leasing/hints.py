@@ -1,6 +1,6 @@
 """Hints that flows are due, by which an idle worker need not wait for its next look.
 
-A hint may be lost, and nothing depends on one: a worker also looks by itself.
+A hint may be lost, and nothing but time depends on one: a worker also looks by itself.
 """
 
 from collections.abc import Iterable
@@ -17,15 +17,14 @@ ANY_DEFINITION = ""
 
 
 def hinted_definitions(requests: Iterable[AppendRequest]) -> set[str]:
-    """Return the definitions of the flows that these appends submit, and that are due at once.
+    """Return the definitions of the flows that these appends submit.
 
+    A flow that is due later counts as well: a worker that looks then learns when that is.
     Other appends that call a flow are not known to be of one that was given to workers; the client
     that makes them sends a hint itself.
     """
     return {
         fact.definition_hash
         for request in requests
-        if isinstance(fact := request.kinds[-1], FlowInitialized)
-        and fact.due is not UNSET
-        and fact.due <= request.ts
+        if isinstance(fact := request.kinds[-1], FlowInitialized) and fact.due is not UNSET
     }

@@ -41,6 +41,7 @@ __all__ = [
     "LeaseReader",
     "Leases",
     "LeasingEventStore",
+    "ListeningLeases",
     "Renewal",
     "SeparableLeases",
     "WorkerRegister",
@@ -215,6 +216,34 @@ class HintingLeases(Protocol):
 
     async def hint(self, definitions: Collection[str]) -> None:
         """Notify all listeners that flows of these definitions are due; a failure is not raised."""
+        ...
+
+
+@runtime_checkable
+class ListeningLeases(HintingLeases, Protocol):
+    """Leases that know whether hints are heard, and when a flow will be due without one.
+
+    Every method raises:
+        StoreUnavailable, StoreError: the store cannot be reached, or refused.
+    """
+
+    @property
+    def hears(self) -> bool:
+        """Whether hints are heard at present, in a block of `hear`; some may be missed even so.
+
+        When it becomes false within the block, `told` is called with `ANY_DEFINITION`.
+        """
+        ...
+
+    async def next_due(self, definitions: Collection[str], within: timedelta) -> timedelta | None:
+        """Return after how long the next flow of these definitions is due, or its lease ends.
+
+        Negative if it is due already, and could not be claimed since another transaction has locked
+        it, for example. None if no flow is due `within` this time.
+
+        Raises:
+            InvalidArgument: `within` is negative, or longer than a century.
+        """
         ...
 
 

@@ -1,5 +1,7 @@
 """A worker that looks once an hour runs what becomes due meanwhile, on every store."""
 
+from datetime import timedelta
+
 import pytest
 
 from chem_persistence import StepWaits
@@ -30,6 +32,14 @@ async def test_a_flow_that_is_submitted_is_run(desk: Desk, acts: Acts) -> None:
         for n in range(3):
             flow_id = await submit(desk, flow, n)
             await until(desk, flow_id, lambda events: events[-1].variant == "C")
+
+
+async def test_a_flow_that_is_due_in_a_while_is_run_then(desk: Desk, acts: Acts) -> None:
+    flow = chain(Act(acts))
+    async with working(desk, [flow], **HOURLY):
+        await until(desk, await submit(desk, flow), lambda events: events[-1].variant == "C")
+        flow_id = await submit(desk, flow, 1, due_in=timedelta(milliseconds=300))
+        await until(desk, flow_id, lambda events: events[-1].variant == "C")
 
 
 async def test_a_flow_that_a_transaction_submits_is_run(desk: Desk, acts: Acts) -> None:

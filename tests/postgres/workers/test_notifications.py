@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
 
-from chem_persistence import PoolProvider, build_pool
+from chem_persistence import PoolProvider, Worker, build_pool
 from chem_persistence.postgres.hints import send_hints
 from tests.support.leases.desk import Desk, postgres_desk
 from tests.support.leases.staff import Act, Acts, chain, submit, until, working
@@ -16,13 +17,7 @@ if TYPE_CHECKING:
     from chem_persistence import FlowEvent
 
 HOURLY = {"poll_interval": 3600.0}
-LISTENERS = """
-    SELECT pid FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> ALL ($1::integer[])
-        AND (query LIKE 'LISTEN %' OR query LIKE '%claim_flow_runs(%')
-        AND pid <> pg_backend_pid()
-"""
-"""A claim is the last statement of a session that listens; a pool resets its own sessions."""
+IS_OPEN = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)"
 BEHIND_A_POOLER = (
     "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN %' AND datname = current_database()"
 )
@@ -39,31 +34,35 @@ def is_complete(events: "Sequence[FlowEvent]") -> bool:
     return events[-1].variant == "C"
 
 
-async def listener(pool: "asyncpg.Pool[asyncpg.Record]", *others: int) -> int:
-    """Wait for a session that listens, other than these, and return its process id."""
-    while (found := await pool.fetchval(LISTENERS, others)) is None:
+async def listener(worker: Worker, *others: int) -> int:
+    """Wait for a session on which a worker listens, other than these; return its process id."""
+    leases: Any = worker._leases
+    while True:
+        with suppress(AttributeError, asyncpg.InterfaceError):  # there is none, or it is lost
+            pid = leases._listening.get_server_pid()
+            if pid not in others:
+                assert isinstance(pid, int)
+                return pid
         await asyncio.sleep(0.005)
-    assert isinstance(found, int)
-    return found
 
 
 async def test_a_worker_whose_session_is_ended_listens_again(
     desk: Desk, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
     flow = chain(Act(Acts()))
-    async with working(desk, [flow], **HOURLY):
-        first = await listener(pool)
+    async with working(desk, [flow], **HOURLY) as worker:
+        first = await listener(worker)
         await pool.execute("SELECT pg_terminate_backend($1)", first)
-        await listener(pool, first)
+        await listener(worker, first)
         await until(desk, await submit(desk, flow), is_complete)
 
 
 async def test_a_worker_that_has_stopped_listens_no_more(
     desk: Desk, pool: "asyncpg.Pool[asyncpg.Record]"
 ) -> None:
-    async with working(desk, [chain(Act(Acts()))]):
-        await listener(pool)
-    while await pool.fetchval(LISTENERS, []) is not None:
+    async with working(desk, [chain(Act(Acts()))]) as worker:
+        pid = await listener(worker)
+    while await pool.fetchval(IS_OPEN, pid):
         await asyncio.sleep(0.005)
 
 

@@ -1,4 +1,4 @@
-"""Which appends submit a flow that is due at once, so that workers are told."""
+"""Which appends submit a flow, so that workers get a hint."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -25,16 +25,14 @@ HASH = "ab" * 32
     ("kinds", "definitions"),
     [
         ([FlowInitialized(HASH, 1, due=NOW)], {HASH}),
-        ([FlowInitialized(HASH, 1, due=LATER)], set()),
+        ([FlowInitialized(HASH, 1, due=LATER)], {HASH}),
         ([FlowInitialized(HASH, 1)], set()),
         ([FlowInitialized(HASH, 1, due=NOW), StepStarted(0, "act")], set()),
         ([StepSignal(0, "act", "hello")], set()),
         ([FlowCompleted("f" * 64)], set()),
     ],
 )
-def test_a_submission_that_is_due_tells_workers(
-    kinds: list[FlowEventKind], definitions: set[str]
-) -> None:
+def test_a_submission_tells_workers(kinds: list[FlowEventKind], definitions: set[str]) -> None:
     call = AppendCall(new_flow_id(), kinds)
     request = append_request(call, ts=NOW, max_artifact_bytes=MAX_ARTIFACT_BYTES)
     assert hinted_definitions([request]) == definitions
