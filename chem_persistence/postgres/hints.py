@@ -22,7 +22,7 @@ from chem_persistence.store.leasing.hints import ANY_DEFINITION
 if TYPE_CHECKING:
     DriverConnection = asyncpg.Connection[asyncpg.Record]
 
-__all__ = ["heard_hints", "send_hints"]
+__all__ = ["Listener", "heard_hints", "send_hints"]
 
 NOTIFY_WORKERS = statement("work/notify_workers")
 READ_HINT_CHANNEL = statement("work/read_hint_channel")

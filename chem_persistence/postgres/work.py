@@ -10,6 +10,7 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -51,6 +52,8 @@ RELEASE_FLOW_RUNS = statement("work/release_flow_runs")
 RENEW_FLOW_RUNS = statement("work/renew_flow_runs")
 TAKE_FLOW_RUN = statement("work/take_flow_run")
 WITHDRAW_WORKER = statement("work/withdraw_worker")
+
+Found = TypeVar("Found")
 
 ROWS_PER_REBUILD = 200
 """Rows that are added, or compared with the log, in one transaction; they are locked meanwhile."""
@@ -160,12 +163,17 @@ class PgLeases:
     async def next_due(self, definitions: Collection[str], within: timedelta) -> timedelta | None:
         """Return after how long the next flow is due; see `ListeningLeases.next_due`."""
         check_duration("within", within)
-        wanted = list(set(definitions))
-        rows = await self._look(lambda connection: connection.fetch(NEXT_DUE_RUN, wanted, within))
-        due_in: timedelta | None = rows[0]["due_in"]
-        return due_in
 
-    async def _look(self, attempt: Callable[[Connection], Awaitable[list[Row]]]) -> list[Row]:
+        async def read(connection: Connection) -> timedelta | None:
+            (clock,) = await connection.fetch(READ_CLOCK)
+            present: datetime = clock["present"]
+            (row,) = await connection.fetch(NEXT_DUE_RUN, list(definitions), present + within)
+            due_at: datetime | None = row["due_at"]
+            return None if due_at is None else due_at - present
+
+        return await self._look(read)
+
+    async def _look(self, attempt: Callable[[Connection], Awaitable[Found]]) -> Found:
         """Return what an idle worker asks for, on the connection on which hints are heard.
 
         So each look shows that this connection is alive, and a pool would reset its own each time.
@@ -175,7 +183,7 @@ class PgLeases:
         if connection is None:
             return await self._session.run(attempt)
         try:
-            rows = await attempt(connection)
+            return await attempt(connection)
         except asyncpg.InterfaceError:  # it was lost before the statement was sent
             self._give_up()
             return await self._session.run(attempt)
@@ -184,7 +192,6 @@ class PgLeases:
             return await self._session.run(attempt, error)
         finally:
             self._lent = self._listening  # None if it was lost meanwhile
-        return rows
 
     async def renew(
         self, held: Iterable[tuple[UUID, UUID]], duration: timedelta

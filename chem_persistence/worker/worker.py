@@ -219,7 +219,7 @@ class Worker:
             _logger.info("the worker is not announced: %s", type(error).__name__)
 
     async def _withdraw(self) -> None:
-        """Tell other workers that flows may be released, and that this one runs no more."""
+        """Send others a hint that flows may be due, and remove this worker from the register."""
         with suppress(ChemPersistenceError, TimeoutError):
             async with asyncio.timeout(SECONDS_TO_LEAVE):
                 if isinstance(self._leases, HintingLeases):

@@ -91,6 +91,13 @@ SELECT worker.worker_id, worker.name, worker.definitions, worker.seen_at
 FROM flow_workers AS worker
 ORDER BY worker.seen_at DESC, worker.worker_id
 
+-- name: next_due_run
+-- Return when the next flow of some definitions is due, or its lease ends; null: not by then.
+-- $1 text[] definition_hash, $2 timestamptz then
+SELECT min(run.due_at) AS due_at
+FROM flow_runs AS run
+WHERE run.definition_hash = ANY ($1::text[]) AND run.due_at <= $2
+
 -- name: notify_workers
 -- Tell the workers that listen that flows of these definitions are due. Losing that with a crash of
 -- the server does no harm, so the commit is not waited for.
@@ -98,14 +105,6 @@ ORDER BY worker.seen_at DESC, worker.worker_id
 SELECT set_config('synchronous_commit', 'off', true),
     pg_notify('chem_persistence_due_' || 'flow_runs'::regclass::oid::text, due.definition_hash)
 FROM unnest($1::text[]) AS due (definition_hash)
-
--- name: next_due_run
--- Return after how long the next flow of some definitions is due, or its lease ends; null: none is
--- within a while.
--- $1 text[] definition_hash, $2 interval that while
-SELECT min(run.due_at) - now() AS due_in
-FROM flow_runs AS run
-WHERE run.definition_hash = ANY ($1::text[]) AND run.due_at <= now() + $2
 
 -- name: read_claimed_runs
 -- Read what a claim has claimed, when its reply was lost.

@@ -121,7 +121,12 @@ class WatchedConnection(DriverConnection):
     def watch(self, watch: Watch) -> None:
         """Watch the statements from now on."""
         self._watch = watch
-        _round(asyncio.get_running_loop(), watch.silence / 2).add(self)
+        loop, between = asyncio.get_running_loop(), watch.silence / 2
+        watched = _watched.setdefault(loop, {})
+        if between not in watched:
+            watched[between] = WeakSet()
+            loop.call_later(between, _look, loop, between)
+        watched[between].add(self)
 
     def hear(self) -> LastWord:
         """Keep from now on an error that ends the session; when idle, the driver drops it."""
@@ -256,44 +261,24 @@ def last_word_on(connection: Connection) -> Iterator[None]:
         del heard[id(connection)]
 
 
-class _Round:
-    """Looks at connections of the running event loop, each `seconds`, while any of them is open.
+_watched: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[float, "WeakSet[WatchedConnection]"]
+] = WeakKeyDictionary()
+"""The connections of each event loop, by the seconds between two looks at them.
 
-    One timer for all of them wakes an idle process less often than one for each.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._connections: WeakSet[WatchedConnection] = WeakSet()
-        self._is_timed = False
-
-    def add(self, connection: WatchedConnection) -> None:
-        """Look at a connection from now on, until it is closed or garbage-collected."""
-        self._connections.add(connection)
-        if not self._is_timed:
-            self._wait()
-
-    def _wait(self) -> None:
-        self._is_timed = True
-        asyncio.get_running_loop().call_later(self._seconds, self._look)
-
-    def _look(self) -> None:
-        self._is_timed = False
-        for connection in list(self._connections):
-            if connection.is_closed():
-                self._connections.discard(connection)
-        if self._connections:
-            self._wait()
-        for connection in list(self._connections):
-            connection.look()
+One timer for all of them wakes an idle process less often than one for each.
+"""
 
 
-_rounds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[float, _Round]] = WeakKeyDictionary()
-"""The rounds of each event loop, by their seconds."""
-
-
-def _round(loop: asyncio.AbstractEventLoop, seconds: float) -> _Round:
-    return _rounds.setdefault(loop, {}).setdefault(seconds, _Round(seconds))
+def _look(loop: asyncio.AbstractEventLoop, between: float) -> None:
+    """Look at connections, and schedule the next look, while any of them is open."""
+    watched = _watched[loop]
+    still_open = [each for each in watched.pop(between) if not each.is_closed()]
+    if still_open:
+        watched[between] = WeakSet(still_open)
+        loop.call_later(between, _look, loop, between)
+    for connection in still_open:
+        connection.look()
 
 
 def _under_way(driver: Any) -> "asyncio.Future[Any] | None":
