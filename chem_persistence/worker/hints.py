@@ -7,7 +7,8 @@ look.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection
+import time
+from collections.abc import Awaitable, Callable, Collection, Container
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import timedelta
 
@@ -24,7 +25,10 @@ SELDOM = 5.0
 """While hints are heard, a worker looks by itself after so many times its poll interval."""
 
 SPREAD = 0.25
-"""The share by which the pause between two looks varies, so that workers do not look together."""
+"""The share by which a pause is shorter at most, so that workers do not look together."""
+
+LONGEST_REST = 15.0
+"""After so many seconds a worker claims even if nothing seems to be due."""
 
 LATE_SECONDS = 0.002
 """How long after a flow is due the worker asks for it: two clocks count the time until then."""
@@ -36,6 +40,7 @@ class Hints:
     Every worker hears each hint, and one of them gets the flow: those that found nothing at the
     last hints wait longer before they claim again, at random. `poll_interval` is the pause in
     seconds between two looks if no hints are heard, `lease` how long a dead worker holds flows.
+    `heard` has the definitions whose hints are followed, by default the same.
     """
 
     def __init__(
@@ -45,8 +50,11 @@ class Hints:
         woken: asyncio.Event,
         poll_interval: float,
         lease: timedelta,
+        *,
+        heard: Container[str] | None = None,
     ) -> None:
         self._leases = leases
+        self._heard = definitions if heard is None else heard
         self._definitions = definitions
         self._woken = woken
         self._poll_interval = poll_interval
@@ -77,10 +85,14 @@ class Hints:
     async def rest(self) -> None:
         """Wait until a flow may be due, after a claim that has found none.
 
-        While hints are heard, no claim is made in vain: the worker asks when the next flow is due.
+        While hints are heard, hardly a claim is made in vain: the worker asks when the next flow is
+        due. It claims now and then all the same, and looks before that for what it may serve.
         """
+        claim_at = time.monotonic() + LONGEST_REST
         seconds, is_to_claim = await self.next_look(has_claimed=True)
         while not await self._is_woken_within(seconds) and not (is_to_claim or self._has_left):
+            if time.monotonic() > claim_at:
+                break
             seconds, is_to_claim = await self.next_look(has_claimed=False)
 
     async def next_look(self, *, has_claimed: bool) -> tuple[float, bool]:
@@ -131,10 +143,10 @@ class Hints:
                 self._resting.reschedule(soon)
 
     def _often(self) -> float:
-        spread = random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311  # no secret
+        spread = random.uniform(1 - SPREAD, 1)  # noqa: S311  # no secret
         return self._poll_interval * spread
 
     def _hear(self, definition: str) -> None:
-        if definition == ANY_DEFINITION or definition in self._definitions:
+        if definition == ANY_DEFINITION or definition in self._heard:
             self._is_hinted = True
             self._woken.set()
