@@ -132,11 +132,9 @@ class Worker:
         self._limits = Limits(limits or {})
         for flow in served:
             self._limits.check(flow.steps)
-        self._at_once = at_once
-        self._grace = grace
+        self._at_once, self._grace = at_once, grace
         self._leases = self._store.leases
-        self._slots = slots_of(self._leases)
-        self._results = results_of(self._store)
+        self._slots, self._results = slots_of(self._leases), results_of(self._store)
         self._backlog = Backlog(self._registry)
         self._keeper = LeaseKeeper(self._leases, duration=lease, stall=stall, beat=self._beat)
         self._running: dict[asyncio.Task[None], HeldFlow] = {}
@@ -145,13 +143,9 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self._woken = asyncio.Event()
+        heard = self._registry.heard
         self._hints = Hints(
-            self._leases,
-            self._registry,
-            self._woken,
-            poll_interval,
-            lease,
-            heard=self._registry.heard,
+            self._leases, self._registry, self._woken, poll_interval, lease, heard=heard
         )
         self._parents = ParentCalls(self._leases, self._woken.set, self._has_room)
 
