@@ -6,7 +6,7 @@ from tests.support.pages.pages import DOCUMENTATION, blocks, follow
 
 
 def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:
-    assert follow(DOCUMENTATION / "tutorial.md", tmp_path, {"DATABASE_URL": ""}) == 8
+    assert follow(DOCUMENTATION / "tutorial.md", tmp_path, {"DATABASE_URL": ""}) == 10
     page = (tmp_path / "flow.html").read_text(encoding="utf-8")
     assert page.lower().startswith("<!doctype html>")
     assert "KeyError" in page
