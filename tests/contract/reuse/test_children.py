@@ -45,7 +45,8 @@ async def test_children_are_completed_by_what_they_take_over_when_they_are_submi
 ) -> None:
     await done(desk, screen(runs, "1", "1"), 9)
     larger = await done(desk, screen(runs, "1", "1"), 12)  # a list that has grown
-    assert await trace(desk, larger) == "ISFSWFSFC"
+    # it waits unless its worker has run the three others before it looks again
+    assert await trace(desk, larger) in ("ISFSWFSFC", "ISFSFSFC")
     children = await children_of(desk, larger, 1, 12)
     traces = [await trace(desk, child) for child in children]
     assert traces == ["IFFC"] * 9 + ["ISFSFC"] * 3
