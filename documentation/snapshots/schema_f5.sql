@@ -311,7 +311,7 @@ CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (
 
 CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
 
-CREATE INDEX event_log_fingerprint_idx ON event_log USING btree (hashtextextended(payload ->> 'fingerprint'::text, 0::bigint), seq) WHERE event_type = 'stepfinished'::text;
+CREATE INDEX event_log_fingerprint_idx ON event_log USING btree (hashtextextended(payload ->> 'fingerprint'::text, 0::bigint)) WHERE event_type = 'stepfinished'::text AND NOT payload ? 'reused_from'::text;
 
 CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts, flow_id) WHERE version = 0;
 

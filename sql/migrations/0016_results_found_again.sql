@@ -3,10 +3,10 @@
 -- Each statement stands below a line that begins with "-- statement:"; they run one by one in one
 -- transaction.
 
--- statement: the results of a fingerprint, the oldest first
+-- statement: the results of a fingerprint; a copy of one is no result
 CREATE INDEX event_log_fingerprint_idx
-    ON event_log (hashtextextended(payload ->> 'fingerprint', 0), seq)
-    WHERE event_type = 'stepfinished'
+    ON event_log (hashtextextended(payload ->> 'fingerprint', 0))
+    WHERE event_type = 'stepfinished' AND NOT payload ? 'reused_from'
 
 -- statement: what became of the results of a flow: that they were invalidated, and in which flows
 -- they were taken over
