@@ -7,7 +7,8 @@
 The flow reads the library, runs a flow for each molecule, many at once, ranks them, and reports.
 Each molecule is parsed, standardised, described, embedded in three dimensions and judged. Stop the
 program, or kill it, and run it again: finished molecules are not computed again, failed ones are
-reported from the log, and interrupted ones continue where they were. Two runs over the same
+reported from the log, and interrupted ones continue where they were. A screen that was completed is
+a new flow the next time: it takes all results over, and computes nothing. Two runs over the same
 molecules print the same screen fingerprint, whatever happened to them.
 
 Everything runs in this process, or in --workers processes, of which --kill-every kills one at
@@ -34,7 +35,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports, too; RD
 from database import open_server
 from nci.fleet import Fleet, WorkerEnded
 from nci.flow import MAP, MOLECULE, SCREEN, read_molecules, screening
-from nci.molecules import Library
+from nci.molecules import Library, Molecule
 from nci.outcomes import read_logs, read_outcomes, repeated_runs
 from nci.report import Report
 from rdkit import RDConfig
@@ -51,6 +52,7 @@ from chem_persistence import (
     PgEventStore,
     PgFlowRepository,
     PoolProvider,
+    StepFinished,
     StepRaised,
     build_pool,
     content_hash,
@@ -80,13 +82,54 @@ class Screen:
         self.store = PgEventStore(provider)
         self.repository = PgFlowRepository(provider)
         self.client = FlowClient(self.store, self.repository)
+        self.molecules = list(read_molecules(library))
         self.flow_id = uuid5(FLOWS, content_hash(library))
-        self.children = {  # a child's id follows from the parent's, the step and the item
-            uuid5(self.flow_id, f"{MAP}/{item}"): molecule
-            for item, molecule in enumerate(read_molecules(library))
-        }
+        self.origin = self.flow_id  # the run whose children are the flows of the molecules
+        self.children = self._children_of(self.flow_id)
         self._library = library
         self._label = label
+
+    async def choose_run(self, *, retry_failed: bool) -> None:
+        """Go on with the run that is not completed, or begin one; to retry, take the last one."""
+        number, before = 1, self.flow_id
+        while (await self.store.child_states([self.flow_id])).get(self.flow_id) == "completed":
+            number, before = number + 1, self.flow_id
+            self.flow_id = uuid5(FLOWS, f"{content_hash(self._library)}/{number}")
+        if retry_failed and not await self.store.list(self.flow_id, limit=1):
+            self.flow_id = before
+        await self.find_children()
+
+    async def find_children(self) -> None:
+        """Find the flows of the molecules: those of the run from which the map was taken over."""
+        self.origin = (await self._taken_over()).get(MAP, self.flow_id)
+        self.children = self._children_of(self.origin)
+
+    async def said_of_reuse(self) -> str:
+        """Return what the run has taken over from earlier ones, as a sentence; empty if nothing."""
+        origins = await self._taken_over()
+        if not origins:
+            return ""
+        flows = ", ".join(sorted({str(flow_id) for flow_id in origins.values()}))
+        steps = len(SCREEN.steps)
+        what = "nothing was computed: all" if len(origins) == steps else f"{len(origins)} of"
+        return f"{what} {steps} steps of the screen were taken over from flow {flows}"
+
+    async def _taken_over(self) -> dict[int, UUID]:
+        """Return the flows from which steps of the run were taken over, by the steps' indexes."""
+        facts = [event.kind for event in await self.store.list(self.flow_id)]
+        finished = [fact for fact in facts if isinstance(fact, StepFinished)]
+        return {fact.step_index: fact.reused_from.flow_id for fact in finished if fact.reused_from}
+
+    def children_of_first_run(self) -> dict[UUID, Molecule]:
+        """Return the molecules by the flows of the first run over this library."""
+        return self._children_of(uuid5(FLOWS, content_hash(self._library)))
+
+    def _children_of(self, flow_id: UUID) -> dict[UUID, Molecule]:
+        """Return the molecules by their flows; a child's id follows from its parent's."""
+        return {
+            uuid5(flow_id, f"{MAP}/{item}"): molecule
+            for item, molecule in enumerate(self.molecules)
+        }
 
     async def submit(self, *, retry_failed: bool) -> list[UUID]:
         """Submit the screen, unless it was; return the molecules that are run again.
@@ -134,9 +177,10 @@ class Screen:
     async def report(self, seen: dict[UUID, int]) -> Report:
         """Return what is in the log; `seen` counts the events that were there before this run."""
         report = Report()
+        await self.find_children()
         for outcome in await read_outcomes(self.store, self.repository, self.children, seen):
             report.add(outcome)
-        report.counts["repeated"] += repeated_runs(await self.store.list(self.flow_id))
+        report.counts["repeated"] += repeated_runs(await self.store.list(self.origin))
         return report
 
 
@@ -190,21 +234,29 @@ async def screen_all(library: Library, options: argparse.Namespace, console: Con
         )
         pool = await stack.enter_async_context(await build_pool(url, max_size=connections))
         screen = Screen(PoolProvider(pool), library, options.smiles.name)
+        await screen.choose_run(retry_failed=options.retry_failed)
         progression = Progression(console, len(screen.children))
         began = time.monotonic()
-        seen = {
-            flow: len(log) async for flow, log in read_logs(screen.store, list(screen.children))
-        }
+        seen = await _events_before(screen)
         with progression.bar:
             killed = await _run_beside(screen, progression, url, options)
             progression.reach(len(screen.children))
         report = await screen.report(seen)
-        seconds = time.monotonic() - began
+        seconds, reuse = time.monotonic() - began, await screen.said_of_reuse()
     if killed is not None:
         report.counts["killed"] = killed
     report.show(console, seconds)
     print("screen fingerprint", report.fingerprint())
+    if reuse:
+        print(reuse)
     print(WORDS)
+
+
+async def _events_before(screen: Screen) -> dict[UUID, int]:
+    """Return how many events the flows of the molecules have, those of the first run as well."""
+    first = screen.children_of_first_run()
+    flow_ids = list({**first, **screen.children})
+    return {flow: len(log) async for flow, log in read_logs(screen.store, flow_ids)}
 
 
 async def _run_beside(

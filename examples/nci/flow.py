@@ -32,6 +32,7 @@ class ReadStep(BlockingStep[Library, Many[Molecule]]):
     id = "read"
     kind = StepKind.SOURCE
     retry = KILLED_OFTEN
+    reuse = "any"
 
     def compute(self, library: Library, _context: StepContext) -> Many[Molecule]:
         """Return the molecules in the order of the library, each once."""
@@ -43,6 +44,7 @@ class RankStep(BlockingStep[Many[Verdict], Ranking]):
 
     id = "rank"
     retry = KILLED_OFTEN
+    reuse = "any"
 
     def compute(self, verdicts: Many[Verdict], _context: StepContext) -> Ranking:
         """Return the drug-like ones first, those that break fewer rules before the others."""
@@ -55,6 +57,7 @@ class ReportStep(BlockingStep[Ranking, Summary]):
     id = "report"
     kind = StepKind.SINK
     retry = KILLED_OFTEN
+    reuse = "any"
 
     def compute(self, ranking: Ranking, context: StepContext) -> Summary:
         """Return the counts, and store the table as an artifact."""
@@ -109,7 +112,8 @@ MOLECULE = (
 
 def screening(at_once: int) -> Flow[Library, Summary]:
     """Return the screen, with at most so many molecules under way; any of them may fail."""
-    many = flow("screen", ReadStep()).map(MOLECULE, at_once=at_once, failures=1.0)
+    read = flow("screen", ReadStep())
+    many = read.map(MOLECULE, at_once=at_once, failures=1.0, reuse="any")
     return many.then(RankStep()).then(ReportStep())
 
 

@@ -54,7 +54,7 @@ async def read_outcomes(
         if isinstance(read, Artifact)
     }
     return [
-        _outcome(children[flow_id], log, instances[flow_id], verdicts, seen[flow_id])
+        _outcome(children[flow_id], log, instances[flow_id], verdicts, seen.get(flow_id, 0))
         for flow_id, log in logs
     ]
 
@@ -97,6 +97,8 @@ def repeated_runs(log: Iterable[FlowEvent]) -> int:
     for event in log:
         if isinstance(event.kind, StepStarted):
             runs += 1
-        elif isinstance(event.kind, StepFinished | StepFailed):
+        elif isinstance(event.kind, StepFailed) or (
+            isinstance(event.kind, StepFinished) and not event.kind.reused_from
+        ):
             runs -= 1
     return runs

@@ -55,6 +55,7 @@ class AcquireStep(ProcessStep[Molecule, Molecule]):
     kind = StepKind.SOURCE
     limiter = PROCESSORS
     retry = KILLED_OFTEN
+    reuse = "any"
 
     def compute(self, molecule: Molecule, _context: StepContext) -> Molecule:
         """Return the molecule with the canonical SMILES of RDKit."""
@@ -67,6 +68,7 @@ class StandardiseStep(ProcessStep[Molecule, Standardised]):
     id = "standardise"
     limiter = PROCESSORS
     retry = KILLED_OFTEN
+    reuse = "any"
 
     def compute(self, molecule: Molecule, _context: StepContext) -> Standardised:
         """Return the parent molecule."""
@@ -86,6 +88,7 @@ class DescribeStep(ProcessStep[Standardised, Described]):
     id = "describe"
     limiter = PROCESSORS
     retry = KILLED_OFTEN
+    reuse = "any"
 
     def compute(self, molecule: Standardised, _context: StepContext) -> Described:
         """Return the molecule with its descriptors."""
@@ -125,6 +128,7 @@ class EmbedStep(ProcessStep[Described, Embedded]):
     id = "embed"
     limiter = PROCESSORS
     retry = KILLED_OFTEN
+    reuse = "any"
 
     def __init__(self, params: EmbedParams) -> None:
         self.params: EmbedParams = params
@@ -191,6 +195,7 @@ class JudgeStep(BlockingStep[Embedded, Verdict]):
     kind = StepKind.SINK
     limiter = PROCESSORS
     retry = KILLED_OFTEN
+    reuse = "any"
 
     def compute(self, molecule: Embedded, _context: StepContext) -> Verdict:
         """Return drug-like if at most one rule of Lipinski and none of Veber is broken."""
