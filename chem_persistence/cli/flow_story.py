@@ -25,6 +25,7 @@ from chem_persistence.store.reuse.results import TakenOver
 from chem_persistence.views.children import ChildrenView, children_views, possible_children
 from chem_persistence.views.flow_fold import FlowFold
 from chem_persistence.views.flow_view import AttemptView, PageLimits, StepView
+from chem_persistence.views.origin.branches import BranchTree, is_in_a_tree, read_branch_tree
 from chem_persistence.views.origin.parameters import ParameterView, parameter_views
 from chem_persistence.views.origin.programs import RanView
 from chem_persistence.views.wording import short, step_details, title
@@ -74,6 +75,7 @@ class FlowStory(msgspec.Struct, frozen=True, kw_only=True):
     steps: Sequence[StepView]
     artifacts: Sequence[NamedArtifact]
     children: Sequence[ChildrenView]
+    branches: BranchTree
     parameters: Sequence[ParameterView]
     taken_over: Sequence[TakenOver]
     preferences: Sequence[PropertyPreferenceAssigned]
@@ -138,6 +140,7 @@ async def _read(
             for artifact_hash, version, role in fold.artifacts
         ],
         children=children,
+        branches=await _read_branches(provider, fold),
         parameters=parameter_views(fold.definition, fold.parameter_layers),
         taken_over=fold.taken_over[:MOST_CHILDREN],
         preferences=fold.preferences,
@@ -151,6 +154,12 @@ async def _read_children(
     ids = possible_children(flow_id, fold.waits.values())
     states = await read_child_states(Session(provider), list(chain.from_iterable(ids.values())))
     return children_views(fold.waits, ids, states, MOST_CHILDREN)
+
+
+async def _read_branches(provider: ConnectionProvider, fold: FlowFold) -> BranchTree:
+    if fold.first is None or not is_in_a_tree(fold.first, has_branches=fold.has_branches):
+        return BranchTree()
+    return await read_branch_tree(PgEventStore(provider), fold.first)
 
 
 def story_json(story: FlowStory) -> dict[str, Any]:
@@ -174,6 +183,7 @@ def story_json(story: FlowStory) -> dict[str, Any]:
             for artifact in story.artifacts
         ],
         "children": [msgspec.to_builtins(children) for children in story.children],
+        "branches": [msgspec.to_builtins(each) for each in story.branches.flows],
         "parameters": [msgspec.to_builtins(each) for each in story.parameters],
         "taken_over": [msgspec.to_builtins(taken) for taken in story.taken_over],
         "preferences": [_preference_json(each) for each in story.preferences],

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from chem_persistence.domain.answers import ArtifactProducer, artifact_producer
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.events import FlowEvent, StepFinished
+from chem_persistence.domain.events import BranchCreated, FlowEvent, StepFinished
 from chem_persistence.domain.streams import ContentCheck, cut
 from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.memory.feed import MemoryFeedSource
@@ -154,6 +154,21 @@ class InMemoryEventStore(Appender[Artifact]):
             for flow_id in flow_ids
             if (stream := self._log.stream(flow_id))
         }
+
+    async def branches(
+        self, flow_ids: Collection[UUID], limit: int
+    ) -> dict[UUID, builtins.list[UUID]]:
+        """Return the branches of flows; see `BranchReader.branches`."""
+        made = [
+            (flow_id, event.kind.branch_id)
+            for flow_id in flow_ids
+            for event in await self.list(flow_id)
+            if isinstance(event.kind, BranchCreated)
+        ]
+        found: dict[UUID, builtins.list[UUID]] = {}
+        for flow_id, branch in made[:limit]:
+            found.setdefault(flow_id, []).append(branch)
+        return found
 
     async def child_outputs(self, flow_ids: Sequence[UUID]) -> dict[UUID, str]:
         """Return the hashes of the outputs of flows; see `ChildReader.child_outputs`."""

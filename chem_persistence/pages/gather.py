@@ -6,6 +6,7 @@ from itertools import chain, islice
 from uuid import UUID
 
 from anyio import to_thread
+from msgspec.structs import replace
 
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import InvalidArgument
@@ -21,6 +22,7 @@ from chem_persistence.views.children import ChildrenView, children_views, possib
 from chem_persistence.views.event_listing import EventListing
 from chem_persistence.views.flow_fold import FlowFold
 from chem_persistence.views.flow_view import FlowView, PageLimits
+from chem_persistence.views.origin.branches import is_in_a_tree, read_branch_tree
 from chem_persistence.views.origin.parameters import parameter_views
 
 __all__ = ["PageFold", "read_flow"]
@@ -55,7 +57,10 @@ class PageFold(FlowFold):
         if self.taken_over is None and self.first and isinstance(store, ResultReader):
             most = self.limits.children + 1
             self.taken_over = await store.taken_over(self.first.flow_id, limit=most)
-        return await to_thread.run_sync(render_page, self._view(previews, children, seen_at))
+        view = self._view(previews, children, seen_at)
+        if self.first is not None and is_in_a_tree(self.first, has_branches=self.has_branches):
+            view = replace(view, branches=await read_branch_tree(store, self.first))
+        return await to_thread.run_sync(render_page, view)
 
     async def _children(self, store: EventStore) -> Sequence[ChildrenView]:
         if self.first is None or not isinstance(store, ChildReader):

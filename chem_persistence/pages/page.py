@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from chem_persistence.pages.html.assets import read_asset
 from chem_persistence.pages.html.markup import Html, element
 from chem_persistence.pages.sections.artifact_list import artifact_section
+from chem_persistence.pages.sections.branch_list import branch_section
 from chem_persistence.pages.sections.children_list import children_section
 from chem_persistence.pages.sections.event_list import event_section
 from chem_persistence.pages.sections.heading import page_heading
@@ -77,6 +78,8 @@ def _sections(view: FlowView) -> Iterator[tuple[str, str, Html]]:
         yield "children", "Children", children_section(view)
     if view.taken_over:
         yield "taken-over", "Taken over", taken_over_section(view)
+    if view.branches.flows:
+        yield "branches", "Branches", branch_section(view)
     yield "events", "Events", event_section(view)
     if view.artifact_count:
         yield "artifacts", "Artifacts", artifact_section(view)

@@ -25,6 +25,7 @@ from chem_persistence.postgres.read.artifacts import (
 )
 from chem_persistence.postgres.read.children import (
     list_cancelled,
+    read_branches,
     read_child_outputs,
     read_child_states,
 )
@@ -215,6 +216,12 @@ class PgEventStore(Appender[Artifact]):
     async def child_states(self, flow_ids: Sequence[UUID]) -> dict[UUID, ChildState]:
         """Read the states of flows in one query; see `ChildReader.child_states`."""
         return await read_child_states(Session(self._provider), flow_ids)
+
+    async def branches(
+        self, flow_ids: Collection[UUID], limit: int
+    ) -> dict[UUID, builtins.list[UUID]]:
+        """Read the branches of flows in one query; see `BranchReader.branches`."""
+        return await read_branches(Session(self._provider), flow_ids, limit)
 
     async def child_outputs(self, flow_ids: Sequence[UUID]) -> dict[UUID, str]:
         """Read the outputs of flows in one query; see `ChildReader.child_outputs`."""

@@ -6,6 +6,7 @@ from msgspec import UNSET
 
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import (
+    BranchCreated,
     FlowCancelled,
     FlowCompleted,
     FlowEvent,
@@ -53,6 +54,7 @@ class FlowFold:
         self.parent: FlowParent | None = None
         self.preferences: list[PropertyPreferenceAssigned] = []
         self.preference_count = 0
+        self.has_branches = False
         self.waits: dict[int, StepWaits] = {}  # the last one of each step
         self.taken_over: Sequence[TakenOver] | None = None  # by other flows; None: not read yet
         self.summary = SummaryFold()
@@ -76,6 +78,8 @@ class FlowFold:
                 self.name = None if fact.name is UNSET else fact.name
                 self.label = None if fact.label is UNSET else fact.label
                 self.parent = None if fact.parent is UNSET else fact.parent
+            case BranchCreated():
+                self.has_branches = True
             case StepWaits() as fact:
                 self.waits[fact.step_index] = fact
             case PropertyPreferenceAssigned() as fact:

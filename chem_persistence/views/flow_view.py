@@ -16,6 +16,7 @@ from chem_persistence.domain.events import (
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.store.reuse.results import TakenOver
 from chem_persistence.views.children import ChildrenView
+from chem_persistence.views.origin.branches import BranchTree
 from chem_persistence.views.origin.parameters import ParameterView
 from chem_persistence.views.origin.programs import RanView
 
@@ -265,3 +266,4 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     parent: FlowParent | None = None
     children: tuple[ChildrenView, ...] = ()
     taken_over: tuple[TakenOver, ...] = ()
+    branches: BranchTree = BranchTree()

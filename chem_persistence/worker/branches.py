@@ -28,14 +28,12 @@ from chem_persistence.store.definitions import (
     remember_definition,
     unseen_definitions,
 )
+from chem_persistence.store.leasing.branches import BRANCHED_FROM, root_of
 from chem_persistence.store.leasing.submission import Submission
 from chem_persistence.store.ports import StreamingEventStore
 from chem_persistence.store.reuse.choice import may_reuse, reuse_metadata
 
-__all__ = ["BRANCHED_FROM", "Branch", "branch_of", "input_of", "store_branch"]
-
-BRANCHED_FROM = "branched_from"
-"""The key of the metadata of a branch's first events that names its parent and its root."""
+__all__ = ["Branch", "branch_of", "input_of", "store_branch"]
 
 
 class Branch(msgspec.Struct, frozen=True):
@@ -100,7 +98,7 @@ async def branch_of(
     return Branch(
         msgspec.structs.replace(submitted, metadata=metadata),
         flow_id,
-        _root(events[0], flow_id),
+        root_of(events[0]),
         tuple(kept[:index]),
         parting.id,
         parting.definition_hash,
@@ -151,15 +149,6 @@ def _first_run(definition: FlowDefinition, kept: int, from_step: str | None) -> 
             "over: the step or its input differs, or it is not finished",
         )
     return index
-
-
-def _root(first: FlowEvent, flow_id: UUID) -> UUID:
-    """Return the flow of which a flow is a branch of a branch; the flow itself if of none."""
-    match first.metadata.get(BRANCHED_FROM):
-        case {"root": str() as root}:
-            return UUID(root)
-        case _:
-            return flow_id
 
 
 async def store_branch(

@@ -9,6 +9,15 @@ WHERE event.flow_id = ANY ($1)
     AND (event.event_type = 'flowcancelled' OR (event.event_type = 'stepsignal'
         AND event.payload ->> 'signal' = 'chem_persistence.cancel'))
 
+-- name: read_branches
+-- Read the branches of each flow, in the order in which they were made.
+-- $1 uuid[] flow_id, $2 bigint maximum number of rows
+SELECT event.flow_id, (event.payload ->> 'branch_id')::uuid AS branch_id
+FROM event_log AS event
+WHERE event.flow_id = ANY ($1) AND event.event_type = 'branchcreated'
+ORDER BY event.flow_id, event.version
+LIMIT $2
+
 -- name: read_child_outputs
 -- Read the first output of the last step that finished, of each flow; null if none has.
 -- $1 uuid[] flow_id

@@ -33,7 +33,7 @@ async def own_server() -> AsyncIterator[str]:
         ("ask-a-person.md", 6),
         ("choose-among-candidates.md", 1),
         ("set-parameters.md", 6),
-        ("branch-and-compare.md", 7),
+        ("branch-and-compare.md", 8),
         ("reuse-results.md", 3),
         ("retry-and-time-out.md", 2),
         ("deploy-new-code.md", 9),

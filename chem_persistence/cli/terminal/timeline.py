@@ -73,6 +73,7 @@ def print_story(story: FlowStory) -> None:
     if story.children:
         _print_children(story)
     print_reuse(story)
+    _print_branches(story)
     _print_artifacts(story)
     _print_preferences(story)
     _print_programs(story)
@@ -193,6 +194,28 @@ def _print_children(story: FlowStory) -> None:
         print_table([column("item", right=True), column("flow"), column("")], rows)
         if (more := children.submitted - len(rows)) > 0:
             print_line(f"and {more:,} more")
+
+
+def _print_branches(story: FlowStory) -> None:
+    """Print the tree of branches, in which the flow itself is marked."""
+    tree = story.branches
+    if not tree.flows:
+        return
+    rows: list[tuple[Cell, ...]] = [
+        (
+            "   " * (each.generation - 1) + ("└─ " if each.generation else "") + str(each.flow_id),
+            Text("not stored", style="red")
+            if each.state is None
+            else Text(each.state, style=_CHILD_STYLES[each.state]),
+            "this flow" if each.is_shown else "",
+            shown(one_line(each.in_words)),
+        )
+        for each in tree.flows
+    ]
+    print_line("")
+    print_table([column("branches"), column(""), column(""), column("", fold=True)], rows)
+    if not tree.is_whole:
+        print_line(f"only the first {len(rows):,} flows of the tree")
 
 
 def _print_artifacts(story: FlowStory) -> None:

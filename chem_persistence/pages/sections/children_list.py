@@ -9,9 +9,9 @@ from chem_persistence.views.children import ChildrenView, ChildView
 from chem_persistence.views.flow_view import FlowView
 from chem_persistence.views.wording import counted
 
-__all__ = ["children_section"]
+__all__ = ["STATE_CLASSES", "children_section"]
 
-_CLASSES = {
+STATE_CLASSES = {
     ChildState.FAILED: "failed",
     ChildState.CANCELLED: "superseded",
     ChildState.RUNNING: "open",
@@ -34,6 +34,6 @@ def _step(step: ChildrenView) -> Iterator[Child]:
 
 
 def _child(child: ChildView) -> Html:
-    state = element("strong", {"class": _CLASSES[child.state]}, str(child.state))
+    state = element("strong", {"class": STATE_CLASSES[child.state]}, str(child.state))
     item = element("span", None, f"item {child.item}")
     return element("li", None, state, " ", item, " ", flow_link(child.flow_id))

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -298,6 +299,11 @@ async def test_a_person_sets_parameters_of_a_submission_and_of_a_branch(
         {"step": step, "name": "factor", "value": value, "set_by": "person"}
         for step, value in (("one", 3), ("two", 5))
     ]
+    tree = await commands.run("show", branched)
+    assert re.search(f"\n{parent} +completed *\n└─ {branched} +completed +this flow", tree)
+    assert "two.factor 2 -> 5" in tree
+    (root, _) = (await commands.json("show", parent))["branches"]
+    assert root.keys() == documented("show")["branches"][0].keys()
     await commands.run("audit", branched, "scaling:scaled", "--actor", "Ada")
 
 
