@@ -44,6 +44,10 @@ AT_A_TIME = 200
 """The number of children that are appended to, or whose logs are read, at the same time."""
 
 
+SUBMITTED_TOGETHER = 500
+"""The number of children whose submissions wait for the store at the same time."""
+
+
 class ChildFlow(Protocol):
     """What a family needs of a flow."""
 
@@ -82,6 +86,8 @@ class Family:
         may_reuse: bool = True,
     ) -> None:
         self.completed = 0
+        self.ids: dict[int, UUID] = {}
+        """The ids of the children by their item, as far as they were made."""
         self._results = results
         self._metadata = reuse_metadata(reuse=may_reuse) or None
         self._store = store
@@ -91,7 +97,10 @@ class Family:
 
     def child(self, item: int) -> UUID:
         """Return the id of a child."""
-        return child_id(self._parent, self._step_index, item)
+        known = self.ids.get(item)
+        if known is None:
+            known = self.ids[item] = child_id(self._parent, self._step_index, item)
+        return known
 
     async def states(self, items: Iterable[int]) -> Mapping[int, ChildState]:
         """Return the states of those children that were submitted, in the order given.
@@ -115,7 +124,8 @@ class Family:
         for item, flow, given in unseen.values():  # with these the definitions are stored
             await self._submit(item, flow, given)
         firsts = {item for item, _, _ in unseen.values()}
-        await _in_parts([partial(self._submit, *each) for each in members if each[0] not in firsts])
+        others = [partial(self._submit, *each) for each in members if each[0] not in firsts]
+        await _in_parts(others, SUBMITTED_TOGETHER)
 
     async def _submit(self, item: int, flow: ChildFlow, given: Artifact | None) -> None:
         definition = flow.definition
@@ -266,13 +276,15 @@ async def cancel_all_children(
             await Family(store, flow_id, fact.step_index, clock).cancel(range(count), reason)
 
 
-async def _in_parts(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
+async def _in_parts(
+    calls: Sequence[Callable[[], Awaitable[None]]], at_a_time: int = AT_A_TIME
+) -> None:
     """Make many calls, some at a time, so that their appends share commits.
 
     Raises the first error of a part, after all calls of it have ended.
     """
-    for first in range(0, len(calls), AT_A_TIME):
-        part = [call() for call in calls[first : first + AT_A_TIME]]
+    for first in range(0, len(calls), at_a_time):
+        part = [call() for call in calls[first : first + at_a_time]]
         for outcome in await asyncio.gather(*part, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome

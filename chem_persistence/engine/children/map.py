@@ -8,6 +8,7 @@ import msgspec
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.engine.attempt import decoded_input
 from chem_persistence.engine.children.family import Family
+from chem_persistence.engine.children.progress import forget_progress, progress_of
 from chem_persistence.engine.children.step import (
     ChildrenStep,
     TypedFlow,
@@ -19,12 +20,15 @@ from chem_persistence.engine.children.values import Many
 from chem_persistence.engine.steps.step import Step
 from chem_persistence.engine.watching import Look
 from chem_persistence.errors import InvalidDefinition
-from chem_persistence.store.leasing.children import ChildState
 
 __all__ = ["map_step"]
 
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
+
+
+MOST_KEPT_BYTES = 2**20
+"""The items of a map are kept between two looks if their artifact is not larger (1 MiB)."""
 
 
 class _MapParams(msgspec.Struct, frozen=True):
@@ -47,24 +51,33 @@ class _Map(ChildrenStep[Input_contra, Output_co]):
 
     async def go_on(self, look: Look, family: Family, count: int, /) -> Artifact | None:
         """Submit the next items, or collect the outputs in the order of the items."""
-        states = await family.states(range(count))
+        progress = progress_of(look)
+        family.ids = progress.ids
+        absent = await progress.read(family, count, self.at_once)
+        states = progress.states
         tolerated = math.floor(self.params.failures * count + 1e-9)
         missing = await check_children(self, family, states, tolerated)
-        running = sum(state is ChildState.RUNNING for state in states.values())
-        if len(states) == count and not running:
+        if len(states) == count and not progress.running:
             left = set(range(count)).difference(missing)
             outputs = await family.outputs(sorted(left))
+            forget_progress(look)
             payload = {"items": [output.payload for output in outputs], "missing": missing}
             return Artifact.from_payload(kind=Many.__qualname__, payload=payload)
-        free = [item for item in range(count) if item not in states][: self.at_once - running]
-        if free:
+        if absent:
             items = await self._items(look)
             (flow,) = self.flows
-            await family.submit([(item, flow, flow.input_artifact(items[item])) for item in free])
+            await family.submit([(item, flow, flow.input_artifact(items[item])) for item in absent])
+            progress.submitted(absent)
         return None
 
     async def _items(self, look: Look) -> tuple[Any, ...]:
-        many: Many[Any] = decoded_input(self, await look.input())
+        progress = progress_of(look)
+        if progress.items is not None:
+            return progress.items
+        given = await look.input()
+        many: Many[Any] = decoded_input(self, given)
+        if given is not None and len(given.encoded()) <= MOST_KEPT_BYTES:
+            progress.items = many.items
         return many.items
 
 
