@@ -884,7 +884,7 @@ BEGIN
                         = event.flow_id::text
                     AND said.flow_id = event.flow_id AND said.version > event.version
                     AND said.payload -> 'step_index' = event.payload -> 'step_index') = 0
-        ORDER BY event.seq
+        ORDER BY event.seq + 0
         LIMIT most) AS origin;
 END
 $function$;

@@ -18,7 +18,8 @@ CREATE INDEX event_log_origin_idx
 
 -- statement: find the results of steps by fingerprint, the oldest ones first, at most so many of
 -- each: those that a step worked out itself, and that were not invalidated. The scalar subquery
--- makes the plan look the invalidations up, however few rows the planner expects
+-- makes the plan look the invalidations up, however few rows the planner expects, and the sum keeps
+-- it from reading all events in the order of seq until so many are found
 CREATE FUNCTION find_results(fingerprints text[], most integer)
 RETURNS TABLE (found_fingerprint text, found_flow_id uuid, found_version integer,
     found_outputs jsonb) LANGUAGE plpgsql STABLE AS $$
@@ -41,7 +42,7 @@ BEGIN
                         = event.flow_id::text
                     AND said.flow_id = event.flow_id AND said.version > event.version
                     AND said.payload -> 'step_index' = event.payload -> 'step_index') = 0
-        ORDER BY event.seq
+        ORDER BY event.seq + 0
         LIMIT most) AS origin;
 END
 $$
