@@ -161,5 +161,5 @@ class FlowAppends:
             remember_definition(self._store, self._definition)
         self._pending, self._pending_artifacts, self.introduction = [], [], None
         self.instance = replay(self.instance, events, self._definition)
-        last = kinds[-1]
+        last = kinds[-1] if kinds else None
         self._started = last.step_index if isinstance(last, StepStarted) else None

@@ -14,8 +14,9 @@ from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_i
 from chem_persistence.engine.flow import Flow, extended
 from chem_persistence.engine.introduced import Introduced
 from chem_persistence.engine.last_flow import LastFlow
+from chem_persistence.engine.leases.held_flow import HeldFlow
 from chem_persistence.engine.leases.own_children import OwnChildren, rest, wait_for_time
-from chem_persistence.engine.leases.own_flow import OwnFlows, is_given
+from chem_persistence.engine.leases.own_flow import OwnFlows, is_leased
 from chem_persistence.engine.next_step import failed_step
 from chem_persistence.engine.parameters.changes import Params
 from chem_persistence.engine.reuse import results_of
@@ -59,11 +60,11 @@ _PAUSED = (StepStatus.WAITING, StepStatus.AWAITING_USER_INPUT)
 class FlowEngine(Generic[Input]):
     """Runs a `Flow` in this process, many times at once; all that it knows of a run is in the log.
 
-    A flow that was given to workers is run under its lease: a second engine, or a worker, does not
-    run it at the same time. Other flows are not locked. If two engines, in one process or in two,
-    run such a flow, a step that both start runs in both, and the work is done twice: the one that
-    started it later stores its outcome and goes on, the other gets a `ConcurrencyConflict` when its
-    work is done.
+    A flow is run under a lease, from its first append on: a second engine, or a worker, does not
+    run it at the same time, and a worker may go on with it if the process dies. Flows whose first
+    event was appended by hand have none. If two engines run such a flow, a step that both start
+    runs in both: the one that started it later stores its outcome and goes on, the other gets a
+    `ConcurrencyConflict` when its work is done.
 
     The questions (`load`, `event_variants`, `event_trace`, `flow_fingerprint`) take a flow id.
     Without one they are about the flow of this engine's last run, which is a convenience for a
@@ -103,7 +104,7 @@ class FlowEngine(Generic[Input]):
         """Start a new flow, or go on with the one named, until it is completed; return its id.
 
         A flow that has no events yet is started under the id given. A step that was started and has
-        no outcome runs again, even if another process still works on it; a finished one never.
+        no outcome runs again once its flow is nobody's; a finished one never.
         `input` may be given again when going on; it must then be the same. If the `retry` of a step
         tries its failure again, that is waited for, and so is the time until which a step waits.
         Flows that a step runs are given to workers, and run in this process as well.
@@ -121,13 +122,14 @@ class FlowEngine(Generic[Input]):
             FlowHasFailed: a step failed earlier and no retry is scheduled.
             FlowAwaitsUser: a step waits for a person's answer.
             FlowIsWaiting: a step waits until something happens to the flow.
-            FlowIsRunning: the flow was given to workers, and a worker or another program runs it.
-            StaleLease: it was given to workers, and this program lost its lease, since it stood
-                still or could not reach the store for too long.
+            FlowIsRunning: a worker or another program runs the flow, or did so until it died less
+                than 30 s ago.
+            StaleLease: this program lost the lease of the flow, since it stood still or could not
+                reach the store for too long.
             FlowWasCancelled: the flow named was cancelled.
             DefinitionMismatch: the flow named was started with another definition.
-            ConcurrencyConflict: another process or task went on with the flow, so that this run's
-                step was superseded; what the step returned is not stored.
+            ConcurrencyConflict: somebody else appended what a step came to, so that this run's
+                attempt was superseded; what the step returned is not stored.
             HistoryLost: the flow has fewer events than when it was loaded.
             InvalidArgument: the input is missing, is not a value of the type that the first step
                 takes, or is not the one that the flow was started with; a parameter is unknown, or
@@ -151,9 +153,9 @@ class FlowEngine(Generic[Input]):
     ) -> FlowInstance:
         """Run one step of a flow, which is started if it has no events; return its state after it.
 
-        The last step also completes the flow. A step whose failure is tried again is pending. A
-        flow that was given to workers goes back to them. `reuse` is as for `run_to_end`, and so is
-        what this raises.
+        The last step also completes the flow. A step whose failure is tried again is pending. After
+        the step, a flow that was due for workers is due again, and one that a program has begun is
+        left to nobody. `reuse` is as for `run_to_end`, and so is what this raises.
         """
         running = self._run(flow_id, input, None, to_end=False, reuse=reuse)
         return await watched_flow(running, flow_id)
@@ -226,18 +228,25 @@ class FlowEngine(Generic[Input]):
         reuse: bool,
     ) -> FlowInstance:
         with self._last_flow.run():
-            flow, run = await self._begin(flow_id, value, params, reuse=reuse)
+            flow, run, held = await self._begin(flow_id, value, params, reuse=reuse)
             instance = run.instance
             log_goes_on(instance.id, instance.version)
             await self._introduce(flow, instance)
-            if self._given and instance.version and await is_given(self._store, instance.id):
-                instance = await self._given.run(flow, instance.id, to_end=to_end)
-            else:
-                await self._wait(flow, instance, to_end=to_end)
-                instance = await self._advanced(flow, run, to_end=to_end)
+            begun = await self._given.begin(flow, held, to_end=to_end) if self._given else None
+            if held and not begun:  # another program has begun it since
+                flow, run, _ = await self._begin(instance.id, value, params, reuse=reuse)
+            instance = begun or await self._run_on(flow, run, to_end=to_end)
             if instance.completed:
                 log_completed(instance.id)
             return instance
+
+    async def _run_on(self, flow: Flow[Input, Any], run: FlowRun, *, to_end: bool) -> FlowInstance:
+        """Run a flow from where it is, under its lease unless it was begun without one."""
+        instance = run.instance
+        if self._given and instance.version and await is_leased(self._store, instance.id):
+            return await self._given.run(flow, instance.id, to_end=to_end)
+        await self._wait(flow, instance, to_end=to_end)
+        return await self._advanced(flow, run, to_end=to_end)
 
     async def _load(
         self, flow_id: UUID, flow: Flow[Input, Any] | None = None
@@ -281,7 +290,7 @@ class FlowEngine(Generic[Input]):
 
     async def _begin(
         self, flow_id: UUID | None, value: Input | None, params: Params | None, *, reuse: bool
-    ) -> tuple[Flow[Input, Any], FlowRun]:
+    ) -> tuple[Flow[Input, Any], FlowRun, HeldFlow | None]:
         flow = None if params is None else self._with(params)
         given = None if value is None else self.flow.input_artifact(value)
         if flow_id is None:
@@ -293,7 +302,8 @@ class FlowEngine(Generic[Input]):
             raise FlowAlreadyCompleted(flow_id)
         if instance.cancelled is not None:
             raise FlowWasCancelled(flow_id, instance.cancelled)
-        run = FlowRun(self._store, flow.steps, flow.definition, instance)
+        held = self._given.new(flow, instance) if self._given and not instance.version else None
+        run = held.run if held else FlowRun(self._store, flow.steps, flow.definition, instance)
         run.introduction = self._introduced.introduction(instance, flow)
         allowed = reuse
         if instance.version:
@@ -307,7 +317,7 @@ class FlowEngine(Generic[Input]):
         elif given is not None and given.hash != instance.input:
             raise InvalidArgument("input", f"flow {flow_id} was started with another input")
         self._last_flow.begin(flow_id)
-        return flow, run
+        return flow, run, held
 
     async def _wait(self, flow: Flow[Input, Any], instance: FlowInstance, *, to_end: bool) -> None:
         """Wait until the time of a step that waits, of a flow that is not locked."""

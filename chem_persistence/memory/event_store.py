@@ -3,6 +3,7 @@
 import builtins
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from uuid import UUID
 
 from chem_persistence.domain.answers import ArtifactProducer, artifact_producer
@@ -16,7 +17,11 @@ from chem_persistence.memory.log import MemoryLog
 from chem_persistence.memory.runs import MemoryRuns
 from chem_persistence.memory.slots import MemorySlots
 from chem_persistence.memory.transaction import InMemoryTransaction
-from chem_persistence.store.append_request import AppendCall, check_no_streams, encode_append
+from chem_persistence.store.append_request import (
+    AppendCall,
+    check_no_streams,
+    encode_append,
+)
 from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import (
     MAX_ARTIFACT_BYTES,
@@ -41,7 +46,9 @@ from chem_persistence.store.feed import (
 )
 from chem_persistence.store.feed_position import FeedPage, FeedPosition
 from chem_persistence.store.leasing.children import ChildState, is_given_up, state_after
+from chem_persistence.store.leasing.hold import Hold
 from chem_persistence.store.leasing.leased_store import LeasedEventStore
+from chem_persistence.store.leasing.leases import Claim, check_worker
 from chem_persistence.store.ports import Clock
 from chem_persistence.store.reuse.results import Result, TakenOver
 from chem_persistence.telemetry.hooks import watched_read
@@ -77,6 +84,19 @@ class InMemoryEventStore(Appender[Artifact]):
         Raises:
             InvalidArgument: the flow id cannot name a flow.
         """
+        return self._held_store(flow_id, token, None)
+
+    def of_program(self, claim: Claim, holder: UUID, duration: timedelta) -> LeasedEventStore:
+        """Return this store as a program appends to a flow of its own; see `ProgramEventStore`.
+
+        Raises:
+            InvalidArgument: the flow id cannot name a flow, or the holder is not a UUID.
+        """
+        check_worker(holder)
+        hold = Hold(holder, duration.total_seconds())
+        return self._held_store(claim.flow_id, claim.token, hold)
+
+    def _held_store(self, flow_id: UUID, token: UUID, hold: Hold | None) -> LeasedEventStore:
         return LeasedEventStore(
             self,
             self._append,
@@ -84,6 +104,7 @@ class InMemoryEventStore(Appender[Artifact]):
             token,
             clock=self._clock,
             max_artifact_bytes=self._max_artifact_bytes,
+            hold=hold,
         )
 
     @property

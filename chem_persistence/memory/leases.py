@@ -130,6 +130,13 @@ class InMemoryLeases:
         run.release(present if run.called else due_at)
         return True
 
+    async def leave(self, flow_id: UUID, token: UUID) -> bool:
+        """Release a flow that a program runs by itself; see `Leases.leave`."""
+        run = self._runs.held(flow_id, token)
+        if run is not None:
+            run.release(NEVER)
+        return run is not None
+
     async def release(self, held: Iterable[tuple[UUID, UUID]]) -> list[UUID]:
         """Release flows, due now; see `Leases.release`."""
         released: list[UUID] = []
@@ -154,7 +161,7 @@ class InMemoryLeases:
         for run in self._runs.rows.values():
             if run.due_at <= present:
                 due[run.definition_hash] += 1
-            elif run.lease is None:
+            elif run.lease is None and not run.by_program:
                 waiting[run.definition_hash] += 1
         return {each: FlowCounts(due[each], waiting[each]) for each in definitions}
 

@@ -61,7 +61,7 @@ class MemoryLog:
         self._artifacts: dict[str, StoredArtifact] = {}
         self._producers: dict[str, tuple[UUID, int]] = {}  # flow and version of each artifact
         self._chunks: dict[UUID, Sequence[bytes]] = {}
-        self._changes: list[tuple[UUID, Sequence[FlowEvent], bool]] = []
+        self._changes: list[tuple[UUID, Sequence[FlowEvent], UUID | None]] = []
 
     def stream(self, flow_id: UUID) -> Sequence[StoredEvent]:
         """Return a flow's events."""
@@ -107,7 +107,8 @@ class MemoryLog:
             originals = recognise(request, [event for event in stream if event.event_id in ids])
             if originals is not None:
                 return originals
-        if request.lease is not None and not self.runs.holds(request.flow_id, request.lease):
+        lease = request.lease
+        if lease is not None and not request.begins and not self.runs.holds(request.flow_id, lease):
             raise StaleLease(request.flow_id)
         if expected_version is not None and expected_version != len(stream):
             raise ConcurrencyConflict(request.flow_id, expected_version, len(stream))
@@ -125,9 +126,9 @@ class MemoryLog:
         events = [decode_event(event) for event in appended]
         if self._below is None:
             self.results.add(events)
-            self.runs.follow(request.flow_id, events, is_leased=request.lease is not None)
+            self.runs.follow(request.flow_id, events, lease=lease, hold=request.hold)
         else:
-            self._changes.append((request.flow_id, events, request.lease is not None))
+            self._changes.append((request.flow_id, events, lease))
         return events
 
     def feed(self, after_seq: int, limit: int) -> Sequence[StoredEvent]:
@@ -182,9 +183,9 @@ class MemoryLog:
         for artifact in self._artifacts.values():
             chunks = self._chunks.get(artifact.upload_id, ()) if artifact.upload_id else ()
             below.keep(artifact, self._producers[artifact.hash], chunks)
-        for flow_id, events, is_leased in self._changes:
+        for flow_id, events, lease in self._changes:
             below.results.add(events)
-            below.runs.follow(flow_id, events, is_leased=is_leased)
+            below.runs.follow(flow_id, events, lease=lease)
 
     def end(self) -> None:
         """Declare that nothing more will be added to the log below."""

@@ -1,6 +1,7 @@
 """The rows of the flows that are given to workers, as PostgreSQL keeps them in `flow_runs`.
 
-The rules are those of the function `change_flow_run` in sql/migrations/0012_flow_runs.sql.
+The rules are those of the function `change_flow_run` in sql/migrations/0012_flow_runs.sql, and of
+the append of migration 0017.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,8 @@ from chem_persistence.domain.events import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
+from chem_persistence.store.attribution import RUN_BY
+from chem_persistence.store.leasing.hold import Hold
 from chem_persistence.store.ports import Clock
 
 __all__ = ["NEVER", "MemoryRuns", "Run", "later"]
@@ -46,6 +49,7 @@ class Run(msgspec.Struct, kw_only=True):
     lease: UUID | None = None
     holder: UUID | None = None
     called: bool = False
+    by_program: bool = False
 
     def hold(self, holder: UUID, token: UUID, until: datetime) -> None:
         """Record that a worker holds the flow."""
@@ -135,21 +139,46 @@ class MemoryRuns:
         ]
         return sorted(found, key=lambda item: item[1].due_at)
 
-    def follow(self, flow_id: UUID, events: Sequence[FlowEvent], *, is_leased: bool) -> None:
+    def follow(
+        self,
+        flow_id: UUID,
+        events: Sequence[FlowEvent],
+        *,
+        lease: UUID | None,
+        hold: Hold | None = None,
+    ) -> None:
         """Change a flow's row by the events of one append; tell of one that is due or submitted.
 
-        The present is the time of the events: the clock is not read twice for one append.
+        The present is the time of the events: the clock is not read twice for one append. With
+        `hold` a program runs the flow by itself, and has it from its first append on.
         """
         present = events[-1].ts.astimezone(UTC)
-        self._change_row(flow_id, events, present, is_leased=is_leased)
-        run = self.rows.get(flow_id)
-        is_submitted = events[0].version == 0
-        if run is not None and run.lease is None and (is_submitted or run.due_at <= present):
+        if events[0].version == 0 and _is_of_program(events[0]):
+            run = Run(definition_hash=_definition(events[0]), due_at=NEVER, by_program=True)
+            if hold is not None and lease is not None:
+                run.hold(hold.holder, lease, later(present, timedelta(seconds=hold.seconds)))
+            self.rows[flow_id] = run
+        self._change_row(
+            flow_id, events, present, is_leased=lease is not None, is_kept=hold is not None
+        )
+        changed = self.rows.get(flow_id)
+        is_submitted = events[0].version == 0 and not _is_of_program(events[0])
+        if (
+            changed is not None
+            and changed.lease is None
+            and (is_submitted or changed.due_at <= present)
+        ):
             for told in self.listeners:
-                told(run.definition_hash)
+                told(changed.definition_hash)
 
     def _change_row(
-        self, flow_id: UUID, events: Sequence[FlowEvent], present: datetime, *, is_leased: bool
+        self,
+        flow_id: UUID,
+        events: Sequence[FlowEvent],
+        present: datetime,
+        *,
+        is_leased: bool,
+        is_kept: bool,
     ) -> None:
         change = _change(events, is_leased=is_leased)
         run = self.rows.get(flow_id)
@@ -160,6 +189,10 @@ class MemoryRuns:
         match change.decisive.kind:
             case FlowCompleted() | FlowCancelled():
                 self.rows.pop(flow_id, None)
+                return
+            case StepFailed():
+                parks = False
+            case _ if is_kept:
                 return
             case StepWaits() | UserInteractionRequested():
                 parks = True
@@ -177,15 +210,22 @@ class MemoryRuns:
 
     def rebuild(self, flow_id: UUID, events: Sequence[FlowEvent]) -> bool:
         """Compare a flow's row with all of its events; return whether it was added or changed."""
-        if not events or not _is_given(events[0]):
+        by_program = bool(events) and _is_of_program(events[0])
+        if not events or not (by_program or _is_given(events[0])):
             return False
         change = _change(events, is_leased=False)
         run = self.rows.get(flow_id)
-        if change.decisive is None or isinstance(change.decisive.kind, _ENDS):
+        if isinstance(change.decisive and change.decisive.kind, _ENDS) or (
+            change.decisive is None and not by_program
+        ):
             return run is not None and run.lease is None and self.rows.pop(flow_id) is run
         due_at = _due(change, self.now(), rebuilt=True)
+        if by_program and run is not None:
+            return False
         if run is None:
-            self.rows[flow_id] = Run(definition_hash=_definition(events[0]), due_at=due_at)
+            self.rows[flow_id] = Run(
+                definition_hash=_definition(events[0]), due_at=due_at, by_program=by_program
+            )
             return True
         if run.lease is None and due_at < run.due_at:
             run.due_at = due_at
@@ -222,6 +262,10 @@ def _change(events: Iterable[FlowEvent], *, is_leased: bool) -> _Change:
 
 def _is_given(event: FlowEvent) -> bool:
     return isinstance(event.kind, FlowInitialized) and event.kind.due is not UNSET
+
+
+def _is_of_program(event: FlowEvent) -> bool:
+    return isinstance(event.kind, FlowInitialized) and RUN_BY in event.metadata
 
 
 def _definition(event: FlowEvent) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import builtins
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from uuid import UUID
 
 from chem_persistence.domain.answers import ArtifactProducer
@@ -63,7 +64,9 @@ from chem_persistence.store.feed import (
 )
 from chem_persistence.store.feed_position import FeedPage, FeedPosition
 from chem_persistence.store.leasing.children import ChildState
+from chem_persistence.store.leasing.hold import Hold
 from chem_persistence.store.leasing.leased_store import LeasedEventStore
+from chem_persistence.store.leasing.leases import Claim, check_worker
 from chem_persistence.store.ports import ArtifactRead, Clock
 from chem_persistence.store.reuse.results import Result, TakenOver
 
@@ -137,6 +140,19 @@ class PgEventStore(Appender[Artifact]):
         Raises:
             InvalidArgument: the flow id cannot name a flow.
         """
+        return self._held_store(flow_id, token, None)
+
+    def of_program(self, claim: Claim, holder: UUID, duration: timedelta) -> LeasedEventStore:
+        """Return this store as a program appends to a flow of its own; see `ProgramEventStore`.
+
+        Raises:
+            InvalidArgument: the flow id cannot name a flow, or the holder is not a UUID.
+        """
+        check_worker(holder)
+        hold = Hold(holder, duration.total_seconds())
+        return self._held_store(claim.flow_id, claim.token, hold)
+
+    def _held_store(self, flow_id: UUID, token: UUID, hold: Hold | None) -> LeasedEventStore:
         return LeasedEventStore(
             self,
             self._append,
@@ -144,6 +160,7 @@ class PgEventStore(Appender[Artifact]):
             token,
             clock=self._clock,
             max_artifact_bytes=self._max_artifact_bytes,
+            hold=hold,
         )
 
     @property

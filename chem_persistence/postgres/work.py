@@ -41,6 +41,7 @@ CALL_FLOW_RUNS = statement("work/call_flow_runs")
 CLAIM_FLOW_RUNS = statement("work/claim_flow_runs")
 COUNT_RUNS = statement("work/count_runs")
 GIVE_BACK_FLOW_RUN = statement("work/give_back_flow_run")
+LEAVE_FLOW_RUN = statement("work/leave_flow_run")
 LIST_FREE_RUNS = statement("work/list_free_runs")
 LIST_OTHER_DEFINITIONS = statement("work/list_other_definitions")
 NEXT_DUE_RUN = statement("work/next_due_run")
@@ -212,6 +213,10 @@ class PgLeases:
         (row,) = await self._session.fetch(GIVE_BACK_FLOW_RUN, flow_id, token, due_in)
         was_held: bool = row["was_held"]
         return was_held
+
+    async def leave(self, flow_id: UUID, token: UUID) -> bool:
+        """Release a flow that a program runs by itself; see `Leases.leave`."""
+        return bool(await self._session.fetch(LEAVE_FLOW_RUN, flow_id, token))
 
     async def release(self, held: Iterable[tuple[UUID, UUID]]) -> list[UUID]:
         """Release flows, due now; see `Leases.release`."""

@@ -27,16 +27,18 @@ from chem_persistence.domain.events import (
 from chem_persistence.domain.hash_chain import GENESIS, ChainLink, chain_link
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import ArtifactTooLarge, InvalidArgument, InvalidPayload
+from chem_persistence.store.attribution import PROGRAM, RUN_BY
 from chem_persistence.store.checks import (
     LARGE_BYTES,
     MAX_APPEND_BYTES,
     MAX_EVENT_BYTES,
-    MAX_JSON_ITEMS,
     MAX_JSON_MEMBERS,
     MAX_VERSION,
     MOST_JSONB_GROWTH,
+    check_containers,
     check_flow_id,
     check_json_size,
+    in_utc,
     jsonb_size,
 )
 from chem_persistence.store.codec import (
@@ -47,6 +49,7 @@ from chem_persistence.store.codec import (
     encode_kind,
     encode_metadata,
 )
+from chem_persistence.store.leasing.hold import Hold, only_pauses
 
 __all__ = [
     "EMPTY_FLOW",
@@ -87,7 +90,10 @@ FEW_EVENTS = MAX_APPEND_BYTES // (2 * MAX_EVENT_BYTES)
 
 
 class AppendCall(msgspec.Struct, frozen=True, gc=False):
-    """The arguments of one `append_kinds`, as the caller gave them, and its lease, if any."""
+    """The arguments of one `append_kinds`, as the caller gave them, and its lease, if any.
+
+    With `hold` a program appends to a flow that it runs by itself, and holds by that lease.
+    """
 
     flow_id: UUID
     kinds: Sequence[FlowEventKind]
@@ -96,6 +102,7 @@ class AppendCall(msgspec.Struct, frozen=True, gc=False):
     event_ids: Sequence[UUID] | None = None
     metadata: Mapping[str, Any] | None = None
     lease: UUID | None = None
+    hold: Hold | None = None
 
 
 class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -103,10 +110,12 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `event_ids`, `kinds` and `payloads` have one entry an event, in order. `kinds` are the facts as
     they will be read back. `ids_given` is true if the caller chose the event ids, and so may be
-    repeating an append. `artifacts` and `streamed` pair each artifact with the index of the event
-    that produced it, in hash order, so that appends which share artifacts lock them in one order
+    repeating an append. `first_metadata` are those of the first event, which say more if a program
+    begins the flow. `artifacts` and `streamed` pair each artifact with the index of the event that
+    produced it, in hash order, so that appends which share artifacts lock them in one order
     and cannot deadlock; the content of `streamed` ones is in the store already. With a `lease` the
-    events are stored only if the flow is held by it.
+    events are stored only if the flow is held by it. With `hold` as well, the first append takes
+    that lease, and a later one keeps it although a step waits or is to be tried again.
     """
 
     flow_id: UUID
@@ -117,9 +126,21 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kinds: tuple[FlowEventKind, ...]
     payloads: tuple[bytes, ...]
     metadata: bytes
+    first_metadata: bytes
     artifacts: tuple[tuple[EventPlace, StoredArtifact], ...]
     streamed: tuple[tuple[EventPlace, StreamedArtifact], ...] = ()
     lease: UUID | None = None
+    hold: Hold | None = None
+
+    @property
+    def begins(self) -> bool:
+        """Whether the append takes the lease under which it is made."""
+        return self.hold is not None and self.expected_version == 0
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the lease stays although the events would release it."""
+        return self.hold is not None and only_pauses(self.kinds)
 
     def size(self) -> int:
         """Return the number of bytes of JSON and content that the append stores."""
@@ -142,7 +163,7 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 event_id=self.event_ids[index],
                 ts=self.ts,
                 payload=payload,
-                metadata=self.metadata,
+                metadata=self.metadata if index else self.first_metadata,
             )
             links.append(own)
             previous = own.hash
@@ -159,7 +180,7 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 ts=self.ts,
                 event_type=event_type(self.kinds[index]),
                 payload=self.payloads[index],
-                metadata=self.metadata,
+                metadata=self.metadata if index else self.first_metadata,
                 link=own.hash,
             )
             for index, own in enumerate(self.links(head))
@@ -167,7 +188,9 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def events(self, version: int, seqs: Sequence[int]) -> list[FlowEvent]:
         """Return the events as a reader will read them, without decoding them again."""
-        metadata = {} if self.metadata == b"{}" else read_json(self.metadata)
+        metadata = first = {} if self.metadata == b"{}" else read_json(self.metadata)
+        if self.first_metadata is not self.metadata:
+            first = read_json(self.first_metadata)
         return [
             FlowEvent(
                 seq=seqs[index],
@@ -176,7 +199,7 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 event_id=self.event_ids[index],
                 ts=self.ts,
                 kind=kind,
-                metadata=metadata,
+                metadata=metadata if index else first,
             )
             for index, kind in enumerate(self.kinds)
         ]
@@ -225,20 +248,24 @@ def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -
     encoded = [encode_kind(kind) for kind in kinds]
     payloads = tuple([payload for payload, _ in encoded])
     facts = tuple([fact for _, fact in encoded])
-    metadata = encode_metadata(call.metadata)
-    _check_event_sizes(payloads, metadata)
+    metadata = first_metadata = encode_metadata(call.metadata)
+    if call.hold is not None and expected_version == 0:
+        first_metadata = encode_metadata({**(call.metadata or {}), RUN_BY: PROGRAM})
+    _check_event_sizes(payloads, first_metadata)
     request = AppendRequest(
         flow_id=call.flow_id,
         expected_version=expected_version,
-        ts=ts if type(ts) is datetime and ts.tzinfo is UTC else _in_utc(ts),
+        ts=ts if type(ts) is datetime and ts.tzinfo is UTC else in_utc(ts),
         event_ids=_event_ids(call.event_ids, len(kinds)),
         ids_given=call.event_ids is not None,
         kinds=facts,
         payloads=payloads,
         metadata=metadata,
+        first_metadata=first_metadata,
         artifacts=_encoded_artifacts(artifacts, facts, max_artifact_bytes) if artifacts else (),
         streamed=_streamed_artifacts(artifacts, facts) if artifacts else (),
         lease=call.lease,
+        hold=call.hold,
     )
     if artifacts or len(kinds) > FEW_EVENTS:
         _check_size(request, largest_append(max_artifact_bytes))
@@ -272,19 +299,6 @@ def _check_size(request: AppendRequest, limit: int) -> None:
     size = request.size()
     if size > limit:
         raise InvalidPayload("$", f"the append has {size} bytes, the limit is {limit}")
-
-
-def _in_utc(ts: object) -> datetime:
-    if not isinstance(ts, datetime):
-        raise InvalidArgument("clock", f"returned a {type(ts).__name__}, not a datetime")
-    if ts.utcoffset() is None:
-        raise InvalidArgument("clock", "returned a datetime without a time zone")
-    try:
-        return ts.astimezone(UTC)
-    except OverflowError as error:
-        raise InvalidArgument(
-            "clock", "returned a time that is beyond datetime's range in UTC"
-        ) from error
 
 
 def is_own_event_id(event_id: UUID) -> bool:
@@ -322,7 +336,7 @@ def _encoded_artifacts(
         if len(body) > limit:
             raise ArtifactTooLarge(artifact.hash, len(body), limit)
         if artifact.content is None and body.count(b",") >= MAX_JSON_MEMBERS:
-            _check_containers(artifact.payload)
+            check_containers(artifact.payload)
         metadata = encode_metadata(artifact.metadata)
         if len(metadata) * MOST_JSONB_GROWTH > MAX_EVENT_BYTES:
             encode_description(artifact.metadata)
@@ -344,19 +358,6 @@ def _encoded_artifacts(
 def _is_large(payload: bytes) -> bool:
     """Return whether JSONB would make many bytes of a payload, so that it is stored as it is."""
     return len(payload) > LARGE_BYTES or jsonb_size(payload) > LARGE_BYTES
-
-
-def _check_containers(payload: Any) -> None:
-    """Check that JSONB can hold every array and object of a payload."""
-    waiting = [payload]
-    while waiting:
-        value = waiting.pop()
-        if len(value) > (MAX_JSON_MEMBERS if isinstance(value, dict) else MAX_JSON_ITEMS):
-            raise InvalidPayload(
-                "$", f"has {len(value)} values in one {type(value).__name__}, more than JSONB holds"
-            )
-        items = value.values() if isinstance(value, dict) else value
-        waiting += [item for item in items if isinstance(item, dict | list)]
 
 
 def _streamed_artifacts(

@@ -12,10 +12,24 @@ from typing import Any
 
 from chem_persistence.telemetry.hooks import current_traceparent
 
-__all__ = ["attributed", "current_scope", "event_metadata", "trace_of", "untraced"]
+__all__ = [
+    "PROGRAM",
+    "RUN_BY",
+    "attributed",
+    "current_scope",
+    "event_metadata",
+    "trace_of",
+    "untraced",
+]
 
 _TRACE = "traceparent"
 """W3C Trace Context, section 3.2: the origin of an event, which is not part of its identity."""
+
+RUN_BY = "chem_persistence.run_by"
+"""The key of the metadata of a flow's first event that says that a program runs it by itself."""
+
+PROGRAM = "program"
+"""The value of `RUN_BY`."""
 
 current_scope: ContextVar[Mapping[str, Any]] = ContextVar("chem_persistence_attribution")
 

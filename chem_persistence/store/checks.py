@@ -1,6 +1,8 @@
 """The limits of every store, and the checks of arguments that need no store."""
 
 import re
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from chem_persistence.errors import InvalidArgument, InvalidPayload
@@ -17,12 +19,14 @@ __all__ = [
     "MAX_WAITING",
     "MAX_WAITING_BYTES",
     "MOST_JSONB_GROWTH",
+    "check_containers",
     "check_countable",
     "check_flow_id",
     "check_json_size",
     "check_not_negative",
     "check_poll_interval",
     "check_position",
+    "in_utc",
     "jsonb_size",
 ]
 
@@ -165,3 +169,38 @@ def check_poll_interval(seconds: float) -> None:
     """
     if not seconds > 0:
         raise InvalidArgument("poll_interval", "must be above 0")
+
+
+def check_containers(payload: Any) -> None:
+    """Check that JSONB can hold every array and object of a payload.
+
+    Raises:
+        InvalidPayload: if one has too many values.
+    """
+    waiting = [payload]
+    while waiting:
+        value = waiting.pop()
+        if len(value) > (MAX_JSON_MEMBERS if isinstance(value, dict) else MAX_JSON_ITEMS):
+            raise InvalidPayload(
+                "$", f"has {len(value)} values in one {type(value).__name__}, more than JSONB holds"
+            )
+        items = value.values() if isinstance(value, dict) else value
+        waiting += [item for item in items if isinstance(item, dict | list)]
+
+
+def in_utc(ts: object) -> datetime:
+    """Return a clock's time in UTC.
+
+    Raises:
+        InvalidArgument: if it is no datetime with a time zone, or beyond datetime's range in UTC.
+    """
+    if not isinstance(ts, datetime):
+        raise InvalidArgument("clock", f"returned a {type(ts).__name__}, not a datetime")
+    if ts.utcoffset() is None:
+        raise InvalidArgument("clock", "returned a datetime without a time zone")
+    try:
+        return ts.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidArgument(
+            "clock", "returned a time that is beyond datetime's range in UTC"
+        ) from error

@@ -34,7 +34,9 @@ def recognise(request: AppendRequest, stored: Sequence[StoredEvent]) -> list[Flo
             or original.version != originals[0].version + index
             # bytes are compared, since 1 == True in Python and not in JSON
             or canonical_json(original.kind) != request.payloads[index]
-            or not _is_equal_but_for_trace(original.metadata, request.metadata)
+            or not _is_equal_but_for_trace(
+                original.metadata, request.metadata if index else request.first_metadata
+            )
         ):
             raise EventIdReused(
                 request.flow_id, originals[0].event_id if original is None else event_id

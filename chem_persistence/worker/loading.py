@@ -18,7 +18,7 @@ from chem_persistence.domain.events import (
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.flow import Flow
-from chem_persistence.engine.leases.leased_run import cancellation, cancelled_with
+from chem_persistence.engine.leases.ending import cancellation, cancelled_with
 from chem_persistence.engine.leases.own_children import called_before
 from chem_persistence.engine.next_step import Run, next_step
 from chem_persistence.engine.watching import WatchingStep

@@ -33,6 +33,7 @@ CREATE TABLE flow_runs (
     lease uuid,
     holder uuid,
     called boolean NOT NULL DEFAULT false,
+    by_program boolean NOT NULL DEFAULT false,
     CONSTRAINT flow_runs_pkey PRIMARY KEY (flow_id),
     CONSTRAINT flow_runs_called_check CHECK (lease IS NOT NULL OR NOT called),
     CONSTRAINT flow_runs_holder_check CHECK ((lease IS NULL) = (holder IS NULL))
@@ -355,7 +356,8 @@ BEGIN
     missing := ARRAY(
         SELECT event.flow_id
         FROM event_log AS event
-        WHERE event.version = 0 AND event.event_type = 'flowinitialized' AND event.payload ? 'due'
+        WHERE event.version = 0 AND event.event_type = 'flowinitialized'
+            AND (event.payload ? 'due' OR event.metadata ? 'chem_persistence.run_by')
             AND NOT EXISTS (SELECT 1 FROM flow_runs AS run WHERE run.flow_id = event.flow_id)
             AND NOT EXISTS (SELECT 1 FROM event_log AS ending
                 WHERE ending.flow_id = event.flow_id
@@ -367,8 +369,9 @@ BEGIN
     PERFORM set_config('lock_timeout', '2s', true);  -- claims and appends wait behind this lock
     LOCK TABLE flow_runs IN EXCLUSIVE MODE;
     FOR added IN
-        INSERT INTO flow_runs AS run (flow_id, definition_hash, due_at)
-        SELECT event.flow_id, event.payload ->> 'definition_hash', 'infinity'
+        INSERT INTO flow_runs AS run (flow_id, definition_hash, due_at, by_program)
+        SELECT event.flow_id, event.payload ->> 'definition_hash', 'infinity',
+            event.metadata ? 'chem_persistence.run_by'
         FROM event_log AS event
         WHERE event.flow_id = ANY (missing) AND event.version = 0
             AND NOT EXISTS (SELECT 1 FROM event_log AS ending
@@ -400,6 +403,7 @@ DECLARE
     signalled uuid[] := '{}';
     changed_rows bigint;
     given uuid[];
+    held uuid[] := '{}';
     change record;
     sequence oid := 'event_log_seq_seq'::regclass;
 BEGIN
@@ -439,17 +443,18 @@ BEGIN
         FROM ROWS FROM (json_to_recordset(events::json) AS (flow_id uuid, version integer,
             event_id uuid, ts timestamptz,
                 payload jsonb, metadata jsonb, chain_hash bytea, first_version integer,
-                    previous_hash bytea, lease uuid))
+                    previous_hash bytea, lease uuid, holder uuid))
             WITH ORDINALITY AS e
             (flow_id, version, event_id, ts, payload, metadata, chain_hash, first_version,
-                previous_hash, lease, place)
+                previous_hash, lease, holder, place)
         WHERE (SELECT count(*) FROM event_log AS taken
                 WHERE taken.flow_id = e.flow_id AND taken.version = e.first_version) = 0
             AND (e.first_version = 0 OR (SELECT previous.chain_hash FROM event_log AS previous
                 WHERE previous.flow_id = e.flow_id
                     AND previous.version = e.first_version - 1) = e.previous_hash)
-            AND (e.lease IS NULL OR (SELECT run.lease FROM flow_runs AS run
-                WHERE run.flow_id = e.flow_id) = e.lease)
+            AND (e.lease IS NULL OR (e.holder IS NOT NULL AND e.first_version = 0)
+                OR (SELECT run.lease FROM flow_runs AS run
+                    WHERE run.flow_id = e.flow_id) = e.lease)
         ORDER BY e.flow_id, e.place
         RETURNING log.flow_id, log.version, log.seq,
             CASE WHEN log.event_type IN ('stepstarted', 'stepfinished',
@@ -457,7 +462,8 @@ BEGIN
                 WHEN log.event_type IN ('flowcompleted', 'flowcancelled') THEN 'end'
                 WHEN log.event_type = 'stepsignal' THEN 'signal'
                 WHEN log.event_type <> 'flowinitialized' THEN 'change'
-                WHEN log.payload ? 'due' THEN 'begin' END
+                WHEN log.payload ? 'due' THEN 'begin'
+                WHEN log.metadata ? 'chem_persistence.run_by' THEN 'hold' END
     LOOP
         RETURN NEXT;
         stored_events := stored_events + 1;
@@ -467,6 +473,8 @@ BEGIN
             ended := array_append(ended, stored_flow_id);
         ELSIF effect = 'begin' THEN
             begun := array_append(begun, stored_flow_id);
+        ELSIF effect = 'hold' THEN
+            held := array_append(held, stored_flow_id);
         ELSIF effect = 'signal' THEN
             signalled := array_append(signalled, stored_flow_id);
         ELSE
@@ -483,7 +491,8 @@ BEGIN
         -- is one missing after its predecessor?
         IF EXISTS (SELECT 1
                 FROM json_to_recordset(events::json) AS e
-                    (flow_id uuid, version integer, previous_hash bytea, lease uuid)
+                    (flow_id uuid, version integer, previous_hash bytea, lease uuid,
+                        holder uuid)
                 LEFT JOIN json_to_recordset(events::json) AS own (flow_id uuid, version integer,
                     chain_hash bytea)
                     ON own.flow_id = e.flow_id AND own.version = e.version - 1
@@ -492,8 +501,9 @@ BEGIN
                     AND (e.version = 0 OR EXISTS (SELECT 1 FROM event_log AS previous
                         WHERE previous.flow_id = e.flow_id AND previous.version = e.version - 1
                             AND previous.chain_hash = coalesce(own.chain_hash, e.previous_hash)))
-                    AND (e.lease IS NULL OR EXISTS (SELECT 1 FROM flow_runs AS run
-                        WHERE run.flow_id = e.flow_id AND run.lease = e.lease))) THEN
+                    AND (e.lease IS NULL OR e.holder IS NOT NULL
+                        OR EXISTS (SELECT 1 FROM flow_runs AS run
+                            WHERE run.flow_id = e.flow_id AND run.lease = e.lease))) THEN
             RAISE EXCEPTION 'a trigger of event_log keeps events from being stored'
                 USING ERRCODE = 'triggered_action_exception',
                     HINT = 'chem-persistence doctor names the triggers of others.';
@@ -583,6 +593,26 @@ BEGIN
             SELECT e.flow_id
             FROM json_to_recordset(events::json) AS e (flow_id uuid, lease uuid)
             WHERE e.lease IS NOT NULL);
+    END IF;
+    IF changed <> '{}' AND position('"keeps"' IN events) > 0 THEN  -- a program keeps its lease
+        changed := ARRAY(
+            SELECT unnest(changed)
+            EXCEPT
+            SELECT e.flow_id
+            FROM json_to_recordset(events::json) AS e (flow_id uuid, keeps boolean)
+            WHERE e.keeps);
+    END IF;
+    -- a program that begins a flow holds it at once, unless the same append ends it; the copy of such
+    -- a flow is nobody's
+    IF held <> '{}' THEN
+        INSERT INTO flow_runs AS run
+            (flow_id, definition_hash, due_at, lease, holder, by_program)
+        SELECT e.flow_id, e.payload ->> 'definition_hash',
+            coalesce(now() + make_interval(secs => e.seconds), 'infinity'), e.lease, e.holder, true
+        FROM json_to_recordset(events::json) AS e (flow_id uuid, version integer, payload jsonb,
+            lease uuid, holder uuid, seconds double precision)
+        WHERE e.version = 0 AND e.flow_id = ANY (held) AND e.flow_id <> ALL (ended)
+        ORDER BY e.flow_id;
     END IF;
     IF changed <> '{}' OR signalled <> '{}' OR ended <> '{}' THEN
         -- most flows are not given to workers, and need no look at their events
@@ -698,7 +728,8 @@ BEGIN
                 WHERE event.event_type IN ('flowcompleted', 'flowcancelled')),
             max(event.version) FILTER (WHERE event.event_type IN ('stepfailed', 'retryscheduled',
                 'stepwaits', 'userinteractionrequested')
-                OR (event.event_type = 'flowinitialized' AND event.payload ? 'due'))) AS decisive,
+                OR (event.event_type = 'flowinitialized' AND (event.payload ? 'due'
+                    OR (is_rebuilt AND event.metadata ? 'chem_persistence.run_by'))))) AS decisive,
         min(event.version) FILTER (WHERE event.event_type = 'userinteractionprovided'
             OR (event.event_type = 'stepsignal' AND NOT is_leased)) AS first_call,
         max(event.version) FILTER (WHERE event.event_type = 'userinteractionprovided'
@@ -736,7 +767,7 @@ BEGIN
         WHEN decisive.wanted IS NOT NULL AND is_rebuilt
             THEN least(decisive.wanted, present + (decisive.wanted - decisive.ts))
         WHEN decisive.wanted IS NOT NULL THEN present + (decisive.wanted - decisive.ts)
-        WHEN decisive.event_type = 'retryscheduled' THEN present
+        WHEN decisive.event_type IN ('flowinitialized', 'retryscheduled') THEN present
         ELSE 'infinity' END;
     IF is_rebuilt THEN
         UPDATE flow_runs AS run SET due_at = due

@@ -1,4 +1,4 @@
--- The append on a distributed log: the function of migration 0012, which describes the documents and
+-- The append on a distributed log: the function of migration 0017, which describes the documents and
 -- the result, as statements of one row and one flow each, which Citus sends to a single shard. It
 -- refuses the INSERT ... SELECT over several tables of the migration's text.
 
@@ -10,6 +10,7 @@ CREATE OR REPLACE FUNCTION append_events(
     patience text
 ) RETURNS TABLE (stored_flow_id uuid, stored_version integer, stored_seq bigint) LANGUAGE plpgsql AS $$
 DECLARE
+    present timestamptz := now();
     sequence oid := 'event_log_seq_seq'::regclass;
     stored_flow_ids uuid[] := '{}';
     last_flow_id uuid;
@@ -36,10 +37,11 @@ BEGIN
         SELECT document.*
         FROM ROWS FROM (json_to_recordset(events::json) AS (flow_id uuid, version integer,
                 event_id uuid, ts timestamptz, payload jsonb, metadata jsonb, chain_hash bytea,
-                first_version integer, previous_hash bytea, lease uuid))
+                first_version integer, previous_hash bytea, lease uuid, holder uuid,
+                seconds double precision, keeps boolean))
             WITH ORDINALITY AS document
             (flow_id, version, event_id, ts, payload, metadata, chain_hash, first_version,
-                previous_hash, lease, place)
+                previous_hash, lease, holder, seconds, keeps, place)
         ORDER BY document.flow_id, document.place
     LOOP
         IF e.flow_id IS DISTINCT FROM last_flow_id THEN  -- once per flow, before its first event
@@ -50,8 +52,9 @@ BEGIN
                 AND (e.first_version = 0 OR EXISTS (SELECT 1 FROM event_log AS previous
                     WHERE previous.flow_id = e.flow_id AND previous.version = e.first_version - 1
                         AND previous.chain_hash = e.previous_hash))
-                AND (e.lease IS NULL OR EXISTS (SELECT 1 FROM flow_runs AS run
-                    WHERE run.flow_id = e.flow_id AND run.lease = e.lease));
+                AND (e.lease IS NULL OR (e.holder IS NOT NULL AND e.first_version = 0)
+                    OR EXISTS (SELECT 1 FROM flow_runs AS run
+                        WHERE run.flow_id = e.flow_id AND run.lease = e.lease));
             IF fits THEN
                 stored_flow_ids := array_append(stored_flow_ids, e.flow_id);
             END IF;
@@ -74,6 +77,15 @@ BEGIN
             stored_flow_id := e.flow_id;
             stored_version := e.version;
             RETURN NEXT;
+            IF e.version = 0 AND e.payload ->> 'type' = 'flowinitialized'
+                    AND e.metadata ? 'chem_persistence.run_by' THEN
+                -- a program that begins a flow holds it at once; the copy of one is nobody's
+                INSERT INTO flow_runs
+                    (flow_id, definition_hash, due_at, lease, holder, by_program)
+                VALUES (e.flow_id, e.payload ->> 'definition_hash',
+                    coalesce(present + make_interval(secs => e.seconds), 'infinity'), e.lease,
+                    e.holder, true);
+            END IF;
             changed := changed OR NOT (e.payload ->> 'type' IN ('stepstarted', 'stepfinished',
                     'propertypreferenceassigned', 'branchcreated')
                 OR (e.payload ->> 'type' = 'flowinitialized' AND NOT e.payload ? 'due')
@@ -155,8 +167,8 @@ BEGIN
             SELECT DISTINCT document.flow_id, document.first_version,
                 document.lease IS NOT NULL AS is_leased
             FROM json_to_recordset(events::json) AS document (flow_id uuid, first_version integer,
-                lease uuid)
-            WHERE document.flow_id = ANY (stored_flow_ids)
+                lease uuid, keeps boolean)
+            WHERE document.flow_id = ANY (stored_flow_ids) AND document.keeps IS NOT TRUE
             ORDER BY document.flow_id
         LOOP
             PERFORM change_flow_run(written.flow_id, written.first_version, written.is_leased,

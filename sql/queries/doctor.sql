@@ -1,12 +1,13 @@
 -- Read what `doctor` checks of a server, a schema, a role, and the flows that wait for workers.
 
 -- name: count_due_runs
--- Count the due flows of each definition, and those that are overdue, the longest due first.
+-- Count the due flows of each definition, and those that are overdue, the longest due first. Flows
+-- that programs run by themselves are left out, here and below: they wait for their program.
 -- $1 timestamptz before which the flows are due, $2 timestamptz before which they are overdue
 SELECT run.definition_hash, count(*) AS flows,
     count(*) FILTER (WHERE run.due_at < $2) AS overdue, min(run.due_at) AS due_at
 FROM flow_runs AS run
-WHERE run.due_at < $1
+WHERE run.due_at < $1 AND NOT run.by_program
 GROUP BY run.definition_hash
 ORDER BY min(run.due_at), run.definition_hash
 
@@ -18,7 +19,7 @@ SELECT count(*) AS flows
 FROM (SELECT DISTINCT event.flow_id FROM event_log AS event
     WHERE event.event_type = 'stepfailed') AS failed
 JOIN flow_runs AS run ON run.flow_id = failed.flow_id
-WHERE run.due_at = 'infinity' AND run.lease IS NULL
+WHERE run.due_at = 'infinity' AND run.lease IS NULL AND NOT run.by_program
     AND (SELECT count(*) FROM workflow_step_executions AS step
         WHERE step.flow_id = failed.flow_id AND step.flow_id = run.flow_id
             AND step.status = 'failed') > 0
@@ -67,7 +68,7 @@ SELECT current_setting('server_version') AS server_version,
 SELECT run.flow_id, (SELECT event.payload ->> 'name' FROM event_log AS event
     WHERE event.flow_id = run.flow_id AND event.version = 0) AS name
 FROM flow_runs AS run
-WHERE run.definition_hash = $1
+WHERE run.definition_hash = $1 AND NOT run.by_program
 ORDER BY run.due_at
 LIMIT 1
 
@@ -77,7 +78,7 @@ SELECT run.flow_id, failed.failed_at
 FROM (SELECT event.flow_id, max(event.ts) AS failed_at FROM event_log AS event
     WHERE event.event_type = 'stepfailed' GROUP BY event.flow_id) AS failed
 JOIN flow_runs AS run ON run.flow_id = failed.flow_id
-WHERE run.due_at = 'infinity' AND run.lease IS NULL
+WHERE run.due_at = 'infinity' AND run.lease IS NULL AND NOT run.by_program
     AND (SELECT count(*) FROM workflow_step_executions AS step
         WHERE step.flow_id = failed.flow_id AND step.flow_id = run.flow_id
             AND step.status = 'failed') > 0
@@ -184,7 +185,7 @@ SELECT run.flow_id, run.definition_hash,
         WHERE step.flow_id = run.flow_id AND step.status IN ('waiting', 'pending',
             'awaiting_user_input')) AS waits
 FROM flow_runs AS run
-WHERE run.lease IS NULL AND run.due_at > $1 AND run.due_at <= $2
+WHERE run.lease IS NULL AND run.due_at > $1 AND run.due_at <= $2 AND NOT run.by_program
 ORDER BY waits, run.due_at
 LIMIT $3
 

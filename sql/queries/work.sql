@@ -36,7 +36,8 @@ GROUP BY run.holder
 -- Count the flows of definitions that are due, and those that wait and are held by nobody.
 -- $1 text[] definition_hash, $2 timestamptz the present
 SELECT run.definition_hash, count(*) FILTER (WHERE run.due_at <= $2) AS due,
-    count(*) FILTER (WHERE run.due_at > $2 AND run.lease IS NULL) AS waiting
+    count(*) FILTER (WHERE run.due_at > $2 AND run.lease IS NULL AND NOT run.by_program)
+        AS waiting
 FROM flow_runs AS run
 WHERE run.definition_hash = ANY ($1::text[])
 GROUP BY run.definition_hash
@@ -46,12 +47,21 @@ GROUP BY run.definition_hash
 -- $1 uuid flow_id, $2 uuid token, $3 interval until it is due (null: not by itself)
 SELECT give_back_flow_run($1, $2, $3) AS was_held
 
+-- name: leave_flow_run
+-- Release a flow that a program runs by itself, not due by itself; return it if it was held by this
+-- lease.
+-- $1 uuid flow_id, $2 uuid token
+UPDATE flow_runs AS run
+SET lease = NULL, holder = NULL, called = false, due_at = 'infinity'
+WHERE run.flow_id = $1 AND run.lease = $2
+RETURNING run.flow_id
+
 -- name: list_free_runs
--- List one page of the flows that nobody holds.
+-- List one page of the flows that nobody holds, but those that programs run by themselves.
 -- $1 uuid flow_id after which the page begins, $2 bigint maximum number of rows
 SELECT run.flow_id
 FROM flow_runs AS run
-WHERE run.flow_id > $1 AND run.lease IS NULL
+WHERE run.flow_id > $1 AND run.lease IS NULL AND NOT run.by_program
 ORDER BY run.flow_id
 LIMIT $2
 
@@ -75,13 +85,14 @@ WHERE event.flow_id = ANY($1::uuid[]) AND event.event_type = 'userinteractionreq
 ORDER BY event.flow_id, event.version DESC
 
 -- name: list_waiting_runs
--- List the flows that no worker runs, those that are due longest first.
+-- List the flows that no worker runs, those that are due longest first, but those that programs run
+-- by themselves.
 -- $1 timestamptz the time at which leases that end earlier have ended, $2 bigint maximum number of
 -- rows
 SELECT run.flow_id, run.definition_hash, run.due_at <= $1 AS is_due,
     CASE WHEN run.due_at < '9999-12-31 00:00:00+00' THEN run.due_at END AS due_at
 FROM flow_runs AS run
-WHERE run.lease IS NULL OR run.due_at <= $1
+WHERE (run.lease IS NULL OR run.due_at <= $1) AND NOT run.by_program
 ORDER BY run.due_at, run.flow_id
 LIMIT $2
 

@@ -1,9 +1,18 @@
-"""What is ended before a flow is cancelled: the children, or the batch job, of its step."""
+"""Why a flow is cancelled, and what is ended before: the children or the batch job of a step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+from uuid import UUID
 
-from chem_persistence.domain.events import FlowEventKind, StepFailed, StepFinished, StepWaits
+from chem_persistence.domain.events import (
+    CANCEL,
+    FlowEvent,
+    FlowEventKind,
+    StepFailed,
+    StepFinished,
+    StepSignal,
+    StepWaits,
+)
 from chem_persistence.engine.children.family import Family
 from chem_persistence.engine.children.step import ChildrenStep
 from chem_persistence.engine.jobs.history import is_of_class
@@ -12,7 +21,22 @@ from chem_persistence.engine.steps.step import Step, Wait
 from chem_persistence.engine.watching import Later, Look, wait_until
 from chem_persistence.errors import JobFailed
 
-__all__ = ["end_step"]
+__all__ = ["cancellation", "cancelled_with", "end_step"]
+
+
+def cancellation(events: Iterable[FlowEvent]) -> str | None:
+    """Return the reason of the first signal that asks for the flow's cancellation, or None."""
+    for event in events:
+        if isinstance(event.kind, StepSignal) and event.kind.signal == CANCEL:
+            data = event.kind.data
+            reason = data.get("reason") if isinstance(data, dict) else data
+            return reason if isinstance(reason, str) and reason else "cancelled"
+    return None
+
+
+def cancelled_with(parent: UUID) -> str:
+    """Return the reason for which a child is cancelled whose parent is."""
+    return f"its parent, flow {parent}, was cancelled"
 
 
 async def end_step(

@@ -2,16 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from datetime import datetime, timedelta
+from functools import partial
 from math import inf
 from typing import Any, TypeVar
 from uuid import UUID
 
 from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.engine.attempt import Attempt, heartbeat_limit, time_limit
-from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun
+from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun, nothing
 from chem_persistence.engine.leases.renewal import HeldLease, LeaseKeeper, seconds_since_boot
 from chem_persistence.engine.steps.context import StepContext
 from chem_persistence.errors import (
@@ -42,6 +49,10 @@ SECONDS_TO_LEAVE = 10.0
 """How long a flow that is interrupted may take to say so in the log, and to release its lease."""
 
 
+def _ignored() -> None:
+    """Do nothing for a flow that is not held any more."""
+
+
 def at_once(_: BaseException) -> timedelta:
     """Return that a flow is due at once, whatever it was left for."""
     return timedelta(0)
@@ -69,7 +80,12 @@ class HeldFlow:
     `claimed_at` is when the claim was sent, in seconds since boot. A step that is `grace` past its
     time limit is believed to hang: its lease is not renewed any more. A flow that is left for an
     error is due as `due_after` says. When a child has ended, `call` is called with its parent.
+
+    With `rest` the flow is one that a program runs by itself: `rest` is awaited, under the lease,
+    before anything else, and whenever the flow waits. Such a flow is left to nobody.
     """
+
+    rest: Callable[[], Awaitable[None]] | None = None
 
     def __init__(
         self,
@@ -99,7 +115,6 @@ class HeldFlow:
         self._is_last_step = False
         self._task: asyncio.Task[Any] | None = None
         self._looking: asyncio.Task[None] | None = None
-        run.around_step = self._in_step
 
     @property
     def flow_id(self) -> UUID:
@@ -118,7 +133,8 @@ class HeldFlow:
             StaleLease: the lease was lost; nothing more was appended.
         """
         self._task = asyncio.current_task()
-        with self._keeper.hold(self._lease):
+        self.run.around_step = self._in_step
+        with self._held():
             try:
                 await self._advance(steps, then_due)
             except asyncio.CancelledError:
@@ -137,6 +153,24 @@ class HeldFlow:
                     self._looking.cancel()
                 if self.run.parent and self._call and self.run.has_ended:
                     self._call(self.run.parent)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Have the lease renewed, from the flow's first append on, until the block is left.
+
+        Then nothing refers to this object any more, so that it needs no garbage collection.
+        """
+        run, lease = self.run, self._lease
+        if run.instance.version:
+            self._keeper.add(lease)
+        else:
+            run.on_begun = partial(self._keeper.add, lease)
+        try:
+            yield
+        finally:
+            self._keeper.drop(lease)
+            lease.on_lost = lease.on_call = _ignored
+            run.around_step = nothing
 
     def stop_after_step(self) -> None:
         """Release the flow when the step that runs has an outcome."""
@@ -157,12 +191,17 @@ class HeldFlow:
     async def release(self, due_in: timedelta | None = timedelta(0)) -> None:
         """Release the lease; if that fails, it ends by itself."""
         try:
-            await self._leases.give_back(self.flow_id, self.claim.token, due_in)
+            if self.run.keeps_lease:
+                await self._leases.leave(self.flow_id, self.claim.token)
+            else:
+                await self._leases.give_back(self.flow_id, self.claim.token, due_in)
         except StoreError as error:
             _logger.info("flow %s is not released: %s", self.flow_id, type(error).__name__)
 
     async def _advance(self, steps: int | None, then_due: timedelta | None) -> None:
         run, done = self.run, 0
+        if self.rest is not None and run.instance.version:
+            await self.rest()
         while not run.is_released:
             if run.cancelled is not None:
                 await run.cancel()
@@ -176,10 +215,13 @@ class HeldFlow:
                 return
             goes_on = steps is None and not self._is_last_step
             await run.advance(go_on=goes_on and run.may_start_ahead(run.instance.cursor + 1))
-            if run.look_after is not None:
+            done += 1
+            if self.rest is not None and (run.pauses or run.look_after is not None):
+                if done != steps:
+                    await self.rest()
+            elif run.look_after is not None:
                 await self.release(run.look_after)
                 return
-            done += 1
 
     async def _interrupted(self) -> bool:
         """Do what is left to do when the flow's task was cancelled; return False from outside.
@@ -217,7 +259,8 @@ class HeldFlow:
             raise
 
     async def _leave(self, due_in: timedelta | None = timedelta(0)) -> None:
-        await self.run.leave()
+        if not self.run.keeps_lease:  # who starts the program again knows that it was interrupted
+            await self.run.leave()
         if not self.run.is_released:
             await self.run.free_unused(self.claim.token)
             await self.release(due_in)

@@ -7,7 +7,7 @@ it dies or is told to stop is in the log: a start without an outcome, and the si
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from enum import StrEnum
 from typing import Any, NoReturn, TypeAlias
@@ -16,7 +16,6 @@ from uuid import UUID
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import (
-    CANCEL,
     RELEASED,
     BranchCreated,
     FlowCancelled,
@@ -36,7 +35,7 @@ from chem_persistence.domain.fingerprints import step_fingerprint
 from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.attempt import Attempt, describe_failure
-from chem_persistence.engine.leases.ending import end_step
+from chem_persistence.engine.leases.ending import cancellation, end_step
 from chem_persistence.engine.next_step import Run
 from chem_persistence.engine.run import FlowRun, Outcome
 from chem_persistence.engine.steps.context import StepContext
@@ -57,7 +56,7 @@ from chem_persistence.store.leasing.slots import Slots, Taken
 from chem_persistence.store.ports import EventStore
 from chem_persistence.telemetry.flow_log import log_step_failed
 
-__all__ = ["AroundStep", "Interruption", "LeasedRun", "cancellation", "cancelled_with"]
+__all__ = ["AroundStep", "Interruption", "LeasedRun", "nothing"]
 
 _logger = logging.getLogger("chem_persistence.leases")
 
@@ -72,7 +71,8 @@ AroundAttempt: TypeAlias = Callable[[Attempt], AbstractAsyncContextManager[None]
 """Returns what an attempt at a step runs in, when its start is in the log."""
 
 
-def _nothing(_: object) -> AbstractAsyncContextManager[None]:
+def nothing(_: object) -> AbstractAsyncContextManager[None]:
+    """Return a block that does nothing."""
     return nullcontext()
 
 
@@ -91,33 +91,23 @@ class Interruption(StrEnum):
     STOPPED = "the worker stops"
 
 
-def cancellation(events: Iterable[FlowEvent]) -> str | None:
-    """Return the reason of the first signal that asks for the flow's cancellation, or None."""
-    for event in events:
-        if isinstance(event.kind, StepSignal) and event.kind.signal == CANCEL:
-            data = event.kind.data
-            reason = data.get("reason") if isinstance(data, dict) else data
-            return reason if isinstance(reason, str) and reason else "cancelled"
-    return None
-
-
-def cancelled_with(parent: UUID) -> str:
-    """Return the reason for which a child is cancelled whose parent is."""
-    return f"its parent, flow {parent}, was cancelled"
-
-
 class LeasedRun(FlowRun):
     """A flow that is run under a lease, by which `store` appends.
 
     The start of a step that uses something, and its outcome, are appended in the block of
     `around_attempt`, and only if it has what it uses of `slots`. A step runs in the block of
-    `around_step`. `cancelled` is the reason for which somebody asked
-    that the flow be cancelled: the next append then cancels it, after the children of its step, and
-    raises `FlowWasCancelled`. `parent` is the flow whose child it is.
+    `around_step`. `cancelled` is the reason for which somebody asked to cancel the flow: the next
+    append then cancels it, after the children of its step, and raises `FlowWasCancelled`.
+    `parent` is the flow whose child it is. With `counts_crashes` a step that was started too often
+    without an outcome fails. `on_begun` is called when a flow without events has its first ones.
+    With `keeps_lease` the lease is kept while a step waits or is to be tried again.
     """
 
     slots: Slots | None = None
     takes_resources = True
+    counts_crashes = True
+    on_begun: Callable[[], object] | None = None
+    keeps_lease = False
     lacks_slots = False
     """Whether `look_after` is set because slots were not free."""
     _taken_for: int | None = None  # the step that has slots
@@ -137,8 +127,8 @@ class LeasedRun(FlowRun):
         self.parent: UUID | None = None
         self.interruption: Interruption | None = None
         self.cancelled: str | None = None
-        self.around_attempt: AroundStep = _nothing
-        self.around_step: AroundAttempt = _nothing
+        self.around_attempt: AroundStep = nothing
+        self.around_step: AroundAttempt = nothing
         self._output = input_artifact
         self._looked_at = 0
         self._task: asyncio.Task[Any] | None = None  # in which a step runs
@@ -146,7 +136,12 @@ class LeasedRun(FlowRun):
     @property
     def is_released(self) -> bool:
         """Whether what was appended last released the lease."""
-        return self.instance.completed or self.retry_after is not None or self.has_parked
+        return self.instance.completed or (self.pauses and not self.keeps_lease)
+
+    @property
+    def pauses(self) -> bool:
+        """Whether what was appended last lets the flow wait for a time or an event."""
+        return self.retry_after is not None or self.has_parked
 
     @property
     def has_ended(self) -> bool:
@@ -204,7 +199,7 @@ class LeasedRun(FlowRun):
     async def _attempt(self, decided: Run, *, started_here: bool, go_on: bool) -> None:
         index = decided.step_index
         starts, step = self.instance.steps[index].starts, self._steps[index]
-        if not started_here and starts >= step.retry.crashes:
+        if self.counts_crashes and not started_here and starts >= step.retry.crashes:
             await self._fail_for_good(decided, WorkerLost(step.id, starts))
         await super()._attempt(decided, started_here=started_here, go_on=go_on)
 
@@ -220,6 +215,8 @@ class LeasedRun(FlowRun):
         step = self._steps[index]
         self.takes_resources = False
         try:
+            if not self.instance.version:
+                await self._append([], [])  # whoever has no row can have no slots
             async with self.around_attempt(step):
                 taken = await self._take_slots(index, step)
                 if taken.pause is not None:
@@ -313,7 +310,12 @@ class LeasedRun(FlowRun):
                 if self.cancelled is not None:
                     await self._end_step(self.cancelled, kinds)
                 await super()._append(self._unless_cancelled(kinds), artifacts)
+                if self.on_begun is not None:
+                    self.on_begun()
+                    self.on_begun = None
             except ConcurrencyConflict:
+                if not self.instance.version:
+                    raise  # somebody else has begun the flow
                 await self._hear()
                 if self._is_answered(kinds):
                     return

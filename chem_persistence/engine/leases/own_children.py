@@ -17,6 +17,7 @@ from chem_persistence.domain.events import (
 from chem_persistence.domain.instance import FlowInstance, StepStatus
 from chem_persistence.engine.children.step import ChildrenStep
 from chem_persistence.engine.flow import Flow
+from chem_persistence.engine.leases.leased_run import LeasedRun
 from chem_persistence.engine.watching import WatchingStep
 from chem_persistence.errors import (
     FlowAlreadyCompleted,
@@ -35,7 +36,7 @@ from chem_persistence.store.leasing.children import (
 )
 from chem_persistence.store.ports import Clock
 
-__all__ = ["OwnChildren", "called_before", "rest", "wait_for_time"]
+__all__ = ["OwnChildren", "Rest", "called_before", "rest", "rest_of", "wait_for_time"]
 
 AT_ONCE = 32
 """The number of a step's children that one program runs at the same time."""
@@ -106,6 +107,56 @@ class OwnChildren:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
         except (FlowIsWaiting, FlowAwaitsUser):
             self._waiting.add(flow_id)
+
+
+class Rest:
+    """What a program does under its lease while a flow waits: at first, and then again and again.
+
+    `run` is the flow, `events` are those from which it was loaded, if it has any, and `children`
+    the flows that its steps run.
+    """
+
+    def __init__(
+        self,
+        flow: Flow[Any, Any],
+        run: LeasedRun,
+        events: Iterable[FlowEvent] | None,
+        children: OwnChildren,
+        *,
+        to_end: bool,
+    ) -> None:
+        self._flow = flow
+        self._run = run
+        self._events = events
+        self._children = children
+        self._to_end = to_end
+
+    async def __call__(self) -> None:
+        """Wait once.
+
+        Raises what `rest` and `wait_for_time` raise.
+        """
+        run, events, self._events = self._run, self._events, None
+        if events is not None:
+            await wait_for_time(self._flow, run.instance, events, run.clock, to_end=self._to_end)
+        else:
+            await rest_of(self._flow, run, self._children)
+
+
+async def rest_of(flow: Flow[Any, Any], run: LeasedRun, children: OwnChildren) -> bool:
+    """Do what a flow waits for that has paused; return False if it has not.
+
+    Raises what `rest` raises.
+    """
+    if run.lacks_slots and run.look_after is not None:
+        await asyncio.sleep(run.look_after.total_seconds())
+    elif run.retry_after is not None:
+        await asyncio.sleep(run.retry_after.total_seconds())
+    elif run.has_parked or run.look_after is not None:
+        await rest(flow, run.instance, children, run.clock, run.look_after)
+    else:
+        return False
+    return True
 
 
 async def rest(

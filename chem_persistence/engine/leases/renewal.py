@@ -17,11 +17,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
-from threading import Event, Lock, Thread
+from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
+from chem_persistence.engine.leases.timer import TIMER
 from chem_persistence.errors import ChemPersistenceError
 from chem_persistence.store.leasing.leases import Claim, Leases, Renewal, SeparableLeases
 
@@ -68,19 +69,18 @@ class _RenewalThread:
     def __init__(self, work: Callable[[], Coroutine[Any, Any, None]], after: float) -> None:
         self._owner = asyncio.get_running_loop()
         self._ended = self._owner.create_future()
-        self._work, self._after = work, after
-        self._told = Event()  # to end, before the work has begun
+        self._work = work
+        self._is_told = False  # to end, before the work has begun
         self._lock = Lock()  # of the two
         self._task: asyncio.Task[None] | None = None
-        Thread(target=self._run, name="chem_persistence leases", daemon=True).start()
+        thread = Thread(target=self._run, name="chem_persistence leases", daemon=True)
+        self._start = TIMER.call_after(after, thread.start)
 
     def _run(self) -> None:
-        if self._told.wait(self._after):
-            return
         loop = asyncio.new_event_loop()
         try:
             with self._lock:
-                if self._told.is_set():
+                if self._is_told:
                     return
                 self._task = loop.create_task(self._work())
             with suppress(asyncio.CancelledError):
@@ -94,8 +94,9 @@ class _RenewalThread:
 
     async def end(self) -> None:
         """Stop the work, and wait until the thread has closed its connection."""
+        TIMER.cancel(self._start)
         with self._lock:
-            self._told.set()
+            self._is_told = True
             task = self._task
         if task is None:
             return
@@ -128,12 +129,15 @@ class LeaseKeeper:
         self._stall = stall.total_seconds()
         self._held: dict[UUID, HeldLease] = {}
         self._lock = Lock()  # of `_held`, which the thread reads
-        self._is_busy = asyncio.Event()
+        self._between = min(1.0, self._seconds / LOOKS_PER_LEASE)
+        self._is_idle = False
         self._users = 0
         self._has_warned = False
         self._answered_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._running: list[_RenewalThread | asyncio.Task[None]] = []
+        self._look: asyncio.TimerHandle | None = None
+        self._renewals: _RenewalThread | asyncio.TimerHandle | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Begin to renew; the keeper may be entered several times at once."""
@@ -141,7 +145,9 @@ class LeaseKeeper:
         if self._users == 1:
             self._loop = asyncio.get_running_loop()
             self._answered_at = seconds_since_boot()
-            self._running = [asyncio.create_task(self._watch()), self._renewals()]
+            self._is_idle = False
+            self._look_after(self._between)
+            self._renewals = self._begin()
         return self
 
     async def __aexit__(
@@ -150,32 +156,47 @@ class LeaseKeeper:
         self._users -= 1
         if self._users:
             return
-        running, self._running = self._running, []
-        for one in running:
-            if isinstance(one, _RenewalThread):
-                await one.end()
-            else:
-                one.cancel()
-                await asyncio.wait([one])
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        renewals, renewing, self._renewing = self._renewals, self._renewing, None
+        if isinstance(renewals, _RenewalThread):
+            await renewals.end()
+        elif renewals is not None:
+            renewals.cancel()
+        if renewing is not None:
+            renewing.cancel()
+            await asyncio.wait([renewing])
 
     @contextmanager
     def hold(self, lease: HeldLease) -> Iterator[None]:
         """Renew a lease for the length of a block; an earlier one of the same flow is lost."""
-        flow_id = lease.claim.flow_id
-        with self._lock:
-            earlier, self._held[flow_id] = self._held.get(flow_id), lease
-        self._is_busy.set()
-        if earlier is not None:  # it ended while this process was stopped, and then this one came
-            earlier.on_lost()
+        self.add(lease)
         try:
             yield
         finally:
-            with self._lock:
-                if self._held.get(flow_id) is lease:
-                    del self._held[flow_id]
+            self.drop(lease)
 
-    def _renewals(self) -> _RenewalThread | asyncio.Task[None]:
-        leases = self._leases
+    def add(self, lease: HeldLease) -> None:
+        """Renew a lease from now on; an earlier one of the same flow is lost."""
+        flow_id = lease.claim.flow_id
+        with self._lock:
+            earlier, self._held[flow_id] = self._held.get(flow_id), lease
+        if self._is_idle and self._look is not None:
+            self._is_idle = False
+            self._look.cancel()
+            self._look_after(self._between)
+        if earlier is not None:  # it ended while this process was stopped, and then this one came
+            earlier.on_lost()
+
+    def drop(self, lease: HeldLease) -> None:
+        """Renew a lease no more, if it was renewed."""
+        flow_id = lease.claim.flow_id
+        with self._lock:
+            if self._held.get(flow_id) is lease:
+                del self._held[flow_id]
+
+    def _begin(self) -> _RenewalThread | asyncio.TimerHandle:
         if self._separable is not None:
             separate = self._separable.separate()
             if separate is not None:
@@ -187,42 +208,40 @@ class LeaseKeeper:
                 "open another one: a step that blocks the event loop loses its lease. Use a "
                 "PoolProvider of build_pool"
             )
-        return asyncio.create_task(self._renew_each_third(leases))
+        return asyncio.get_running_loop().call_later(self._seconds / 3, self._renew_here)
+
+    def _renew_here(self) -> None:
+        self._renewing = asyncio.create_task(self._renew_each_third(self._leases))
 
     async def _renew_apart(self, separate: AbstractAsyncContextManager[Leases]) -> None:
         async with separate as leases:
-            await self._renew_each_third(leases, pause=0)
+            await self._renew_each_third(leases)
 
-    async def _watch(self) -> None:
-        """Show that the event loop answers, and drop the leases that have ended."""
-        between = min(1.0, self._seconds / LOOKS_PER_LEASE)
+    def _watch(self) -> None:
+        """Show that the event loop answers, drop the leases that have ended, and look again.
+
+        Without a lease it looks seldom, but so often that the event loop does not seem to hang.
+        """
+        self._answered_at = now = seconds_since_boot()
+        for lease in self._snapshot():
+            if lease.ends_at < now + self._between:
+                self._report(lease, lease.on_lost)
+        self._is_idle = not self._held
+        self._look_after(min(self._seconds, self._stall) / 3 if self._is_idle else self._between)
+
+    def _look_after(self, seconds: float) -> None:
+        if self._loop is not None:
+            self._look = self._loop.call_later(seconds, self._watch)
+
+    async def _renew_each_third(self, leases: Leases) -> None:
         while True:
-            if self._held:
-                await asyncio.sleep(between)
-            else:
-                await self._idle()
-            self._answered_at = now = seconds_since_boot()
-            for lease in self._snapshot():
-                if lease.ends_at < now + between:
-                    self._report(lease, lease.on_lost)
-
-    async def _idle(self) -> None:
-        """Wait until a lease is held, but not so long that the event loop seems to hang."""
-        self._is_busy.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(self._seconds, self._stall) / 3):
-                await self._is_busy.wait()
-
-    async def _renew_each_third(self, leases: Leases, pause: float | None = None) -> None:
-        pause = self._seconds / 3 if pause is None else pause
-        while True:
-            await asyncio.sleep(pause)
             pause = self._seconds / 3
             try:
                 await self._renew(leases)
             except ChemPersistenceError as error:
                 _logger.warning("the leases were not renewed: %s", type(error).__name__)
                 pause /= 4
+            await asyncio.sleep(pause)
 
     async def _renew(self, leases: Leases) -> None:
         now = seconds_since_boot()

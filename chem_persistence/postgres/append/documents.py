@@ -101,16 +101,26 @@ def append_documents(
 
 
 def _event_documents(write: Write) -> list[bytes]:
-    base, lease = write.base, write.request.lease
+    base, request = write.base, write.request
     place = b'"first_version":%d,"previous_hash":"\\\\x%b"%b}' % (
         base.version,
         hexlify(base.link),
-        b"" if lease is None else b',"lease":"%b"' % str(lease).encode(),
+        b"" if request.lease is None else _lease(request.lease, request),
     )
     return [
         b'%b,"chain_hash":"\\\\x%b",%b' % (link.content[:-1], hexlify(link.hash), place)
         for link in write.links
     ]
+
+
+def _lease(token: UUID, request: AppendRequest) -> bytes:
+    """Return the members of an event that say by which lease it is appended, or which it takes."""
+    lease, hold = b',"lease":"%b"' % str(token).encode(), request.hold
+    if hold is None:
+        return lease
+    if request.begins:
+        lease += b',"holder":"%b","seconds":%r' % (str(hold.holder).encode(), hold.seconds)
+    return lease + b',"keeps":true' if request.keeps else lease
 
 
 def _artifact_document(artifact: StoredArtifact, flow_id: UUID, version: int) -> bytes:

@@ -116,8 +116,10 @@ async def _explain(
 ) -> tuple[Outcome, Head | None]:
     """Find out why a write was left out that is not in the log."""
     request = write.request
-    if request.lease is not None and not await connection.fetch(
-        PROBE_LEASE, request.flow_id, request.lease
+    if (
+        request.lease is not None
+        and not request.begins
+        and not await connection.fetch(PROBE_LEASE, request.flow_id, request.lease)
     ):
         return Refused(StaleLease(request.flow_id)), None
     count = 0 if known is None else known.version

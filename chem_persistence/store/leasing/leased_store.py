@@ -11,6 +11,7 @@ from chem_persistence.errors import InvalidArgument
 from chem_persistence.store.append_request import AppendCall
 from chem_persistence.store.appender import Appender
 from chem_persistence.store.checks import check_flow_id
+from chem_persistence.store.leasing.hold import Hold
 from chem_persistence.store.ports import Clock, EventStore
 
 __all__ = ["LeasedEventStore"]
@@ -19,7 +20,8 @@ __all__ = ["LeasedEventStore"]
 class LeasedEventStore(Appender[Artifact]):
     """An event store whose appends, all to one flow, carry the token of the flow's lease.
 
-    They are passed on to `append`, and what is read comes from `store`.
+    They are passed on to `append`, and what is read comes from `store`. With `hold` a program runs
+    the flow by itself: the first append takes the lease, and its first event says so.
     """
 
     def __init__(
@@ -31,18 +33,20 @@ class LeasedEventStore(Appender[Artifact]):
         *,
         clock: Clock,
         max_artifact_bytes: int,
+        hold: Hold | None = None,
     ) -> None:
         check_flow_id(flow_id)
-        super().__init__(clock, max_artifact_bytes)
+        super().__init__(clock, max_artifact_bytes, getattr(store, "seen_definitions", None))
         self._store = store
         self._append_call = append
         self._flow_id = flow_id
         self._token = token
+        self._hold = hold
 
     async def _append(self, call: AppendCall) -> list[FlowEvent]:
         if call.flow_id != self._flow_id:
             raise InvalidArgument("flow_id", f"the lease is of flow {self._flow_id} alone")
-        return await self._append_call(replace(call, lease=self._token))
+        return await self._append_call(replace(call, lease=self._token, hold=self._hold))
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Return an artifact; see `EventStore.get_artifact`."""

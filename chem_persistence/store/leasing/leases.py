@@ -6,7 +6,8 @@ held flow is due when its lease ends, so a flow whose worker died is claimed lik
 
 The row follows the flow's events, in the transaction that stores them:
 
-- `FlowInitialized` with `due`: there is a row, due then.
+- `FlowInitialized` with `due`: there is a row, due then; of `ProgramEventStore.of_program`, whose
+  metadata has `RUN_BY`: there is one that is held, and the next two leave it so.
 - `RetryScheduled`: released, due at `not_before`, or now.
 - `StepFailed` without a `RetryScheduled` after it: released, and not due by itself.
 - `StepWaits` and `UserInteractionRequested`: released, due at `until`, or not by itself; due now if
@@ -42,6 +43,7 @@ __all__ = [
     "Leases",
     "LeasingEventStore",
     "ListeningLeases",
+    "ProgramEventStore",
     "Renewal",
     "SeparableLeases",
     "WorkerRegister",
@@ -149,6 +151,14 @@ class Leases(Protocol):
 
         Raises:
             InvalidArgument: `due_in` is negative.
+        """
+        ...
+
+    async def leave(self, flow_id: UUID, token: UUID) -> bool:
+        """Release a flow that a program runs by itself: it is then not due by itself.
+
+        That is so also if it was called: the program looks at it when it is started again. Return
+        False, and change nothing, if the flow is not held by this lease.
         """
         ...
 
@@ -298,6 +308,22 @@ class LeasingEventStore(EventStore, Protocol):
         Its `append_kinds` raises what that of `EventStore` raises, and:
             StaleLease: the flow is not held by this lease any more.
             InvalidArgument: the flow is not the one of this lease.
+        """
+        ...
+
+
+@runtime_checkable
+class ProgramEventStore(LeasingEventStore, Protocol):
+    """An event store on which a program runs flows by itself, each under a lease."""
+
+    def of_program(self, claim: Claim, holder: UUID, duration: timedelta) -> EventStore:
+        """Return this store as a program appends to a flow that it runs by itself.
+
+        The append of version 0 takes the lease of the claim for `duration`, and the metadata of its
+        first event say that a program runs the flow (`RUN_BY`); one that finds a flow raises
+        `ConcurrencyConflict`.
+        The others are stored only if the lease holds; see `LeasingEventStore.leased`. The flow
+        stays held while a step waits or is to be tried again, until the program leaves it.
         """
         ...
 

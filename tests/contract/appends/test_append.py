@@ -27,7 +27,7 @@ from chem_persistence import (
     StepSignal,
     StepStarted,
 )
-from chem_persistence.store import append_request
+from chem_persistence.store import append_request, checks
 from tests.support.flows.flows import initialized, new_flow_id, whole_history
 from tests.support.servers.backends import SMALL_ARTIFACT_LIMIT, Backend
 
@@ -472,8 +472,9 @@ async def test_an_append_that_is_too_large_as_a_whole_is_refused(
 async def test_json_that_the_database_cannot_hold_is_refused_in_every_store(
     backend: Backend, payload: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(append_request, "MAX_JSON_ITEMS", 5)
-    monkeypatch.setattr(append_request, "MAX_JSON_MEMBERS", 5)
+    monkeypatch.setattr(checks, "MAX_JSON_ITEMS", 5)
+    for module in (append_request, checks):
+        monkeypatch.setattr(module, "MAX_JSON_MEMBERS", 5)
     artifact = Artifact.from_payload(kind="Large", payload=payload)
     with pytest.raises(InvalidPayload, match="more than JSONB holds"):
         await backend.store.append_kind(new_flow_id(), initialized(), artifacts=[artifact])

@@ -27,6 +27,8 @@ from chem_persistence import (
     UserInteractionRequested,
     event_metadata,
 )
+from chem_persistence.store.attribution import RUN_BY
+from chem_persistence.store.program.what_ran import RAN
 from tests.support.faults.watching import Heard, attributes_of, context_of, watching
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.flows.steps import Mixture, engine_of
@@ -183,7 +185,8 @@ async def test_events_say_in_which_trace_they_were_appended(backend: Backend, he
     assert {trace_id_of(event.metadata["traceparent"]) for event in events} == {
         context_of(flow).trace_id
     }
-    assert {*events[0].metadata} == {"ran", "traceparent"}
+    assert {*events[0].metadata} == {RAN, "traceparent", RUN_BY}
+    assert {*events[-1].metadata} == {"traceparent"}
 
 
 async def test_outside_a_trace_events_say_none(backend: Backend, heard: Heard) -> None:
@@ -239,7 +242,7 @@ async def test_listening_changes_no_fingerprint_and_no_fact(backend: Backend) ->
     assert heard.spans()
     quiet, loud = await backend.store.list(in_silence), await backend.store.list(listened_to)
     assert [event.kind for event in quiet] == [event.kind for event in loud]
-    assert {key for event in quiet for key in event.metadata} == {"ran"}
+    assert {key for event in quiet for key in event.metadata} == {RAN, RUN_BY}
 
 
 async def test_an_append_that_is_repeated_in_another_trace_is_the_same_append(

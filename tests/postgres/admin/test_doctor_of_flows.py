@@ -8,7 +8,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chem_persistence import FlowInitialized, PgLeases, PoolProvider, RetryScheduled, StepStarted
+from chem_persistence import (
+    Claim,
+    FlowEventKind,
+    FlowInitialized,
+    PgLeases,
+    PgReadModels,
+    PoolProvider,
+    RetryScheduled,
+    StepStarted,
+)
 from chem_persistence.domain.events import FlowParent
 from chem_persistence.postgres.admin.doctor.examination import examine
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
@@ -155,6 +164,27 @@ async def test_flows_that_have_failed_are_counted_until_they_are_retried(
     assert await found(admin_url) == [said]
     await desk.store.append_kind(second, RetryScheduled("acquire", 1, "again"))
     assert await is_well(admin_url)
+
+
+async def test_flows_that_programs_run_by_themselves_are_no_trouble(
+    desk: Desk, pool: "Pool", admin_url: str
+) -> None:
+    flow_ids = [new_flow_id() for _ in range(4)]
+    running, left, broken, dead = flow_ids
+    for flow_id in flow_ids:
+        claim = Claim(flow_id, uuid4(), HASH)
+        store = desk.store.of_program(claim, uuid4(), HOUR)
+        begins: list[FlowEventKind] = [FlowInitialized(HASH, 3), StepStarted(0, "acquire")]
+        await store.append_kinds(flow_id, begins, expected_version=0)
+        if flow_id == left:
+            await desk.leases.leave(flow_id, claim.token)
+        if flow_id == broken:
+            await store.append_kind(flow_id, failed(), expected_version=2)
+    await age(pool, HOUR, dead)  # nobody renews its lease
+    assert await is_well(admin_url)
+    assert await PgReadModels(PoolProvider(pool)).waiting_flows() == []
+    assert (await desk.seen(running)).due == "in 1 h"
+    assert (await desk.leases.claim([HASH], uuid4(), 9, HOUR))[0].flow_id == dead
 
 
 async def test_a_flow_that_workers_give_back_since_it_cannot_be_loaded_is_named(

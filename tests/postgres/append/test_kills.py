@@ -17,7 +17,9 @@ import pytest
 from chem_persistence import (
     Artifact,
     FlowAlreadyCompleted,
+    FlowClient,
     FlowEvent,
+    FlowInitialized,
     FlowInstance,
     InMemoryEventStore,
     InMemoryFlowRepository,
@@ -27,6 +29,7 @@ from chem_persistence import (
     StepFinished,
     StepStatus,
     StoreUnavailable,
+    Worker,
     build_pool,
     embedded_postgres,
 )
@@ -125,6 +128,24 @@ async def test_a_flow_whose_worker_was_killed_goes_on_in_another_process(
     assert await see_it_go_on(pool, database_url, flow_id, runs) == undisturbed
 
 
+async def test_a_worker_goes_on_with_the_flow_of_a_program_that_was_killed(
+    pool: "asyncpg.Pool[asyncpg.Record]", database_url: str, runs: Path, undisturbed: str
+) -> None:
+    flow_id, provider = new_flow_id(), PoolProvider(pool)
+    async with worker(database_url, flow_id, runs, die=(Place.IN_STEP, 1)) as program:
+        assert (await program.end())[0] == KILLED
+    await pool.execute("UPDATE flow_runs SET due_at = now() WHERE flow_id = $1", flow_id)
+    store, repository = PgEventStore(provider), PgFlowRepository(provider)
+    serving = Worker(provider, [three_steps(store, repository, Work(runs)).flow])
+    running = asyncio.create_task(serving.run())
+    await FlowClient(store, repository, poll_interval=0.02).wait(flow_id)
+    serving.stop()
+    await running
+    events, _ = await loaded(pool, flow_id)
+    assert "".join(event.variant for event in events) == "ISFSSGFSFC"
+    assert getattr(events[-1].kind, "flow_fingerprint", "") == undisturbed
+
+
 async def test_a_step_that_is_interrupted_twice_is_run_three_times(
     pool: "asyncpg.Pool[asyncpg.Record]", database_url: str, runs: Path, undisturbed: str
 ) -> None:
@@ -180,10 +201,27 @@ async def test_a_worker_killed_at_any_statement_leaves_no_half_of_an_append(
     assert await sweep_statements(pool, database_url, tmp_path, place, undisturbed) >= 6
 
 
-async def test_the_slower_of_two_processes_on_one_flow_gets_a_conflict(
+async def test_a_second_process_on_one_flow_is_refused_at_once(
     pool: "asyncpg.Pool[asyncpg.Record]", database_url: str, runs: Path, undisturbed: str
 ) -> None:
     flow_id = new_flow_id()
+    async with worker(database_url, flow_id, runs, hold="double") as first:
+        assert await first.line() == "holding"
+        async with worker(database_url, flow_id, runs) as second:
+            assert await second.end() == (0, "FlowIsRunning")
+        await first.go_on()
+        assert await first.end() == (0, undisturbed)
+    events, _ = await loaded(pool, flow_id)
+    assert "".join(event.variant for event in events) == "ISFSGFSFC"
+
+
+async def test_the_slower_of_two_processes_on_a_flow_without_a_lease_gets_a_conflict(
+    pool: "asyncpg.Pool[asyncpg.Record]", database_url: str, runs: Path, undisturbed: str
+) -> None:
+    flow_id, provider = new_flow_id(), PoolProvider(pool)
+    engine = three_steps(PgEventStore(provider), PgFlowRepository(provider), Work(runs))
+    begins = FlowInitialized(engine.definition.definition_hash, 3)  # by hand: nobody's
+    await PgEventStore(provider).append_kind(flow_id, begins)
     async with worker(database_url, flow_id, runs, hold="double") as slower:
         assert await slower.line() == "holding"
         async with worker(database_url, flow_id, runs) as faster:
@@ -206,7 +244,7 @@ async def test_processes_that_race_on_one_flow_leave_one_legal_history(
 
     outcomes = await asyncio.gather(*(race() for _ in range(4)))
     assert undisturbed in outcomes
-    assert set(outcomes) <= {undisturbed, "ConcurrencyConflict", "FlowAlreadyCompleted"}
+    assert set(outcomes) <= {undisturbed, "FlowIsRunning", "FlowAlreadyCompleted"}
     events, instance = await loaded(pool, flow_id)
     assert [event.version for event in events] == list(range(len(events)))
     assert instance.completed
@@ -341,7 +379,7 @@ async def test_flows_go_on_after_a_kill_of_the_server(
         async with AsyncExitStack() as stack:
             workers = [
                 await stack.enter_async_context(
-                    worker(url, flow_id, runs, hold=STEP_IDS[number % 3])
+                    worker(url, flow_id, runs, hold=STEP_IDS[number % 3], lease=2)
                 )
                 for number, flow_id in enumerate(flow_ids)
             ]
@@ -352,7 +390,8 @@ async def test_flows_go_on_after_a_kill_of_the_server(
             until_gone(sessions)
             for each in workers:
                 await each.go_on()
-            assert {await each.end() for each in workers} == {(0, "StoreUnavailable")}
+            ends = {await each.end() for each in workers}
+            assert ends <= {(0, "StoreUnavailable"), (0, "StaleLease")}
         runs.write_text("")
         async with embedded_postgres(directory) as again, await reopened(again) as pool:
             for number, flow_id in enumerate(flow_ids):

@@ -414,6 +414,7 @@ async def test_the_columns_have_the_types_of_the_contract(connection: Connection
         "flow_runs.lease": "uuid",
         "flow_runs.holder": "uuid",
         "flow_runs.called": "boolean",
+        "flow_runs.by_program": "boolean",
     }
 
 

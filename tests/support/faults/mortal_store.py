@@ -105,6 +105,9 @@ class MortalLeases:
     async def give_back(self, flow_id: UUID, token: UUID, due_in: timedelta | None) -> bool:
         return await self._life.spend(self._leases.give_back(flow_id, token, due_in))
 
+    async def leave(self, flow_id: UUID, token: UUID) -> bool:
+        return await self._life.spend(self._leases.leave(flow_id, token))
+
     async def release(self, held: Iterable[tuple[UUID, UUID]]) -> list[UUID]:
         return await self._life.spend(self._leases.release(held))
 

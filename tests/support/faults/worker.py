@@ -1,7 +1,7 @@
 """A process that runs one flow of three steps and can kill itself at a chosen point.
 
         python -m tests.support.faults.worker URL FLOW_ID RUNS
-            [--by-step] [--die PLACE NUMBER] [--hold STEP]
+            [--by-step] [--die PLACE NUMBER] [--hold STEP] [--lease SECONDS]
 
 It appends a line to the file RUNS for each run of a step, and prints the flow's fingerprint at its
 end, or the name of the library's error.
@@ -12,8 +12,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,6 @@ from chem_persistence import (
     EventStore,
     FlowEngine,
     FlowEvent,
-    FlowEventKind,
     FlowRepository,
     PgEventStore,
     PgFlowRepository,
@@ -38,7 +38,9 @@ from chem_persistence import (
     StepKind,
     build_pool,
 )
+from chem_persistence.engine.leases import own_flow
 from chem_persistence.postgres.connection.ports import Connection
+from chem_persistence.store.append_request import AppendCall
 
 __all__ = ["STEP_IDS", "Place", "three_steps"]
 
@@ -155,25 +157,9 @@ class MortalStore(PgEventStore):
         super().__init__(provider)
         self._death = death
 
-    async def append_kinds(
-        self,
-        flow_id: UUID,
-        kinds: Sequence[FlowEventKind],
-        *,
-        artifacts: Sequence[Artifact] = (),
-        expected_version: int | None = None,
-        event_ids: Sequence[UUID] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> list[FlowEvent]:
+    async def _append(self, call: AppendCall) -> list[FlowEvent]:
         self._death.pass_by(Place.BEFORE_APPEND)
-        events = await super().append_kinds(
-            flow_id,
-            kinds,
-            artifacts=artifacts,
-            expected_version=expected_version,
-            event_ids=event_ids,
-            metadata=metadata,
-        )
+        events = await super()._append(call)
         self._death.pass_by(Place.AFTER_APPEND)
         return events
 
@@ -248,9 +234,12 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--by-step", action="store_true")
     parser.add_argument("--hold")
+    parser.add_argument("--lease", type=float)
     parser.add_argument("--die", nargs=2, default=(None, 0))
     arguments = parser.parse_args()
     place, number = arguments.die
+    if arguments.lease is not None:
+        own_flow.LEASE = timedelta(seconds=arguments.lease)
     arguments.die = (None if place is None else Place(place), int(number))
     print(asyncio.run(work(arguments)), flush=True)  # noqa: T201  # the parent process reads it
 

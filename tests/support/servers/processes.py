@@ -70,11 +70,13 @@ async def worker(
     by_step: bool = False,
     die: tuple[Place, int] | None = None,
     hold: str | None = None,
+    lease: float | None = None,
 ) -> AsyncIterator[Worker]:
     """Start a worker; kill it at the end if it still runs."""
     options = ["--by-step"] if by_step else []
     options += [] if die is None else ["--die", die[0].value, str(die[1])]
     options += [] if hold is None else ["--hold", hold]
+    options += [] if lease is None else ["--lease", str(lease)]
     theirs, to = os.pipe()
     back, output = os.pipe()
     arguments = [url, str(flow_id), str(runs), *options]

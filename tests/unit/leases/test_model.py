@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.unit.leases import family_model, model, slot_model
+from tests.unit.leases import family_model, model, program_model, slot_model
 from tests.unit.leases.model import Bound, Guards, explore
 
 SOUND = Guards()
@@ -57,7 +57,9 @@ CODE = "".join(
 
 
 @pytest.mark.parametrize(
-    "described", [model, family_model, slot_model], ids=["one flow", "a family", "slots"]
+    "described",
+    [model, family_model, slot_model, program_model],
+    ids=["one flow", "a family", "slots", "a program"],
 )
 def test_the_statements_that_a_model_stands_for_exist(described: ModuleType) -> None:
     transitions = (described.__doc__ or "").partition("\n- ")[2]
