@@ -28,6 +28,7 @@ from chem_persistence import (
 )
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.store.ports import ArtifactLister, ArtifactReader
+from chem_persistence.store.reuse.results import ResultReader
 
 if TYPE_CHECKING:
     import asyncpg
@@ -59,6 +60,10 @@ def artifact_readers(provider: ConnectionProvider) -> list[ArtifactReader]:
 
 
 def artifact_listers(provider: ConnectionProvider) -> list[ArtifactLister]:
+    return [InMemoryEventStore(), PgEventStore(provider)]
+
+
+def result_readers(provider: ConnectionProvider) -> list[ResultReader]:
     return [InMemoryEventStore(), PgEventStore(provider)]
 
 
