@@ -10,6 +10,7 @@ from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.parameters.changes import Params
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.definitions import unseen_definitions
 from chem_persistence.store.leasing.submission import Submission, store_submission, submission
 from chem_persistence.store.ports import Clock, EventStore
 
@@ -109,8 +110,10 @@ class Submissions:
             )
             for value, flow_id in zip(inputs, named, strict=True)
         ]
-        await self._store_all(submitted[:1])  # with it the definition is stored, for all of them
-        for first in range(1, len(submitted), SUBMITTED_TOGETHER):
+        # unless the definition is stored, the first one is alone: it is stored with that
+        alone = 1 if unseen_definitions(self._store, changed.definition) else 0
+        await self._store_all(submitted[:alone])
+        for first in range(alone, len(submitted), SUBMITTED_TOGETHER):
             await self._store_all(submitted[first : first + SUBMITTED_TOGETHER])
         return [each.flow_id for each in submitted]
 
