@@ -289,7 +289,7 @@ FromStep = Annotated[
 SetParams = Annotated[
     list[str] | None,
     _option(
-        "STEP.NAME=VALUE",
+        "STEP.NAME=JSON",
         "Set a parameter of a step, such as embed.iterations=500; may be repeated.",
         "--set",
         default="none",

@@ -19,6 +19,7 @@ from chem_persistence import (
     FlowEngine,
     FlowRepository,
     InMemoryEventStore,
+    MaxScore,
     PgEventStore,
     Step,
     StepContext,
@@ -175,3 +176,13 @@ async def gate(client: FlowClient, flow_id: UUID) -> None:
 
 assert_type(flow("review", Review()), Flow[Energy, Energy])
 flow("embed", Embed()).then(Review())  # type: ignore[arg-type]
+assert_type(
+    flow("embed", Embed()).with_params({"embed": {"iterations": 5}}), Flow[Molecule, Conformer]
+)
+flow("embed", Embed()).with_params({"embed": 5})  # type: ignore[dict-item]
+flow("embed", Embed()).with_params({}, by="nobody")  # type: ignore[arg-type]
+
+
+def prefer(context: StepContext, conformers: tuple[Conformer, ...]) -> None:
+    assert_type(context.prefer(MaxScore("energy"), conformers), Conformer)
+    context.prefer(max, conformers)  # type: ignore[arg-type]
