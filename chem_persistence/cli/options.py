@@ -17,6 +17,7 @@ __all__ = [
     "Auditor",
     "Before",
     "BranchLabel",
+    "BranchReason",
     "Data",
     "Definition",
     "DueTime",
@@ -40,6 +41,7 @@ __all__ = [
     "Lines",
     "MetricsAddress",
     "ModuleFlow",
+    "NewFlowCode",
     "NewFlowId",
     "OtherFlow",
     "Output",
@@ -274,6 +276,10 @@ AnswerJson = Annotated[
     str, _option("JSON", "The answer, as the question's schema says; - reads it from stdin.")
 ]
 FlowCode = Annotated[str, _argument("CODE", "The flow's code: package.module:flow.")]
+NewFlowCode = Annotated[
+    str | None,
+    _argument("CODE", "The new flow's code: package.module:flow. Without it: the recorded steps."),
+]
 Auditor = Annotated[str, _option("NAME", "Who audits, for the log.")]
 Invalidator = Annotated[str, _option("NAME", "Who says so, for the log.")]
 RelativeTolerance = Annotated[
@@ -294,6 +300,9 @@ SetParams = Annotated[
         "--set",
         default="none",
     ),
+]
+BranchReason = Annotated[
+    str | None, _option("TEXT", "Why, for the log.", default="what is set, or the first step")
 ]
 BranchLabel = Annotated[str | None, _option("TEXT", "What is shown beside the id.")]
 StepName = Annotated[str, _argument("STEP", "The id of a step.")]

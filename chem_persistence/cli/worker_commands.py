@@ -153,10 +153,10 @@ def audit(
 
 def branch(
     flow: FlowName,
-    code: option.FlowCode,
-    reason: option.Reason,
+    code: option.NewFlowCode = None,
     from_step: option.FromStep = None,
     params: option.SetParams = None,
+    reason: option.BranchReason = None,
     label: option.BranchLabel = None,
     actor: option.Actor = None,
     database_url: Url = None,
@@ -168,12 +168,14 @@ def branch(
 
     The new flow has the input of the old one. Steps before the first one that differs, in version
     or parameters, are not run again. With --set the steps have the parameters of the old flow, but
-    for those that are set; without, those of the code.
+    for those that are set; without, those of the code. Without CODE a worker that has the code
+    serves the branch if what was set fits it.
     """
     from chem_persistence.cli.commands.operate.submit import BranchOptions, branch_flow
 
     target = Target(database_url, data, schema)
-    options = BranchOptions(reason, from_step, label, actor, params or ())
+    why = reason or ", ".join(params or ()) or f"from {from_step or 'the first other step'}"
+    options = BranchOptions(why, from_step, label, actor, params or ())
     run(lambda: branch_flow(target, flow, code, options, as_json=as_json))
 
 

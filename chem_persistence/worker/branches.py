@@ -18,6 +18,9 @@ from chem_persistence.domain.events import (
 )
 from chem_persistence.engine.attempt import decoded_input
 from chem_persistence.engine.flow import Flow
+from chem_persistence.engine.parameters.changes import Params
+from chem_persistence.engine.parameters.recorded import recorded_flow, recorded_input
+from chem_persistence.engine.parameters.stored import flow_with_params_of
 from chem_persistence.errors import (
     ConcurrencyConflict,
     FlowNotFound,
@@ -33,7 +36,7 @@ from chem_persistence.store.leasing.submission import Submission
 from chem_persistence.store.ports import StreamingEventStore
 from chem_persistence.store.reuse.choice import may_reuse, reuse_metadata
 
-__all__ = ["Branch", "branch_of", "input_of", "store_branch"]
+__all__ = ["Branch", "branch_of", "branched_flow", "store_branch"]
 
 
 class Branch(msgspec.Struct, frozen=True):
@@ -50,17 +53,29 @@ class Branch(msgspec.Struct, frozen=True):
     params_hash: str
 
 
-async def input_of(store: StreamingEventStore, flow: Flow[Any, Any], flow_id: UUID) -> Any:
-    """Return the input with which a flow was started, as the type that `flow` takes; None if none.
+async def branched_flow(
+    store: StreamingEventStore,
+    flow_id: UUID,
+    flow: Flow[Any, Any] | None,
+    value: Any,
+    params: Params | None,
+) -> tuple[Flow[Any, Any], Any]:
+    """Return what a branch runs, with its parameters, and the value that is its input.
 
     Raises what `EventStore.get_artifact` and `EventStore.list` raise, and:
-        InvalidPayload: it cannot be read as that type.
+        FlowNotFound, InvalidArgument: see `FlowClient.branch`.
+        InvalidPayload: the parent's input cannot be read as the type that `flow` takes.
     """
-    events = await store.list(flow_id, limit=1)
-    first = events[0].kind if events else None
-    if not isinstance(first, FlowInitialized) or first.input is None:
-        return None
-    return decoded_input(flow.steps[0], await store.get_artifact(first.input))
+    if flow is None:
+        if value is not None:
+            raise InvalidArgument("input", "is for a flow whose code is given")
+        flow, value = await recorded_flow(store, flow_id), await recorded_input(store, flow_id)
+    else:
+        if params is not None:
+            flow = await flow_with_params_of(store, flow, flow_id)
+        if value is None and (artifact := await recorded_input(store, flow_id)) is not None:
+            value = decoded_input(flow.steps[0], artifact)
+    return (flow if params is None else flow.with_params(params, by="person")), value
 
 
 async def branch_of(

@@ -22,7 +22,7 @@ from chem_persistence.engine.children.family import cancel_all_children
 from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.next_step import failed_step
 from chem_persistence.engine.parameters.changes import Params
-from chem_persistence.engine.parameters.stored import flow_as_begun, flow_with_params_of
+from chem_persistence.engine.parameters.stored import flow_as_begun
 from chem_persistence.engine.watching import SharedStore
 from chem_persistence.errors import (
     ConcurrencyConflict,
@@ -44,7 +44,7 @@ from chem_persistence.store.ports import EventStore, FlowRepository, StreamingEv
 from chem_persistence.telemetry.flow_log import log_step_retry
 from chem_persistence.telemetry.hooks import count_step_retry
 from chem_persistence.views.observed_flow import replay_observed
-from chem_persistence.worker.branches import branch_of, input_of, store_branch
+from chem_persistence.worker.branches import branch_of, branched_flow, store_branch
 from chem_persistence.worker.ending import ended_flow
 from chem_persistence.worker.questions import answer_artifact, open_question, step_index
 from chem_persistence.worker.requests.invalidation import invalidation
@@ -165,7 +165,7 @@ class FlowClient(Submissions):
     async def branch(
         self,
         flow_id: UUID,
-        flow: Flow[Input, Output],
+        flow: Flow[Input, Output] | None = None,
         input: Input | None = None,  # noqa: A002
         *,
         reason: str,
@@ -179,7 +179,8 @@ class FlowClient(Submissions):
 
         `flow` is what the branch runs, with other parameters, for example; `input` is that of the
         parent if it is None. With `params` the steps have the parameters of the parent, but for
-        these; without, those of `flow`. The branch takes over the results of its first steps, of
+        these; without, those of `flow`. If `flow` is None the steps are those of the parent, as its
+        definition is stored. The branch takes over the results of its first steps, of
         which neither definition nor input differ, and runs from `from_step` on, or from the first
         step that differs (None). The results keep their origin (`StepFinished.reused_from`); those
         steps have no start in the branch. Its parent has a `BranchCreated` then. With a `branch_id`
@@ -189,17 +190,14 @@ class FlowClient(Submissions):
             FlowNotFound: no flow has this id.
             InvalidArgument: the flow does not take such an input; the definition of the parent is
                 not stored; a step before `from_step` differs, or there is nothing to run; the flow
-                `branch_id` exists and is not this branch; the store has no transactions; or a
-                parameter is unknown, or of another type.
+                `branch_id` exists and is not this branch; the store has no transactions; a
+                parameter is unknown, or of another type; or there is an input and no `flow`.
         """
         if not isinstance(self._store, StreamingEventStore):
             raise InvalidArgument("store", "has no transactions, which a branch needs")
-        if params is not None:
-            parent = await flow_with_params_of(self._store, flow, flow_id)
-            flow = parent.with_params(params, by="person")
-        given = await input_of(self._store, flow, flow_id) if input is None else input
-        submitted = submission(flow, given, clock=self._clock, flow_id=branch_id, label=label)
-        branch = await branch_of(self._store, flow, flow_id, submitted, from_step)
+        run, given = await branched_flow(self._store, flow_id, flow, input, params)
+        submitted = submission(run, given, clock=self._clock, flow_id=branch_id, label=label)
+        branch = await branch_of(self._store, run, flow_id, submitted, from_step)
         await store_branch(self._store, branch, reason=reason, actor=actor)
         return submitted.flow_id
 

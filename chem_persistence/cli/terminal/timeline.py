@@ -1,5 +1,7 @@
 """A flow on a terminal: a bar for every attempt on the flow's time scale, artifacts, errors."""
 
+from collections.abc import Sequence
+
 from rich.text import Text
 
 from chem_persistence.cli.commands.flows import shown_progress
@@ -24,6 +26,7 @@ from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.store.leasing.children import ChildState
 from chem_persistence.views.event_line import event_line
 from chem_persistence.views.flow_view import AttemptOutcome, AttemptView
+from chem_persistence.views.origin.branches import BranchView
 from chem_persistence.views.origin.parameters import OF_THE_STEP
 from chem_persistence.views.time_scale import TimeScale, flow_scale, is_unanswered
 from chem_persistence.views.wording import (
@@ -203,19 +206,33 @@ def _print_branches(story: FlowStory) -> None:
         return
     rows: list[tuple[Cell, ...]] = [
         (
-            "   " * (each.generation - 1) + ("└─ " if each.generation else "") + str(each.flow_id),
+            stem + str(each.flow_id),
             Text("not stored", style="red")
             if each.state is None
             else Text(each.state, style=_CHILD_STYLES[each.state]),
             "this flow" if each.is_shown else "",
             shown(one_line(each.in_words)),
         )
-        for each in tree.flows
+        for each, stem in zip(tree.flows, _stems(tree.flows), strict=True)
     ]
     print_line("")
     print_table([column("branches"), column(""), column(""), column("", fold=True)], rows)
     if not tree.is_whole:
         print_line(f"only the first {len(rows):,} flows of the tree")
+
+
+def _stems(flows: Sequence[BranchView]) -> list[str]:
+    """Return the lines that lead to the flows of a tree, which are in the order of a walk."""
+    stems: list[str] = []
+    goes_on: set[int] = set()  # the generations of which another flow follows below
+    for each in reversed(flows):
+        if level := each.generation:
+            lines = ("│  " if above in goes_on else "   " for above in range(1, level))
+            stems.append("".join(lines) + ("├─ " if level in goes_on else "└─ "))
+        else:
+            stems.append("")
+        goes_on = {above for above in goes_on if above < level} | {level}
+    return stems[::-1]
 
 
 def _print_artifacts(story: FlowStory) -> None:

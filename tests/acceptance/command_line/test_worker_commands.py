@@ -292,6 +292,10 @@ async def test_a_person_sets_parameters_of_a_submission_and_of_a_branch(
         assert (await client_of(desk).result(scaled, UUID(parent))).value == 6
         branched = (await commands.json(*branch, "--from", "two"))["flow_id"]
         assert (await client_of(desk).result(scaled, UUID(branched))).value == 15
+        recorded = (await commands.json("branch", parent, "--set", "two.factor=7"))["flow_id"]
+        assert (await client_of(desk).result(scaled, UUID(recorded))).value == 21
+    (first, *_) = await desk.store.list(UUID(recorded))
+    assert first.metadata["reason"] == "two.factor=7"
     assert (await trace(desk, UUID(branched))).startswith("IF")
     assert "set          one.factor = 3 by the person\n" in await commands.run("show", parent)
     shown = (await commands.json("show", branched))["parameters"]
@@ -300,9 +304,9 @@ async def test_a_person_sets_parameters_of_a_submission_and_of_a_branch(
         for step, value in (("one", 3), ("two", 5))
     ]
     tree = await commands.run("show", branched)
-    assert re.search(f"\n{parent} +completed *\n└─ {branched} +completed +this flow", tree)
+    assert re.search(f"\n{parent} +completed *\n├─ {branched} +completed +this flow", tree)
     assert "two.factor 2 -> 5" in tree
-    (root, _) = (await commands.json("show", parent))["branches"]
+    (root, *_) = (await commands.json("show", parent))["branches"]
     assert root.keys() == documented("show")["branches"][0].keys()
     await commands.run("audit", branched, "scaling:scaled", "--actor", "Ada")
 

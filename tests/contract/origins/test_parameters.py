@@ -1,5 +1,6 @@
 """Flows with other parameters than those of the program, on every store."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -140,3 +141,41 @@ async def test_a_branch_has_the_parameters_of_its_parent_but_for_those_that_are_
         "plus.amount": "submission",
         "times.amount": "person",
     }
+
+
+async def test_a_branch_with_other_parameters_needs_no_code(desk: Desk) -> None:
+    client = client_of(desk)
+    parent = await client.submit(SUM, Number(1), params={"plus": {"amount": 4}})
+    async with working(desk, [SUM]):
+        assert await client.result(SUM, parent) == Number(10)
+        branch = await client.branch(parent, params={"times": {"amount": 5}}, reason="r")
+        assert await client.result(SUM, branch) == Number(25)
+        again = await client.branch(parent, from_step="plus", reason="r")
+        assert await client.result(SUM, again) == Number(10)
+    events = await desk.store.list(branch)
+    assert "".join(event.variant for event in events) == "IFSFC"
+    assert events[0].metadata["parameters"] == {
+        "plus.amount": "submission",
+        "times.amount": "person",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"params": {"plus": {"amuont": 5}}}, "step 'plus' has no parameter amuont; it has amount"),
+        ({"params": {"plus": {"amount": "5"}}}, "of step 'plus': Expected `int | float`"),
+        ({"params": {"minus": {}}}, "the flow has no step 'minus'"),
+        ({"input": Number(2)}, "is for a flow whose code is given"),
+        ({}, "no step of the flow differs"),
+    ],
+)
+async def test_what_the_record_shows_to_be_wrong_is_refused(
+    desk: Desk, options: dict[str, Any], reason: str
+) -> None:
+    client = client_of(desk)
+    parent = await client.submit(SUM, Number(1))
+    async with working(desk, [SUM]):
+        await client.result(SUM, parent)
+    with pytest.raises(InvalidArgument, match=re.escape(reason)):
+        await client.branch(parent, **options, reason="r")

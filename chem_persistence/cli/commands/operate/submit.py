@@ -16,6 +16,7 @@ from chem_persistence.cli.parameters import given_params
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.engine.flow import Flow
+from chem_persistence.engine.parameters.recorded import recorded_flow
 from chem_persistence.engine.steps.step_types import members, step_types
 from chem_persistence.errors import InvalidArgument, InvalidPayload
 from chem_persistence.postgres.event_store import PgEventStore
@@ -54,22 +55,26 @@ class BranchOptions(msgspec.Struct, frozen=True):
 
 
 async def branch_flow(
-    target: Target, name: str, code: str, options: BranchOptions, *, as_json: bool
+    target: Target, name: str, code: str | None, options: BranchOptions, *, as_json: bool
 ) -> int:
-    """Submit a branch of a flow, and print its id; return the exit code."""
-    flow = find_flow_of_module(code)
-    params = given_params(flow, options.params, options.from_step) if options.params else None
+    """Submit a branch of a flow, and print its id; return the exit code.
+
+    Without `code` the steps are the recorded ones.
+    """
+    flow = None if code is None else find_flow_of_module(code)
     async with open_database(target) as provider:
         parent = await find_flow(provider, name)
         store = PgEventStore(provider)
         client = FlowClient(store, PgFlowRepository(provider))
         try:
+            steps = await recorded_flow(store, parent) if flow is None else flow
+            params = given_params(steps, options.params, options.from_step)
             branch = await client.branch(
                 parent,
                 flow,
                 reason=options.reason,
                 from_step=options.from_step,
-                params=params,
+                params=params or None,
                 label=options.label,
                 actor=options.actor,
             )
