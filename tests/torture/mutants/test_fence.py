@@ -15,8 +15,9 @@ from tests.support.leases.staff import Act, Acts, Number, chain, submit, trace, 
 pytestmark = [pytest.mark.superuser, pytest.mark.one_row]
 
 FENCE = """
-            AND (e.lease IS NULL OR (SELECT run.lease FROM flow_runs AS run
-                WHERE run.flow_id = e.flow_id) = e.lease)
+            AND (e.lease IS NULL OR (e.holder IS NOT NULL AND e.first_version = 0)
+                OR (SELECT run.lease FROM flow_runs AS run
+                    WHERE run.flow_id = e.flow_id) = e.lease)
         ORDER BY"""
 
 
