@@ -23,8 +23,9 @@ __all__ = ["Leased", "Plain", "Unfenced"]
 _HASH = "0" * 64
 _LEASE = timedelta(hours=1)
 _FENCE = """
-            AND (e.lease IS NULL OR (SELECT run.lease FROM flow_runs AS run
-                WHERE run.flow_id = e.flow_id) = e.lease)"""
+            AND (e.lease IS NULL OR (e.holder IS NOT NULL AND e.first_version = 0)
+                OR (SELECT run.lease FROM flow_runs AS run
+                    WHERE run.flow_id = e.flow_id) = e.lease)"""
 
 
 class Plain:
