@@ -53,7 +53,7 @@ class Flow(Generic[Input, Output]):
         name: str,
         steps: Steps,
         records: Sequence[str] = (),
-        parameter_layers: Mapping[str, Layer] | None = None,
+        parameter_layers: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
         self._steps = steps
@@ -77,7 +77,7 @@ class Flow(Generic[Input, Output]):
         return self._records
 
     @property
-    def parameter_layers(self) -> Mapping[str, Layer]:
+    def parameter_layers(self) -> Mapping[str, str]:
         """Who has set which parameter, such as `embed.iterations`; the others are the steps'."""
         return self._parameter_layers
 
@@ -131,7 +131,7 @@ class Flow(Generic[Input, Output]):
         return Flow[Input, Output](self.name, steps, self.records, layers)
 
     def with_steps(
-        self, steps: Steps, layers: Mapping[str, Layer] | None = None
+        self, steps: Steps, layers: Mapping[str, str] | None = None
     ) -> "Flow[Input, Output]":
         """Return this flow with copies of its steps that have the parameters of a stored flow."""
         return Flow[Input, Output](self.name, steps, self.records, layers)

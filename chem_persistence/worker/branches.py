@@ -23,7 +23,6 @@ from chem_persistence.engine.parameters.recorded import recorded_flow, recorded_
 from chem_persistence.engine.parameters.stored import flow_with_params_of
 from chem_persistence.errors import (
     ConcurrencyConflict,
-    FlowNotFound,
     InvalidArgument,
 )
 from chem_persistence.store.definitions import (
@@ -55,25 +54,27 @@ class Branch(msgspec.Struct, frozen=True):
 
 async def branched_flow(
     store: StreamingEventStore,
-    flow_id: UUID,
+    first: FlowEvent,
     flow: Flow[Any, Any] | None,
     value: Any,
     params: Params | None,
 ) -> tuple[Flow[Any, Any], Any]:
     """Return what a branch runs, with its parameters, and the value that is its input.
 
+    `first` is the first event of its parent.
+
     Raises what `EventStore.get_artifact` and `EventStore.list` raise, and:
-        FlowNotFound, InvalidArgument: see `FlowClient.branch`.
+        InvalidArgument: see `FlowClient.branch`.
         InvalidPayload: the parent's input cannot be read as the type that `flow` takes.
     """
     if flow is None:
         if value is not None:
             raise InvalidArgument("input", "is for a flow whose code is given")
-        flow, value = await recorded_flow(store, flow_id), await recorded_input(store, flow_id)
+        flow, value = await recorded_flow(store, first.flow_id), await recorded_input(store, first)
     else:
         if params is not None:
-            flow = await flow_with_params_of(store, flow, flow_id)
-        if value is None and (artifact := await recorded_input(store, flow_id)) is not None:
+            flow = await flow_with_params_of(store, flow, first.flow_id)
+        if value is None and (artifact := await recorded_input(store, first)) is not None:
             value = decoded_input(flow.steps[0], artifact)
     return (flow if params is None else flow.with_params(params, by="person")), value
 
@@ -81,25 +82,22 @@ async def branched_flow(
 async def branch_of(
     store: StreamingEventStore,
     flow: Flow[Any, Any],
-    flow_id: UUID,
+    events: Sequence[FlowEvent],
     submitted: Submission,
     from_step: str | None,
 ) -> Branch:
-    """Return what a branch of a flow takes over: the results of the steps before `from_step`.
+    """Return what a branch takes over of a flow with these events, up to `from_step`.
 
     Without `from_step` these are all results up to the first step that differs, has another input,
     or is not finished. If the flow takes no results over, the steps that the branch runs do not
     either.
 
-    Raises what `EventStore.list` raises, and:
-        FlowNotFound: no flow has this id.
+    Raises:
+        StoreUnavailable, StoreError: the store cannot be reached, or refused.
         InvalidArgument: the definition of the flow is not stored; the new flow has no step
             `from_step`, or its steps differ before that; or nothing is left to run.
     """
-    events = await store.list(flow_id)
-    if not events:
-        raise FlowNotFound(flow_id)
-    first = events[0].kind
+    flow_id, first = events[0].flow_id, events[0].kind
     stored = None
     if isinstance(first, FlowInitialized):
         stored = await read_definition(store, first.definition_hash)

@@ -195,9 +195,10 @@ class FlowClient(Submissions):
         """
         if not isinstance(self._store, StreamingEventStore):
             raise InvalidArgument("store", "has no transactions, which a branch needs")
-        run, given = await branched_flow(self._store, flow_id, flow, input, params)
+        events = await self._events(flow_id)
+        run, given = await branched_flow(self._store, events[0], flow, input, params)
         submitted = submission(run, given, clock=self._clock, flow_id=branch_id, label=label)
-        branch = await branch_of(self._store, run, flow_id, submitted, from_step)
+        branch = await branch_of(self._store, run, events, submitted, from_step)
         await store_branch(self._store, branch, reason=reason, actor=actor)
         return submitted.flow_id
 

@@ -13,15 +13,15 @@ import msgspec
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import StepDefinition
-from chem_persistence.domain.events import FlowInitialized
+from chem_persistence.domain.events import FlowEvent, FlowInitialized
 from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.parameters.changes import Layer, Params
-from chem_persistence.engine.parameters.stored import parameter_layers
 from chem_persistence.engine.steps.context import StepContext
 from chem_persistence.engine.steps.step import Step
 from chem_persistence.errors import FlowNotFound, InvalidArgument
 from chem_persistence.store.definitions import read_definition
 from chem_persistence.store.ports import EventStore
+from chem_persistence.store.program.what_ran import parameter_layers
 
 __all__ = ["RecordedFlow", "recorded_flow", "recorded_input"]
 
@@ -74,14 +74,13 @@ async def recorded_flow(store: EventStore, flow_id: UUID) -> RecordedFlow:
     raise FlowNotFound(flow_id)
 
 
-async def recorded_input(store: EventStore, flow_id: UUID) -> Artifact | None:
-    """Return the input with which a flow was begun, as it is stored; None if it has none.
+async def recorded_input(store: EventStore, first: FlowEvent) -> Artifact | None:
+    """Return the input of the flow with this first event, as it is stored; None if it has none.
 
-    Raises what `EventStore.list` and `EventStore.get_artifact` raise.
+    Raises what `EventStore.get_artifact` raises.
     """
-    for first in await store.list(flow_id, limit=1):
-        if isinstance(first.kind, FlowInitialized) and first.kind.input is not None:
-            return await store.get_artifact(first.kind.input)
+    if isinstance(first.kind, FlowInitialized) and first.kind.input is not None:
+        return await store.get_artifact(first.kind.input)
     return None
 
 

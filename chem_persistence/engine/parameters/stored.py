@@ -12,16 +12,15 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence.domain.definition import FlowDefinition, StepDefinition
-from chem_persistence.domain.events import FlowEvent, FlowInitialized
+from chem_persistence.domain.events import FlowInitialized
 from chem_persistence.engine.flow import Flow
-from chem_persistence.engine.parameters.changes import Layer
 from chem_persistence.engine.steps.step import Step
 from chem_persistence.errors import ChemPersistenceError
 from chem_persistence.store.definitions import read_definition
 from chem_persistence.store.ports import EventStore
-from chem_persistence.store.program.what_ran import PARAMETERS
+from chem_persistence.store.program.what_ran import parameter_layers
 
-__all__ = ["flow_as_begun", "flow_with_params_of", "parameter_layers", "with_stored_params"]
+__all__ = ["flow_as_begun", "flow_with_params_of", "with_stored_params"]
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -96,18 +95,10 @@ async def flow_with_params_of(
 
 async def _begun(
     store: EventStore, flow_id: UUID, *, but: str | None = None
-) -> tuple[FlowDefinition | None, Mapping[str, Layer]]:
+) -> tuple[FlowDefinition | None, Mapping[str, str]]:
     """Return the definition with which a flow was begun, unless it is `but`, and who set what."""
     for first in await store.list(flow_id, limit=1):
         if isinstance(first.kind, FlowInitialized) and first.kind.definition_hash != but:
             stored = await read_definition(store, first.kind.definition_hash)
             return stored, parameter_layers(first)
     return None, {}
-
-
-def parameter_layers(first: FlowEvent) -> Mapping[str, Layer]:
-    """Return who has set which parameters of a flow, by its first event."""
-    try:
-        return msgspec.convert(first.metadata.get(PARAMETERS) or {}, dict[str, Layer])
-    except msgspec.ValidationError:  # a program wrote something else under the key
-        return {}

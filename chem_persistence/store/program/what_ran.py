@@ -13,10 +13,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.store.program.git import checked_out_commit
 
-__all__ = ["PARAMETERS", "RAN", "beginning", "introduction", "last_program", "this_program"]
+__all__ = [
+    "RAN",
+    "beginning",
+    "introduction",
+    "last_program",
+    "parameter_layers",
+    "this_program",
+]
 
 RAN = "ran"
 """The key of the metadata that names the program."""
@@ -43,6 +52,14 @@ def beginning(records: Sequence[str], parameter_layers: Mapping[str, str]) -> Ma
     """
     layers = {PARAMETERS: dict(parameter_layers)} if parameter_layers else {}
     return {RAN: this_program(records), **layers}
+
+
+def parameter_layers(first: FlowEvent) -> Mapping[str, str]:
+    """Return who has set which parameters of a flow, by its first event."""
+    try:
+        return msgspec.convert(first.metadata.get(PARAMETERS) or {}, dict[str, str])
+    except msgspec.ValidationError:  # a program wrote something else under the key
+        return {}
 
 
 def introduction(before: Program | None, records: Sequence[str]) -> Mapping[str, Any] | None:

@@ -6,10 +6,8 @@ from typing import Any
 import msgspec
 
 from chem_persistence.domain.definition import FlowDefinition
-from chem_persistence.domain.events import FlowEvent
-from chem_persistence.store.program.what_ran import PARAMETERS
 
-__all__ = ["OF_THE_STEP", "ParameterView", "parameter_layers", "parameter_views"]
+__all__ = ["OF_THE_STEP", "ParameterView", "parameter_views"]
 
 OF_THE_STEP = "step"
 """Nobody has set the parameter: it is as the step has it."""
@@ -22,14 +20,6 @@ class ParameterView(msgspec.Struct, frozen=True):
     name: str
     value: Any
     set_by: str
-
-
-def parameter_layers(event: FlowEvent) -> Mapping[str, str]:
-    """Return who has set which parameter, as a flow's first event says."""
-    try:
-        return msgspec.convert(event.metadata.get(PARAMETERS, {}), dict[str, str])
-    except msgspec.ValidationError:  # a program wrote something else under the key
-        return {}
 
 
 def parameter_views(

@@ -75,7 +75,7 @@ class Programs:
 
 
 def _view(version: int, program: Mapping[str, Any], *, only_began: bool) -> RanView:
-    """Return a program as its metadata has it, whoever wrote them."""
+    """Return a program from metadata, of which another program may have written any part."""
     process, commit, packages = (program.get(key) for key in ("process", "commit", "packages"))
     named = {key: program.get(key) for key in ("python", "chem_persistence")}
     if isinstance(packages, dict):
