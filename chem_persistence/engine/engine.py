@@ -112,8 +112,8 @@ class FlowEngine(Generic[Input]):
         `params` are those in which the flow differs from this engine's; see `Flow.with_params`. An
         engine knows the flows that it began with them; another one needs them to go on.
 
-        Steps with `reuse = "any"` take over the results of equal steps; with `reuse=False` none of
-        a new flow does, nor of the flows that its steps run, whoever goes on with it.
+        Steps with `reuse = "any"` take over the results of equal steps. With `reuse=False` no step
+        of a new flow does, and no step of its children, in this process or in another one.
 
         Raises:
             StepRaised: a step raised, or returned what is not of its declared type; its

@@ -56,7 +56,7 @@ class Review(Ask[Number, Verdict, Number]):
 
 
 class Note(Step[Number, Number]):
-    """Tells when it began to who waits for the flow of this number."""
+    """Sets the future of a flow's number to the time at which it began."""
 
     id = "note"
 
@@ -64,7 +64,7 @@ class Note(Step[Number, Number]):
         self.begun: dict[int, asyncio.Future[float]] = {}
 
     async def run(self, input: Number, context: StepContext) -> Number:  # noqa: A002, ARG002
-        """Tell the time to who waits for it."""
+        """Set the future of the flow to the present time."""
         self.begun.pop(input.number).set_result(time.perf_counter())
         return input
 

@@ -216,7 +216,7 @@ class LeasedRun(FlowRun):
         self.takes_resources = False
         try:
             if not self.instance.version:
-                await self._append([], [])  # whoever has no row can have no slots
+                await self._append([], [])  # a flow without a row can have no slots
             async with self.around_attempt(step):
                 taken = await self._take_slots(index, step)
                 if taken.pause is not None:

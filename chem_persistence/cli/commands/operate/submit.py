@@ -45,7 +45,7 @@ class SubmitOptions(msgspec.Struct, frozen=True):
 
 
 class BranchOptions(msgspec.Struct, frozen=True):
-    """What is said of a branch: why, its first step, a label, who asks, and the parameters."""
+    """The options of a branch: the reason, first step, label, actor and parameters."""
 
     reason: str
     from_step: str | None
