@@ -31,7 +31,7 @@ from tests.torture.mutants.written_log import (
     write_log,
 )
 from tests.torture.writers.recording import TOKEN, RecordingStore
-from tests.torture.writers.records import Refused, Unexpected, now
+from tests.torture.writers.records import Refused, Sent, Unexpected, now
 
 
 @pytest.fixture
@@ -101,6 +101,15 @@ async def test_an_append_that_nobody_answered_may_be_lost(
 ) -> None:
     await intruder.execute("DELETE FROM event_log WHERE flow_id = $1", UNANSWERED)
     assert (await check(provider, written.ledger())).findings == []
+
+
+async def test_what_an_engine_appended_can_be_sent_again_from_its_record(written: Noted) -> None:
+    sent = [record for record in written.read() if isinstance(record, Sent) and record.by_engine]
+    answers = [await written.store.send(append) for append in sent]
+    assert len(sent) > 1
+    assert [[event.event_id for event in events] for events in answers] == [
+        append.event_ids for append in sent
+    ]
 
 
 # ---- broken variants of the store, each under one small fault

@@ -24,7 +24,7 @@ from tests.support.faults.worker import Work, three_steps
 from tests.support.flows.flows import initialized
 from tests.torture.checker.ledger import Ledger
 from tests.torture.writers.recording import TOKEN, RecordingStore
-from tests.torture.writers.records import EngineFlow, RecordFile, Sent, now, read_records
+from tests.torture.writers.records import EngineFlow, Record, RecordFile, Sent, now, read_records
 
 __all__ = ["FLOW", "OTHER", "OWN", "UNANSWERED", "Noted", "finished", "said", "write_log"]
 
@@ -62,7 +62,10 @@ class Noted:
         )
 
     def ledger(self) -> Ledger:
-        return Ledger(read_records(self._path)[0])
+        return Ledger(self.read())
+
+    def read(self) -> list[Record]:
+        return read_records(self._path)[0]
 
 
 def said(number: int) -> StepSignal:
@@ -101,5 +104,6 @@ def _sending(token: str, flow_id: UUID, kinds: list[FlowEventKind]) -> Sent:
         event_ids=None,
         expected_version=None,
         by_engine=False,
+        metadata={TOKEN: token},
         at=now(),
     )

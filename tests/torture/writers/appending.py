@@ -7,6 +7,7 @@ from random import Random
 from uuid import UUID
 
 import anyio
+import msgspec
 from uuid_utils.compat import uuid7
 
 from chem_persistence import (
@@ -104,27 +105,19 @@ class Appending:
 
     async def repeat(self, sent: Sent) -> list[FlowEvent]:
         """Append what another process sent, with its event ids, and check the ids in the answer."""
-        again = Sent(
-            token=sent.token,
-            flow_id=sent.flow_id,
-            kinds=sent.kinds,
-            artifacts=sent.artifacts,
-            event_ids=sent.event_ids,
-            expected_version=sent.expected_version,
-            by_engine=sent.by_engine,
-            at=now(),
-        )
-        return await self._send(again)
+        return await self._send(msgspec.structs.replace(sent, at=now()))
 
     async def _append(self, plan: Plan) -> None:
+        token = self._store.new_token()
         sent = Sent(
-            token=self._store.new_token(),
+            token=token,
             flow_id=plan.flow_id,
             kinds=plan.kinds,
             artifacts=plan.artifacts,
             event_ids=[uuid7() for _ in plan.kinds] if plan.with_ids else None,
             expected_version=None if plan.at_end else self._seen.get(plan.flow_id, 0),
             by_engine=False,
+            metadata={TOKEN: token},
             at=now(),
         )
         for _ in range(REPEATS):
@@ -144,7 +137,7 @@ class Appending:
 
     async def _send(self, sent: Sent) -> list[FlowEvent]:
         in_transaction = self._dice.random() < IN_TRANSACTIONS
-        events = await self._store.send(sent, {TOKEN: sent.token}, in_transaction=in_transaction)
+        events = await self._store.send(sent, in_transaction=in_transaction)
         ids = [event.event_id for event in events]
         if sent.event_ids is not None and ids != sent.event_ids:
             self._records.write(

@@ -94,32 +94,31 @@ class RecordingStore:
     ) -> list[FlowEvent]:
         by_engine = TOKEN not in (metadata or {})
         if by_engine:
-            metadata = {**(metadata or {}), TOKEN: self.new_token()}
             event_ids = [uuid7() for _ in kinds]
+            metadata = {**(metadata or {}), TOKEN: self.new_token()}
+        known = dict(metadata or {})
         return await self.send(
             Sent(
-                token=(metadata or {})[TOKEN],
+                token=known[TOKEN],
                 flow_id=flow_id,
                 kinds=list(kinds),
                 artifacts=list(artifacts),
                 event_ids=None if event_ids is None else list(event_ids),
                 expected_version=expected_version,
                 by_engine=by_engine,
+                metadata=known,
                 at=now(),
-            ),
-            metadata or {},
+            )
         )
 
-    async def send(
-        self, sent: Sent, metadata: Mapping[str, Any], *, in_transaction: bool = False
-    ) -> list[FlowEvent]:
+    async def send(self, sent: Sent, *, in_transaction: bool = False) -> list[FlowEvent]:
         """Make the call that `sent` describes; see `_append_in_transaction`."""
         self._records.write(sent)
         try:
             if in_transaction and isinstance(self._store, PgEventStore):
-                events = await self._append_in_transaction(self._store, sent, metadata)
+                events = await self._append_in_transaction(self._store, sent)
             else:
-                events = await _append(self._store, sent, metadata)
+                events = await _append(self._store, sent)
         except ConcurrencyConflict as error:
             self._records.write(Conflict(sent.token, error.expected, error.actual, now()))
             raise
@@ -138,9 +137,7 @@ class RecordingStore:
         return events
 
     @staticmethod
-    async def _append_in_transaction(
-        store: PgEventStore, sent: Sent, metadata: Mapping[str, Any]
-    ) -> list[FlowEvent]:
+    async def _append_in_transaction(store: PgEventStore, sent: Sent) -> list[FlowEvent]:
         """Append in an open transaction, after events of a savepoint that is rolled back.
 
         Raises:
@@ -153,7 +150,7 @@ class RecordingStore:
                     await _append_in_vain(tx, sent)
                 except StoreError as error:  # it says nothing of an earlier attempt at `sent`
                     raise StoreUnavailable("refused in a savepoint", error.sqlstate) from error
-                return await _append(tx, sent, metadata)
+                return await _append(tx, sent)
         except DRIVER_ERRORS as error:
             state = getattr(error, "sqlstate", None)
             raise StoreUnavailable("lost in a savepoint", state) from error
@@ -179,14 +176,12 @@ async def _append_in_vain(tx: PgTransaction, sent: Sent) -> None:
             raise _ChangedItsMind
 
 
-async def _append(
-    to: EventStore | PgTransaction, sent: Sent, metadata: Mapping[str, Any]
-) -> list[FlowEvent]:
+async def _append(to: EventStore | PgTransaction, sent: Sent) -> list[FlowEvent]:
     return await to.append_kinds(
         sent.flow_id,
         sent.kinds,
         artifacts=sent.artifacts,
         expected_version=sent.expected_version,
         event_ids=sent.event_ids,
-        metadata=metadata,
+        metadata=sent.metadata,
     )

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -45,7 +45,10 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True, tag="sent"):
-    """A call is about to be made; calls with the same `token` (in metadata) repeat one append."""
+    """A call is about to be made; calls with the same `token` repeat one append.
+
+    `metadata` are those of the append, the token among them.
+    """
 
     token: str
     flow_id: UUID
@@ -54,6 +57,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True, tag="sent"):
     event_ids: list[UUID] | None
     expected_version: int | None
     by_engine: bool
+    metadata: dict[str, Any]
     at: float
 
 
