@@ -99,8 +99,9 @@ class FlowInstance(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cursor(self) -> int:
         """The index of the first step that is not finished; the number of steps when all are."""
+        finished = StepStatus.FINISHED  # looked up once: flows have thousands of steps
         for index, slot in enumerate(self.steps):
-            if slot.status is not StepStatus.FINISHED:
+            if slot.status is not finished:
                 return index
         return len(self.steps)
 

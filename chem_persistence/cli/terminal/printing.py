@@ -104,9 +104,33 @@ def print_table(
     if not _fit(table, drawn, output_width()):
         _print_records(columns, drawn)
         return
-    for row in drawn:
+    if heading:
+        drawn.insert(0, [Text(str(each.header), style="bold") for each in columns])
+    if all(_fits(table, row) for row in drawn):
+        _print(Text("\n").join(_line(table, row) for row in drawn))
+        return
+    for row in drawn[heading:]:
         table.add_row(*row)
     _print(table)
+
+
+def _fits(table: Table, row: Sequence[Text]) -> bool:
+    """Return whether a row takes one line, in which no cell is cut."""
+    return all(
+        cell.cell_len <= (each.width or 0) and "\n" not in cell.plain
+        for each, cell in zip(table.columns, row, strict=True)
+    )
+
+
+def _line(table: Table, row: Sequence[Text]) -> Text:
+    """Return a row as a line; a `Table` would take a hundred times as long for thousands of them."""
+    line = Text()
+    for each, cell in zip(table.columns, row, strict=True):
+        missing = " " * ((each.width or 0) - cell.cell_len)
+        gap = " " * GAP if line else ""
+        before, after = (missing, "") if each.justify == "right" else ("", missing)
+        line.append(gap + before).append_text(cell).append(after)
+    return line
 
 
 def _fit(table: Table, rows: Sequence[Sequence[Text]], width: int) -> bool:

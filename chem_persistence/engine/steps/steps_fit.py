@@ -4,6 +4,7 @@ The types of a step are those that its class gives for `Step[Input, Output]`; se
 """
 
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 
@@ -22,6 +23,9 @@ __all__ = ["Steps", "check_fit", "check_readable", "extend_sequence"]
 
 Steps = tuple[Step[Any, Any], ...]
 
+_checked: WeakSet[type] = WeakSet()
+"""The classes of steps whose types are known to be readable from JSON."""
+
 
 def extend_sequence(steps: Steps, step: Step[Any, Any]) -> Steps:
     """Return the sequence with one more step at its end.
@@ -38,8 +42,10 @@ def extend_sequence(steps: Steps, step: Step[Any, Any]) -> Steps:
             f"{type(step).__qualname__} has no id: set `id`, a string that is not empty, on the "
             "class or on the instance"
         )
-    check_json_types(step)
-    check_readable(step)
+    if type(step) not in _checked:
+        check_json_types(step)
+        check_readable(step)
+        _checked.add(type(step))
     if steps:
         check_fit(steps[-1], step)
         _check_position(steps, step)
@@ -77,7 +83,7 @@ def check_fit(earlier: Step[Any, Any], later: Step[Any, Any]) -> None:
 
 def _check_position(steps: Steps, step: Step[Any, Any]) -> None:
     last = steps[-1]
-    if any(step.id == earlier.id for earlier in steps):
+    if step.id in [earlier.id for earlier in steps]:
         raise InvalidDefinition(f"two steps have the id {step.id!r}")
     if step.kind is StepKind.SOURCE:
         raise InvalidDefinition(
