@@ -123,7 +123,7 @@ def _fits(table: Table, row: Sequence[Text]) -> bool:
 
 
 def _line(table: Table, row: Sequence[Text]) -> Text:
-    """Return a row as a line; a `Table` would take a hundred times as long for thousands of them."""
+    """Return a row as a line; a `Table` takes ten times as long for thousands of rows."""
     line = Text()
     for each, cell in zip(table.columns, row, strict=True):
         missing = " " * ((each.width or 0) - cell.cell_len)
