@@ -100,37 +100,35 @@ def print_table(
     """
     table = Table(*columns, box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=heading)
     table.header_style = "bold"
-    drawn = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    drawn = [list(map(Text.assemble, row)) for row in rows]
     if not _fit(table, drawn, output_width()):
         _print_records(columns, drawn)
-        return
-    if heading:
-        drawn.insert(0, [Text(str(each.header), style="bold") for each in columns])
-    if all(_fits(table, row) for row in drawn):
-        _print(Text("\n").join(_line(table, row) for row in drawn))
-        return
-    for row in drawn[heading:]:
-        table.add_row(*row)
-    _print(table)
+    elif lines := _lines(table, drawn):
+        _print(lines)
+    else:
+        for cells in drawn:
+            table.add_row(*cells)
+        _print(table)
 
 
-def _fits(table: Table, row: Sequence[Text]) -> bool:
-    """Return whether a row takes one line, in which no cell is cut."""
-    return all(
-        cell.cell_len <= (each.width or 0) and "\n" not in cell.plain
-        for each, cell in zip(table.columns, row, strict=True)
-    )
+def _lines(table: Table, rows: Sequence[Sequence[Text]]) -> Text | None:
+    """Return the rows as lines; None if a cell takes more than one line, or is cut.
 
-
-def _line(table: Table, row: Sequence[Text]) -> Text:
-    """Return a row as a line; a `Table` takes ten times as long for thousands of rows."""
-    line = Text()
-    for each, cell in zip(table.columns, row, strict=True):
-        missing = " " * ((each.width or 0) - cell.cell_len)
-        gap = " " * GAP if line else ""
-        before, after = (missing, "") if each.justify == "right" else ("", missing)
-        line.append(gap + before).append_text(cell).append(after)
-    return line
+    Drawing a `Table` takes ten times as long, which shows with thousands of rows.
+    """
+    lines = Text()
+    headers: list[Sequence[Text | Column]] = [table.columns] if table.show_header else []
+    for number, row in enumerate([*headers, *rows]):
+        lines.append("\n" if number else "")
+        for place, (each, given) in enumerate(zip(table.columns, row, strict=True)):
+            cell = given if isinstance(given, Text) else Text(str(given.header), style="bold")
+            missing = (each.width or 0) - cell.cell_len
+            if missing < 0 or "\n" in cell.plain:
+                return None
+            before, after = (missing, 0) if each.justify == "right" else (0, missing)
+            lines.append(" " * (before + GAP * bool(place)))
+            lines.append_text(cell).append(" " * after)
+    return lines
 
 
 def _fit(table: Table, rows: Sequence[Sequence[Text]], width: int) -> bool:
