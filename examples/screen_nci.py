@@ -3,13 +3,15 @@
     python examples/screen_nci.py --limit 12
     python examples/screen_nci.py --limit 1000 --workers 3 --kill-every 5
     python examples/screen_nci.py --smiles my.smi --retry-failed
+    python examples/screen_nci.py --limit 12 --broken-rules 2
 
 The flow reads the library, runs a flow for each molecule, many at once, ranks them, and reports.
 Each molecule is parsed, standardised, described, embedded in three dimensions and judged. Stop the
 program, or kill it, and run it again: finished molecules are not computed again, failed ones are
 reported from the log, and interrupted ones continue where they were. A screen that was completed is
-a new flow the next time: it takes all results over, and computes nothing. Two runs over the same
-molecules print the same screen fingerprint, whatever happened to them.
+a new flow the next time: it takes all results over, and computes nothing. With another number of
+--broken-rules, a parameter of the last step of each molecule, only that step is computed. Two runs
+over the same molecules print the same screen fingerprint, whatever happened to them.
 
 Everything runs in this process, or in --workers processes, of which --kill-every kills one at
 random each so many seconds. The molecules are the 4,999 of the NCI that come with RDKit, or those
@@ -34,16 +36,18 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the imports, too; RD
 
 from database import open_server
 from nci.fleet import Fleet, WorkerEnded
-from nci.flow import MAP, MOLECULE, SCREEN, read_molecules, screening
-from nci.molecules import Library, Molecule
+from nci.flow import MAP, judging, read_molecules, screening
+from nci.molecules import Library, Molecule, Summary
 from nci.outcomes import read_logs, read_outcomes, repeated_runs
+from nci.progression import Progression
 from nci.report import Report
+from nci.steps import JudgeParams
 from rdkit import RDConfig
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from chem_persistence import (
     ChemPersistenceError,
+    Flow,
     FlowAlreadyCompleted,
     FlowClient,
     FlowEngine,
@@ -69,8 +73,9 @@ what the words above mean:
   finished, failed    molecules whose flow reached its last step, and whose flow one step stopped:
                       now in this run, before in an earlier one and not computed again
   events, artifacts   what the log has of the molecules' flows, and their different contents
+  steps computed      steps of molecules that ran; taken over: with the result of an equal one
   step runs repeated  runs that were cut off, by a kill for example, and begun again
-  drug-like           breaks at most one of Lipinski's rules and none of Veber's;
+  drug-like           breaks at most so many of Lipinski's rules as allowed, and none of Veber's;
                       indented below it: how many molecules break each rule
   screen fingerprint  a SHA-256 over all results: equal in every run over these molecules"""
 
@@ -78,7 +83,9 @@ what the words above mean:
 class Screen:
     """The screen of one library: it is submitted, run, watched and reported."""
 
-    def __init__(self, provider: PoolProvider, library: Library, label: str) -> None:
+    def __init__(
+        self, provider: PoolProvider, library: Library, label: str, params: JudgeParams
+    ) -> None:
         self.store = PgEventStore(provider)
         self.repository = PgFlowRepository(provider)
         self.client = FlowClient(self.store, self.repository)
@@ -86,6 +93,7 @@ class Screen:
         self.flow_id = uuid5(FLOWS, content_hash(library))
         self.origin = self.flow_id  # the run whose children are the flows of the molecules
         self.children = self._children_of(self.flow_id)
+        self._molecule = judging(params)
         self._library = library
         self._label = label
 
@@ -110,7 +118,7 @@ class Screen:
         if not origins:
             return ""
         flows = ", ".join(sorted({str(flow_id) for flow_id in origins.values()}))
-        steps = len(SCREEN.steps)
+        steps = len(self._flow().steps)
         what = "nothing was computed: all" if len(origins) == steps else f"{len(origins)} of"
         return f"{what} {steps} steps of the screen were taken over from flow {flows}"
 
@@ -131,12 +139,17 @@ class Screen:
             for item, molecule in enumerate(self.molecules)
         }
 
+    def _flow(self, at_once: int = 100) -> Flow[Library, Summary]:
+        return screening(at_once, self._molecule)
+
     async def submit(self, *, retry_failed: bool) -> list[UUID]:
         """Submit the screen, unless it was; return the molecules that are run again.
 
         Those are retried by themselves: a screen that has tolerated them goes on without them.
         """
-        await self.client.submit(SCREEN, self._library, flow_id=self.flow_id, label=self._label)
+        await self.client.submit(
+            self._flow(), self._library, flow_id=self.flow_id, label=self._label
+        )
         if not retry_failed:
             return []
         flow_ids = [self.flow_id, *self.children]
@@ -148,8 +161,9 @@ class Screen:
 
     async def run(self, at_once: int, again: Sequence[UUID]) -> None:
         """Run what is left in this process, so many molecules at once."""
-        await _run_to_end(FlowEngine(self.store, self.repository, screening(at_once)), self.flow_id)
-        molecule, left = FlowEngine(self.store, self.repository, MOLECULE), iter(again)
+        engine = FlowEngine(self.store, self.repository, self._flow(at_once))
+        await _run_to_end(engine, self.flow_id)
+        molecule, left = FlowEngine(self.store, self.repository, self._molecule), iter(again)
 
         async def work() -> None:
             for flow_id in left:  # shared: each task takes the next when it is free
@@ -160,11 +174,11 @@ class Screen:
 
     async def wait(self, again: Sequence[UUID]) -> None:
         """Wait until workers have run what is left."""
-        await self.client.result(SCREEN, self.flow_id)
+        await self.client.result(self._flow(), self.flow_id)
         for flow_id in again:
             await self.client.wait(flow_id)
 
-    async def watch(self, progression: "Progression") -> None:
+    async def watch(self, progression: Progression) -> None:
         """Show how many molecules have ended, until the task is cancelled."""
         left = list(self.children)
         while True:
@@ -178,7 +192,10 @@ class Screen:
         """Return what is in the log; `seen` counts the events that were there before this run."""
         report = Report()
         await self.find_children()
-        for outcome in await read_outcomes(self.store, self.repository, self.children, seen):
+        definition = self._molecule.definition
+        for outcome in await read_outcomes(
+            self.store, self.repository, definition, self.children, seen
+        ):
             report.add(outcome)
         report.counts["repeated"] += repeated_runs(await self.store.list(self.origin))
         return report
@@ -200,31 +217,6 @@ async def _run_to_end(engine: FlowEngine[Any], flow_id: UUID) -> None:
             return
 
 
-class Progression:
-    """Shows the number of finished molecules: a bar on a terminal, else a line per tenth."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        self._every = math.ceil(total / 10)
-        self._total = total
-        self._done = 0
-        columns = (
-            TextColumn("screening"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self.bar.add_task("screening", total=total)
-
-    def reach(self, done: int) -> None:
-        """Show that so many are done."""
-        self.bar.update(self._task, completed=done)
-        for count in range(self._done + 1, done + 1):
-            if self.bar.disable and (count % self._every == 0 or count == self._total):
-                print(f"{count}/{self._total} molecules", flush=True)
-        self._done = max(done, self._done)
-
-
 async def screen_all(library: Library, options: argparse.Namespace, console: Console) -> None:
     """Run the screen until all molecules are done, and print the report."""
     connections = min(options.concurrency, MOST_CONNECTIONS)
@@ -233,7 +225,8 @@ async def screen_all(library: Library, options: argparse.Namespace, console: Con
             open_server(options.database_url, directory=options.data)
         )
         pool = await stack.enter_async_context(await build_pool(url, max_size=connections))
-        screen = Screen(PoolProvider(pool), library, options.smiles.name)
+        params = JudgeParams(options.broken_rules)
+        screen = Screen(PoolProvider(pool), library, options.smiles.name, params)
         await screen.choose_run(retry_failed=options.retry_failed)
         progression = Progression(console, len(screen.children))
         began = time.monotonic()
@@ -329,7 +322,15 @@ def read_options() -> argparse.Namespace:
         "--kill-every", type=_seconds, help="kill a worker at random each so many seconds"
     )
     parser.add_argument("--retry-failed", action="store_true", help="run failed molecules again")
+    parser.add_argument(
+        "--broken-rules",
+        type=int,
+        default=JudgeParams().broken_rules,
+        help="how many of Lipinski's rules a drug-like molecule may break (default: 1)",
+    )
     options = parser.parse_args()
+    if options.workers is not None and options.broken_rules != JudgeParams().broken_rules:
+        parser.error("--broken-rules: the workers serve the screen of nci/flow.py as it is there")
     if options.kill_every is not None and options.workers is None:
         parser.error("--kill-every kills workers: say how many with --workers")
     return options
@@ -389,6 +390,8 @@ if __name__ == "__main__":
 # events                                144
 # events appended now                   144
 # artifacts                              70
+# steps computed now                     60
+# results taken over                      0
 # step runs repeated                      0
 # seconds                               ...
 # flows a second                        ...
@@ -401,7 +404,8 @@ if __name__ == "__main__":
 #   finished, failed    molecules whose flow reached its last step, and whose flow one step stopped:
 #                       now in this run, before in an earlier one and not computed again
 #   events, artifacts   what the log has of the molecules' flows, and their different contents
+#   steps computed      steps of molecules that ran; taken over: with the result of an equal one
 #   step runs repeated  runs that were cut off, by a kill for example, and begun again
-#   drug-like           breaks at most one of Lipinski's rules and none of Veber's;
+#   drug-like           breaks at most so many of Lipinski's rules as allowed, and none of Veber's;
 #                       indented below it: how many molecules break each rule
 #   screen fingerprint  a SHA-256 over all results: equal in every run over these molecules

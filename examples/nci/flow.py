@@ -16,11 +16,12 @@ from nci.steps import (
     DescribeStep,
     EmbedParams,
     EmbedStep,
+    JudgeParams,
     JudgeStep,
     StandardiseStep,
 )
 
-__all__ = ["MAP", "MOLECULE", "SCREEN", "read_molecules", "screening"]
+__all__ = ["MAP", "SCREEN", "judging", "read_molecules", "screening"]
 
 MAP = 1
 """The index of the step of the screen that runs a flow for each molecule."""
@@ -100,22 +101,23 @@ def read_molecules(library: Library) -> Iterator[Molecule]:
             return
 
 
-MOLECULE = (
-    flow("molecule", AcquireStep())
-    .then(StandardiseStep())
-    .then(DescribeStep())
-    .then(EmbedStep(EmbedParams()))
-    .then(JudgeStep())
-)
-"""What is done with each molecule."""
+def judging(params: JudgeParams) -> Flow[Molecule, Verdict]:
+    """Return what is done with each molecule."""
+    return (
+        flow("molecule", AcquireStep())
+        .then(StandardiseStep())
+        .then(DescribeStep())
+        .then(EmbedStep(EmbedParams()))
+        .then(JudgeStep(params))
+    )
 
 
-def screening(at_once: int) -> Flow[Library, Summary]:
+def screening(at_once: int, molecule: Flow[Molecule, Verdict]) -> Flow[Library, Summary]:
     """Return the screen, with at most so many molecules under way; any of them may fail."""
     read = flow("screen", ReadStep())
-    many = read.map(MOLECULE, at_once=at_once, failures=1.0, reuse="any")
+    many = read.map(molecule, at_once=at_once, failures=1.0, reuse="any")
     return many.then(RankStep()).then(ReportStep())
 
 
-SCREEN = screening(at_once=100)
+SCREEN = screening(100, judging(JudgeParams()))
 """What the command `chem-persistence worker nci.flow:SCREEN` serves."""

@@ -6,6 +6,7 @@ from uuid import UUID
 from chem_persistence import (
     Artifact,
     FlowCompleted,
+    FlowDefinition,
     FlowEvent,
     FlowInstance,
     FlowRepository,
@@ -15,7 +16,6 @@ from chem_persistence import (
     StepStarted,
     StepStatus,
 )
-from nci.flow import MOLECULE
 from nci.molecules import Molecule, Verdict
 from nci.report import Failure, Outcome
 
@@ -39,14 +39,13 @@ async def read_logs(
 async def read_outcomes(
     store: PgEventStore,
     repository: FlowRepository,
+    definition: FlowDefinition,
     children: Mapping[UUID, Molecule],
     seen: Mapping[UUID, int],
 ) -> list[Outcome]:
     """Return the outcome of each molecule, in order; `seen` counts the events before this run."""
     logs = [each async for each in read_logs(store, list(children))]
-    instances = {
-        flow_id: await repository.load(flow_id, log, MOLECULE.definition) for flow_id, log in logs
-    }
+    instances = {flow_id: await repository.load(flow_id, log, definition) for flow_id, log in logs}
     results = [each.steps[-1].outputs[0] for each in instances.values() if each.completed]
     verdicts = {
         read.hash: read.decode(Verdict)
@@ -75,6 +74,7 @@ def _outcome(
         events=len(log),
         new_events=len(log) - seen,
         repeated=repeated_runs(log),
+        **_outcomes_of_steps(log[seen:]),
         artifacts=frozenset(hashes | {instance.input} if instance.input else hashes),
         fingerprint=last.flow_fingerprint if isinstance(last, FlowCompleted) else None,
         verdict=verdicts[instance.steps[-1].outputs[0]] if is_completed else None,
@@ -89,6 +89,13 @@ def _failure(instance: FlowInstance) -> Failure | None:
                 slot.step_id, slot.error.error_class.rpartition(".")[2], slot.error.message
             )
     return None
+
+
+def _outcomes_of_steps(log: Iterable[FlowEvent]) -> dict[str, int]:
+    """Return how many steps ended by a run, and how many took a result over."""
+    facts = [event.kind for event in log if isinstance(event.kind, StepFinished | StepFailed)]
+    taken = sum(isinstance(fact, StepFinished) and bool(fact.reused_from) for fact in facts)
+    return {"computed": len(facts) - taken, "taken": taken}
 
 
 def repeated_runs(log: Iterable[FlowEvent]) -> int:

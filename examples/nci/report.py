@@ -24,7 +24,8 @@ class Failure(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """The state of one molecule's flow after this run, and what this run added to it.
 
-    `repeated` counts the runs of its steps that have no outcome.
+    `repeated` counts the runs of its steps that have no outcome. `computed` and `taken` count the
+    outcomes of this run: of steps that ran, and results that were taken over from earlier runs.
     """
 
     key: str
@@ -32,6 +33,8 @@ class Outcome(msgspec.Struct, frozen=True):
     events: int
     new_events: int
     repeated: int
+    computed: int
+    taken: int
     artifacts: frozenset[str]
     fingerprint: str | None = None
     verdict: Verdict | None = None
@@ -55,6 +58,7 @@ class Report:
         when = "now" if outcome.new_events else "before"
         self.counts.update(molecules=1, events=outcome.events, new_events=outcome.new_events)
         self.counts["repeated"] += outcome.repeated
+        self.counts.update(computed=outcome.computed, taken=outcome.taken)
         self._artifacts |= outcome.artifacts
         if (failure := outcome.failure) is not None:
             reason = (failure.step_id, failure.reason)
@@ -89,6 +93,8 @@ class Report:
         totals.add_row("events", f"{counts['events']:,}")
         totals.add_row("events appended now", f"{counts['new_events']:,}")
         totals.add_row("artifacts", f"{len(self._artifacts):,}")
+        totals.add_row("steps computed now", f"{counts['computed']:,}")
+        totals.add_row("results taken over", f"{counts['taken']:,}")
         totals.add_row("step runs repeated", f"{counts['repeated']:,}")
         if "killed" in counts:
             totals.add_row("workers killed", f"{counts['killed']:,}")

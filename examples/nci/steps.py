@@ -185,6 +185,12 @@ class EmbedStep(ProcessStep[Described, Embedded]):
         return round(float(energy), 3)
 
 
+class JudgeParams(msgspec.Struct, frozen=True):
+    """How many of Lipinski's rules a molecule may break that is drug-like."""
+
+    broken_rules: int = 1
+
+
 class JudgeStep(BlockingStep[Embedded, Verdict]):
     """Apply the rules of Lipinski and Veber.
 
@@ -197,8 +203,11 @@ class JudgeStep(BlockingStep[Embedded, Verdict]):
     retry = KILLED_OFTEN
     reuse = "any"
 
+    def __init__(self, params: JudgeParams) -> None:
+        self.params: JudgeParams = params
+
     def compute(self, molecule: Embedded, _context: StepContext) -> Verdict:
-        """Return drug-like if at most one rule of Lipinski and none of Veber is broken."""
+        """Return drug-like if few rules of Lipinski and none of Veber are broken."""
         values = molecule.descriptors
         lipinski = {
             "weight above 500": values.molecular_weight > 500,
@@ -210,6 +219,7 @@ class JudgeStep(BlockingStep[Embedded, Verdict]):
             "more than 10 rotatable bonds": values.rotatable_bonds > 10,
             "TPSA above 140": values.tpsa > 140,
         }
-        drug_like = sum(lipinski.values()) <= 1 and not any(veber.values())
+        few = sum(lipinski.values()) <= self.params.broken_rules
+        drug_like = few and not any(veber.values())
         violations = [rule for rule, broken in (lipinski | veber).items() if broken]
         return Verdict(molecule.name, molecule.smiles, drug_like, violations)

@@ -95,7 +95,9 @@ def counts(report: dict[str, str], *labels: str) -> list[int]:
     return [int(report[label]) for label in labels]
 
 
-def test_second_run_computes_nothing_again(tmp_path: Path) -> None:
+def test_second_run_computes_nothing_and_another_parameter_only_its_step(
+    tmp_path: Path,
+) -> None:
     first = reported(screen(tmp_path, "--limit", "12", "--data", "log"))
     done = screen(tmp_path, "--limit", "12", "--data", "log")
     second = reported(done)
@@ -104,6 +106,9 @@ def test_second_run_computes_nothing_again(tmp_path: Path) -> None:
     assert counts(second, "finished now", "finished before", "events appended now") == [0, 12, 0]
     assert second["events"] == first["events"]
     assert second["fingerprint"] == first["fingerprint"]
+    third = reported(screen(tmp_path, "--limit", "12", "--data", "log", "--broken-rules", "0"))
+    assert counts(third, "steps computed now", "results taken over") == [12, 4 * 12]
+    assert [int(each["drug-like"]) for each in (first, third)] == [12, 10]
 
 
 def test_bad_molecules_are_results_and_run_again_only_on_request(tmp_path: Path) -> None:
