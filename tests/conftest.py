@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,8 +96,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_row: does not hold on Citus; left out there")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
+    """Mark the tests, and leave out those that cannot run here, before pytest-xdist groups them.
+
+    Raises:
+        pytest.UsageError: if it does not group them; each worker would build the shared fixtures.
+    """
     mark_needs(items)
     if worker_input(config):
         mark_groups(items)
@@ -110,6 +117,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         marker: sum(item.get_closest_marker(marker) is not None for item in left)
         for marker in reasons
     }
+    yield
+    grouped = [item for item in items if item.get_closest_marker("xdist_group")]
+    if getattr(config.option, "loadgroup", False) and any("@" not in i.nodeid for i in grouped):
+        raise pytest.UsageError("this pytest-xdist does not keep the groups of this pytest")
 
 
 def pytest_collection_finish() -> None:

@@ -180,7 +180,10 @@ async def end_leases(data: Path) -> None:
         await pool.execute("UPDATE flow_runs SET due_at = now() WHERE lease IS NOT NULL")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)  # SIGINT goes the way of SIGTERM
 async def test_stopped_run_goes_on_to_the_fingerprint_of_an_undisturbed_one(
     number: signal.Signals, molecules: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:

@@ -66,7 +66,7 @@ if not moment:
     print("events:", events, file=sys.stderr)
 sys.exit(code)
 """
-MOMENTS = 20
+MOMENTS = 10
 
 
 def started(

@@ -135,7 +135,7 @@ async def test_at_length_the_same_history_is_the_same_in_both_stores(
     await assert_parity(memory, postgres, history)
 
 
-@settings(BOUNDED, max_examples=60)
+@settings(BOUNDED, max_examples=30)
 @given(examples=st.lists(HISTORIES, min_size=3, max_size=3))
 async def test_histories_that_interleave_are_the_same_in_both_stores(
     memory: Backend, postgres: Backend, examples: list[list[Append]]

@@ -10,13 +10,18 @@ from tests.unit.leases.family_model import Bound, Guards, explore
 SOUND = Guards()
 
 BOUNDS = {
-    "children end": Bound(),
+    "children end": Bound(claims=3),
     "three children": Bound(children=3, claims=2),
-    "a cancel": Bound(cancels=1, claims=3),
+    "a cancel": Bound(cancels=1, claims=2),
+    "children end, at length": Bound(),
+    "a cancel, at length": Bound(cancels=1, claims=3),
 }
+LONG = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LONG if "at length" in name else ()) for name in BOUNDS]
+)
 def test_no_interleaving_breaks_an_invariant(name: str) -> None:
     found = explore(SOUND, BOUNDS[name])
     assert (found.fault, found.way) == (None, ())

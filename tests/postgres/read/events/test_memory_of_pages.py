@@ -18,10 +18,10 @@ from chem_persistence import (
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 
 MEBIBYTE = 2**20
-EVENTS = 100
-ARTIFACTS, ARTIFACT_BYTES = 40, 4 * MEBIBYTE
+EVENTS = 64
+ARTIFACTS, ARTIFACT_BYTES = 20, 4 * MEBIBYTE
 MOST_MEMORY = 48 * MEBIBYTE
-"""A few pages of 8 MiB, as bytes and decoded; the log has 100 MiB of events."""
+"""A few pages of 8 MiB, as bytes and decoded; the log has 64 MiB of events."""
 
 LARGE = StepSignal(0, "acquire", "frame", "C" * MEBIBYTE)
 BODIES: dict[str, Callable[[int], Artifact]] = {
@@ -100,12 +100,10 @@ READINGS: dict[str, Callable[[PoolProvider, UUID], Awaitable[None]]] = {
 }
 
 
-@pytest.mark.parametrize("name", READINGS)
-async def test_10b_large_events_are_read_in_constant_memory(
-    provider: PoolProvider, name: str
-) -> None:
+async def test_10b_large_events_are_read_in_constant_memory(provider: PoolProvider) -> None:
     store, flow_id = PgEventStore(provider), new_flow_id()
     await store.append_kind(flow_id, initialized())
     for _ in range(EVENTS):
         await store.append_kind(flow_id, LARGE)
-    assert await peak_of(READINGS[name](provider, flow_id)) < MOST_MEMORY
+    peaks = {name: await peak_of(read(provider, flow_id)) for name, read in READINGS.items()}
+    assert {name: peak for name, peak in peaks.items() if peak >= MOST_MEMORY} == {}

@@ -184,7 +184,7 @@ async def test_appends_go_on_while_rows_are_rebuilt(pool: "Pool", provider: Pool
 BOUNDED = settings(
     deadline=None,
     derandomize=True,
-    max_examples=60,
+    max_examples=30,
     suppress_health_check=list(HealthCheck),
     database=None,
 )
