@@ -14,7 +14,7 @@ Every public name is imported from here. By topic:
   `Slots`, `Taken`, `ResourceLimit` and `SlotUser` of limits over all workers
 - connection: `build_pool`, `build_dev_pool_from_env`, `PoolProvider`, `embedded_postgres`
 - events: `FlowEvent`, the thirteen facts of `FlowEventKind`, `StepError`, `event_metadata`
-- the feed: `FeedPosition`, `FeedPage`
+- the feed: `FeedPosition`, `FeedPage`; `Consumer`, durable, its `ConsumerStatus` and parts
 - values: `Artifact`, `StreamedArtifact`, `FlowDefinition`, `FlowInstance`, `StepSlot` and their
   parts, `canonical_json`, `content_hash`
 - reading: `PgReadModels` and what it returns, `flow_page`, `PageLimits`
@@ -126,6 +126,8 @@ if typing.TYPE_CHECKING:
         UnsupportedServer,
         WorkerLost,
     )
+    from chem_persistence.feed.consumer import Consumer
+    from chem_persistence.feed.parts import ConsumerPart, ConsumerStatus, ParkedFlow
     from chem_persistence.memory.event_store import InMemoryEventStore
     from chem_persistence.memory.flow_repository import InMemoryFlowRepository
     from chem_persistence.memory.leases import InMemoryLeases
@@ -188,6 +190,9 @@ __all__ = [
     "Clock",
     "ConcurrencyConflict",
     "ConnectionProvider",
+    "Consumer",
+    "ConsumerPart",
+    "ConsumerStatus",
     "DefinitionMismatch",
     "EventFeed",
     "EventIdReused",
@@ -248,6 +253,7 @@ __all__ = [
     "NotWaiting",
     "OpenQuestion",
     "PageLimits",
+    "ParkedFlow",
     "PgEventStore",
     "PgFlowRepository",
     "PgLeases",
@@ -350,6 +356,8 @@ _MODULES = (
     "engine.steps.retry_policy",
     "engine.steps.step",
     "errors",
+    "feed.consumer",
+    "feed.parts",
     "memory.event_store",
     "memory.flow_repository",
     "memory.leases",

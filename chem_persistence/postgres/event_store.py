@@ -9,8 +9,9 @@ from uuid import UUID
 
 from chem_persistence.domain.answers import ArtifactProducer
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.events import FlowEvent
+from chem_persistence.domain.events import FlowEvent, FlowEventKind, event_type
 from chem_persistence.errors import StoreUnavailable
+from chem_persistence.feed.consumer import Consumer, check_consumer
 from chem_persistence.postgres.append.backpressure import Backpressure, OpenCalls
 from chem_persistence.postgres.append.place_events import FlowHeads
 from chem_persistence.postgres.append.transaction import PgTransaction, pg_transaction
@@ -18,6 +19,8 @@ from chem_persistence.postgres.append.writers import Writers
 from chem_persistence.postgres.connection.pool import PoolProvider
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.consumers.admin import PgConsumerAdmin
+from chem_persistence.postgres.consumers.parts import PgConsumerParts
 from chem_persistence.postgres.read.artifact_batches import read_artifact_batches
 from chem_persistence.postgres.read.artifacts import (
     list_flow_artifacts,
@@ -315,6 +318,30 @@ class PgEventStore(Appender[Artifact]):
     async def newest_that_holds(self, positions: Iterable[FeedPosition]) -> FeedPosition | None:
         """Return the newest position that holds; see `EventFeed.newest_that_holds`."""
         return await newest_that_holds(self._feed, positions)
+
+    def consumer(
+        self,
+        name: str,
+        *,
+        parts: int = 8,
+        after_seq: int | FeedPosition = 0,
+        kinds: Iterable[type[FlowEventKind]] | None = None,
+    ) -> Consumer[PgTransaction]:
+        """Return a durable consumer: its position is stored in this database, by its name.
+
+        The first run of it creates it, with so many parts, each after `after_seq`; an existing one
+        goes on where it is, with the parts that it has. `kinds` are the classes of facts that the
+        handler gets; None means all. See `Consumer`.
+
+        Raises:
+            InvalidArgument: the name, the number of parts or `after_seq` is invalid.
+        """
+        check_consumer(name, parts)
+        check_position(after_seq)
+        types = None if kinds is None else sorted(map(event_type, kinds))
+        consumed = PgConsumerParts(self._provider, self.transaction, name, types)
+        admin = PgConsumerAdmin(self._provider, name)
+        return Consumer(name, consumed, admin, self.position, count=parts, after_seq=after_seq)
 
     def read_artifact(self, artifact_hash: str) -> AsyncIterator[bytes]:
         """Read an artifact's bytes chunk by chunk; see `StreamingEventStore.read_artifact`.

@@ -26,6 +26,42 @@ CREATE TABLE event_log (
     CONSTRAINT event_log_version_check CHECK (version >= 0)
 );
 
+CREATE TABLE feed_consumers (
+    name text NOT NULL,
+    part integer NOT NULL,
+    parts integer NOT NULL,
+    seq bigint NOT NULL,
+    flow_id uuid,
+    link bytea,
+    passed_seq bigint NOT NULL DEFAULT 0,
+    until_seq bigint,
+    next_parts integer,
+    lease uuid,
+    holder text,
+    due_at timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    tries integer NOT NULL DEFAULT 0,
+    page integer NOT NULL DEFAULT 1000,
+    error text,
+    moved_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT feed_consumers_pkey PRIMARY KEY (name, part),
+    CONSTRAINT feed_consumers_next_parts_check CHECK (next_parts >= 1 AND next_parts <= 256),
+    CONSTRAINT feed_consumers_part_check CHECK (part >= 0 AND part <= (parts - 1)),
+    CONSTRAINT feed_consumers_parts_check CHECK (parts >= 1 AND parts <= 256),
+    CONSTRAINT feed_consumers_position_check CHECK ((seq = 0) = (flow_id IS NULL) AND (seq = 0) = (link IS NULL)),
+    CONSTRAINT feed_consumers_until_check CHECK ((until_seq IS NULL) = (next_parts IS NULL))
+) WITH (fillfactor=50);
+
+CREATE TABLE feed_parked (
+    name text NOT NULL,
+    flow_id uuid NOT NULL,
+    seq bigint NOT NULL,
+    event_id uuid NOT NULL,
+    error text NOT NULL,
+    parked_at timestamp with time zone NOT NULL DEFAULT now(),
+    is_released boolean NOT NULL DEFAULT false,
+    CONSTRAINT feed_parked_pkey PRIMARY KEY (name, flow_id)
+);
+
 CREATE TABLE flow_runs (
     flow_id uuid NOT NULL,
     definition_hash text NOT NULL,

@@ -4,9 +4,9 @@
 --
 -- An artifact that several flows share is then stored once for each of them, since a key must
 -- contain the column that its table is distributed by; it is read by its hash as before. The store
--- detects that the log is distributed, and appends to one flow per transaction. The workers and the
--- slots of limited resources, with who waits for them, stay on the coordinator: they are few, and
--- belong to no flow.
+-- detects that the log is distributed, and appends to one flow per transaction. The workers, the
+-- slots of limited resources, with who waits for them, and the positions and parked flows of durable
+-- consumers stay on the coordinator: they are few, and belong to no flow.
 
 -- Plain PostgreSQL knows none of these settings and accepts them. Citus accepts triggers only with the
 -- first, and tables and functions in one transaction only over one connection to each worker.

@@ -88,6 +88,21 @@ WHERE run.due_at = 'infinity' AND run.lease IS NULL AND NOT run.by_program
 ORDER BY failed.failed_at, run.flow_id
 LIMIT 1
 
+-- name: find_feed_holders
+-- Return the sessions whose transaction has appended, and has been open for longer than a time.
+-- $1 interval
+SELECT activity.pid, activity.usename::text AS usename, activity.application_name,
+    extract(epoch FROM clock_timestamp() - activity.xact_start)::double precision AS seconds
+FROM pg_stat_activity AS activity
+WHERE activity.xact_start < clock_timestamp() - $1::interval
+    AND activity.pid IN (SELECT locks.pid
+        FROM pg_locks AS locks
+        WHERE locks.locktype = 'advisory' AND locks.objsubid = 2
+            AND locks.classid = 'event_log_seq_seq'::regclass
+            AND locks.database = (SELECT own.oid FROM pg_database AS own
+                WHERE own.datname = current_database()))
+ORDER BY activity.xact_start
+
 -- name: find_foreign_objects
 -- Return what others have added to tables of the library: triggers, rules and row security. Those
 -- of extensions are left out.
@@ -240,3 +255,21 @@ ORDER BY ids.age DESC, database.datname, ids.kind
 -- name: read_clock
 -- Read the server's clock.
 SELECT clock_timestamp() AS now
+
+-- name: sum_consumers
+-- Count for each durable consumer the flows that it has parked, and the parts whose last tries have
+-- failed; return one of their errors.
+SELECT consumer.name, parked.flows AS parked, consumer.failing,
+    coalesce(consumer.error, parked.error) AS error
+FROM (
+    SELECT own.name, count(*) FILTER (WHERE own.error IS NOT NULL) AS failing,
+        max(own.error) AS error
+    FROM feed_consumers AS own
+    GROUP BY own.name
+) AS consumer
+CROSS JOIN LATERAL (
+    SELECT count(*) AS flows, max(aside.error) AS error
+    FROM feed_parked AS aside
+    WHERE aside.name = consumer.name
+) AS parked
+ORDER BY consumer.name

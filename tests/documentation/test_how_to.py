@@ -28,6 +28,7 @@ async def own_server() -> AsyncIterator[str]:
         ("stream-large-artifacts.md", 1),
         ("ctrl-c-and-foreign-code.md", 2),
         ("read-and-follow-the-log.md", 1),
+        ("follow-with-durable-consumers.md", 1),
         ("find-what-failed.md", 1),
         ("run-a-fleet.md", 5),
         ("ask-a-person.md", 6),

@@ -93,6 +93,7 @@ def sql_in(path: Path) -> list[str]:
 SHOWN = {
     "postgres/admin/distribute.py": "advice in an error message",
     "postgres/admin/doctor/connections.py": "a command for the operator",
+    "postgres/admin/doctor/feed.py": "a command for the operator",
     "postgres/admin/doctor/schema.py": "a command for the operator",
     "postgres/admin/doctor/server.py": "a command for the operator",
     "postgres/connection/pool.py": "advice in an error message",

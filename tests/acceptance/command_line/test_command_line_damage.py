@@ -10,7 +10,7 @@ from chem_persistence.postgres.schema.describe import library_tables
 from tests.support.commands import command
 from tests.support.flows.logged_flows import logged_flows
 
-FEW = "event_log, flow_runs, flow_snapshots"
+FEW = "event_log, feed_consumers, feed_parked"
 
 
 async def damaged(url: str, statement: str) -> None:
@@ -44,7 +44,8 @@ async def test_a_table_that_was_dropped_is_a_finding_with_a_remedy(
         "workflow_step_artifacts",
         "workflow_step_artifact_chunks",
     }
-    is_alone = table in {"flow_workers", "resource_slots"}  # its CREATE TABLE is all that it needs
+    # its CREATE TABLE is all that it needs
+    is_alone = table in {"flow_workers", "resource_slots", "feed_parked"}
     beginning = "CREATE TABLE " if is_alone else "less "
     assert remedy.startswith("# restore the database from a backup" if has_history else beginning)
     assert [finding for finding in found if "index" in finding or "trigger" in finding] == []
@@ -59,7 +60,7 @@ async def test_the_record_of_migrations_that_was_dropped_is_a_finding(admin_url:
     await damaged(admin_url, "DROP TABLE schema_migrations")
     (found,) = (await errors(admin_url)).items()
     assert found == (
-        f"schema public has {FEW} and 6 more tables, but no record of its migrations",
+        f"schema public has {FEW} and 8 more tables, but no record of its migrations",
         "# restore the table schema_migrations from a backup",
     )
     assert (await parsed("status", admin_url))["schema_state"] == "unusable"

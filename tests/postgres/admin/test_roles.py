@@ -214,6 +214,8 @@ READING = [
     "SELECT 1 + count(*) FROM flow_workers",
     "SELECT 1 + count(*) FROM resource_slots",
     "SELECT 1 + count(*) FROM resource_waits",
+    "SELECT 1 + count(*) FROM feed_consumers",
+    "SELECT 1 + count(*) FROM feed_parked",
     "SELECT count(*) FROM flows",
     "SELECT 1 + count(*) FROM step_execution_errors",
     "SELECT count(*) FROM step_statistics",
@@ -312,6 +314,8 @@ FORBIDDEN = [
     "TRUNCATE flow_workers",
     "TRUNCATE resource_slots",
     "TRUNCATE resource_waits",
+    "TRUNCATE feed_consumers",
+    "TRUNCATE feed_parked",
     "INSERT INTO schema_migrations SELECT * FROM schema_migrations",
     "UPDATE schema_migrations SET checksum = checksum",
     "DELETE FROM schema_migrations",
@@ -365,6 +369,8 @@ ONLY_THE_READER = [
     "DELETE FROM flow_workers",
     "UPDATE resource_slots SET flow_id = NULL",
     "DELETE FROM resource_waits",
+    "UPDATE feed_consumers SET lease = NULL",
+    "DELETE FROM feed_parked",
     "SELECT set_resource_limit('gpu', 1)",
     "SELECT nextval('event_log_seq_seq')",
 ]
@@ -691,7 +697,7 @@ async def test_a_role_that_may_append_still_may_after_the_migration_that_adds_th
             " WHERE has_table_privilege(role, relation, privilege)) AS rights"
             " FROM unnest($1::text[]) AS role,"
             " unnest(ARRAY['flow_runs', 'flow_workers', 'resource_slots',"
-            " 'resource_waits']) AS relation",
+            " 'resource_waits', 'feed_consumers', 'feed_parked']) AS relation",
             names,
         )
     rights = {name: {tuple(row["rights"]) for row in rows if row["role"] == name} for name in names}

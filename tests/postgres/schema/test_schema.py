@@ -423,7 +423,7 @@ async def test_every_key_but_those_of_artifacts_contains_the_flow_id(
 ) -> None:
     """Citus distributes the tables by it; a chunk's upload id contains its flow id.
 
-    Workers and slots belong to no flow, and stay on the coordinator.
+    Workers, slots and the parts of consumers belong to no flow, and stay on the coordinator.
     """
     rows = await connection.fetch("""
         SELECT conrelid::regclass::text AS relation, conname,
@@ -440,6 +440,7 @@ async def test_every_key_but_those_of_artifacts_contains_the_flow_id(
         "workflow_step_artifact_chunks_pkey",
         "flow_workers_pkey",
         "resource_slots_pkey",
+        "feed_consumers_pkey",
     }
     assert keys["event_log_pkey"] == ["seq", "flow_id"]
     unique_indexes = await connection.fetch("""

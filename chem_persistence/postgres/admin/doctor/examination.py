@@ -8,6 +8,7 @@ from chem_persistence.postgres.admin.doctor.clock import check_clock, check_newe
 from chem_persistence.postgres.admin.doctor.cluster import check_cluster, is_worker
 from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.admin.doctor.connections import check_connections
+from chem_persistence.postgres.admin.doctor.feed import check_consumers, check_feed
 from chem_persistence.postgres.admin.doctor.flows import check_given_flows
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.admin.doctor.rights import RoleNames, check_rights
@@ -94,6 +95,8 @@ def _of_a_schema(commands: Commands) -> dict[str, Check]:
         "clock": check_newest_flow,
         "bloat": lambda connection: check_bloat(connection, commands.schema),
         "flows": lambda connection: check_given_flows(connection, commands),
+        "feed": check_feed,
+        "consumers": lambda connection: check_consumers(connection, commands),
     }
 
 

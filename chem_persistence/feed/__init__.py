@@ -1,0 +1,1 @@
+"""Durable consumers: the feed in parts, consumed in transactions that hold the position too."""
