@@ -7,6 +7,7 @@ What a command does is in `commands/`, in the file of its name, which is importe
 from pathlib import Path
 
 from chem_persistence.cli import options as option
+from chem_persistence.cli.consumer_commands import consumers
 from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, FlowName, RoleOptions, Schema, Target, Url
 from chem_persistence.cli.root import Panel, app, artifact, command
@@ -210,6 +211,7 @@ def get(
 
 
 app.add_typer(artifact, name="artifact", rich_help_panel=Panel.LOOK.value)
+app.add_typer(consumers, name="consumers", rich_help_panel=Panel.OPERATE.value)
 
 
 @command(Panel.CHECK)

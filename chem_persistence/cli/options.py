@@ -18,6 +18,7 @@ __all__ = [
     "Before",
     "BranchLabel",
     "BranchReason",
+    "ConsumerName",
     "Data",
     "Definition",
     "DueTime",
@@ -43,10 +44,12 @@ __all__ = [
     "ModuleFlow",
     "NewFlowCode",
     "NewFlowId",
+    "NewPosition",
     "OtherFlow",
     "Output",
     "OutputAnchors",
     "Owner",
+    "PartCount",
     "PoolSize",
     "Processes",
     "ProjectionName",
@@ -353,3 +356,11 @@ SeenEvents = Annotated[
     Path | None,
     _option("FILE", "Events that a subscriber has, as `tail --json` prints them.", "--events"),
 ]
+
+# ---- of `consumers`
+
+ConsumerName = Annotated[str, _argument("NAME", "The name of a consumer.")]
+NewPosition = Annotated[
+    str, _option("SEQ", "The seq of the last event before it; 0 is the beginning, or end.", "--to")
+]
+PartCount = Annotated[int, typer.Argument(metavar="PARTS", help="1 to 256.", min=1, max=256)]

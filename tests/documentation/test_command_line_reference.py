@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,7 +11,16 @@ import asyncpg
 import msgspec
 import pytest
 
-from chem_persistence import Anchor, InMemoryEventStore, StepSignal
+from chem_persistence import (
+    Anchor,
+    FlowEvent,
+    InMemoryEventStore,
+    PgEventStore,
+    PgTransaction,
+    PoolProvider,
+    StepSignal,
+    build_pool,
+)
 from chem_persistence.cli.app import app
 from chem_persistence.cli.exit import BROKEN_PIPE, ExitCode
 from chem_persistence.postgres.audit.anchors import writing_anchors
@@ -30,6 +40,10 @@ ARGUMENTS: dict[str, list[str]] = {
     "artifact get": [BINARY.hash],
     "retry": ["bbbb", "--reason", "mended"],
     "cancel": ["bbbb", "--reason", "not needed"],
+    "consumers release": ["counts", "bbbb"],
+    "consumers reset": ["counts", "--to", "end"],
+    "consumers resize": ["counts", "4"],
+    "consumers remove": ["counts"],
     "invalidate": ["bbbb", "acquire", "--reason", "wrong", "--actor", "Ada"],
 }
 NAMES = command_names(app)
@@ -109,6 +123,8 @@ async def test_the_json_has_the_keys_of_the_reference(
     url = (await logged_flows(admin_url)).url
     await command("refresh", "--database-url", url)
     arguments = ARGUMENTS.get(name, [])
+    if name.startswith("consumers"):
+        await park_a_flow(url)
     ending = uuid4().hex[:8]
     if name == "lost":
         arguments = await seen_in_another_log(tmp_path)
@@ -121,6 +137,19 @@ async def test_the_json_has_the_keys_of_the_reference(
     assert fits(real, example), f"{real} and {example}"
     if name == "roles":
         await drop_roles(url, ending)
+
+
+async def park_a_flow(url: str) -> None:
+    """Create a consumer that has parked the flow whose id begins with bbbb."""
+    async with await build_pool(url, max_size=2) as pool:
+        store = PgEventStore(PoolProvider(pool))
+
+        async def fail(events: Sequence[FlowEvent], _: PgTransaction) -> None:
+            if str(events[0].flow_id).startswith("bbbb"):
+                raise ValueError
+
+        consumer = store.consumer("counts", parts=2)
+        await consumer.run_to_end(fail, tries=2, page=1, poll_interval=0.01)
 
 
 async def seen_in_another_log(directory: Path) -> list[str]:

@@ -559,6 +559,10 @@ async def test_a_server_that_is_not_there_is_one_line_and_the_exit_code_is_3(nam
         "branch": ["aaaa", "tests.support.faults.fleet:FLOW", "--reason", "other"],
         "submit": ["tests.support.faults.fleet:FLOW", '{"n": 1}'],
         "worker": ["tests.support.faults.fleet:FLOW"],
+        "consumers release": ["counts", "aaaa"],
+        "consumers reset": ["counts", "--to", "0"],
+        "consumers resize": ["counts", "4"],
+        "consumers remove": ["counts"],
     }
     said = await complaint(*name.split(), *flows.get(name, []), "--database-url", NOWHERE, code=3)
     assert said.startswith("error: the database is unavailable")
