@@ -14,6 +14,8 @@ SCIENCE = {"equation_of_state.py"}  # what needs the extra `science`
 ARGUMENTS = {
     "batch_jobs.py": [],
     "branch_and_diff.py": [],
+    "consumer_mirror.py": [],
+    "consumer_projection.py": [],
     "equation_of_state.py": [],
     "f5_demo.py": [],
     "f5_lowlevel.py": [],
