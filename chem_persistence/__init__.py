@@ -18,6 +18,7 @@ Every public name is imported from here. By topic:
 - values: `Artifact`, `StreamedArtifact`, `FlowDefinition`, `FlowInstance`, `StepSlot` and their
   parts, `canonical_json`, `content_hash`
 - reading: `PgReadModels` and what it returns, `flow_page`, `PageLimits`
+- bundles: `export_flows`, `import_bundle`, `verify_bundle`, and what they return; `TransferStore`
 - audit: `verify_log`, `Verification`, `Finding`, `Tampering`, `Anchor`; `audit_flow`, `Audit`
 - errors: the tree under `ChemPersistenceError`; see `chem_persistence.errors`
 """
@@ -28,6 +29,9 @@ import typing
 __version__ = "0.1.0"
 
 if typing.TYPE_CHECKING:
+    from chem_persistence.bundles.export import export_flows
+    from chem_persistence.bundles.import_ import ImportedBundle, import_bundle
+    from chem_persistence.bundles.verify import BundleFinding, BundleReport, verify_bundle
     from chem_persistence.domain.answers import (
         ArtifactConsumer,
         ArtifactProducer,
@@ -99,6 +103,7 @@ if typing.TYPE_CHECKING:
         EventIdReused,
         FlowAlreadyCompleted,
         FlowAwaitsUser,
+        FlowDiffers,
         FlowHasFailed,
         FlowIsRunning,
         FlowIsWaiting,
@@ -107,6 +112,7 @@ if typing.TYPE_CHECKING:
         FlowWasCancelled,
         HistoryLost,
         InvalidArgument,
+        InvalidBundle,
         InvalidDatabaseUrl,
         InvalidDefinition,
         InvalidPayload,
@@ -162,6 +168,7 @@ if typing.TYPE_CHECKING:
         FlowRepository,
         StreamingEventStore,
     )
+    from chem_persistence.store.transfer.ports import TransferStore
     from chem_persistence.views.agreement import Agreement, Tolerance, ValueDifference
     from chem_persistence.views.flow_view import PageLimits
     from chem_persistence.worker.audit import Audit, StepAudit, audit_flow, record_audit
@@ -183,6 +190,8 @@ __all__ = [
     "BatchJob",
     "BlockingStep",
     "BranchCreated",
+    "BundleFinding",
+    "BundleReport",
     "CandidateScore",
     "ChemPersistenceError",
     "ChildrenFailed",
@@ -212,6 +221,7 @@ __all__ = [
     "FlowClient",
     "FlowCompleted",
     "FlowDefinition",
+    "FlowDiffers",
     "FlowEngine",
     "FlowEvent",
     "FlowEventKind",
@@ -232,11 +242,13 @@ __all__ = [
     "Gathered4",
     "HistoryLost",
     "HourlyThroughput",
+    "ImportedBundle",
     "InMemoryEventStore",
     "InMemoryFlowRepository",
     "InMemoryLeases",
     "InMemoryTransaction",
     "InvalidArgument",
+    "InvalidBundle",
     "InvalidDatabaseUrl",
     "InvalidDefinition",
     "InvalidPayload",
@@ -305,6 +317,7 @@ __all__ = [
     "Taken",
     "Tampering",
     "Tolerance",
+    "TransferStore",
     "UnreadableEvent",
     "UnreplayableEvent",
     "UnsupportedServer",
@@ -325,14 +338,20 @@ __all__ = [
     "content_hash",
     "embedded_postgres",
     "event_metadata",
+    "export_flows",
     "flow",
     "flow_page",
+    "import_bundle",
     "record_audit",
     "step",
+    "verify_bundle",
     "verify_log",
 ]
 
 _MODULES = (
+    "bundles.export",
+    "bundles.import_",
+    "bundles.verify",
     "domain.answers",
     "domain.artifacts",
     "domain.canonical_json.encode",
@@ -380,6 +399,7 @@ _MODULES = (
     "store.leasing.leases",
     "store.leasing.slots",
     "store.ports",
+    "store.transfer.ports",
     "views.agreement",
     "views.flow_view",
     "worker.audit",

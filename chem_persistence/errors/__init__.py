@@ -15,6 +15,8 @@ ChemPersistenceError
 |-- FlowNotFound                    no event has this flow id
 |-- ArtifactNotFound                no artifact has this hash
 |-- ArtifactCorrupt                 an artifact's content is not what its hash says
+|-- InvalidBundle                   a file that is not a bundle, or was changed
+|-- FlowDiffers                     a bundle has another event of a flow than the store
 |-- DefinitionMismatch              the flow belongs to another definition
 |-- FlowAlreadyCompleted            the flow has its last event
 |-- FlowWasCancelled                the flow was given up, and never goes on
@@ -38,6 +40,7 @@ ChemPersistenceError
     `-- StoreUnavailable            the database cannot be reached, and no retry is left
 """
 
+from chem_persistence.errors.bundles import FlowDiffers, InvalidBundle
 from chem_persistence.errors.database import (
     MigrationError,
     StoreClosed,
@@ -94,6 +97,7 @@ __all__ = [
     "EventIdReused",
     "FlowAlreadyCompleted",
     "FlowAwaitsUser",
+    "FlowDiffers",
     "FlowHasFailed",
     "FlowIsRunning",
     "FlowIsWaiting",
@@ -102,6 +106,7 @@ __all__ = [
     "FlowWasCancelled",
     "HistoryLost",
     "InvalidArgument",
+    "InvalidBundle",
     "InvalidDatabaseUrl",
     "InvalidDefinition",
     "InvalidPayload",

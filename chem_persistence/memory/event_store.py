@@ -1,7 +1,7 @@
 """An event store in the memory of the process."""
 
 import builtins
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
@@ -34,6 +34,7 @@ from chem_persistence.store.checks import (
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.codec import (
     StoredArtifact,
+    StoredEvent,
     decode_event,
     verify_aside,
 )
@@ -51,6 +52,7 @@ from chem_persistence.store.leasing.leased_store import LeasedEventStore
 from chem_persistence.store.leasing.leases import Claim, check_worker
 from chem_persistence.store.ports import Clock
 from chem_persistence.store.reuse.results import Result, TakenOver
+from chem_persistence.store.transfer.ports import ArtifactLabel
 from chem_persistence.telemetry.hooks import watched_read
 
 __all__ = ["InMemoryEventStore"]
@@ -163,6 +165,27 @@ class InMemoryEventStore(Appender[Artifact]):
         while version < len(stream := self._log.stream(flow_id)):
             yield decode_event(stream[version])
             version += 1
+
+    async def stored_events(self, flow_id: UUID) -> AsyncIterator[StoredEvent]:
+        """Yield a flow's events as they are stored; see `TransferStore.stored_events`."""
+        check_flow_id(flow_id)
+        for event in tuple(self._log.stream(flow_id)):
+            yield event
+
+    async def label_artifacts(self, hashes: Collection[str]) -> Mapping[str, ArtifactLabel]:
+        """Return the labels of artifacts; see `TransferStore.label_artifacts`."""
+        found = {name: self._log.artifact(name) for name in hashes}
+        return {
+            name: ArtifactLabel(
+                hash=name,
+                kind=stored.kind,
+                media_type=stored.media_type,
+                is_json=stored.payload is not None,
+                metadata=stored.metadata,
+            )
+            for name, stored in found.items()
+            if stored is not None
+        }
 
     async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, builtins.list[FlowEvent]]:
         """Return all events of some flows; see `EventReader.list_many`."""

@@ -62,6 +62,8 @@ class MemoryLog:
         self._producers: dict[str, tuple[UUID, int]] = {}  # flow and version of each artifact
         self._chunks: dict[UUID, Sequence[bytes]] = {}
         self._changes: list[tuple[UUID, Sequence[FlowEvent], UUID | None]] = []
+        self.aside: list[UUID] = []
+        """The flows that are left to no worker at the commit."""
 
     def stream(self, flow_id: UUID) -> Sequence[StoredEvent]:
         """Return a flow's events."""
@@ -186,6 +188,8 @@ class MemoryLog:
         for flow_id, events, lease in self._changes:
             below.results.add(events)
             below.runs.follow(flow_id, events, lease=lease)
+        for flow_id in self.aside:
+            below.runs.set_aside(flow_id)
 
     def end(self) -> None:
         """Declare that nothing more will be added to the log below."""

@@ -115,6 +115,7 @@ class MemoryRuns:
         self.rows: dict[UUID, Run] = {}
         self.listeners: list[Callable[[str], None]] = []
         """Called with the definition of a flow that an append has made due."""
+        self._imported: set[UUID] = set()
 
     def now(self) -> datetime:
         """Return the present time."""
@@ -208,6 +209,12 @@ class MemoryRuns:
             due_at = present if parks and was_called else _due(change, present, rebuilt=False)
             run.release(due_at)
 
+    def set_aside(self, flow_id: UUID) -> None:
+        """Leave a flow that was imported to no worker, until something is said to it."""
+        self._imported.add(flow_id)
+        if (run := self.rows.get(flow_id)) is not None:
+            run.release(NEVER)
+
     def rebuild(self, flow_id: UUID, events: Sequence[FlowEvent]) -> bool:
         """Compare a flow's row with all of its events; return whether it was added or changed."""
         by_program = bool(events) and _is_of_program(events[0])
@@ -219,7 +226,7 @@ class MemoryRuns:
             change.decisive is None and not by_program
         ):
             return run is not None and run.lease is None and self.rows.pop(flow_id) is run
-        due_at = _due(change, self.now(), rebuilt=True)
+        due_at = NEVER if flow_id in self._imported else _due(change, self.now(), rebuilt=True)
         if by_program and run is not None:
             return False
         if run is None:

@@ -1,7 +1,7 @@
 """Appends and streamed contents that an in-memory store adds together, or not at all."""
 
 import builtins
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import Chunking, StreamedArtifact, described_stream
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.memory.log import MemoryLog
-from chem_persistence.store.append_request import AppendCall, encode_append
+from chem_persistence.store.append_request import AppendCall, AppendRequest, encode_append
 from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.codec import StoredArtifact, decode_event, encode_description
 from chem_persistence.store.leasing.submission import TransactionAppender
@@ -49,6 +49,9 @@ class InMemoryTransaction(TransactionAppender):
         request = await encode_append(
             call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
         )
+        return self._store(request)
+
+    def _store(self, request: AppendRequest) -> builtins.list[FlowEvent]:
         self._refuse_during_upload()
         for _, artifact in request.streamed:
             if artifact.hash not in self._uploads:
@@ -63,6 +66,15 @@ class InMemoryTransaction(TransactionAppender):
                 self._log.keep(_stored(artifact), producer, upload.chunks)
                 upload.appended = True
         return events
+
+    async def append_stored(self, requests: Sequence[AppendRequest]) -> None:
+        """Append events of another store to a flow; see `ImportTransaction.append_stored`."""
+        for request in requests:
+            self._store(request)
+
+    async def set_aside(self, flow_id: UUID) -> None:
+        """Leave an imported flow to no worker; see `ImportTransaction.set_aside`."""
+        self._log.aside.append(flow_id)
 
     async def put_stream(
         self,

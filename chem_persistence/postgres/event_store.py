@@ -2,7 +2,7 @@
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import UUID
@@ -34,8 +34,14 @@ from chem_persistence.postgres.read.children import (
     read_child_states,
 )
 from chem_persistence.postgres.read.feed import PgFeedSource
-from chem_persistence.postgres.read.flows import iterate_events, list_events, list_flows
+from chem_persistence.postgres.read.flows import (
+    iterate_events,
+    iterate_stored,
+    list_events,
+    list_flows,
+)
 from chem_persistence.postgres.read.results import find_results, list_taken_over
+from chem_persistence.postgres.read.search import label_artifacts
 from chem_persistence.postgres.work import PgLeases
 from chem_persistence.store.append_request import (
     AppendCall,
@@ -57,7 +63,7 @@ from chem_persistence.store.checks import (
     check_position,
 )
 from chem_persistence.store.clock import SystemClock
-from chem_persistence.store.codec import decode_event
+from chem_persistence.store.codec import StoredEvent, decode_event
 from chem_persistence.store.feed import (
     FeedReader,
     follow_feed,
@@ -72,6 +78,7 @@ from chem_persistence.store.leasing.leased_store import LeasedEventStore
 from chem_persistence.store.leasing.leases import Claim, check_worker
 from chem_persistence.store.ports import ArtifactRead, Clock
 from chem_persistence.store.reuse.results import Result, TakenOver
+from chem_persistence.store.transfer.ports import ArtifactLabel
 
 __all__ = ["PgEventStore"]
 
@@ -228,6 +235,15 @@ class PgEventStore(Appender[Artifact]):
         """
         check_flow_id(flow_id)
         return iterate_events(self._provider, flow_id, after_version)
+
+    def stored_events(self, flow_id: UUID) -> AsyncIterator[StoredEvent]:
+        """Yield a flow's events as they are stored; see `TransferStore.stored_events`."""
+        check_flow_id(flow_id)
+        return iterate_stored(self._provider, flow_id)
+
+    async def label_artifacts(self, hashes: Collection[str]) -> Mapping[str, ArtifactLabel]:
+        """Return the labels of artifacts; see `TransferStore.label_artifacts`."""
+        return await label_artifacts(self._provider, hashes)
 
     async def list_many(self, flow_ids: Iterable[UUID]) -> dict[UUID, builtins.list[FlowEvent]]:
         """Read whole flows in one query; see `EventReader.list_many`."""

@@ -57,11 +57,14 @@ __all__ = [
     "AppendRequest",
     "Head",
     "append_request",
+    "check_event_sizes",
     "check_no_streams",
     "encode_append",
+    "encoded_artifacts",
     "is_large_append",
     "is_own_event_id",
     "largest_append",
+    "streamed_artifacts",
 ]
 
 EventPlace: TypeAlias = int
@@ -251,7 +254,7 @@ def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -
     metadata = first_metadata = encode_metadata(call.metadata)
     if call.hold is not None and expected_version == 0:
         first_metadata = encode_metadata({**(call.metadata or {}), RUN_BY: PROGRAM})
-    _check_event_sizes(payloads, first_metadata)
+    check_event_sizes(payloads, first_metadata)
     request = AppendRequest(
         flow_id=call.flow_id,
         expected_version=expected_version,
@@ -262,8 +265,8 @@ def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -
         payloads=payloads,
         metadata=metadata,
         first_metadata=first_metadata,
-        artifacts=_encoded_artifacts(artifacts, facts, max_artifact_bytes) if artifacts else (),
-        streamed=_streamed_artifacts(artifacts, facts) if artifacts else (),
+        artifacts=encoded_artifacts(artifacts, facts, max_artifact_bytes) if artifacts else (),
+        streamed=streamed_artifacts(artifacts, facts) if artifacts else (),
         lease=call.lease,
         hold=call.hold,
     )
@@ -289,7 +292,8 @@ def check_no_streams(request: AppendRequest) -> None:
         )
 
 
-def _check_event_sizes(payloads: Sequence[bytes], metadata: bytes) -> None:
+def check_event_sizes(payloads: Sequence[bytes], metadata: bytes) -> None:
+    """Raise InvalidPayload if a payload or the metadata is too large for an event."""
     for encoded in (metadata, *payloads):
         if len(encoded) * MOST_JSONB_GROWTH > MAX_EVENT_BYTES:
             check_json_size("the event", encoded)
@@ -325,7 +329,7 @@ def _event_ids(given: Sequence[UUID] | None, count: int) -> tuple[UUID, ...]:
     return tuple(given)
 
 
-def _encoded_artifacts(
+def encoded_artifacts(
     artifacts: Sequence[Artifact | StreamedArtifact], kinds: Sequence[FlowEventKind], limit: int
 ) -> tuple[tuple[EventPlace, StoredArtifact], ...]:
     """Check and encode the artifacts that carry their content, in hash order."""
@@ -360,7 +364,7 @@ def _is_large(payload: bytes) -> bool:
     return len(payload) > LARGE_BYTES or jsonb_size(payload) > LARGE_BYTES
 
 
-def _streamed_artifacts(
+def streamed_artifacts(
     artifacts: Sequence[Artifact | StreamedArtifact], kinds: Sequence[FlowEventKind]
 ) -> tuple[tuple[EventPlace, StreamedArtifact], ...]:
     """Return the artifacts whose content is in the store already, in hash order."""

@@ -99,6 +99,12 @@ CREATE TABLE flow_workers (
     CONSTRAINT flow_workers_pkey PRIMARY KEY (worker_id)
 );
 
+CREATE TABLE imported_flows (
+    flow_id uuid NOT NULL,
+    imported_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT imported_flows_pkey PRIMARY KEY (flow_id)
+);
+
 CREATE TABLE resource_slots (
     resource text NOT NULL,
     slot integer NOT NULL,
@@ -416,7 +422,9 @@ BEGIN
         ON CONFLICT DO NOTHING
         RETURNING run.flow_id
     LOOP
-        PERFORM change_flow_run(added, 0, false, true);
+        IF NOT EXISTS (SELECT 1 FROM imported_flows AS imported WHERE imported.flow_id = added) THEN
+            PERFORM change_flow_run(added, 0, false, true);
+        END IF;
         rows := rows + 1;
     END LOOP;
     RETURN rows;

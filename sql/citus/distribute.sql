@@ -40,7 +40,8 @@ BEGIN
             (3, 'workflow_step_executions', 'flow_id', 'event_log'),
             (4, 'flow_snapshots', 'flow_id', 'event_log'),
             (5, 'flow_runs', 'flow_id', 'event_log'),
-            (6, 'workflow_step_artifact_chunks', 'upload_id', 'default')
+            (6, 'imported_flows', 'flow_id', 'event_log'),
+            (7, 'workflow_step_artifact_chunks', 'upload_id', 'default')
         ) AS to_distribute (place, relation, distribution_column, colocated)
         WHERE NOT EXISTS (SELECT 1
             FROM pg_trigger AS trigger

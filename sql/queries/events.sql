@@ -191,3 +191,30 @@ FROM (
             2147483647)
     ORDER BY event.flow_id, event.version DESC
 ) AS damaged
+
+-- name: read_stored_event_page
+-- Read one page of a flow's events as read_event_page does, each with its link of the hash chain.
+-- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of
+-- rows, $4 bigint maximum bytes of JSON of one row
+SELECT seq, version, event_id, ts, event_type, chain_hash,
+    CASE WHEN octet_length(payload) + octet_length(metadata) <= (SELECT $4::bigint)
+        THEN payload END AS payload,
+    CASE WHEN octet_length(payload) + octet_length(metadata) <= (SELECT $4::bigint)
+        THEN metadata END AS metadata,
+    nullif(greatest(coalesce(octet_length(payload) + octet_length(metadata), 2147483647),
+        (SELECT $4::bigint)), (SELECT $4::bigint)) AS left_out
+FROM (
+    SELECT seq, version, event_id, chain_hash,
+        CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+            THEN ts END AS ts,
+        event_type,
+        CASE WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * (SELECT $4::bigint)
+            THEN convert_to(payload::text, 'UTF8') END AS payload,
+        CASE WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * (SELECT $4::bigint)
+            THEN convert_to(metadata::text, 'UTF8') END AS metadata
+    FROM event_log
+    WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
+    ORDER BY version
+    LIMIT (SELECT $3::bigint)
+) AS page
+ORDER BY version

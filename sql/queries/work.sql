@@ -57,11 +57,13 @@ WHERE run.flow_id = $1 AND run.lease = $2
 RETURNING run.flow_id
 
 -- name: list_free_runs
--- List one page of the flows that nobody holds, but those that programs run by themselves.
+-- List one page of the flows that nobody holds, but those that programs run by themselves, and those
+-- that were imported.
 -- $1 uuid flow_id after which the page begins, $2 bigint maximum number of rows
 SELECT run.flow_id
 FROM flow_runs AS run
 WHERE run.flow_id > $1 AND run.lease IS NULL AND NOT run.by_program
+    AND NOT EXISTS (SELECT 1 FROM imported_flows AS imported WHERE imported.flow_id = run.flow_id)
 ORDER BY run.flow_id
 LIMIT $2
 
@@ -151,12 +153,23 @@ FROM unnest($1::uuid[]) AS free (flow_id)
 -- $1 uuid[] flow_id, $2 uuid[] token of each
 SELECT flow_id FROM release_flow_runs($1, $2) AS released (flow_id)
 
+-- name: remember_import
+-- Record that a flow was imported.
+-- $1 uuid flow_id
+INSERT INTO imported_flows AS imported (flow_id) VALUES ($1) ON CONFLICT DO NOTHING
+
 -- name: renew_flow_runs
 -- Renew leases; return the flows that are held by them, whether they were renewed, and whether
 -- they were called.
 -- $1 uuid[] flow_id, $2 uuid[] token of each, $3 interval duration of the lease
 SELECT held_flow_id AS flow_id, is_renewed, is_called
 FROM renew_flow_runs($1, $2, $3)
+
+-- name: set_aside
+-- Leave a flow that was imported to no worker, until something is said to it.
+-- $1 uuid flow_id
+UPDATE flow_runs AS run SET lease = NULL, holder = NULL, called = false, due_at = 'infinity'
+WHERE run.flow_id = $1
 
 -- name: take_flow_run
 -- Claim one flow, also before it is due; return its definition, or null if that is not possible.

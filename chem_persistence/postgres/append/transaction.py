@@ -2,7 +2,7 @@
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -11,6 +11,7 @@ from uuid import UUID
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import StreamedArtifact, described_stream
+from chem_persistence.errors import ConcurrencyConflict
 from chem_persistence.postgres.append.place_events import Append, FlowHeads, append_batch
 from chem_persistence.postgres.append.settle import Refused, Stored, TryAgain
 from chem_persistence.postgres.append.uploads import Uploads
@@ -21,7 +22,8 @@ from chem_persistence.postgres.connection.transaction import own_transaction
 from chem_persistence.postgres.hints import send_hints
 from chem_persistence.postgres.read.artifacts import read_whole_artifact
 from chem_persistence.postgres.read.flows import list_events
-from chem_persistence.store.append_request import AppendCall, encode_append
+from chem_persistence.postgres.schema.statements import statement
+from chem_persistence.store.append_request import AppendCall, AppendRequest, encode_append
 from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.codec import encode_description
 from chem_persistence.store.leasing.hints import hinted_definitions
@@ -29,6 +31,9 @@ from chem_persistence.store.leasing.submission import TransactionAppender
 from chem_persistence.store.ports import Clock
 
 __all__ = ["PgTransaction", "pg_transaction"]
+
+REMEMBER_IMPORT = statement("work/remember_import")
+SET_ASIDE = statement("work/set_aside")
 
 
 class PgTransaction(TransactionAppender):
@@ -79,6 +84,33 @@ class PgTransaction(TransactionAppender):
                         raise error
                     case TryAgain():
                         pass
+
+    async def append_stored(self, requests: Sequence[AppendRequest]) -> None:
+        """Append events of another store to a flow; see `ImportTransaction.append_stored`."""
+        for request in requests:
+            self._uploads.check(request.streamed)
+        appends = [Append(request) for request in requests]
+        async with self._turn:
+            with self._uploads.alone(), library_errors(self.connection):
+                outcomes = await append_batch(self.connection, appends, self._heads)
+                for append in appends:
+                    match outcomes[append]:
+                        case Stored(events):
+                            await self._uploads.store(append.request.streamed, events)
+                        case Refused(error):
+                            raise error
+                        case TryAgain():
+                            expected = append.request.expected_version or 0
+                            raise ConcurrencyConflict(
+                                append.request.flow_id, expected, expected + 1
+                            )
+
+    async def set_aside(self, flow_id: UUID) -> None:
+        """Leave an imported flow to no worker; see `ImportTransaction.set_aside`."""
+        async with self._turn:
+            with self._uploads.alone(), library_errors(self.connection):
+                await self.connection.fetch(REMEMBER_IMPORT, flow_id)
+                await self.connection.fetch(SET_ASIDE, flow_id)
 
     async def put_stream(
         self,

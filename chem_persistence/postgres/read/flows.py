@@ -22,10 +22,15 @@ from chem_persistence.errors import UnreadableEvent
 from chem_persistence.postgres.connection.held_connection import HeldConnection
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
-from chem_persistence.postgres.read.rows import NO_EVENT_ID, NO_TIME, Row
+from chem_persistence.postgres.read.rows import NO_EVENT_ID, NO_TIME, Row, stored_event
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import MAX_VERSION, check_flow_id
-from chem_persistence.store.codec import decode_kind, decode_metadata, decode_replayed
+from chem_persistence.store.codec import (
+    StoredEvent,
+    decode_kind,
+    decode_metadata,
+    decode_replayed,
+)
 from chem_persistence.telemetry.hooks import watched_read
 
 __all__ = [
@@ -34,6 +39,7 @@ __all__ = [
     "fact_pages",
     "fact_pages_ahead",
     "iterate_events",
+    "iterate_stored",
     "list_events",
     "list_flows",
     "pages_ahead",
@@ -42,6 +48,7 @@ __all__ = [
 READ_EVENT_PAGE = statement("events/read_event_page")
 READ_EVENTS_OF_FLOWS = statement("events/read_events_of_flows")
 READ_FACT_PAGE = statement("events/read_fact_page")
+READ_STORED_EVENT_PAGE = statement("events/read_stored_event_page")
 
 EVENTS_PER_PAGE = 5_000
 """As fast as one query for the whole flow, in bounded memory."""
@@ -124,6 +131,18 @@ async def iterate_events(
         async for first, rows in pages:
             for event in _events(rows, flow_id, first):
                 yield event
+
+
+async def iterate_stored(
+    provider: ConnectionProvider, flow_id: UUID
+) -> AsyncGenerator[StoredEvent]:
+    """Yield a flow's events as they are stored; see `TransferStore.stored_events`."""
+    async with aclosing(_pages(provider, READ_STORED_EVENT_PAGE, flow_id, -1)) as pages:
+        async for first, rows in pages:
+            for version, row in enumerate(rows, start=first):
+                if row["version"] != version:
+                    raise UnreadableEvent(flow_id, version, _MISSING)
+                yield stored_event({**row, "flow_id": flow_id})
 
 
 async def list_flows(

@@ -1,18 +1,20 @@
 """Search: flows and artifacts by a range of ids or hashes, and descriptions of artifacts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from chem_persistence.domain.canonical_json.encode import canonical_json
 from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import decode_description
+from chem_persistence.store.transfer.ports import ArtifactLabel
 
 __all__ = [
     "ArtifactDescription",
@@ -22,6 +24,7 @@ __all__ = [
     "find_artifacts",
     "find_definitions",
     "find_flows",
+    "label_artifacts",
 ]
 
 DESCRIBE_ARTIFACTS = statement("search/describe_artifacts")
@@ -110,6 +113,23 @@ async def describe_artifacts(
     """
     rows = await Session(provider).fetch(DESCRIBE_ARTIFACTS, list(artifact_hashes))
     return {row["hash"]: _description(row) for row in rows}
+
+
+async def label_artifacts(
+    provider: ConnectionProvider, hashes: Collection[str]
+) -> Mapping[str, ArtifactLabel]:
+    """Return the labels of artifacts, by hash; see `TransferStore.label_artifacts`."""
+    described = await describe_artifacts(provider, list(hashes))
+    return {
+        name: ArtifactLabel(
+            hash=name,
+            kind=found.kind,
+            media_type=found.media_type,
+            is_json=found.content_bytes is None,
+            metadata=canonical_json(found.metadata),
+        )
+        for name, found in described.items()
+    }
 
 
 async def describe_flow_artifacts(

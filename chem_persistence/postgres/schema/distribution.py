@@ -46,6 +46,7 @@ DISTRIBUTED_TABLES = frozenset(
         "event_log",
         "flow_runs",
         "flow_snapshots",
+        "imported_flows",
         "workflow_step_artifact_chunks",
         "workflow_step_artifacts",
         "workflow_step_executions",

@@ -1,0 +1,1 @@
+"""Bundles: flows as one file, which can be verified and imported elsewhere."""

@@ -1,0 +1,75 @@
+"""The port of stores whose flows can be taken away, and taken in from elsewhere."""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, runtime_checkable
+from uuid import UUID
+
+import msgspec
+
+from chem_persistence.store.append_request import AppendRequest
+from chem_persistence.store.codec import StoredEvent
+from chem_persistence.store.ports import EventTransaction, StreamingEventStore
+
+__all__ = ["ArtifactLabel", "ImportTransaction", "TransferStore"]
+
+
+class ArtifactLabel(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store keeps of an artifact beside its body; `metadata` is canonical JSON."""
+
+    hash: str
+    kind: str
+    media_type: str
+    is_json: bool
+    metadata: bytes
+
+
+class ImportTransaction(EventTransaction, Protocol):
+    """A transaction that also stores events which another store has made."""
+
+    async def append_stored(self, requests: Sequence[AppendRequest]) -> None:
+        """Append events of one flow, each a request of its own with its own time and metadata.
+
+        Raises what `EventStore.append_kinds` raises.
+        """
+        ...
+
+    async def set_aside(self, flow_id: UUID) -> None:
+        """Leave a flow whose events this transaction has stored to no worker.
+
+        It is due when something is said to it: an answer, a retry, a signal.
+
+        Raises:
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        ...
+
+
+@runtime_checkable
+class TransferStore(StreamingEventStore, Protocol):
+    """An event store whose events and artifacts can be read, and stored, as they are."""
+
+    def stored_events(self, flow_id: UUID) -> AsyncIterator[StoredEvent]:
+        """Yield a flow's events with their links of the hash chain, in bounded memory.
+
+        The JSON may have any rendering.
+
+        Raises:
+            InvalidArgument: the flow id cannot name a flow.
+            UnreadableEvent: an event is missing, or lacks its time, id or link.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        ...
+
+    async def label_artifacts(self, hashes: Collection[str]) -> Mapping[str, ArtifactLabel]:
+        """Return the labels of those artifacts that are stored, by hash.
+
+        Raises:
+            ArtifactCorrupt: the metadata of an artifact does not decode.
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[ImportTransaction]:
+        """Return a transaction; see `StreamingEventStore.transaction`."""
+        ...
