@@ -42,7 +42,7 @@ def crate_metadata(
     workflows = _workflows(flows, written)
     labels = {artifact.file: artifact for artifact in artifacts}
     files = {artifact.label.hash: file for file, artifact in labels.items()}
-    graph = [*_root(flows, workflows, written)]
+    graph = [*_root(flows, workflows, written), *_context_entities()]
     for name, content in written.items():
         if name not in workflows.values():
             graph.append(_file(name, content, labels.get(name)))
@@ -93,6 +93,10 @@ def _root(
         ],
         "hasPart": [{"@id": name} for name in (*written, "manifest.json", "verify.py")],
     }
+
+
+def _context_entities() -> Iterator[Entity]:
+    """Yield what is the same in every bundle."""
     for profile, name in {**_PROFILES, _WORKFLOW: "Workflow RO-Crate"}.items():
         version = profile.rpartition("/")[2]
         yield {"@id": profile, "@type": "CreativeWork", "name": name, "version": version}
@@ -178,7 +182,7 @@ def _steps(flow: BundledFlow) -> Mapping[int, StepRun]:
 
 def _run(flow: BundledFlow, workflow: str, files: Mapping[str, str]) -> Iterator[Entity]:
     """Yield the run of a flow, the runs of its steps, and what ties them together."""
-    key, run, steps = _key(flow), f"#run/{flow.flow_id}", _steps(flow)
+    run, steps = f"#run/{flow.flow_id}", _steps(flow)
     given = [flow.first.input] if flow.first and flow.first.input else []
     objects = _named(files[each] for each in given)
     whole: Entity = {
@@ -193,22 +197,7 @@ def _run(flow: BundledFlow, workflow: str, files: Mapping[str, str]) -> Iterator
     }
     for index, step in sorted(steps.items()):
         results = _named(files[each] for each in step.outputs)
-        yield {
-            "@id": f"{run}/{index}",
-            "@type": "CreateAction",
-            "name": f"Run of step {step.step_id}",
-            "instrument": {"@id": f"#tool/{key}/{index}"},
-            "object": objects,
-            "result": results,
-            **_moments(step),
-        }
-        yield {
-            "@id": f"#control/{flow.flow_id}/{index}",
-            "@type": "ControlAction",
-            "name": f"Control of step {step.step_id}",
-            "instrument": {"@id": f"#step/{key}/{index}"},
-            "object": {"@id": f"{run}/{index}"},
-        }
+        yield from _step_run(flow, index, step, objects, results)
         objects = results
     yield {**whole, "result": objects}
     yield {
@@ -218,6 +207,29 @@ def _run(flow: BundledFlow, workflow: str, files: Mapping[str, str]) -> Iterator
         "instrument": {"@id": _ENGINE},
         "object": _named(f"#control/{flow.flow_id}/{index}" for index in sorted(steps)),
         "result": {"@id": run},
+    }
+
+
+def _step_run(
+    flow: BundledFlow, index: int, step: StepRun, objects: Any, results: Any
+) -> Iterator[Entity]:
+    """Yield the run of a step, and what ties it to the step of the workflow."""
+    run = f"#run/{flow.flow_id}/{index}"
+    yield {
+        "@id": run,
+        "@type": "CreateAction",
+        "name": f"Run of step {step.step_id}",
+        "instrument": {"@id": f"#tool/{_key(flow)}/{index}"},
+        "object": objects,
+        "result": results,
+        **_moments(step),
+    }
+    yield {
+        "@id": f"#control/{flow.flow_id}/{index}",
+        "@type": "ControlAction",
+        "name": f"Control of step {step.step_id}",
+        "instrument": {"@id": f"#step/{_key(flow)}/{index}"},
+        "object": {"@id": run},
     }
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "is_bundle_name",
     "lines_of",
     "local_header",
+    "main",
     "read_entries",
     "verify_bundle",
 ]
@@ -332,8 +333,9 @@ class _Reading:
         for name in self.entries:
             self._try(name, self._hash)
         histories = [name for name in self.entries if name.endswith("/events.jsonl")]
+        located = {finding.file for finding in self.findings if finding.place}
         for name in ("anchors.jsonl", *histories, "artifacts.jsonl", "manifest.json"):
-            if name in self.hashes:
+            if name in self.entries and name not in located:
                 self._try(name, self._reader(name))
 
     def _reader(self, name: str) -> Callable[[str], None]:

@@ -7,6 +7,7 @@ What a command does is in `commands/`, in the file of its name, which is importe
 from pathlib import Path
 
 from chem_persistence.cli import options as option
+from chem_persistence.cli.bundle_commands import export, import_
 from chem_persistence.cli.consumer_commands import consumers
 from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, FlowName, RoleOptions, Schema, Target, Url
@@ -255,6 +256,7 @@ def status(
 
 @command(Panel.CHECK)
 def verify(
+    bundle: option.BundleToVerify = None,
     flows_: option.Flows = None,
     anchors: option.InputAnchors = None,
     public_key: option.PublicKey = None,
@@ -265,13 +267,16 @@ def verify(
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:
-    """Check the hash chain of every flow and every artifact for tampering.
+    """Check the hash chain of every flow and every artifact for tampering, in the log or a BUNDLE.
+
+    A bundle is verified without a database, and with no other option than --json.
 
     Exit code 1: something was tampered with.
     """
     from chem_persistence.cli.commands.verify import VerifyOptions, run_verification
 
     options = VerifyOptions(
+        bundle=bundle,
         target=Target(database_url, data, schema),
         flows=flows_ or None,
         anchors=anchors,
@@ -385,6 +390,9 @@ def distribute(
 
     run(lambda: distribute_schema(Target(database_url, data, schema), as_json=as_json))
 
+
+command(Panel.OPERATE)(export)
+app.command("import", cls=HelpfulCommand, rich_help_panel=Panel.OPERATE.value)(import_)
 
 for _command in COMMANDS:
     command(Panel.WORKERS)(_command)

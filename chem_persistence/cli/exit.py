@@ -16,8 +16,10 @@ from chem_persistence.errors import (
     ArtifactCorrupt,
     ArtifactNotFound,
     ChemPersistenceError,
+    FlowDiffers,
     HistoryLost,
     InvalidArgument,
+    InvalidBundle,
     UnreadableEvent,
     UnreplayableEvent,
 )
@@ -126,6 +128,8 @@ def _meaning(error: Exception) -> ExitCode:
         case InvalidArgument() | ArtifactNotFound():
             return ExitCode.WRONG_USE
         case ArtifactCorrupt() | HistoryLost() | UnreadableEvent() | UnreplayableEvent():
+            return ExitCode.FOUND
+        case InvalidBundle() | FlowDiffers():
             return ExitCode.FOUND
         case ChemPersistenceError():
             return ExitCode.DATABASE

@@ -18,6 +18,10 @@ __all__ = [
     "Before",
     "BranchLabel",
     "BranchReason",
+    "BundleIn",
+    "BundleOut",
+    "BundleToVerify",
+    "BundledAnchors",
     "ConsumerName",
     "Data",
     "Definition",
@@ -25,6 +29,7 @@ __all__ = [
     "FlowCode",
     "FlowInputs",
     "FlowName",
+    "FlowNames",
     "Flows",
     "FlowsName",
     "Follow",
@@ -69,6 +74,7 @@ __all__ = [
     "StepName",
     "TailedFlow",
     "Target",
+    "Tree",
     "Url",
     "Version",
 ]
@@ -345,6 +351,25 @@ PublicKey = Annotated[
 ]
 OutputAnchors = Annotated[Path | None, _option("FILE", "Write all heads, if nothing is found.")]
 SigningKey = Annotated[Path | None, _option("FILE", "Sign the written anchors: PEM, Ed25519.")]
+
+BundleToVerify = Annotated[
+    Path | None, _argument("BUNDLE", "A bundle: it is verified instead of the log.")
+]
+
+# ---- of `export` and `import`
+
+FlowNames = Annotated[list[str], _argument("FLOW...", "Flows, by their ids or beginnings of them.")]
+BundleOut = Annotated[Path, _argument("FILE", "The bundle to write.")]
+BundledAnchors = Annotated[
+    Path | None,
+    _option(
+        "FILE", "Include the heads in this file, and compare the flows with them.", "--anchors"
+    ),
+]
+BundleIn = Annotated[Path, _argument("FILE", "The bundle to read.")]
+Tree = Annotated[
+    bool, typer.Option("--tree", help="Also the children and branches of the flows, and of these.")
+]
 
 # ---- of `lost`
 

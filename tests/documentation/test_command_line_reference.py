@@ -128,6 +128,8 @@ async def test_the_json_has_the_keys_of_the_reference(
     ending = uuid4().hex[:8]
     if name == "lost":
         arguments = await seen_in_another_log(tmp_path)
+    if name in {"export", "import"}:
+        arguments = await transferred(url, tmp_path, name)
     if name == "roles":
         arguments = [f"--{part}={part}_{ending}" for part in ("owner", "application", "reader")]
     done = await command(*name.split(), *arguments, "--json", "--database-url", url, cwd=tmp_path)
@@ -162,6 +164,15 @@ async def seen_in_another_log(directory: Path) -> list[str]:
     with writing_anchors(anchors, event.ts) as writer:
         writer.write(Anchor(event.flow_id, 1, "00" * 32))
     return [f"--position={position}", f"--events={events}", f"--anchors={anchors}"]
+
+
+async def transferred(url: str, directory: Path, name: str) -> list[str]:
+    """Return the arguments of `export` or `import`; the bundle of the latter is written first."""
+    file = str(directory / "run.zip")
+    if name == "export":
+        return ["aaaa", file]
+    await command("export", "aaaa", file, "--database-url", url)
+    return [file]
 
 
 def promised(name: str) -> list[str]:

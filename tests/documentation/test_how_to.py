@@ -35,6 +35,7 @@ async def own_server() -> AsyncIterator[str]:
         ("choose-among-candidates.md", 1),
         ("set-parameters.md", 6),
         ("branch-and-compare.md", 8),
+        ("take-flows-away.md", 7),
         ("reuse-results.md", 3),
         ("retry-and-time-out.md", 2),
         ("deploy-new-code.md", 9),

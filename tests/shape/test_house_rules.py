@@ -25,7 +25,7 @@ DOMAIN = sorted((PACKAGE / "domain").rglob("*.py"))
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 40
 MOST_MODULES = 14
-LONGER_FILES: dict[str, str] = {}
+LONGER_FILES = {"bundles/verify.py": "it travels in each bundle, as one file"}
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from chem_persistence.cli.commands.bundles.verification import verify_file
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_flow, whole_flow_id
@@ -31,8 +32,9 @@ __all__ = ["VerifyOptions", "run_verification"]
 
 
 class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of `verify`; those of anchors are files."""
+    """The options of `verify`; those of bundles and anchors are files."""
 
+    bundle: Path | None
     target: Target
     flows: list[str] | None
     anchors: Path | None
@@ -45,6 +47,8 @@ class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True):
 async def run_verification(options: VerifyOptions) -> int:
     """Print what was tampered with and write anchors; return FOUND if anything was."""
     _check(options)
+    if options.bundle is not None:
+        return await verify_file(options.bundle, as_json=options.as_json)
     with ExitStack() as stack:
         anchors = (
             () if options.anchors is None else read_anchors(options.anchors, options.public_key)
@@ -107,6 +111,14 @@ def _say_unwritten(anchors: Path) -> None:
 
 
 def _check(options: VerifyOptions) -> None:
+    of_the_log = (
+        options.flows,
+        options.anchors,
+        options.write_anchors,
+        options.target.database_url,
+    )
+    if options.bundle is not None and any(of_the_log):
+        raise InvalidArgument("BUNDLE", "cannot be combined with options that are of the log")
     if options.flows and (options.anchors or options.write_anchors):
         raise InvalidArgument("--flow", "cannot be combined with anchors, which are of all flows")
     if options.sign_with and not options.write_anchors:

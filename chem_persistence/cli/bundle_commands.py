@@ -1,0 +1,52 @@
+"""The commands about bundles: their names, arguments and help.
+
+What a command does is in `commands/bundles/`, which is imported when it is called.
+"""
+
+from chem_persistence.cli import options as option
+from chem_persistence.cli.exit import run
+from chem_persistence.cli.options import AsJson, Data, Schema, Target, Url
+
+__all__ = ["export", "import_"]
+
+
+def export(
+    flows: option.FlowNames,
+    file: option.BundleOut,
+    tree: option.Tree = False,
+    anchors: option.BundledAnchors = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Write flows into a file that can be verified, and imported elsewhere: a bundle.
+
+    It is a ZIP archive and a Provenance Run Crate, with the events, the artifacts, the definitions
+    and the pages of the flows. The same flows make the same bytes.
+
+    Exit code 1: an event or an artifact was changed, or an artifact is missing.
+    """
+    from chem_persistence.cli.commands.bundles.transfer import ExportOptions, export_to
+
+    target = Target(database_url, data, schema)
+    options = ExportOptions(tree=tree, anchors=anchors, as_json=as_json)
+    run(lambda: export_to(target, flows, file, options))
+
+
+def import_(
+    file: option.BundleIn,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Store the flows of a bundle, all or nothing; flows that are there already stay as they are.
+
+    No worker runs an imported flow by itself: it may still run where it comes from.
+
+    Exit code 1: the file is not a bundle or was changed, or a flow has other events here.
+    """
+    from chem_persistence.cli.commands.bundles.transfer import import_from
+
+    run(lambda: import_from(Target(database_url, data, schema), file, as_json=as_json))

@@ -1,0 +1,1 @@
+"""The commands that take flows away, take them in, and verify what was taken away."""

@@ -1,0 +1,208 @@
+"""A bundle is verified to the last byte, by the library and by the program that it carries."""
+
+import hashlib
+import io
+import json
+import random
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chem_persistence import Anchor, BundleFinding, export_flows, verify_bundle
+from chem_persistence.bundles.verify import LARGEST, central_header, end_record, read_entries
+from chem_persistence.postgres.audit.anchors import writing_anchors
+from tests.support.bundles import LARGE, SMALL_FLOW, exported, small_store, stored_events
+
+EVENTS = f"flows/{SMALL_FLOW}/events.jsonl"
+
+
+@pytest.fixture
+async def bundle(tmp_path: Path) -> Path:
+    await exported(await small_store(), tmp_path / "run.zip")
+    return tmp_path / "run.zip"
+
+
+def findings(bundle: Path, content: bytes) -> tuple[BundleFinding, ...]:
+    """Return what is found in other bytes."""
+    changed = bundle.with_name("changed.zip")
+    changed.write_bytes(content)
+    return verify_bundle(changed).findings
+
+
+def rewritten(bundle: Path, **files: Any) -> bytes:
+    """Return the bundle with other files, whose manifest has their hashes; None removes one."""
+    with zipfile.ZipFile(bundle) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    for key, content in files.items():
+        name = {"events": EVENTS, "manifest": "manifest.json"}.get(key, f"{key}.jsonl")
+        contents[name] = content(contents.get(name, b""))
+    if "manifest" not in files:
+        manifest = json.loads(contents["manifest.json"])
+        manifest["files"] = {
+            name: hashlib.sha256(content).hexdigest()
+            for name, content in contents.items()
+            if name != "manifest.json"
+        }
+        contents["manifest.json"] = json.dumps(manifest, sort_keys=True).encode()
+    return archived(contents)
+
+
+def archived(contents: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    """Return an archive as a bundle renders it, but for the compression."""
+    output = io.BytesIO()
+    with zipfile.ZipFile(output, "w", method) as archive:
+        for name in sorted(contents):
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.external_attr = 3, 0o100644 << 16
+            archive.writestr(info, contents[name], method)
+    return output.getvalue()
+
+
+def test_a_bundle_is_sound_and_any_zip_program_reads_it(bundle: Path) -> None:
+    report = verify_bundle(bundle)
+    assert (report.flows, report.events, report.artifacts, report.findings) == (1, 5, 1, ())
+    assert report.sha256 == hashlib.sha256(bundle.read_bytes()).hexdigest()
+    with zipfile.ZipFile(bundle) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+    assert names == sorted(names)
+    assert rewritten(bundle, manifest=lambda same: same) == bundle.read_bytes()
+
+
+def test_each_flipped_byte_is_named_by_its_file_and_place(bundle: Path) -> None:
+    content = bundle.read_bytes()
+    with bundle.open("rb") as file:
+        entries = read_entries(file)
+    for entry in entries:
+        edges = (0, 1, entry.size // 3, entry.size // 2, entry.size - 2, entry.size - 1)
+        for at in edges:
+            changed = bytearray(content)
+            changed[entry.offset + at] ^= 1 << at % 8
+            first = findings(bundle, bytes(changed))[0]
+            assert (first.file, first.place.endswith(f"byte {at}")) == (entry.name, True)
+    headers = {
+        *range(entries[0].offset),
+        *range(entries[-1].offset + entries[-1].size, len(content)),
+    }
+    chosen = random.Random(1).sample(sorted(headers), 250)
+    for at in [*chosen, *range(len(content) - 22, len(content))]:
+        changed = bytearray(content)
+        changed[at] ^= 0x80
+        (finding,) = findings(bundle, bytes(changed))
+        assert "byte" in finding.place
+
+
+def test_a_byte_that_is_missing_or_too_many_is_found(bundle: Path) -> None:
+    content = bundle.read_bytes()
+    for cut in (0, 1, 21, 22, len(content) // 2, len(content) - 1):
+        assert findings(bundle, content[:cut]) != ()
+    for longer in (content + b"\n", b"\n" + content, content + content):
+        assert findings(bundle, longer) != ()
+
+
+@pytest.mark.parametrize(
+    ("contents", "reason"),
+    [
+        ({"/etc/passwd": b""}, "leads out of the folder"),
+        ({"flows/../../x": b""}, "leads out of the folder"),
+        ({"C:\\x": b""}, "leads out of the folder"),
+        ({"ro-crate-metadata.json": b"{}"}, "is missing"),
+        ({"data.csv": b"1,2"}, "another program's"),
+        ({"manifest.json": b"{}", "run/x": b""}, "another program's"),
+    ],
+)
+def test_the_archive_of_another_program_is_refused(
+    tmp_path: Path, contents: dict[str, bytes], reason: str
+) -> None:
+    assert reason in findings(tmp_path / "x", archived(contents))[0].reason
+
+
+def test_compressed_encrypted_and_larger_archives_are_refused(bundle: Path) -> None:
+    bomb = archived({"artifacts.jsonl": b"\0" * 10_000_000}, zipfile.ZIP_DEFLATED)
+    assert "is compressed" in findings(bundle, bomb)[0].reason
+    with bundle.open("rb") as file:
+        entries = read_entries(file)
+    last = entries[-1]
+    before = bundle.read_bytes()[: last.offset + last.size]
+    directory = b"".join(map(central_header, entries))
+
+    def ended(changed: bytes, count: int = len(entries)) -> bytes:
+        return before + changed + end_record(count, len(changed), len(before))
+
+    encrypted = directory[:8] + b"\1" + directory[9:]
+    twice = directory[: -len(central_header(last))] + central_header(entries[-2])
+    assert "is encrypted" in findings(bundle, ended(encrypted))[0].reason
+    assert "is there twice" in findings(bundle, ended(twice))[0].reason
+    for count, size in ((2**16 - 1, len(directory)), (len(entries), LARGEST + 1)):
+        zip64 = before + directory + end_record(count, size, len(before))
+        assert "ZIP64" in findings(bundle, zip64)[0].reason
+
+
+async def test_events_that_were_chained_anew_break_the_chain_or_its_end(bundle: Path) -> None:
+    def without_second(events: bytes) -> bytes:
+        lines = events.splitlines(keepends=True)
+        return b"".join(lines[:1] + lines[2:])
+
+    def other_reason(events: bytes) -> bytes:
+        return events.replace(b"tried", b"cried")
+
+    def shorter(events: bytes) -> bytes:
+        return b"".join(events.splitlines(keepends=True)[:-1])
+
+    cases = [(without_second, "line 2"), (other_reason, "line 2"), (lambda _: b"{}\n", "line 1")]
+    for change, place in cases:
+        first = findings(bundle, rewritten(bundle, events=change))[0]
+        assert (first.file, first.place[: len(place)]) == (EVENTS, place)
+    (end,) = findings(bundle, rewritten(bundle, events=shorter))
+    assert (end.file, end.place) == ("manifest.json", f"flow {SMALL_FLOW}")
+
+
+def test_an_artifact_that_an_event_names_has_to_be_there(bundle: Path) -> None:
+    found = findings(bundle, rewritten(bundle, artifacts=lambda _: b""))
+    assert [finding.file.split("/")[0] for finding in found] == ["artifacts", "flows"]
+    assert "names the artifact" in found[1].reason
+
+
+async def test_anchors_are_compared_with_the_flows(tmp_path: Path) -> None:
+    store = await small_store(artifacts=(LARGE,))
+    events = await stored_events(store)
+    other = "0" * 64
+    for name, version, link in (
+        ("same", 3, events[2].link.hex()),
+        ("other", 3, other),
+        ("long", 9, other),
+    ):
+        with writing_anchors(tmp_path / name, events[0].ts) as writer:
+            writer.write(Anchor(SMALL_FLOW, version, link))
+    path = tmp_path / "run.zip"
+    report = await export_flows(store, [SMALL_FLOW], path, anchors=tmp_path / "same")
+    assert report.findings == ()
+    for name, reason in (("other", "is not the event of the anchor"), ("long", "had 9")):
+        anchors = (tmp_path / name).read_bytes()
+        (finding,) = findings(path, rewritten(path, anchors=lambda _, given=anchors: given))
+        assert (finding.file, reason in finding.reason) == (EVENTS, True)
+    (finding,) = findings(path, rewritten(path, anchors=lambda given: given + b"{}\n"))
+    assert finding.file == "anchors.jsonl"
+
+
+def test_the_program_in_the_bundle_needs_nothing_but_python(bundle: Path) -> None:
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extract("verify.py", bundle.parent)
+    bad = bundle.with_name("bad.zip")
+    bad.write_bytes(bundle.read_bytes().replace(b"tried", b"cried"))
+
+    def verified(path: Path) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-I", "-S", "verify.py", str(path)]
+        return subprocess.run(
+            program, cwd=bundle.parent, capture_output=True, text=True, check=False
+        )
+
+    sound, changed, missing = map(verified, (bundle, bad, bundle.with_name("none.zip")))
+    assert (sound.returncode, sound.stdout.splitlines()[-1]) == (0, "clean")
+    assert changed.returncode == 1
+    assert f"\n{EVENTS}: line 2, version 1: breaks the hash chain\n" in changed.stdout
+    assert (missing.returncode, missing.stdout) == (2, "")
