@@ -49,6 +49,10 @@ async def run_verification(options: VerifyOptions) -> int:
     _check(options)
     if options.bundle is not None:
         return await verify_file(options.bundle, as_json=options.as_json)
+    return await _verify_log(options)
+
+
+async def _verify_log(options: VerifyOptions) -> int:
     with ExitStack() as stack:
         anchors = (
             () if options.anchors is None else read_anchors(options.anchors, options.public_key)
