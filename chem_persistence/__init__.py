@@ -19,6 +19,8 @@ Every public name is imported from here. By topic:
   parts, `canonical_json`, `content_hash`
 - reading: `PgReadModels` and what it returns, `flow_page`, `PageLimits`
 - bundles: `export_flows`, `import_bundle`, `verify_bundle`, and what they return; `TransferStore`
+- reading: `PgReadModels` and what it returns, `Results` and `ResultRow` of `FlowClient.results`,
+  `flow_page`, `PageLimits`
 - audit: `verify_log`, `Verification`, `Finding`, `Tampering`, `Anchor`; `audit_flow`, `Audit`
 - errors: the tree under `ChemPersistenceError`; see `chem_persistence.errors`
 """
@@ -154,6 +156,8 @@ if typing.TYPE_CHECKING:
     from chem_persistence.postgres.read.rebuild import Projection, Rebuild
     from chem_persistence.postgres.read_models import PgReadModels
     from chem_persistence.postgres.work import PgLeases
+    from chem_persistence.results.results import Results
+    from chem_persistence.results.rows import ResultRow
     from chem_persistence.store.attribution import event_metadata
     from chem_persistence.store.clock import SystemClock
     from chem_persistence.store.feed_position import FeedPage, FeedPosition
@@ -283,6 +287,8 @@ __all__ = [
     "Renewal",
     "ResourceLimit",
     "ResultOrigin",
+    "ResultRow",
+    "Results",
     "RetryPolicy",
     "RetryScheduled",
     "ReuseStatistics",
@@ -393,6 +399,8 @@ _MODULES = (
     "postgres.read.rebuild",
     "postgres.read_models",
     "postgres.work",
+    "results.results",
+    "results.rows",
     "store.attribution",
     "store.clock",
     "store.feed_position",

@@ -14,6 +14,7 @@ from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.memory.feed import MemoryFeedSource
 from chem_persistence.memory.leases import InMemoryLeases
 from chem_persistence.memory.log import MemoryLog
+from chem_persistence.memory.outcomes import is_listed, outcome_of, position_of
 from chem_persistence.memory.runs import MemoryRuns
 from chem_persistence.memory.slots import MemorySlots
 from chem_persistence.memory.transaction import InMemoryTransaction
@@ -50,6 +51,7 @@ from chem_persistence.store.leasing.children import ChildState, is_given_up, sta
 from chem_persistence.store.leasing.hold import Hold
 from chem_persistence.store.leasing.leased_store import LeasedEventStore
 from chem_persistence.store.leasing.leases import Claim, check_worker
+from chem_persistence.store.outcomes.reader import FlowOutcome, OutcomeFilter
 from chem_persistence.store.ports import Clock
 from chem_persistence.store.reuse.results import Result, TakenOver
 from chem_persistence.store.transfer.ports import ArtifactLabel
@@ -239,6 +241,28 @@ class InMemoryEventStore(Appender[Artifact]):
         check_flow_id(flow_id)
         check_countable(limit=limit)
         return self._log.results.taken_over(flow_id, limit)
+
+    async def flow_outcomes(
+        self, flow_ids: Sequence[UUID], step: str | None
+    ) -> dict[UUID, FlowOutcome]:
+        """Return what became of flows; see `OutcomeReader.flow_outcomes`."""
+        there = [flow_id for flow_id in flow_ids if self._log.stream(flow_id)]
+        return {flow_id: outcome_of(await self.list(flow_id), step)[0] for flow_id in there}
+
+    async def list_outcomes(
+        self, chosen: OutcomeFilter, step: str | None, *, before: FlowOutcome | None, limit: int
+    ) -> builtins.list[FlowOutcome]:
+        """Return the next flows; see `OutcomeReader.list_outcomes`."""
+        found = [outcome_of(await self.list(flow_id), step) for flow_id in self._log.flow_ids()]
+        listed = sorted(
+            (outcome for outcome, name in found if is_listed(outcome, name, chosen)),
+            key=position_of,
+            reverse=True,
+        )
+        if before is not None:
+            last = position_of(before)
+            listed = [outcome for outcome in listed if position_of(outcome) < last]
+        return listed[:limit]
 
     async def read_feed(
         self, *, after_seq: int | FeedPosition = 0, limit: int = 1_000

@@ -72,6 +72,10 @@ class MemoryLog:
             return self._below.stream(flow_id)
         return own or []
 
+    def flow_ids(self) -> Sequence[UUID]:
+        """Return the flows that have events, in the order of their first ones."""
+        return list(self._streams)
+
     def artifact(self, artifact_hash: str) -> StoredArtifact | None:
         """Return an artifact, or None."""
         own = self._artifacts.get(artifact_hash)

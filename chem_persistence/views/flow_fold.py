@@ -15,13 +15,13 @@ from chem_persistence.domain.events import (
     PropertyPreferenceAssigned,
     StepWaits,
 )
+from chem_persistence.store.outcomes.summary import SummaryFold
 from chem_persistence.store.program.what_ran import parameter_layers
 from chem_persistence.store.reuse.results import TakenOver
 from chem_persistence.views.attempts import FlowAttempts
 from chem_persistence.views.flow_view import PageLimits
 from chem_persistence.views.named_artifacts import NamedArtifacts
 from chem_persistence.views.origin.programs import Programs
-from chem_persistence.views.summary import SummaryFold
 
 __all__ = ["FlowFold"]
 

@@ -48,6 +48,7 @@ from chem_persistence.worker.branches import branch_of, branched_flow, store_bra
 from chem_persistence.worker.ending import ended_flow
 from chem_persistence.worker.questions import answer_artifact, open_question, step_index
 from chem_persistence.worker.requests.invalidation import invalidation
+from chem_persistence.worker.requests.results import ResultQuestions
 from chem_persistence.worker.requests.submissions import Submissions
 
 __all__ = ["FlowClient"]
@@ -56,7 +57,7 @@ Input = TypeVar("Input")
 Output = TypeVar("Output")
 
 
-class FlowClient(Submissions):
+class FlowClient(Submissions, ResultQuestions):
     """Gives flows to workers, and asks what became of them; it needs no worker and no engine.
 
     It appends to `store`, and reads the results by `repository`. A call that waits reads the flow's

@@ -9,8 +9,8 @@ from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.errors import DefinitionMismatch, FlowNotFound
 from chem_persistence.store.definitions import explained_mismatch
+from chem_persistence.store.outcomes.summary import SummaryFold
 from chem_persistence.store.ports import EventStore
-from chem_persistence.views.summary import SummaryFold
 
 __all__ = ["ended_flow"]
 

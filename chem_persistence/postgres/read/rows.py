@@ -32,6 +32,7 @@ __all__ = [
     "step_execution",
     "step_execution_error",
     "stored_artifact",
+    "stored_error",
     "stored_event",
     "stored_snapshot",
 ]
@@ -131,7 +132,7 @@ def flow_summary(row: Row) -> FlowSummary:
         started_at=_present(row, "started_at", flow_id, 0),
         last_event_at=_present(row, "last_event_at", flow_id, version - 1),
         version=version,
-        failure=_error(row["failure"], flow_id, version - 1),
+        failure=stored_error(row["failure"], flow_id, version - 1),
         name=row["name"],
         label=row["label"],
         parent=_parent(row["parent"], flow_id),
@@ -154,7 +155,7 @@ def step_execution(row: Row, flow_id: UUID) -> StepExecution:
         fingerprint=row["fingerprint"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
-        error=_error(row["error"], flow_id, -1),
+        error=stored_error(row["error"], flow_id, -1),
     )
 
 
@@ -175,7 +176,7 @@ def step_execution_error(row: Row) -> StepExecutionError:
         failed_at=_present(row, "failed_at", flow_id, version),
         fingerprint=_present(row, "fingerprint", flow_id, version),
         error=_present(
-            {"error": _error(row["error"], flow_id, version)}, "error", flow_id, version
+            {"error": stored_error(row["error"], flow_id, version)}, "error", flow_id, version
         ),
     )
 
@@ -231,7 +232,12 @@ def _parent(data: bytes | None, flow_id: UUID) -> FlowParent | None:
         raise UnreadableEvent(flow_id, 0, f"parent: {error}") from error
 
 
-def _error(data: bytes | None, flow_id: UUID, version: int) -> StepError | None:
+def stored_error(data: bytes | None, flow_id: UUID, version: int) -> StepError | None:
+    """Decode the error of a failed step; None stays None.
+
+    Raises:
+        UnreadableEvent: it does not decode.
+    """
     if data is None:
         return None
     try:

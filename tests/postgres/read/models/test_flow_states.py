@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from chem_persistence import FlowEventKind, PgEventStore, PgReadModels, PoolProvider
 from chem_persistence.domain.flow_state import flow_state
+from chem_persistence.store.outcomes.summary import SummaryFold
 from chem_persistence.views.attempts import FlowAttempts
 from chem_persistence.views.flow_view import PageLimits
-from chem_persistence.views.summary import SummaryFold
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.histories import PLAUSIBLE_KINDS, legal_kinds
 

@@ -15,7 +15,9 @@ class SummaryFold:
     """What the view `flows` returns of a flow, after the events taken; `take` them in order."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, StepChange] = {}
+        self.rows: dict[int, StepChange] = {}
+        """The steps that events name, by their index."""
+
         self._first: FlowEvent | None = None
         self._last: FlowEvent | None = None
         self._completed = False
@@ -29,19 +31,19 @@ class SummaryFold:
         self._cancelled = self._cancelled or isinstance(event.kind, FlowCancelled)
         retries, steps = execution_changes([(event.kind, event.ts)])
         for retry in retries:
-            for index, row in self._rows.items():
+            for index, row in self.rows.items():
                 if row.step_id == retry.step_id:
                     again = StepChange(step_index=index, step_id=row.step_id)
-                    self._rows[index] = merged_change(row, again)
+                    self.rows[index] = merged_change(row, again)
         for step in steps:
-            self._rows[step.step_index] = merged_change(self._rows.get(step.step_index), step)
+            self.rows[step.step_index] = merged_change(self.rows.get(step.step_index), step)
 
     def summary(self) -> FlowSummary | None:
         """Return the summary; None if no event was taken."""
         if self._first is None or self._last is None:
             return None
         begun = self._first.kind if isinstance(self._first.kind, FlowInitialized) else None
-        rows = self._rows
+        rows = self.rows
         cursor = 0
         while cursor in rows and rows[cursor].status is StepStatus.FINISHED:
             cursor += 1

@@ -1,0 +1,67 @@
+"""What became of the flows in the log of a store in memory."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from chem_persistence.domain.events import FlowEvent, FlowInitialized, StepFinished
+from chem_persistence.domain.instance import StepStatus
+from chem_persistence.domain.step_rows import StepChange
+from chem_persistence.store.outcomes.reader import FlowOutcome, OutcomeFilter
+from chem_persistence.store.outcomes.summary import SummaryFold
+
+__all__ = ["is_listed", "outcome_of", "position_of"]
+
+
+def outcome_of(events: Iterable[FlowEvent], step: str | None) -> tuple[FlowOutcome, str | None]:
+    """Return what became of a flow with these events, and the flow's name.
+
+    There is at least one event. `step` is as `OutcomeReader` has it.
+    """
+    fold, begun, output = SummaryFold(), None, None
+    for event in events:
+        fold.take(event)
+        match event.kind:
+            case FlowInitialized() if event.version == 0:
+                begun = event.kind
+            case StepFinished(step_index=index, step_id=step_id, outputs=outputs):
+                last = -1 if begun is None else begun.step_count - 1
+                if step_id == step or (step is None and index == last):
+                    output = outputs[0] if outputs else None
+            case _:
+                pass
+    summary = fold.summary()
+    assert summary is not None  # noqa: S101  # there is an event
+    failed = _last_failed(fold.rows.values())
+    outcome = FlowOutcome(
+        flow_id=summary.flow_id,
+        started_at=summary.started_at,
+        state=summary.state,
+        definition_hash=summary.definition_hash,
+        label=summary.label,
+        input=None if begun is None else begun.input,
+        output=output,
+        failed_step=None if failed is None else failed.step_id,
+        failure=summary.failure,
+    )
+    return outcome, summary.name
+
+
+def _last_failed(rows: Iterable[StepChange]) -> StepChange | None:
+    failed = [row for row in rows if row.status is StepStatus.FAILED]
+    return max(failed, key=lambda row: row.step_index, default=None)
+
+
+def is_listed(outcome: FlowOutcome, name: str | None, chosen: OutcomeFilter) -> bool:
+    """Return whether a flow of this name is one of those that are chosen."""
+    return (
+        chosen.name in {None, name}
+        and chosen.definition_hash in {None, outcome.definition_hash}
+        and chosen.label in {None, outcome.label}
+        and (chosen.since is None or outcome.started_at >= chosen.since)
+        and (outcome.definition_hash != chosen.state_of or chosen.state in {None, outcome.state})
+    )
+
+
+def position_of(outcome: FlowOutcome) -> tuple[object, UUID]:
+    """Return the key by which flows are listed."""
+    return outcome.started_at, outcome.flow_id

@@ -1,0 +1,109 @@
+"""The results of flows, as a program reads them: row by row, page by page, or as a table."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from chem_persistence.domain.canonical_json.encode import outweighs
+from chem_persistence.results.arrow import arrow_table, needed_module, write_parquet_file
+from chem_persistence.results.csv_text import write_csv_text
+from chem_persistence.results.reader import Question, RowReader, RowStore
+from chem_persistence.results.rows import ResultRow
+from chem_persistence.results.spool import RowSpool
+
+__all__ = ["Results"]
+
+PAGE_BYTES = 8 * 2**20
+"""The bytes of inputs and outputs, as JSON, that a page has at most, but for its last row."""
+
+
+class Results:
+    """The results of flows as rows; each iteration reads them anew, from the first one on.
+
+        async for row in client.results("screen", step="judge"):
+            print(row.item, row.output)
+
+    They are read in keyset pages, in bounded memory, and no connection is held between two pages.
+    The rows are those of the runs that there were when the first page was read, the newest first,
+    and of the children of a map in the order of the items; a row is as it was when it was read.
+
+    Besides what a method lists, reading raises:
+        FlowNotFound: no flow has the id that was asked for.
+        InvalidArgument: the newest run, and what its maps run, has no step of this id.
+        ArtifactNotFound, ArtifactCorrupt, ArtifactTooLarge: an input or output cannot be read.
+        UnreadableEvent: the log of a flow is damaged.
+        StoreUnavailable, StoreError: the store cannot be reached, or refused.
+    """
+
+    def __init__(self, store: RowStore, question: Question) -> None:
+        self._store = store
+        self._question = question
+
+    def __aiter__(self) -> AsyncIterator[ResultRow]:
+        return RowReader(self._store, self._question).rows()
+
+    async def pages(self) -> AsyncIterator[list[ResultRow]]:
+        """Yield the rows in lists of at most `page_size`; of large rows there are fewer in a list.
+
+        The lists are not empty.
+        """
+        size, page = self._question.page_size, list[ResultRow]()
+        share = PAGE_BYTES // size
+        async for row in self:
+            page.append(row)
+            if len(page) == size or outweighs((row.input, row.output), share):
+                yield page
+                page = []
+        if page:
+            yield page
+
+    async def to_arrow(self) -> Any:
+        """Return the rows as a `pyarrow.Table`, whose `to_pandas` returns a DataFrame of pandas.
+
+        The columns are `label`, `item`, the fields of the inputs as `input.NAME`, those of the
+        outputs as `NAME` (`output.NAME` if another column has that name), `state`, `failed_step`,
+        `error`, `began`, `flow_id` and `run`. A field with numbers is of int64 if all of them are
+        whole, else of float64; one with objects, arrays, or values of several types is JSON text.
+        Without a value it is null.
+
+        Raises:
+            InvalidArgument: pyarrow is not installed (the extra `table`).
+        """
+        needed_module("pyarrow")
+        with RowSpool() as spool:
+            await self._fill(spool)
+            return arrow_table(spool)
+
+    async def write_parquet(self, path: Path) -> int:
+        """Write the rows to a Parquet file, in bounded memory; return their number.
+
+        The columns are those of `to_arrow`.
+
+        Raises:
+            InvalidArgument: pyarrow is not installed (the extra `table`).
+            OSError: the file cannot be written.
+        """
+        needed_module("pyarrow.parquet")
+        with RowSpool() as spool:
+            await self._fill(spool)
+            write_parquet_file(spool, path)
+            return spool.rows
+
+    async def write_csv(self, file: TextIO, *, escape_formulas: bool = False) -> int:
+        """Write the rows as CSV with a line of names, in bounded memory; return their number.
+
+        The columns are those of `to_arrow`. All rows are read before the first line is written,
+        since each may add a column. Texts are written as they are stored, also those that a
+        spreadsheet takes for formulas; with `escape_formulas` these get an apostrophe in front.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        with RowSpool() as spool:
+            await self._fill(spool)
+            write_csv_text(spool, file, escape_formulas=escape_formulas)
+            return spool.rows
+
+    async def _fill(self, spool: RowSpool) -> None:
+        async for page in self.pages():
+            spool.add(page)

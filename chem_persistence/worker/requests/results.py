@@ -1,0 +1,85 @@
+"""The question for the results of flows, as a client asks it."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from chem_persistence.domain.flow_state import FlowState
+from chem_persistence.engine.flow import Flow
+from chem_persistence.errors import InvalidArgument
+from chem_persistence.results.reader import Question, RowStore
+from chem_persistence.results.results import Results
+from chem_persistence.store.checks import check_flow_id
+from chem_persistence.store.outcomes.reader import OutcomeFilter
+from chem_persistence.store.ports import EventStore
+
+__all__ = ["ResultQuestions"]
+
+MOST_ROWS_A_PAGE = 10_000
+
+
+class ResultQuestions:
+    """Reads the results of flows as rows."""
+
+    _store: EventStore
+
+    def results(
+        self,
+        flow: Flow[Any, Any] | str | UUID,
+        *,
+        step: str | None = None,
+        since: datetime | None = None,
+        state: FlowState | str | None = None,
+        label: str | None = None,
+        page_size: int = 500,
+    ) -> Results:
+        """Return the results of runs of a flow as rows, which are read when they are iterated.
+
+        `flow` is a flow (its runs with exactly this definition), the name of one (its runs under
+        this name, with whatever steps and parameters), or the id of one run. A row is a run, with
+        the run's input and the output of the step `step`, None for its last step.
+
+        A map stands for its children: if `step` is a map, or a step of the flow that a map of the
+        run runs, or is None and the run has a map, then each child is a row, with its own input
+        and the output of `step`, or of its last step. A step of the run comes before one of a
+        child. If the run took its map over from another run, the children of that one are its
+        rows. Items that were not submitted yet have no row, and an older run that has no such step
+        has none.
+
+        `since` and `label` choose runs: those that began at `since` or later, and those with this
+        label. `state` chooses rows, by the state of the run or of the child. Without `state` there
+        are also rows of flows that run or have failed, which may have no output.
+
+        Raises:
+            InvalidArgument: the flow's name or the step is empty, the id cannot name a flow, the
+                state is unknown, `since` has no time zone, `page_size` is not from 1 to 10,000, or
+                the store cannot read results.
+        """
+        if not isinstance(self._store, RowStore):
+            raise InvalidArgument("store", "cannot read what became of many flows")
+        if not isinstance(flow, Flow | str):
+            check_flow_id(flow)
+        if "" in {flow, step}:
+            raise InvalidArgument("flow" if flow == "" else "step", "must not be empty")
+        if since is not None and since.utcoffset() is None:
+            raise InvalidArgument("since", f"{since} has no time zone")
+        if not 1 <= page_size <= MOST_ROWS_A_PAGE:
+            limit = f"from 1 to {MOST_ROWS_A_PAGE}"
+            raise InvalidArgument("page_size", f"must be {limit}, not {page_size}")
+        chosen = OutcomeFilter(
+            name=flow if isinstance(flow, str) else None,
+            definition_hash=flow.definition_hash if isinstance(flow, Flow) else None,
+            label=label,
+            since=since,
+            state=_known_state(state),
+        )
+        run = flow if isinstance(flow, UUID) else None
+        return Results(self._store, Question(run, chosen, step, page_size))
+
+
+def _known_state(state: str | None) -> FlowState | None:
+    try:
+        return None if state is None else FlowState(state)
+    except ValueError as error:
+        names = ", ".join(FlowState)
+        raise InvalidArgument("state", f"must be one of {names}, not {state!r}") from error

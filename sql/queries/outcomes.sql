@@ -1,0 +1,61 @@
+-- Read what became of flows, with the hashes of their inputs and of the output of one step.
+
+-- name: list_outcomes
+-- List one page of flows, the newest first, with the first output of one of their steps, or of the
+-- last one; a time outside datetime's range is null.
+-- $1 text step_id, or null for the last step; $2 timestamptz started_at and $3 uuid flow_id before
+-- which the page begins, or null for the newest; $4 text name, $5 text definition_hash, $6 text
+-- label and $7 timestamptz first started_at, or null for any; $8 text state of the flows of the
+-- definition $9, or null for any; $10 bigint maximum number of rows
+SELECT flow.flow_id,
+    CASE WHEN flow.started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN flow.started_at
+        END AS started_at,
+    flow.state, flow.definition_hash, flow.label, flow.failure,
+    first_event.payload ->> 'input' AS input,
+    (SELECT event.payload #>> '{outputs,0}' FROM event_log AS event
+        WHERE event.flow_id = flow.flow_id AND event.event_type = 'stepfinished'
+            AND CASE WHEN $1::text IS NULL
+                THEN (event.payload ->> 'step_index')::bigint = flow.step_count - 1
+                ELSE event.payload ->> 'step_id' = $1 END
+        ORDER BY event.version DESC LIMIT 1) AS output,
+    (SELECT step.step_id FROM workflow_step_executions AS step
+        WHERE step.flow_id = flow.flow_id AND step.status = 'failed'
+        ORDER BY step.step_index DESC LIMIT 1) AS failed_step
+FROM flows AS flow
+JOIN event_log AS first_event
+    ON first_event.flow_id = flow.flow_id AND first_event.version = 0
+WHERE (flow.started_at, flow.flow_id)
+        < (coalesce($2::timestamptz, 'infinity'),
+            coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+    AND flow.started_at >= coalesce($7::timestamptz, '-infinity')
+    AND ($4::text IS NULL OR flow.name = $4)
+    AND ($5::text IS NULL OR flow.definition_hash = $5)
+    AND ($6::text IS NULL OR flow.label = $6)
+    AND ($8::text IS NULL OR flow.definition_hash IS DISTINCT FROM $9::text OR flow.state = $8)
+ORDER BY flow.started_at DESC, flow.flow_id DESC
+LIMIT $10
+
+-- name: read_outcomes
+-- Read flows, with the first output of one of their steps, or of the last one; a time outside
+-- datetime's range is null.
+-- $1 uuid[] flow_id, $2 text step_id, or null for the last step
+SELECT flow.flow_id,
+    CASE WHEN flow.started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN flow.started_at
+        END AS started_at,
+    flow.state, flow.definition_hash, flow.label, flow.failure,
+    first_event.payload ->> 'input' AS input,
+    (SELECT event.payload #>> '{outputs,0}' FROM event_log AS event
+        WHERE event.flow_id = flow.flow_id AND event.event_type = 'stepfinished'
+            AND CASE WHEN $2::text IS NULL
+                THEN (event.payload ->> 'step_index')::bigint = flow.step_count - 1
+                ELSE event.payload ->> 'step_id' = $2 END
+        ORDER BY event.version DESC LIMIT 1) AS output,
+    (SELECT step.step_id FROM workflow_step_executions AS step
+        WHERE step.flow_id = flow.flow_id AND step.status = 'failed'
+        ORDER BY step.step_index DESC LIMIT 1) AS failed_step
+FROM flows AS flow
+JOIN event_log AS first_event
+    ON first_event.flow_id = flow.flow_id AND first_event.version = 0
+WHERE flow.flow_id = ANY ($1::uuid[])
