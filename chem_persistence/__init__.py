@@ -17,10 +17,9 @@ Every public name is imported from here. By topic:
 - the feed: `FeedPosition`, `FeedPage`; `Consumer`, durable, its `ConsumerStatus` and parts
 - values: `Artifact`, `StreamedArtifact`, `FlowDefinition`, `FlowInstance`, `StepSlot` and their
   parts, `canonical_json`, `content_hash`
-- reading: `PgReadModels` and what it returns, `flow_page`, `PageLimits`
-- bundles: `export_flows`, `import_bundle`, `verify_bundle`, and what they return; `TransferStore`
 - reading: `PgReadModels` and what it returns, `Results` and `ResultRow` of `FlowClient.results`,
   `flow_page`, `PageLimits`
+- bundles: `export_flows`, `import_bundle`, `verify_bundle`, and what they return; `TransferStore`
 - audit: `verify_log`, `Verification`, `Finding`, `Tampering`, `Anchor`; `audit_flow`, `Audit`
 - errors: the tree under `ChemPersistenceError`; see `chem_persistence.errors`
 """

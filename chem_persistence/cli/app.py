@@ -9,6 +9,8 @@ from pathlib import Path
 from chem_persistence.cli import options as option
 from chem_persistence.cli.bundle_commands import export, import_
 from chem_persistence.cli.consumer_commands import consumers
+from chem_persistence.cli.commands.results.declared import lineage, list_, results
+from chem_persistence.cli.commands.results.declared import show as show_artifact
 from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, FlowName, RoleOptions, Schema, Target, Url
 from chem_persistence.cli.root import Panel, app, artifact, command
@@ -97,6 +99,9 @@ def show(
     from chem_persistence.cli.commands.show import show_flow
 
     run(lambda: show_flow(Target(database_url, data, schema), flow, html, as_json=as_json))
+
+
+command(Panel.LOOK)(results)
 
 
 @command(Panel.LOOK)
@@ -211,6 +216,9 @@ def get(
     run(lambda: get_artifact(Target(database_url, data, schema), hash_, output, as_json=as_json))
 
 
+artifact.command("show", cls=HelpfulCommand)(show_artifact)
+artifact.command("list", cls=HelpfulCommand)(list_)
+artifact.command(cls=HelpfulCommand)(lineage)
 app.add_typer(artifact, name="artifact", rich_help_panel=Panel.LOOK.value)
 app.add_typer(consumers, name="consumers", rich_help_panel=Panel.OPERATE.value)
 

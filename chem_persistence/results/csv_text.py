@@ -2,18 +2,25 @@
 
 import csv
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Protocol
 
 from chem_persistence.results.rows import Cell
 from chem_persistence.results.spool import Kind, RowSpool, json_text
 
-__all__ = ["cell_text", "write_csv_text"]
+__all__ = ["TextSink", "cell_text", "write_csv_text"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a text begins with that a spreadsheet takes for a formula (OWASP, CSV Injection)."""
 
 
-def write_csv_text(spool: RowSpool, file: TextIO, *, escape_formulas: bool) -> None:
+class TextSink(Protocol):
+    """What texts are written to, such as a file that is open for text."""
+
+    def write(self, text: str, /) -> object:
+        """Write a text."""
+
+
+def write_csv_text(spool: RowSpool, file: TextSink, *, escape_formulas: bool) -> None:
     """Write a line of names, and one for each row.
 
     Numbers and texts are written as they are stored. With `escape_formulas` an apostrophe comes

@@ -1,8 +1,8 @@
 """Reads the rows of results from a store: runs and children in keyset pages, then their values."""
 
+import itertools
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
-from itertools import count
 from typing import NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
 
@@ -45,6 +45,7 @@ class Question(NamedTuple):
     chosen: OutcomeFilter
     step: str | None
     page_size: int
+    limit: int | None
 
 
 class _Found(NamedTuple):
@@ -76,13 +77,19 @@ class RowReader:
 
         Raises what `Results` documents.
         """
+        size, limit, count = self._question.page_size, self._question.limit, 0
         group: list[_Found] = []
+        if limit == 0:
+            return
         async for found in self._found():
             group.append(found)
-            if len(group) == self._question.page_size:
+            count += 1
+            if len(group) == size or count == limit:
                 async for row in self._with_values(group):
                     yield row
                 group = []
+            if count == limit:
+                return
         async for row in self._with_values(group):
             yield row
 
@@ -118,7 +125,7 @@ class RowReader:
                 yield _Found(run, run, None)
 
     async def _runs(self) -> AsyncIterator[FlowOutcome]:
-        run, chosen, step, page_size = self._question
+        run, chosen, step, page_size, _ = self._question
         if run is not None:
             found = await self._store.flow_outcomes([run], step)
             if run not in found:
@@ -191,7 +198,7 @@ class RowReader:
     ) -> AsyncIterator[_Found]:
         family = await self._family(run.flow_id, map_index)
         size = PROBED if family.size is None else self._question.page_size
-        for first in count(0, size):
+        for first in itertools.count(0, size):
             end = first + size if family.size is None else min(first + size, family.size)
             ids = {
                 child_id(family.parent, family.step_index, item): item for item in range(first, end)

@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from chem_persistence.domain.canonical_json.encode import outweighs
 from chem_persistence.results.arrow import arrow_table, needed_module, write_parquet_file
-from chem_persistence.results.csv_text import write_csv_text
+from chem_persistence.results.csv_text import TextSink, write_csv_text
 from chem_persistence.results.reader import Question, RowReader, RowStore
 from chem_persistence.results.rows import ResultRow
 from chem_persistence.results.spool import RowSpool
@@ -89,7 +89,7 @@ class Results:
             write_parquet_file(spool, path)
             return spool.rows
 
-    async def write_csv(self, file: TextIO, *, escape_formulas: bool = False) -> int:
+    async def write_csv(self, file: TextSink, *, escape_formulas: bool = False) -> int:
         """Write the rows as CSV with a line of names, in bounded memory; return their number.
 
         The columns are those of `to_arrow`. All rows are read before the first line is written,

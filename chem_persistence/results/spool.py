@@ -15,7 +15,7 @@ from chem_persistence.results.rows import (
     cells_of,
 )
 
-__all__ = ["Kind", "RowSpool", "json_text"]
+__all__ = ["Kind", "RowSpool", "is_of_input", "json_text"]
 
 Kind = str
 """What a column holds: `boolean`, `integer`, `number`, `text`, `time`, or `json`: JSON text."""
@@ -74,7 +74,7 @@ class RowSpool:
 
     def columns(self) -> dict[str, Kind]:
         """Return the columns of the rows written, in the order of the table, with their kinds."""
-        names = sorted(self._kinds, key=lambda name: (not _is_of_input(name), name))
+        names = sorted(self._kinds, key=lambda name: (not is_of_input(name), name))
         return (
             {name: _FIXED[name] for name in FIRST_COLUMNS}
             | {name: _kind(self._kinds[name]) for name in names}
@@ -88,7 +88,8 @@ class RowSpool:
             yield _decode(line)
 
 
-def _is_of_input(name: str) -> bool:
+def is_of_input(name: str) -> bool:
+    """Return whether a column is of the input of a row."""
     return name == "input" or name.startswith("input.")
 
 

@@ -3,6 +3,8 @@
 -- name: list_outcomes
 -- List one page of flows, the newest first, with the first output of one of their steps, or of the
 -- last one; a time outside datetime's range is null.
+-- The type of the event is compared within CASE, which keeps the planner from reading an index of
+-- all results beside the one of the flow.
 -- $1 text step_id, or null for the last step; $2 timestamptz started_at and $3 uuid flow_id before
 -- which the page begins, or null for the newest; $4 text name, $5 text definition_hash, $6 text
 -- label and $7 timestamptz first started_at, or null for any; $8 text state of the flows of the
@@ -14,8 +16,9 @@ SELECT flow.flow_id,
     flow.state, flow.definition_hash, flow.label, flow.failure,
     first_event.payload ->> 'input' AS input,
     (SELECT event.payload #>> '{outputs,0}' FROM event_log AS event
-        WHERE event.flow_id = flow.flow_id AND event.event_type = 'stepfinished'
-            AND CASE WHEN $1::text IS NULL
+        WHERE event.flow_id = flow.flow_id
+            AND CASE WHEN event.event_type <> 'stepfinished' THEN false
+                WHEN $1::text IS NULL
                 THEN (event.payload ->> 'step_index')::bigint = flow.step_count - 1
                 ELSE event.payload ->> 'step_id' = $1 END
         ORDER BY event.version DESC LIMIT 1) AS output,
@@ -38,7 +41,7 @@ LIMIT $10
 
 -- name: read_outcomes
 -- Read flows, with the first output of one of their steps, or of the last one; a time outside
--- datetime's range is null.
+-- datetime's range is null. The type of the event is compared within CASE, as in `list_outcomes`.
 -- $1 uuid[] flow_id, $2 text step_id, or null for the last step
 SELECT flow.flow_id,
     CASE WHEN flow.started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
@@ -47,8 +50,9 @@ SELECT flow.flow_id,
     flow.state, flow.definition_hash, flow.label, flow.failure,
     first_event.payload ->> 'input' AS input,
     (SELECT event.payload #>> '{outputs,0}' FROM event_log AS event
-        WHERE event.flow_id = flow.flow_id AND event.event_type = 'stepfinished'
-            AND CASE WHEN $2::text IS NULL
+        WHERE event.flow_id = flow.flow_id
+            AND CASE WHEN event.event_type <> 'stepfinished' THEN false
+                WHEN $2::text IS NULL
                 THEN (event.payload ->> 'step_index')::bigint = flow.step_count - 1
                 ELSE event.payload ->> 'step_id' = $2 END
         ORDER BY event.version DESC LIMIT 1) AS output,

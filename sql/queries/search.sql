@@ -60,3 +60,39 @@ FROM event_log
 WHERE version = 0 AND flow_id BETWEEN $1 AND $2
 ORDER BY flow_id
 LIMIT $3
+
+-- name: list_artifacts
+-- Describe the artifacts that were stored last, the newest first; a time outside datetime's range
+-- is null. They are found by the events with which they were stored.
+-- $1 text kind, or null for any; $2 bigint maximum number of rows
+SELECT artifact.artifact_hash AS hash, artifact.kind, artifact.media_type,
+    coalesce(artifact.content_size, CASE WHEN NOT artifact.content_is_payload
+        THEN octet_length(artifact.content) END) AS content_bytes,
+    convert_to(artifact.metadata::text, 'UTF8') AS metadata,
+    artifact.flow_id, event.version,
+    CASE WHEN event.ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN event.ts END AS ts
+FROM event_log AS event
+JOIN workflow_step_artifacts AS artifact
+    ON artifact.flow_id = event.flow_id AND artifact.produced_in_seq = event.seq
+WHERE $1::text IS NULL OR artifact.kind = $1
+ORDER BY event.seq DESC, artifact.artifact_hash
+LIMIT $2
+
+-- name: list_artifacts_of_flow
+-- Describe the artifacts that were stored with a flow's events, the newest first; a time outside
+-- datetime's range is null.
+-- $1 text kind, or null for any; $2 bigint maximum number of rows; $3 uuid flow_id
+SELECT artifact.artifact_hash AS hash, artifact.kind, artifact.media_type,
+    coalesce(artifact.content_size, CASE WHEN NOT artifact.content_is_payload
+        THEN octet_length(artifact.content) END) AS content_bytes,
+    convert_to(artifact.metadata::text, 'UTF8') AS metadata,
+    artifact.flow_id, event.version,
+    CASE WHEN event.ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN event.ts END AS ts
+FROM event_log AS event
+JOIN workflow_step_artifacts AS artifact
+    ON artifact.flow_id = event.flow_id AND artifact.produced_in_seq = event.seq
+WHERE artifact.flow_id = $3 AND ($1::text IS NULL OR artifact.kind = $1)
+ORDER BY event.seq DESC, artifact.artifact_hash
+LIMIT $2

@@ -25,6 +25,7 @@ __all__ = [
     "find_definitions",
     "find_flows",
     "label_artifacts",
+    "list_artifacts",
 ]
 
 DESCRIBE_ARTIFACTS = statement("search/describe_artifacts")
@@ -32,6 +33,8 @@ DESCRIBE_FLOW_ARTIFACTS = statement("search/describe_flow_artifacts")
 FIND_ARTIFACTS = statement("search/find_artifacts")
 FIND_DEFINITIONS = statement("search/find_definitions")
 FIND_FLOWS = statement("search/find_flows")
+LIST_ARTIFACTS = statement("search/list_artifacts")
+LIST_ARTIFACTS_OF_FLOW = statement("search/list_artifacts_of_flow")
 
 
 class ArtifactDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +148,25 @@ async def describe_flow_artifacts(
     """
     rows = await Session(provider).fetch(DESCRIBE_FLOW_ARTIFACTS, flow_id, list(artifact_hashes))
     return {row["hash"]: (_description(row), row["event_type"], row["step_id"]) for row in rows}
+
+
+async def list_artifacts(
+    provider: ConnectionProvider, kind: str | None, flow_id: UUID | None, *, limit: int
+) -> Sequence[ArtifactDescription]:
+    """Describe the artifacts that were stored last, the newest first.
+
+    `kind` and `flow_id` choose those of one kind, and those stored with the events of one flow.
+
+    Raises:
+        ArtifactCorrupt: the metadata of an artifact does not decode.
+        StoreUnavailable, StoreError: the artifacts could not be read.
+    """
+    session = Session(provider)
+    if flow_id is None:
+        rows = await session.fetch(LIST_ARTIFACTS, kind, limit)
+    else:
+        rows = await session.fetch(LIST_ARTIFACTS_OF_FLOW, kind, limit, flow_id)
+    return [_description(row) for row in rows]
 
 
 def _description(row: Row) -> ArtifactDescription:

@@ -9,7 +9,7 @@ from chem_persistence.engine.flow import Flow
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.results.reader import Question, RowStore
 from chem_persistence.results.results import Results
-from chem_persistence.store.checks import check_flow_id
+from chem_persistence.store.checks import check_flow_id, check_not_negative
 from chem_persistence.store.outcomes.reader import OutcomeFilter
 from chem_persistence.store.ports import EventStore
 
@@ -31,6 +31,7 @@ class ResultQuestions:
         since: datetime | None = None,
         state: FlowState | str | None = None,
         label: str | None = None,
+        limit: int | None = None,
         page_size: int = 500,
     ) -> Results:
         """Return the results of runs of a flow as rows, which are read when they are iterated.
@@ -48,12 +49,13 @@ class ResultQuestions:
 
         `since` and `label` choose runs: those that began at `since` or later, and those with this
         label. `state` chooses rows, by the state of the run or of the child. Without `state` there
-        are also rows of flows that run or have failed, which may have no output.
+        are also rows of flows that run or have failed, which may have no output. At most `limit`
+        rows are returned, None for all.
 
         Raises:
             InvalidArgument: the flow's name or the step is empty, the id cannot name a flow, the
-                state is unknown, `since` has no time zone, `page_size` is not from 1 to 10,000, or
-                the store cannot read results.
+                state is unknown, `since` has no time zone, the limit is negative, `page_size` is
+                not from 1 to 10,000, or the store cannot read results.
         """
         if not isinstance(self._store, RowStore):
             raise InvalidArgument("store", "cannot read what became of many flows")
@@ -63,9 +65,10 @@ class ResultQuestions:
             raise InvalidArgument("flow" if flow == "" else "step", "must not be empty")
         if since is not None and since.utcoffset() is None:
             raise InvalidArgument("since", f"{since} has no time zone")
+        check_not_negative(limit=limit)
         if not 1 <= page_size <= MOST_ROWS_A_PAGE:
-            limit = f"from 1 to {MOST_ROWS_A_PAGE}"
-            raise InvalidArgument("page_size", f"must be {limit}, not {page_size}")
+            allowed = f"from 1 to {MOST_ROWS_A_PAGE}"
+            raise InvalidArgument("page_size", f"must be {allowed}, not {page_size}")
         chosen = OutcomeFilter(
             name=flow if isinstance(flow, str) else None,
             definition_hash=flow.definition_hash if isinstance(flow, Flow) else None,
@@ -74,7 +77,9 @@ class ResultQuestions:
             state=_known_state(state),
         )
         run = flow if isinstance(flow, UUID) else None
-        return Results(self._store, Question(run, chosen, step, page_size))
+        if limit:
+            page_size = min(page_size, limit)
+        return Results(self._store, Question(run, chosen, step, page_size, limit))
 
 
 def _known_state(state: str | None) -> FlowState | None:

@@ -1,0 +1,1 @@
+"""The commands that read what flows produced: `results`, and those about artifacts."""
