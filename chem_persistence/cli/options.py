@@ -77,6 +77,7 @@ __all__ = [
     "Tree",
     "Url",
     "Version",
+    "number",
 ]
 
 
@@ -109,7 +110,7 @@ def _option(metavar: str, text: str, *names: str, default: str | bool = True) ->
     return typer.Option(*names, metavar=metavar, help=text, show_default=default)
 
 
-def _number(
+def number(
     metavar: str, text: str, *names: str, least: float, kind: type[int] | type[float] = int
 ) -> Any:
     """Describe an option whose value is a number of at least `least`."""
@@ -117,8 +118,8 @@ def _number(
 
     def parse(value: str | float) -> float:
         with suppress(ValueError):
-            if (number := kind(value)) >= least:
-                return number
+            if (read := kind(value)) >= least:
+                return read
         raise typer.BadParameter(f"{value} is not {noun} of at least {least}")
 
     return typer.Option(*names, metavar=metavar, help=text, parser=parse)
@@ -177,15 +178,15 @@ Definition = Annotated[
 Before = Annotated[
     str | None, _option("FLOW", "Only flows that began before this one: the next page.")
 ]
-Limit = Annotated[int, _number("N", "List at most N flows.", "--limit", "-n", least=1)]
+Limit = Annotated[int, number("N", "List at most N flows.", "--limit", "-n", least=1)]
 Roots = Annotated[bool, typer.Option("--roots", help="Leave out flows that others run.")]
 
 # ---- of `tail`
 
 TailedFlow = Annotated[str | None, _argument("FLOW", "Only the events of this flow.")]
-Lines = Annotated[int, _number("N", "Print the last N events.", "--lines", "-n", least=0)]
+Lines = Annotated[int, number("N", "Print the last N events.", "--lines", "-n", least=0)]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Print new events too, until Ctrl-C.")]
-Interval = Annotated[float, _number("SECONDS", "How often --follow looks.", least=0.05, kind=float)]
+Interval = Annotated[float, number("SECONDS", "How often --follow looks.", least=0.05, kind=float)]
 
 # ---- of `replay`, `artifact get` and `rebuild`
 
@@ -209,7 +210,7 @@ ProjectionName = Annotated[
 FlowsName = Annotated[
     str, _argument("FLOWS", "A flow, or a list of flows, in a module: package.module:flows.")
 ]
-AtOnce = Annotated[int, _number("N", "Run at most N flows at the same time.", least=1)]
+AtOnce = Annotated[int, number("N", "Run at most N flows at the same time.", least=1)]
 MetricsAddress = Annotated[
     str | None,
     _option("[HOST:]PORT", "Serve metrics to Prometheus there; on 127.0.0.1 without a host."),
@@ -232,7 +233,7 @@ LimitChanges = Annotated[
 ]
 LeaseSeconds = Annotated[
     float,
-    _number(
+    number(
         "SECONDS",
         "For how long a flow is held without a renewal: so long after the death of a worker, "
         "others go on with its flows.",
@@ -243,7 +244,7 @@ LeaseSeconds = Annotated[
 ]
 GraceSeconds = Annotated[
     float,
-    _number(
+    number(
         "SECONDS",
         "How long a worker that is told to stop waits for its steps, and how long a step may be "
         "past its time limit before others go on with its flow.",
@@ -292,10 +293,10 @@ NewFlowCode = Annotated[
 Auditor = Annotated[str, _option("NAME", "Who audits, for the log.")]
 Invalidator = Annotated[str, _option("NAME", "Who says so, for the log.")]
 RelativeTolerance = Annotated[
-    float, _number("X", "How far numbers may differ, by their size.", least=0, kind=float)
+    float, number("X", "How far numbers may differ, by their size.", least=0, kind=float)
 ]
 AbsoluteTolerance = Annotated[
-    float, _number("X", "How far they may differ beside.", least=0, kind=float)
+    float, number("X", "How far they may differ beside.", least=0, kind=float)
 ]
 FromStep = Annotated[
     str | None,
@@ -321,8 +322,8 @@ Force = Annotated[
 
 # ---- of `doctor` and `roles`
 
-PoolSize = Annotated[int, _number("N", "Connections in the pool of each program.", least=1)]
-Processes = Annotated[int, _number("N", "Programs that have a pool.", least=1)]
+PoolSize = Annotated[int, number("N", "Connections in the pool of each program.", least=1)]
+Processes = Annotated[int, number("N", "Programs that have a pool.", least=1)]
 Owner = Annotated[
     str | None,
     _option(

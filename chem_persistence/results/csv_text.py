@@ -20,6 +20,20 @@ class TextSink(Protocol):
         """Write a text."""
 
 
+class _Lines:
+    """Writes rows that end with CRLF with a line feed instead.
+
+    The writer of the standard library puts only those characters in quotes that end its rows.
+    """
+
+    def __init__(self, file: TextSink) -> None:
+        self._file = file
+
+    def write(self, row: str) -> object:
+        """Write a row."""
+        return self._file.write(row.removesuffix("\r\n") + "\n")
+
+
 def write_csv_text(spool: RowSpool, file: TextSink, *, escape_formulas: bool) -> None:
     """Write a line of names, and one for each row.
 
@@ -27,7 +41,7 @@ def write_csv_text(spool: RowSpool, file: TextSink, *, escape_formulas: bool) ->
     before a text, or the name of a column, that a spreadsheet would take for a formula.
     """
     columns = spool.columns()
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(_Lines(file), lineterminator="\r\n")
 
     def escaped(text: str, kind: Kind) -> str:
         is_text = kind in {"text", "json"}

@@ -26,7 +26,7 @@ from chem_persistence.cli.exit import BROKEN_PIPE, ExitCode
 from chem_persistence.postgres.audit.anchors import writing_anchors
 from chem_persistence.postgres.schema.migrations import known_migrations
 from tests.support.commands import command, command_names, help_of
-from tests.support.flows.logged_flows import BINARY, logged_flows
+from tests.support.flows.logged_flows import BINARY, JSON_ARTIFACT, logged_flows
 
 REFERENCE = (
     Path(__file__).parents[2] / "documentation" / "reference" / "command-line.md"
@@ -37,7 +37,10 @@ ARGUMENTS: dict[str, list[str]] = {
     "tail": ["-n", "1"],
     "replay": ["bbbb"],
     "diff": ["aaaa", "bbbb"],
+    "results": ["bbbb", "--limit", "1"],
     "artifact get": [BINARY.hash],
+    "artifact show": [JSON_ARTIFACT.hash],
+    "artifact lineage": [JSON_ARTIFACT.hash],
     "retry": ["bbbb", "--reason", "mended"],
     "cancel": ["bbbb", "--reason", "not needed"],
     "consumers release": ["counts", "bbbb"],

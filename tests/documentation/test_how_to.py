@@ -41,6 +41,7 @@ async def own_server() -> AsyncIterator[str]:
         ("deploy-new-code.md", 9),
         ("run-batch-jobs.md", 1),
         ("limit-what-runs-at-once.md", 3),
+        ("read-results-as-a-table.md", 8),
     ],
 )
 async def test_a_page_that_needs_no_server(tmp_path: Path, page: str, commands: int) -> None:

@@ -548,6 +548,9 @@ async def test_what_is_not_there_is_one_line_and_the_exit_code_is_2(
 async def test_a_server_that_is_not_there_is_one_line_and_the_exit_code_is_3(name: str) -> None:
     flows = {
         "show": ["aaaa"],
+        "results": ["screen"],
+        "artifact show": ["aaaa"],
+        "artifact lineage": ["aaaa"],
         "replay": ["aaaa"],
         "diff": ["aaaa", "bbbb"],
         "lost": ["--events", os.devnull],

@@ -38,13 +38,8 @@ RunLabel = Annotated[
 ]
 MostRows = Annotated[
     int | None,
-    typer.Option(
-        "--limit",
-        "-n",
-        metavar="N",
-        min=1,
-        help="Print at most N rows.",
-        show_default="all; of a table 20",
+    option.number(
+        "N", "Print at most N rows (default: all; of a table 20).", "--limit", "-n", least=1
     ),
 ]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV, with a line of names.")]
@@ -64,11 +59,9 @@ OfFlow = Annotated[
     typer.Option("--flow", metavar="FLOW", help="Only artifacts stored with this flow's events."),
 ]
 MostArtifacts = Annotated[
-    int, typer.Option("--limit", "-n", metavar="N", min=1, help="List at most N of them.")
+    int, option.number("N", "List at most N of them.", "--limit", "-n", least=1)
 ]
-Depth = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Follow at most N steps in either direction.")
-]
+Depth = Annotated[int, option.number("N", "Follow at most N steps in either direction.", least=1)]
 
 
 def results(

@@ -13,6 +13,7 @@ from chem_persistence.cli.terminal.text import has_box_characters, one_line, sho
 from chem_persistence.results.csv_text import cell_text
 from chem_persistence.results.rows import FIRST_COLUMNS, LAST_COLUMNS, Cell
 from chem_persistence.results.spool import Kind, RowSpool, is_of_input
+from chem_persistence.views.wording import counted
 
 __all__ = ["print_result_table"]
 
@@ -42,7 +43,7 @@ def print_result_table(spool: RowSpool, limit: int) -> None:
     ]
     _write(zip(*columns, strict=True))
     if left := [name for name in filled if name not in widths]:
-        print_line(f"{len(left)} more columns: {', '.join(map(shown, left))}")
+        print_line(f"{counted(len(left), 'column')} more: {', '.join(map(shown, left))}")
     if spool.rows > limit:
         print_line(f"there are more: --limit {10 * limit}")
 
