@@ -74,6 +74,22 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
         {"event_log_flow_version_key", "workflow_step_executions_pkey"},
     ),
     "artifacts/list_flow_artifacts": ([UUID(int=1)], {"workflow_step_artifacts_flow_idx"}),
+    "outcomes/list_outcomes": (
+        [None, None, None, None, None, None, None, None, None, 50],
+        {"event_log_first_event_idx", "event_log_flow_version_key"},
+    ),
+    "outcomes/read_outcomes": (
+        [[UUID(int=number) for number in range(500)], "acquire"],
+        {"event_log_flow_version_key"},
+    ),
+    "search/list_artifacts": (
+        [None, 50],
+        {"event_log_seq_idx", "workflow_step_artifacts_flow_idx"},
+    ),
+    "search/list_artifacts_of_flow": (
+        [None, 50, UUID(int=1)],
+        {"workflow_step_artifacts_flow_idx"},
+    ),
 }
 NO_MORE_THAN = 1_000
 """The most rows of a node of these plans; the log has fifty times as many events."""
