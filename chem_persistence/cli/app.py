@@ -8,9 +8,9 @@ from pathlib import Path
 
 from chem_persistence.cli import options as option
 from chem_persistence.cli.bundle_commands import export, import_
-from chem_persistence.cli.consumer_commands import consumers
-from chem_persistence.cli.commands.results.declared import lineage, list_, results
+from chem_persistence.cli.commands.results.declared import get, lineage, list_, results
 from chem_persistence.cli.commands.results.declared import show as show_artifact
+from chem_persistence.cli.consumer_commands import consumers
 from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, FlowName, RoleOptions, Schema, Target, Url
 from chem_persistence.cli.root import Panel, app, artifact, command
@@ -193,29 +193,7 @@ def stats(
     run(lambda: printing(Target(database_url, data, schema), as_json=as_json))
 
 
-@artifact.command(cls=HelpfulCommand)
-def get(
-    hash_: option.HashName,
-    output: option.Output = None,
-    database_url: Url = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Write the bytes of an artifact whose SHA-256 is its hash: its content or canonical JSON.
-
-    With --json its description is printed instead; with both, the file is written too. On a
-    terminal a payload is indented, and a content needs -o. The bytes are compared with the hash
-    while they are read: -o keeps no file of a corrupt artifact, while standard output has its bytes
-    already.
-
-    Exit code 1: the artifact is corrupt.
-    """
-    from chem_persistence.cli.commands.artifact import get_artifact
-
-    run(lambda: get_artifact(Target(database_url, data, schema), hash_, output, as_json=as_json))
-
-
+artifact.command(cls=HelpfulCommand)(get)
 artifact.command("show", cls=HelpfulCommand)(show_artifact)
 artifact.command("list", cls=HelpfulCommand)(list_)
 artifact.command(cls=HelpfulCommand)(lineage)

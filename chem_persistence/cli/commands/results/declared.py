@@ -1,6 +1,6 @@
-"""The commands `results` and `artifact show`, `list`, `lineage`: their arguments and help.
+"""The commands `results` and `artifact get`, `show`, `list`, `lineage`: arguments and help.
 
-What they do is in the modules beside this one, which are imported when a command is called.
+What they do is in the modules that are imported when a command is called.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from chem_persistence.cli import options as option
 from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, Schema, Target, Url
 
-__all__ = ["lineage", "list_", "results", "show"]
+__all__ = ["get", "lineage", "list_", "results", "show"]
 
 ResultFlow = Annotated[
     str,
@@ -102,6 +102,28 @@ def results(
         as_json=as_json,
     )
     run(lambda: print_results(options))
+
+
+def get(
+    hash_: option.HashName,
+    output: option.Output = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Write the bytes of an artifact whose SHA-256 is its hash: its content or canonical JSON.
+
+    With --json its description is printed instead; with both, the file is written too. On a
+    terminal a payload is indented, and a content needs -o. The bytes are compared with the hash
+    while they are read: -o keeps no file of a corrupt artifact, while standard output has its bytes
+    already.
+
+    Exit code 1: the artifact is corrupt.
+    """
+    from chem_persistence.cli.commands.artifact import get_artifact
+
+    run(lambda: get_artifact(Target(database_url, data, schema), hash_, output, as_json=as_json))
 
 
 def show(
