@@ -7,8 +7,8 @@ Every public name is imported from here. By topic:
   flows
 - running them: `FlowEngine`, also built by `FlowBuilder`, `FlowChain`; `FlowClient` for workers
 - stores: `InMemoryEventStore`, `PgEventStore`, their transactions and repositories; the ports
-  `EventStore`, `StreamingEventStore`, `EventTransaction`, `EventReader`, `EventFeed`,
-  `FlowRepository`, `ConnectionProvider`, `Clock`
+  `EventStore`, `StreamingEventStore`, `BatchEventStore` with `FlowAppend` and `FlowAnswer`,
+  `EventTransaction`, `EventReader`, `EventFeed`, `FlowRepository`, `ConnectionProvider`, `Clock`
 - workers: `Worker`, which runs the flows that are given to workers; `RetryPolicy`
 - leases of flows: `Leases`, `InMemoryLeases`, `PgLeases`, `Claim`, `Renewal`, `LeasingEventStore`;
   `Slots`, `Taken`, `ResourceLimit` and `SlotUser` of limits over all workers
@@ -158,6 +158,11 @@ if typing.TYPE_CHECKING:
     from chem_persistence.results.results import Results
     from chem_persistence.results.rows import ResultRow
     from chem_persistence.store.attribution import event_metadata
+    from chem_persistence.store.batches.flow_append import (
+        BatchEventStore,
+        FlowAnswer,
+        FlowAppend,
+    )
     from chem_persistence.store.clock import SystemClock
     from chem_persistence.store.feed_position import FeedPage, FeedPosition
     from chem_persistence.store.leasing.leases import Claim, Leases, LeasingEventStore, Renewal
@@ -190,6 +195,7 @@ __all__ = [
     "ArtifactTooLarge",
     "Ask",
     "Audit",
+    "BatchEventStore",
     "BatchJob",
     "BlockingStep",
     "BranchCreated",
@@ -217,6 +223,8 @@ __all__ = [
     "Finding",
     "Flow",
     "FlowAlreadyCompleted",
+    "FlowAnswer",
+    "FlowAppend",
     "FlowAwaitsUser",
     "FlowBuilder",
     "FlowCancelled",
@@ -401,6 +409,7 @@ _MODULES = (
     "results.results",
     "results.rows",
     "store.attribution",
+    "store.batches.flow_append",
     "store.clock",
     "store.feed_position",
     "store.leasing.leases",

@@ -39,6 +39,9 @@ COMPETITORS = {
     "ours, version unknown": Entry(
         "benchmarks.contestants.ours:UnknownVersion", "ours", "the same, appended at the end"
     ),
+    "ours, append_many": Entry(
+        "benchmarks.contestants.ours:Many", "ours", "the same as ours, all flows by one append_many"
+    ),
     "ours, signals": Entry(
         "benchmarks.contestants.ours:Signals", "ours", "one StepSignal, which touches no step row"
     ),

@@ -10,7 +10,7 @@ from chem_persistence.domain.answers import ArtifactProducer, artifact_producer
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import BranchCreated, FlowEvent, StepFinished
 from chem_persistence.domain.streams import ContentCheck, cut
-from chem_persistence.errors import ArtifactNotFound
+from chem_persistence.errors import ArtifactNotFound, ChemPersistenceError
 from chem_persistence.memory.feed import MemoryFeedSource
 from chem_persistence.memory.leases import InMemoryLeases
 from chem_persistence.memory.log import MemoryLog
@@ -23,7 +23,7 @@ from chem_persistence.store.append_request import (
     check_no_streams,
     encode_append,
 )
-from chem_persistence.store.appender import Appender
+from chem_persistence.store.batches.appender import BatchAppender
 from chem_persistence.store.checks import (
     MAX_ARTIFACT_BYTES,
     check_countable,
@@ -60,7 +60,7 @@ from chem_persistence.telemetry.hooks import watched_read
 __all__ = ["InMemoryEventStore"]
 
 
-class InMemoryEventStore(Appender[Artifact]):
+class InMemoryEventStore(BatchAppender):
     """An event store that keeps the encoded bytes which PostgreSQL would keep.
 
     So both refuse the same values, and return the same. It is safe for the tasks of one event loop,
@@ -81,6 +81,17 @@ class InMemoryEventStore(Appender[Artifact]):
         )
         check_no_streams(request)
         return self._log.append(request)
+
+    async def _append_many(
+        self, calls: Sequence[AppendCall]
+    ) -> builtins.list[builtins.list[FlowEvent] | Exception]:
+        return [await self._answer(call) for call in calls]
+
+    async def _answer(self, call: AppendCall) -> builtins.list[FlowEvent] | Exception:
+        try:
+            return await self._append(call)
+        except ChemPersistenceError as error:
+            return error
 
     def leased(self, flow_id: UUID, token: UUID) -> LeasedEventStore:
         """Return this store as the holder of a flow appends to it; see `LeasingEventStore.leased`.

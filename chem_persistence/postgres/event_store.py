@@ -3,17 +3,19 @@
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
 from uuid import UUID
 
 from chem_persistence.domain.answers import ArtifactProducer
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent, FlowEventKind, event_type
-from chem_persistence.errors import StoreUnavailable
+from chem_persistence.errors import ChemPersistenceError, StoreUnavailable
 from chem_persistence.feed.consumer import Consumer, check_consumer
+from chem_persistence.postgres.append.answers import Answers
 from chem_persistence.postgres.append.backpressure import Backpressure, OpenCalls
 from chem_persistence.postgres.append.place_events import FlowHeads
+from chem_persistence.postgres.append.queue import QueuedAppend
 from chem_persistence.postgres.append.transaction import PgTransaction, pg_transaction
 from chem_persistence.postgres.append.writers import Writers
 from chem_persistence.postgres.connection.pool import PoolProvider
@@ -52,7 +54,7 @@ from chem_persistence.store.append_request import (
     encode_append,
     is_large_append,
 )
-from chem_persistence.store.appender import Appender
+from chem_persistence.store.batches.appender import BatchAppender
 from chem_persistence.store.checks import (
     MAX_ARTIFACT_BYTES,
     MAX_WAITING,
@@ -84,8 +86,11 @@ from chem_persistence.store.transfer.ports import ArtifactLabel
 
 __all__ = ["PgEventStore"]
 
+ENCODED_AT_ONCE = 500
+"""The number of appends of one call that are encoded before others have their turn."""
 
-class PgEventStore(Appender[Artifact]):
+
+class PgEventStore(BatchAppender):
     """The event store that appends and reads on connections of `provider`.
 
     Any number of tasks and processes may use it at the same time. Waiting appends are committed
@@ -114,10 +119,7 @@ class PgEventStore(Appender[Artifact]):
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
         with self._open_calls:
-            request = self._encode_at_once(call)
-            if request is None:
-                request = await self._encode_in_turn(call)
-            size = request.size()
+            request, size = self._encode_at_once(call) or await self._encode_in_turn(call)
             try:
                 if not isinstance(self._provider, PoolProvider) or not self._provider.holds:
                     return await self._writers.store(request, size)
@@ -126,25 +128,66 @@ class PgEventStore(Appender[Artifact]):
             finally:
                 self._backpressure.leave(size)
 
-    def _encode_at_once(self, call: AppendCall) -> AppendRequest | None:
-        """Encode and admit an append; return None if it has to wait, or is encoded in a thread."""
+    async def _append_many(
+        self, calls: Sequence[AppendCall]
+    ) -> builtins.list[builtins.list[FlowEvent] | Exception]:
+        answers = Answers(len(calls), self._backpressure.leave)
+        queued: builtins.list[QueuedAppend] = []
+        with self._open_calls, self._waiting():
+            try:
+                for index, call in enumerate(calls):
+                    try:
+                        encoded = self._encode_at_once(call) or await self._encode_in_turn(call)
+                    except StoreUnavailable as error:  # others would not be admitted either
+                        raise StoreUnavailable(
+                            f"append {index + 1} of {len(calls)} was not admitted, and those "
+                            f"before it may or may not be stored: {error.reason}"
+                        ) from error
+                    except ChemPersistenceError as error:
+                        answers.given[index] = error
+                        continue
+                    request, size = encoded
+                    queued.append(QueuedAppend(request, size, answers.expect(index, size)))
+                    self._writers.put(queued[-1])
+                    if len(queued) % ENCODED_AT_ONCE == 0:
+                        await asyncio.sleep(0)
+                await answers.all()
+            except BaseException:
+                answers.abandon()
+                self._writers.abandon(queued)
+                raise
+        return [answer for answer in answers.given if answer is not None]
+
+    def _waiting(self) -> AbstractContextManager[None]:
+        """Return a block in which a task waits for a connection, maybe in a transaction's block."""
+        if isinstance(self._provider, PoolProvider) and self._provider.holds:
+            return self._provider.waiting()
+        return nullcontext()
+
+    def _encode_at_once(self, call: AppendCall) -> tuple[AppendRequest, int] | None:
+        """Encode and admit an append, and return it with its size.
+
+        Return None if it has to wait, or is to be encoded in a thread.
+        """
         if self._backpressure.is_busy or is_large_append(call):
             return None
         request = append_request(
             call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
         )
         check_no_streams(request)
-        return request if self._backpressure.admit_at_once(request.size()) else None
+        size = request.size()
+        return (request, size) if self._backpressure.admit_at_once(size) else None
 
-    async def _encode_in_turn(self, call: AppendCall) -> AppendRequest:
-        """Encode and admit an append behind those that wait."""
+    async def _encode_in_turn(self, call: AppendCall) -> tuple[AppendRequest, int]:
+        """Encode and admit an append behind those that wait, and return it with its size."""
         async with self._backpressure.turn() as turn:
             request = await encode_append(
                 call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
             )
             check_no_streams(request)
-            await turn.admit(request.size())
-            return request
+            size = request.size()
+            await turn.admit(size)
+            return request, size
 
     def leased(self, flow_id: UUID, token: UUID) -> LeasedEventStore:
         """Return this store as the holder of a flow appends to it; see `LeasingEventStore.leased`.

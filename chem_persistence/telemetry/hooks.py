@@ -30,6 +30,7 @@ __all__ = [
     "is_observed",
     "link_to_trace",
     "watched_append",
+    "watched_appends",
     "watched_batch",
     "watched_borrow",
     "watched_flow",
@@ -41,6 +42,8 @@ __all__ = [
 ]
 
 Result = TypeVar("Result")
+Answers = TypeVar("Answers", bound=Sequence[object])
+"""The answers to the appends of one call; that of a refused one is its error."""
 Outcomes = TypeVar("Outcomes", bound=Mapping[Any, object])
 """The outcomes of the appends of a batch; that of a refused one is its `error`."""
 Rows = TypeVar("Rows", bound=Sized)
@@ -68,6 +71,12 @@ def watched_append(work: Awaitable[Result], flow_id: UUID, events: int) -> Await
     """Observe an append as its caller awaits it."""
     seen = found.observer
     return work if seen is None else seen.append(work, flow_id, events)
+
+
+def watched_appends(work: Awaitable[Answers], appends: int, events: int) -> Awaitable[Answers]:
+    """Observe so many appends with so many events together, which one caller awaits."""
+    seen = found.observer
+    return work if seen is None else seen.append_many(work, appends, events)
 
 
 def watched_batch(

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanContext, SpanKind
 
 from chem_persistence.errors import ConcurrencyConflict, StoreError
 from chem_persistence.telemetry import names
-from chem_persistence.telemetry.failures import failure_cause
+from chem_persistence.telemetry.failures import error_class, failure_cause
 from chem_persistence.telemetry.instruments import Instruments
 from chem_persistence.telemetry.spans import (
     Attributes,
@@ -28,6 +28,7 @@ from chem_persistence.telemetry.spans import (
 __all__ = ["Observer", "QueuedAppend", "is_heard"]
 
 Result = TypeVar("Result")
+Answers = TypeVar("Answers", bound=Sequence[object])
 Outcomes = TypeVar("Outcomes", bound=Mapping[Any, object])
 Rows = TypeVar("Rows", bound=Sized)
 
@@ -149,24 +150,50 @@ class Observer:
                 self._instruments.conflicts.add(1)
                 raise
 
+    async def append_many(self, work: Awaitable[Answers], appends: int, events: int) -> Answers:
+        """Await so many appends, with so many events together, for their one caller."""
+        attributes: Attributes = {names.APPENDS: appends, names.EVENTS: events}
+        begun = perf_counter()
+        outcomes: Sequence[object] = ()
+        try:
+            with opened_span(self._tracer, "chem_persistence.append_many", attributes):
+                answers = outcomes = await work
+        except BaseException as error:
+            outcomes = [error] * appends
+            raise
+        finally:
+            self._measure_each(perf_counter() - begun, outcomes)
+        return answers
+
+    def _measure_each(self, seconds: float, outcomes: Sequence[object]) -> None:
+        """Record the duration of appends that took equally long, and count the conflicts."""
+        for outcome in outcomes:
+            labels: Attributes = {}
+            if isinstance(outcome, BaseException):
+                labels = {names.ERROR_TYPE: error_class(outcome)}
+            self._instruments.append_duration.record(seconds, labels)
+            if isinstance(outcome, ConcurrencyConflict):
+                self._instruments.conflicts.add(1)
+
     async def batch(self, work: Awaitable[Outcomes], appends: Sequence[QueuedAppend]) -> Outcomes:
         """Await the transaction that stores appends.
 
-        Its span is in the trace of a single caller. With several callers it is in a trace of its
-        own, linked to all of theirs.
+        Its span is in the trace of a single caller, who may await many. With several callers it is
+        in a trace of its own, linked to all of theirs.
         """
         self._instruments.batch_size.record(len(appends))
         events = sum(append.event_count for append in appends)
         attributes: Attributes = {**_APPEND, names.APPENDS: len(appends), names.EVENTS: events}
         if len(appends) > 1:  # the convention has no batch of one
             attributes = {**attributes, names.OPERATION_BATCH_SIZE: len(appends)}
-        origins = [append.origin for append in appends if append.origin is not None]
+        named = [append.origin for append in appends if append.origin is not None]
+        origins = list({(each.trace_id, each.span_id): each for each in named}.values())
         with opened_span(
             self._tracer,
             "chem_persistence.append_batch",
             attributes,
             kind=SpanKind.CLIENT,
-            parent=origins[0] if len(appends) == len(origins) == 1 else None,
+            parent=origins[0] if len(origins) == 1 and len(named) == len(appends) else None,
             origins=origins,
         ) as span:
             outcomes = await work

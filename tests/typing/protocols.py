@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from chem_persistence import (
+    BatchEventStore,
     Clock,
     ConnectionProvider,
     EventFeed,
@@ -80,6 +81,10 @@ def feeds(provider: ConnectionProvider) -> list[EventFeed]:
 
 
 def streaming_stores(provider: ConnectionProvider) -> list[StreamingEventStore]:
+    return [InMemoryEventStore(), PgEventStore(provider)]
+
+
+def batch_stores(provider: ConnectionProvider) -> list[BatchEventStore]:
     return [InMemoryEventStore(), PgEventStore(provider)]
 
 

@@ -15,6 +15,7 @@ from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import (
     FlowCompleted,
     FlowEvent,
+    FlowEventKind,
     FlowInitialized,
     FlowParent,
     RetryScheduled,
@@ -29,8 +30,15 @@ from chem_persistence.engine.next_step import after_success
 from chem_persistence.engine.reuse import Results, Reuse
 from chem_persistence.engine.steps.steps_fit import Steps
 from chem_persistence.engine.watching import SharedStore
-from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict, FlowAlreadyCompleted
+from chem_persistence.errors import (
+    ArtifactNotFound,
+    ChemPersistenceError,
+    ConcurrencyConflict,
+    FlowAlreadyCompleted,
+)
 from chem_persistence.store.artifact_reads import read_artifacts
+from chem_persistence.store.batches.appender import append_each
+from chem_persistence.store.batches.flow_append import FlowAppend
 from chem_persistence.store.definitions import remember_definition, unseen_definitions
 from chem_persistence.store.leasing.children import ChildState, child_count, child_id, state_after
 from chem_persistence.store.leasing.hints import ANY_DEFINITION
@@ -121,13 +129,40 @@ class Family:
             for item, flow, given in members
             if unseen_definitions(self._store, flow.definition)
         }
-        for item, flow, given in unseen.values():  # with these the definitions are stored
-            await self._submit(item, flow, given)
+        if unseen:  # with these the definitions are stored
+            await self._submit(list(unseen.values()))
         firsts = {item for item, _, _ in unseen.values()}
-        others = [partial(self._submit, *each) for each in members if each[0] not in firsts]
-        await _in_parts(others, SUBMITTED_TOGETHER)
+        others = [each for each in members if each[0] not in firsts]
+        for first in range(0, len(others), SUBMITTED_TOGETHER):
+            await self._submit(others[first : first + SUBMITTED_TOGETHER])
 
-    async def _submit(self, item: int, flow: ChildFlow, given: Artifact | None) -> None:
+    async def _submit(self, members: Sequence[tuple[int, ChildFlow, Artifact | None]]) -> None:
+        appends = await self._first_appends(members)
+        answers = await append_each(self._store, appends)
+        for (_, flow, _), append, answer in zip(members, appends, answers, strict=True):
+            match answer:
+                case ConcurrencyConflict():
+                    pass  # it was submitted before
+                case ChemPersistenceError():
+                    raise answer
+                case _:
+                    self.completed += isinstance(append.kinds[-1], FlowCompleted)
+                    remember_definition(self._store, flow.definition)
+
+    async def _first_appends(
+        self, members: Sequence[tuple[int, ChildFlow, Artifact | None]]
+    ) -> list[FlowAppend]:
+        """Return the appends with which children begin, with what they take over."""
+        reused: Sequence[Sequence[FlowEventKind]] = [()] * len(members)
+        if self._results is not None:  # looked up side by side: few queries
+            reused = await asyncio.gather(*[self._reused(*each) for each in members])
+        return [
+            self._first_append(*each, taken) for each, taken in zip(members, reused, strict=True)
+        ]
+
+    def _first_append(
+        self, item: int, flow: ChildFlow, given: Artifact | None, reused: Sequence[FlowEventKind]
+    ) -> FlowAppend:
         definition = flow.definition
         fact = FlowInitialized(
             definition.definition_hash,
@@ -138,27 +173,24 @@ class Family:
             name=flow.name or UNSET,
         )
         definitions = unseen_definitions(self._store, definition)
-        artifacts = definitions if given is None else (given, *definitions)
-        with suppress(ConcurrencyConflict):  # it was submitted before
-            reused = await self._reused(item, flow, fact.input)
-            await self._store.append_kinds(
-                self.child(item),
-                [fact, *reused],
-                artifacts=artifacts,
-                expected_version=0,
-                metadata=self._metadata,
-            )
-            self.completed += len(reused) > len(flow.steps)
-            remember_definition(self._store, definition)
+        return FlowAppend(
+            self.child(item),
+            (fact, *reused),
+            definitions if given is None else (given, *definitions),
+            expected_version=0,
+            metadata=self._metadata,
+        )
 
     async def _reused(
-        self, item: int, flow: ChildFlow, given: str | None
+        self, item: int, flow: ChildFlow, given: Artifact | None
     ) -> list[StepFinished | FlowCompleted]:
         """Return the results that the first steps of a child take over, and its end if all do."""
         if self._results is None:
             return []
         definition = flow.definition
-        instance = replace(initial_instance(self.child(item), definition), input=given)
+        instance = replace(
+            initial_instance(self.child(item), definition), input=given and given.hash
+        )
         reused = await Reuse(self._results, flow.steps, definition).results(instance)
         for finished in reused:
             instance = after_success(instance, finished)

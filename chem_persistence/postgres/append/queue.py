@@ -1,11 +1,11 @@
 """The queue of appends: their order, how many are stored together, and their answers."""
 
-from asyncio import Future
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from chem_persistence.domain.events import FlowEvent, FlowInitialized
+from chem_persistence.postgres.append.answers import Answer
 from chem_persistence.postgres.append.place_events import Append
 from chem_persistence.postgres.append.settle import Outcome, Reason, Refused, Stored, TryAgain
 from chem_persistence.store.append_request import AppendRequest
@@ -20,7 +20,23 @@ MAX_BYTES = 4 * 2**20
 MIN_SHARE = 16
 """Batches of fewer flows are not divided: the cost of a statement would outweigh the gain."""
 
+MIN_SHARE_OF_MANY = 128
+"""The same for flows whose appends one caller awaits together: it is not answered in between."""
+
 _NOT_TRIED = TryAgain(Reason.BEHIND)
+
+
+class Answered(Protocol):
+    """What takes the answer to an append: a future, or an `Answer` of many."""
+
+    def done(self) -> bool:
+        """Return whether the answer was given, or its caller was cancelled."""
+
+    def set_result(self, result: list[FlowEvent], /) -> None:
+        """Give the events of the append."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Give the error that the caller gets."""
 
 
 class QueuedAppend(Append):
@@ -31,9 +47,7 @@ class QueuedAppend(Append):
 
     __slots__ = ("answered", "key", "origin", "size", "submits")
 
-    def __init__(
-        self, request: AppendRequest, size: int, answered: "Future[list[FlowEvent]]"
-    ) -> None:
+    def __init__(self, request: AppendRequest, size: int, answered: Answered) -> None:
         super().__init__(request)
         self.answered = answered
         self.key = request.flow_id.int  # hashes faster than the UUID
@@ -154,7 +168,10 @@ class AppendQueue:
     def _share(self) -> int:
         """Return the number of flows that a batch may take."""
         flows = len(self._ready) + len(self._under_way)
-        return max(MIN_SHARE, -(-flows // self._shares))
+        first = self._waiting[next(iter(self._ready))][0] if self._ready else None
+        is_of_many = first is not None and type(first.answered) is Answer
+        least = MIN_SHARE_OF_MANY if is_of_many else MIN_SHARE
+        return max(least, -(-flows // self._shares))
 
     def __bool__(self) -> bool:
         return bool(self._ready)

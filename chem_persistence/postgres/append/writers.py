@@ -5,7 +5,7 @@ after the commit. One append at a time costs one statement on a connection that 
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from operator import attrgetter
@@ -68,21 +68,26 @@ class Writers:
 
         If it is cancelled, the whole append is in the log, or nothing of it.
         """
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            check_event_loop()
-            raise
-        if loop is not self._loop:
-            self._move_to(loop)
-        append = QueuedAppend(request, size, loop.create_future())
+        answered: asyncio.Future[list[FlowEvent]] = self._running_loop().create_future()
+        append = QueuedAppend(request, size, answered)
         self._queue.put(append)
         self._wake_writer()
         try:
-            return await append.answered
+            return await answered
         except asyncio.CancelledError:
-            self._abandon(append)
+            self.abandon([append])
             raise
+
+    def put(self, append: QueuedAppend) -> None:
+        """Queue one of the appends that a caller awaits together; a writer takes it.
+
+        A caller that is cancelled abandons them all; each is in the log as a whole, or not at all.
+        """
+        self._running_loop()
+        has_woken = bool(self._queue)  # one that finds more than its share wakes another
+        self._queue.put(append)
+        if not has_woken:
+            self._wake_writer()
 
     async def drain(self) -> None:
         """Wait until nothing is under way and no connection is held.
@@ -96,6 +101,16 @@ class Writers:
                 writer.cancel()
             await asyncio.wait(tasks)
 
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            check_event_loop()
+            raise
+        if loop is not self._loop:
+            self._move_to(loop)
+        return loop
+
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._writers or self._under_way or self._queue:
             raise InvalidArgument("store", "is in use in another event loop")
@@ -105,11 +120,13 @@ class Writers:
     def _new_held_flows(self) -> HeldFlows:
         return HeldFlows(self._provider, self._queue, self._attempt, self._under_way)
 
-    def _abandon(self, append: QueuedAppend) -> None:
-        """Remove an append whose caller was cancelled; cancel a batch that has no caller left."""
-        self._queue.remove(append)
+    def abandon(self, appends: Iterable[QueuedAppend]) -> None:
+        """Remove appends whose caller was cancelled; cancel a batch that has no caller left."""
+        abandoned = set(appends)
+        for append in abandoned:
+            self._queue.remove(append)
         for task, batch in self._under_way.items():
-            if append in batch and all(other.answered.done() for other in batch):
+            if not abandoned.isdisjoint(batch) and all(each.answered.done() for each in batch):
                 task.cancel()
 
     # ---- the life of a writer

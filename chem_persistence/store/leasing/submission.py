@@ -15,15 +15,24 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, FlowInitialized
 from chem_persistence.domain.streams import StreamedArtifact
-from chem_persistence.errors import ConcurrencyConflict, InvalidArgument
+from chem_persistence.errors import ChemPersistenceError, ConcurrencyConflict, InvalidArgument
 from chem_persistence.store.appender import Appender
+from chem_persistence.store.batches.appender import append_each
+from chem_persistence.store.batches.flow_append import FlowAppend
 from chem_persistence.store.definitions import remember_definition, unseen_definitions
 from chem_persistence.store.leasing.leases import check_duration
 from chem_persistence.store.ports import Clock, EventStore, EventTransaction
 from chem_persistence.store.program.what_ran import beginning
 from chem_persistence.store.reuse.choice import allows_reuse, may_reuse, reuse_metadata
 
-__all__ = ["FlowToSubmit", "Submission", "TransactionAppender", "store_submission", "submission"]
+__all__ = [
+    "FlowToSubmit",
+    "Submission",
+    "TransactionAppender",
+    "store_submission",
+    "store_submissions",
+    "submission",
+]
 
 In_contra = TypeVar("In_contra", contravariant=True)
 In = TypeVar("In")
@@ -115,21 +124,53 @@ async def store_submission(store: EventStore | EventTransaction, submitted: Subm
         InvalidArgument: the flow exists, with another definition or input, or without the wish to
             take nothing over.
     """
-    definitions = unseen_definitions(store, submitted.definition)
-    artifacts = definitions if submitted.given is None else (submitted.given, *definitions)
+    first = _first_append(store, submitted)
     try:
         await store.append_kinds(
-            submitted.flow_id,
-            (submitted.fact,),
-            artifacts=artifacts,
+            first.flow_id,
+            first.kinds,
+            artifacts=first.artifacts,
             expected_version=0,
-            metadata=submitted.metadata,
+            metadata=first.metadata,
         )
     except ConcurrencyConflict as error:
         await _check_same(store, submitted, error)
         return False
     remember_definition(store, submitted.definition)
     return True
+
+
+async def store_submissions(store: EventStore, submitted: Sequence[Submission]) -> None:
+    """Append the first events of flows by one call; one that was submitted before stays as it is.
+
+    Raises what `store_submission` raises for the first flow that is refused, after the others are
+    stored.
+    """
+    by_id: dict[UUID, Submission] = {}
+    again = [each for each in submitted if by_id.setdefault(each.flow_id, each) is not each]
+    flows = list(by_id.values())
+    answers = await append_each(store, [_first_append(store, each) for each in flows])
+    for each, answer in zip(flows, answers, strict=True):
+        if isinstance(answer, list):
+            remember_definition(store, each.definition)
+    for each, answer in zip(flows, answers, strict=True):
+        if isinstance(answer, ConcurrencyConflict):
+            await _check_same(store, each, answer)
+        elif isinstance(answer, ChemPersistenceError):
+            raise answer
+    for each in again:
+        await store_submission(store, each)
+
+
+def _first_append(store: EventStore | EventTransaction, submitted: Submission) -> FlowAppend:
+    definitions = unseen_definitions(store, submitted.definition)
+    return FlowAppend(
+        submitted.flow_id,
+        (submitted.fact,),
+        definitions if submitted.given is None else (submitted.given, *definitions),
+        expected_version=0,
+        metadata=submitted.metadata,
+    )
 
 
 async def _check_same(

@@ -1,6 +1,5 @@
 """The submission of flows to workers, one or many at a time."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -11,7 +10,11 @@ from chem_persistence.engine.parameters.changes import Params
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.store.clock import SystemClock
 from chem_persistence.store.definitions import unseen_definitions
-from chem_persistence.store.leasing.submission import Submission, store_submission, submission
+from chem_persistence.store.leasing.submission import (
+    store_submission,
+    store_submissions,
+    submission,
+)
 from chem_persistence.store.ports import Clock, EventStore
 
 __all__ = ["Submissions"]
@@ -111,17 +114,14 @@ class Submissions:
             for value, flow_id in zip(inputs, named, strict=True)
         ]
         # unless the definition is stored, the first one is alone: it is stored with that
-        alone = 1 if unseen_definitions(self._store, changed.definition) else 0
-        await self._store_all(submitted[:alone])
+        alone = 0
+        if submitted and unseen_definitions(self._store, changed.definition):
+            await store_submission(self._store, submitted[0])
+            alone = 1
         for first in range(alone, len(submitted), SUBMITTED_TOGETHER):
-            await self._store_all(submitted[first : first + SUBMITTED_TOGETHER])
+            part = submitted[first : first + SUBMITTED_TOGETHER]
+            await store_submissions(self._store, part)
         return [each.flow_id for each in submitted]
-
-    async def _store_all(self, submitted: Sequence[Submission]) -> None:
-        appends = (store_submission(self._store, each) for each in submitted)
-        for outcome in await asyncio.gather(*appends, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
 
 
 def _with(flow: Flow[Input, Output], params: Params | None) -> Flow[Input, Output]:

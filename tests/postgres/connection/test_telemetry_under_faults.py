@@ -12,6 +12,7 @@ import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from chem_persistence import (
+    FlowAppend,
     PgEventStore,
     PgFlowRepository,
     PoolProvider,
@@ -201,6 +202,25 @@ async def until_waiting(pool: Pool, sessions: int) -> None:
     async with asyncio.timeout(60):
         while await pool.fetchval(WAITING) < sessions:
             pass
+
+
+async def test_appends_of_one_call_are_one_span_and_are_counted_each(
+    provider: PoolProvider, heard: Heard
+) -> None:
+    store, taken = PgEventStore(provider), new_flow_id()
+    await store.append_kind(taken, initialized())
+    flow_ids = [new_flow_id(), taken, new_flow_id()]
+    await store.append_many([FlowAppend(each, [initialized()], (), 0) for each in flow_ids])
+    await store.aclose()
+    (call,) = heard.spans("append_many")
+    told = attributes_of(call)
+    assert (told["chem_persistence.appends"], told["chem_persistence.events"]) == (3, 3)
+    assert heard.ancestry(heard.spans("append_batch")[1]) == ["append_batch", "append_many"]
+    assert heard.values("chem_persistence.append.duration") == {
+        (): 3,
+        ("ConcurrencyConflict",): 1,
+    }
+    assert heard.values("chem_persistence.conflicts") == {(): 1}
 
 
 async def test_a_shared_transaction_is_a_trace_of_its_own_linked_to_its_callers(

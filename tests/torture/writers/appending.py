@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any, TypeVar
 from uuid import UUID
 
 import anyio
@@ -13,6 +15,7 @@ from uuid_utils.compat import uuid7
 from chem_persistence import (
     ConcurrencyConflict,
     FlowAlreadyCompleted,
+    FlowAnswer,
     FlowEvent,
     FlowNotCompleted,
     FlowNotFound,
@@ -30,11 +33,16 @@ from tests.torture.writers.records import EngineFlow, RecordFile, Sent, Unexpect
 
 __all__ = ["TASKS", "Appending"]
 
+T = TypeVar("T")
+
 TASKS = 4
 """Tasks of one writer: more than it has connections."""
 
 IN_TRANSACTIONS = 0.1
 """How many appends are made in a transaction of the caller's own, with savepoints."""
+
+BY_ONE_CALL, TOGETHER = 0.1, 5
+"""How many appends are made by `append_many`, and with how many others at most."""
 
 THINK_SECONDS = 0.05
 REPEATS = 12
@@ -75,6 +83,8 @@ class Appending:
                     await self.run_engine(uuid7())
                 elif turn < 0.08:
                     await self._schedule_retry(self._load.flow_id())
+                elif turn < 0.08 + BY_ONE_CALL / TOGETHER:
+                    await self._append_many()
                 else:
                     await self._append(self._load.draw())
             except Exception as error:  # noqa: BLE001  # recorded for the checker, whatever it is
@@ -107,9 +117,9 @@ class Appending:
         """Append what another process sent, with its event ids, and check the ids in the answer."""
         return await self._send(msgspec.structs.replace(sent, at=now()))
 
-    async def _append(self, plan: Plan) -> None:
+    def _sent(self, plan: Plan) -> Sent:
         token = self._store.new_token()
-        sent = Sent(
+        return Sent(
             token=token,
             flow_id=plan.flow_id,
             kinds=plan.kinds,
@@ -120,11 +130,12 @@ class Appending:
             metadata={TOKEN: token},
             at=now(),
         )
+
+    async def _append(self, plan: Plan) -> None:
+        sent = self._sent(plan)
         for _ in range(REPEATS):
             try:
-                await (
-                    self._impatiently(sent) if now() < self._impatient_until else self.repeat(sent)
-                )
+                await self._patiently_or_not(self.repeat(sent))
             except ConcurrencyConflict as conflict:
                 self._seen[plan.flow_id] = conflict.actual
                 return
@@ -135,32 +146,62 @@ class Appending:
             if sent.event_ids is None or self._dice.random() < 0.1:
                 return  # never settled: the append is in the log once, or not at all
 
+    async def _append_many(self) -> None:
+        """Append to several flows by one call, and repeat it until each append is settled."""
+        plans = {plan.flow_id: plan for plan in (self._load.draw() for _ in range(TOGETHER))}
+        left = [self._sent(plan) for plan in plans.values()]
+        for _ in range(REPEATS):
+            sent = [msgspec.structs.replace(each, at=now()) for each in left]
+            try:
+                answers = await self._patiently_or_not(self._store.send_many(sent))
+            except (StoreError, TimeoutError, asyncio.CancelledError):
+                await self._pause()
+            else:
+                for each, answer in zip(sent, answers, strict=True):
+                    self._look_at(each, answer)
+                return
+            left = [each for each in left if each.event_ids is not None]
+            if not left or self._dice.random() < 0.1:
+                return  # never settled: each append is in the log once, or not at all
+
+    def _look_at(self, sent: Sent, answer: FlowAnswer) -> None:
+        if isinstance(answer, ConcurrencyConflict):
+            self._seen[sent.flow_id] = answer.actual
+        elif isinstance(answer, list):
+            self._check(sent, answer)
+
     async def _send(self, sent: Sent) -> list[FlowEvent]:
         in_transaction = self._dice.random() < IN_TRANSACTIONS
         events = await self._store.send(sent, in_transaction=in_transaction)
+        self._check(sent, events)
+        return events
+
+    def _check(self, sent: Sent, events: Sequence[FlowEvent]) -> None:
+        """Check the ids in an answer, and note how far the flow is."""
         ids = [event.event_id for event in events]
         if sent.event_ids is not None and ids != sent.event_ids:
             self._records.write(
                 Unexpected(f"{sent.token}: asked for {sent.event_ids}, got {ids}", now())
             )
         self._seen[sent.flow_id] = max(self._seen.get(sent.flow_id, 0), events[-1].version + 1)
-        return events
 
-    async def _impatiently(self, sent: Sent) -> None:
-        """Append, but cancel it after a moment, in one of the three ways of cancelling."""
+    async def _patiently_or_not(self, sending: Coroutine[Any, Any, T]) -> T:
+        """Await an append; when impatient, cancel it after a moment, in one of three ways."""
+        if now() >= self._impatient_until:
+            return await sending
         moment = self._dice.uniform(0, LONGEST_IMPATIENCE)
         match self._dice.randrange(3):
             case 0:
                 async with asyncio.timeout(moment):
-                    await self.repeat(sent)
+                    return await sending
             case 1:
                 with anyio.fail_after(moment):
-                    await self.repeat(sent)
+                    return await sending
             case _:
-                sending = asyncio.create_task(self.repeat(sent))
-                await asyncio.wait([sending], timeout=moment)
-                sending.cancel()
-                await sending
+                task = asyncio.create_task(sending)
+                await asyncio.wait([task], timeout=moment)
+                task.cancel()
+                return await task
 
     async def _schedule_retry(self, flow_id: UUID) -> None:
         """Schedule a retry of a failed step of the flow, unless another writer is faster."""

@@ -13,6 +13,8 @@ from chem_persistence import (
     Artifact,
     ConcurrencyConflict,
     EventStore,
+    FlowAnswer,
+    FlowAppend,
     FlowEvent,
     FlowEventKind,
     PgEventStore,
@@ -20,6 +22,7 @@ from chem_persistence import (
     StoreError,
     StoreUnavailable,
 )
+from chem_persistence.store.batches.appender import append_each
 from tests.torture.writers.records import (
     Acknowledged,
     Conflict,
@@ -135,6 +138,48 @@ class RecordingStore:
             raise
         self._records.write(Acknowledged(sent.token, [told(event) for event in events], now()))
         return events
+
+    async def send_many(self, sent: Sequence[Sent]) -> list[FlowAnswer]:
+        """Make the calls described, to different flows, by one call of `append_many`."""
+        for each in sent:
+            self._records.write(each)
+        appends = [
+            FlowAppend(
+                each.flow_id,
+                each.kinds,
+                each.artifacts,
+                each.expected_version,
+                each.event_ids,
+                each.metadata,
+            )
+            for each in sent
+        ]
+        try:
+            answers = await append_each(self._store, appends)
+        except BaseException as error:
+            sqlstate = getattr(error, "sqlstate", None)
+            for each in sent:
+                self._records.write(Unknown(each.token, type(error).__name__, now(), sqlstate))
+            if not isinstance(error, StoreUnavailable | asyncio.CancelledError):
+                self._records.write(Unexpected(f"append_many: {error!r}", now()))
+            raise
+        for each, answer in zip(sent, answers, strict=True):
+            self._record(each, answer)
+        return answers
+
+    def _record(self, sent: Sent, answer: FlowAnswer) -> None:
+        match answer:
+            case list():
+                told_of = [told(event) for event in answer]
+                self._records.write(Acknowledged(sent.token, told_of, now()))
+            case ConcurrencyConflict():
+                self._records.write(Conflict(sent.token, answer.expected, answer.actual, now()))
+            case StoreError():
+                error = type(answer).__name__
+                self._records.write(Refused(sent.token, error, now(), answer.sqlstate))
+            case _:
+                self._records.write(Unknown(sent.token, type(answer).__name__, now()))
+                self._records.write(Unexpected(f"{sent.token}: {answer!r}", now()))
 
     @staticmethod
     async def _append_in_transaction(store: PgEventStore, sent: Sent) -> list[FlowEvent]:

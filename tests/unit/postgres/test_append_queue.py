@@ -7,11 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from chem_persistence import StepSignal, StoreError
+from chem_persistence.postgres.append.answers import Answers
 from chem_persistence.postgres.append.place_events import Append
 from chem_persistence.postgres.append.queue import (
     MAX_BYTES,
     MAX_EVENTS,
     MIN_SHARE,
+    MIN_SHARE_OF_MANY,
     AppendQueue,
     QueuedAppend,
 )
@@ -27,6 +29,11 @@ def append(
     call = AppendCall(flow_id, [StepSignal(0, "acquire", "said", data)] * events, lease=lease)
     request = append_request(call, ts=datetime(2026, 1, 1, tzinfo=UTC), max_artifact_bytes=1)
     return QueuedAppend(request, request.size(), asyncio.get_running_loop().create_future())
+
+
+def future_of(append: QueuedAppend) -> "asyncio.Future[Any]":
+    assert isinstance(append.answered, asyncio.Future)
+    return append.answered
 
 
 def queue_of(
@@ -88,7 +95,7 @@ async def test_each_caller_gets_the_outcome_of_its_own_append() -> None:
     queue = queue_of(kept, refused)
     error = StoreError("refused", None)
     queue.finish(queue.take(), {kept: Stored([]), refused: Refused(error)})
-    assert (kept.answered.result(), refused.answered.exception()) == ([], error)
+    assert (future_of(kept).result(), future_of(refused).exception()) == ([], error)
     assert not queue
 
 
@@ -111,7 +118,7 @@ async def test_a_caller_that_was_cancelled_is_not_answered_and_not_tried_again()
     gone, here = append(A), append(A)
     queue = queue_of(gone, here)
     batch = queue.take()
-    gone.answered.cancel()
+    future_of(gone).cancel()
     assert queue.finish(batch, {gone: TryAgain(Reason.LOCKED)}) == []
     assert queue.take() == [here]
 
@@ -217,3 +224,27 @@ async def test_a_small_crowd_goes_together() -> None:
 async def test_the_share_counts_flows_and_not_appends() -> None:
     line = [append(A) for _ in range(3 * MIN_SHARE)]
     assert shared_queue_of(*line).take() == line
+
+
+async def test_flows_of_one_caller_are_divided_only_if_they_are_many() -> None:
+    left: list[int] = []
+    answers = Answers(MIN_SHARE_OF_MANY + 2, left.append)
+    waiting = crowd(MIN_SHARE_OF_MANY + 2)
+    for index, each in enumerate(waiting):
+        each.answered = answers.expect(index, each.size)
+    queue = shared_queue_of(*waiting)
+    batch = queue.take()
+    assert batch == waiting[:MIN_SHARE_OF_MANY]
+    queue.finish(batch, stored(batch))
+    assert left == [each.size for each in batch]
+    assert answers.given == [*[[]] * MIN_SHARE_OF_MANY, None, None]
+
+
+async def test_answers_that_are_abandoned_are_not_given() -> None:
+    left: list[int] = []
+    answers, only = Answers(1, left.append), append(A)
+    only.answered = answers.expect(0, 7)
+    answers.abandon()
+    queue = queue_of(only)
+    queue.finish(queue.take(), {only: Stored([])})
+    assert (answers.given, left) == ([None], [7])
