@@ -63,9 +63,9 @@ class Answer:
         return not self._answers.is_expected(self._index)
 
     def set_result(self, events: list[FlowEvent]) -> None:
-        """Give the events of the append."""
+        """Answer with the events of the append."""
         self._answers.give(self._index, events)
 
     def set_exception(self, error: Exception) -> None:
-        """Give the error for which the append is not stored, or of which that is not known."""
+        """Answer with the error for which the append is not stored, or may not be."""
         self._answers.give(self._index, error)

@@ -280,7 +280,7 @@ async def _write(
             raise
         seqs, collision = {}, error
     outcomes: dict[Append, Outcome] = {}
-    known: dict[int, Head | None] = {}  # before any of a flow's appends is settled
+    left: list[tuple[Append, Write]] = []
     for append, write in writes:
         request, first = append.request, write.head.version
         key, end = request.flow_id.int, first + len(write.links)
@@ -288,7 +288,29 @@ async def _write(
             events = request.events(first, [seqs[key, version] for version in range(first, end)])
             outcomes[append] = Stored(events)
             heads.keep(request.flow_id, Head(end, write.links[-1].hash), committed=committed)
-            continue
+        else:
+            left.append((append, write))
+    if left:
+        for append in outcomes:  # they are tried again if what follows fails
+            append.lost = True
+        outcomes |= await _settle(connection, left, heads, collision, committed=committed)
+    return outcomes
+
+
+async def _settle(
+    connection: Connection,
+    writes: Sequence[tuple[Append, Write]],
+    heads: FlowHeads,
+    collision: Exception | None,
+    *,
+    committed: bool,
+) -> dict[Append, Outcome]:
+    """Return the outcomes of placed appends that the statement has left out."""
+    outcomes: dict[Append, Outcome] = {}
+    known: dict[int, Head | None] = {}  # before any of a flow's appends is settled
+    for append, write in writes:
+        request = append.request
+        key = request.flow_id.int
         if key not in known:
             known[key] = heads.known(request.flow_id) if committed or heads.is_above else None
         outcome, head = await settle(connection, write, known[key], collision)

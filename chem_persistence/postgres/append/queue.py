@@ -33,10 +33,10 @@ class Answered(Protocol):
         """Return whether the answer was given, or its caller was cancelled."""
 
     def set_result(self, result: list[FlowEvent], /) -> None:
-        """Give the events of the append."""
+        """Answer with the events of the append."""
 
     def set_exception(self, exception: Exception, /) -> None:
-        """Give the error that the caller gets."""
+        """Answer with the error that the caller gets."""
 
 
 class QueuedAppend(Append):

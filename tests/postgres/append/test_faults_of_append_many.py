@@ -22,7 +22,7 @@ from chem_persistence import (
     StoreUnavailable,
     build_pool,
 )
-from chem_persistence.postgres.append import held_flows
+from chem_persistence.postgres.append import held_flows, place_events
 from tests.support.faults.gate import gate
 from tests.support.faults.proxy import Fault, Proxy, Strike, proxied
 from tests.support.flows.flows import initialized, new_flow_id
@@ -143,6 +143,22 @@ async def test_a_flow_that_is_locked_holds_up_no_other_one(
             await store.append_many(appends)
     stored = await store.list_many([each.flow_id for each in appends])
     assert [len(stored[each.flow_id]) for each in appends] == [2, 1, 2]
+
+
+async def test_a_stored_flow_is_not_refused_because_another_one_could_not_be_looked_at(
+    store: PgEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server cancels the reads that follow the statement, also those of the retry."""
+
+    async def cancelled(*_: object) -> None:
+        raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+
+    stored, conflicting = drawn(2, ids_given=False)
+    await store.append_kind(conflicting.flow_id, initialized())
+    monkeypatch.setattr(place_events, "settle", cancelled)
+    with pytest.raises(StoreUnavailable, match="1 of 2 appends"):
+        await store.append_many([stored, conflicting])
+    assert len(await store.list(stored.flow_id)) == 2
 
 
 @pytest.mark.parametrize("strike", [Strike.CUT_BEFORE, Strike.CUT_AFTER])
