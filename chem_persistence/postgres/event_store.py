@@ -10,12 +10,11 @@ from uuid import UUID
 from chem_persistence.domain.answers import ArtifactProducer
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent, FlowEventKind, event_type
-from chem_persistence.errors import ChemPersistenceError, StoreUnavailable
+from chem_persistence.errors import StoreUnavailable
 from chem_persistence.feed.consumer import Consumer, check_consumer
-from chem_persistence.postgres.append.answers import Answers
 from chem_persistence.postgres.append.backpressure import Backpressure, OpenCalls
 from chem_persistence.postgres.append.place_events import FlowHeads
-from chem_persistence.postgres.append.queue import QueuedAppend
+from chem_persistence.postgres.append.together import append_together
 from chem_persistence.postgres.append.transaction import PgTransaction, pg_transaction
 from chem_persistence.postgres.append.writers import Writers
 from chem_persistence.postgres.connection.pool import PoolProvider
@@ -86,9 +85,6 @@ from chem_persistence.store.transfer.ports import ArtifactLabel
 
 __all__ = ["PgEventStore"]
 
-ENCODED_AT_ONCE = 500
-"""The number of appends of one call that are encoded before others have their turn."""
-
 
 class PgEventStore(BatchAppender):
     """The event store that appends and reads on connections of `provider`.
@@ -131,32 +127,13 @@ class PgEventStore(BatchAppender):
     async def _append_many(
         self, calls: Sequence[AppendCall]
     ) -> builtins.list[builtins.list[FlowEvent] | Exception]:
-        answers = Answers(len(calls), self._backpressure.leave)
-        queued: builtins.list[QueuedAppend] = []
         with self._open_calls, self._waiting():
-            try:
-                for index, call in enumerate(calls):
-                    try:
-                        encoded = self._encode_at_once(call) or await self._encode_in_turn(call)
-                    except StoreUnavailable as error:  # others would not be admitted either
-                        raise StoreUnavailable(
-                            f"append {index + 1} of {len(calls)} was not admitted, and those "
-                            f"before it may or may not be stored: {error.reason}"
-                        ) from error
-                    except ChemPersistenceError as error:
-                        answers.given[index] = error
-                        continue
-                    request, size = encoded
-                    queued.append(QueuedAppend(request, size, answers.expect(index, size)))
-                    self._writers.put(queued[-1])
-                    if len(queued) % ENCODED_AT_ONCE == 0:
-                        await asyncio.sleep(0)
-                await answers.all()
-            except BaseException:
-                answers.abandon()
-                self._writers.abandon(queued)
-                raise
-        return [answer for answer in answers.given if answer is not None]
+            return await append_together(
+                calls, self._encoded, self._writers, self._backpressure.leave
+            )
+
+    async def _encoded(self, call: AppendCall) -> tuple[AppendRequest, int]:
+        return self._encode_at_once(call) or await self._encode_in_turn(call)
 
     def _waiting(self) -> AbstractContextManager[None]:
         """Return a block in which a task waits for a connection, maybe in a transaction's block."""
