@@ -127,10 +127,9 @@ class PgEventStore(BatchAppender):
     async def _append_many(
         self, calls: Sequence[AppendCall]
     ) -> builtins.list[builtins.list[FlowEvent] | Exception]:
+        leave = self._backpressure.leave
         with self._open_calls, self._waiting():
-            return await append_together(
-                calls, self._encoded, self._writers, self._backpressure.leave
-            )
+            return await append_together(calls, self._encoded, self._writers, leave)
 
     async def _encoded(self, call: AppendCall) -> tuple[AppendRequest, int]:
         return self._encode_at_once(call) or await self._encode_in_turn(call)
