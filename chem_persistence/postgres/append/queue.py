@@ -12,7 +12,7 @@ from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.telemetry.hooks import current_span
 from chem_persistence.telemetry.listening import found
 
-__all__ = ["AppendQueue", "Outcomes", "QueuedAppend"]
+__all__ = ["Answered", "AppendQueue", "Outcomes", "QueuedAppend"]
 
 MAX_EVENTS = 1_000
 MAX_BYTES = 4 * 2**20
