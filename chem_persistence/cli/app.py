@@ -12,6 +12,7 @@ from chem_persistence.cli.commands.results.declared import get, lineage, list_, 
 from chem_persistence.cli.commands.results.declared import show as show_artifact
 from chem_persistence.cli.consumer_commands import consumers
 from chem_persistence.cli.exit import run
+from chem_persistence.cli.explorer_commands import EXPLORER_COMMANDS
 from chem_persistence.cli.options import AsJson, Data, FlowName, RoleOptions, Schema, Target, Url
 from chem_persistence.cli.root import Panel, app, artifact, command
 from chem_persistence.cli.terminal.help import HelpfulCommand
@@ -380,5 +381,7 @@ def distribute(
 command(Panel.OPERATE)(export)
 app.command("import", cls=HelpfulCommand, rich_help_panel=Panel.OPERATE.value)(import_)
 
+for _reading in EXPLORER_COMMANDS:
+    command(Panel.LOOK)(_reading)
 for _command in COMMANDS:
     command(Panel.WORKERS)(_command)

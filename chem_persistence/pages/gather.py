@@ -44,8 +44,10 @@ class PageFold(FlowFold):
         self._listing.take(event)
         self._attributions.take(event)
 
-    async def page(self, store: EventStore, *, seen_at: datetime) -> str:
+    async def page(self, store: EventStore, *, seen_at: datetime, served: bool = False) -> str:
         """Read the artifacts that the events name from `store`, and return the page as HTML.
+
+        A page that is `served` links to the other pages of the explorer.
 
         Raises:
             InvalidArgument: no event was taken.
@@ -60,7 +62,7 @@ class PageFold(FlowFold):
         view = self._view(previews, children, seen_at)
         if self.first is not None and is_in_a_tree(self.first, has_branches=self.has_branches):
             view = replace(view, branches=await read_branch_tree(store, self.first))
-        return await to_thread.run_sync(render_page, view)
+        return await to_thread.run_sync(render_page, replace(view, served=served))
 
     async def _children(self, store: EventStore) -> Sequence[ChildrenView]:
         if self.first is None or not isinstance(store, ChildReader):

@@ -1,6 +1,7 @@
 """The HTML of a whole page, written from a view of a flow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from chem_persistence.pages.html.assets import read_asset
 from chem_persistence.pages.html.markup import Html, element
@@ -18,7 +19,7 @@ from chem_persistence.pages.sections.timeline import timeline_section
 from chem_persistence.views.flow_view import FlowView
 from chem_persistence.views.wording import in_words, moment, title
 
-__all__ = ["render_page"]
+__all__ = ["page_policy", "render_page"]
 
 
 def render_page(view: FlowView) -> str:
@@ -29,15 +30,11 @@ def render_page(view: FlowView) -> str:
     by mistake would not be executed.
     """
     style, script = read_asset("style", "page.css"), read_asset("script", "page.js")
-    policy = (
-        f"default-src 'none'; style-src {style.source}; script-src {script.source}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
     head = element(
         "head",
         None,
         element("meta", {"charset": "utf-8"}),
-        element("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
+        element("meta", {"http-equiv": "Content-Security-Policy", "content": page_policy()}),
         element("meta", {"name": "referrer", "content": "no-referrer"}),
         element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
         element("meta", {"name": "color-scheme", "content": "light dark"}),
@@ -50,6 +47,15 @@ def render_page(view: FlowView) -> str:
     )
 
 
+def page_policy() -> str:
+    """Return the Content-Security-Policy of a page."""
+    style, script = read_asset("style", "page.css"), read_asset("script", "page.js")
+    return (
+        f"default-src 'none'; style-src {style.source}; script-src {script.source}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
 def _called(view: FlowView) -> str:
     called = title(view.name, view.label)
     return f"{view.flow_id} ({called})" if called else str(view.flow_id)
@@ -57,7 +63,11 @@ def _called(view: FlowView) -> str:
 
 def _body(view: FlowView) -> Html:
     sections = list(_sections(view))
-    links = (element("a", {"href": f"#{name}"}, heading) for name, heading, _ in sections)
+    links: Iterable[Html] = (
+        element("a", {"href": f"#{name}"}, heading) for name, heading, _ in sections
+    )
+    if view.served:
+        links = chain([element("a", {"href": "../"}, "All flows")], links)
     seen = f"Seen {moment(view.seen_at)}, after event {view.event_count - 1}."
     return element(
         "body",

@@ -1,6 +1,7 @@
 """Read models: flows, steps and their failures, the provenance of artifacts, statistics."""
 
 from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 from chem_persistence.domain.answers import (
@@ -65,6 +66,9 @@ _LISTINGS = {
 }
 
 
+_FIRST_ID = UUID(int=0)
+
+
 class PgReadModels:
     """Answers questions about the log through `provider`, for any role that may read its tables.
 
@@ -82,20 +86,25 @@ class PgReadModels:
         *,
         state: str | None = None,
         definition_hash: str | None = None,
-        before: FlowSummary | None = None,
+        before: FlowSummary | datetime | None = None,
         limit: int = 50,
         roots: bool = False,
     ) -> list[FlowSummary]:
         """List flows, the newest first: by the time of their first event, then by id.
 
-        `state` is a value of `FlowState`; the next page begins `before` the last flow of this one.
+        `state` is a value of `FlowState`; the next page begins `before` the last flow of this one,
+        or has the flows that began before a time.
         With `roots`, the flows that a step of another flow runs are left out.
 
         Raises:
             InvalidArgument: the state is unknown, or the limit is negative.
         """
         statement = _LISTINGS[_known_state(state)]
-        position = (None, None) if before is None else (before.started_at, before.flow_id)
+        position: tuple[datetime | None, UUID | None] = (None, None)
+        if isinstance(before, datetime):
+            position = before, _FIRST_ID
+        elif before is not None:
+            position = before.started_at, before.flow_id
         rows = await self._session.fetch(
             statement, *position, definition_hash, _checked("limit", limit), roots
         )

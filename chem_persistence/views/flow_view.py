@@ -232,7 +232,7 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     `cancelled` is the reason for which the flow was cancelled, or None. `definition` is None if it
     is not stored. `parent` is the step that submitted the flow as its child, `children` are those
     of its own steps. `taken_over` has steps of other flows that took its results over, at most one
-    more than a page lists.
+    more than a page lists. `served` is whether the page is one of the explorer's.
     """
 
     flow_id: UUID
@@ -267,3 +267,4 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     children: tuple[ChildrenView, ...] = ()
     taken_over: tuple[TakenOver, ...] = ()
     branches: BranchTree = BranchTree()
+    served: bool = False

@@ -54,6 +54,8 @@ NEED_CITUS = {"distribute"}
 """Commands that fail on other servers; tests/postgres/schema/test_citus.py runs them."""
 TAKE_JSON = {"answer"}
 """Commands whose option --json is an input; they print a line."""
+END_ONLY_WHEN_TOLD = {"serve"}
+"""Commands without JSON; tests/acceptance/explorer runs them."""
 NEED_A_MODULE = {"audit", "branch", "submit", "worker"}
 """Commands of flows in a module; tests/acceptance/command_line runs them."""
 
@@ -119,7 +121,9 @@ def test_every_option_that_the_reference_names_is_the_command_s(name: str) -> No
     assert {option for option in named if option not in takes} == set()
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - NEED_CITUS - NEED_A_MODULE - TAKE_JSON))
+@pytest.mark.parametrize(
+    "name", sorted(set(NAMES) - NEED_CITUS - NEED_A_MODULE - TAKE_JSON - END_ONLY_WHEN_TOLD)
+)
 async def test_the_json_has_the_keys_of_the_reference(
     admin_url: str, tmp_path: Path, name: str
 ) -> None:

@@ -31,7 +31,9 @@ def artifact_section(view: FlowView) -> Html:
         "artifacts",
         f"Artifacts ({view.artifact_count:,})",
         element(
-            "div", {"class": "cards"}, *(_card(artifact, shown) for artifact in view.artifacts)
+            "div",
+            {"class": "cards"},
+            *(_card(artifact, shown, served=view.served) for artifact in view.artifacts),
         ),
         left_out(view.artifact_count, len(view.artifacts), "artifact"),
     )
@@ -45,7 +47,7 @@ def artifact_link(artifact_hash: str) -> Html:
     return element("a", {"href": f"#artifact-{artifact_hash}"}, code)
 
 
-def _card(artifact: ArtifactView, shown: set[str]) -> Html:
+def _card(artifact: ArtifactView, shown: set[str], *, served: bool) -> Html:
     named = {"id": f"artifact-{artifact.hash}"} if is_content_hash(artifact.hash) else {}
     size = "" if artifact.size is None else size_of(artifact.size)
     kind = ", ".join(part for part in (artifact.media_type, size) if part)
@@ -55,10 +57,17 @@ def _card(artifact: ArtifactView, shown: set[str]) -> Html:
         element("h3", None, artifact.kind or "Artifact"),
         element("p", {"class": "note"}, kind) if kind else "",
         element("p", {"class": "role"}, f"{artifact.role}, event {artifact.version}"),
-        element("p", {"class": "hash"}, element("code", None, artifact.hash)),
+        element("p", {"class": "hash"}, _hash(artifact.hash, served=served)),
         *_metadata(artifact, shown),
         *_preview(artifact.preview, artifact, shown),
     )
+
+
+def _hash(artifact_hash: str, *, served: bool) -> Html:
+    code = element("code", None, artifact_hash)
+    if served and is_content_hash(artifact_hash):
+        return element("a", {"href": f"../artifacts/{artifact_hash}"}, code)
+    return code
 
 
 def _metadata(artifact: ArtifactView, shown: set[str]) -> Iterator[Child]:

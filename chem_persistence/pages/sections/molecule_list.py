@@ -13,7 +13,7 @@ _SUBSCRIPTS = str.maketrans(
     "0123456789", "\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089"
 )
 
-__all__ = ["molecule_section"]
+__all__ = ["molecule_figure", "molecule_section"]
 
 
 def molecule_section(view: FlowView) -> Html:
@@ -27,13 +27,14 @@ def molecule_section(view: FlowView) -> Html:
         element(
             "div",
             {"class": "cards molecules"},
-            *(_molecule(molecule) for molecule in view.molecules),
+            *(molecule_figure(molecule) for molecule in view.molecules),
         ),
         note,
     )
 
 
-def _molecule(molecule: MoleculeView) -> Html:
+def molecule_figure(molecule: MoleculeView, *, linked: bool = True) -> Html:
+    """Return the drawing of a molecule, by default with links to the artifacts that contain it."""
     drawing = element(
         "svg",
         {
@@ -52,7 +53,7 @@ def _molecule(molecule: MoleculeView) -> Html:
         if molecule.label
         else "",
         element("code", {"class": "smiles"}, molecule.smiles),
-        element("span", {"class": "note"}, "in ", *_sources(molecule)),
+        element("span", {"class": "note"}, "in ", *_sources(molecule)) if linked else "",
     )
     return element("figure", {"class": "card"}, drawing, caption)
 

@@ -127,9 +127,14 @@ class Browser:
             await self.send(f"{domain}.enable")
 
     async def open(
-        self, page: Path, *, width: int = 1200, scheme: str = "light", motion: str = "no-preference"
+        self,
+        page: Path | str,
+        *,
+        width: int = 1200,
+        scheme: str = "light",
+        motion: str = "no-preference",
     ) -> None:
-        """Load a file in a window of this width, in a `light` or `dark` scheme."""
+        """Load a file or a URL in a window of this width, in a `light` or `dark` scheme."""
         await self.send(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -143,7 +148,8 @@ class Browser:
         ]
         await self.send("Emulation.setEmulatedMedia", features=features)
         self._loaded.clear()
-        await self.send("Page.navigate", url=page.as_uri())
+        url = page.as_uri() if isinstance(page, Path) else page
+        await self.send("Page.navigate", url=url)
         async with asyncio.timeout(LONGEST_WAIT):
             await self._loaded.wait()
 

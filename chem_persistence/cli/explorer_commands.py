@@ -1,0 +1,48 @@
+"""The command that serves the explorer: its name, arguments and help."""
+
+from typing import Annotated
+
+import typer
+
+from chem_persistence.cli.exit import run
+from chem_persistence.cli.options import Data, Schema, Target, Url
+
+__all__ = ["EXPLORER_COMMANDS", "serve"]
+
+Host = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Listen there. Who reaches another address than this machine's own reads the log.",
+    ),
+]
+Port = Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0 is any free port.")]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="A host name to answer for, behind a proxy; may be given repeatedly."
+    ),
+]
+
+
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = 8460,
+    allow_host: AllowHost = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+) -> None:
+    """Serve the explorer, web pages of the flows, artifacts and workers, until Ctrl-C.
+
+    It only reads, and follows the log: a page shows what is new within two seconds. A browser loads
+    nothing from anywhere else. It needs the extra explorer.
+    """
+    from chem_persistence.cli.commands.serve import serve_explorer
+
+    target = Target(database_url, data, schema)
+    run(lambda: serve_explorer(target, host, port, allow_host or []))
+
+
+EXPLORER_COMMANDS = (serve,)
+"""The commands in the order of the help."""

@@ -1,0 +1,36 @@
+"""The page of one flow, as `flow_page` writes it, with links to the rest of the explorer."""
+
+from uuid import UUID
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from chem_persistence.errors import InvalidArgument
+from chem_persistence.explorer.sources import sources_of
+from chem_persistence.pages.gather import PageFold, read_flow
+from chem_persistence.pages.page import page_policy
+from chem_persistence.store.clock import SystemClock
+from chem_persistence.views.flow_view import PageLimits
+
+__all__ = ["show_flow"]
+
+
+async def show_flow(request: Request) -> Response:
+    """Return the page of a flow, whose policy is stricter than that of the other pages.
+
+    Raises:
+        HTTPException: 404, the log has no such flow.
+    """
+    flow_id: UUID = request.path_params["flow_id"]
+    store, fold = sources_of(request).store, PageFold(PageLimits())
+    try:
+        await read_flow(store, flow_id, fold)
+    except InvalidArgument as error:
+        raise HTTPException(404, f"there is no flow {flow_id}") from error
+    html = await fold.page(store, seen_at=SystemClock().now(), served=True)
+    headers = {
+        "cache-control": "no-store",
+        "content-security-policy": f"{page_policy()}; frame-ancestors 'none'",
+    }
+    return HTMLResponse(html, headers=headers)
