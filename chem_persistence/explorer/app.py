@@ -50,7 +50,7 @@ def explorer(provider: ConnectionProvider, *, hosts: Collection[str] = LOCAL_HOS
             Route("/definitions", list_definitions),
             Route("/fleet", show_fleet),
             Route("/search", search),
-            Route("/live", follow),
+            Route("/live", _follow),
             Mount("/static", StaticFiles(packages=[("chem_persistence.explorer", "static")])),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
@@ -67,7 +67,7 @@ def end_streams(app: Starlette) -> None:
     sources.changes.end()
 
 
-async def follow(request: Request) -> Response:
+async def _follow(request: Request) -> Response:
     """Return a stream of server-sent events: one each time that the log has grown."""
     lines = sources_of(request).changes.lines()
     return StreamingResponse(lines, media_type="text/event-stream")
