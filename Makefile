@@ -5,6 +5,7 @@ VENV ?= .venv
 BENCH_VENV ?= .venv-bench
 DOCS_VENV ?= .venv-docs
 CITATION_VENV ?= .venv-citation
+CRATE_VENV ?= .venv-crate
 BENCH_ARGS ?=
 BIN := $(VENV)/bin
 DEMO_DATA ?= data/demo
@@ -21,7 +22,7 @@ NEEDS_COMPOSE = docker compose version >/dev/null 2>&1 || { \
 	exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-containers torture fleet bench bench-quick docs docs-serve check format snapshot pictures up down build clean
+.PHONY: help demo test test-long test-containers torture fleet bench bench-quick crate docs docs-serve check format snapshot pictures up down build clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +65,14 @@ $(CITATION_VENV)/.citation:
 	@$(CITATION_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'cffconvert>=2'
 	@touch $@
 
+# roc-validator needs an older rich than this package; rocrate 0.13 has the context of RO-Crate 1.1
+$(CRATE_VENV)/.crate:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: name one with make PYTHON=..." >&2; exit 1; }
+	@test -x $(CRATE_VENV)/bin/python || $(PYTHON) -m venv $(CRATE_VENV)
+	@echo "installing into $(CRATE_VENV) ..."
+	@$(CRATE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'roc-validator>=0.13,<0.14' 'rocrate==0.13.0'
+	@touch $@
+
 # ---- what a person types
 
 demo: $(VENV)/.demo ## run the example programs on an embedded PostgreSQL, with real molecules
@@ -103,6 +112,9 @@ bench: $(BENCH_VENV)/.bench ## measure against pgbench, plain INSERT, COPY and p
 
 bench-quick: $(BENCH_VENV)/.bench ## the same in 4 minutes, roughly, and without plots
 	@$(BENCH_VENV)/bin/python -m benchmarks --quick $(BENCH_ARGS)
+
+crate: $(VENV)/.dev $(CRATE_VENV)/.crate ## ask the public validator of RO-Crates what it says of bundles
+	@CHEM_TEST_CRATE=$(CURDIR)/$(CRATE_VENV)/bin/python $(BIN)/python -m pytest -q -m crate tests/acceptance/test_ro_crate_validator.py
 
 docs: $(DOCS_VENV)/.docs $(CITATION_VENV)/.citation ## build the documentation site into build/site; a broken link fails
 	@$(CITATION_VENV)/bin/cffconvert --validate

@@ -19,6 +19,7 @@ from tests.support.servers.backends import Backend, memory_backend, postgres_bac
 from tests.support.servers.citus import CITUS_HELP
 from tests.support.servers.selection import (
     BROWSER_HELP,
+    CRATE_HELP,
     DATABASE_HELP,
     PGBOUNCER_HELP,
     SCIENCE_HELP,
@@ -89,6 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"superuser: {SUPERUSER_HELP}")
     config.addinivalue_line("markers", f"browser: {BROWSER_HELP}")
     config.addinivalue_line("markers", f"science: {SCIENCE_HELP}")
+    config.addinivalue_line("markers", f"crate: {CRATE_HELP}")
     config.addinivalue_line("markers", f"tls: {TLS_HELP}")
     config.addinivalue_line("markers", f"pgbouncer: {PGBOUNCER_HELP}")
     config.addinivalue_line("markers", f"slurm: {SLURM_HELP}")

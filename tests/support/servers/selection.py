@@ -13,6 +13,7 @@ from tests.support.servers.tls import tls_programs
 
 __all__ = [
     "BROWSER_HELP",
+    "CRATE_HELP",
     "DATABASE_HELP",
     "PGBOUNCER_HELP",
     "SCIENCE_HELP",
@@ -48,6 +49,11 @@ SCIENCE_HELP = (
 )
 
 SCIENCE = ("ase", "attrs", "cclib", "pymatgen", "MDAnalysis")
+
+CRATE_HELP = (
+    "asks the public validator of RO-Crates, whose Python CHEM_TEST_CRATE names (make crate does); "
+    "left out without it"
+)
 
 SUPERUSERS: Mapping[str, Mapping[str, str]] = {
     "postgres/schema/test_migrations.py": {
@@ -191,4 +197,6 @@ def reasons_to_leave_out() -> dict[str, str]:
         reasons["slurm"] = "no Slurm answers (SLURM_CONF)"
     if missing := [name for name in SCIENCE if find_spec(name) is None]:
         reasons["science"] = f"not installed: {', '.join(missing)} (pip install -e '.[science]')"
+    if not os.environ.get("CHEM_TEST_CRATE"):
+        reasons["crate"] = "no validator of RO-Crates is named (make crate)"
     return reasons
