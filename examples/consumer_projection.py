@@ -10,7 +10,6 @@ embedded one.
 """
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -87,7 +86,6 @@ async def run_and_stop(consumer: Consumer[PgTransaction], times: int) -> None:
 
 async def main() -> None:
     """Fill the log, consume it with interruptions, mend what is parked."""
-    logging.disable(logging.ERROR)  # the failures are printed below
     async with open_database(connections=8) as provider:
         store = PgEventStore(provider)
         engine = FlowEngine(store, PgFlowRepository(provider), COUNTING)

@@ -1,0 +1,1 @@
+"""Durable consumers under faults of their processes and server, and a checker of the effects."""
