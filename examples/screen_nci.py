@@ -51,6 +51,7 @@ from chem_persistence import (
     FlowAlreadyCompleted,
     FlowClient,
     FlowEngine,
+    FlowEvent,
     FlowHasFailed,
     FlowIsRunning,
     PgEventStore,
@@ -188,8 +189,8 @@ class Screen:
             progression.reach(len(self.children) - len(left))
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
-    async def report(self, seen: dict[UUID, int]) -> Report:
-        """Return what is in the log; `seen` counts the events that were there before this run."""
+    async def report(self, seen: dict[UUID, list[FlowEvent]]) -> Report:
+        """Return what is in the log; `seen` has the events that were there before this run."""
         report = Report()
         await self.find_children()
         definition = self._molecule.definition
@@ -245,11 +246,11 @@ async def screen_all(library: Library, options: argparse.Namespace, console: Con
     print(WORDS)
 
 
-async def _events_before(screen: Screen) -> dict[UUID, int]:
-    """Return how many events the flows of the molecules have, those of the first run as well."""
+async def _events_before(screen: Screen) -> dict[UUID, list[FlowEvent]]:
+    """Return the events that flows of the molecules have, those of the first run as well."""
     first = screen.children_of_first_run()
     flow_ids = list({**first, **screen.children})
-    return {flow: len(log) async for flow, log in read_logs(screen.store, flow_ids)}
+    return {flow: log async for flow, log in read_logs(screen.store, flow_ids) if log}
 
 
 async def _run_beside(

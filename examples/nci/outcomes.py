@@ -1,6 +1,7 @@
 """What the log says of the molecules' flows: events, results, failures and repeated step runs."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import TypeAlias
 from uuid import UUID
 
 from chem_persistence import (
@@ -20,6 +21,8 @@ from nci.molecules import Molecule, Verdict
 from nci.report import Failure, Outcome
 
 __all__ = ["read_logs", "read_outcomes", "repeated_runs"]
+
+Log: TypeAlias = list[FlowEvent]
 
 TOGETHER = 200
 """The number of flows whose logs are read at the same time."""
@@ -41,11 +44,20 @@ async def read_outcomes(
     repository: FlowRepository,
     definition: FlowDefinition,
     children: Mapping[UUID, Molecule],
-    seen: Mapping[UUID, int],
+    seen: Mapping[UUID, Log],
 ) -> list[Outcome]:
-    """Return the outcome of each molecule, in order; `seen` counts the events before this run."""
-    logs = [each async for each in read_logs(store, list(children))]
-    instances = {flow_id: await repository.load(flow_id, log, definition) for flow_id, log in logs}
+    """Return the outcome of each molecule, in order; `seen` has the events before this run.
+
+    A flow that was completed before is not read again.
+    """
+    logs = {
+        flow_id: log for flow_id, log in seen.items() if isinstance(log[-1].kind, FlowCompleted)
+    }
+    left = [flow_id for flow_id in children if flow_id not in logs]
+    logs |= {flow_id: log async for flow_id, log in read_logs(store, left)}
+    instances = {
+        flow_id: await repository.load(flow_id, logs[flow_id], definition) for flow_id in children
+    }
     results = [each.steps[-1].outputs[0] for each in instances.values() if each.completed]
     verdicts = {
         read.hash: read.decode(Verdict)
@@ -53,14 +65,14 @@ async def read_outcomes(
         if isinstance(read, Artifact)
     }
     return [
-        _outcome(children[flow_id], log, instances[flow_id], verdicts, seen.get(flow_id, 0))
-        for flow_id, log in logs
+        _outcome(molecule, logs[flow_id], instances[flow_id], verdicts, len(seen.get(flow_id, ())))
+        for flow_id, molecule in children.items()
     ]
 
 
 def _outcome(
     molecule: Molecule,
-    log: Sequence[FlowEvent],
+    log: Log,
     instance: FlowInstance,
     verdicts: Mapping[str, Verdict],
     seen: int,
