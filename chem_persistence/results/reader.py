@@ -225,7 +225,7 @@ class RowReader:
         ]
         if origins and (origin := origins[-1]) is not UNSET:
             parent, events = origin.flow_id, await self._store.list(origin.flow_id)
-            taken = events[origin.version].kind
+            taken = events[origin.version].kind if origin.version < len(events) else None
             index = taken.step_index if isinstance(taken, StepFinished) else map_index
         counts = [
             child_count(fact.data)

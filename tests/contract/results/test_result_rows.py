@@ -21,6 +21,7 @@ from chem_persistence import (
     InvalidArgument,
     InvalidPayload,
     Many,
+    ResultOrigin,
     ResultRow,
     Results,
     Step,
@@ -28,6 +29,7 @@ from chem_persistence import (
     StepFinished,
     flow,
 )
+from chem_persistence.domain.definition import definition_artifacts
 from chem_persistence.memory.outcomes import outcome_of
 from chem_persistence.store.leasing.children import child_id
 from chem_persistence.store.outcomes.reader import OutcomeFilter
@@ -209,6 +211,19 @@ async def test_a_run_that_took_its_map_over_has_the_rows_of_its_origin(every_des
     assert seen(rows) == [(n, n, n + 5, "completed") for n in range(3)]
     assert [row.flow_id for row in rows] == [child_id(origin, 2, n) for n in range(3)]
     assert {row.run for row in rows} == {taker}
+
+
+async def test_a_run_whose_origin_is_not_in_the_store_has_no_rows(desk: Desk) -> None:
+    """As after the import of a run without the one from which it took its map over."""
+    origin = ResultOrigin(new_flow_id(), 3)
+    definition = SCREEN.definition
+    facts: list[FlowEventKind] = [
+        FlowInitialized(definition.definition_hash, 3, name="listed"),
+        StepFinished(1, "item", ("b" * 64,), "f" * 64, reused_from=origin),
+    ]
+    flow_id = new_flow_id()
+    await desk.store.append_kinds(flow_id, facts, artifacts=definition_artifacts(definition))
+    assert await read(client_of(desk).results(flow_id)) == []
 
 
 class ListAgain(Step[Number, Many[Number]]):

@@ -17,12 +17,10 @@ from chem_persistence.cli.terminal.text import shown
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.event_store import PgEventStore
-from chem_persistence.postgres.flow_repository import PgFlowRepository
 from chem_persistence.postgres.read.search import find_flows
-from chem_persistence.results.results import Results
+from chem_persistence.results.results import Results, results_of
 from chem_persistence.results.spool import RowSpool
 from chem_persistence.store.outcomes.reader import OutcomeFilter
-from chem_persistence.worker.client import FlowClient
 
 __all__ = ["ResultOptions", "print_results"]
 
@@ -72,7 +70,8 @@ async def print_results(options: ResultOptions) -> int:
         flow = await _named_flow(provider, options.flow)
         if isinstance(flow, str):
             await _check_name(store, flow)
-        results = FlowClient(store, PgFlowRepository(provider)).results(
+        results = results_of(
+            store,
             flow,
             step=options.step,
             since=since,
