@@ -33,4 +33,4 @@ async def read(client: FlowClient, flow: Flow[Molecule, Energy], run: UUID, now:
         assert_type(page, list[ResultRow])
     assert_type(await client.results(run).write_parquet(Path("rows.parquet")), int)
     client.results(Molecule)  # type: ignore[arg-type]
-    client.results("screen", 5)  # type: ignore[misc]
+    client.results("screen", limit="5")  # type: ignore[arg-type]
