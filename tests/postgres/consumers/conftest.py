@@ -27,3 +27,4 @@ async def lab(
     lab = ConsumingLab(pool)
     yield lab
     await lab.store.aclose()
+    await administrator.execute("DROP TABLE effects")  # databases on Citus are used again
