@@ -7,18 +7,19 @@ moved: what it writes there is committed with the position, or not at all.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import Any, Generic, NoReturn, TypeVar
 from uuid import UUID
 
+from chem_persistence.domain.events import EVENT_KINDS, FlowEventKind
 from chem_persistence.errors import InvalidArgument, StoreUnavailable
 from chem_persistence.feed.part_work import ConsumeOptions, Handler, PartWork
 from chem_persistence.feed.parts import ConsumerAdmin, ConsumerParts, ConsumerStatus
 from chem_persistence.store.checks import check_flow_id, check_poll_interval, check_position
 from chem_persistence.store.feed_position import FeedPosition
 
-__all__ = ["MOST_PARTS", "Consumer", "check_consumer"]
+__all__ = ["MOST_PARTS", "Consumer", "check_consumer", "consumed_types"]
 
 MOST_PARTS = 256
 """The parts are told apart by one byte of a hash."""
@@ -53,6 +54,21 @@ def check_consumer(name: str, parts: int) -> None:
         )
     if not 1 <= parts <= MOST_PARTS:
         raise InvalidArgument("parts", f"must be 1 to {MOST_PARTS}, not {parts}")
+
+
+def consumed_types(kinds: Iterable[type[FlowEventKind]] | None) -> list[str] | None:
+    """Return the event types of the classes of facts that a consumer gets; None means all.
+
+    Raises:
+        InvalidArgument: there are none, or one is no class of `FlowEventKind`.
+    """
+    if kinds is None:
+        return None
+    wanted = list(kinds)
+    known = {kind: name for name, kind in EVENT_KINDS.items()}
+    if not wanted or any(kind not in known for kind in wanted):
+        raise InvalidArgument("kinds", f"must be classes of FlowEventKind, not {wanted}")
+    return sorted(known[kind] for kind in wanted)
 
 
 class Consumer(Generic[Transaction]):
@@ -113,6 +129,7 @@ class Consumer(Generic[Transaction]):
             HistoryLost: the log does not hold what was consumed: it is another one, or was
                 restored without the consumer's position.
             StoreError: the server is a standby, or the role may not write the tables of consumers.
+            StoreClosed: the store was closed.
         """
         work = self._work(handler, lease, page, tries)
         check_poll_interval(poll_interval)

@@ -12,7 +12,12 @@ import anyio
 import msgspec
 
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.errors import ChemPersistenceError, StoreError, StoreUnavailable
+from chem_persistence.errors import (
+    ChemPersistenceError,
+    StoreClosed,
+    StoreError,
+    StoreUnavailable,
+)
 from chem_persistence.feed.parts import ConsumerParts, HeldPart, PartLost, PartPage
 
 __all__ = ["ConsumeOptions", "Handler", "PartWork"]
@@ -118,7 +123,8 @@ class _HeldWork(Generic[Page, Transaction]):
         for _ in range(PAGES_PER_CLAIM):
             if not await self._consume_next():
                 return
-        await self._release(due_in=0.0, tries=0)
+        while await self._release(due_in=0.0, tries=0):
+            pass
 
     async def _consume_next(self) -> bool:
         """Consume the next page; return False once the part is released or lost."""
@@ -130,6 +136,8 @@ class _HeldWork(Generic[Page, Transaction]):
             self._part = await self._consume(page)
         except PartLost:
             return await self._find_again()
+        except StoreClosed:
+            raise  # it is over for every event
         except StoreUnavailable as error:
             return await self._try_later(error)
         except Exception as error:  # noqa: BLE001  # whatever the handler raises

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from chem_persistence.domain.answers import ArtifactProducer
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.events import FlowEvent, FlowEventKind, event_type
+from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.errors import StoreUnavailable
-from chem_persistence.feed.consumer import Consumer, check_consumer
+from chem_persistence.feed.consumer import Consumer, check_consumer, consumed_types
 from chem_persistence.postgres.append.backpressure import Backpressure, OpenCalls
 from chem_persistence.postgres.append.place_events import FlowHeads
 from chem_persistence.postgres.append.together import append_together
@@ -383,11 +383,11 @@ class PgEventStore(BatchAppender):
         handler gets; None means all. See `Consumer`.
 
         Raises:
-            InvalidArgument: the name, the number of parts or `after_seq` is invalid.
+            InvalidArgument: the name, the number of parts, `after_seq` or `kinds` is invalid.
         """
         check_consumer(name, parts)
         check_position(after_seq)
-        types = None if kinds is None else sorted(map(event_type, kinds))
+        types = consumed_types(kinds)
         consumed = PgConsumerParts(self._provider, self.transaction, name, types)
         admin = PgConsumerAdmin(self._provider, name)
         return Consumer(name, consumed, admin, self.position, count=parts, after_seq=after_seq)

@@ -16,6 +16,7 @@ from chem_persistence import (
     PgTransaction,
     StepFinished,
     StepSignal,
+    StoreClosed,
     StoreUnavailable,
 )
 from chem_persistence.feed.consumer import MOST_PARTS
@@ -193,6 +194,23 @@ async def test_a_handler_that_leaves_its_transaction_idle_is_ended_and_counted(
     assert "idle for longer than the lease" in parked.error
 
 
+async def test_a_store_that_is_closed_ends_a_consumer_and_parks_nothing(
+    lab: ConsumingLab,
+) -> None:
+    await lab.log(flows=1, events=2)
+    consumer = lab.consumer(parts=1)
+
+    async def closing(events: Sequence[FlowEvent], transaction: PgTransaction) -> None:
+        await effect(events, transaction)
+        asyncio.get_running_loop().call_soon(asyncio.ensure_future, lab.store.aclose())
+
+    with pytest.raises(StoreClosed):
+        await consumer.run_to_end(closing, page=1)
+    status = await consumer.status()
+    assert (status.parked, status.parts[0].tries, status.parts[0].holder) == ([], 0, None)
+    await lab.check(lab.events[:1])
+
+
 async def test_a_position_that_the_log_does_not_hold_is_lost(lab: ConsumingLab) -> None:
     await lab.log(flows=1)
     consumer = lab.consumer(parts=1)
@@ -255,6 +273,9 @@ async def test_arguments_that_no_consumer_can_have_are_refused(lab: ConsumingLab
     for name, parts in (("", 8), ("a\nb", 8), ("a" * 101, 8), (NAME, 0), (NAME, MOST_PARTS + 1)):
         with pytest.raises(InvalidArgument):
             lab.store.consumer(name, parts=parts)
+    for kinds in ([], [FlowEvent]):
+        with pytest.raises(InvalidArgument, match="classes of FlowEventKind"):
+            lab.store.consumer(NAME, kinds=kinds)  # type: ignore[arg-type]
     consumer = lab.consumer()
     for options in ({"page": 0}, {"tries": 1}, {"lease": timedelta(0)}, {"poll_interval": 0}):
         with pytest.raises(InvalidArgument):
