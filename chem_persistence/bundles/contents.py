@@ -125,7 +125,9 @@ async def read_flows(
         new = [each for each in flow.relatives() if each not in seen] if tree else []
         seen.update(new)
         waiting += new
-    return [found[flow_id] for flow_id in sorted(found)]
+    flows = [found[flow_id] for flow_id in sorted(found)]
+    await _add_definitions(store, flows)
+    return flows
 
 
 async def _read_flow(store: TransferStore, flow_id: UUID) -> BundledFlow:
@@ -140,7 +142,6 @@ async def _read_flow(store: TransferStore, flow_id: UUID) -> BundledFlow:
         flow.events, flow.link, flow.last_at = event.version + 1, event.link, event.ts
     if flow is None:
         raise FlowNotFound(flow_id)
-    await _add_definition(store, flow)
     for stored_with in await list_artifacts(store, flow_id):
         if stored_with.version < flow.events:
             at = stored_with.produced_at, stored_with.version
@@ -148,15 +149,21 @@ async def _read_flow(store: TransferStore, flow_id: UUID) -> BundledFlow:
     return flow
 
 
-async def _add_definition(store: TransferStore, flow: BundledFlow) -> None:
-    if flow.first is None:
-        return
-    named = flow.first.definition_hash
-    flow.definition = await read_definition(store, named)
-    flow.wanted.setdefault(named, (flow.began, 0))
-    with suppress(ArtifactNotFound, ArtifactTooLarge):
-        for step in listed_steps(await store.get_artifact(named)):
-            flow.wanted.setdefault(step, (flow.began, 0))
+async def _add_definitions(store: TransferStore, flows: Iterable[BundledFlow]) -> None:
+    """Add the definitions of flows, each read once, and the artifacts of their steps."""
+    known: dict[str, tuple[FlowDefinition | None, Sequence[str]]] = {}
+    for flow in flows:
+        if flow.first is None:
+            continue
+        named = flow.first.definition_hash
+        if named not in known:
+            steps: Sequence[str] = ()
+            with suppress(ArtifactNotFound, ArtifactTooLarge):
+                steps = listed_steps(await store.get_artifact(named))
+            known[named] = await read_definition(store, named), steps
+        flow.definition, steps = known[named]
+        for artifact_hash in (named, *steps):
+            flow.wanted.setdefault(artifact_hash, (flow.began, 0))
 
 
 def _fold(flow: BundledFlow, event: StoredEvent, kind: FlowEventKind) -> None:

@@ -22,6 +22,7 @@ from chem_persistence.bundles.ro_crate import crate_metadata
 from chem_persistence.bundles.verify import CHUNK, FORMAT, BundleReport
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical_json.encode import canonical_json
+from chem_persistence.domain.definition import DEFINITION_KINDS
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.hash_chain import GENESIS
 from chem_persistence.errors import InvalidArgument
@@ -74,9 +75,11 @@ async def export_flows(
         archive.add("artifacts.jsonl", map(_description, artifacts))
         for artifact in sorted(artifacts, key=lambda artifact: artifact.file):
             await archive.stream(artifact.file, store.read_artifact(artifact.label.hash))
+        definitions: dict[str, Artifact] = {}
         for flow in flows:
             await archive.stream(f"{flow.folder}/events.jsonl", _event_lines(store, flow))
-            archive.add(f"{flow.folder}/page.html", await _page(store, flow))
+            alone = _FlowAlone(store, flow, definitions)
+            archive.add(f"{flow.folder}/page.html", await _page(alone, flow))
         crate = crate_metadata(flows, artifacts, archive.written)
         own = Path(__file__).with_name("verify.py").read_bytes()
         archive.add("manifest.json", _manifest(archive, flows, crate, own))
@@ -116,10 +119,9 @@ async def _event_lines(store: TransferStore, flow: BundledFlow) -> AsyncIterator
         yield b'%b"link":"%b",%b\n' % (content[:_FLOW_ID], link.hex().encode(), content[_FLOW_ID:])
 
 
-async def _page(store: TransferStore, flow: BundledFlow) -> bytes:
-    alone = cast(EventStore, _FlowAlone(store, flow))
-    page = await flow_page(alone, flow.flow_id, limits=LIMITS, clock=_Standing(flow.last_at))
-    return page.encode()
+async def _page(alone: "_FlowAlone", flow: BundledFlow) -> bytes:
+    store, clock = cast(EventStore, alone), _Standing(flow.last_at)
+    return (await flow_page(store, flow.flow_id, limits=LIMITS, clock=clock)).encode()
 
 
 class _Standing(msgspec.Struct, frozen=True):
@@ -134,11 +136,14 @@ class _Standing(msgspec.Struct, frozen=True):
 class _FlowAlone:
     """What a page may show of a store: a flow as far as it is exported, and artifacts.
 
-    Another store has other flows, and gives other numbers.
+    Another store has other flows, and gives other numbers. `definitions` keeps the artifacts that
+    many flows have.
     """
 
-    def __init__(self, store: EventStore, flow: BundledFlow) -> None:
-        self._store, self._events = store, flow.events
+    def __init__(
+        self, store: EventStore, flow: BundledFlow, definitions: dict[str, Artifact]
+    ) -> None:
+        self._store, self._events, self._definitions = store, flow.events, definitions
 
     async def list(
         self, flow_id: UUID, *, after_version: int = -1, limit: int | None = None
@@ -148,7 +153,12 @@ class _FlowAlone:
         return [msgspec.structs.replace(event, seq=event.version) for event in shown]
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
-        return await self._store.get_artifact(artifact_hash)
+        if artifact_hash in self._definitions:
+            return self._definitions[artifact_hash]
+        artifact = await self._store.get_artifact(artifact_hash)
+        if artifact.kind in DEFINITION_KINDS:
+            self._definitions[artifact_hash] = artifact
+        return artifact
 
 
 def _manifest(

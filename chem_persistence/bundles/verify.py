@@ -54,7 +54,7 @@ MOST_ENTRIES = 2**16 - 2
 CHUNK = 2**20
 LONGEST_LINE = 64 * 2**20
 LARGEST_JSON = 2**30
-LARGEST_SEARCHED = 2**26
+LARGEST_SEARCHED = 2**24
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NAME = re.compile(
@@ -497,7 +497,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     for finding in report.findings:
-        sys.stdout.write(f"{finding}\n".encode("ascii", "backslashreplace").decode())
+        sys.stdout.write(f"{ascii(str(finding))[1:-1]}\n")  # nothing that controls a terminal
     counts = f"{report.flows} flows, {report.events} events, {report.artifacts} artifacts verified"
     sys.stdout.write(f"{counts}\nSHA-256 {report.sha256}\n")
     sys.stdout.write(f"{len(report.findings)} findings\n" if report.findings else "clean\n")

@@ -206,3 +206,12 @@ def test_the_program_in_the_bundle_needs_nothing_but_python(bundle: Path) -> Non
     assert changed.returncode == 1
     assert f"\n{EVENTS}: line 2, version 1: breaks the hash chain\n" in changed.stdout
     assert (missing.returncode, missing.stdout) == (2, "")
+
+
+@pytest.mark.slow
+def test_every_thirty_first_byte_is_found_when_it_is_flipped(bundle: Path) -> None:
+    content = bundle.read_bytes()
+    for at in range(0, len(content), 31):
+        changed = bytearray(content)
+        changed[at] ^= 1 << at % 8
+        assert findings(bundle, bytes(changed))[0].place, f"byte {at}"

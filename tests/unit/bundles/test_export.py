@@ -1,0 +1,63 @@
+"""An export has flows as far as they had come, and leaves no file if it fails."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import pytest
+
+from chem_persistence import (
+    InMemoryEventStore,
+    InvalidArgument,
+    StepSignal,
+    UnreadableEvent,
+    export_flows,
+    verify_bundle,
+)
+from chem_persistence.bundles import archive
+from chem_persistence.store.transfer.ports import ArtifactLabel
+from tests.support.bundles import SMALL_FLOW, exported, small_store
+
+
+class GoesOn(InMemoryEventStore):
+    """A store in which the flow goes on between the two readings of an export."""
+
+    async def label_artifacts(self, hashes: Collection[str]) -> Mapping[str, ArtifactLabel]:
+        await self.append_kind(SMALL_FLOW, StepSignal(1, "sleep", "meanwhile"))
+        return await super().label_artifacts(hashes)
+
+
+async def test_a_flow_is_exported_as_far_as_it_had_come(tmp_path: Path) -> None:
+    store = await small_store()
+    before = await exported(store, tmp_path / "before.zip")
+    store.__class__ = GoesOn
+    assert await exported(store, tmp_path / "after.zip") == before
+    assert len(await store.list(SMALL_FLOW)) == 6
+
+
+async def test_a_flow_that_was_tampered_with_is_not_exported(tmp_path: Path) -> None:
+    store, path = await small_store(), tmp_path / "run.zip"
+    before = await exported(store, path)
+    stream = store._log._streams[SMALL_FLOW]
+    event = stream[2]
+    stream[2] = type(event)(
+        **{name: getattr(event, name) for name in event.__struct_fields__}
+        | {"metadata": b'{"reason":"other"}'}
+    )
+    with pytest.raises(UnreadableEvent, match="version 2: its link does not follow"):
+        await export_flows(store, [SMALL_FLOW], path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+async def test_a_bundle_is_never_larger_than_zip_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await small_store()
+    for limit, least in (("LARGEST", 40_000), ("MOST_ENTRIES", 3)):
+        with monkeypatch.context() as patched:
+            patched.setattr(archive, limit, least)
+            with pytest.raises(InvalidArgument, match="several"):
+                await export_flows(store, [SMALL_FLOW], tmp_path / "run.zip")
+    assert list(tmp_path.iterdir()) == []
+    await exported(store, tmp_path / "run.zip")
+    assert verify_bundle(tmp_path / "run.zip").findings == ()
