@@ -92,7 +92,7 @@ class BundleReader:
 
     def events(self, flow_id: UUID, link: bytes) -> Iterator[StoredEvent]:
         """Yield the events of a flow; `link` is the one that stands before the first."""
-        file = f"flows/{flow_id}/events.jsonl"
+        file, seen = f"flows/{flow_id}/events.jsonl", set[UUID]()
         for number, line in lines_of(self._file, self._entries[file]):
             try:
                 event = _event(line)
@@ -101,6 +101,9 @@ class BundleReader:
                 raise self._invalid(file, f"line {number}", str(error)) from error
             if event.flow_id != flow_id or event.version != number - 1:
                 raise self._invalid(file, f"line {number}", "is not the next event of the flow")
+            if event.event_id in seen:
+                raise self._invalid(file, f"line {number}", "has the id of an event before it")
+            seen.add(event.event_id)
             link = event.link
             yield event
 

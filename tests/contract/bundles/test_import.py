@@ -1,7 +1,10 @@
 """A bundle is taken in as a whole, by every store: ids, versions, times and links stay."""
 
 import asyncio
-from collections.abc import Sequence
+import json
+import re
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,7 +32,16 @@ from chem_persistence import (
     flow_page,
     import_bundle,
 )
-from tests.support.bundles import LARGE, SMALL_FLOW, exported, small_store, stored_events
+from tests.support.bundles import (
+    EVENTS,
+    LARGE,
+    SMALL_FLOW,
+    chained,
+    exported,
+    rewritten,
+    small_store,
+    stored_events,
+)
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.flows.histories import PLAUSIBLE_KINDS, TickingClock
 from tests.support.flows.sample_flow import FLOW_ID, sample_store
@@ -209,6 +221,39 @@ def test_any_history_travels(
         assert await exported(there, path, flow_id) == before
 
     asyncio.run(travel(tmp_path_factory.mktemp("bundles") / "a.zip"))
+
+
+def second(old: bytes, new: bytes) -> Callable[[list[bytes]], list[bytes]]:
+    """Return a change of the second event."""
+    return lambda lines: [lines[0], lines[1].replace(old, new), *lines[2:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (second(b'"step_id":"embed"', b'"step_id":"embed","x":1'), "unknown field"),
+        (second(b'"stepstarted"', b'"stepthought"'), "stepthought"),
+        (second(b'"step_id":"embed","step_index":0', b'"step_index":0,"step_id":"embed"'), "canon"),
+        (second(b'"step_index":0', b'"step_index":0.0'), "got `float`"),
+        (second(b'"n":0.5', b'"n":1e999'), "version 1"),
+        (second(b"Z", b"+00:00"), "line 2"),
+        (second(b'"metadata":{', b'"metadata":[{'), "is not JSON"),
+        (lambda lines: [lines[0][:13] + lines[1][13:49] + lines[0][49:], *lines[1:]], "the id of"),
+    ],
+)
+async def test_what_verifies_but_no_store_accepts_is_refused(
+    tmp_path: Path, change: Callable[[list[bytes]], list[bytes]], reason: str
+) -> None:
+    path, store = tmp_path / "run.zip", InMemoryEventStore()
+    await exported(await small_store(), path)
+    with zipfile.ZipFile(path) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        old_end = manifest["flows"][str(SMALL_FLOW)]["link"].encode()
+        events, end = chained(archive.read(EVENTS), change)
+    path.write_bytes(rewritten(path, events=lambda _: events, ends=(old_end, end)))
+    with pytest.raises(InvalidBundle, match=re.escape(reason)):
+        await import_bundle(store, path)
+    assert await store.list(SMALL_FLOW) == []
 
 
 def transfer(backend: Backend) -> Any:

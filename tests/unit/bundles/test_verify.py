@@ -1,23 +1,27 @@
 """A bundle is verified to the last byte, by the library and by the program that it carries."""
 
 import hashlib
-import io
-import json
 import random
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chem_persistence import Anchor, BundleFinding, export_flows, verify_bundle
 from chem_persistence.bundles.verify import LARGEST, central_header, end_record, read_entries
 from chem_persistence.postgres.audit.anchors import writing_anchors
-from tests.support.bundles import LARGE, SMALL_FLOW, exported, small_store, stored_events
-
-EVENTS = f"flows/{SMALL_FLOW}/events.jsonl"
+from tests.support.bundles import (
+    EVENTS,
+    LARGE,
+    SMALL_FLOW,
+    archived,
+    exported,
+    rewritten,
+    small_store,
+    stored_events,
+)
 
 
 @pytest.fixture
@@ -31,35 +35,6 @@ def findings(bundle: Path, content: bytes) -> tuple[BundleFinding, ...]:
     changed = bundle.with_name("changed.zip")
     changed.write_bytes(content)
     return verify_bundle(changed).findings
-
-
-def rewritten(bundle: Path, **files: Any) -> bytes:
-    """Return the bundle with other files, whose manifest has their hashes; None removes one."""
-    with zipfile.ZipFile(bundle) as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
-    for key, content in files.items():
-        name = {"events": EVENTS, "manifest": "manifest.json"}.get(key, f"{key}.jsonl")
-        contents[name] = content(contents.get(name, b""))
-    if "manifest" not in files:
-        manifest = json.loads(contents["manifest.json"])
-        manifest["files"] = {
-            name: hashlib.sha256(content).hexdigest()
-            for name, content in contents.items()
-            if name != "manifest.json"
-        }
-        contents["manifest.json"] = json.dumps(manifest, sort_keys=True).encode()
-    return archived(contents)
-
-
-def archived(contents: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    """Return an archive as a bundle renders it, but for the compression."""
-    output = io.BytesIO()
-    with zipfile.ZipFile(output, "w", method) as archive:
-        for name in sorted(contents):
-            info = zipfile.ZipInfo(name)
-            info.create_system, info.external_attr = 3, 0o100644 << 16
-            archive.writestr(info, contents[name], method)
-    return output.getvalue()
 
 
 def test_a_bundle_is_sound_and_any_zip_program_reads_it(bundle: Path) -> None:
