@@ -64,6 +64,7 @@ def demo(
 def flows(
     state: option.StateName = None,
     definition: option.Definition = None,
+    label: option.FlowsLabel = None,
     before: option.Before = None,
     limit: option.Limit = 20,
     roots: option.Roots = False,
@@ -76,10 +77,11 @@ def flows(
 
     Lines of 120 characters also have the number of events, duration and error, as `show FLOW` has.
     """
-    from chem_persistence.cli.commands.flows import list_flows
+    from chem_persistence.cli.commands.flows import FlowFilters, list_flows
 
     target = Target(database_url, data, schema)
-    run(lambda: list_flows(target, state, definition, before, limit, roots=roots, as_json=as_json))
+    filters = FlowFilters(state, definition, label, roots)
+    run(lambda: list_flows(target, filters, before, limit, as_json=as_json))
 
 
 @command(Panel.LOOK)

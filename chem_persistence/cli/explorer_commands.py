@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from chem_persistence.cli.exit import run
-from chem_persistence.cli.options import Data, Schema, Target, Url
+from chem_persistence.cli.options import AsJson, Data, Schema, Target, Url
 
 __all__ = ["EXPLORER_COMMANDS", "serve"]
 
@@ -32,6 +32,7 @@ def serve(
     database_url: Url = None,
     data: Data = None,
     schema: Schema = "public",
+    as_json: AsJson = False,
 ) -> None:
     """Serve the explorer, web pages of the flows, artifacts and workers, until Ctrl-C.
 
@@ -41,7 +42,7 @@ def serve(
     from chem_persistence.cli.commands.serve import serve_explorer
 
     target = Target(database_url, data, schema)
-    run(lambda: serve_explorer(target, host, port, allow_host or []))
+    run(lambda: serve_explorer(target, host, port, allow_host or [], as_json=as_json))
 
 
 EXPLORER_COMMANDS = (serve,)

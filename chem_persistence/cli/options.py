@@ -31,6 +31,7 @@ __all__ = [
     "FlowName",
     "FlowNames",
     "Flows",
+    "FlowsLabel",
     "FlowsName",
     "Follow",
     "Force",
@@ -179,6 +180,7 @@ Before = Annotated[
     str | None, _option("FLOW", "Only flows that began before this one: the next page.")
 ]
 Limit = Annotated[int, number("N", "List at most N flows.", "--limit", "-n", least=1)]
+FlowsLabel = Annotated[str | None, _option("TEXT", "Only flows whose label begins so.")]
 Roots = Annotated[bool, typer.Option("--roots", help="Leave out flows that others run.")]
 
 # ---- of `tail`

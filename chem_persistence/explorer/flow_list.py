@@ -33,6 +33,7 @@ async def list_flows(request: Request) -> Response:
         before=_time(given.get("began", "")) if last is None else last,
         limit=FLOWS_A_PAGE + 1,
         roots=given.get("children") != "shown",
+        label=given.get("label") or None,
     )
     listed = found[:FLOWS_A_PAGE]
     values = {

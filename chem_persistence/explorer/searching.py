@@ -1,4 +1,4 @@
-"""The search: flows, definitions and artifacts by the beginning of their id, flows by label."""
+"""The search: flows, definitions and artifacts by the beginnings of their ids and labels."""
 
 import re
 from uuid import UUID
@@ -13,9 +13,6 @@ from chem_persistence.postgres.read.search import find_artifacts, find_definitio
 __all__ = ["search"]
 
 MOST_FOUND = 20
-NEWEST = 2_000
-"""Labels have no index: so many of the newest flows are looked through."""
-
 FEWEST_DIGITS, UUID_DIGITS, HASH_DIGITS = 4, 32, 64
 _DIGITS = re.compile("[0-9a-f]*")
 
@@ -28,20 +25,14 @@ async def search(request: Request) -> Response:
         return RedirectResponse(f"/flows/{flows[0]}.html", 303)
     if len(text) == HASH_DIGITS and len(artifacts) == 1:
         return RedirectResponse(f"/artifacts/{artifacts[0]}", 303)
-    wanted = text.lower()
-    labelled = [
-        flow
-        for flow in (await sources.models.flows(limit=NEWEST) if wanted else [])
-        if wanted in f"{flow.label or ''} {flow.name or ''}".lower()
-    ]
+    labelled = await sources.models.flows(label=text, limit=MOST_FOUND) if text else []
     values = {
         "text": text,
         "flows": flows,
         "definitions": definitions,
         "artifacts": artifacts,
-        "labelled": labelled[:MOST_FOUND],
-        "labelled_count": len(labelled),
-        "newest": NEWEST,
+        "labelled": labelled,
+        "most": MOST_FOUND,
     }
     return render(request, "search.html", values)
 

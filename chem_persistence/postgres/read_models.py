@@ -44,7 +44,9 @@ LIST_ERRORS = statement("executions/list_errors")
 LIST_ERRORS_OF_FLOW = statement("executions/list_errors_of_flow")
 LIST_FAILED_FLOWS = statement("flows/list_failed_flows")
 LIST_FLOWS = statement("flows/list_flows")
+LIST_LABELLED_FLOWS = statement("flows/list_labelled_flows")
 LIST_PENDING_FLOWS = statement("flows/list_pending_flows")
+LIST_ROOT_FLOWS = statement("flows/list_root_flows")
 LIST_RUNNING_FLOWS = statement("flows/list_running_flows")
 LIST_WAITING_FLOWS = statement("flows/list_waiting_flows")
 READ_CONSUMERS = statement("provenance/read_consumers")
@@ -89,25 +91,31 @@ class PgReadModels:
         before: FlowSummary | datetime | None = None,
         limit: int = 50,
         roots: bool = False,
+        label: str | None = None,
     ) -> list[FlowSummary]:
         """List flows, the newest first: by the time of their first event, then by id.
 
         `state` is a value of `FlowState`; the next page begins `before` the last flow of this one,
         or has the flows that began before a time.
-        With `roots`, the flows that a step of another flow runs are left out.
+        With `roots`, the flows that a step of another flow runs are left out. `label` is the
+        beginning of the flows' labels.
 
         Raises:
             InvalidArgument: the state is unknown, or the limit is negative.
         """
-        statement = _LISTINGS[_known_state(state)]
+        known = _known_state(state)
         position: tuple[datetime | None, UUID | None] = (None, None)
         if isinstance(before, datetime):
             position = before, _FIRST_ID
         elif before is not None:
             position = before.started_at, before.flow_id
-        rows = await self._session.fetch(
-            statement, *position, definition_hash, _checked("limit", limit), roots
-        )
+        filters = (*position, definition_hash, _checked("limit", limit), roots)
+        if label is not None:
+            rows = await self._session.fetch(LIST_LABELLED_FLOWS, *filters, label, known)
+        elif known is None and roots:
+            rows = await self._session.fetch(LIST_ROOT_FLOWS, *filters)
+        else:
+            rows = await self._session.fetch(_LISTINGS[known], *filters)
         return [flow_summary(row) for row in rows]
 
     async def flow(self, flow_id: UUID) -> FlowSummary | None:

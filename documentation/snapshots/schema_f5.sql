@@ -364,9 +364,13 @@ CREATE INDEX event_log_halt_idx ON event_log USING btree (event_type, flow_id) W
 
 CREATE INDEX event_log_input_idx ON event_log USING btree (hashtextextended(COALESCE(payload #>> '{outputs,0}'::text[], payload ->> 'input'::text), 0::bigint)) WHERE event_type = ANY (ARRAY['stepfinished'::text, 'flowinitialized'::text]);
 
+CREATE INDEX event_log_label_idx ON event_log USING btree ((payload ->> 'label'::text) COLLATE "C", ts, flow_id) WHERE version = 0 AND payload ? 'label'::text;
+
 CREATE INDEX event_log_origin_idx ON event_log USING btree (COALESCE(payload #>> '{reused_from,flow_id}'::text[], flow_id::text)) WHERE event_type = 'stepfinished'::text AND payload ? 'reused_from'::text OR event_type = 'stepsignal'::text AND (payload ->> 'signal'::text) = 'chem_persistence.invalidated'::text;
 
 CREATE INDEX event_log_outputs_idx ON event_log USING gin ((payload -> 'outputs'::text) jsonb_path_ops) WHERE event_type = 'stepfinished'::text AND (payload #> '{outputs,1}'::text[]) IS NOT NULL;
+
+CREATE INDEX event_log_root_idx ON event_log USING btree (ts, flow_id) WHERE version = 0 AND (payload -> 'parent'::text) IS NULL;
 
 CREATE INDEX event_log_seq_idx ON event_log USING btree (seq);
 

@@ -125,6 +125,36 @@ WHERE (flows.started_at, flows.flow_id)
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 
+-- name: list_labelled_flows
+-- List one page of the flows whose label begins with a text, the newest first; a time outside
+-- datetime's range is null.
+-- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
+-- whether flows that have a parent are left out; $6 text beginning of the label; $7 text state, or
+-- null for any
+SELECT flow_id,
+    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN started_at
+        END AS started_at,
+    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN last_event_at
+        END AS last_event_at,
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label, parent
+FROM flows
+WHERE (flows.started_at, flows.flow_id)
+        < (coalesce($1::timestamptz, 'infinity'),
+            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+    AND flow_id IN (SELECT first_event.flow_id FROM event_log AS first_event
+        WHERE first_event.version = 0 AND first_event.payload ? 'label'
+            AND (first_event.payload ->> 'label') COLLATE "C" >= $6::text
+            AND (first_event.payload ->> 'label') COLLATE "C" < $6::text || U&'\+10FFFF')
+    AND ($7::text IS NULL OR state = $7)
+    AND ($3::text IS NULL OR definition_hash = $3)
+    AND (NOT $5::boolean OR parent IS NULL)
+ORDER BY flows.started_at DESC, flows.flow_id DESC
+LIMIT $4
+
 -- name: list_pending_flows
 -- List one page of the flows of which no step has begun, the newest first; a time outside
 -- datetime's range is null.
@@ -152,6 +182,30 @@ WHERE (flows.started_at, flows.flow_id)
                 WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcancelled'))
     AND ($3::text IS NULL OR definition_hash = $3)
     AND (NOT $5::boolean OR parent IS NULL)
+ORDER BY flows.started_at DESC, flows.flow_id DESC
+LIMIT $4
+
+-- name: list_root_flows
+-- List one page of the flows that have no parent, the newest first; a time outside datetime's range
+-- is null.
+-- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
+-- that is true
+SELECT flow_id,
+    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN started_at
+        END AS started_at,
+    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN last_event_at
+        END AS last_event_at,
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label, parent
+FROM flows
+WHERE (flows.started_at, flows.flow_id)
+        < (coalesce($1::timestamptz, 'infinity'),
+            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+    AND ($3::text IS NULL OR definition_hash = $3)
+    AND parent IS NULL AND $5::boolean
 ORDER BY flows.started_at DESC, flows.flow_id DESC
 LIMIT $4
 

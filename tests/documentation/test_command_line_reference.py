@@ -55,7 +55,7 @@ NEED_CITUS = {"distribute"}
 TAKE_JSON = {"answer"}
 """Commands whose option --json is an input; they print a line."""
 END_ONLY_WHEN_TOLD = {"serve"}
-"""Commands without JSON; tests/acceptance/explorer runs them."""
+"""Commands that tests/acceptance/explorer runs."""
 NEED_A_MODULE = {"audit", "branch", "submit", "worker"}
 """Commands of flows in a module; tests/acceptance/command_line runs them."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
@@ -22,35 +23,38 @@ from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.postgres.read_models import PgReadModels
 from chem_persistence.views.wording import duration, title
 
-__all__ = ["list_flows", "shown_duration", "shown_progress"]
+__all__ = ["FlowFilters", "list_flows", "shown_duration", "shown_progress"]
 
 WIDE = 120
 
 
+class FlowFilters(NamedTuple):
+    """Which flows are listed: by state, definition and label, and whether without children."""
+
+    state: str | None
+    definition: str | None
+    label: str | None
+    roots: bool
+
+
 async def list_flows(
-    target: Target,
-    state: str | None,
-    definition: str | None,
-    before: str | None,
-    limit: int,
-    *,
-    roots: bool,
-    as_json: bool,
+    target: Target, filters: FlowFilters, before: str | None, limit: int, *, as_json: bool
 ) -> int:
     """Print a page of flows and how to get the next one; return the exit code."""
     async with open_database(target) as provider:
-        models = PgReadModels(provider)
+        models, definition = PgReadModels(provider), filters.definition
         if definition is not None:
             definition = await find_definition(provider, definition)
         last = None
         if before is not None:
             last = await models.flow(await find_flow(provider, before, "--before"))
         found = await models.flows(
-            state=None if state is None else FlowState(state),
+            state=None if filters.state is None else FlowState(filters.state),
             definition_hash=definition,
             before=last,
             limit=limit + 1,
-            roots=roots,
+            roots=filters.roots,
+            label=filters.label,
         )
     listed, more = found[:limit], len(found) > limit
     if as_json:

@@ -5,7 +5,7 @@ import importlib.util
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.options import Target
-from chem_persistence.cli.terminal.printing import print_line
+from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.errors import InvalidArgument
 
 __all__ = ["serve_explorer"]
@@ -13,7 +13,9 @@ __all__ = ["serve_explorer"]
 CONNECTIONS = 4
 
 
-async def serve_explorer(target: Target, host: str, port: int, allowed: list[str]) -> int:
+async def serve_explorer(
+    target: Target, host: str, port: int, allowed: list[str], *, as_json: bool
+) -> int:
     """Serve the explorer until Ctrl-C or SIGTERM; return the exit code.
 
     Raises:
@@ -33,7 +35,11 @@ async def serve_explorer(target: Target, host: str, port: int, allowed: list[str
             shown = f"[{address}]" if ":" in address else address
 
             def ready() -> None:
-                print_line(f"the explorer is at http://{shown}:{number}/ (Ctrl-C ends it)")
+                url = f"http://{shown}:{number}/"
+                if as_json:
+                    print_json({"url": url})
+                else:
+                    print_line(f"the explorer is at {url} (Ctrl-C ends it)")
 
             app = explorer(provider, hosts=hosts)
             await serve(app, listening, on_ready=ready, on_end=lambda: end_streams(app))

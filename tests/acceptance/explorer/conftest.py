@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest_asyncio
+from msgspec import structs
 
 from chem_persistence import Artifact, PgEventStore, PoolProvider, build_pool
 from tests.support.commands import command_environment
@@ -60,18 +61,22 @@ async def ask(url: str, path: str = "/", *, method: str = "GET", host: str | Non
     return await asyncio.to_thread(send)
 
 
-@asynccontextmanager
-async def served(
-    database_url: str, *options: str
-) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
-    """Serve the explorer; yield its address and its process, which is killed if it still runs."""
-    process = await asyncio.create_subprocess_exec(
+async def started(database_url: str, *options: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", "chem_persistence", "serve", "--port", "0"),
         *("--database-url", database_url, *options),
         env=command_environment(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+
+
+@asynccontextmanager
+async def served(
+    database_url: str, *options: str
+) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """Serve the explorer; yield its address and its process, which is killed if it still runs."""
+    process = await started(database_url, *options)
     try:
         assert process.stdout is not None
         line = (await process.stdout.readline()).decode()
@@ -90,6 +95,8 @@ async def log(server: TestServer) -> AsyncIterator[str]:
         await logged_flows(url)
         async with await build_pool(url, max_size=2) as pool:
             store = PgEventStore(PoolProvider(pool))
+            labelled = structs.replace(initialized(), label="Batch 7")
+            await store.append_kind(new_flow_id(), labelled)
             for artifact in (CONFORMER, PAGE, TABLE):
                 await store.append_kind(new_flow_id(), initialized(), artifacts=[artifact])
             await store.aclose()

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import re
 import signal
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import chem_persistence
 from chem_persistence import PgReadModels, PoolProvider, build_pool
-from tests.acceptance.explorer.conftest import CONFORMER, PAGE, TABLE, ask, served
+from tests.acceptance.explorer.conftest import CONFORMER, PAGE, TABLE, ask, served, started
 from tests.support.commands import command
 from tests.support.flows.flows import DEFINITION
 from tests.support.flows.logged_flows import BINARY, COMPLETED, FAILED, JSON_ARTIFACT
@@ -37,6 +38,8 @@ PAGES = {
     f"/search?q={JSON_ARTIFACT.hash[:6]}": JSON_ARTIFACT.hash,
     f"/search?q={DEFINITION.definition_hash[:6]}": DEFINITION.definition_hash,
     "/search?q=zzzz": "nothing begins with",
+    "/?label=Batch": "batch 7",
+    "/search?q=Batch": "batch 7",
     f"/artifacts/{JSON_ARTIFACT.hash}": "molecule",
     f"/artifacts/{BINARY.hash}": "octet-stream",
     f"/artifacts/{CONFORMER.hash}": "in three dimensions",
@@ -94,6 +97,15 @@ async def test_a_host_that_it_does_not_serve_is_refused(address: str, host: str)
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "[::1]:80", "127.0.0.1:9"])
 async def test_its_own_host_is_served_under_any_port(address: str, host: str) -> None:
     assert (await ask(address, host=host)).status == 200
+
+
+async def test_its_address_is_a_line_of_json(log: str) -> None:
+    process = await started(log, "--json")
+    assert process.stdout is not None
+    url = json.loads(await process.stdout.readline())["url"]
+    assert (await ask(url)).status == 200
+    process.terminate()
+    assert await process.communicate() == (b"", b"")
 
 
 async def test_another_host_is_served_if_it_is_allowed(log: str) -> None:

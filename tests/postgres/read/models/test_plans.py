@@ -42,6 +42,8 @@ NEW: list[Any] = [None, None, None, 50, False]
 ERROR = StepError("ValueError", "no")
 USED: dict[str, tuple[list[Any], set[str]]] = {
     "flows/list_flows": (NEW, {"event_log_first_event_idx"}),
+    "flows/list_root_flows": ([*NEW[:-1], True], {"event_log_root_idx"}),
+    "flows/list_labelled_flows": ([*NEW, "batch", None], {"event_log_label_idx"}),
     "flows/list_completed_flows": (NEW, {"event_log_first_event_idx", "event_log_completed_idx"}),
     "flows/list_running_flows": (NEW, {"event_log_first_event_idx", "event_log_completed_idx"}),
     "flows/list_pending_flows": (NEW, {"event_log_first_event_idx", "event_log_completed_idx"}),

@@ -239,6 +239,43 @@ async def test_only_the_flows_that_no_other_flow_runs_are_listed(
     assert child in {flow.flow_id for flow in await models.flows()}
 
 
+async def test_flows_are_listed_by_the_beginning_of_their_label(
+    provider: PoolProvider, models: PgReadModels
+) -> None:
+    store = PgEventStore(provider)
+    labels = ["batch 1", "batch 2", "Batch 3", "b", "ba%", None]
+    flow_ids = {label: new_flow_id() for label in labels}
+    for label, flow_id in flow_ids.items():
+        begins = initialized() if label is None else replace(initialized(), label=label)
+        await store.append_kind(flow_id, begins)
+    for beginning in ("batch", "batch 2", "b", "ba%", "%", "Batch", "c", ""):
+        listed = await models.flows(label=beginning)
+        expected = [label for label in labels if label is not None and label.startswith(beginning)]
+        assert [flow.label for flow in listed] == expected[::-1]
+        assert await models.flows(label=beginning, state="pending") == listed
+        assert await models.flows(label=beginning, state="failed") == []
+        assert await models.flows(label=beginning, limit=1) == listed[:1]
+        assert (
+            await models.flows(label=beginning, before=listed[0] if listed else None)
+            == (listed[1:])
+        )
+        assert await models.flows(label=beginning, definition_hash="0" * 64) == []
+
+
+async def test_flows_that_began_before_a_time_are_listed(
+    provider: PoolProvider, models: PgReadModels
+) -> None:
+    await append(provider, [[]] * 3)
+    newest, *others = await models.flows()
+    assert await models.flows(before=newest.started_at) == [
+        flow for flow in others if flow.started_at < newest.started_at
+    ]
+    assert await models.flows(before=newest.started_at + timedelta(microseconds=1)) == [
+        newest,
+        *others,
+    ]
+
+
 async def test_a_flow_that_does_not_begin_with_its_initialization_has_no_definition(
     provider: PoolProvider, models: PgReadModels
 ) -> None:
