@@ -20,6 +20,9 @@ from chem_persistence import (
     StoreUnavailable,
 )
 from chem_persistence.feed.consumer import MOST_PARTS
+from chem_persistence.postgres.admin.doctor.commands import Commands
+from chem_persistence.postgres.admin.doctor.feed import check_consumers
+from chem_persistence.postgres.admin.doctor.result import Severity
 from tests.support.consuming import NAME, SHORT, ConsumingLab, effect
 from tests.support.flows.flows import new_flow_id
 
@@ -124,6 +127,13 @@ async def test_a_flow_is_parked_with_what_follows_and_the_others_go_on(lab: Cons
     )
     assert parked.error == "ValueError: no such molecule"
     assert (await consumer.status()).lag == 0
+    async with lab.provider.acquire() as connection:
+        (warning,) = await check_consumers(connection, Commands())
+    assert (warning.severity, warning.finding, warning.remedy) == (
+        Severity.WARNING,
+        "1 flow is parked of consumer mirror: ValueError: no such molecule",
+        "chem-persistence consumers list",
+    )
 
     await lab.append(poison.flow_id)
     await consumer.run_to_end(careful)  # its later events wait, too
