@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 import pytest
 import pytest_asyncio
+from starlette.types import ASGIApp, Message, Scope
 
 from chem_persistence import (
     Artifact,
@@ -27,7 +28,10 @@ from chem_persistence import (
     StoreError,
     build_pool,
 )
+from chem_persistence.explorer.app import explorer
 from chem_persistence.postgres.admin.roles import RoleNames, create_roles, usual_names
+from chem_persistence.postgres.connection.pool import open_pool
+from chem_persistence.postgres.read.feed import find_feed_end
 from chem_persistence.postgres.schema.migrations import Migration, known_migrations, migrate
 from chem_persistence.postgres.schema.statements import statement
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id, whole_history
@@ -439,6 +443,38 @@ async def test_every_relation_and_function_is_the_owners_and_nothing_is_anybodys
     assert [
         row["relname"] for row in relations if "{=" in row["rights"] or ",=" in row["rights"]
     ] == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/failures", "/definitions", "/fleet", "/search", "/flows/{}.html"]
+)
+async def test_the_reader_explores(lab: Lab, path: str) -> None:
+    async with await open_pool(lab.urls["reader"], max_size=1) as pool:
+        app = explorer(PoolProvider(pool))
+        assert await status_of(app, path.format(lab.flow_id)) == 200
+        assert (await find_feed_end(PoolProvider(pool))) > 0  # a page follows the log by it
+
+
+async def status_of(app: ASGIApp, path: str) -> int:
+    """Return the status with which an application answers GET."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "query_string": b"q=abcd",
+        "headers": [(b"host", b"localhost")],
+    }
+    await app(scope, receive, send)
+    status: int = sent[0]["status"]
+    return status
 
 
 async def test_only_the_owner_migrates(lab: Lab) -> None:
