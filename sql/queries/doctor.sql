@@ -13,13 +13,15 @@ ORDER BY min(run.due_at), run.definition_hash
 
 -- name: count_failed_runs
 -- Count the flows that have failed and are not due by themselves. Children are left out: what a
--- failed one means is decided by its parent. The conditions on steps and on the first event name
+-- failed one means is decided by its parent; and so are imported flows. The conditions on steps and on the first event name
 -- both tables, so that they are looked at for failed flows alone, and not for each that waits.
 SELECT count(*) AS flows
 FROM (SELECT DISTINCT event.flow_id FROM event_log AS event
     WHERE event.event_type = 'stepfailed') AS failed
 JOIN flow_runs AS run ON run.flow_id = failed.flow_id
 WHERE run.due_at = 'infinity' AND run.lease IS NULL AND NOT run.by_program
+    AND (SELECT count(*) FROM imported_flows AS imported
+        WHERE imported.flow_id = failed.flow_id AND imported.flow_id = run.flow_id) = 0
     AND (SELECT count(*) FROM workflow_step_executions AS step
         WHERE step.flow_id = failed.flow_id AND step.flow_id = run.flow_id
             AND step.status = 'failed') > 0
@@ -79,6 +81,8 @@ FROM (SELECT event.flow_id, max(event.ts) AS failed_at FROM event_log AS event
     WHERE event.event_type = 'stepfailed' GROUP BY event.flow_id) AS failed
 JOIN flow_runs AS run ON run.flow_id = failed.flow_id
 WHERE run.due_at = 'infinity' AND run.lease IS NULL AND NOT run.by_program
+    AND (SELECT count(*) FROM imported_flows AS imported
+        WHERE imported.flow_id = failed.flow_id AND imported.flow_id = run.flow_id) = 0
     AND (SELECT count(*) FROM workflow_step_executions AS step
         WHERE step.flow_id = failed.flow_id AND step.flow_id = run.flow_id
             AND step.status = 'failed') > 0

@@ -26,6 +26,7 @@ from chem_persistence import (
     PoolProvider,
     StreamingEventStore,
     SystemClock,
+    TransferStore,
 )
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.store.ports import ArtifactLister, ArtifactReader
@@ -81,6 +82,10 @@ def feeds(provider: ConnectionProvider) -> list[EventFeed]:
 
 
 def streaming_stores(provider: ConnectionProvider) -> list[StreamingEventStore]:
+    return [InMemoryEventStore(), PgEventStore(provider)]
+
+
+def transfer_stores(provider: ConnectionProvider) -> list[TransferStore]:
     return [InMemoryEventStore(), PgEventStore(provider)]
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -17,14 +18,25 @@ from chem_persistence import (
     PoolProvider,
     RetryScheduled,
     StepStarted,
+    import_bundle,
 )
 from chem_persistence.domain.events import FlowParent
 from chem_persistence.postgres.admin.doctor.examination import examine
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.admin.roles import create_roles
 from chem_persistence.postgres.connection.pool import open_pool
+from tests.support.bundles import exported
 from tests.support.flows.flows import new_flow_id
-from tests.support.leases.desk import HASH, HOUR, NOW, Desk, failed, given, postgres_desk
+from tests.support.leases.desk import (
+    HASH,
+    HOUR,
+    NOW,
+    Desk,
+    failed,
+    given,
+    memory_desk,
+    postgres_desk,
+)
 from tests.support.leases.staff import Act, Acts, chain, submit
 from tests.support.servers.roles import new_role
 
@@ -163,6 +175,14 @@ async def test_flows_that_have_failed_are_counted_until_they_are_retried(
     said = f"1 flow has failed, and no retry is scheduled; it failed AGE ago: flow {second}"
     assert await found(admin_url) == [said]
     await desk.store.append_kind(second, RetryScheduled("acquire", 1, "again"))
+    assert await is_well(admin_url)
+
+
+async def test_imported_flows_are_no_trouble(desk: Desk, tmp_path: Path, admin_url: str) -> None:
+    there = memory_desk()
+    flow_ids = [await failed_flow(there), await there.submit()]
+    await exported(there.store, tmp_path / "run.zip", *flow_ids)
+    await import_bundle(desk.store, tmp_path / "run.zip")
     assert await is_well(admin_url)
 
 
