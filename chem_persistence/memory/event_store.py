@@ -8,13 +8,13 @@ from uuid import UUID
 
 from chem_persistence.domain.answers import ArtifactProducer, artifact_producer
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.events import BranchCreated, FlowEvent, StepFinished
+from chem_persistence.domain.events import BranchCreated, FlowEvent, ResultOrigin, StepFinished
 from chem_persistence.domain.streams import ContentCheck, cut
 from chem_persistence.errors import ArtifactNotFound, ChemPersistenceError
 from chem_persistence.memory.feed import MemoryFeedSource
 from chem_persistence.memory.leases import InMemoryLeases
 from chem_persistence.memory.log import MemoryLog
-from chem_persistence.memory.outcomes import is_listed, outcome_of, position_of
+from chem_persistence.memory.outcomes import invalidated_among, is_listed, outcome_of, position_of
 from chem_persistence.memory.runs import MemoryRuns
 from chem_persistence.memory.slots import MemorySlots
 from chem_persistence.memory.transaction import InMemoryTransaction
@@ -259,6 +259,11 @@ class InMemoryEventStore(BatchAppender):
         """Return what became of flows; see `OutcomeReader.flow_outcomes`."""
         there = [flow_id for flow_id in flow_ids if self._log.stream(flow_id)]
         return {flow_id: outcome_of(await self.list(flow_id), step)[0] for flow_id in there}
+
+    async def invalidated_results(self, flow_ids: Sequence[UUID]) -> set[ResultOrigin]:
+        """Return the invalid results of flows; see `OutcomeReader.invalidated_results`."""
+        found = [invalidated_among(await self.list(flow_id)) for flow_id in flow_ids]
+        return set[ResultOrigin]().union(*found)
 
     async def list_outcomes(
         self, chosen: OutcomeFilter, step: str | None, *, before: FlowOutcome | None, limit: int

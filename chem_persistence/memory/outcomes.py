@@ -1,15 +1,22 @@
 """What became of the flows in the log of a store in memory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from chem_persistence.domain.events import FlowEvent, FlowInitialized, StepFinished
+from chem_persistence.domain.events import (
+    INVALIDATED,
+    FlowEvent,
+    FlowInitialized,
+    ResultOrigin,
+    StepFinished,
+    StepSignal,
+)
 from chem_persistence.domain.instance import StepStatus
 from chem_persistence.domain.step_rows import StepChange
 from chem_persistence.store.outcomes.reader import FlowOutcome, OutcomeFilter
 from chem_persistence.store.outcomes.summary import SummaryFold
 
-__all__ = ["is_listed", "outcome_of", "position_of"]
+__all__ = ["invalidated_among", "is_listed", "outcome_of", "position_of"]
 
 
 def outcome_of(events: Iterable[FlowEvent], step: str | None) -> tuple[FlowOutcome, str | None]:
@@ -17,16 +24,17 @@ def outcome_of(events: Iterable[FlowEvent], step: str | None) -> tuple[FlowOutco
 
     There is at least one event. `step` is as `OutcomeReader` has it.
     """
-    fold, begun, output = SummaryFold(), None, None
+    fold, begun, output, origin = SummaryFold(), None, None, None
     for event in events:
         fold.take(event)
         match event.kind:
             case FlowInitialized() if event.version == 0:
                 begun = event.kind
-            case StepFinished(step_index=index, step_id=step_id, outputs=outputs):
+            case StepFinished() as fact:
                 last = -1 if begun is None else begun.step_count - 1
-                if step_id == step or (step is None and index == last):
-                    output = outputs[0] if outputs else None
+                if fact.step_id == step or (step is None and fact.step_index == last):
+                    output = fact.outputs[0] if fact.outputs else None
+                    origin = fact.reused_from or ResultOrigin(event.flow_id, event.version)
             case _:
                 pass
     summary = fold.summary()
@@ -40,10 +48,23 @@ def outcome_of(events: Iterable[FlowEvent], step: str | None) -> tuple[FlowOutco
         label=summary.label,
         input=None if begun is None else begun.input,
         output=output,
+        origin=origin,
         failed_step=None if failed is None else failed.step_id,
         failure=summary.failure,
     )
     return outcome, summary.name
+
+
+def invalidated_among(events: Sequence[FlowEvent]) -> set[ResultOrigin]:
+    """Return the results of a flow with these events that were declared invalid."""
+    return {
+        ResultOrigin(finished.flow_id, finished.version)
+        for event in events
+        if isinstance(event.kind, StepSignal) and event.kind.signal == INVALIDATED
+        for finished in events[: event.version]
+        if isinstance(finished.kind, StepFinished)
+        and finished.kind.step_index == event.kind.step_index
+    }
 
 
 def _last_failed(rows: Iterable[StepChange]) -> StepChange | None:

@@ -22,7 +22,7 @@ from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.consumers.admin import PgConsumerAdmin
 from chem_persistence.postgres.consumers.parts import PgConsumerParts
-from chem_persistence.postgres.outcomes import list_outcomes, read_outcomes
+from chem_persistence.postgres.outcomes import PgOutcomes
 from chem_persistence.postgres.read.artifact_batches import read_artifact_batches
 from chem_persistence.postgres.read.artifacts import (
     list_flow_artifacts,
@@ -78,7 +78,6 @@ from chem_persistence.store.leasing.children import ChildState
 from chem_persistence.store.leasing.hold import Hold
 from chem_persistence.store.leasing.leased_store import LeasedEventStore
 from chem_persistence.store.leasing.leases import Claim, check_worker
-from chem_persistence.store.outcomes.reader import FlowOutcome, OutcomeFilter
 from chem_persistence.store.ports import ArtifactRead, Clock
 from chem_persistence.store.reuse.results import Result, TakenOver
 from chem_persistence.store.transfer.ports import ArtifactLabel
@@ -86,7 +85,7 @@ from chem_persistence.store.transfer.ports import ArtifactLabel
 __all__ = ["PgEventStore"]
 
 
-class PgEventStore(BatchAppender):
+class PgEventStore(BatchAppender, PgOutcomes):
     """The event store that appends and reads on connections of `provider`.
 
     Any number of tasks and processes may use it at the same time. Waiting appends are committed
@@ -299,18 +298,6 @@ class PgEventStore(BatchAppender):
         check_flow_id(flow_id)
         check_countable(limit=limit)
         return await list_taken_over(Session(self._provider), flow_id, limit)
-
-    async def flow_outcomes(
-        self, flow_ids: Sequence[UUID], step: str | None
-    ) -> dict[UUID, FlowOutcome]:
-        """Read what became of flows in one query; see `OutcomeReader.flow_outcomes`."""
-        return await read_outcomes(Session(self._provider), flow_ids, step)
-
-    async def list_outcomes(
-        self, chosen: OutcomeFilter, step: str | None, *, before: FlowOutcome | None, limit: int
-    ) -> builtins.list[FlowOutcome]:
-        """Read the next flows in one query; see `OutcomeReader.list_outcomes`."""
-        return await list_outcomes(Session(self._provider), chosen, step, before, limit)
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Read an artifact; see `EventStore.get_artifact`."""

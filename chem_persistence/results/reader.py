@@ -101,6 +101,9 @@ class RowReader:
             for artifact_hash in (found.outcome.input, found.outcome.output)
             if artifact_hash is not None
         ]
+        origins = [found.outcome.origin for found in group if found.outcome.origin is not None]
+        flow_ids = list({origin.flow_id for origin in origins})
+        invalid = await self._store.invalidated_results(flow_ids) if flow_ids else ()
         reads = read_artifacts(self._store, hashes)
         for found in group:
             values = []
@@ -109,7 +112,7 @@ class RowReader:
                 if read is not None and not isinstance(read, Artifact):
                     raise read
                 values.append(None if read is None else read.payload)
-            yield _row(found, *values)
+            yield _row(found, *values, invalidated=found.outcome.origin in invalid)
 
     async def _found(self) -> AsyncIterator[_Found]:
         is_first = True
@@ -241,7 +244,7 @@ def _facts_of_step(events: Sequence[FlowEvent], index: int) -> Iterator[StepFini
             yield event.kind
 
 
-def _row(found: _Found, given: object, output: object) -> ResultRow:
+def _row(found: _Found, given: object, output: object, *, invalidated: bool) -> ResultRow:
     outcome = found.outcome
     return ResultRow(
         flow_id=outcome.flow_id,
@@ -249,6 +252,7 @@ def _row(found: _Found, given: object, output: object) -> ResultRow:
         item=found.item,
         label=found.run.label,
         state=outcome.state,
+        invalidated=invalidated,
         began=outcome.started_at,
         input=given,
         output=output,

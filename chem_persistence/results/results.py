@@ -69,10 +69,10 @@ class Results:
         """Return the rows as a `pyarrow.Table`, whose `to_pandas` returns a DataFrame of pandas.
 
         The columns are `label`, `item`, the fields of the inputs as `input.NAME`, those of the
-        outputs as `NAME` (`output.NAME` if another column has that name), `state`, `failed_step`,
-        `error`, `began`, `flow_id` and `run`. A field with numbers is of int64 if all of them are
-        whole, else of float64; one with objects, arrays, or values of several types is JSON text.
-        Without a value it is null.
+        outputs as `NAME` (`output.NAME` if another column has that name), `state`, `invalidated`,
+        `failed_step`, `error`, `began`, `flow_id` and `run`. A field with numbers is of int64 if
+        all of them are whole, else of float64; one with objects, arrays, or values of several types
+        is JSON text. Without a value it is null.
 
         Raises:
             InvalidArgument: pyarrow is not installed (the extra `table`).

@@ -21,7 +21,7 @@ Cell = bool | int | float | str | list[str] | None
 """The value of a row in a column; a list of one text is an object or array, as JSON text."""
 
 FIRST_COLUMNS = ("label", "item")
-LAST_COLUMNS = ("state", "failed_step", "error", "began", "flow_id", "run")
+LAST_COLUMNS = ("state", "invalidated", "failed_step", "error", "began", "flow_id", "run")
 """The columns that every table has, before and after those of the inputs and the outputs."""
 
 _TAKEN = frozenset({*FIRST_COLUMNS, *LAST_COLUMNS, "input", "output"})
@@ -33,7 +33,9 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     The flow `flow_id` is the `run` itself (`item` is None), or the child that a map of the run has
     for the item `item`, from 0. `label` is the run's. `input` and `output` are JSON values, of
     which `input_hash` and `output_hash` are the artifacts; without an artifact, or with one that is
-    not JSON, they are None. `failed_step` and `failure` are set while a step has failed.
+    not JSON, they are None. `invalidated` is whether the result was declared invalid, here or in
+    the flow from which it was taken over. `failed_step` and `failure` are set while a step has
+    failed.
     """
 
     flow_id: UUID
@@ -41,6 +43,7 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
     item: int | None
     label: str | None
     state: FlowState
+    invalidated: bool
     began: datetime
     input: Any
     output: Any
@@ -83,6 +86,7 @@ def cells_of(row: ResultRow) -> dict[str, Cell]:
         **_fields(row.input, "input"),
         **_fields(row.output, "output"),
         "state": str(row.state),
+        "invalidated": row.invalidated,
         "failed_step": row.failed_step,
         "error": None if failure is None else f"{failure.error_class}: {failure.message}",
         "began": row.began.isoformat(),

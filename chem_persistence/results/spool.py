@@ -24,7 +24,7 @@ IN_MEMORY = 8 * 2**20
 """The bytes of rows that are kept in memory; more are written to a file."""
 
 _FIXED: dict[str, Kind] = dict.fromkeys((*FIRST_COLUMNS, *LAST_COLUMNS), "text")
-_FIXED |= {"item": "integer", "began": "time"}
+_FIXED |= {"item": "integer", "invalidated": "boolean", "began": "time"}
 _KINDS: dict[type, Kind] = {
     bool: "boolean",
     int: "integer",

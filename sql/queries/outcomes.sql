@@ -1,8 +1,23 @@
 -- Read what became of flows, with the hashes of their inputs and of the output of one step.
 
+-- name: list_invalidated
+-- List the results of flows that were declared invalid, by the versions of their events. The type
+-- of the event is compared within CASE, as in `list_outcomes`.
+-- $1 uuid[] flow_id
+SELECT DISTINCT finished.flow_id, finished.version
+FROM event_log AS signal
+JOIN event_log AS finished
+    ON finished.flow_id = signal.flow_id AND finished.version < signal.version
+WHERE signal.flow_id = ANY ($1::uuid[]) AND signal.event_type = 'stepsignal'
+    AND signal.payload ->> 'signal' = 'chem_persistence.invalidated'
+    AND CASE WHEN finished.event_type = 'stepfinished'
+        THEN finished.payload -> 'step_index' = signal.payload -> 'step_index'
+        ELSE false END
+
 -- name: list_outcomes
--- List one page of flows, the newest first, with the first output of one of their steps, or of the
--- last one; a time outside datetime's range is null.
+-- List one page of flows, the newest first, with the result of one of their steps, or of the last
+-- one: its first output, its event, and where that took it from; a time outside datetime's range is
+-- null.
 -- The type of the event is compared within CASE, which keeps the planner from reading an index of
 -- all results beside the one of the flow.
 -- $1 text step_id, or null for the last step; $2 timestamptz started_at and $3 uuid flow_id before
@@ -15,13 +30,14 @@ SELECT flow.flow_id,
         END AS started_at,
     flow.state, flow.definition_hash, flow.label, flow.failure,
     first_event.payload ->> 'input' AS input,
-    (SELECT event.payload #>> '{outputs,0}' FROM event_log AS event
+    (SELECT jsonb_build_object('output', event.payload #> '{outputs,0}', 'version', event.version,
+            'reused_from', event.payload -> 'reused_from') FROM event_log AS event
         WHERE event.flow_id = flow.flow_id
             AND CASE WHEN event.event_type <> 'stepfinished' THEN false
                 WHEN $1::text IS NULL
                 THEN (event.payload ->> 'step_index')::bigint = flow.step_count - 1
                 ELSE event.payload ->> 'step_id' = $1 END
-        ORDER BY event.version DESC LIMIT 1) AS output,
+        ORDER BY event.version DESC LIMIT 1) AS result,
     (SELECT step.step_id FROM workflow_step_executions AS step
         WHERE step.flow_id = flow.flow_id AND step.status = 'failed'
         ORDER BY step.step_index DESC LIMIT 1) AS failed_step
@@ -40,8 +56,8 @@ ORDER BY flow.started_at DESC, flow.flow_id DESC
 LIMIT $10
 
 -- name: read_outcomes
--- Read flows, with the first output of one of their steps, or of the last one; a time outside
--- datetime's range is null. The type of the event is compared within CASE, as in `list_outcomes`.
+-- Read flows, with the result of one of their steps, or of the last one, as in `list_outcomes`; a
+-- time outside datetime's range is null. The type of the event is compared within CASE, as there.
 -- $1 uuid[] flow_id, $2 text step_id, or null for the last step
 SELECT flow.flow_id,
     CASE WHEN flow.started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
@@ -49,13 +65,14 @@ SELECT flow.flow_id,
         END AS started_at,
     flow.state, flow.definition_hash, flow.label, flow.failure,
     first_event.payload ->> 'input' AS input,
-    (SELECT event.payload #>> '{outputs,0}' FROM event_log AS event
+    (SELECT jsonb_build_object('output', event.payload #> '{outputs,0}', 'version', event.version,
+            'reused_from', event.payload -> 'reused_from') FROM event_log AS event
         WHERE event.flow_id = flow.flow_id
             AND CASE WHEN event.event_type <> 'stepfinished' THEN false
                 WHEN $2::text IS NULL
                 THEN (event.payload ->> 'step_index')::bigint = flow.step_count - 1
                 ELSE event.payload ->> 'step_id' = $2 END
-        ORDER BY event.version DESC LIMIT 1) AS output,
+        ORDER BY event.version DESC LIMIT 1) AS result,
     (SELECT step.step_id FROM workflow_step_executions AS step
         WHERE step.flow_id = flow.flow_id AND step.status = 'failed'
         ORDER BY step.step_index DESC LIMIT 1) AS failed_step

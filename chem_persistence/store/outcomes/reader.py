@@ -1,13 +1,13 @@
 """The port that reads what became of many flows, without the events of each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
 
 import msgspec
 
-from chem_persistence.domain.events import StepError
+from chem_persistence.domain.events import ResultOrigin, StepError
 from chem_persistence.domain.flow_state import FlowState
 
 __all__ = ["FlowOutcome", "OutcomeFilter", "OutcomeReader"]
@@ -16,8 +16,9 @@ __all__ = ["FlowOutcome", "OutcomeFilter", "OutcomeReader"]
 class FlowOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of a flow, and the hashes of its input and of the output of one of its steps.
 
-    `output` is the first output of the last `StepFinished` of that step, None if there is none.
-    `failed_step` and `failure` are those of the last step whose status is failed.
+    `output` is the first output of the last `StepFinished` of that step, None if there is none, and
+    `origin` that event, or the one whose result it took over. `failed_step` and `failure` are those
+    of the last step whose status is failed.
     """
 
     flow_id: UUID
@@ -27,6 +28,7 @@ class FlowOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     label: str | None
     input: str | None
     output: str | None
+    origin: ResultOrigin | None
     failed_step: str | None
     failure: StepError | None
 
@@ -61,6 +63,10 @@ class OutcomeReader(Protocol):
         self, flow_ids: Sequence[UUID], step: str | None
     ) -> Mapping[UUID, FlowOutcome]:
         """Return what became of those flows that have events."""
+        ...
+
+    async def invalidated_results(self, flow_ids: Sequence[UUID]) -> Collection[ResultOrigin]:
+        """Return those results of flows that were declared invalid, by their events."""
         ...
 
     async def list_outcomes(

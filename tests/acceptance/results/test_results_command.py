@@ -74,6 +74,16 @@ async def test_rows_are_chosen_by_state_label_and_time(url: str) -> None:
     assert await output(url, "screen", "--state", "running") == "no results\n"
 
 
+async def test_invalid_results_have_a_column_if_there_are_any(url: str) -> None:
+    assert "invalidated" not in await output(url, "screen")
+    child = child_id(SCREEN, 1, 1)
+    reason = ["--reason", "wrong", "--actor", "Ada", "--database-url", url]
+    assert (await command("invalidate", child, "judge", *reason)).returncode == 0
+    heading, *lines = await lines_of(url, "screen", "--limit", 2)
+    place = heading.index("invalidated")
+    assert [line[place] for line in lines[:2]] == ["false", "true"]
+
+
 async def test_json_is_an_object_for_each_row(url: str) -> None:
     rows = [json.loads(line) for line in (await output(url, "screen", "--json")).splitlines()]
     assert [row["item"] for row in rows] == [0, 1, 2, 3, 4]

@@ -30,6 +30,7 @@ from chem_persistence import (
     flow,
 )
 from chem_persistence.domain.definition import definition_artifacts
+from chem_persistence.domain.events import INVALIDATED, LibrarySignal
 from chem_persistence.memory.outcomes import outcome_of
 from chem_persistence.store.leasing.children import child_id
 from chem_persistence.store.outcomes.reader import OutcomeFilter
@@ -211,6 +212,35 @@ async def test_a_run_that_took_its_map_over_has_the_rows_of_its_origin(every_des
     assert seen(rows) == [(n, n, n + 5, "completed") for n in range(3)]
     assert [row.flow_id for row in rows] == [child_id(origin, 2, n) for n in range(3)]
     assert {row.run for row in rows} == {taker}
+
+
+async def test_an_invalid_result_is_marked_wherever_it_was_taken_over(every_desk: Desk) -> None:
+    client, again = client_of(every_desk), flow("again", Again(5))
+    first = await run_to_end(every_desk, again, 1)
+    taker = await run_to_end(every_desk, again, 1)
+    other = await run_to_end(every_desk, again, 2)
+    await client.invalidate(first, "add", reason="wrong", actor="Ada")
+    rows = await read(client.results("again"))
+    assert [(row.flow_id, row.invalidated) for row in rows] == [
+        (other, False),
+        (taker, True),
+        (first, True),
+    ]
+    anew = await run_to_end(every_desk, again, 1)
+    (row, *_) = await read(client.results("again"))
+    assert (row.flow_id, row.invalidated, row.output) == (anew, False, {"n": 6})
+
+
+async def test_the_invalid_results_of_many_flows_are_read_at_once(every_desk: Desk) -> None:
+    wrong = LibrarySignal(0, "acquire", INVALIDATED, {"reason": "no"})
+    first = StepFinished(0, "acquire", ("a" * 64,), "f" * 64)
+    second = StepFinished(1, "compute", ("b" * 64,), "f" * 64)
+    invalid = await every_desk.submit(NOW, first, second, wrong)
+    again = await every_desk.submit(NOW, first, wrong, first)
+    others = [await every_desk.submit(NOW, wrong, first), await every_desk.submit(NOW, second)]
+    found = await every_desk.store.invalidated_results([invalid, again, *others, new_flow_id()])
+    assert found == {ResultOrigin(invalid, 1), ResultOrigin(again, 1)}
+    assert await every_desk.store.invalidated_results([]) == set()
 
 
 async def test_a_run_whose_origin_is_not_in_the_store_has_no_rows(desk: Desk) -> None:

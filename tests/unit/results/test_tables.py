@@ -29,7 +29,7 @@ from chem_persistence import (
 )
 from chem_persistence.results.spool import IN_MEMORY
 
-FIXED = {"label", "item", "state", "failed_step", "error", "began", "flow_id", "run"}
+FIXED = {"label", "item", "state", "invalidated", "failed_step", "error", "began", "flow_id", "run"}
 TIME = datetime(2026, 11, 28, 12, 0, 0, 5, tzinfo=UTC)
 
 
@@ -78,6 +78,7 @@ async def test_the_columns_of_a_table_are_those_of_all_rows() -> None:
         "b",
         "c",
         "state",
+        "invalidated",
         "failed_step",
         "error",
         "began",

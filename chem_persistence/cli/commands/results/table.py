@@ -33,6 +33,8 @@ def print_result_table(spool: RowSpool, limit: int) -> None:
         return
     texts = {name: [_text(cells, name, kind) for cells in rows] for name, kind in kinds.items()}
     filled = [name for name in kinds if any(texts[name])]
+    if "true" not in texts["invalidated"]:
+        filled.remove("invalidated")
     if texts["run"] == texts["flow_id"]:
         filled.remove("run")
     widths = _widths(filled, texts)

@@ -84,6 +84,10 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
         [[UUID(int=number) for number in range(500)], "acquire"],
         {"event_log_flow_version_key"},
     ),
+    "outcomes/list_invalidated": (
+        [[UUID(int=number) for number in range(500)]],
+        {"event_log_flow_version_key"},
+    ),
     "search/list_artifacts": (
         [None, 50],
         {"event_log_seq_idx", "workflow_step_artifacts_flow_idx"},
