@@ -466,13 +466,13 @@ class _Reading:
                 self._find(name, f"flow {flow_id}", f"it has {flow.events} events, to {flow.link}")
 
 
-def verify_bundle(path: Path) -> BundleReport:
+def verify_bundle(path: Path | str) -> BundleReport:
     """Return what a bundle has and what is wrong with it.
 
     Raises:
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         digest = hashlib.sha256()
         for chunk in iter(lambda: file.read(CHUNK), b""):
             digest.update(chunk)
@@ -492,7 +492,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python3 -I verify.py BUNDLE\n")
         return 2
     try:
-        report = verify_bundle(Path(arguments[0]))
+        report = verify_bundle(arguments[0])
     except OSError as error:
         sys.stderr.write(f"{error}\n")
         return 2

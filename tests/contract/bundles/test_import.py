@@ -47,8 +47,8 @@ from tests.support.flows.histories import PLAUSIBLE_KINDS, TickingClock
 from tests.support.flows.sample_flow import FLOW_ID, sample_store
 from tests.support.leases.desk import HOUR, Desk, failed
 from tests.support.leases.desk import given as given_to_workers
-from tests.support.leases.families import Picky, mapped
-from tests.support.leases.staff import client_of, submit, working
+from tests.support.leases.families import Add, Picky, mapped
+from tests.support.leases.staff import chain, client_of, submit, working
 from tests.support.servers.backends import Backend
 
 VALUE = Artifact.from_payload(kind="Value", payload={"n": 1.0})
@@ -155,6 +155,23 @@ async def test_children_and_branches_come_along_with_a_tree(desk: Desk, tmp_path
     await export_flows(there, [flow_id], tmp_path / "again.zip", tree=True)
     assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "tree.zip").read_bytes()
     assert await flow_page(there, flow_id)
+
+
+async def test_a_branch_comes_along_with_its_parent(desk: Desk, tmp_path: Path) -> None:
+    old, new = chain(Add(1), Add(2, "more")), chain(Add(1), Add(3, "more"))
+    flow_id = await submit(desk, old, 1)
+    async with working(desk, [old, new]):
+        await client_of(desk).result(old, flow_id)
+        branch = await client_of(desk).branch(flow_id, new, reason="more")
+        await client_of(desk).result(new, branch)
+    tree = await export_flows(desk.store, [flow_id], tmp_path / "tree.zip", tree=True)
+    assert tree.flows == 2
+    there = InMemoryEventStore()
+    assert set((await import_bundle(there, tmp_path / "tree.zip")).new_flows) == {flow_id, branch}
+    await exported(there, tmp_path / "again.zip", flow_id, branch)
+    assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "tree.zip").read_bytes()
+    alone = await export_flows(there, [branch], tmp_path / "branch.zip", tree=True)
+    assert (alone.flows, alone.findings) == (1, ())
 
 
 async def test_a_flow_is_not_exported_without_an_artifact_that_it_names(
