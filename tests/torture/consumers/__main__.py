@@ -1,6 +1,7 @@
 """Strike durable consumers for some minutes, and check that each event has its effect, once.
 
     python -m tests.torture.consumers [--minutes M] [--restarts R] [--seed S] [--keep]
+        [--cluster PROGRAM]
 
 The exit status is 0 if the checker found nothing.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 from tests.torture.__main__ import say
 from tests.torture.consumers.run import Form, Outcome, run
 
-LONGEST_END_MINUTES = 5
+LONGEST_END_MINUTES = 8
 
 
 def main() -> int:
@@ -27,13 +28,14 @@ def main() -> int:
     parser.add_argument("--restarts", type=int, default=1)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--keep", action="store_true", help="keep what the processes printed")
+    parser.add_argument("--cluster", metavar="PROGRAM", help="see servers/cluster.py")
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
     form = Form(60 * arguments.minutes, arguments.restarts)
     say(f"seed {seed}, {form.seconds:g} s")
     directory = Path(tempfile.mkdtemp(prefix="consumers-"))
     try:
-        outcome = asyncio.run(_bounded(directory, seed, form))
+        outcome = asyncio.run(_bounded(directory, seed, form, arguments.cluster))
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
     finally:
@@ -46,12 +48,12 @@ def main() -> int:
     return 1 if outcome.verdict.findings else 0
 
 
-async def _bounded(directory: Path, seed: int, form: Form) -> Outcome:
+async def _bounded(directory: Path, seed: int, form: Form, cluster: str | None) -> Outcome:
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     async with asyncio.timeout(form.seconds + 60 * LONGEST_END_MINUTES):
-        return await run(directory, seed, form, say)
+        return await run(directory, seed, form, say, cluster=cluster)
 
 
 def report(outcome: Outcome) -> Iterator[str]:

@@ -1,40 +1,46 @@
 """The checker of the effects: plain SQL over the log and the table of effects."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
+import asyncpg
 import msgspec
+
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
 
 __all__ = ["Verdict", "check", "count_beyond_parked", "is_over"]
 
+COPY = """
+    CREATE TEMP TABLE all_events AS SELECT flow_id, version, seq FROM event_log;
+    CREATE TEMP TABLE all_effects AS SELECT id, flow_id, version, seq, pid FROM effects
+"""
+"""On Citus the two tables may be on other nodes than that of the consumers' positions."""
+
 COUNT = """
     SELECT
-        (SELECT count(*) FROM event_log) AS events,
-        (SELECT count(*) FROM effects) AS effects,
-        (SELECT count(*) FROM event_log AS event WHERE NOT EXISTS
-            (SELECT 1 FROM effects AS own WHERE own.flow_id = event.flow_id
+        (SELECT count(*) FROM all_events) AS events,
+        (SELECT count(*) FROM all_effects) AS effects,
+        (SELECT count(*) FROM all_events AS event WHERE NOT EXISTS
+            (SELECT 1 FROM all_effects AS own WHERE own.flow_id = event.flow_id
                 AND own.version = event.version AND own.seq = event.seq)) AS lost,
-        (SELECT count(*) FROM effects) - (SELECT count(DISTINCT (flow_id, version)) FROM effects)
-            AS doubled,
-        (SELECT count(*) FROM effects AS own WHERE NOT EXISTS
-            (SELECT 1 FROM event_log AS event WHERE event.flow_id = own.flow_id
+        (SELECT count(*) - count(DISTINCT (flow_id, version)) FROM all_effects) AS doubled,
+        (SELECT count(*) FROM all_effects AS own WHERE NOT EXISTS
+            (SELECT 1 FROM all_events AS event WHERE event.flow_id = own.flow_id
                 AND event.version = own.version)) AS foreign_effects,
         (SELECT count(*) FROM (SELECT version,
                 lag(version, 1, -1) OVER (PARTITION BY flow_id ORDER BY id) AS before
-            FROM effects) AS step WHERE step.version <> step.before + 1) AS out_of_order,
+            FROM all_effects) AS step WHERE step.version <> step.before + 1) AS out_of_order,
         (SELECT count(*) FROM feed_parked) AS parked,
-        (SELECT count(DISTINCT pid) FROM effects) AS processes,
+        (SELECT count(DISTINCT pid) FROM all_effects) AS processes,
         (SELECT count(DISTINCT get_byte(sha256(uuid_send(flow_id)), 0) % $1::integer)
-            FROM effects) AS parts
+            FROM all_effects) AS parts
 """
-BEYOND_PARKED = """
-    SELECT count(*) FROM effects AS own
-    JOIN feed_parked AS parked ON parked.flow_id = own.flow_id
-    WHERE own.seq >= parked.seq
-"""
+READ_PARKED = "SELECT flow_id, seq FROM feed_parked"
+BEYOND = "SELECT count(*) FROM effects WHERE flow_id = $1 AND seq >= $2"
+LAST = "SELECT coalesce(max(seq), 0) FROM event_log"
 BEHIND = """
-    SELECT (SELECT count(*) FROM feed_consumers AS own
-            WHERE own.seq < (SELECT coalesce(max(event.seq), 0) FROM event_log AS event))
+    SELECT (SELECT count(*) FROM feed_consumers AS own WHERE own.seq < $1)
         + (SELECT count(*) FROM feed_parked WHERE is_released)
 """
 
@@ -46,26 +52,32 @@ class Verdict(msgspec.Struct):
     findings: list[str]
 
 
-async def check(asks: Any, parts: int) -> Verdict:
+async def check(pool: "Pool", parts: int) -> Verdict:
     """Check that each event has one effect, in the order of its flow, and that nothing is left."""
-    row = await asks.fetchrow(COUNT, parts)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(COPY)
+        row = await connection.fetchrow(COUNT, parts)
+        await connection.execute("DROP TABLE all_events, all_effects")
+    assert row is not None
     counted: dict[str, int] = dict(row)
     wrong = ("lost", "doubled", "foreign_effects", "out_of_order", "parked")
     findings = [f"{counted[name]} {name}" for name in wrong if counted[name]]
-    if await asks.fetchval(BEHIND):
+    if not await is_over(pool):
         findings.append("a part is behind the end of the log")
     if counted["parts"] < min(parts, counted["events"]):
         findings.append(f"only {counted['parts']} of {parts} parts did anything")
     return Verdict(counted, findings)
 
 
-async def count_beyond_parked(asks: Any) -> int:
+async def count_beyond_parked(pool: "Pool") -> int:
     """Count the effects of parked flows at or after the event that was parked."""
-    found: int = await asks.fetchval(BEYOND_PARKED)
-    return found
+    parked = await pool.fetch(READ_PARKED)
+    counts = [await pool.fetchval(BEYOND, row["flow_id"], row["seq"]) for row in parked]
+    return sum(counts)
 
 
-async def is_over(asks: Any) -> bool:
+async def is_over(pool: "Pool") -> bool:
     """Return whether every part has passed the last event, and no released flow is left."""
-    behind: int = await asks.fetchval(BEHIND)
+    last = await pool.fetchval(LAST)
+    behind: int = await pool.fetchval(BEHIND, last)
     return behind == 0

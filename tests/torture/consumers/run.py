@@ -2,7 +2,9 @@
 
 Four processes of four writers append, a tenth of it in transactions that pause before their COMMIT;
 three processes consume eight parts. Processes are killed, and consumers stopped, also inside their
-transactions; in the middle the server is restarted at once.
+transactions; in the middle the server is restarted at once. On a Citus cluster the effects are
+distributed by flow, so that a consumer's transaction involves several nodes, and a node is killed
+instead.
 """
 
 import asyncio
@@ -21,6 +23,7 @@ from chem_persistence.postgres.audit.verification import verify_log
 from tests.torture.consumers.checker import Verdict, check, count_beyond_parked, is_over
 from tests.torture.consumers.crew import Crew
 from tests.torture.consumers.process import EFFECTS, NAME, PARTS
+from tests.torture.servers.cluster import COORDINATOR, WORKERS, Cluster
 from tests.torture.servers.server import SETTINGS, Server
 
 if TYPE_CHECKING:
@@ -28,9 +31,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Form", "Outcome", "run"]
 
-WRITERS, CONSUMERS = 4, 3
+WRITING, CONSUMING = 4, 3
+"""How many processes there are of each role."""
+
+DISTRIBUTE = "SELECT create_distributed_table('effects', 'flow_id')"
+SECONDS_WITHOUT_A_NODE = 1.0
+
 EVERY_SECONDS = 0.25
-SECONDS_TO_THE_END = 90.0
+SECONDS_TO_THE_END = 150.0
+"""Citus commits for nodes that were killed within a minute; the feed waits for that."""
+
 POLL_SECONDS = 0.1
 
 KILL_WRITER, KILL_CONSUMER, STOP_CONSUMER, GO_ON = 0.15, 0.3, 0.1, 0.3
@@ -54,14 +64,24 @@ class Outcome(msgspec.Struct, frozen=True):
     seconds_to_the_end: float
 
 
-async def run(directory: Path, seed: int, form: Form, say: Callable[[str], None]) -> Outcome:
-    """Strike writers and consumers, and check the effects when all should be consumed."""
+async def run(
+    directory: Path,
+    seed: int,
+    form: Form,
+    say: Callable[[str], None],
+    *,
+    cluster: str | None = None,
+) -> Outcome:
+    """Strike writers and consumers, and check the effects when all should be consumed.
+
+    `cluster` is the program that starts and kills a Citus cluster, which is then the server.
+    """
     mended = directory / "mended"
-    async with _server(directory) as server:
+    async with _server(directory, cluster) as server:
         crew = Crew(server.writer_url, directory, mended)
         try:
-            await crew.start("write", WRITERS)
-            await crew.start("consume", CONSUMERS)
+            await crew.start("write", WRITING)
+            await crew.start("consume", CONSUMING)
             await _strike(server, crew, Random(f"{seed}/consumers"), form)
             await crew.end("write")
             crew.go_on()
@@ -82,12 +102,17 @@ async def run(directory: Path, seed: int, form: Form, say: Callable[[str], None]
 
 
 @asynccontextmanager
-async def _server(directory: Path) -> AsyncIterator[Server]:
-    server = Server(directory / "server", SETTINGS | {"max_connections": "120"})
+async def _server(directory: Path, cluster: str | None) -> AsyncIterator[Server]:
+    if cluster is not None:
+        server: Server = Cluster(cluster, directory / "server")
+    else:
+        server = Server(directory / "server", SETTINGS | {"max_connections": "120"})
     try:
         await server.start()
         async with await build_pool(server.writer_url) as pool:  # creates the schema
             await pool.execute(EFFECTS)
+            if cluster is not None:
+                await pool.execute(DISTRIBUTE)
         yield server
     finally:
         await server.stop()
@@ -106,14 +131,25 @@ async def _strike(server: Server, crew: Crew, dice: Random, form: Form) -> None:
         await asyncio.sleep(EVERY_SECONDS)
         for chance, role, what in faults:
             if dice.random() < chance:
-                crew.strike(role, dice.randrange(CONSUMERS * WRITERS), what)
+                crew.strike(role, dice.randrange(CONSUMING * WRITING), what)
         if dice.random() < GO_ON:
             crew.go_on()
         if restarts and passed > restarts[0]:
             restarts.pop(0)
-            crew.struck["immediate restart"] += 1
-            server.signal(signal.SIGQUIT)
-            await server.revive()
+            await _restart(server, crew, dice)
+
+
+async def _restart(server: Server, crew: Crew, dice: Random) -> None:
+    """Restart the server at once, or kill a node of the cluster and start it again."""
+    if isinstance(server, Cluster):
+        node = dice.choice((COORDINATOR, *WORKERS))
+        crew.struck[f"kill of node {node}"] += 1
+        await server.kill(node)
+        await asyncio.sleep(SECONDS_WITHOUT_A_NODE)
+    else:
+        crew.struck["immediate restart"] += 1
+        server.signal(signal.SIGQUIT)
+    await server.revive()
 
 
 async def _until_over(pool: "Pool", crew: Crew) -> float:
@@ -151,6 +187,6 @@ async def _release(pool: "Pool", crew: Crew, dice: Random) -> int:
                 crew.go_on()
                 round_ += 1
                 if round_ % 5 == 0 and round_ < 50:
-                    crew.strike("consume", dice.randrange(CONSUMERS), signal.SIGKILL)
+                    crew.strike("consume", dice.randrange(CONSUMING), signal.SIGKILL)
     await _until_over(pool, crew)
     return released
