@@ -25,10 +25,17 @@ AllowHost = Annotated[
 ]
 
 
+AllowActions = Annotated[
+    bool,
+    typer.Option("--allow-actions", help="Let people retry, cancel and answer flows."),
+]
+
+
 def serve(
     host: Host = "127.0.0.1",
     port: Port = 8460,
     allow_host: AllowHost = None,
+    allow_actions: AllowActions = False,
     database_url: Url = None,
     data: Data = None,
     schema: Schema = "public",
@@ -36,13 +43,15 @@ def serve(
 ) -> None:
     """Serve the explorer, web pages of the flows, artifacts and workers, until Ctrl-C.
 
-    It only reads, and follows the log: a page shows what is new within two seconds. A browser loads
-    nothing from anywhere else. It needs the extra explorer.
+    It reads, and follows the log: a page shows what is new within two seconds. A browser loads
+    nothing from anywhere else. With --allow-actions who opens the address that is printed, which
+    holds a key, may change flows. It needs the extra explorer.
     """
-    from chem_persistence.cli.commands.serve import serve_explorer
+    from chem_persistence.cli.commands.serve import ExplorerAddress, serve_explorer
 
     target = Target(database_url, data, schema)
-    run(lambda: serve_explorer(target, host, port, allow_host or [], as_json=as_json))
+    address = ExplorerAddress(host, port, allow_host or [])
+    run(lambda: serve_explorer(target, address, may_act=allow_actions, as_json=as_json))
 
 
 EXPLORER_COMMANDS = (serve,)

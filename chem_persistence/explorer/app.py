@@ -8,32 +8,46 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from chem_persistence.errors import ChemPersistenceError, InvalidArgument, StoreUnavailable
-from chem_persistence.explorer.artifact_detail import send_content, show_artifact
-from chem_persistence.explorer.definition_list import list_definitions
-from chem_persistence.explorer.failure_list import list_failures
-from chem_persistence.explorer.fleet import show_fleet
-from chem_persistence.explorer.flow_detail import show_flow
-from chem_persistence.explorer.flow_list import list_flows
+from chem_persistence.explorer.actions.flow_actions import change_flow, show_actions
+from chem_persistence.explorer.actions.permission import Permission
 from chem_persistence.explorer.guard import LOCAL_HOSTS, Guard
 from chem_persistence.explorer.rendering import render
-from chem_persistence.explorer.searching import search
+from chem_persistence.explorer.routes.artifact_detail import send_content, show_artifact
+from chem_persistence.explorer.routes.definition_list import list_definitions
+from chem_persistence.explorer.routes.failure_list import list_failures
+from chem_persistence.explorer.routes.fleet import show_fleet
+from chem_persistence.explorer.routes.flow_detail import show_flow
+from chem_persistence.explorer.routes.flow_list import list_flows
+from chem_persistence.explorer.routes.searching import search
 from chem_persistence.explorer.sources import Sources, sources_of
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 
 __all__ = ["end_streams", "explorer"]
 
 
-def explorer(provider: ConnectionProvider, *, hosts: Collection[str] = LOCAL_HOSTS) -> Starlette:
+def explorer(
+    provider: ConnectionProvider,
+    *,
+    hosts: Collection[str] = LOCAL_HOSTS,
+    permission: Permission | None = None,
+) -> Starlette:
     """Return the explorer as an ASGI application, which reads through `provider`.
 
-    It answers requests whose Host header names one of `hosts`, and only GET and HEAD. It changes
-    nothing in the log, so that a role that may read is enough.
+    It answers requests whose Host header names one of `hosts`. Without a `permission` it answers
+    only GET and HEAD, and changes nothing in the log, so that a role that may read is enough.
     """
     sources = Sources.of(provider)
+    acting: list[BaseRoute] = []
+    if permission is not None:
+        acting = [
+            Route("/enter", permission.enter),
+            Route("/flows/{flow_id:uuid}/actions", show_actions),
+            Route("/flows/{flow_id:uuid}/{action}", change_flow, methods=["POST"]),
+        ]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -51,13 +65,14 @@ def explorer(provider: ConnectionProvider, *, hosts: Collection[str] = LOCAL_HOS
             Route("/fleet", show_fleet),
             Route("/search", search),
             Route("/live", _follow),
+            *acting,
             Mount("/static", StaticFiles(packages=[("chem_persistence.explorer", "static")])),
         ],
         middleware=[Middleware(Guard, hosts=hosts)],
         exception_handlers={HTTPException: _refused, ChemPersistenceError: _failed},
         lifespan=lifespan,
     )
-    app.state.sources = sources
+    app.state.sources, app.state.permission = sources, permission
     return app
 
 

@@ -21,7 +21,7 @@ from chem_persistence.views.attributions import Attributions
 from chem_persistence.views.children import ChildrenView, children_views, possible_children
 from chem_persistence.views.event_listing import EventListing
 from chem_persistence.views.flow_fold import FlowFold
-from chem_persistence.views.flow_view import FlowView, PageLimits
+from chem_persistence.views.flow_view import FlowView, PageLimits, ServedPage
 from chem_persistence.views.origin.branches import is_in_a_tree, read_branch_tree
 from chem_persistence.views.origin.parameters import parameter_views
 
@@ -44,7 +44,9 @@ class PageFold(FlowFold):
         self._listing.take(event)
         self._attributions.take(event)
 
-    async def page(self, store: EventStore, *, seen_at: datetime, served: bool = False) -> str:
+    async def page(
+        self, store: EventStore, *, seen_at: datetime, served: ServedPage | None = None
+    ) -> str:
         """Read the artifacts that the events name from `store`, and return the page as HTML.
 
         A page that is `served` links to the other pages of the explorer.

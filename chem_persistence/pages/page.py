@@ -16,7 +16,7 @@ from chem_persistence.pages.sections.preference_list import preference_section
 from chem_persistence.pages.sections.program_list import program_section
 from chem_persistence.pages.sections.taken_over_list import taken_over_section
 from chem_persistence.pages.sections.timeline import timeline_section
-from chem_persistence.views.flow_view import FlowView
+from chem_persistence.views.flow_view import FlowView, ServedPage
 from chem_persistence.views.wording import in_words, moment, title
 
 __all__ = ["page_policy", "render_page"]
@@ -66,8 +66,10 @@ def _body(view: FlowView) -> Html:
     links: Iterable[Html] = (
         element("a", {"href": f"#{name}"}, heading) for name, heading, _ in sections
     )
-    if view.served:
+    if view.served is not None:
         links = chain([element("a", {"href": "../"}, "All flows")], links)
+    if view.served is ServedPage.WITH_ACTIONS:
+        links = chain(links, [element("a", {"href": f"{view.flow_id}/actions"}, "Actions")])
     seen = f"Seen {moment(view.seen_at)}, after event {view.event_count - 1}."
     return element(
         "body",

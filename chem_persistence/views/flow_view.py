@@ -1,7 +1,7 @@
 """The values that a page shows of a flow, and the limits of how much it shows."""
 
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from uuid import UUID
 
 import msgspec
@@ -34,6 +34,7 @@ __all__ = [
     "NoPreview",
     "PageLimits",
     "Preview",
+    "ServedPage",
     "StepView",
     "TextPreview",
 ]
@@ -226,13 +227,20 @@ class MoleculeView(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
 
 
+class ServedPage(Enum):
+    """A page that the explorer serves, with or without the forms that change the flow."""
+
+    READ_ONLY = "read only"
+    WITH_ACTIONS = "with actions"
+
+
 class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     """A flow after its last event, read at `seen_at`; a list above a limit has its true count.
 
     `cancelled` is the reason for which the flow was cancelled, or None. `definition` is None if it
     is not stored. `parent` is the step that submitted the flow as its child, `children` are those
     of its own steps. `taken_over` has steps of other flows that took its results over, at most one
-    more than a page lists. `served` is whether the page is one of the explorer's.
+    more than a page lists. `served` is None unless the explorer serves the page.
     """
 
     flow_id: UUID
@@ -267,4 +275,4 @@ class FlowView(msgspec.Struct, frozen=True, kw_only=True):
     children: tuple[ChildrenView, ...] = ()
     taken_over: tuple[TakenOver, ...] = ()
     branches: BranchTree = BranchTree()
-    served: bool = False
+    served: ServedPage | None = None

@@ -1,7 +1,7 @@
 """The elements and attributes of a page: none that loads, runs or submits.
 
 A page links to nothing but itself, pages of other flows in its folder, named by their ids, and, if
-the explorer serves it, to the list of flows and to artifacts.
+the explorer serves it, to the list of flows, to artifacts and to its actions.
 """
 
 import re
@@ -33,7 +33,7 @@ ATTRIBUTES: Final = frozenset(
 PATTERNS: Final = {
     "href": re.compile(
         r"#[a-z][a-z0-9-]*|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.html|data:,"
-        r"|\.\./(?:artifacts/[0-9a-f]{64})?"
+        r"|\.\./(?:artifacts/[0-9a-f]{64})?|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/actions"
     ),
     "src": re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}"),
     "id": re.compile(r"[a-z][a-z0-9-]*"),

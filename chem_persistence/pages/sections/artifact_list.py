@@ -27,13 +27,14 @@ MOST_CHARACTERS = 1_200
 def artifact_section(view: FlowView) -> Html:
     """Return the section of the artifacts, in the order of the events that brought them."""
     shown = {artifact.hash for artifact in view.artifacts}
+    served = view.served is not None
     return section(
         "artifacts",
         f"Artifacts ({view.artifact_count:,})",
         element(
             "div",
             {"class": "cards"},
-            *(_card(artifact, shown, served=view.served) for artifact in view.artifacts),
+            *(_card(artifact, shown, served=served) for artifact in view.artifacts),
         ),
         left_out(view.artifact_count, len(view.artifacts), "artifact"),
     )

@@ -3,7 +3,7 @@
 import asyncio
 import http.client
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -46,13 +46,22 @@ class Answer(NamedTuple):
     text: str
 
 
-async def ask(url: str, path: str = "/", *, method: str = "GET", host: str | None = None) -> Answer:
+async def ask(
+    url: str,
+    path: str = "/",
+    *,
+    method: str = "GET",
+    host: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    body: str = "",
+) -> Answer:
     """Send a request, by default with the Host header of the URL."""
     place = urlsplit(url)
 
     def send() -> Answer:
         connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
-        connection.request(method, path, headers={"Host": place.netloc if host is None else host})
+        given = {"Host": place.netloc if host is None else host, **(headers or {})}
+        connection.request(method, path, body or None, given)
         answer = connection.getresponse()
         text = answer.read().decode("utf-8", "replace")
         connection.close()

@@ -1,7 +1,6 @@
 """The explorer in a real browser: silent, accessible, alone, and alive."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,12 +10,10 @@ from chem_persistence import PgEventStore, PoolProvider, build_pool
 from tests.acceptance.explorer.conftest import CONFORMER, TABLE
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.flows.logged_flows import COMPLETED, JSON_ARTIFACT
-from tests.support.pages import browser as browser_module
-from tests.support.pages.browser import Browser, browser
+from tests.support.pages.browser import Browser, browser, serious_findings
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
-AXE = Path(browser_module.__file__).with_name("axe.min.js")
 PAGES = [
     "/",
     f"/flows/{COMPLETED}.html",
@@ -62,10 +59,7 @@ async def test_axe_finds_nothing_serious(
 ) -> None:
     await page.send("Page.setBypassCSP", enabled=True)
     await page.open(address + path, scheme=scheme)
-    await page.run(AXE.read_text(encoding="utf-8") + "; true")
-    found = await page.run("axe.run().then((all) => all.violations)")
-    serious = [each for each in found if each["impact"] in {"serious", "critical"}]
-    assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == []
+    assert await serious_findings(page) == []
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -16,7 +16,10 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Browser", "browser", "chromium"]
+__all__ = ["Browser", "browser", "chromium", "serious_findings"]
+
+AXE = Path(__file__).with_name("axe.min.js")
+"""axe-core 4.14.1 as npm has it (MPL 2.0, axe.LICENSE.txt); tests alone use it."""
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LONGEST_WAIT = 30
@@ -176,6 +179,14 @@ class Browser:
             "Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True
         )
         return base64.b64decode(shot["data"])
+
+
+async def serious_findings(page: Browser) -> list[tuple[str, str]]:
+    """Return what axe-core finds serious or critical in a page: the rule, and an element."""
+    await page.run(AXE.read_text(encoding="utf-8") + "; true")
+    found = await page.run("axe.run().then((all) => all.violations)")
+    serious = [each for each in found if each["impact"] in {"serious", "critical"}]
+    return [(each["id"], each["nodes"][0]["html"]) for each in serious]
 
 
 @asynccontextmanager

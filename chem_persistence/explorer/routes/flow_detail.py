@@ -11,7 +11,7 @@ from chem_persistence.explorer.sources import sources_of
 from chem_persistence.pages.gather import PageFold, read_flow
 from chem_persistence.pages.page import page_policy
 from chem_persistence.store.clock import SystemClock
-from chem_persistence.views.flow_view import PageLimits
+from chem_persistence.views.flow_view import PageLimits, ServedPage
 
 __all__ = ["show_flow"]
 
@@ -28,7 +28,9 @@ async def show_flow(request: Request) -> Response:
         await read_flow(store, flow_id, fold)
     except InvalidArgument as error:
         raise HTTPException(404, f"there is no flow {flow_id}") from error
-    html = await fold.page(store, seen_at=SystemClock().now(), served=True)
+    may_act = request.app.state.permission is not None
+    served = ServedPage.WITH_ACTIONS if may_act else ServedPage.READ_ONLY
+    html = await fold.page(store, seen_at=SystemClock().now(), served=served)
     headers = {
         "cache-control": "no-store",
         "content-security-policy": f"{page_policy()}; frame-ancestors 'none'",
