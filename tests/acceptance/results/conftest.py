@@ -1,9 +1,10 @@
 """A screening whose results the commands print."""
 
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 import msgspec
-import pytest
+import pytest_asyncio
 
 from chem_persistence import (
     FlowEngine,
@@ -18,6 +19,7 @@ from chem_persistence import (
 )
 from tests.support.flows.logged_flows import HOSTILE
 from tests.support.leases.staff import Number
+from tests.support.servers.server import TestServer
 
 SCREEN = UUID("01a221e6-0000-7000-8000-000000000001")
 
@@ -55,12 +57,19 @@ class Count(Step[Many[Verdict], Number]):
         return Number(len(many.items))
 
 
-@pytest.fixture
-async def url(database_url: str) -> str:
+async def screened(url: str) -> str:
+    """Run the screening; return the URL."""
     screen = flow("screen", Read()).map(flow("molecule", Judge()), failures=1.0).then(Count())
-    async with await build_pool(database_url, max_size=4) as pool:
+    async with await build_pool(url, max_size=4) as pool:
         store = PgEventStore(PoolProvider(pool))
         engine = FlowEngine(store, PgFlowRepository(PoolProvider(pool)), screen)
         await engine.run_to_end(SCREEN, Number(5))
         await store.aclose()
-    return database_url
+    return url
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def url(server: TestServer) -> AsyncIterator[str]:
+    """Yield the URL of a database with the screening, which no test changes."""
+    async with server.database() as url:
+        yield server.as_tested(await screened(url))
