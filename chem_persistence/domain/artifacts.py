@@ -222,7 +222,8 @@ def check_text(field: str, value: Any) -> None:
     """
     if not isinstance(value, str):
         raise InvalidPayload(f"$.{field}", f"must be a string, not {type(value).__qualname__}")
-    canonical_json({field: value})
+    if type(value) is not str or not value.isascii() or "\0" in value:
+        canonical_json({field: value})
 
 
 def description_as_read_back(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -241,6 +241,8 @@ def declared_types(value: Any, declared: Any) -> tuple[Any, ...]:
     Those are the ones of exactly its class (`Box[int] | Box[str]` has two for a `Box`), else the
     first one of a base class.
     """
+    if type(value) is declared:  # most often
+        return (declared,)
     fitting = [member for member in members(declared) if isinstance(value, class_of(member))]
     exact = [member for member in fitting if class_of(member) is type(value)]
     return tuple(exact or fitting[:1])

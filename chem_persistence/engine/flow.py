@@ -309,7 +309,9 @@ class Flow(Generic[Input, Output]):
             InvalidArgument: it is not.
         """
         takes = step_types(self.steps[0])[0]
-        if not isinstance(value, tuple(class_of(member) for member in members(takes))):
+        if type(value) is not takes and not isinstance(
+            value, tuple(class_of(member) for member in members(takes))
+        ):
             raise InvalidArgument(
                 "input", f"step {self.steps[0].id!r} does not take {type(value).__qualname__}"
             )

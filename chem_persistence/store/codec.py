@@ -234,7 +234,7 @@ def encode_metadata(metadata: Mapping[str, Any] | None) -> bytes:
     Raises:
         InvalidPayload: it is not an object of I-JSON values.
     """
-    if metadata is None:
+    if metadata is None or (type(metadata) is dict and not metadata):
         return b"{}"
     encoded = canonical_json(metadata)
     if not encoded.startswith(b"{"):
