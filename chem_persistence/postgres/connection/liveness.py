@@ -117,6 +117,16 @@ class WatchedConnection(DriverConnection):
         self._seen: tuple[object, object, object] | None = None
         self._seen_since = 0.0
         self._asking: asyncio.Task[None] | None = None
+        self._is_unchanged = False
+
+    def leave_as_it_is(self) -> None:
+        """Save the round trip of the next reset: no statement since the last one needs it."""
+        self._is_unchanged = True
+
+    def get_reset_query(self) -> str:
+        """Return what a pool sends when the connection is returned; nothing if it is unchanged."""
+        is_unchanged, self._is_unchanged = self._is_unchanged, False
+        return "" if is_unchanged else super().get_reset_query()
 
     def watch(self, watch: Watch) -> None:
         """Watch the statements from now on."""

@@ -11,6 +11,7 @@ from contextlib import (
     nullcontext,
     suppress,
 )
+from functools import partialmethod
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -94,11 +95,14 @@ class PoolProvider:
         """The transactions of stores that hold a connection of the pool, by any provider."""
 
     @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Connection]:
+    async def acquire(self, *, is_unchanged: bool = False) -> AsyncIterator[Connection]:
         """Lend a connection for the length of a block.
 
         A connection that breaks when it is returned is discarded silently: the work done on it
         stands, and the block's own exception, such as a cancellation, is not replaced.
+
+        The session is reset afterwards, so that no setting or lock of it stays. With `is_unchanged`
+        the caller promises to make none, which saves this round trip unless the block raises.
 
         Raises:
             StoreUnavailable: no connection was free within `acquire_timeout` seconds; or all are
@@ -121,6 +125,8 @@ class PoolProvider:
             ) from error
         try:
             yield connection
+            if is_unchanged and (leave := getattr(connection, "leave_as_it_is", None)):
+                leave()
         except (asyncpg.InvalidSQLStatementNameError, StoreUnavailable) as error:
             if error.sqlstate == LOST_STATEMENT:
                 connection.terminate()  # the driver would go on naming statements that are gone
@@ -130,6 +136,9 @@ class PoolProvider:
                 asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError
             ):
                 await self._pool.release(connection, timeout=RELEASE_SECONDS)
+
+    acquire_for_statements = partialmethod(acquire, is_unchanged=True)
+    """What `Session` uses for statements of the library, none of which changes its session."""
 
     def separate(
         self, *, own_session: bool = False

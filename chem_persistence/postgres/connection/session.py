@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import asyncpg
 import backoff
@@ -27,6 +28,8 @@ RETRY_DELAYS = (0.015, 0.030, 0.045)
 
 Result = TypeVar("Result")
 
+Acquire: TypeAlias = Callable[[], AbstractAsyncContextManager[Connection]]
+
 _logger = logging.getLogger("chem_persistence.retries")
 
 
@@ -39,14 +42,20 @@ class Session:
         StoreError: the database refused the first attempt.
     """
 
-    __slots__ = ("_provider",)
+    __slots__ = ("_acquire", "_acquire_for_statements")
 
     def __init__(self, provider: ConnectionProvider) -> None:
-        self._provider = provider
+        self._acquire = provider.acquire
+        self._acquire_for_statements: Acquire = getattr(
+            provider, "acquire_for_statements", provider.acquire
+        )
 
     async def fetch(self, statement: str, *arguments: object) -> list[Any]:
         """Run a statement and return its rows."""
-        return await self.run(lambda connection: connection.fetch(statement, *arguments))
+        return await self.run(
+            lambda connection: connection.fetch(statement, *arguments),
+            acquire=self._acquire_for_statements,
+        )
 
     async def transaction(
         self, work: Callable[[Connection], Awaitable[Result]], *, isolation: str
@@ -63,13 +72,17 @@ class Session:
         return await self.run(in_transaction)
 
     async def run(
-        self, work: Callable[[Connection], Awaitable[Result]], failed: Exception | None = None
+        self,
+        work: Callable[[Connection], Awaitable[Result]],
+        failed: Exception | None = None,
+        *,
+        acquire: Acquire | None = None,
     ) -> Result:
         """Run `work` on a borrowed connection; a retry repeats the whole of it.
 
         A caller that has made the first attempt itself passes the error that it failed with.
         """
-        lost = False
+        lost, lend = False, acquire or self._acquire
 
         async def attempt() -> Result:
             nonlocal lost, failed
@@ -77,7 +90,7 @@ class Session:
                 if failed is not None:
                     error, failed = failed, None
                     raise error  # noqa: TRY301  # as if this attempt had failed with it
-                async with self._provider.acquire() as connection:
+                async with lend() as connection:
                     try:
                         return await work(connection)
                     except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:

@@ -46,6 +46,37 @@ async def test_a_session_without_its_prepared_statements_is_replaced(
     assert loaded.version == 2
 
 
+async def test_what_a_program_sets_in_a_session_does_not_stay_in_it(
+    single: "asyncpg.Pool[asyncpg.Record]",
+) -> None:
+    """A read of the store saves the reset; that of the program's own use is made all the same."""
+    store, flow_id = PgEventStore(PoolProvider(single)), new_flow_id()
+    async with store.transaction() as tx:
+        await tx.append_kind(flow_id, initialized())
+        await tx.connection.execute("SET application_name = 'changed'")
+        assert len(await tx.list(flow_id)) == 1
+    assert await single.fetchval("SHOW application_name") != "changed"
+    await store.list(flow_id)
+    async with single.acquire() as connection:
+        await connection.execute("SET application_name = 'changed'")
+    await store.list(flow_id)
+    assert await single.fetchval("SHOW application_name") != "changed"
+
+
+async def test_a_read_of_the_store_is_one_round_trip(
+    single: "asyncpg.Pool[asyncpg.Record]",
+) -> None:
+    store, flow_id = PgEventStore(PoolProvider(single)), new_flow_id()
+    await store.list(flow_id)
+    async with single.acquire() as connection:
+        before = connection._protocol.queries_count  # type: ignore[attr-defined]
+    await store.list(flow_id)
+    async with single.acquire() as connection:
+        reset = 1  # after the block above
+        count = connection._protocol.queries_count  # type: ignore[attr-defined]
+    assert count - before == 1 + reset
+
+
 @pytest.mark.parametrize("command", ["DISCARD ALL", "DEALLOCATE ALL"])
 async def test_10f_a_session_that_failed_a_transaction_is_replaced(
     single: "asyncpg.Pool[asyncpg.Record]", command: str
