@@ -17,8 +17,11 @@ __all__ = ["Answered", "AppendQueue", "Outcomes", "QueuedAppend"]
 MAX_EVENTS = 1_000
 MAX_BYTES = 4 * 2**20
 
-MIN_SHARE = 16
-"""Batches of fewer flows are not divided: the cost of a statement would outweigh the gain."""
+MIN_SHARE = 32
+"""Batches of fewer flows are not divided: the cost of a statement would outweigh the gain.
+
+Measured on two cores for 32 flows: one batch takes 0.82 to 0.89 of the CPU of two.
+"""
 
 MIN_SHARE_OF_MANY = 128
 """The same for flows whose appends one caller awaits together: it is not answered in between."""
