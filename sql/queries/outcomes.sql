@@ -22,8 +22,8 @@ WHERE signal.flow_id = ANY ($1::uuid[]) AND signal.event_type = 'stepsignal'
 -- all results beside the one of the flow.
 -- $1 text step_id, or null for the last step; $2 timestamptz started_at and $3 uuid flow_id before
 -- which the page begins, or null for the newest; $4 text name, $5 text definition_hash, $6 text
--- label and $7 timestamptz first started_at, or null for any; $8 text state of the flows of the
--- definition $9, or null for any; $10 bigint maximum number of rows
+-- label and $7 timestamptz first started_at, or null for any; $8 text state that the
+-- flows of $9 text definition_hash have, or null for any; $10 bigint maximum number of rows
 SELECT flow.flow_id,
     CASE WHEN flow.started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN flow.started_at

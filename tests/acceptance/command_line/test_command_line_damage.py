@@ -45,7 +45,7 @@ async def test_a_table_that_was_dropped_is_a_finding_with_a_remedy(
         "workflow_step_artifact_chunks",
     }
     # its CREATE TABLE is all that it needs
-    is_alone = table in {"flow_workers", "resource_slots", "feed_parked"}
+    is_alone = table in {"flow_workers", "imported_flows", "resource_slots", "feed_parked"}
     beginning = "CREATE TABLE " if is_alone else "less "
     assert remedy.startswith("# restore the database from a backup" if has_history else beginning)
     assert [finding for finding in found if "index" in finding or "trigger" in finding] == []
@@ -60,7 +60,7 @@ async def test_the_record_of_migrations_that_was_dropped_is_a_finding(admin_url:
     await damaged(admin_url, "DROP TABLE schema_migrations")
     (found,) = (await errors(admin_url)).items()
     assert found == (
-        f"schema public has {FEW} and 8 more tables, but no record of its migrations",
+        f"schema public has {FEW} and 9 more tables, but no record of its migrations",
         "# restore the table schema_migrations from a backup",
     )
     assert (await parsed("status", admin_url))["schema_state"] == "unusable"
