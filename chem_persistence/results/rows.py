@@ -7,11 +7,12 @@ from uuid import UUID
 
 import msgspec
 
+from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.canonical_json.careful import MAX_INTEGER
 from chem_persistence.domain.canonical_json.encode import canonical_json
 from chem_persistence.domain.events import StepError
 from chem_persistence.domain.flow_state import FlowState
-from chem_persistence.errors import InvalidArgument, InvalidPayload
+from chem_persistence.errors import InvalidArgument
 
 __all__ = ["FIRST_COLUMNS", "LAST_COLUMNS", "Cell", "ResultRow", "cells_of"]
 
@@ -61,15 +62,8 @@ class ResultRow(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.output is None:
             raise InvalidArgument("row", f"flow {self.flow_id}, {self.state}, has no such output")
-        try:
-            return msgspec.convert(self.output, as_type, str_keys=True)
-        except (TypeError, NameError) as error:
-            raise InvalidArgument("as_type", f"cannot be decoded: {error}") from error
-        except (ValueError, OverflowError, RecursionError) as error:
-            reason, _, path = str(error).partition(" - at `")
-            raise InvalidPayload(
-                path.removesuffix("`") or "$", f"artifact {self.output_hash} {reason}"
-            ) from error
+        artifact = Artifact(hash=str(self.output_hash), kind="output", payload=self.output)
+        return artifact.decode(as_type)
 
 
 def cells_of(row: ResultRow) -> dict[str, Cell]:

@@ -1,15 +1,14 @@
 """The command `artifact get`."""
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
+from chem_persistence.cli.commands.results.whole_file import whole_file
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_artifact
@@ -77,23 +76,6 @@ async def _pour(
 async def _write_file(
     path: Path, chunks: AsyncIterator[bytes], described: ArtifactDescription
 ) -> int:
-    """Write a temporary file beside `path`, rename it when its hash is right; return its size."""
-    if path.exists() and not path.is_file():  # a device or a pipe cannot be renamed
-        with path.open("wb") as device:
-            return await _pour(chunks, device, described)
-    try:
-        handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        # the name that the user typed
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            size = await _pour(chunks, file, described)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(fresh).chmod(0o666 & ~umask)
-        Path(fresh).replace(path)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
-    return size
+    """Write the file whole, or not at all if its hash is not right; return its size."""
+    with whole_file(path) as fresh, fresh.open("wb") as file:
+        return await _pour(chunks, file, described)
