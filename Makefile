@@ -114,7 +114,7 @@ bench-quick: $(BENCH_VENV)/.bench ## the same in 4 minutes, roughly, and without
 	@$(BENCH_VENV)/bin/python -m benchmarks --quick $(BENCH_ARGS)
 
 crate: $(VENV)/.dev $(CRATE_VENV)/.crate ## ask the public validator of RO-Crates what it says of bundles
-	@CHEM_TEST_CRATE=$(CURDIR)/$(CRATE_VENV)/bin/python $(BIN)/python -m pytest -q -m crate tests/acceptance/test_ro_crate_validator.py
+	@CHEM_TEST_CRATE=$(CURDIR)/$(CRATE_VENV)/bin/python $(BIN)/python -m pytest -q -m crate tests/acceptance/bundles/test_ro_crate_validator.py
 
 docs: $(DOCS_VENV)/.docs $(CITATION_VENV)/.citation ## build the documentation site into build/site; a broken link fails
 	@$(CITATION_VENV)/bin/cffconvert --validate

@@ -78,6 +78,11 @@ class BundleReader:
         names = (name.split("/") for name in self._entries)
         return [UUID(parts[1]) for parts in names if parts[-1] == "events.jsonl"]
 
+    def anchors(self) -> Iterator[bytes]:
+        """Yield the file of the anchors in pieces; nothing if the bundle has none."""
+        entry = self._entries.get("anchors.jsonl")
+        return iter(()) if entry is None else chunks_of(self._file, entry)
+
     def artifacts(self) -> Iterator[DescribedArtifact]:
         """Yield the descriptions of the artifacts, in the order of their hashes."""
         file = "artifacts.jsonl"

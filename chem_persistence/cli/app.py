@@ -258,7 +258,7 @@ def verify(
 ) -> None:
     """Check the hash chain of every flow and every artifact for tampering, in the log or a BUNDLE.
 
-    A bundle is verified without a database, and with no other option than --json.
+    A bundle is verified without a database; of the options --public-key and --json can be given.
 
     Exit code 1: something was tampered with.
     """

@@ -48,7 +48,7 @@ async def run_verification(options: VerifyOptions) -> int:
     """Print what was tampered with and write anchors; return FOUND if anything was."""
     _check(options)
     if options.bundle is not None:
-        return await verify_file(options.bundle, as_json=options.as_json)
+        return await verify_file(options.bundle, options.public_key, as_json=options.as_json)
     return await _verify_log(options)
 
 
@@ -127,7 +127,7 @@ def _check(options: VerifyOptions) -> None:
         raise InvalidArgument("--flow", "cannot be combined with anchors, which are of all flows")
     if options.sign_with and not options.write_anchors:
         raise InvalidArgument("--sign-with", "needs --write-anchors, the file to sign")
-    if options.public_key and not options.anchors:
+    if options.public_key and not options.anchors and not options.bundle:
         raise InvalidArgument(
             "--public-key", "needs --anchors, the file whose signature is verified"
         )
