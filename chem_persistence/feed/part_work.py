@@ -118,6 +118,8 @@ class _HeldWork(Generic[Page, Transaction]):
                 raise
             finally:
                 renewing.cancel()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait([renewing])
 
     async def _consume_pages(self) -> None:
         for _ in range(PAGES_PER_CLAIM):
