@@ -79,4 +79,4 @@ SELECT flow.flow_id,
 FROM flows AS flow
 JOIN event_log AS first_event
     ON first_event.flow_id = flow.flow_id AND first_event.version = 0
-WHERE flow.flow_id = ANY ($1::uuid[])
+WHERE flow.flow_id = ANY ($1::uuid[]) AND first_event.flow_id = ANY ($1::uuid[])
