@@ -81,7 +81,7 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
         {"event_log_first_event_idx", "event_log_flow_version_key"},
     ),
     "outcomes/read_outcomes": (
-        [[UUID(int=number) for number in range(500)], "acquire"],
+        [[UUID(int=number) for number in range(50)], "acquire"],
         {"event_log_flow_version_key"},
     ),
     "outcomes/list_invalidated": (
