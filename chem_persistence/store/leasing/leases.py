@@ -17,6 +17,9 @@ The row follows the flow's events, in the transaction that stores them:
   releases the flow to wait makes it due now.
 - `FlowCompleted` and `FlowCancelled`: there is no row any more.
 
+A flow that was imported has a row as well, which is due when something is said to the flow, and not
+by itself, whatever its events say: it may still run where it comes from.
+
 The clock of the database decides when a flow is due and when a lease ends. A time in an event is
 taken as a length of time after the event, so a writer whose clock is wrong does no harm.
 """
