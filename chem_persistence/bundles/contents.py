@@ -1,8 +1,9 @@
 """What goes into a bundle: flows as far as they have come, and the artifacts that they name."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import islice
 from typing import TypeAlias
 from uuid import UUID
 
@@ -29,11 +30,11 @@ from chem_persistence.errors import ArtifactNotFound, ArtifactTooLarge, FlowNotF
 from chem_persistence.store.artifact_reads import list_artifacts
 from chem_persistence.store.codec import StoredEvent, decode_kind
 from chem_persistence.store.definitions import read_definition
-from chem_persistence.store.leasing.children import child_count, child_id
+from chem_persistence.store.leasing.children import ChildReader, child_count, child_id
 from chem_persistence.store.transfer.events import canonical_event, content_after
 from chem_persistence.store.transfer.ports import ArtifactLabel, TransferStore
 
-LABELS_A_READ = 1_000
+LABELS_A_READ = IDS_A_READ = 1_000
 
 __all__ = ["BundledArtifact", "BundledFlow", "StepRun", "read_artifacts_of", "read_flows"]
 
@@ -122,12 +123,23 @@ async def read_flows(
             if flow_id in named:
                 raise
             continue
-        new = [each for each in flow.relatives() if each not in seen] if tree else []
-        seen.update(new)
-        waiting += new
+        if tree:
+            async for relative in _stored(store, flow.relatives()):
+                if relative not in seen:
+                    seen.add(relative)
+                    waiting.append(relative)
     flows = [found[flow_id] for flow_id in sorted(found)]
     await _add_definitions(store, flows)
     return flows
+
+
+async def _stored(store: TransferStore, flow_ids: Iterator[UUID]) -> AsyncIterator[UUID]:
+    """Yield those of the flows that have events, as far as the store tells it of many at once."""
+    while ids := list(islice(flow_ids, IDS_A_READ)):
+        known = set(await store.child_states(ids) if isinstance(store, ChildReader) else ids)
+        for flow_id in ids:
+            if flow_id in known:
+                yield flow_id
 
 
 async def _read_flow(store: TransferStore, flow_id: UUID) -> BundledFlow:
