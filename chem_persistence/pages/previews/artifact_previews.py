@@ -51,7 +51,8 @@ class Previews:
         async for read in read_artifacts(store, list(roles)):
             artifact_hash, (version, role) = next(expected)
             if isinstance(read, Artifact):
-                await to_thread.run_sync(self._molecules.look_into, read)
+                if self._limits.molecules:  # a page without any is the same without RDKit
+                    await to_thread.run_sync(self._molecules.look_into, read)
                 self._add_read(read, version, role)
             else:
                 self._add_unread(artifact_hash, version, role, read)

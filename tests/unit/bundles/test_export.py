@@ -16,6 +16,7 @@ from chem_persistence import (
 from chem_persistence.bundles import archive
 from chem_persistence.store.transfer.ports import ArtifactLabel
 from tests.support.bundles import SMALL_FLOW, exported, small_store
+from tests.support.flows.sample_flow import FLOW_ID, sample_store
 
 
 class GoesOn(InMemoryEventStore):
@@ -32,6 +33,15 @@ async def test_a_flow_is_exported_as_far_as_it_had_come(tmp_path: Path) -> None:
     store.__class__ = GoesOn
     assert await exported(store, tmp_path / "after.zip") == before
     assert len(await store.list(SMALL_FLOW)) == 6
+
+
+async def test_a_bundle_is_the_same_where_rdkit_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await sample_store()
+    drawn = await exported(store, tmp_path / "a.zip", FLOW_ID)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert await exported(store, tmp_path / "b.zip", FLOW_ID) == drawn
 
 
 async def test_a_flow_that_was_tampered_with_is_not_exported(tmp_path: Path) -> None:
