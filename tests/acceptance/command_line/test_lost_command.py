@@ -19,10 +19,9 @@ from chem_persistence import (
     embedded_postgres,
 )
 from tests.support.commands import command
-from tests.support.flows.flows import new_flow_id
 from tests.support.servers.standby import standby_of
 
-FLOW, OTHER = new_flow_id(), new_flow_id()
+FLOW, OTHER = UUID(int=1), UUID(int=2)  # the same in each process: names of tests have them
 
 
 async def append(url: str, flow_id: UUID, count: int, data: object = None) -> list[FlowEvent]:
