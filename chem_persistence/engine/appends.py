@@ -24,6 +24,7 @@ from chem_persistence.domain.events import (
 )
 from chem_persistence.domain.instance import FlowInstance
 from chem_persistence.domain.replay import replay
+from chem_persistence.engine.children.kept import keep_artifact
 from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, after_success, next_step
 from chem_persistence.engine.reuse import Results, Reuse
 from chem_persistence.engine.steps.steps_fit import Steps
@@ -127,6 +128,11 @@ class FlowAppends:
         for fact in reused:
             if fact.reused_from:
                 log_step_reused(self.instance.id, fact.step_id, fact.reused_from.flow_id)
+
+    def keep_output(self, store: object) -> None:
+        """Keep the output of the flow, if it is completed, for a parent that this process runs."""
+        if self.instance.completed and self._output is not None:
+            keep_artifact(store, self._output)
 
     def _ahead(self, done: Sequence[StepFinished], *, go_on: bool) -> list[FlowEventKind]:
         """Return what follows steps that have finished in the same append."""

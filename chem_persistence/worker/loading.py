@@ -17,6 +17,7 @@ from chem_persistence.domain.events import (
 )
 from chem_persistence.domain.instance import FlowInstance, StepStatus, initial_instance
 from chem_persistence.domain.replay import replay
+from chem_persistence.engine.children.kept import take_artifacts
 from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.leases.ending import cancellation, cancelled_with
 from chem_persistence.engine.leases.own_children import called_before
@@ -180,8 +181,9 @@ async def _with_inputs(
                     wanted[place] = artifact_hash
                 case _:
                     pass
-    read: dict[str, Artifact] = {}
-    async for artifact in read_artifacts(store, list(dict.fromkeys(wanted.values()))):
+    hashes = list(dict.fromkeys(wanted.values()))
+    read = take_artifacts(store, hashes)
+    async for artifact in read_artifacts(store, [each for each in hashes if each not in read]):
         if isinstance(artifact, Artifact) and not _is_large(artifact):
             read[artifact.hash] = artifact
     for place, artifact_hash in wanted.items():

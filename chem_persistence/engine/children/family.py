@@ -26,6 +26,7 @@ from chem_persistence.domain.events import (
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import initial_instance
 from chem_persistence.engine.children.cancellation import cancellation_fact
+from chem_persistence.engine.children.kept import keep_artifact, take_artifacts
 from chem_persistence.engine.next_step import after_success
 from chem_persistence.engine.reuse import Results, Reuse
 from chem_persistence.engine.steps.steps_fit import Steps
@@ -139,7 +140,7 @@ class Family:
     async def _submit(self, members: Sequence[tuple[int, ChildFlow, Artifact | None]]) -> None:
         appends = await self._first_appends(members)
         answers = await append_each(self._store, appends)
-        for (_, flow, _), append, answer in zip(members, appends, answers, strict=True):
+        for (_, flow, given), append, answer in zip(members, appends, answers, strict=True):
             match answer:
                 case ConcurrencyConflict():
                     pass  # it was submitted before
@@ -148,6 +149,8 @@ class Family:
                 case _:
                     self.completed += isinstance(append.kinds[-1], FlowCompleted)
                     remember_definition(self._store, flow.definition)
+                    if given is not None:
+                        keep_artifact(self._store, given)
 
     async def _first_appends(
         self, members: Sequence[tuple[int, ChildFlow, Artifact | None]]
@@ -207,8 +210,9 @@ class Family:
         flow_ids = [self.child(item) for item in items]
         hashes = await self._store.child_outputs(flow_ids)
         wanted = list(dict.fromkeys(hashes[flow_id] for flow_id in flow_ids))
-        found: dict[str, Artifact] = {}
-        async for read in read_artifacts(self._store, wanted):
+        found = take_artifacts(self._store, wanted)
+        left = [each for each in wanted if each not in found]
+        async for read in read_artifacts(self._store, left):
             if not isinstance(read, Artifact):
                 raise read
             found[read.hash] = read

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.canonical_json.encode import outweighs
 from chem_persistence.engine.attempt import decoded_input
 from chem_persistence.engine.children.family import Family
 from chem_persistence.engine.children.progress import forget_progress, progress_of
@@ -76,7 +77,7 @@ class _Map(ChildrenStep[Input_contra, Output_co]):
             return progress.items
         given = await look.input()
         many: Many[Any] = decoded_input(self, given)
-        if given is not None and len(given.encoded()) <= MOST_KEPT_BYTES:
+        if given is not None and not outweighs(given.payload, MOST_KEPT_BYTES):
             progress.items = many.items
         return many.items
 

@@ -152,6 +152,7 @@ class HeldFlow:
                 if self._looking is not None:
                     self._looking.cancel()
                 if self.run.parent and self._call and self.run.has_ended:
+                    self.run.keep_output(self.run.shared)
                     self._call(self.run.parent)
 
     @contextmanager
