@@ -1,7 +1,8 @@
 """A connection that is kept between calls, so that each of them need not borrow one."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from chem_persistence.postgres.connection.failures import is_lost
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
@@ -15,11 +16,13 @@ LONGEST_SECONDS = 0.1
 class HeldConnection:
     """A provider that lends one connection of `provider` again and again, until it is returned.
 
-    A connection on which a call failed is returned at once.
+    A connection on which a call failed is returned at once. No call may change its session.
     """
 
     def __init__(self, provider: ConnectionProvider) -> None:
-        self._provider = provider
+        self._acquire: Callable[[], AbstractAsyncContextManager[Connection]] = getattr(
+            provider, "acquire_for_statements", provider.acquire
+        )
         self._borrowed = AsyncExitStack()
         self.connection: Connection | None = None
         self.due_at = 0.0  # on the event loop's clock
@@ -30,7 +33,7 @@ class HeldConnection:
 
     async def __aenter__(self) -> Connection:
         if self.connection is None:
-            self.connection = await self._borrowed.enter_async_context(self._provider.acquire())
+            self.connection = await self._borrowed.enter_async_context(self._acquire())
             self.due_at = asyncio.get_running_loop().time() + LONGEST_SECONDS
         return self.connection
 
