@@ -80,6 +80,7 @@ def appending(plan: Plan, server: int) -> Iterator[Task]:
         )
         for flows in (1, 8, 32, 128, 1000):
             yield _task("ours", load, flows)
+        yield _task("ours, append_many", load, 32)
         for flows in (1, 32, 128):
             yield _task("ours, without uvloop", load, flows)
         for name in ("ours, version unknown", "ours, signals", "ours, artifact", "plain INSERT"):
@@ -88,6 +89,7 @@ def appending(plan: Plan, server: int) -> Iterator[Task]:
             yield _task(name, load, 1)
     elif "peers" in plan.parts:
         yield from (_task("ours", load, flows) for flows in (1, 32))
+        yield _task("ours, append_many", load, 32)
     if "peers" in plan.parts:
         yield from _by_peers(load)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from benchmarks.contestants.canonical import PAYLOADS
 from benchmarks.contestants.competitors import GROWTH_SIZES, PEERS
 from benchmarks.data.spread import Spread
-from benchmarks.report.report import P50, RATE, Report
+from benchmarks.report.report import CPU, P50, RATE, Report
 from benchmarks.report.verdicts import Line, at_least, at_most, unmeasured
 from benchmarks.report.worker_goals import judge_workers
 
@@ -17,6 +17,7 @@ def judge(report: Report) -> list[Line]:
     return [
         *_against_pgbench(report),
         *_against_peers(report),
+        *_by_one_caller(report),
         _cpu(report),
         *judge_workers(report),
         *_replay(report),
@@ -77,6 +78,22 @@ def _mode(report: Report, peer: str, best: str) -> str:
         f"batched by one caller; {single.median:.1f} x when each flow calls"
         if single
         else "batched"
+    )
+
+
+def _by_one_caller(report: Report) -> Iterator[Line]:
+    """Yield the lines of `append_many`, beside peers that one caller batches, and 32 callers."""
+    many = "ours, append_many/32"
+    for peer in ("eventsourcing recorder", "pgqueuer"):
+        found = report.ratio(many, f"{peer}, batched/32", RATE)
+        goal = f"append_many of 32, {peer} batched by one caller"
+        yield at_least(goal, 1.1, "x", found, report.why_missing(peer))
+    yield at_most(
+        "CPU of append_many of 32 / of 32 callers",
+        0.59,
+        "x",
+        report.ratio(many, "ours/32", CPU),
+        report.why_missing("ours"),
     )
 
 
