@@ -22,8 +22,9 @@ __all__ = ["Submissions"]
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
-SUBMITTED_TOGETHER = 500
-"""The number of flows whose submissions wait for the store at the same time."""
+SUBMITTED_TOGETHER = 2_000
+"""The number of flows whose submissions are one call of the store: some are encoded while the
+server stores others."""
 
 
 class Submissions:
