@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
-from uuid import UUID
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
@@ -84,8 +85,16 @@ async def counting_url() -> AsyncIterator[str]:
 
 @pytest.fixture
 async def counted(counting_url: str) -> AsyncIterator[Pool]:
-    """Yield a pool of one connection, so that warming its caches warms those of all."""
-    async with await build_pool(counting_url, max_size=1) as pool:
+    """Yield a pool of one connection to a new database, since indexes of a larger log are deeper.
+
+    Warming the caches of one connection warms those of all.
+    """
+    parts, name = urlsplit(counting_url), f"counted_{uuid4().hex}"
+    server = await asyncpg.connect(counting_url)
+    await server.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+    await server.close()
+    async with await build_pool(urlunsplit(parts._replace(path=f"/{name}")), max_size=1) as pool:
+        await pool.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
         yield pool
 
 
