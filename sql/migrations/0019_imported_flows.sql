@@ -54,3 +54,23 @@ BEGIN
     RETURN rows;
 END
 $$
+
+-- statement: roles that may change the rows of flows, or read them, may add to this table, or read it
+DO $$
+DECLARE
+    given record;
+BEGIN
+    FOR given IN
+        SELECT own.grantee, bool_or(own.privilege_type = 'INSERT') AS may_change
+        FROM pg_class AS relation
+        CROSS JOIN LATERAL aclexplode(relation.relacl) AS own
+        WHERE relation.oid = 'flow_runs'::regclass AND own.grantee <> relation.relowner
+            AND own.privilege_type IN ('SELECT', 'INSERT')
+        GROUP BY own.grantee
+    LOOP
+        EXECUTE format('GRANT %s ON imported_flows TO %s',
+            CASE WHEN given.may_change THEN 'SELECT, INSERT' ELSE 'SELECT' END,
+            CASE given.grantee WHEN 0 THEN 'PUBLIC' ELSE given.grantee::regrole::text END);
+    END LOOP;
+END
+$$

@@ -733,13 +733,13 @@ async def test_a_role_that_may_append_still_may_after_the_migration_that_adds_th
             " WHERE has_table_privilege(role, relation, privilege)) AS rights"
             " FROM unnest($1::text[]) AS role,"
             " unnest(ARRAY['flow_runs', 'flow_workers', 'resource_slots',"
-            " 'resource_waits', 'feed_consumers', 'feed_parked']) AS relation",
+            " 'resource_waits', 'feed_consumers', 'feed_parked', 'imported_flows']) AS relation",
             names,
         )
     rights = {name: {tuple(row["rights"]) for row in rows if row["role"] == name} for name in names}
     await drop_roles(empty_database_url, names)
     assert list(rights.values()) == [
-        {("SELECT", "INSERT", "UPDATE", "DELETE")},
+        {("SELECT", "INSERT", "UPDATE", "DELETE"), ("SELECT", "INSERT")},
         {("SELECT",)},
         {()},
     ]
