@@ -111,9 +111,9 @@ class Consumer(Generic[Transaction]):
         does elsewhere may be done again. If it raises, nothing is stored, and the page is tried
         again, from then on with one event, then with two, and so on. An event that has failed
         `tries` times is parked with its flow: all that follows in that flow waits until you
-        `release` it, and the other flows go on. A handler that
-        raises `StoreUnavailable`, `ConnectionError` or `TimeoutError`, or a failure of the database
-        that passes by itself, is tried again for as long as it takes.
+        `release` it, and the other flows go on. A handler that raises `StoreUnavailable`,
+        `ConnectionError` or `TimeoutError`, or a failure of the database that passes by itself, is
+        tried again for as long as it takes.
 
         A part is held for `lease`, which is renewed while the handler runs; another process takes
         it over when the lease has ended. The handler must not leave its transaction idle for longer
