@@ -19,6 +19,7 @@ from chem_persistence.errors import (
     StoreUnavailable,
 )
 from chem_persistence.feed.parts import ConsumerParts, HeldPart, PartLost, PartPage
+from chem_persistence.store.leasing.cancelled_claims import undone_if_cancelled
 
 __all__ = ["ConsumeOptions", "Handler", "PartWork"]
 
@@ -75,7 +76,7 @@ class PartWork(Generic[Page, Transaction]):
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         end = await self._parts.feed_end()
-        part = await self._parts.claim(end, self._how.lease)
+        part = await undone_if_cancelled(self._parts.claim(end, self._how.lease), self._give_back)
         if part is None:
             return False
         held = _HeldWork(self._parts, self._handler, self._how, part, self._failures)
@@ -84,6 +85,12 @@ class PartWork(Generic[Page, Transaction]):
         finally:
             self.consumed += held.consumed
         return True
+
+    async def _give_back(self, part: HeldPart | None) -> None:
+        """Release a part that was claimed when nobody waited for it any more."""
+        if part is not None:
+            tries = max(part.tries - 1, 0)
+            await self._parts.release(part, due_in=timedelta(0), tries=tries)
 
 
 class _HeldWork(Generic[Page, Transaction]):

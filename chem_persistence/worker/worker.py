@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from chem_persistence.engine.flow import Flow
-from chem_persistence.engine.leases.held_flow import HeldFlow, undone_if_cancelled
+from chem_persistence.engine.leases.held_flow import HeldFlow
 from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun
 from chem_persistence.engine.leases.own_flow import LEASE, STALL
 from chem_persistence.engine.leases.renewal import LeaseKeeper, seconds_since_boot
@@ -35,6 +35,7 @@ from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.store.checks import check_poll_interval
 from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.leasing.cancelled_claims import undone_if_cancelled
 from chem_persistence.store.leasing.leases import (
     Claim,
     HintingLeases,

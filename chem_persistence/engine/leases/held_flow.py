@@ -36,7 +36,7 @@ from chem_persistence.errors import (
 )
 from chem_persistence.store.leasing.leases import Claim, Leases
 
-__all__ = ["HeldFlow", "at_once", "undone_if_cancelled"]
+__all__ = ["HeldFlow", "at_once"]
 
 T = TypeVar("T")
 
@@ -56,22 +56,6 @@ def _ignored() -> None:
 def at_once(_: BaseException) -> timedelta:
     """Return that a flow is due at once, whatever it was left for."""
     return timedelta(0)
-
-
-async def undone_if_cancelled(call: Awaitable[T], undo: Callable[[T], Awaitable[object]]) -> T:
-    """Return what a call returns; if the caller is cancelled, wait for it, and undo it.
-
-    Otherwise a claim that is on its way would hold flows until its lease ends.
-
-    Raises what `call` raises.
-    """
-    making = asyncio.ensure_future(call)
-    try:
-        return await asyncio.shield(making)
-    except asyncio.CancelledError:
-        with suppress(ChemPersistenceError):
-            await undo(await making)
-        raise
 
 
 class HeldFlow:

@@ -15,7 +15,7 @@ from chem_persistence.domain.instance import FlowInstance, initial_instance
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.flow import Flow
 from chem_persistence.engine.leases.ending import cancellation, cancelled_with
-from chem_persistence.engine.leases.held_flow import HeldFlow, undone_if_cancelled
+from chem_persistence.engine.leases.held_flow import HeldFlow
 from chem_persistence.engine.leases.holders import being_run, has_ended, own_holder
 from chem_persistence.engine.leases.leased_run import LeasedRun
 from chem_persistence.engine.leases.own_children import OwnChildren, Rest, rest_of, wait_for_time
@@ -32,6 +32,7 @@ from chem_persistence.errors import (
 )
 from chem_persistence.store.attribution import RUN_BY
 from chem_persistence.store.clock import SystemClock
+from chem_persistence.store.leasing.cancelled_claims import undone_if_cancelled
 from chem_persistence.store.leasing.children import parent_of
 from chem_persistence.store.leasing.hints import ANY_DEFINITION
 from chem_persistence.store.leasing.leases import (

@@ -73,6 +73,22 @@ async def test_run_goes_on_until_it_is_cancelled_and_releases_its_part(lab: Cons
     await lab.check()
 
 
+async def test_a_consumer_that_is_cancelled_at_any_moment_holds_no_part(lab: ConsumingLab) -> None:
+    await lab.log(flows=3)
+    consumer = lab.consumer(parts=2)
+    for moment in range(60):
+        running = asyncio.create_task(consumer.run(effect, page=2, poll_interval=0.01))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        held = "SELECT count(*) FROM feed_consumers WHERE lease IS NOT NULL OR tries > 0"
+        assert await lab.pool.fetchval(held) == 0
+    await consumer.run_to_end(effect)
+    await lab.check()
+
+
 async def test_the_part_of_a_flow_follows_from_the_hash_of_its_id(lab: ConsumingLab) -> None:
     flow_ids = await lab.log(flows=8, events=1)
     await lab.created(parts=3)

@@ -10,6 +10,8 @@ from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 
 PACKAGE = Path(chem_persistence.__file__).parent
 MOST_FILES = 10
+BESIDE = {"postgres/connection/liveness.py"}
+"""What watches a connection while a statement runs, in a task of its own."""
 
 
 async def test_a_load_runs_through_few_files(provider: PoolProvider) -> None:
@@ -30,4 +32,4 @@ async def test_a_load_runs_through_few_files(provider: PoolProvider) -> None:
         await repository.load(flow_id, None, DEFINITION)
     finally:
         sys.setprofile(previous)
-    assert len(entered) <= MOST_FILES, sorted(entered)
+    assert len(entered - BESIDE) <= MOST_FILES, sorted(entered)
