@@ -212,6 +212,7 @@ async def test_stopped_run_goes_on_to_the_fingerprint_of_an_undisturbed_one(
     assert again["fingerprint"] == undisturbed["fingerprint"]
 
 
+@pytest.mark.slow
 async def test_lost_database_is_one_line_and_loses_nothing(
     molecules: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ json = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(json)
 def test_10c_any_value_is_the_same_in_pieces(value: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -18,10 +18,10 @@ from chem_persistence import (
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 
 MEBIBYTE = 2**20
-EVENTS = 64
+EVENTS = 56
 ARTIFACTS, ARTIFACT_BYTES = 20, 4 * MEBIBYTE
 MOST_MEMORY = 48 * MEBIBYTE
-"""A few pages of 8 MiB, as bytes and decoded; the log has 64 MiB of events."""
+"""A few pages of 8 MiB, as bytes and decoded; the log has 56 MiB of events."""
 
 LARGE = StepSignal(0, "acquire", "frame", "C" * MEBIBYTE)
 BODIES: dict[str, Callable[[int], Artifact]] = {

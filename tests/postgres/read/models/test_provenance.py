@@ -244,7 +244,7 @@ def reached(begin: str, edges: set[tuple[str, str]]) -> set[tuple[str, int]]:
 @settings(
     deadline=None,
     derandomize=True,
-    max_examples=30,
+    max_examples=15,
     suppress_health_check=list(HealthCheck),
     database=None,
 )
