@@ -144,9 +144,12 @@ async def _listen(
         probing.cancel()
         listener.listen_on(None)
         told(ANY_DEFINITION)  # from now on, a worker has to look by itself
-        with suppress(*_FAILURES):  # it is lost, and the pool has taken it back
+        with suppress(*_FAILURES):  # the pool has taken it back
             connection.remove_termination_listener(end)
-            await connection.remove_listener(channel, hear)
+            if lost.is_set():
+                connection.terminate()  # which also forgets the listener: the pool warns of one
+            else:
+                await connection.remove_listener(channel, hear)
 
 
 async def _probe(listener: Listener, probe: str, is_over: asyncio.Event) -> None:
