@@ -52,12 +52,7 @@ from chem_persistence.worker.backlog import Backlog
 from chem_persistence.worker.dropped import report_dropped
 from chem_persistence.worker.hints import Hints
 from chem_persistence.worker.limits import Limits
-from chem_persistence.worker.loading import (
-    Loaded,
-    Unloadable,
-    WorkerStore,
-    load_claims,
-)
+from chem_persistence.worker.loading import Loaded, Unloadable, WorkerStore, load_claims
 from chem_persistence.worker.parents import ParentCalls
 from chem_persistence.worker.signals import stop_on_signals
 
