@@ -27,7 +27,7 @@ from tests.support.leases.staff import Act, Acts, Number, chain, client_of, subm
 
 
 def other_process(monkeypatch: pytest.MonkeyPatch, *, host: str = "node7", **more: Any) -> None:
-    """Let this process record that it is another one."""
+    """Have the next record describe another process than this one."""
     program = {"python": "3.9.1", "chem_persistence": "0.0.1", "host": host, "process": 7, **more}
     monkeypatch.setattr(what_ran, "_program", lambda _pid, _records: program)
 
