@@ -11,7 +11,13 @@ from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, FlowInitialized
 from chem_persistence.errors import ArtifactNotFound, InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.read.search import find_artifacts, find_definitions, find_flows
+from chem_persistence.postgres.read.search import (
+    HASH_DIGITS,
+    UUID_DIGITS,
+    find_artifacts,
+    find_definitions,
+    find_flows,
+)
 from chem_persistence.store.definitions import read_definition
 from chem_persistence.store.ports import EventStore
 
@@ -25,7 +31,6 @@ __all__ = [
 ]
 
 SHORTEST = 4
-UUID_DIGITS, HASH_DIGITS = 32, 64
 
 MOST_LISTED = 5
 """An error lists at most so many of the ids that begin with what was typed."""
@@ -48,8 +53,7 @@ async def find_flow(provider: ConnectionProvider, name: str, argument: str = "FL
         InvalidArgument: no flow has such an id, several have, or `name` cannot be one.
     """
     digits = _digits(argument, name.replace("-", ""), name, UUID_DIGITS, "the id of a flow")
-    first, last = UUID(digits.ljust(UUID_DIGITS, "0")), UUID(digits.ljust(UUID_DIGITS, "f"))
-    found = await find_flows(provider, first, last, most=MOST_LISTED + 1)
+    found = await find_flows(provider, digits, most=MOST_LISTED + 1)
     if not found and len(digits) == UUID_DIGITS:
         raise InvalidArgument(argument, f"there is no flow {name}")
     return _only(argument, name, found, "flow", "id")
@@ -66,7 +70,7 @@ async def find_definition(provider: ConnectionProvider, name: str) -> str:
     digits = _digits("--definition", name, name, HASH_DIGITS, "the hash of a definition")
     if is_content_hash(digits):
         return digits
-    found = await find_definitions(provider, *_hashes(digits), most=MOST_LISTED + 1)
+    found = await find_definitions(provider, digits, most=MOST_LISTED + 1)
     return _only("--definition", name, found, "definition", "hash")
 
 
@@ -78,7 +82,7 @@ async def find_artifact(provider: ConnectionProvider, name: str) -> str:
         InvalidArgument: no artifact has such a hash, several have, or `name` cannot be one.
     """
     digits = _digits("HASH", name, name, HASH_DIGITS, "the hash of an artifact")
-    found = await find_artifacts(provider, *_hashes(digits), most=MOST_LISTED + 1)
+    found = await find_artifacts(provider, digits, most=MOST_LISTED + 1)
     if is_content_hash(digits) and not found:
         raise ArtifactNotFound(digits)
     return _only("HASH", name, found, "artifact", "hash")
@@ -103,11 +107,6 @@ def _digits(argument: str, digits: str, name: str, most: int, noun: str) -> str:
         reason = f"{name!r} is not {noun}, nor a beginning of {SHORTEST} hexadecimal digits or more"
         raise InvalidArgument(argument, reason)
     return digits
-
-
-def _hashes(digits: str) -> tuple[str, str]:
-    """Return the first and the last hash that begin with these digits."""
-    return digits.ljust(HASH_DIGITS, "0"), digits.ljust(HASH_DIGITS, "f")
 
 
 def _only(argument: str, name: str, found: Sequence[Found], noun: str, key: str) -> Found:

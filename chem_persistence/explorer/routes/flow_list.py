@@ -16,7 +16,6 @@ from chem_persistence.postgres.read.search import find_definitions
 __all__ = ["list_flows"]
 
 FLOWS_A_PAGE = 50
-HASH_DIGITS = 64
 
 
 async def list_flows(request: Request) -> Response:
@@ -59,8 +58,7 @@ async def _definition(sources: Sources, text: str) -> str | None:
     digits = text.strip().lower()
     if not digits:
         return None
-    first, last = digits.ljust(HASH_DIGITS, "0"), digits.ljust(HASH_DIGITS, "f")
-    found = await find_definitions(sources.provider, first, last, most=2)
+    found = await find_definitions(sources.provider, digits, most=2)
     return found[0] if len(found) == 1 else digits
 
 

@@ -8,12 +8,18 @@ from starlette.responses import RedirectResponse, Response
 
 from chem_persistence.explorer.rendering import render
 from chem_persistence.explorer.sources import Sources, sources_of
-from chem_persistence.postgres.read.search import find_artifacts, find_definitions, find_flows
+from chem_persistence.postgres.read.search import (
+    HASH_DIGITS,
+    UUID_DIGITS,
+    find_artifacts,
+    find_definitions,
+    find_flows,
+)
 
 __all__ = ["search"]
 
 MOST_FOUND = 20
-FEWEST_DIGITS, UUID_DIGITS, HASH_DIGITS = 4, 32, 64
+FEWEST_DIGITS = 4
 _DIGITS = re.compile("[0-9a-f]*")
 
 
@@ -43,9 +49,7 @@ async def _by_digits(sources: Sources, text: str) -> tuple[list[UUID], list[str]
         return [], [], []
     flows: list[UUID] = []
     if len(digits) <= UUID_DIGITS:
-        ids = UUID(digits.ljust(UUID_DIGITS, "0")), UUID(digits.ljust(UUID_DIGITS, "f"))
-        flows = list(await find_flows(sources.provider, *ids, most=MOST_FOUND))
-    hashes = digits.ljust(HASH_DIGITS, "0"), digits.ljust(HASH_DIGITS, "f")
-    definitions = list(await find_definitions(sources.provider, *hashes, most=MOST_FOUND))
-    artifacts = list(await find_artifacts(sources.provider, *hashes, most=MOST_FOUND))
+        flows = list(await find_flows(sources.provider, digits, most=MOST_FOUND))
+    definitions = list(await find_definitions(sources.provider, digits, most=MOST_FOUND))
+    artifacts = list(await find_artifacts(sources.provider, digits, most=MOST_FOUND))
     return flows, definitions, artifacts

@@ -17,6 +17,8 @@ from chem_persistence.store.codec import decode_description
 from chem_persistence.store.transfer.ports import ArtifactLabel
 
 __all__ = [
+    "HASH_DIGITS",
+    "UUID_DIGITS",
     "ArtifactDescription",
     "describe_artifact",
     "describe_artifacts",
@@ -36,6 +38,8 @@ FIND_FLOWS = statement("search/find_flows")
 LIST_ARTIFACTS = statement("search/list_artifacts")
 LIST_ARTIFACTS_OF_FLOW = statement("search/list_artifacts_of_flow")
 
+UUID_DIGITS, HASH_DIGITS = 32, 64
+
 
 class ArtifactDescription(msgspec.Struct, frozen=True, kw_only=True):
     """An artifact without its body, and the event that it was stored with.
@@ -53,40 +57,42 @@ class ArtifactDescription(msgspec.Struct, frozen=True, kw_only=True):
     ts: datetime | None
 
 
-async def find_flows(
-    provider: ConnectionProvider, first: UUID, last: UUID, *, most: int
-) -> Sequence[UUID]:
-    """Return the ids of at most `most` flows from `first` to `last`.
+async def find_flows(provider: ConnectionProvider, digits: str, *, most: int) -> Sequence[UUID]:
+    """Return the ids of at most `most` flows that begin with 1 to 32 hexadecimal digits.
 
     Raises:
         StoreUnavailable, StoreError: the log could not be read.
     """
+    first, last = (UUID(digits.ljust(UUID_DIGITS, digit)) for digit in "0f")
     rows = await Session(provider).fetch(FIND_FLOWS, first, last, most)
     return [UUID(int=row["flow_id"].int) for row in rows]
 
 
-async def find_artifacts(
-    provider: ConnectionProvider, first: str, last: str, *, most: int
-) -> Sequence[str]:
-    """Return the hashes of at most `most` artifacts from `first` to `last`.
+async def find_artifacts(provider: ConnectionProvider, digits: str, *, most: int) -> Sequence[str]:
+    """Return the hashes of at most `most` artifacts that begin with 1 to 64 digits.
 
     Raises:
         StoreUnavailable, StoreError: the artifacts could not be read.
     """
-    rows = await Session(provider).fetch(FIND_ARTIFACTS, first, last, most)
+    rows = await Session(provider).fetch(FIND_ARTIFACTS, *_hashes(digits), most)
     return [row["artifact_hash"] for row in rows]
 
 
 async def find_definitions(
-    provider: ConnectionProvider, first: str, last: str, *, most: int
+    provider: ConnectionProvider, digits: str, *, most: int
 ) -> Sequence[str]:
-    """Return the hashes of at most `most` flow definitions from `first` to `last`.
+    """Return the hashes of at most `most` flow definitions that begin with 1 to 64 digits.
 
     Raises:
         StoreUnavailable, StoreError: the log could not be read.
     """
-    rows = await Session(provider).fetch(FIND_DEFINITIONS, first, last, most)
+    rows = await Session(provider).fetch(FIND_DEFINITIONS, *_hashes(digits), most)
     return [row["definition_hash"] for row in rows]
+
+
+def _hashes(digits: str) -> tuple[str, str]:
+    """Return the first and the last hash that begin with these digits."""
+    return digits.ljust(HASH_DIGITS, "0"), digits.ljust(HASH_DIGITS, "f")
 
 
 async def describe_artifact(

@@ -89,8 +89,7 @@ async def _named_flow(provider: ConnectionProvider, name: str) -> UUID | str:
     if whole_flow_id(name) is None:
         if not _ID.fullmatch(digits):
             return name
-        first, last = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
-        if not await find_flows(provider, first, last, most=1):
+        if not await find_flows(provider, digits, most=1):
             return name
     return await find_flow(provider, name)
 
