@@ -9,13 +9,12 @@ from typing import Any, Final
 
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.errors import InvalidArgument
+from chem_persistence.pages.previews.artifact_previews import text_preview
 from chem_persistence.pages.previews.molecules import Molecules
 from chem_persistence.views.flow_view import MoleculeView, TextPreview
 from chem_persistence.views.wording import json_text
 
-__all__ = ["IMAGES", "SPATIAL", "Body", "Plot", "body_of"]
-
-IMAGES: Final = frozenset({"image/png", "image/jpeg"})
+__all__ = ["SPATIAL", "Body", "Plot", "body_of"]
 
 SPATIAL: Final = {
     "chemical/x-mdl-molfile": "sdf",
@@ -73,19 +72,13 @@ def body_of(artifact: Artifact) -> Body:
     body.format = SPATIAL.get(artifact.media_type, "")
     with suppress(InvalidArgument):
         body.plots = list(_plots({"values": artifact.to_array().tolist()}))
-    text = _text(artifact.content)
-    if text is not None and artifact.media_type == "text/csv":
-        _take_rows(body, list(csv.reader(io.StringIO(text))))
-    elif text is not None:
-        body.text = TextPreview(text[:MOST_TEXT], len(text))
+    preview = text_preview(artifact.content, MOST_TEXT)
+    if isinstance(preview, TextPreview):
+        if artifact.media_type == "text/csv":
+            _take_rows(body, list(csv.reader(io.StringIO(artifact.content.decode()))))
+        else:
+            body.text = preview
     return body
-
-
-def _text(content: bytes) -> str | None:
-    with suppress(UnicodeDecodeError):
-        text = content.decode()
-        return None if "\0" in text else text
-    return None
 
 
 def _take_table(body: Body, payload: Any) -> None:

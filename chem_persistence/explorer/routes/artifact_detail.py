@@ -9,8 +9,9 @@ from starlette.responses import Response, StreamingResponse
 from chem_persistence.domain.artifacts import Artifact, is_content_hash
 from chem_persistence.errors import ArtifactCorrupt, ArtifactNotFound, ArtifactTooLarge
 from chem_persistence.explorer.rendering import render
-from chem_persistence.explorer.routes.artifact_body import IMAGES, SPATIAL, Body, body_of
+from chem_persistence.explorer.routes.artifact_body import SPATIAL, Body, body_of
 from chem_persistence.explorer.sources import Sources, sources_of
+from chem_persistence.pages.previews.artifact_previews import IMAGES
 from chem_persistence.pages.sections.molecule_list import molecule_figure
 from chem_persistence.postgres.read.search import ArtifactDescription, describe_artifact
 

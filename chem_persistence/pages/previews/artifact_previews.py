@@ -23,7 +23,7 @@ from chem_persistence.views.flow_view import (
 )
 from chem_persistence.views.wording import json_text, short
 
-__all__ = ["Previews"]
+__all__ = ["IMAGES", "Previews", "text_preview"]
 
 MOST_PIXELS = 40_000_000
 """The limit for an image, because a small file may decode to a huge image in the browser."""
@@ -112,7 +112,7 @@ class Previews:
             return json_text(encoded, self._limits.text)
         if artifact.media_type in IMAGES:
             return self._image(artifact.media_type, encoded)
-        return _text(encoded, self._limits.text)
+        return text_preview(encoded, self._limits.text)
 
     def _image(self, media_type: str, content: bytes) -> Preview:
         size = image_size(media_type, content)
@@ -149,7 +149,7 @@ def _why_unread(error: ArtifactNotFound | ArtifactCorrupt | ArtifactTooLarge) ->
             assert_never(never)
 
 
-def _text(content: bytes, limit: int) -> Preview:
+def text_preview(content: bytes, limit: int) -> TextPreview | NoPreview:
     """Return bytes as text if they are UTF-8, whatever their media type."""
     try:
         text = content.decode("utf-8")
