@@ -1,7 +1,7 @@
 """The write path: a batch of appends, placed at the ends of their flows by one statement."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from math import inf
@@ -56,7 +56,7 @@ class Append:
     taken the version: retries reuse the same version, so a lost attempt cannot be stored twice.
     `lost` is true if the outcome of an attempt is unknown; `races` counts the versions that other
     writers took first; `looked_up` is true once the given event ids need not be looked for in the
-    log.
+    log: it did not have them after `head` was read.
     """
 
     __slots__ = ("head", "looked_up", "lost", "races", "request")
@@ -217,13 +217,17 @@ async def _find_originals(
     if not asked:
         return {}
     originals = await find_originals(connection, [append.request for append in asked])
-    for append in asked:
-        append.looked_up = True
-    return {append: found for append, found in zip(asked, originals, strict=True) if found}
+    outcomes: dict[Append, Outcome] = {}
+    for append, found in zip(asked, originals, strict=True):
+        if found is None:
+            append.looked_up = True
+        else:  # looked for again if the statement that follows fails, and this outcome with it
+            outcomes[append] = found
+    return outcomes
 
 
 def _place(
-    appends: Iterable[Append], outcomes: Mapping[Append, Outcome]
+    appends: Sequence[Append], outcomes: Mapping[Append, Outcome]
 ) -> list[tuple[Append, Write]]:
     """Chain the appends of each flow without an outcome to its head; leave out what does not fit.
 
@@ -242,8 +246,6 @@ def _place(
             if append in outcomes or base is None or end is None:
                 continue
             if not _fits(append, end, given):
-                if append.head is None:
-                    append.forget_head()  # what is stored now may hold its event ids
                 continue
             append.head = end
             links = append.request.links(end)
@@ -251,6 +253,9 @@ def _place(
             end = Head(end.version + len(links), links[-1].hash)
             if append.request.ids_given:
                 given.update(append.request.event_ids)
+    for append in appends:
+        if append.head is None:
+            append.forget_head()  # what is stored before its turn may hold its event ids
     return writes
 
 
