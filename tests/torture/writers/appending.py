@@ -44,6 +44,12 @@ IN_TRANSACTIONS = 0.1
 BY_ONE_CALL, TOGETHER = 0.1, 5
 """How many appends are made by `append_many`, and with how many others at most."""
 
+AGAIN = 0.15
+"""How many appends with event ids are repeated although they were answered, beside new ones."""
+
+GIVEN_UP = 0.1
+"""How many unanswered appends are not repeated: such a one is in the log once, or not at all."""
+
 THINK_SECONDS = 0.05
 REPEATS = 12
 LONGEST_IMPATIENCE = 0.02
@@ -141,10 +147,13 @@ class Appending:
                 return
             except (StoreError, TimeoutError, asyncio.CancelledError):
                 await self._pause()
+                if self._dice.random() < GIVEN_UP:
+                    return
             else:
+                if self._dice.random() >= AGAIN:
+                    return
+            if sent.event_ids is None:
                 return
-            if sent.event_ids is None or self._dice.random() < 0.1:
-                return  # never settled: the append is in the log once, or not at all
 
     async def _append_many(self) -> None:
         """Append to several flows by one call, and repeat it until each append is settled."""
@@ -156,13 +165,21 @@ class Appending:
                 answers = await self._patiently_or_not(self._store.send_many(sent))
             except (StoreError, TimeoutError, asyncio.CancelledError):
                 await self._pause()
+                if self._dice.random() < GIVEN_UP:
+                    return
             else:
                 for each, answer in zip(sent, answers, strict=True):
                     self._look_at(each, answer)
-                return
+                if self._dice.random() >= AGAIN:
+                    return
+                left = [
+                    each
+                    for each, answer in zip(left, answers, strict=True)
+                    if isinstance(answer, list)
+                ]
             left = [each for each in left if each.event_ids is not None]
-            if not left or self._dice.random() < 0.1:
-                return  # never settled: each append is in the log once, or not at all
+            if not left:
+                return
 
     def _look_at(self, sent: Sent, answer: FlowAnswer) -> None:
         if isinstance(answer, ConcurrencyConflict):
