@@ -111,6 +111,7 @@ def test_second_run_computes_nothing_and_another_parameter_only_its_step(
     assert [int(each["drug-like"]) for each in (first, third)] == [12, 10]
 
 
+@pytest.mark.slow
 def test_bad_molecules_are_results_and_run_again_only_on_request(tmp_path: Path) -> None:
     (tmp_path / "bad.smi").write_text(BAD_MOLECULES, encoding="utf-8")
     arguments = ("--smiles", "bad.smi", "--data", "log")
@@ -248,6 +249,7 @@ async def ranked(data: Path) -> bytes:
         return f"{completed.flow_fingerprint}\n".encode() + table.content
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_rank_as_an_undisturbed_run_in_memory(tmp_path: Path) -> None:
     arguments = ("--limit", "60", "--data", "log", "--workers", "3")
     killed = reported(screen(tmp_path, *arguments, "--kill-every", "2"))
