@@ -34,6 +34,7 @@ class _Worker:
         self.process = process
         self.errors = errors
         self.is_stopped = False
+        self.is_killed = False
         self.serves = asyncio.create_task(self._first_line())
 
     async def _first_line(self) -> bool:
@@ -41,9 +42,14 @@ class _Worker:
         return bool(await self.process.stdout.readline())
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, or was killed and is about to."""
+        return self.is_killed or self.process.returncode is not None
+
+    @property
     def is_up(self) -> bool:
         """Whether it serves, and runs."""
-        return self.serves.done() and self.process.returncode is None and not self.is_stopped
+        return self.serves.done() and not self.has_ended and not self.is_stopped
 
 
 class Workers:
@@ -121,6 +127,7 @@ class Workers:
         """Kill a worker; another is started in its stead."""
         worker = self._workers[number]
         self._strike("SIGKILL", worker)
+        worker.is_killed = True
         worker.process.kill()
 
     def stop_for(self, number: int, seconds: float) -> None:
@@ -152,7 +159,7 @@ class Workers:
     async def end(self) -> None:
         """Stop all workers; note each one that fails or prints a traceback."""
         self._ends = True
-        running = [each for each in self._workers if each.process.returncode is None]
+        running = [each for each in self._workers if not each.has_ended]
         # one that still imports has no handler of the signal yet, which then ends it at once
         if running:
             await asyncio.wait([worker.serves for worker in running], timeout=END_SECONDS)
