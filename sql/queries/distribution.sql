@@ -18,6 +18,17 @@ SELECT EXISTS (SELECT 1
     WHERE trigger.tgrelid = to_regclass('event_log')
         AND routine.proname = 'citus_truncate_trigger') AS distributed
 
+-- name: find_work_of_nodes
+-- Return whether a node of the cluster works for a session of its coordinator. The process id is
+-- null behind a pooler; then work for any session of this role counts. The global id of a session
+-- is the number of its coordinator, followed by its process id in ten digits.
+-- $1 integer process id, or null
+SELECT EXISTS (SELECT 1 FROM citus_stat_activity AS activity
+    WHERE activity.is_worker_query AND activity.state = 'active'
+        AND activity.global_pid % 10000000000 <> pg_backend_pid()
+        AND CASE WHEN $1::integer IS NULL THEN activity.usename = current_user
+            ELSE activity.global_pid % 10000000000 = $1::integer END) AS is_running
+
 -- name: list_distributed_tables
 -- List the tables of a schema that are distributed, with the column that each is distributed by.
 -- $1 text schema

@@ -30,6 +30,7 @@ __all__ = ["SILENCE_SECONDS", "Watch", "WatchedConnection", "last_word_on"]
 
 END_ABANDONED_SESSION = statement("liveness/end_abandoned_session")
 FIND_RUNNING_STATEMENT = statement("liveness/find_running_statement")
+FIND_WORK_OF_NODES = statement("distribution/find_work_of_nodes")
 
 SILENCE_SECONDS = 5.0
 """The default of `build_pool(silence_timeout=...)`."""
@@ -72,8 +73,12 @@ class Watch:
 
     async def ask(self, pid: int) -> _Verdict:
         """Ask on a second connection whether the session `pid` works on a statement."""
+        known_pid = pid if self.own_sessions else None
         try:
-            (row,) = await self._fetch(FIND_RUNNING_STATEMENT, pid if self.own_sessions else None)
+            (row,) = await self._fetch(FIND_RUNNING_STATEMENT, known_pid, self._milliseconds)
+            is_running = row["is_running"]
+            if not is_running and row["may_wait_for_nodes"]:
+                ((is_running,),) = await self._fetch(FIND_WORK_OF_NODES, known_pid)
         except asyncpg.PostgresError as error:  # it answers: too many connections, for example
             is_stopping = (error.sqlstate or "").startswith("57P")
             return _Verdict.SILENT if is_stopping else _Verdict.UNKNOWN
@@ -81,7 +86,7 @@ class Watch:
             return _Verdict.SILENT
         if row["is_hidden"]:
             return _Verdict.UNKNOWN
-        return _Verdict.WORKING if row["is_running"] else _Verdict.WAITING
+        return _Verdict.WORKING if is_running else _Verdict.WAITING
 
     async def end(self, pid: int) -> None:
         """End the transaction of a session that was closed here, if it waits for its client."""
@@ -89,13 +94,18 @@ class Watch:
             with suppress(
                 OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
             ):
-                await self._fetch(END_ABANDONED_SESSION, pid)
+                await self._fetch(END_ABANDONED_SESSION, pid, self._milliseconds)
 
-    async def _fetch(self, query: str, pid: int | None) -> list[Any]:
+    @property
+    def _milliseconds(self) -> int:
+        """For how long a session must have been in its state: a quarter of the silence."""
+        return round(self.silence * 250)
+
+    async def _fetch(self, query: str, *arguments: object) -> list[Any]:
         async with asyncio.timeout(self.silence):
             witness = await self._open_witness()
             try:
-                return await witness.fetch(query, pid, round(self.silence * 250))
+                return await witness.fetch(query, *arguments)
             finally:
                 witness.terminate()
 

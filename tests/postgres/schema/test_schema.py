@@ -635,6 +635,7 @@ def heading_length(lines: list[str]) -> int:
 
 NEED_CITUS = {
     "distribution/count_workers",
+    "distribution/find_work_of_nodes",
     "distribution/list_distributed_tables",
     "distribution/permit_owner_on_workers",
     "distribution/read_local_group",
