@@ -13,15 +13,8 @@ from pathlib import Path
 import pytest
 from rdkit import RDConfig
 
-from chem_persistence import (
-    FlowCompleted,
-    PgEventStore,
-    PgReadModels,
-    PoolProvider,
-    StepFinished,
-    build_pool,
-    embedded_postgres,
-)
+from chem_persistence import PoolProvider, build_pool, embedded_postgres
+from tests.support.screening.results import IN_MEMORY, results
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "screen_nci.py"
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"} | {
@@ -43,30 +36,6 @@ EVENTS_OF_SCREEN = len("ISFSW")
 EVENTS_OF_SMALL_ONES = 3 * 12
 EVENTS_UP_TO_EMBEDDING = EVENTS_OF_SCREEN + EVENTS_OF_SMALL_ONES + len("ISFSFSFS")
 EVENTS_UNDISTURBED = 5 * 12
-
-IN_MEMORY = """
-import asyncio
-import sys
-
-from nci.flow import SCREEN
-from nci.molecules import Library, Summary
-from screen_nci import NCI
-
-from chem_persistence import FlowEngine, InMemoryEventStore, InMemoryFlowRepository
-
-
-async def main() -> None:
-    store = InMemoryEventStore()
-    engine = FlowEngine(store, InMemoryFlowRepository(store), SCREEN)
-    flow_id = await engine.run_to_end(input=Library(NCI.read_text("utf-8"), int(sys.argv[1])))
-    summary = (await engine.load(flow_id)).steps[-1].outputs[0]
-    table = (await store.get_artifact(summary)).decode(Summary).table
-    sys.stdout.buffer.write(f"{await engine.flow_fingerprint(flow_id)}\\n".encode())
-    sys.stdout.buffer.write((await store.get_artifact(table)).content)
-
-
-asyncio.run(main())
-"""
 
 
 def screen(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -234,19 +203,10 @@ def test_unreachable_database_is_one_line(tmp_path: Path) -> None:
     assert re.fullmatch(r"error: the database is unavailable: [^\n]*\n", done.stderr)
 
 
-async def ranked(data: Path) -> bytes:
-    """Return the fingerprint of the screen that a log has, and its table."""
+async def ranked(data: Path) -> str:
+    """Return the results of the screen that a log has."""
     async with embedded_postgres(data) as url, await build_pool(url) as pool:
-        provider = PoolProvider(pool)
-        store = PgEventStore(provider)
-        flows = await PgReadModels(provider).flows(limit=100)
-        *_, flow_id = [each.flow_id for each in flows if each.parent is None]  # the oldest
-        finished, completed = (event.kind for event in (await store.list(flow_id))[-2:])
-        assert isinstance(finished, StepFinished)
-        assert isinstance(completed, FlowCompleted)
-        table = await store.get_artifact(finished.outputs[1])
-        assert table.content is not None
-        return f"{completed.flow_fingerprint}\n".encode() + table.content
+        return await results(PoolProvider(pool))
 
 
 @pytest.mark.slow
@@ -267,4 +227,4 @@ def test_workers_that_are_killed_rank_as_an_undisturbed_run_in_memory(tmp_path: 
     assert again["step runs repeated"] == killed["step runs repeated"]
     assert again["fingerprint"] == killed["fingerprint"]
     assert len(in_memory.stdout.splitlines()) == len(("fingerprint", "header")) + 60
-    assert asyncio.run(ranked(tmp_path / "log")) == in_memory.stdout
+    assert asyncio.run(ranked(tmp_path / "log")) == in_memory.stdout.decode()

@@ -1,0 +1,1 @@
+"""The example that screens molecules, as tests and the torture compare its results."""
