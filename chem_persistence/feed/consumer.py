@@ -14,6 +14,7 @@ from uuid import UUID
 
 from chem_persistence.domain.events import EVENT_KINDS, FlowEventKind
 from chem_persistence.errors import InvalidArgument, StoreUnavailable
+from chem_persistence.feed.lag import Lag
 from chem_persistence.feed.part_work import ConsumeOptions, Handler, PartWork
 from chem_persistence.feed.parts import ConsumerAdmin, ConsumerParts, ConsumerStatus
 from chem_persistence.store.checks import check_flow_id, check_poll_interval, check_position
@@ -94,6 +95,7 @@ class Consumer(Generic[Transaction]):
         self._position = position
         self._count = count
         self._after = after_seq
+        self._lag = Lag()
 
     async def run(
         self,
@@ -135,13 +137,17 @@ class Consumer(Generic[Transaction]):
         check_poll_interval(poll_interval)
 
         async def consume() -> bool:
+            await self._lag.read(self._admin)
             if not await work.consume_one():
                 await asyncio.sleep(poll_interval)
             return False
 
-        await _until_done(self._create)
-        while True:
-            await _until_done(consume)
+        try:
+            await _until_done(self._create)
+            while True:
+                await _until_done(consume)
+        finally:
+            self._lag.end()
 
     async def run_to_end(
         self,

@@ -1,7 +1,8 @@
-"""What is read when metrics are collected: the sizes of pools and queues, and workers' backlogs.
+"""What is read when metrics are collected: sizes of pools and queues, backlogs, consumers' lags.
 
 Collectors read in their own threads, so only whole numbers are read from pools and queues. Backlogs
-are counted by the workers, from time to time; a collector reads the last counts.
+are counted by the workers, and lags by the consumers, from time to time; a collector reads the last
+counts.
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import count
 from threading import Lock
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 __all__ = [
     "Backlog",
+    "ConsumerLag",
     "Pool",
     "Queue",
     "backlog",
     "forget_backlog",
+    "forget_lag",
+    "lags",
     "pools",
     "queues",
     "report_backlog",
+    "report_lag",
     "watch_pool",
     "watch_queue",
 ]
@@ -63,10 +68,19 @@ class Backlog(Protocol):
         """Return the number of flows that are not due, and that no worker holds."""
 
 
+class ConsumerLag(NamedTuple):
+    """How far a durable consumer is behind, and how many flows it has parked."""
+
+    name: str
+    lag: int
+    parked: int
+
+
 _lock = Lock()
 _lenders: WeakKeyDictionary[object, tuple[str, Pool]] = WeakKeyDictionary()
 _queues: WeakSet[Queue] = WeakSet()
 _backlogs: WeakKeyDictionary[object, Mapping[str, Backlog]] = WeakKeyDictionary()
+_lags: WeakKeyDictionary[object, ConsumerLag] = WeakKeyDictionary()
 _names = count(1)
 
 
@@ -117,3 +131,22 @@ def backlog() -> dict[str, Backlog]:
     """Return the last counts of each definition."""
     with _lock:
         return {name: each for counted in _backlogs.values() for name, each in counted.items()}
+
+
+def report_lag(reader: object, read: ConsumerLag) -> None:
+    """Keep the lag of a consumer that was read, for as long as its reader exists."""
+    with _lock:
+        _lags.pop(reader, None)  # the last one that was read is the last in the order
+        _lags[reader] = read
+
+
+def forget_lag(reader: object) -> None:
+    """Drop the lag that a reader has read."""
+    with _lock:
+        _lags.pop(reader, None)
+
+
+def lags() -> list[ConsumerLag]:
+    """Return the last lag of each consumer."""
+    with _lock:
+        return list({read.name: read for read in _lags.values()}.values())

@@ -9,9 +9,10 @@ from functools import partial
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
-from chem_persistence.telemetry.gauges import backlog, pools, queues
+from chem_persistence.telemetry.gauges import backlog, lags, pools, queues
 from chem_persistence.telemetry.names import (
     BACKLOG_STATE,
+    CONSUMER,
     DEFINITION_HASH,
     POOL_NAME,
     POOL_STATE,
@@ -136,6 +137,18 @@ def _observe(meter: Meter) -> None:
         "{flow}",
         "Flows of a definition that are due, or wait, and are held by no worker",
     )
+    meter.create_observable_gauge(  # every process of a consumer reads the same
+        "chem_persistence.consumer.lag",
+        [_lag],
+        "{event}",
+        "Numbers by which the last part of a durable consumer is behind the end of the log",
+    )
+    meter.create_observable_gauge(
+        "chem_persistence.consumer.parked",
+        [_parked],
+        "{flow}",
+        "Flows that a durable consumer has put aside after failures",
+    )
 
 
 def _depth(_: CallbackOptions) -> Iterable[Observation]:
@@ -160,6 +173,16 @@ def _backlog(_: CallbackOptions) -> Iterable[Observation]:
     for name, counted in backlog().items():
         yield Observation(counted.due, {DEFINITION_HASH: name, BACKLOG_STATE: "due"})
         yield Observation(counted.waiting, {DEFINITION_HASH: name, BACKLOG_STATE: "waiting"})
+
+
+def _lag(_: CallbackOptions) -> Iterable[Observation]:
+    for read in lags():
+        yield Observation(read.lag, {CONSUMER: read.name})
+
+
+def _parked(_: CallbackOptions) -> Iterable[Observation]:
+    for read in lags():
+        yield Observation(read.parked, {CONSUMER: read.name})
 
 
 def _seconds(meter: Meter, name: str, of: str, bounds: Iterable[float] = SECONDS) -> Histogram:

@@ -11,6 +11,7 @@ __all__ = [
     "ATTEMPT",
     "BACKLOG_STATE",
     "COLLECTION",
+    "CONSUMER",
     "DEFINITION_HASH",
     "ERROR_TYPE",
     "EVENTS",
@@ -50,6 +51,7 @@ RETRY_NUMBER: Final = "chem_persistence.retry.number"
 QUEUE_STATE: Final = "chem_persistence.append.queue.state"
 
 BACKLOG_STATE: Final = "chem_persistence.worker.backlog.state"
+CONSUMER: Final = "chem_persistence.consumer.name"
 
 ERROR_TYPE: Final = "error.type"
 SYSTEM: Final = "db.system.name"

@@ -24,6 +24,7 @@ from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.admin.doctor.feed import check_consumers
 from chem_persistence.postgres.admin.doctor.result import Severity
 from tests.support.consuming import NAME, SHORT, ConsumingLab, effect
+from tests.support.faults.watching import watching
 from tests.support.flows.flows import new_flow_id
 
 
@@ -71,6 +72,25 @@ async def test_run_goes_on_until_it_is_cancelled_and_releases_its_part(lab: Cons
     assert (part.holder, part.tries, part.seq) == (None, 0, 0)
     assert await consumer.run_to_end(effect) == 1
     await lab.check()
+
+
+async def test_the_lag_is_shown_while_a_consumer_runs(lab: ConsumingLab) -> None:
+    await lab.log(flows=2, events=3)
+    consumer, consumes = lab.consumer(parts=1), asyncio.Event()
+
+    async def wait(_events: Sequence[FlowEvent], _transaction: PgTransaction) -> None:
+        consumes.set()
+        await asyncio.sleep(1_000)  # until it is cancelled
+
+    with watching() as heard:
+        running = asyncio.create_task(consumer.run(wait, poll_interval=0.01))
+        await consumes.wait()
+        assert heard.values("chem_persistence.consumer.lag") == {(NAME,): len(lab.events)}
+        assert heard.values("chem_persistence.consumer.parked") == {(NAME,): 0}
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert heard.values("chem_persistence.consumer.lag") == {}
 
 
 async def test_a_consumer_that_is_cancelled_at_any_moment_holds_no_part(lab: ConsumingLab) -> None:
