@@ -11,6 +11,7 @@ import msgspec
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.instance import StepSlot
 from chem_persistence.engine.children.family import ChildFlow, Family
+from chem_persistence.engine.steps.retry_policy import RetryPolicy
 from chem_persistence.engine.steps.step import Step, Wait
 from chem_persistence.engine.steps.step_types import accepts, members, step_types
 from chem_persistence.engine.watching import Later, Look, Looked, WatchingStep
@@ -61,10 +62,13 @@ class ChildrenStep(WatchingStep[Input_contra, Output_co]):
 
     The children are found by their ids, which follow from the item, so its memory is nothing but
     how many there may be. Whoever looks at the step submits what is missing, whatever another
-    process has done of it. A retry of the step retries the children that have failed.
+    process has done of it. A retry of the step retries the children that have failed. It runs
+    hardly any code that could kill a worker, and submits many flows in one run: more workers may
+    die meanwhile than in another step.
     """
 
     flows: Sequence[TypedFlow]
+    retry = RetryPolicy(crashes=20)
 
     def with_params(self, _params: msgspec.Struct) -> NoReturn:
         """Raise since the parameters follow from the flows.

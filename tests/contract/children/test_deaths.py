@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from chem_persistence import Flow, Worker, flow
+from chem_persistence import Flow, FlowState, StepFinished, Worker, flow
 from tests.support.faults.mortal_store import Life, MortalStore
-from tests.support.leases.desk import Desk
+from tests.support.leases.desk import HOUR, Desk
 from tests.support.leases.families import Add, Picky, mapped
 from tests.support.leases.staff import Number, client_of, submit, working
 
@@ -67,6 +67,22 @@ async def test_whatever_a_dead_worker_has_left_another_one_completes_it(
     else:
         pytest.fail("the worker never had enough calls")
     await check_logs(desk)
+
+
+async def test_a_step_that_runs_flows_survives_more_dead_workers_than_another(desk: Desk) -> None:
+    parent, expected = PARENTS["map"]
+    async with working(desk, [parent]):
+        done = await submit(desk, parent, 3)
+        assert await client_of(desk).result(parent, done) == expected
+        _, started, listed, begun = (event.kind for event in await desk.store.list(done, limit=4))
+        assert isinstance(listed, StepFinished)
+        items = [await desk.store.get_artifact(each) for each in listed.outputs]
+        for deaths, becomes in ((19, FlowState.COMPLETED), (20, FlowState.FAILED)):
+            flow_id = await submit(desk, parent, 3, due_in=HOUR)
+            kinds = [started, listed, *[begun] * deaths]
+            await desk.store.append_kinds(flow_id, kinds, artifacts=items, expected_version=1)
+            await desk.make_due(flow_id)
+            assert await client_of(desk).wait(flow_id) is becomes
 
 
 async def check_logs(desk: Desk) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -92,14 +93,15 @@ class _Screened(msgspec.Struct):
     report: str
     runs: int
     struck: Counter[str]
+    over: asyncio.Event
 
 
 async def _screen(
     cluster: Cluster, crew: Crew, dice: Random, form: Form, say: Callable[[str], None]
 ) -> _Screened:
     """Run the program until it reports all molecules, while nodes are killed."""
-    screened = _Screened("", 0, Counter())
-    striking = asyncio.create_task(_strike(cluster, crew, dice, form, screened.struck))
+    screened = _Screened("", 0, Counter(), asyncio.Event())
+    striking = asyncio.create_task(_strike(cluster, crew, dice, form, screened))
     try:
         while True:
             screened.runs += 1
@@ -110,15 +112,14 @@ async def _screen(
             if code == 0:
                 screened.report = printed
                 return screened
-            last = printed.splitlines()[-1:]
-            say(f"run {screened.runs} ended with {code}: {' '.join(last)[:200]}")
-            if not "".join(last).startswith("error: "):
+            _, found, error = printed.rpartition("error: the database is unavailable: ")
+            say(f"run {screened.runs} ended with {code}: {error.strip()[:200]}")
+            if not found:
                 raise AssertionError(printed)
             await asyncio.sleep(POLL_SECONDS)
     finally:
-        striking.cancel()
-        await asyncio.wait([striking])
-        await cluster.revive()
+        screened.over.set()
+        await striking
 
 
 async def _program(*arguments: object) -> tuple[int, str]:
@@ -139,13 +140,20 @@ async def _program(*arguments: object) -> tuple[int, str]:
 
 
 async def _strike(
-    cluster: Cluster, crew: Crew, dice: Random, form: Form, struck: Counter[str]
+    cluster: Cluster,
+    crew: Crew,
+    dice: Random,
+    form: Form,
+    screened: _Screened,
 ) -> None:
     """Kill a node each some seconds, and start it again; continue consumers that are stopped."""
-    while True:
-        await asyncio.sleep(form.seconds_to_a_node)
+    while not screened.over.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(form.seconds_to_a_node):
+                await screened.over.wait()
+                return
         node = dice.choice((COORDINATOR, *WORKERS))
-        struck[f"kill of node {node}"] += 1
+        screened.struck[f"kill of node {node}"] += 1
         await cluster.kill(node)
         await asyncio.sleep(SECONDS_WITHOUT_A_NODE)
         await cluster.revive()
