@@ -209,7 +209,8 @@ class PgEventStore(BatchAppender, PgOutcomes):
 
         Raises:
             StoreUnavailable: if the connection is lost; the transaction may or may not be stored.
-            StoreError: if the database refuses to begin or to commit.
+            StoreError: if the database refuses to begin or to commit, or if a statement of the
+                block has failed outside a savepoint, even if its error was caught.
             StoreClosed: after `aclose`.
         """
         with self._open_calls:

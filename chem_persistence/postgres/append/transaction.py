@@ -8,10 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import StreamedArtifact, described_stream
-from chem_persistence.errors import ConcurrencyConflict
+from chem_persistence.errors import ConcurrencyConflict, StoreError
 from chem_persistence.postgres.append.place_events import Append, FlowHeads, append_batch
 from chem_persistence.postgres.append.settle import Refused, Stored, TryAgain
 from chem_persistence.postgres.append.uploads import Uploads
@@ -32,6 +34,7 @@ from chem_persistence.store.ports import Clock
 
 __all__ = ["PgTransaction", "pg_transaction"]
 
+READ_CLOCK = statement("work/read_clock")
 REMEMBER_IMPORT = statement("work/remember_import")
 SET_ASIDE = statement("work/set_aside")
 
@@ -148,7 +151,29 @@ class PgTransaction(TransactionAppender):
                 )
 
     async def finish(self) -> None:
-        """Check before the commit that every upload belongs to an artifact."""
+        """Check before the commit that it will be one, and that every upload has an artifact.
+
+        The server answers the COMMIT of a failed transaction with a ROLLBACK, which is no error
+        (PostgreSQL manual, COMMIT), and any COMMIT after the end of a transaction with a warning.
+
+        Raises:
+            StoreError: if a statement of the block has failed, or has ended the transaction.
+            InvalidArgument: if an upload has no artifact.
+        """
+        with library_errors(self.connection):
+            if not self.connection.is_in_transaction():
+                raise StoreError(
+                    "a statement of the block has ended the transaction; what was appended before "
+                    "that is stored if it was a COMMIT: leave the end to the block"
+                )
+            try:
+                await self.connection.fetch(READ_CLOCK)
+            except asyncpg.InFailedSQLTransactionError as error:
+                raise StoreError(
+                    "a statement of the block has failed, so nothing is stored; run one that may "
+                    "fail in a savepoint: `async with transaction.connection.transaction()`",
+                    error.sqlstate,
+                ) from error
         await self._uploads.finish()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from uuid import UUID
 
 import asyncpg
@@ -19,6 +20,7 @@ from chem_persistence import (
     StepSignal,
     StepStarted,
     StoreClosed,
+    StoreError,
     StoreUnavailable,
 )
 from chem_persistence.postgres.append.transaction import PgTransaction
@@ -85,6 +87,51 @@ async def test_what_the_block_raises_keeps_neither(
     assert (await store.list(flow_id), await outbox(pool)) == ([], [])
     with pytest.raises(ArtifactNotFound):
         await store.get_artifact(ARTIFACT.hash)
+
+
+async def test_an_error_that_the_block_has_caught_does_not_commit_silently(
+    store: PgEventStore,
+) -> None:
+    """The server has aborted the transaction, and rolls it back at its COMMIT without an error."""
+    flow_id = new_flow_id()
+
+    async def block() -> None:
+        async with store.transaction() as tx:
+            await tx.append_kind(flow_id, initialized())
+            with suppress(asyncpg.DivisionByZeroError):
+                await tx.connection.execute("SELECT 1 / 0")
+
+    with pytest.raises(StoreError, match="a statement of the block has failed"):
+        await block()
+    assert await store.list(flow_id) == []
+
+
+async def test_an_error_that_the_block_has_caught_in_a_savepoint_is_none(
+    store: PgEventStore,
+) -> None:
+    flow_id = new_flow_id()
+    async with store.transaction() as tx:
+        event = await tx.append_kind(flow_id, initialized())
+        with suppress(asyncpg.DivisionByZeroError):
+            async with tx.connection.transaction():
+                await tx.connection.execute("SELECT 1 / 0")
+    assert await store.list(flow_id) == [event]
+
+
+@pytest.mark.parametrize(("end", "events"), [("ROLLBACK", 0), ("COMMIT", 1)])
+async def test_a_block_that_ends_its_transaction_itself_is_told(
+    end: str, events: int, store: PgEventStore
+) -> None:
+    flow_id = new_flow_id()
+
+    async def block() -> None:
+        async with store.transaction() as tx:
+            await tx.append_kind(flow_id, initialized())
+            await tx.connection.execute(end)
+
+    with pytest.raises(StoreError, match="has ended the transaction"):
+        await block()
+    assert len(await store.list(flow_id)) == events
 
 
 async def test_the_block_done_again_after_a_lost_reply_writes_nothing_twice(
