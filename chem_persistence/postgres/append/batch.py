@@ -51,11 +51,8 @@ async def store_batch(
     an error for a flow that is alone already.
     """
     outcomes: dict[Append, Outcome] = {}
-    attempts = 0 if first is None else 1
 
     async def attempt(connection: Connection) -> None:
-        nonlocal attempts
-        attempts += 1
         began = monotonic()
         try:
             left = _without(batch, outcomes)
@@ -71,10 +68,7 @@ async def store_batch(
     except StoreUnavailable as error:
         return outcomes | refuse_all(_without(batch, outcomes), error)
     except _OutOfPatience:
-        left = _without(batch, outcomes)
-        for append in left:
-            append.lost = append.lost or attempts > 1
-        return outcomes | await _store_unlocked(provider, left, heads)
+        return outcomes | await _store_unlocked(provider, _without(batch, outcomes), heads)
     except Exception as error:  # noqa: BLE001  # it is the outcome of one of them
         left = _without(batch, outcomes)
         if len(left) > 1:

@@ -26,7 +26,7 @@ from chem_persistence.postgres.append.settle import (
     find_originals,
     settle,
 )
-from chem_persistence.postgres.connection.failures import outcome_of_commit
+from chem_persistence.postgres.connection.failures import may_have_committed, outcome_of_commit
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.transaction import transaction
 from chem_persistence.postgres.schema.statements import statement
@@ -284,6 +284,11 @@ async def _write(
         if writes[0][0].request.flow_id != writes[-1][0].request.flow_id:
             raise
         seqs, collision = {}, error
+    except Exception as error:
+        if may_have_committed(error):
+            for append, _ in writes:
+                append.lost = True
+        raise
     outcomes: dict[Append, Outcome] = {}
     left: list[tuple[Append, Write]] = []
     for append, write in writes:
@@ -318,7 +323,7 @@ async def _settle(
         key = request.flow_id.int
         if key not in known:
             known[key] = heads.known(request.flow_id) if committed or heads.is_above else None
-        outcome, head = await settle(connection, write, known[key], collision)
+        outcome, head = await settle(connection, write, known[key], collision, lost=append.lost)
         if head is None:
             heads.forget(request.flow_id)
         else:

@@ -68,23 +68,38 @@ async def find_originals(
 
     It is `Stored` if the log has exactly these events, else `Refused`, with `EventIdReused`.
     """
-    rows: list[Row] = []
-    for is_own, query in ((False, READ_EVENTS_BY_GIVEN_ID), (True, READ_EVENTS_BY_OWN_ID)):
-        asked = [
-            (request.flow_id, event_id)
-            for request in requests
-            for event_id in request.event_ids
-            if is_own_event_id(event_id) is is_own
-        ]
-        if asked:
-            flow_ids = list({flow_id for flow_id, _ in asked})
-            rows += await connection.fetch(query, flow_ids, [event_id for _, event_id in asked])
-    stored = [stored_event(row) for row in rows]
+    given = await _read_by_id(connection, requests, is_own=False)
+    own = await _read_by_id(connection, requests, is_own=True)
+    if own:  # what was committed between the two reads has the other ids as well
+        given = await _read_by_id(connection, requests, is_own=False)
+    stored = [stored_event(row) for row in (*given, *own)]
     return [_recognised(request, stored) for request in requests]
 
 
+async def _read_by_id(
+    connection: Connection, requests: Sequence[AppendRequest], *, is_own: bool
+) -> list[Row]:
+    """Return the events that have one of the ids of requests, of one of the two kinds of ids."""
+    asked = [
+        (request.flow_id, event_id)
+        for request in requests
+        for event_id in request.event_ids
+        if is_own_event_id(event_id) is is_own
+    ]
+    if not asked:
+        return []
+    query = READ_EVENTS_BY_OWN_ID if is_own else READ_EVENTS_BY_GIVEN_ID
+    flow_ids = list({flow_id for flow_id, _ in asked})
+    return await connection.fetch(query, flow_ids, [event_id for _, event_id in asked])
+
+
 async def settle(
-    connection: Connection, write: Write, known: Head | None, collision: Exception | None
+    connection: Connection,
+    write: Write,
+    known: Head | None,
+    collision: Exception | None,
+    *,
+    lost: bool,
 ) -> tuple[Outcome, Head | None]:
     """Find out why the versions of a write were not free, and return its outcome.
 
@@ -93,6 +108,9 @@ async def settle(
     lease is not held any more (`Refused` with `StaleLease`), or the flow no longer has the `known`
     head, which was read or acknowledged, because the log went back to an earlier state, after a
     failover or a restore (`Refused` with `HistoryLost`).
+
+    If the outcome of an earlier attempt is unknown (`lost`), and nobody has taken the versions, the
+    server may still be at work on that attempt: so is the outcome then (`StoreUnavailable`).
 
     `collision` is the error of the statement if a unique key refused it; it is raised if no stored
     event explains it. The second value is the flow's head now, if it was read.
@@ -108,7 +126,25 @@ async def settle(
         case Refused() as refused:
             return refused, None
         case None:
-            return await _explain(connection, write, known)
+            outcome, head = await _explain(connection, write, known)
+            if lost and not stored and _may_be_stored_later(write, outcome):
+                return Refused(_at_work(request)), head
+            return outcome, head
+
+
+def _may_be_stored_later(write: Write, outcome: Outcome) -> bool:
+    """Return whether an attempt of a write may succeed that is at work while others are left out.
+
+    It began when the lease was held, or stores the appends before it as well. None succeeds after
+    an event that is not in the log, be it because the caller expects more events than there are.
+    """
+    if write.head.version > 0 and write.head.link == GENESIS:
+        return False
+    match outcome:
+        case TryAgain() | Refused(StaleLease() | ConcurrencyConflict()):
+            return True
+        case _:
+            return False
 
 
 async def _explain(
@@ -145,6 +181,13 @@ def _lost(request: AppendRequest, known: int, found: int) -> HistoryLost:
         flow_id=request.flow_id,
         known=known,
         found=found,
+    )
+
+
+def _at_work(request: AppendRequest) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"flow {request.flow_id}: the connection was lost during an attempt that the server may "
+        "still be at work on; whether it takes effect is not known"
     )
 
 

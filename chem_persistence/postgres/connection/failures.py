@@ -31,6 +31,7 @@ __all__ = [
     "is_worth_a_retry",
     "library_errors",
     "lost_and_refused",
+    "may_have_committed",
     "outcome_of_commit",
     "translated",
 ]
@@ -54,6 +55,9 @@ _TRANSIENT_STATES = frozenset(
         LOST_STATEMENT,
     }
 )
+_ROLLED_BACK = frozenset({"40001", "40P01", "55P03"})
+"""Those of the transient states that the server sends after it has ended the transaction."""
+
 _CONNECTION_EXCEPTION = "08"
 _PROTOCOL_VIOLATION = "08P01"
 
@@ -172,6 +176,13 @@ def is_worth_a_retry(error: BaseException) -> bool:
     """Return whether a retry within the next moments may help."""
     is_silent = isinstance(error, ServerSilent) and error.connecting
     return is_transient(error) and not is_silent
+
+
+def may_have_committed(error: Exception) -> bool:
+    """Return whether a statement may take effect although it has failed with this error."""
+    if isinstance(error, asyncpg.InternalClientError):  # the driver did not understand the reply
+        return True
+    return is_transient(error) and getattr(error, "sqlstate", None) not in _ROLLED_BACK
 
 
 def is_lost(connection: Connection) -> bool:

@@ -150,7 +150,7 @@ async def test_a_stored_flow_is_not_refused_because_another_one_could_not_be_loo
 ) -> None:
     """The server cancels the reads that follow the statement, also those of the retry."""
 
-    async def cancelled(*_: object) -> None:
+    async def cancelled(*_: object, **__: object) -> None:
         raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
 
     stored, conflicting = drawn(2, ids_given=False)
