@@ -20,6 +20,7 @@ Every public name is imported from here. By topic:
 - reading: `PgReadModels` and what it returns, `Results` and `ResultRow` of `FlowClient.results`,
   `flow_page`, `PageLimits`
 - bundles: `export_flows`, `import_bundle`, `verify_bundle`, and what they return; `TransferStore`
+- the end of flows: `seal_flow`
 - audit: `verify_log`, `Verification`, `Finding`, `Tampering`, `Anchor`; `audit_flow`, `Audit`
 - errors: the tree under `ChemPersistenceError`; see `chem_persistence.errors`
 """
@@ -30,6 +31,7 @@ import typing
 __version__ = "0.1.0"
 
 if typing.TYPE_CHECKING:
+    from chem_persistence.archive.seal import seal_flow
     from chem_persistence.bundles.export import export_flows
     from chem_persistence.bundles.import_ import ImportedBundle, import_bundle
     from chem_persistence.bundles.verify import BundleFinding, BundleReport, verify_bundle
@@ -103,6 +105,7 @@ if typing.TYPE_CHECKING:
         DefinitionMismatch,
         EventIdReused,
         FlowAlreadyCompleted,
+        FlowArchived,
         FlowAwaitsUser,
         FlowDiffers,
         FlowHasFailed,
@@ -110,6 +113,7 @@ if typing.TYPE_CHECKING:
         FlowIsWaiting,
         FlowNotCompleted,
         FlowNotFound,
+        FlowSealed,
         FlowWasCancelled,
         HistoryLost,
         InvalidArgument,
@@ -225,6 +229,7 @@ __all__ = [
     "FlowAlreadyCompleted",
     "FlowAnswer",
     "FlowAppend",
+    "FlowArchived",
     "FlowAwaitsUser",
     "FlowBuilder",
     "FlowCancelled",
@@ -245,6 +250,7 @@ __all__ = [
     "FlowNotFound",
     "FlowParent",
     "FlowRepository",
+    "FlowSealed",
     "FlowState",
     "FlowSummary",
     "FlowWasCancelled",
@@ -356,12 +362,14 @@ __all__ = [
     "flow_page",
     "import_bundle",
     "record_audit",
+    "seal_flow",
     "step",
     "verify_bundle",
     "verify_log",
 ]
 
 _MODULES = (
+    "archive.seal",
     "bundles.export",
     "bundles.import_",
     "bundles.verify",

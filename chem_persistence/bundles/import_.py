@@ -73,6 +73,7 @@ async def import_bundle(store: TransferStore, path: Path | str) -> ImportedBundl
         async with store.transaction() as transaction:
             for flow_id, count in wanted.items():
                 new_events += await importing.flow(transaction, flow_id, count)
+            for flow_id, count in wanted.items():  # now that all artifacts are there
                 if not count:
                     await transaction.set_aside(flow_id)
     new_flows = tuple(flow_id for flow_id, count in wanted.items() if not count)

@@ -1,13 +1,14 @@
-"""The commands about bundles: their names, arguments and help.
+"""The commands that take flows away, in and out of the log: their names, arguments and help.
 
-What a command does is in `commands/bundles/`, which is imported when it is called.
+What a command does is in `commands/bundles/` and `commands/archive/`, which are imported when it is
+called.
 """
 
 from chem_persistence.cli import options as option
 from chem_persistence.cli.exit import run
 from chem_persistence.cli.options import AsJson, Data, Schema, Target, Url
 
-__all__ = ["export", "import_"]
+__all__ = ["export", "import_", "seal"]
 
 
 def export(
@@ -50,3 +51,20 @@ def import_(
     from chem_persistence.cli.commands.bundles.transfer import import_from
 
     run(lambda: import_from(Target(database_url, data, schema), file, as_json=as_json))
+
+
+def seal(
+    flows: option.FlowNames,
+    actor: option.Actor = None,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
+) -> None:
+    """Seal flows that are completed or cancelled: they take no more events, whoever appends.
+
+    A flow that is sealed already stays as it is. A seal cannot be taken back.
+    """
+    from chem_persistence.cli.commands.archive.seal import seal_flows
+
+    run(lambda: seal_flows(Target(database_url, data, schema), flows, actor, as_json=as_json))

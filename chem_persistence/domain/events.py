@@ -48,6 +48,7 @@ __all__ = [
     "UserInteractionProvided",
     "UserInteractionRequested",
     "event_type",
+    "is_seal",
 ]
 
 RESERVED_PREFIX = "chem_persistence."
@@ -69,7 +70,7 @@ SAVED = "chem_persistence.saved"
 """The step saved a value from which a later attempt goes on."""
 
 SEALED = "chem_persistence.sealed"
-"""The flow is closed for good."""
+"""The flow is closed for good: no event follows this one."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -286,6 +287,11 @@ FlowEventKind = (
 def event_type(kind: FlowEventKind | type[FlowEventKind]) -> str:
     """Return a fact's name in the database: its class name in lower case."""
     return str(kind.__struct_config__.tag)
+
+
+def is_seal(kind: FlowEventKind) -> bool:
+    """Return whether a fact seals its flow, so that no event may follow it."""
+    return isinstance(kind, StepSignal) and kind.signal == SEALED
 
 
 EVENT_KINDS: Mapping[str, type[FlowEventKind]] = {

@@ -11,6 +11,8 @@ ChemPersistenceError
 |-- ConcurrencyConflict             the flow is not at the version the caller expected
 |-- StaleLease                      the flow is no longer held by the worker that appends to it
 |-- HistoryLost                     events that were read or acknowledged are no longer in the log
+|-- FlowSealed                      the flow has its last event, a seal
+|   `-- FlowArchived                the flow's events are in a bundle, and no longer in the log
 |-- EventIdReused                   an event id that already names an event with other content
 |-- FlowNotFound                    no event has this flow id
 |-- ArtifactNotFound                no artifact has this hash
@@ -71,7 +73,9 @@ from chem_persistence.errors.log import (
     ArtifactNotFound,
     ConcurrencyConflict,
     EventIdReused,
+    FlowArchived,
     FlowNotFound,
+    FlowSealed,
     HistoryLost,
     StaleLease,
     UnreadableEvent,
@@ -96,6 +100,7 @@ __all__ = [
     "DefinitionMismatch",
     "EventIdReused",
     "FlowAlreadyCompleted",
+    "FlowArchived",
     "FlowAwaitsUser",
     "FlowDiffers",
     "FlowHasFailed",
@@ -103,6 +108,7 @@ __all__ = [
     "FlowIsWaiting",
     "FlowNotCompleted",
     "FlowNotFound",
+    "FlowSealed",
     "FlowWasCancelled",
     "HistoryLost",
     "InvalidArgument",

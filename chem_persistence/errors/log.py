@@ -9,7 +9,9 @@ __all__ = [
     "ArtifactNotFound",
     "ConcurrencyConflict",
     "EventIdReused",
+    "FlowArchived",
     "FlowNotFound",
+    "FlowSealed",
     "HistoryLost",
     "StaleLease",
     "UnreadableEvent",
@@ -94,6 +96,33 @@ class HistoryLost(ChemPersistenceError):
         self.flow_id = flow_id
         self.known = known
         self.found = found
+
+
+class FlowSealed(ChemPersistenceError):
+    """The flow has its last event, a seal, which no other event may follow; nothing was stored."""
+
+    def __init__(self, flow_id: UUID, reason: str | None = None) -> None:
+        super().__init__(
+            reason
+            or f"flow {flow_id} is sealed: it takes no more events; what follows from it belongs "
+            "into another flow, or a branch"
+        )
+        self.flow_id = flow_id
+
+
+class FlowArchived(FlowSealed):
+    """The flow was archived: its events are in the bundle with the SHA-256 `bundle_sha256`.
+
+    Nothing can be appended under its id. Import the bundle to read the flow.
+    """
+
+    def __init__(self, flow_id: UUID, bundle_sha256: str) -> None:
+        super().__init__(
+            flow_id,
+            f"flow {flow_id} was archived: its events are in the bundle with the SHA-256 "
+            f"{bundle_sha256}; import that to read the flow",
+        )
+        self.bundle_sha256 = bundle_sha256
 
 
 class EventIdReused(ChemPersistenceError):

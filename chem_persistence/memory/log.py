@@ -8,8 +8,8 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.events import FlowEvent
-from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict, StaleLease
+from chem_persistence.domain.events import FlowEvent, StepSignal, event_type, is_seal
+from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict, FlowSealed, StaleLease
 from chem_persistence.memory.results import MemoryResults
 from chem_persistence.memory.runs import MemoryRuns
 from chem_persistence.store.append_request import EMPTY_FLOW, AppendRequest, Head
@@ -26,6 +26,11 @@ __all__ = ["MemoryLog"]
 
 
 _seq = attrgetter("seq")
+_SIGNAL = event_type(StepSignal)
+
+
+def _is_seal(stored: StoredEvent) -> bool:
+    return stored.event_type == _SIGNAL and is_seal(decode_event(stored).kind)
 
 
 class _Numbers:
@@ -116,6 +121,8 @@ class MemoryLog:
         lease = request.lease
         if lease is not None and not request.begins and not self.runs.holds(request.flow_id, lease):
             raise StaleLease(request.flow_id)
+        if stream and _is_seal(stream[-1]):
+            raise FlowSealed(request.flow_id)
         if expected_version is not None and expected_version != len(stream):
             raise ConcurrencyConflict(request.flow_id, expected_version, len(stream))
         head = Head(len(stream), stream[-1].link) if stream else EMPTY_FLOW

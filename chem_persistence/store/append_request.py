@@ -23,6 +23,7 @@ from chem_persistence.domain.events import (
     FlowInitialized,
     StepFinished,
     event_type,
+    is_seal,
 )
 from chem_persistence.domain.hash_chain import GENESIS, ChainLink, chain_link
 from chem_persistence.domain.streams import StreamedArtifact
@@ -234,9 +235,9 @@ def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -
     """Check and encode an append; event ids are made here (UUIDv7) unless the caller gives them.
 
     Raises:
-        InvalidArgument: if the flow id is nil or not a UUID, there are no events, the event ids do
-            not match them, the expected version is impossible, or the clock's time is none with a
-            zone.
+        InvalidArgument: if the flow id is nil or not a UUID, there are no events, one follows a
+            seal, the event ids do not match them, the expected version is impossible, or the
+            clock's time is none with a zone.
         InvalidPayload: if a fact or the metadata is not I-JSON or too large, or the whole is.
         ArtifactCorrupt: if an artifact does not have the hash that names it.
         ArtifactTooLarge: if an artifact has more than `max_artifact_bytes` bytes.
@@ -251,6 +252,8 @@ def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -
     encoded = [encode_kind(kind) for kind in kinds]
     payloads = tuple([payload for payload, _ in encoded])
     facts = tuple([fact for _, fact in encoded])
+    if any(map(is_seal, facts[:-1])):
+        raise InvalidArgument("kinds", "no event may follow the seal of a flow")
     metadata = first_metadata = encode_metadata(call.metadata)
     if call.hold is not None and expected_version == 0:
         first_metadata = encode_metadata({**(call.metadata or {}), RUN_BY: PROGRAM})

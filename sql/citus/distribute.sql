@@ -6,7 +6,8 @@
 -- contain the column that its table is distributed by; it is read by its hash as before. The store
 -- detects that the log is distributed, and appends to one flow per transaction. The workers, the
 -- slots of limited resources, with who waits for them, and the positions and parked flows of durable
--- consumers stay on the coordinator: they are few, and belong to no flow.
+-- consumers stay on the coordinator: they are few, and belong to no flow. The uses of artifacts are
+-- not stored, since each flow has rows of its own.
 
 -- Plain PostgreSQL knows none of these settings and accepts them. Citus accepts triggers only with the
 -- first, and tables and functions in one transaction only over one connection to each worker.
@@ -15,6 +16,8 @@ SET LOCAL citus.multi_shard_modify_mode = 'sequential';
 
 DO $$
 BEGIN
+    ALTER TABLE workflow_step_artifact_uses
+        DROP CONSTRAINT IF EXISTS workflow_step_artifact_uses_artifact_fkey;
     IF NOT EXISTS (SELECT 1 FROM pg_constraint
             WHERE conrelid = 'workflow_step_artifacts'::regclass AND contype = 'p'
                 AND pg_get_constraintdef(oid) = 'PRIMARY KEY (flow_id, artifact_hash)') THEN
@@ -41,7 +44,8 @@ BEGIN
             (4, 'flow_snapshots', 'flow_id', 'event_log'),
             (5, 'flow_runs', 'flow_id', 'event_log'),
             (6, 'imported_flows', 'flow_id', 'event_log'),
-            (7, 'workflow_step_artifact_chunks', 'upload_id', 'default')
+            (7, 'archived_flows', 'flow_id', 'event_log'),
+            (8, 'workflow_step_artifact_chunks', 'upload_id', 'default')
         ) AS to_distribute (place, relation, distribution_column, colocated)
         WHERE NOT EXISTS (SELECT 1
             FROM pg_trigger AS trigger

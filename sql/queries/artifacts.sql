@@ -1,4 +1,4 @@
--- Read artifacts: those of a flow, whole ones, and the chunks of an upload.
+-- Read artifacts: those of a flow, whole ones, and the chunks of an upload; and add uses of them.
 
 -- name: find_stored_artifacts
 -- Return which of some artifacts are stored, and with which flows: on Citus each flow has a row of
@@ -95,3 +95,20 @@ FROM workflow_step_artifact_chunks
 WHERE upload_id = $1 AND chunk_no >= $2
 ORDER BY chunk_no
 LIMIT $3
+
+-- name: read_named_artifacts
+-- Return the hashes of the artifacts that the events of a flow name: its input and the outputs of
+-- its steps.
+-- $1 uuid flow_id
+SELECT DISTINCT output.hash
+FROM event_log AS event
+CROSS JOIN LATERAL jsonb_array_elements_text(CASE event.event_type
+    WHEN 'stepfinished' THEN event.payload -> 'outputs'
+    ELSE jsonb_build_array(event.payload -> 'input') END) AS output (hash)
+WHERE event.flow_id = $1 AND event.event_type IN ('stepfinished', 'flowinitialized')
+    AND output.hash IS NOT NULL
+
+-- name: use_artifacts
+-- Record that flows use artifacts, pair by pair, except those that a flow has stored itself.
+-- $1 uuid[] flow_id, $2 text[] artifact_hash
+SELECT use_artifacts($1::uuid[], $2::text[])

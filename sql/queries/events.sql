@@ -2,7 +2,7 @@
 
 -- name: append_events
 -- Append events to one or more flows, with their artifacts and step rows, by the function of
--- migration 0012, which describes the documents. Return (flow_id, version, seq) in any order, and
+-- migration 0021, which describes the documents. Return (flow_id, version, seq) in any order, and
 -- no row for a flow whose version is not the one that its writer expects, or whose lease is not the
 -- one that its writer has.
 -- $1 text events
@@ -16,13 +16,21 @@ FROM append_events($1, $2, $3, $4, $5, $6, $7)
 
 -- name: probe_flow
 -- Return where a flow ends, and the chain hash that it has after a number of events (null: it has
--- fewer); and whether the server is a standby, whose log may lack what it has not received yet.
+-- fewer); whether its last event is its seal; the SHA-256 of the bundle that it was archived in last,
+-- or null; and whether the server is a standby, whose log may lack what it has not received yet.
 -- $1 uuid flow_id, $2 integer number of events
 SELECT pg_is_in_recovery() AS is_standby, ends.version,
     (SELECT last.chain_hash FROM event_log AS last
         WHERE last.flow_id = $1 AND last.version = ends.version - 1) AS chain_hash,
     (SELECT known.chain_hash FROM event_log AS known
-        WHERE known.flow_id = $1 AND known.version = $2 - 1) AS known_hash
+        WHERE known.flow_id = $1 AND known.version = $2 - 1) AS known_hash,
+    (SELECT count(*) FROM event_log AS last
+        WHERE last.flow_id = $1 AND last.version = ends.version - 1
+            AND last.event_type = 'stepsignal'
+            AND last.payload ->> 'signal' = 'chem_persistence.sealed') > 0 AS is_sealed,
+    (SELECT gone.bundle_sha256 FROM archived_flows AS gone
+        WHERE gone.flow_id = $1
+        ORDER BY gone.archive_no DESC LIMIT 1) AS bundle_sha256
 FROM (SELECT coalesce(max(event.version) + 1, 0) AS version FROM event_log AS event
     WHERE event.flow_id = $1) AS ends
 

@@ -51,6 +51,7 @@ _FUNCTIONS = [
     "set_resource_limit",
     "take_flow_run",
     "take_resource_slots",
+    "use_artifacts",
 ]
 _LONGEST_NAME = 63
 """The length at which PostgreSQL truncates a name, in bytes (manual, section 4.1.1)."""

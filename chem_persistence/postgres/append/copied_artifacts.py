@@ -27,6 +27,7 @@ __all__ = ["MOST_BYTES", "can_copy", "copy_artifacts"]
 END_WITH_CLIENT = statement("uploads/end_with_client")
 FIND_STORED_ARTIFACTS = statement("artifacts/find_stored_artifacts")
 LOCK_ARTIFACT = statement("uploads/lock_artifact")
+USE_ARTIFACTS = statement("artifacts/use_artifacts")
 
 MOST_BYTES = 4 * 2**20
 """The bodies of the artifacts of one statement have at most this many bytes together (4 MiB).
@@ -81,7 +82,8 @@ async def copy_artifacts(
 
     `artifacts` are in hash order, `seqs` are the events' by flow and version. COPY knows no ON
     CONFLICT. So writers of the same large artifact wait for each other before they send it; a
-    smaller one, or that of a writer that does not use COPY, collides and is then left out.
+    smaller one, or that of a writer that does not use COPY, collides and is then left out. The flow
+    is recorded as a user of those that others have stored.
 
     Raises:
         StoreError: if a trigger keeps an artifact from being stored.
@@ -102,19 +104,23 @@ async def copy_artifacts(
         await connection.fetch(LOCK_ARTIFACT, artifact_hash)
     for _ in range(ATTEMPTS):
         missing = await _missing(connection, rows, by_flow=by_flow)
-        if not missing:
-            return
         try:
             async with transaction(connection):
-                copied = await connection.copy_rows(_TABLE, _COLUMNS, _pieces(missing))
-        except asyncpg.UniqueViolationError:
-            continue
-        if copied < len(missing) and await _missing(connection, rows, by_flow=by_flow):
+                copied = len(missing) and await connection.copy_rows(
+                    _TABLE, _COLUMNS, _pieces(missing)
+                )
+                if len(missing) < len(rows):
+                    used = [(row.flow_id, row.artifact.hash) for row in rows]
+                    await connection.fetch(USE_ARTIFACTS, *map(list, zip(*used, strict=True)))
+        except (asyncpg.UniqueViolationError, asyncpg.ForeignKeyViolationError):
+            continue  # other writers stored one, or one was archived
+        if copied == len(rows) or not await _missing(connection, rows, by_flow=by_flow):
+            return
+        if copied < len(missing):
             raise StoreError(
                 "a trigger of workflow_step_artifacts keeps artifacts from being stored; "
                 "`chem-persistence doctor` names the triggers of others"
             )
-        return
     raise StoreUnavailable(f"other writers stored artifacts of flow {rows[0].flow_id} meanwhile")
 
 

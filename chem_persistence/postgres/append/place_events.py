@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from chem_persistence.domain.events import is_seal
 from chem_persistence.domain.hash_chain import GENESIS
 from chem_persistence.errors import StoreError
 from chem_persistence.postgres.append.copied_artifacts import (
@@ -231,7 +232,8 @@ def _place(
 ) -> list[tuple[Append, Write]]:
     """Chain the appends of each flow without an outcome to its head; leave out what does not fit.
 
-    An append does not fit if it expects another version, or repeats an event id of one before it.
+    An append does not fit if it expects another version, or repeats an event id of one before it,
+    or follows the seal of the flow.
     After a lost race fewer appends of the flow are tried, half as many each time: a shorter
     statement is faster, so that a writer with many appends does not always lose to one with few.
     """
@@ -251,6 +253,8 @@ def _place(
             links = append.request.links(end)
             writes.append((append, Write(append.request, end, base, links)))
             end = Head(end.version + len(links), links[-1].hash)
+            if is_seal(append.request.kinds[-1]):
+                end = None
             if append.request.ids_given:
                 given.update(append.request.event_ids)
     for append in appends:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import TypeAlias
+from uuid import UUID
 
 import msgspec
 
@@ -11,6 +12,8 @@ from chem_persistence.domain.hash_chain import GENESIS
 from chem_persistence.errors import (
     ChemPersistenceError,
     ConcurrencyConflict,
+    FlowArchived,
+    FlowSealed,
     HistoryLost,
     StaleLease,
     StoreUnavailable,
@@ -105,9 +108,10 @@ async def settle(
 
     Its own earlier attempt took them (`Stored`), or another writer did: `TryAgain`, or `Refused`
     with a conflict if the flow is not at the version that the caller expects. Or nobody did: its
-    lease is not held any more (`Refused` with `StaleLease`), or the flow no longer has the `known`
-    head, which was read or acknowledged, because the log went back to an earlier state, after a
-    failover or a restore (`Refused` with `HistoryLost`).
+    lease is not held any more (`Refused` with `StaleLease`), the flow is sealed or was archived
+    (`Refused` with `FlowSealed` or `FlowArchived`), or the flow no longer has the `known` head,
+    which was read or acknowledged, because the log went back to an earlier state, after a failover
+    or a restore (`Refused` with `HistoryLost`).
 
     If the outcome of an earlier attempt is unknown (`lost`), and nobody has taken the versions, the
     server may still be at work on that attempt: so is the outcome then (`StoreUnavailable`).
@@ -161,15 +165,24 @@ async def _explain(
     count = 0 if known is None else known.version
     (row,) = await connection.fetch(PROBE_FLOW, request.flow_id, count)
     end = Head(row["version"], row["chain_hash"] or GENESIS)
+    if end.version == 0 and row["bundle_sha256"] is not None:
+        return Refused(FlowArchived(request.flow_id, row["bundle_sha256"])), None
     expected = request.expected_version if write.head == write.base else None
     is_gone = known is not None and known.version > 0 and row["known_hash"] != known.link
     if row["is_standby"] and (is_gone or (expected or 0) > end.version):
         return Refused(_lagging(request)), None
     if is_gone:
         return Refused(_lost(request, count, end.version)), None
-    if expected in {None, end.version}:
-        return TryAgain(Reason.RACE), end
-    return Refused(ConcurrencyConflict(request.flow_id, expected, end.version)), end
+    return _at_end(request.flow_id, expected, end.version, is_sealed=row["is_sealed"]), end
+
+
+def _at_end(flow_id: UUID, expected: int | None, found: int, *, is_sealed: bool) -> Outcome:
+    """Return the outcome of a write that did not fit to the end of its flow."""
+    if is_sealed:
+        return Refused(FlowSealed(flow_id))
+    if expected in {None, found}:
+        return TryAgain(Reason.RACE)
+    return Refused(ConcurrencyConflict(flow_id, expected, found))
 
 
 def _lost(request: AppendRequest, known: int, found: int) -> HistoryLost:

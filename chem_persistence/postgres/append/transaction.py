@@ -35,8 +35,10 @@ from chem_persistence.store.ports import Clock
 __all__ = ["PgTransaction", "pg_transaction"]
 
 READ_CLOCK = statement("work/read_clock")
+READ_NAMED_ARTIFACTS = statement("artifacts/read_named_artifacts")
 REMEMBER_IMPORT = statement("work/remember_import")
 SET_ASIDE = statement("work/set_aside")
+USE_ARTIFACTS = statement("artifacts/use_artifacts")
 
 
 class PgTransaction(TransactionAppender):
@@ -113,6 +115,9 @@ class PgTransaction(TransactionAppender):
         async with self._turn:
             with self._uploads.alone(), library_errors(self.connection):
                 await self.connection.fetch(REMEMBER_IMPORT, flow_id)
+                named = await self.connection.fetch(READ_NAMED_ARTIFACTS, flow_id)
+                hashes = [row["hash"] for row in named]
+                await self.connection.fetch(USE_ARTIFACTS, [flow_id] * len(hashes), hashes)
                 await self.connection.fetch(SET_ASIDE, flow_id)
 
     async def put_stream(

@@ -24,6 +24,9 @@ INSERT_CHUNK = statement("uploads/insert_chunk")
 INSERT_UPLOADED_ARTIFACT = statement("uploads/insert_uploaded_artifact")
 LOCK_ARTIFACT = statement("uploads/lock_artifact")
 READ_UPLOAD = statement("uploads/read_upload")
+USE_ARTIFACTS = statement("artifacts/use_artifacts")
+
+_GONE = "23503"  # foreign_key_violation (PostgreSQL manual, appendix A)
 
 
 class _Upload(msgspec.Struct):
@@ -91,14 +94,15 @@ class Uploads:
         """Store the rows that make uploads the artifacts of events.
 
         Raises:
-            StoreUnavailable: if another writer stored an artifact of the same hash meanwhile.
+            StoreUnavailable: if another writer stored an artifact of the same hash meanwhile, or
+                one that was stored before was archived.
             StoreError: if a trigger or a rule keeps the artifact from being stored.
         """
         for place, artifact in artifacts:
-            upload = self._uploads[artifact.hash]
+            upload, event = self._uploads[artifact.hash], events[place]
             if upload is None or upload.appended:
+                await self._use(event.flow_id, artifact.hash)
                 continue
-            event = events[place]
             rows = await self._fetch(
                 INSERT_UPLOADED_ARTIFACT,
                 artifact.hash,
@@ -153,6 +157,18 @@ class Uploads:
             yield
         finally:
             self._busy = False
+
+    async def _use(self, flow_id: UUID, artifact_hash: str) -> None:
+        """Record that a flow uses an artifact that was stored before."""
+        gone = f"artifact {artifact_hash} was archived meanwhile: stream it again"
+        try:
+            await self._fetch(USE_ARTIFACTS, [flow_id], [artifact_hash])
+        except StoreError as error:
+            if error.sqlstate != _GONE:
+                raise
+            raise StoreUnavailable(gone) from error
+        if await self._fetch(FIND_MISSING_ARTIFACTS, [artifact_hash]):
+            raise StoreUnavailable(gone)
 
     async def _write(self, upload: _Upload, chunk: bytes) -> None:
         await self._fetch(INSERT_CHUNK, upload.id, upload.chunks, chunk)

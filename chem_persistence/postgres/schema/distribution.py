@@ -43,6 +43,7 @@ the driver's query for the types of an append's parameters takes seconds, once p
 
 DISTRIBUTED_TABLES = frozenset(
     {
+        "archived_flows",
         "event_log",
         "flow_runs",
         "flow_snapshots",

@@ -40,9 +40,11 @@ async def test_a_table_that_was_dropped_is_a_finding_with_a_remedy(
     remedy = found[f"table {table} is missing"]
     assert remedy is not None
     has_history = table in {
+        "archived_flows",
         "event_log",
         "workflow_step_artifacts",
         "workflow_step_artifact_chunks",
+        "workflow_step_artifact_uses",
     }
     # its CREATE TABLE is all that it needs
     is_alone = table in {"flow_workers", "imported_flows", "resource_slots", "feed_parked"}

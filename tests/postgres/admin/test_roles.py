@@ -220,6 +220,8 @@ READING = [
     "SELECT 1 + count(*) FROM resource_waits",
     "SELECT 1 + count(*) FROM feed_consumers",
     "SELECT 1 + count(*) FROM feed_parked",
+    "SELECT 1 + count(*) FROM archived_flows",
+    "SELECT 1 + count(*) FROM workflow_step_artifact_uses",
     "SELECT count(*) FROM flows",
     "SELECT 1 + count(*) FROM step_execution_errors",
     "SELECT count(*) FROM step_statistics",
@@ -320,6 +322,17 @@ FORBIDDEN = [
     "TRUNCATE resource_waits",
     "TRUNCATE feed_consumers",
     "TRUNCATE feed_parked",
+    (
+        "INSERT INTO archived_flows (flow_id, version, chain_hash, first_seq, last_seq, "
+        "bundle_sha256, consumers, actor) SELECT flow_id, 1, chain_hash, 1, 1, repeat('0', 64), "
+        "'{}', 'forger' FROM event_log"
+    ),
+    "UPDATE archived_flows SET actor = 'forger'",
+    "DELETE FROM archived_flows",
+    "TRUNCATE archived_flows",
+    "UPDATE workflow_step_artifact_uses SET flow_id = flow_id",
+    "DELETE FROM workflow_step_artifact_uses",
+    "TRUNCATE workflow_step_artifact_uses",
     "INSERT INTO schema_migrations SELECT * FROM schema_migrations",
     "UPDATE schema_migrations SET checksum = checksum",
     "DELETE FROM schema_migrations",

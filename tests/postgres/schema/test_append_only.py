@@ -15,7 +15,13 @@ from tests.support.servers.server import TestServer
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 RESTRICT_VIOLATION = "23001"
-TABLES = ("event_log", "workflow_step_artifacts", "workflow_step_artifact_chunks")
+TABLES = (
+    "event_log",
+    "workflow_step_artifacts",
+    "workflow_step_artifact_chunks",
+    "workflow_step_artifact_uses",
+    "archived_flows",
+)
 
 ATTEMPTS = {
     "event_log": [
@@ -31,7 +37,7 @@ ATTEMPTS = {
         ),
         "WITH gone AS (DELETE FROM event_log RETURNING *) SELECT count(*) FROM gone",
         "TRUNCATE event_log CASCADE",
-        "TRUNCATE event_log, workflow_step_artifacts",
+        "TRUNCATE event_log, workflow_step_artifacts, workflow_step_artifact_uses",
         "TRUNCATE event_log, workflow_step_artifacts RESTART IDENTITY CASCADE",
         """
         INSERT INTO event_log SELECT * FROM event_log
@@ -56,7 +62,7 @@ ATTEMPTS = {
         "UPDATE workflow_step_artifacts SET payload = '1' WHERE false",
         "DELETE FROM workflow_step_artifacts",
         "DELETE FROM workflow_step_artifacts WHERE false",
-        "TRUNCATE workflow_step_artifacts",
+        "TRUNCATE workflow_step_artifacts, workflow_step_artifact_uses",
         "TRUNCATE workflow_step_artifacts CASCADE",
         """
         INSERT INTO workflow_step_artifacts SELECT * FROM workflow_step_artifacts
@@ -85,6 +91,17 @@ ATTEMPTS = {
             "WHEN MATCHED THEN DELETE"
         ),
     ],
+    "workflow_step_artifact_uses": [
+        "UPDATE workflow_step_artifact_uses SET flow_id = gen_random_uuid()",
+        "DELETE FROM workflow_step_artifact_uses",
+        "DELETE FROM workflow_step_artifact_uses WHERE false",
+        "TRUNCATE workflow_step_artifact_uses",
+    ],
+    "archived_flows": [
+        "UPDATE archived_flows SET actor = 'forger' WHERE false",
+        "DELETE FROM archived_flows",
+        "TRUNCATE archived_flows",
+    ],
 }
 PAIRS = [(table, attempt) for table, attempts in ATTEMPTS.items() for attempt in attempts]
 
@@ -108,7 +125,7 @@ async def urls(server: TestServer) -> AsyncIterator[dict[str, str]]:
                 streamed = await tx.put_stream(
                     kind="Trajectory", chunks=one_chunk(), media_type="x"
                 )
-                await tx.append_kind(new_flow_id(), initialized(), artifacts=[streamed])
+                await tx.append_kind(new_flow_id(), initialized(), artifacts=[streamed, artifact])
         yield {"owner": owner.url, "superuser": url}
 
 
@@ -144,7 +161,7 @@ async def test_a_change_of_history_is_refused(
         await connection.execute(attempt)
     assert caught.value.sqlstate == RESTRICT_VIOLATION
     assert await history(connection) == before
-    assert len(before) == 12
+    assert len(before) == 13
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -33,7 +33,8 @@ EMPTY = (
     "SET LOCAL session_replication_role = replica",
     """
     TRUNCATE event_log, workflow_step_artifacts, workflow_step_executions, flow_snapshots,
-        flow_runs, workflow_step_artifact_chunks, feed_consumers, feed_parked RESTART IDENTITY
+        flow_runs, workflow_step_artifact_chunks, feed_consumers, feed_parked,
+        archived_flows RESTART IDENTITY
     """,
 )
 """Each is sent by itself: Citus sends the text of the client's message to the workers."""

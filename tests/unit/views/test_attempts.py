@@ -21,7 +21,7 @@ from chem_persistence import (
     UserInteractionProvided,
     UserInteractionRequested,
 )
-from chem_persistence.domain.events import INVALIDATED
+from chem_persistence.domain.events import INVALIDATED, SEALED
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.views.attempts import FlowAttempts
 from chem_persistence.views.flow_view import AttemptOutcome, Invalidation, PageLimits
@@ -161,3 +161,9 @@ def test_a_result_is_invalid_since_the_last_event_that_says_so() -> None:
     assert (step.invalidated, step.attempts[0].outcome) == (invalid, AttemptOutcome.FINISHED)
     (step,) = attempts(START, FINISH, StepSignal(0, "embed", INVALIDATED, 7)).steps()
     assert step.invalidated == Invalidation(BEGAN + timedelta(seconds=2), "", "")
+
+
+def test_a_seal_is_no_signal_of_a_step() -> None:
+    done = (START, FINISH, FlowCompleted("f"))
+    sealed = attempts(*done, StepSignal(0, "embed", SEALED))
+    assert sealed.steps() == attempts(*done).steps()

@@ -37,7 +37,13 @@ _BELONGS = re.compile(
     r"|ALTER TABLE (?:ONLY )?(?P<changed>\w+)",
     re.DOTALL,
 )
-_HISTORY = {"event_log", "workflow_step_artifacts", "workflow_step_artifact_chunks"}
+_HISTORY = {
+    "archived_flows",
+    "event_log",
+    "workflow_step_artifact_chunks",
+    "workflow_step_artifact_uses",
+    "workflow_step_artifacts",
+}
 """Tables whose rows cannot be computed from others."""
 
 _LONGEST_REMEDY = 400

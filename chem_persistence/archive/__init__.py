@@ -1,0 +1,1 @@
+"""The end of a flow's life in a log: it is sealed, and then archived."""

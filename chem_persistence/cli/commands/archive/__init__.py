@@ -1,0 +1,1 @@
+"""The commands that seal flows, and archive them."""
