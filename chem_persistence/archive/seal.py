@@ -20,7 +20,7 @@ from chem_persistence.domain.events import (
     is_seal,
 )
 from chem_persistence.errors import (
-    ConcurrencyConflict,
+    FlowArchived,
     FlowNotCompleted,
     FlowNotFound,
     FlowSealed,
@@ -45,9 +45,8 @@ _OF_STEPS = (
 async def seal_flow(store: EventStore, flow_id: UUID, *, actor: str | None = None) -> bool:
     """Seal a flow that is over, so that no event can follow; return False if it was sealed before.
 
-    The seal is an event of the flow. It is decided by the flow's next version between it and every
-    other append, so an append that was acknowledged is before it, and a later one raises
-    `FlowSealed`. `actor` is who seals it.
+    The seal is the last event of the flow: an append that was acknowledged is before it, and one
+    that comes later raises `FlowSealed`. `actor` is who seals it.
 
     Raises:
         FlowNotFound: no flow has this id.
@@ -59,27 +58,22 @@ async def seal_flow(store: EventStore, flow_id: UUID, *, actor: str | None = Non
         UnreadableEvent: an event of the flow does not decode.
         StoreUnavailable, StoreError: the store cannot be reached, or refused.
     """
-    while True:
-        events = await store.list(flow_id)
-        if not events:
-            raise FlowNotFound(flow_id)
-        facts = [event.kind for event in events]
-        if is_seal(facts[-1]):
-            return False
-        if not any(isinstance(fact, FlowCompleted | FlowCancelled) for fact in facts):
-            raise FlowNotCompleted(flow_id)
-        index, step_id = await _step(store, flow_id, facts)
-        seal = LibrarySignal(index, step_id, SEALED)
-        metadata = None if actor is None else {"actor": actor}
-        try:
-            await store.append_kind(flow_id, seal, expected_version=len(events), metadata=metadata)
-        except ConcurrencyConflict:
-            continue
-        except FlowSealed:
-            if await store.list(flow_id, limit=1):
-                return False
-            raise
-        return True
+    facts = [event.kind for event in await store.list(flow_id)]
+    if not facts:
+        raise FlowNotFound(flow_id)
+    if is_seal(facts[-1]):
+        return False
+    if not any(isinstance(fact, FlowCompleted | FlowCancelled) for fact in facts):
+        raise FlowNotCompleted(flow_id)
+    index, step_id = await _step(store, flow_id, facts)
+    metadata = None if actor is None else {"actor": actor}
+    try:  # whatever others append meanwhile: a flow that is over stays over
+        await store.append_kind(flow_id, LibrarySignal(index, step_id, SEALED), metadata=metadata)
+    except FlowArchived:
+        raise
+    except FlowSealed:
+        return False
+    return True
 
 
 async def _step(

@@ -27,6 +27,7 @@ from chem_persistence.domain.events import (
     StepWaits,
     UserInteractionProvided,
     UserInteractionRequested,
+    is_seal,
 )
 from chem_persistence.store.attribution import RUN_BY
 from chem_persistence.store.leasing.hold import Hold
@@ -38,7 +39,8 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 """When a flow is due that is not due by itself; PostgreSQL keeps `infinity`."""
 
 
-_ENDS = (FlowCompleted, FlowCancelled)
+def _ends(event: FlowEvent) -> bool:
+    return isinstance(event.kind, FlowCompleted | FlowCancelled) or is_seal(event.kind)
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -79,9 +81,11 @@ class _Change(msgspec.Struct):
     is_called: bool = False
 
     def add(self, event: FlowEvent, *, is_leased: bool) -> None:
-        if self.decisive is not None and isinstance(self.decisive.kind, _ENDS):
+        if self.decisive is not None and _ends(self.decisive):
             return
         match event.kind:
+            case StepSignal() if is_seal(event.kind):
+                self.decisive, self.goes_on = event, False
             case StepSignal() if is_leased:
                 pass
             case StepSignal() | UserInteractionProvided():
@@ -188,7 +192,7 @@ class MemoryRuns:
                 run.call(present)
             return
         match change.decisive.kind:
-            case FlowCompleted() | FlowCancelled():
+            case FlowCompleted() | FlowCancelled() | StepSignal():
                 self.rows.pop(flow_id, None)
                 return
             case StepFailed():
@@ -222,9 +226,7 @@ class MemoryRuns:
             return False
         change = _change(events, is_leased=False)
         run = self.rows.get(flow_id)
-        if isinstance(change.decisive and change.decisive.kind, _ENDS) or (
-            change.decisive is None and not by_program
-        ):
+        if not by_program if change.decisive is None else _ends(change.decisive):
             return run is not None and run.lease is None and self.rows.pop(flow_id) is run
         due_at = NEVER if flow_id in self._imported else _due(change, self.now(), rebuilt=True)
         if by_program and run is not None:

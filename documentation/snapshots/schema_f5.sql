@@ -6,6 +6,24 @@
 CREATE SEQUENCE event_log_seq_seq AS bigint
     START 1 INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 CACHE 1 NO CYCLE;
 
+CREATE TABLE archived_flows (
+    archive_no bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    flow_id uuid NOT NULL,
+    version integer NOT NULL,
+    chain_hash bytea NOT NULL,
+    first_seq bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    bundle_sha256 text NOT NULL,
+    consumers text[] NOT NULL,
+    archived_at timestamp with time zone NOT NULL DEFAULT now(),
+    actor text NOT NULL,
+    by_role name NOT NULL DEFAULT SESSION_USER,
+    CONSTRAINT archived_flows_pkey PRIMARY KEY (flow_id, archive_no),
+    CONSTRAINT archived_flows_bundle_check CHECK (bundle_sha256 ~ '^[0-9a-f]{64}$'::text),
+    CONSTRAINT archived_flows_chain_hash_check CHECK (octet_length(chain_hash) = 32),
+    CONSTRAINT archived_flows_version_check CHECK (version >= 1)
+);
+
 CREATE TABLE event_log (
     seq bigint NOT NULL DEFAULT nextval('event_log_seq_seq'::regclass),
     flow_id uuid NOT NULL,
@@ -146,6 +164,12 @@ CREATE TABLE workflow_step_artifact_chunks (
     CONSTRAINT workflow_step_artifact_chunks_content_check CHECK (octet_length(content) >= 1 AND octet_length(content) <= 1048576)
 );
 
+CREATE TABLE workflow_step_artifact_uses (
+    artifact_hash text NOT NULL,
+    flow_id uuid NOT NULL,
+    CONSTRAINT workflow_step_artifact_uses_pkey PRIMARY KEY (artifact_hash, flow_id)
+);
+
 CREATE TABLE workflow_step_artifacts (
     artifact_hash text NOT NULL,
     kind text NOT NULL,
@@ -184,6 +208,9 @@ CREATE TABLE workflow_step_executions (
 ALTER SEQUENCE event_log_seq_seq OWNED BY event_log.seq;
 
 ALTER TABLE flow_snapshots ALTER COLUMN state SET STORAGE EXTERNAL;
+
+ALTER TABLE workflow_step_artifact_uses ADD CONSTRAINT workflow_step_artifact_uses_artifact_fkey
+    FOREIGN KEY (artifact_hash) REFERENCES workflow_step_artifacts(artifact_hash);
 
 ALTER TABLE workflow_step_artifacts ADD CONSTRAINT workflow_step_artifacts_producer_fkey
     FOREIGN KEY (flow_id, produced_in_seq) REFERENCES event_log(flow_id, seq);
@@ -350,6 +377,8 @@ CREATE MATERIALIZED VIEW step_statistics AS
           WHERE event.event_type = ANY (ARRAY['stepfailed'::text, 'retryscheduled'::text])
           GROUP BY (COALESCE(beginning.payload ->> 'definition_hash'::text, ''::text)), (event.payload ->> 'step_id'::text)) setback ON setback.definition = step.definition AND setback.step_id = step.step_id;
 
+CREATE INDEX archived_flows_no_idx ON archived_flows USING btree (archive_no);
+
 CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (key);
 
 CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
@@ -387,6 +416,8 @@ CREATE INDEX resource_waits_since_idx ON resource_waits USING btree (resource, s
 CREATE UNIQUE INDEX statistics_refresh_key ON statistics_refresh USING btree (refreshed);
 
 CREATE UNIQUE INDEX step_statistics_key ON step_statistics USING btree (key);
+
+CREATE INDEX workflow_step_artifact_uses_flow_idx ON workflow_step_artifact_uses USING btree (flow_id);
 
 CREATE INDEX workflow_step_artifacts_flow_idx ON workflow_step_artifacts USING btree (flow_id, produced_in_seq);
 
@@ -440,13 +471,17 @@ CREATE OR REPLACE FUNCTION append_events(events text, artifacts text, artifact_p
  LANGUAGE plpgsql
 AS $function$
 DECLARE
-    with_more boolean := artifacts IS NOT NULL OR retries IS NOT NULL OR steps IS NOT NULL;
+    with_reuse boolean := position('"reused_from"' IN events) > 0;
+    with_more boolean := artifacts IS NOT NULL OR retries IS NOT NULL OR steps IS NOT NULL
+        OR with_reuse;
     stored_events bigint := 0;
     stored_artifacts bigint;
+    attempt integer := 0;
     stored_flow_ids uuid[] := '{}';
     effect text;
     begun uuid[] := '{}';
     ended uuid[] := '{}';
+    sealed uuid[] := '{}';
     changed uuid[] := '{}';
     signalled uuid[] := '{}';
     changed_rows bigint;
@@ -459,7 +494,8 @@ BEGIN
     IF pg_my_temp_schema() <> 0 THEN
         IF EXISTS (SELECT 1
                 FROM (VALUES ('event_log'), ('event_log_seq_seq'), ('workflow_step_artifacts'),
-                    ('workflow_step_executions'), ('flow_runs')) AS named (name)
+                    ('workflow_step_artifact_uses'), ('workflow_step_executions'), ('flow_runs'),
+                    ('archived_flows')) AS named (name)
                 JOIN pg_class AS relation ON relation.oid = to_regclass(named.name)
                 WHERE relation.relnamespace = pg_my_temp_schema()) THEN
             RAISE EXCEPTION 'a temporary table hides a table of the log'
@@ -480,9 +516,11 @@ BEGIN
         PERFORM set_config('chem_persistence.feed_lock', sequence::text, true);
     END IF;
     -- a flow that is not where its writer believes is left out: its next version is taken, or the
-    -- one before is missing or another's; so is one that another worker has claimed; the scalar
-    -- subqueries make the plan look each up in the key, however few rows the planner expects; the
-    -- flows are stored in the order of their ids, so that two batches cannot deadlock
+    -- one before is missing or another's, or is the seal of the flow; so is one that another worker
+    -- has claimed, and one that begins with the id of an archived flow, unless a bundle of it is
+    -- imported; the scalar subqueries make the plan look each up in the key, however few rows the
+    -- planner expects; the flows are stored in the order of their ids, so that two batches cannot
+    -- deadlock
     FOR stored_flow_id, stored_version, stored_seq, effect IN
         INSERT INTO event_log AS log (flow_id, version, event_id, ts, event_type, payload,
             metadata, chain_hash)
@@ -497,9 +535,16 @@ BEGIN
                 previous_hash, lease, holder, place)
         WHERE (SELECT count(*) FROM event_log AS taken
                 WHERE taken.flow_id = e.flow_id AND taken.version = e.first_version) = 0
-            AND (e.first_version = 0 OR (SELECT previous.chain_hash FROM event_log AS previous
-                WHERE previous.flow_id = e.flow_id
-                    AND previous.version = e.first_version - 1) = e.previous_hash)
+            AND CASE WHEN e.first_version = 0
+                THEN (SELECT count(*) FROM archived_flows AS gone
+                        WHERE gone.flow_id = e.flow_id) = 0
+                    OR coalesce(current_setting('chem_persistence.import', true), '') = 'on'
+                ELSE (SELECT previous.chain_hash FROM event_log AS previous
+                    WHERE previous.flow_id = e.flow_id
+                        AND previous.version = e.first_version - 1
+                        AND (previous.event_type <> 'stepsignal'
+                            OR previous.payload ->> 'signal' <> 'chem_persistence.sealed'))
+                    = e.previous_hash END
             AND (e.lease IS NULL OR (e.holder IS NOT NULL AND e.first_version = 0)
                 OR (SELECT run.lease FROM flow_runs AS run
                     WHERE run.flow_id = e.flow_id) = e.lease)
@@ -508,7 +553,8 @@ BEGIN
             CASE WHEN log.event_type IN ('stepstarted', 'stepfinished',
                     'propertypreferenceassigned', 'branchcreated') THEN NULL
                 WHEN log.event_type IN ('flowcompleted', 'flowcancelled') THEN 'end'
-                WHEN log.event_type = 'stepsignal' THEN 'signal'
+                WHEN log.event_type = 'stepsignal' THEN CASE log.payload ->> 'signal'
+                    WHEN 'chem_persistence.sealed' THEN 'seal' ELSE 'signal' END
                 WHEN log.event_type <> 'flowinitialized' THEN 'change'
                 WHEN log.payload ? 'due' THEN 'begin'
                 WHEN log.metadata ? 'chem_persistence.run_by' THEN 'hold' END
@@ -519,6 +565,9 @@ BEGIN
             NULL;
         ELSIF effect = 'end' THEN
             ended := array_append(ended, stored_flow_id);
+        ELSIF effect = 'seal' THEN
+            ended := array_append(ended, stored_flow_id);
+            sealed := array_append(sealed, stored_flow_id);
         ELSIF effect = 'begin' THEN
             begun := array_append(begun, stored_flow_id);
         ELSIF effect = 'hold' THEN
@@ -532,6 +581,18 @@ BEGIN
             stored_flow_ids := array_append(stored_flow_ids, stored_flow_id);
         END IF;
     END LOOP;
+
+    IF sealed <> '{}' THEN
+        IF EXISTS (SELECT 1
+                FROM event_log AS seal
+                JOIN event_log AS event ON event.flow_id = seal.flow_id
+                    AND event.version = seal.version + 1
+                WHERE seal.flow_id = ANY (sealed) AND seal.event_type = 'stepsignal'
+                    AND seal.payload ->> 'signal' = 'chem_persistence.sealed') THEN
+            RAISE EXCEPTION 'an event follows the seal of its flow'
+                USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+    END IF;
 
     -- fewer events than the document has, which are apart by line breaks. The queries stand in IFs
     -- of their own: an expression with a query costs the start of its plan at each call
@@ -548,7 +609,11 @@ BEGIN
                     AND log.version = e.version)
                     AND (e.version = 0 OR EXISTS (SELECT 1 FROM event_log AS previous
                         WHERE previous.flow_id = e.flow_id AND previous.version = e.version - 1
-                            AND previous.chain_hash = coalesce(own.chain_hash, e.previous_hash)))
+                            AND previous.chain_hash = coalesce(own.chain_hash, e.previous_hash)
+                            AND (previous.event_type <> 'stepsignal'
+                                OR previous.payload ->> 'signal' <> 'chem_persistence.sealed')))
+                    AND (e.version > 0 OR NOT EXISTS (SELECT 1 FROM archived_flows AS gone
+                        WHERE gone.flow_id = e.flow_id))
                     AND (e.lease IS NULL OR e.holder IS NOT NULL
                         OR EXISTS (SELECT 1 FROM flow_runs AS run
                             WHERE run.flow_id = e.flow_id AND run.lease = e.lease))) THEN
@@ -571,35 +636,75 @@ BEGIN
     END IF;
 
     IF artifacts IS NOT NULL THEN  -- one that is already stored stays as it is
-        INSERT INTO workflow_step_artifacts
-            (artifact_hash, kind, payload, content, content_is_payload, media_type, metadata,
-                flow_id, produced_in_seq)
-        SELECT a.artifact_hash, a.kind, artifact_payloads[a.place]::jsonb,
-            artifact_contents[a.place], coalesce(a.content_is_payload, false), a.media_type,
-            a.metadata, a.flow_id,
-            (SELECT stored.seq FROM event_log AS stored WHERE stored.flow_id = a.flow_id
-                AND stored.version = a.version)
-        FROM ROWS FROM (json_to_recordset(artifacts::json) AS (artifact_hash text, kind text,
-            media_type text,
-                metadata jsonb, flow_id uuid, version integer, content_is_payload boolean))
-            WITH ORDINALITY AS a (artifact_hash, kind, media_type, metadata, flow_id, version,
-                content_is_payload, place)
-        WHERE a.flow_id IN (SELECT unnest(stored_flow_ids))
-        ORDER BY a.place
-        ON CONFLICT DO NOTHING;
-        GET DIAGNOSTICS stored_artifacts = ROW_COUNT;
-        -- fewer than the document has: is one missing, now that those stored already were skipped?
-        IF stored_artifacts < cardinality(artifact_payloads) THEN
-            IF EXISTS (SELECT 1
+        LOOP
+            INSERT INTO workflow_step_artifacts
+                (artifact_hash, kind, payload, content, content_is_payload, media_type, metadata,
+                    flow_id, produced_in_seq)
+            SELECT a.artifact_hash, a.kind, artifact_payloads[a.place]::jsonb,
+                artifact_contents[a.place], coalesce(a.content_is_payload, false), a.media_type,
+                a.metadata, a.flow_id,
+                (SELECT stored.seq FROM event_log AS stored WHERE stored.flow_id = a.flow_id
+                    AND stored.version = a.version)
+            FROM ROWS FROM (json_to_recordset(artifacts::json) AS (artifact_hash text, kind text,
+                media_type text,
+                    metadata jsonb, flow_id uuid, version integer, content_is_payload boolean))
+                WITH ORDINALITY AS a (artifact_hash, kind, media_type, metadata, flow_id, version,
+                    content_is_payload, place)
+            WHERE a.flow_id IN (SELECT unnest(stored_flow_ids))
+            ORDER BY a.place
+            ON CONFLICT DO NOTHING;
+            GET DIAGNOSTICS stored_artifacts = ROW_COUNT;
+            EXIT WHEN stored_artifacts >= cardinality(artifact_payloads);
+            -- fewer than the document has: others stored them before, and the flow uses these
+            BEGIN
+                INSERT INTO workflow_step_artifact_uses (artifact_hash, flow_id)
+                SELECT DISTINCT a.artifact_hash, a.flow_id
+                FROM json_to_recordset(artifacts::json) AS a (artifact_hash text, flow_id uuid)
+                JOIN workflow_step_artifacts AS stored ON stored.artifact_hash = a.artifact_hash
+                WHERE a.flow_id IN (SELECT unnest(stored_flow_ids))
+                    AND stored.flow_id <> a.flow_id AND stored.kind NOT IN
+                        ('chem_persistence.FlowDefinition', 'chem_persistence.StepDefinition')
+                ORDER BY a.artifact_hash, a.flow_id
+                ON CONFLICT DO NOTHING;
+                EXIT WHEN NOT EXISTS (SELECT 1
                     FROM json_to_recordset(artifacts::json) AS a (artifact_hash text, flow_id uuid)
                     WHERE a.flow_id IN (SELECT unnest(stored_flow_ids))
                         AND (SELECT count(*) FROM workflow_step_artifacts AS stored
-                            WHERE stored.artifact_hash = a.artifact_hash) = 0) THEN
+                            WHERE stored.artifact_hash = a.artifact_hash) = 0);
+            EXCEPTION WHEN foreign_key_violation THEN
+                NULL;  -- one was archived meanwhile: the next attempt stores it
+            END;
+            attempt := attempt + 1;
+            IF attempt = 5 THEN
                 RAISE EXCEPTION
                     'a trigger or rule of workflow_step_artifacts keeps artifacts from being stored'
                     USING ERRCODE = 'triggered_action_exception',
                         HINT = 'chem-persistence doctor names the triggers and rules of others.';
             END IF;
+        END LOOP;
+    END IF;
+
+    IF with_reuse THEN  -- a step that takes a result over names artifacts that it does not bring
+        PERFORM use_artifacts(array_agg(e.flow_id), array_agg(output.hash))
+        FROM json_to_recordset(events::json) AS e (flow_id uuid, payload jsonb)
+        CROSS JOIN LATERAL jsonb_array_elements_text(e.payload -> 'outputs')
+            AS output (hash)
+        WHERE e.flow_id IN (SELECT unnest(stored_flow_ids)) AND e.payload ? 'reused_from'
+            AND e.payload ->> 'type' = 'stepfinished';
+        IF EXISTS (SELECT 1
+                FROM json_to_recordset(events::json) AS e (flow_id uuid, payload jsonb)
+                JOIN archived_flows AS gone
+                    ON gone.flow_id = (e.payload #>> '{reused_from,flow_id}')::uuid
+                CROSS JOIN LATERAL jsonb_array_elements_text(e.payload -> 'outputs')
+                    AS output (hash)
+                WHERE e.flow_id IN (SELECT unnest(stored_flow_ids))
+                    AND e.payload ->> 'type' = 'stepfinished'
+                    AND coalesce(current_setting('chem_persistence.import', true), '') <> 'on'
+                    AND NOT EXISTS (SELECT 1 FROM workflow_step_artifacts AS stored
+                        WHERE stored.artifact_hash = output.hash)) THEN
+            RAISE EXCEPTION 'a result that a step takes over was archived meanwhile'
+                USING ERRCODE = 'foreign_key_violation',
+                    HINT = 'Run the flow again: the step computes its result itself.';
         END IF;
     END IF;
 
@@ -1228,6 +1333,24 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION use_artifacts(flows uuid[], hashes text[])
+ RETURNS void
+ LANGUAGE sql
+AS $function$
+    INSERT INTO workflow_step_artifact_uses (artifact_hash, flow_id)
+    SELECT DISTINCT used.artifact_hash, used.flow_id
+    FROM unnest(flows, hashes) AS used (flow_id, artifact_hash)
+    JOIN workflow_step_artifacts AS stored ON stored.artifact_hash = used.artifact_hash
+    WHERE stored.flow_id <> used.flow_id AND stored.kind NOT IN
+        ('chem_persistence.FlowDefinition', 'chem_persistence.StepDefinition')
+    ORDER BY used.artifact_hash, used.flow_id
+    ON CONFLICT DO NOTHING
+$function$;
+
+CREATE TRIGGER archived_flows_append_only BEFORE DELETE OR UPDATE ON archived_flows FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+
+CREATE TRIGGER archived_flows_no_truncate BEFORE TRUNCATE ON archived_flows FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+
 CREATE TRIGGER event_log_append_only BEFORE DELETE OR UPDATE ON event_log FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 
 CREATE TRIGGER event_log_no_truncate BEFORE TRUNCATE ON event_log FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
@@ -1235,6 +1358,10 @@ CREATE TRIGGER event_log_no_truncate BEFORE TRUNCATE ON event_log FOR EACH STATE
 CREATE TRIGGER workflow_step_artifact_chunks_append_only BEFORE DELETE OR UPDATE ON workflow_step_artifact_chunks FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 
 CREATE TRIGGER workflow_step_artifact_chunks_no_truncate BEFORE TRUNCATE ON workflow_step_artifact_chunks FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+
+CREATE TRIGGER workflow_step_artifact_uses_append_only BEFORE DELETE OR UPDATE ON workflow_step_artifact_uses FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+
+CREATE TRIGGER workflow_step_artifact_uses_no_truncate BEFORE TRUNCATE ON workflow_step_artifact_uses FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 
 CREATE TRIGGER workflow_step_artifacts_append_only BEFORE DELETE OR UPDATE ON workflow_step_artifacts FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 

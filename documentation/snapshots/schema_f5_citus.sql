@@ -60,6 +60,7 @@ DECLARE
     last_flow_id uuid;
     last_lease uuid;
     fits boolean := false;
+    is_sealed boolean := false;
     changed boolean := false;
     produced_in bigint;
     e record;
@@ -95,10 +96,17 @@ BEGIN
                     WHERE taken.flow_id = e.flow_id AND taken.version = e.first_version)
                 AND (e.first_version = 0 OR EXISTS (SELECT 1 FROM event_log AS previous
                     WHERE previous.flow_id = e.flow_id AND previous.version = e.first_version - 1
-                        AND previous.chain_hash = e.previous_hash))
+                        AND previous.chain_hash = e.previous_hash
+                        AND (previous.event_type <> 'stepsignal'
+                            OR previous.payload ->> 'signal' <> 'chem_persistence.sealed')))
+                AND (e.first_version > 0
+                    OR coalesce(current_setting('chem_persistence.import', true), '') = 'on'
+                    OR NOT EXISTS (SELECT 1 FROM archived_flows AS gone
+                        WHERE gone.flow_id = e.flow_id))
                 AND (e.lease IS NULL OR (e.holder IS NOT NULL AND e.first_version = 0)
                     OR EXISTS (SELECT 1 FROM flow_runs AS run
                         WHERE run.flow_id = e.flow_id AND run.lease = e.lease));
+            is_sealed := false;
             IF fits THEN
                 stored_flow_ids := array_append(stored_flow_ids, e.flow_id);
             END IF;
@@ -108,6 +116,15 @@ BEGIN
                 USING ERRCODE = 'invalid_parameter_value';
         END IF;
         IF fits THEN
+            IF is_sealed THEN
+                RAISE EXCEPTION 'an event follows the seal of its flow'
+                    USING ERRCODE = 'invalid_parameter_value';
+            END IF;
+            is_sealed := e.payload ->> 'type' = 'stepsignal'
+                AND e.payload ->> 'signal' = 'chem_persistence.sealed';
+            IF is_sealed THEN
+                DELETE FROM flow_runs AS run WHERE run.flow_id = e.flow_id;
+            END IF;
             INSERT INTO event_log AS log
                 (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
             VALUES (e.flow_id, e.version, e.event_id, e.ts, e.payload ->> 'type', e.payload, e.metadata,
@@ -470,4 +487,10 @@ BEGIN
         END IF;
     END LOOP;
 END
+$function$;
+
+CREATE OR REPLACE FUNCTION use_artifacts(flows uuid[], hashes text[])
+ RETURNS void
+ LANGUAGE sql
+AS $function$
 $function$;

@@ -8,6 +8,7 @@ from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_flow
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
+from chem_persistence.errors import FlowNotCompleted, InvalidArgument
 from chem_persistence.postgres.event_store import PgEventStore
 
 __all__ = ["seal_flows"]
@@ -22,6 +23,9 @@ async def seal_flows(
         store = PgEventStore(provider)
         try:
             new = {flow_id: await seal_flow(store, flow_id, actor=actor) for flow_id in flow_ids}
+        except FlowNotCompleted as error:
+            reason = f"flow {error.flow_id} is neither completed nor cancelled, so it is not sealed"
+            raise InvalidArgument("FLOW", reason) from error
         finally:
             await store.aclose()
     if as_json:
