@@ -111,7 +111,7 @@ DECLARE
     effect text;
     begun uuid[] := '{}';
     ended uuid[] := '{}';
-    sealed uuid[] := '{}';
+    has_seal boolean := false;
     changed uuid[] := '{}';
     signalled uuid[] := '{}';
     changed_rows bigint;
@@ -166,8 +166,8 @@ BEGIN
         WHERE (SELECT count(*) FROM event_log AS taken
                 WHERE taken.flow_id = e.flow_id AND taken.version = e.first_version) = 0
             AND CASE WHEN e.first_version = 0
-                THEN (SELECT count(*) FROM archived_flows AS gone
-                        WHERE gone.flow_id = e.flow_id) = 0
+                THEN (SELECT gone.version FROM archived_flows AS gone
+                        WHERE gone.flow_id = e.flow_id LIMIT 1) IS NULL
                     OR coalesce(current_setting('chem_persistence.import', true), '') = 'on'
                 ELSE (SELECT previous.chain_hash FROM event_log AS previous
                     WHERE previous.flow_id = e.flow_id
@@ -197,7 +197,7 @@ BEGIN
             ended := array_append(ended, stored_flow_id);
         ELSIF effect = 'seal' THEN
             ended := array_append(ended, stored_flow_id);
-            sealed := array_append(sealed, stored_flow_id);
+            has_seal := true;
         ELSIF effect = 'begin' THEN
             begun := array_append(begun, stored_flow_id);
         ELSIF effect = 'hold' THEN
@@ -212,12 +212,12 @@ BEGIN
         END IF;
     END LOOP;
 
-    IF sealed <> '{}' THEN
+    IF has_seal THEN
         IF EXISTS (SELECT 1
                 FROM event_log AS seal
                 JOIN event_log AS event ON event.flow_id = seal.flow_id
                     AND event.version = seal.version + 1
-                WHERE seal.flow_id = ANY (sealed) AND seal.event_type = 'stepsignal'
+                WHERE seal.flow_id = ANY (ended) AND seal.event_type = 'stepsignal'
                     AND seal.payload ->> 'signal' = 'chem_persistence.sealed') THEN
             RAISE EXCEPTION 'an event follows the seal of its flow'
                 USING ERRCODE = 'invalid_parameter_value';
