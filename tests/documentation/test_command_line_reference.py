@@ -48,6 +48,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "consumers resize": ["counts", "4"],
     "consumers remove": ["counts"],
     "invalidate": ["bbbb", "acquire", "--reason", "wrong", "--actor", "Ada"],
+    "seal": ["aaaa"],
 }
 NAMES = command_names(app)
 NEED_CITUS = {"distribute"}
