@@ -25,6 +25,7 @@ from chem_persistence import (
     import_bundle,
 )
 from chem_persistence.domain.definition import definition_artifacts
+from chem_persistence.postgres.schema.migrations import known_migrations, migrate
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 from tests.support.flows.large_artifacts import blob
 from tests.support.servers.waiting import until_blocked
@@ -202,3 +203,20 @@ async def test_nothing_is_appended_under_the_id_of_an_archived_flow(
         assert (refused.flow_id, refused.bundle_sha256) == (flow_id, "b" * 64)
         assert not isinstance(stored, BaseException)
     assert await store.list(flow_id) == []
+
+
+async def test_a_log_that_was_distributed_before_is_migrated(empty_database_url: str) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    await migrate(connection, "public", known_migrations()[:20])
+    await connection.execute("""
+        ALTER TABLE workflow_step_artifacts
+            DROP CONSTRAINT workflow_step_artifacts_pkey,
+            ADD CONSTRAINT workflow_step_artifacts_pkey PRIMARY KEY (flow_id, artifact_hash)
+    """)  # as sql/citus/distribute.sql does
+    await migrate(connection, "public")
+    referenced = await connection.fetchval("""
+        SELECT count(*) FROM pg_constraint
+        WHERE conrelid = 'workflow_step_artifact_uses'::regclass AND contype = 'f'
+    """)
+    await connection.close()
+    assert referenced == 0
