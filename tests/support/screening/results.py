@@ -8,7 +8,7 @@ from chem_persistence import (
     StepFinished,
 )
 
-__all__ = ["IN_MEMORY", "results"]
+__all__ = ["IN_MEMORY", "SUBMIT", "results"]
 
 IN_MEMORY = """
 import asyncio
@@ -34,6 +34,30 @@ async def main() -> None:
 asyncio.run(main())
 """
 """A program that prints the results of the molecules whose number is its argument."""
+
+SUBMIT = """
+import asyncio
+import sys
+from uuid import NAMESPACE_URL, uuid5
+
+from nci.flow import SCREEN
+from nci.molecules import Library
+from screen_nci import NCI
+
+from chem_persistence import FlowClient, PgEventStore, PgFlowRepository, PoolProvider, build_pool
+
+
+async def main() -> None:
+    async with await build_pool(sys.argv[2]) as pool:
+        provider = PoolProvider(pool)
+        client = FlowClient(PgEventStore(provider), PgFlowRepository(provider))
+        library = Library(NCI.read_text("utf-8"), int(sys.argv[1]))
+        print(await client.submit(SCREEN, library, flow_id=uuid5(NAMESPACE_URL, "screen")))
+
+
+asyncio.run(main())
+"""
+"""A program that gives the screen of so many molecules to workers of the log of a URL, once."""
 
 
 async def results(provider: PoolProvider) -> str:

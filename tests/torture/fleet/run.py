@@ -71,8 +71,14 @@ async def run(directory: Path, seed: int, form: Form, say: Callable[[str], None]
     inputs = {uuid5(NAMESPACE, f"{seed}/{n}"): Number(n) for n in range(form.flows)}
     expected = await expected_of(FLOW, inputs)
     async with _server(directory) as server:
+        log_of_runs = directory / "runs"
         workers = Workers(
-            server.writer_url, directory, lease=form.lease, step_seconds=form.step_seconds
+            server.writer_url,
+            directory,
+            "tests.torture.fleet.served:flows",
+            lease=form.lease,
+            FLEET_RUNS=str(log_of_runs),
+            FLEET_SECONDS=str(form.step_seconds),
         )
         try:
             async with await build_pool(server.writer_url) as pool:
@@ -87,7 +93,7 @@ async def run(directory: Path, seed: int, form: Form, say: Callable[[str], None]
                 seconds = seconds_since_boot() - began
                 say(f"{seconds:.0f} s: no flow wants a worker; checking")
                 await workers.end()
-                runs = read_runs(workers.runs)
+                runs = read_runs(log_of_runs)
                 verdict = await check(
                     provider, expected, runs, workers.struck, workers=form.workers
                 )

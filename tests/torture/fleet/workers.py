@@ -53,18 +53,20 @@ class _Worker:
 
 
 class Workers:
-    """Processes of `chem-persistence worker`, with leases of `lease` seconds."""
+    """Processes of `chem-persistence worker`, which serve `flows` with leases of `lease` seconds.
 
-    def __init__(self, url: str, directory: Path, *, lease: float, step_seconds: float) -> None:
+    `variables` are added to their environment.
+    """
+
+    def __init__(
+        self, url: str, directory: Path, flows: str, *, lease: float, **variables: str
+    ) -> None:
         self._arguments = [
             *COMMAND,
-            *("worker", "tests.torture.fleet.served:flows", "--at-once", str(AT_ONCE)),
+            *("worker", flows, "--at-once", str(AT_ONCE)),
             *("--lease", str(lease), "--grace", str(GRACE_SECONDS), "--database-url", url),
         ]
-        self.runs = directory / "runs"
-        self._environment: Mapping[str, str] = command_environment(
-            FLEET_RUNS=str(self.runs), FLEET_SECONDS=str(step_seconds)
-        )
+        self._environment: Mapping[str, str] = command_environment(**variables)
         self._directory = directory
         self._workers: list[_Worker] = []
         self._tasks: set[asyncio.Task[None]] = set()

@@ -57,10 +57,7 @@ async def _bounded(directory: Path, seed: int, form: Form, program: str) -> Outc
 
 def _report(outcome: Outcome) -> int:
     counted, findings = outcome.verdict.counted, outcome.verdict.findings
-    table, _, _ = outcome.report.partition("what the words above mean:")
-    for line in table.splitlines():
-        say(line)
-    say(f"runs of the program: {outcome.runs}")
+    say(f"screened in {outcome.seconds:.0f} s")
     say("faults: " + ", ".join(f"{n} x {name}" for name, n in sorted(outcome.struck.items())))
     say(f"events: {counted['events']}, effects: {counted['effects']}")
     for finding in findings:

@@ -1,13 +1,14 @@
-"""The run: the example screens molecules on a cluster whose nodes are killed, and is compared.
+"""The run: workers screen molecules on a cluster whose nodes are killed, and the end is compared.
 
-Three workers of `examples/screen_nci.py` are killed at random, and so are the nodes of the cluster;
-three consumers, which strike themselves, store an effect for each event. The program ends when it
-loses the coordinator, and is run again, as its user would. Afterwards its results are compared with
-those of an undisturbed run in memory.
+The flow is that of `examples/screen_nci.py`. Three workers are killed and stopped at random, and so
+are the nodes of the cluster killed, one at a time; three consumers, which strike themselves, store
+an effect for each event. Afterwards the results are compared with those of an undisturbed run in
+memory.
 """
 
 import asyncio
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -15,16 +16,19 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
+from uuid import NAMESPACE_URL, uuid5
 
 import asyncpg
 import msgspec
 
-from chem_persistence import PoolProvider, build_pool
+from chem_persistence import PgEventStore, PoolProvider, StoreError, build_pool
 from chem_persistence.postgres.audit.verification import verify_log
-from tests.support.screening.results import IN_MEMORY, results
+from chem_persistence.store.leasing.children import ChildState
+from tests.support.screening.results import IN_MEMORY, SUBMIT, results
 from tests.torture.consumers.checker import Verdict, check, is_over
 from tests.torture.consumers.crew import Crew
 from tests.torture.consumers.process import EFFECTS, PARTS
+from tests.torture.fleet.workers import Workers
 from tests.torture.servers.cluster import COORDINATOR, WORKERS, Cluster
 
 if TYPE_CHECKING:
@@ -33,15 +37,18 @@ if TYPE_CHECKING:
 __all__ = ["Form", "Outcome", "run"]
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-SCREENING = EXAMPLES / "screen_nci.py"
+SCREEN = uuid5(NAMESPACE_URL, "screen")
+"""The flow that `SUBMIT` submits."""
 
-CONSUMERS = 3
+CONSUMERS, FLEET = 3, 3
+LEASE = 5.0
 DISTRIBUTE = "SELECT create_distributed_table('effects', 'flow_id')"
 SECONDS_WITHOUT_A_NODE = 1.0
 SECONDS_TO_THE_END = 150.0
 """Citus commits for nodes that were killed within a minute; the feed waits for that."""
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.2
+SAID_EVERY = 25
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -52,74 +59,91 @@ class Form(msgspec.Struct, frozen=True):
     seconds_to_a_node: float
 
 
-class Outcome(msgspec.Struct):
+class Outcome(msgspec.Struct, frozen=True):
     """What a run did, and the result of the checks."""
 
     verdict: Verdict
     struck: Counter[str]
-    runs: int
-    report: str
+    seconds: float
 
 
 async def run(
     directory: Path, seed: int, form: Form, program: str, say: Callable[[str], None]
 ) -> Outcome:
     """Screen under kills, and check the results, the log and the effects of the consumers."""
-    cluster = Cluster(program, directory / "server")
-    mended = directory / "mended"
+    cluster, mended = Cluster(program, directory / "server"), directory / "mended"
     mended.touch()  # no event is poison here
     try:
         await cluster.start()
-        async with await build_pool(cluster.writer_url) as pool:
+        url = cluster.writer_url
+        async with await build_pool(url) as pool:
             await pool.execute(EFFECTS)
             await pool.execute(DISTRIBUTE)
-        crew = Crew(cluster.writer_url, directory, mended)
+        crew = Crew(url, directory, mended)
+        workers = Workers(url, directory, "nci.flow:SCREEN", lease=LEASE, PYTHONPATH=str(EXAMPLES))
         try:
             await crew.start("consume", CONSUMERS)
-            screened = await _screen(cluster, crew, Random(f"{seed}/screening"), form, say)
-            async with await build_pool(cluster.writer_url, max_size=3) as pool:
-                outcome = await _checked(pool, crew, form, screened)
+            for _ in range(FLEET):
+                await workers.start()
+            await workers.until_all_serve()
+            struck, seconds = await _screen(
+                cluster, workers, crew, _Strikes(Random(f"{seed}/screening"), form, say)
+            )
+            async with await build_pool(url, max_size=3) as pool:
+                verdict = await _checked(pool, crew, form)
+            await workers.end()
         finally:
+            await workers.kill_all()
             await crew.end("consume")
     finally:
         await cluster.stop()
-    outcome.verdict.findings += crew.unexpected
-    return outcome
+    verdict.findings += [*crew.unexpected, *workers.unexpected]
+    return Outcome(verdict, struck + crew.struck, seconds)
 
 
-class _Screened(msgspec.Struct):
-    """What the program printed at its end, and how often it was run."""
-
-    report: str
-    runs: int
-    struck: Counter[str]
-    over: asyncio.Event
+class _Strikes(msgspec.Struct, frozen=True):
+    dice: Random
+    form: Form
+    say: Callable[[str], None]
 
 
 async def _screen(
-    cluster: Cluster, crew: Crew, dice: Random, form: Form, say: Callable[[str], None]
-) -> _Screened:
-    """Run the program until it reports all molecules, while nodes are killed."""
-    screened = _Screened("", 0, Counter(), asyncio.Event())
-    striking = asyncio.create_task(_strike(cluster, crew, dice, form, screened))
+    cluster: Cluster, workers: Workers, crew: Crew, strikes: _Strikes
+) -> tuple[Counter[str], float]:
+    """Submit the screen, and strike until it is over; return the faults, and the seconds."""
+    clock = asyncio.get_running_loop().time
+    began, struck, over = clock(), Counter[str](), asyncio.Event()
+    while (await _program("-c", SUBMIT, strikes.form.molecules, cluster.writer_url))[0] != 0:
+        await asyncio.sleep(POLL_SECONDS)
+    striking = [
+        asyncio.create_task(_strike_nodes(cluster, crew, strikes, struck, over)),
+        asyncio.create_task(_strike_workers(workers, strikes, struck, over)),
+    ]
     try:
-        while True:
-            screened.runs += 1
-            code, printed = await _program(
-                *(SCREENING, "--limit", form.molecules, "--workers", 3),
-                *("--kill-every", form.seconds_to_a_worker, "--database-url", cluster.writer_url),
-            )
-            if code == 0:
-                screened.report = printed
-                return screened
-            _, found, error = printed.rpartition("error: the database is unavailable: ")
-            say(f"run {screened.runs} ended with {code}: {error.strip()[:200]}")
-            if not found:
-                raise AssertionError(printed)
-            await asyncio.sleep(POLL_SECONDS)
+        await _until_completed(cluster.writer_url, strikes.say)
     finally:
-        screened.over.set()
-        await striking
+        over.set()
+        await asyncio.gather(*striking)
+    return struck, clock() - began
+
+
+async def _until_completed(url: str, say: Callable[[str], None]) -> None:
+    """Wait until the screen has completed, whatever becomes of the connections."""
+    children = "SELECT count(DISTINCT flow_id) FROM event_log WHERE event_type = 'flowcompleted'"
+    said = 0
+    while True:
+        with suppress(StoreError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            async with await build_pool(url, max_size=1) as pool:
+                store = PgEventStore(PoolProvider(pool))
+                while (state := (await store.child_states([SCREEN]))[SCREEN]) is ChildState.RUNNING:
+                    done = await pool.fetchval(children)
+                    if done >= said + SAID_EVERY:
+                        said = done
+                        say(f"{said} molecules")
+                    await asyncio.sleep(POLL_SECONDS)
+                assert state is ChildState.COMPLETED, state
+                return
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _program(*arguments: object) -> tuple[int, str]:
@@ -128,39 +152,50 @@ async def _program(*arguments: object) -> tuple[int, str]:
         *map(str, arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": str(EXAMPLES), "COLUMNS": "200"},
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES)},
     )
-    try:
-        printed, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
+    printed, _ = await process.communicate()
     return process.returncode or 0, printed.decode()
 
 
-async def _strike(
-    cluster: Cluster,
-    crew: Crew,
-    dice: Random,
-    form: Form,
-    screened: _Screened,
+async def _strike_nodes(
+    cluster: Cluster, crew: Crew, strikes: _Strikes, struck: Counter[str], over: asyncio.Event
 ) -> None:
     """Kill a node each some seconds, and start it again; continue consumers that are stopped."""
-    while not screened.over.is_set():
-        with suppress(TimeoutError):
-            async with asyncio.timeout(form.seconds_to_a_node):
-                await screened.over.wait()
-                return
-        node = dice.choice((COORDINATOR, *WORKERS))
-        screened.struck[f"kill of node {node}"] += 1
+    while not await _is_over(over, strikes.form.seconds_to_a_node):
+        node = strikes.dice.choice((COORDINATOR, *WORKERS))
+        struck[f"kill of node {node}"] += 1
         await cluster.kill(node)
         await asyncio.sleep(SECONDS_WITHOUT_A_NODE)
         await cluster.revive()
         crew.go_on()
 
 
-async def _checked(pool: "Pool", crew: Crew, form: Form, screened: _Screened) -> Outcome:
+async def _strike_workers(
+    workers: Workers, strikes: _Strikes, struck: Counter[str], over: asyncio.Event
+) -> None:
+    """Kill or stop a worker each some seconds."""
+    while not await _is_over(over, strikes.form.seconds_to_a_worker):
+        if workers.up:
+            number = strikes.dice.choice(workers.up)
+            if strikes.dice.random() < 0.3 and not workers.stopped:
+                struck[f"{signal.SIGSTOP.name} of a worker"] += 1
+                workers.stop_for(number, LEASE * strikes.dice.uniform(1.2, 2.0))
+            else:
+                struck[f"{signal.SIGKILL.name} of a worker"] += 1
+                workers.kill(number)
+    workers.go_on()
+
+
+async def _is_over(over: asyncio.Event, seconds: float) -> bool:
+    """Wait for the end, so many seconds at most; return whether it came."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            return await over.wait()
+    return False
+
+
+async def _checked(pool: "Pool", crew: Crew, form: Form) -> Verdict:
     async with asyncio.timeout(SECONDS_TO_THE_END):
         while not await is_over(pool):
             await asyncio.sleep(POLL_SECONDS)
@@ -172,4 +207,4 @@ async def _checked(pool: "Pool", crew: Crew, form: Form, screened: _Screened) ->
     code, undisturbed = await _program("-c", IN_MEMORY, form.molecules)
     if code != 0 or await results(provider) != undisturbed:
         verdict.findings.append(f"the results differ from those in memory: {undisturbed[:200]}")
-    return Outcome(verdict, screened.struck + crew.struck, screened.runs, screened.report)
+    return verdict

@@ -54,11 +54,24 @@ class Cluster(Server):
     async def revive(self) -> None:
         """Start the nodes that were killed, and wait until the coordinator answers."""
         for node in sorted(self.down):
-            await self._run("up", node)
+            await self._up(node)
         self.down.clear()
         async with asyncio.timeout(READY_SECONDS):
             while not await self._answers():
                 await asyncio.sleep(0.05)
+
+    async def _up(self, node: str) -> None:
+        """Start a node; it may refuse as long as a process of its last life is not gone."""
+        deadline = asyncio.get_running_loop().time() + READY_SECONDS
+        while True:
+            try:
+                await self._run("up", node)
+            except OSError:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(0.5)
+            else:
+                return
 
     async def calm(self) -> None:
         await self.revive()
