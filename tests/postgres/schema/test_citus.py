@@ -72,11 +72,11 @@ async def test_a_statement_may_wait_for_a_worker_for_longer_than_a_silent_networ
 ) -> None:
     """The session of a coordinator that waits for its workers seems to wait for its client."""
     async with await build_pool(
-        own_url, max_size=2, silence_timeout=0.2, transaction_pooling=transaction_pooling
+        own_url, max_size=2, silence_timeout=1.0, transaction_pooling=transaction_pooling
     ) as pool:
         store = PgEventStore(PoolProvider(pool))
         event = await store.append_kind(new_flow_id(), initialized())
-        slept = "SELECT flow_id, pg_sleep(2)::text FROM event_log WHERE flow_id IN ($1, $2)"
+        slept = "SELECT flow_id, pg_sleep(3)::text FROM event_log WHERE flow_id IN ($1, $2)"
         rows = await pool.fetch(slept, event.flow_id, new_flow_id())
         assert [row["flow_id"] for row in rows] == [event.flow_id]
 
