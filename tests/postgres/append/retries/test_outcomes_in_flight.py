@@ -24,13 +24,16 @@ from chem_persistence.postgres.append.settle import Outcome, Reason, Refused, St
 from chem_persistence.store.append_request import AppendCall, append_request
 from chem_persistence.store.clock import SystemClock
 from tests.support.faults.between import ConnectionBetween, Rows, fails_after
-from tests.support.faults.gate import NUMBER, gate
+from tests.support.faults.gate import gate
 from tests.support.flows.flows import initialized, new_flow_id
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 ARTIFACT = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
-AT_THE_GATE = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+AT_THE_GATE = """
+    SELECT count(*) FROM pg_locks AS lock JOIN pg_database AS own ON own.oid = lock.database
+    WHERE NOT lock.granted AND lock.locktype = 'advisory' AND own.datname = current_database()
+"""
 HOLD = """
     INSERT INTO flow_runs (flow_id, definition_hash, due_at, lease, holder)
     VALUES ($1, repeat('0', 64), now(), $2, $2)
@@ -71,18 +74,25 @@ async def owner(admin_url: str) -> AsyncIterator[Connection]:
 async def lost_in_flight(
     database_url: str, owner: Connection, batch: Sequence[Append], heads: FlowHeads
 ) -> AsyncIterator[FailedAttempt]:
-    """Lose the connection of an attempt that the server is at work on until the block ends."""
-    connection = await asyncpg.connect(database_url)
-    async with gate(owner, "workflow_step_artifacts", "true"):
-        attempt = asyncio.create_task(append_batch(connection, batch, heads))
+    """Make an attempt that fails as if its connection were lost; it commits after the block."""
+    connection = await ConnectionBetween.to(database_url)
+    at_work: list[asyncio.Future[Rows]] = []
+
+    async def between(query: str, run: Callable[[], Awaitable[Rows]]) -> Rows:
+        if "append_events" not in query:
+            return await run()
+        at_work.append(asyncio.ensure_future(run()))
         while not await owner.fetchval(AT_THE_GATE):
             await asyncio.sleep(0.001)
-        connection.terminate()
-        with pytest.raises(asyncpg.PostgresConnectionError) as lost:
-            await attempt
+        raise asyncpg.ConnectionDoesNotExistError("lost while the server is at work")
+
+    connection.between = between
+    async with gate(owner, "workflow_step_artifacts", "true"):
+        with pytest.raises(asyncpg.ConnectionDoesNotExistError) as lost:
+            await append_batch(connection, batch, heads)
         yield FailedAttempt(connection, lost.value, 0.0)
-    await owner.execute("SELECT pg_advisory_lock($1)", NUMBER)  # once the attempt has committed
-    await owner.execute("SELECT pg_advisory_unlock($1)", NUMBER)
+    await asyncio.gather(*at_work)
+    await connection.close()
 
 
 async def test_the_lease_is_lost_while_an_attempt_is_at_work(
