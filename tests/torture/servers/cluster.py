@@ -6,9 +6,11 @@ stops all. The nodes are c, the coordinator, and w1 and w2.
 """
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ __all__ = ["COORDINATOR", "WORKERS", "Cluster", "NoStandby"]
 
 COORDINATOR = "c"
 WORKERS = ("w1", "w2")
+DIRECTORIES = "SELECT result FROM run_command_on_workers('SHOW data_directory') ORDER BY nodeport"
 COMMAND_SECONDS = 120.0
 READY_SECONDS = 60.0
 
@@ -33,6 +36,7 @@ class Cluster(Server):
     def __init__(self, program: str, directory: Path) -> None:
         super().__init__(directory)
         self._program = program
+        self._directories: dict[str, Path] = {}
         self.down: set[str] = set()
         """The nodes that are killed, and not started again."""
 
@@ -45,11 +49,27 @@ class Cluster(Server):
             PoolProvider(pool).acquire() as connection,
         ):
             await distribute_log(connection)
+        await self._find_directories()
+
+    async def _find_directories(self) -> None:
+        """Ask where the nodes have their data, which is the folder that their processes run in."""
+        async with self.session() as session:
+            own = await session.fetchval("SHOW data_directory")
+            others = await session.fetch(DIRECTORIES)
+        found = [own, *(row["result"] for row in others)]
+        self._directories = dict(zip((COORDINATOR, *WORKERS), map(Path, found), strict=True))
 
     async def kill(self, node: str) -> None:
-        """Kill all processes of a node."""
+        """Kill all processes of a node, those as well that it has started meanwhile.
+
+        A session may wait for ever for a lock of one that was killed, and hold the node's memory.
+        """
         self.down.add(node)
         await self._run("kill", node)
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (process / "cwd").readlink() == self._directories[node]:
+                    os.kill(int(process.name), signal.SIGKILL)
 
     async def revive(self) -> None:
         """Start the nodes that were killed, and wait until the coordinator answers."""
