@@ -61,7 +61,7 @@ def seal(
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:
-    """Seal flows that are completed or cancelled: they take no more events, whoever appends.
+    """Seal flows that are completed or cancelled, so that no program can append to them.
 
     A flow that is sealed already stays as it is. A seal cannot be taken back.
     """

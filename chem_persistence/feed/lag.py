@@ -5,7 +5,7 @@ from time import monotonic
 
 from chem_persistence.errors import ChemPersistenceError
 from chem_persistence.feed.parts import ConsumerAdmin
-from chem_persistence.telemetry.gauges import ConsumerLag, forget_lag, report_lag
+from chem_persistence.telemetry.gauges import ConsumerLag, consumer_lags
 from chem_persistence.telemetry.hooks import is_observed
 
 __all__ = ["Lag"]
@@ -33,9 +33,9 @@ class Lag:
             _logger.info("the lag is not read: %s", type(error).__name__)
             return
         if status is not None:
-            report_lag(self, ConsumerLag(status.name, status.lag, len(status.parked)))
+            consumer_lags.keep(self, ConsumerLag(status.name, status.lag, len(status.parked)))
 
     def end(self) -> None:
         """Show the lag no more."""
         self._read_at = 0.0
-        forget_lag(self)
+        consumer_lags.forget(self)

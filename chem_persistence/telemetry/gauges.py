@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import count
 from threading import Lock
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 __all__ = [
@@ -18,14 +18,13 @@ __all__ = [
     "ConsumerLag",
     "Pool",
     "Queue",
+    "Reports",
     "backlog",
-    "forget_backlog",
-    "forget_lag",
+    "backlogs",
+    "consumer_lags",
     "lags",
     "pools",
     "queues",
-    "report_backlog",
-    "report_lag",
     "watch_pool",
     "watch_queue",
 ]
@@ -76,11 +75,11 @@ class ConsumerLag(NamedTuple):
     parked: int
 
 
+Report = TypeVar("Report")
+
 _lock = Lock()
 _lenders: WeakKeyDictionary[object, tuple[str, Pool]] = WeakKeyDictionary()
 _queues: WeakSet[Queue] = WeakSet()
-_backlogs: WeakKeyDictionary[object, Mapping[str, Backlog]] = WeakKeyDictionary()
-_lags: WeakKeyDictionary[object, ConsumerLag] = WeakKeyDictionary()
 _names = count(1)
 
 
@@ -114,39 +113,41 @@ def queues() -> list[Queue]:
         return list(_queues)
 
 
-def report_backlog(worker: object, counted: Mapping[str, Backlog]) -> None:
-    """Keep what a worker has counted by definition, for as long as the worker exists."""
-    with _lock:
-        _backlogs.pop(worker, None)  # the last one to count is the last in the order
-        _backlogs[worker] = counted
+class Reports(Generic[Report]):
+    """The last report of each reporter, for as long as the reporter exists."""
+
+    def __init__(self) -> None:
+        self._reports: WeakKeyDictionary[object, Report] = WeakKeyDictionary()
+
+    def keep(self, reporter: object, report: Report) -> None:
+        """Keep a report, which replaces the one before."""
+        with _lock:
+            self._reports.pop(reporter, None)  # the last one to report is the last in the order
+            self._reports[reporter] = report
+
+    def forget(self, reporter: object) -> None:
+        """Drop the report of a reporter."""
+        with _lock:
+            self._reports.pop(reporter, None)
+
+    def all(self) -> list[Report]:
+        """Return the reports, the latest last."""
+        with _lock:
+            return list(self._reports.values())
 
 
-def forget_backlog(worker: object) -> None:
-    """Drop what a worker has counted."""
-    with _lock:
-        _backlogs.pop(worker, None)
+backlogs: Reports[Mapping[str, Backlog]] = Reports()
+"""What each worker has counted, by definition."""
+
+consumer_lags: Reports[ConsumerLag] = Reports()
+"""What each process of a durable consumer has read of it."""
 
 
 def backlog() -> dict[str, Backlog]:
     """Return the last counts of each definition."""
-    with _lock:
-        return {name: each for counted in _backlogs.values() for name, each in counted.items()}
-
-
-def report_lag(reader: object, read: ConsumerLag) -> None:
-    """Keep the lag of a consumer that was read, for as long as its reader exists."""
-    with _lock:
-        _lags.pop(reader, None)  # the last one that was read is the last in the order
-        _lags[reader] = read
-
-
-def forget_lag(reader: object) -> None:
-    """Drop the lag that a reader has read."""
-    with _lock:
-        _lags.pop(reader, None)
+    return {name: each for counted in backlogs.all() for name, each in counted.items()}
 
 
 def lags() -> list[ConsumerLag]:
     """Return the last lag of each consumer."""
-    with _lock:
-        return list({read.name: read for read in _lags.values()}.values())
+    return list({read.name: read for read in consumer_lags.all()}.values())

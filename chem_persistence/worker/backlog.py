@@ -6,7 +6,7 @@ from time import monotonic
 
 from chem_persistence.errors import ChemPersistenceError
 from chem_persistence.store.leasing.leases import FlowCounter, Leases
-from chem_persistence.telemetry.gauges import forget_backlog, report_backlog
+from chem_persistence.telemetry.gauges import backlogs
 from chem_persistence.telemetry.hooks import is_observed
 
 __all__ = ["Backlog"]
@@ -39,9 +39,9 @@ class Backlog:
             return
         taken = monotonic() - begun
         self._count_at = begun + max(SECONDS_BETWEEN_COUNTS, taken / LONGEST_SHARE)
-        report_backlog(self, counted)
+        backlogs.keep(self, counted)
 
     def end(self) -> None:
         """Show the flows no more."""
         self._count_at = 0.0
-        forget_backlog(self)
+        backlogs.forget(self)
