@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from chem_persistence.domain.events import is_seal
+from chem_persistence.domain.events import SEALED, StepSignal
 from chem_persistence.domain.hash_chain import GENESIS
 from chem_persistence.errors import StoreError
 from chem_persistence.postgres.append.copied_artifacts import (
@@ -253,7 +253,8 @@ def _place(
             links = append.request.links(end)
             writes.append((append, Write(append.request, end, base, links)))
             end = Head(end.version + len(links), links[-1].hash)
-            if is_seal(append.request.kinds[-1]):
+            last = append.request.kinds[-1]  # each append comes by here: no call of is_seal
+            if isinstance(last, StepSignal) and last.signal == SEALED:
                 end = None
             if append.request.ids_given:
                 given.update(append.request.event_ids)
