@@ -28,13 +28,6 @@ CREATE TRIGGER swallow BEFORE INSERT ON event_log
 NEVER = "is always swallowed"
 
 
-@pytest.fixture
-async def owner(admin_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    connection = await asyncpg.connect(admin_url)
-    yield connection
-    await connection.close()
-
-
 @pytest.mark.parametrize("condition", ["", "WHEN (NEW.version = 0)", "WHEN (NEW.version > 0)"])
 @pytest.mark.parametrize("expected_version", [None, 0])
 async def test_an_append_that_a_trigger_swallows_fails_and_stores_nothing(

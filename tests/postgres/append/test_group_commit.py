@@ -45,13 +45,6 @@ TRANSACTIONS = (
 
 
 @pytest.fixture
-async def owner(admin_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(admin_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def store(pool: Pool, provider: PoolProvider) -> AsyncIterator[PgEventStore]:
     store = PgEventStore(provider)
     yield store

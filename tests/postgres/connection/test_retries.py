@@ -62,13 +62,6 @@ def retries(caplog: pytest.LogCaptureFixture) -> Iterator[Retries]:
 
 
 @pytest.fixture
-async def owner(admin_url: str) -> "AsyncIterator[Connection]":
-    connection = await asyncpg.connect(admin_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 def store(provider: PoolProvider) -> PgEventStore:
     return PgEventStore(provider)
 

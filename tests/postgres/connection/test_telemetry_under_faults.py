@@ -48,13 +48,6 @@ async def proxy(database_url: str) -> AsyncIterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture
-async def owner(admin_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(admin_url)
-    yield connection
-    await connection.close()
-
-
 # ---- faults
 
 

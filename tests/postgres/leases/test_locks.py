@@ -29,13 +29,6 @@ async def desk(pool: Pool) -> AsyncIterator[Desk]:
         yield opened
 
 
-@pytest.fixture
-async def owner(admin_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(admin_url)
-    yield connection
-    await connection.close()
-
-
 async def test_a_claim_locks_only_what_it_claims(pool: Pool) -> None:
     definitions = await due_flows(pool)
     async with pool.acquire() as connection, connection.transaction():

@@ -47,13 +47,6 @@ async def desk(pool: Pool) -> AsyncIterator[Desk]:
         yield opened
 
 
-@pytest.fixture
-async def owner(admin_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(admin_url)
-    yield connection
-    await connection.close()
-
-
 async def append(connection: Connection, call: AppendCall) -> Stored:
     """Append on a connection that may be in a transaction."""
     request = append_request(call, ts=SystemClock().now(), max_artifact_bytes=1)

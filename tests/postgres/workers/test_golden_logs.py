@@ -37,13 +37,6 @@ async def desk(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
         yield opened
 
 
-@pytest.fixture
-async def owner(admin_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    connection = await asyncpg.connect(admin_url)
-    yield connection
-    await connection.close()
-
-
 def golden_flow() -> "Flow[Mixture, Masses]":
     split, weigh, total = golden_steps(Failure())
     return flow("golden", split).then(weigh).then(total)

@@ -39,13 +39,6 @@ TRANSACTIONS = "SELECT count(DISTINCT xmin::text) FROM event_log WHERE flow_id =
 
 
 @pytest.fixture
-async def owner(admin_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(admin_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def proxy(database_url: str) -> AsyncIterator[Proxy]:
     async with proxied(database_url) as proxy:
         yield proxy

@@ -1,6 +1,5 @@
 """An append whose event ids are stored is recognised, whatever becomes of others in its batch."""
 
-from collections.abc import AsyncIterator
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
@@ -34,13 +33,6 @@ async def texts(store: PgEventStore, flow_id: UUID) -> list[str]:
 @pytest.fixture
 def store(provider: PoolProvider) -> PgEventStore:
     return PgEventStore(provider)
-
-
-@pytest.fixture
-async def owner(admin_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(admin_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

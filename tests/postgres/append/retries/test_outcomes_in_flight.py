@@ -26,14 +26,11 @@ from chem_persistence.store.clock import SystemClock
 from tests.support.faults.between import ConnectionBetween, Rows, fails_after
 from tests.support.faults.gate import gate
 from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.servers.waiting import until_blocked
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 ARTIFACT = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
-AT_THE_GATE = """
-    SELECT count(*) FROM pg_locks AS lock JOIN pg_database AS own ON own.oid = lock.database
-    WHERE NOT lock.granted AND lock.locktype = 'advisory' AND own.datname = current_database()
-"""
 HOLD = """
     INSERT INTO flow_runs (flow_id, definition_hash, due_at, lease, holder)
     VALUES ($1, repeat('0', 64), now(), $2, $2)
@@ -63,13 +60,6 @@ def store(provider: PoolProvider) -> PgEventStore:
     return PgEventStore(provider)
 
 
-@pytest.fixture
-async def owner(admin_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(admin_url)
-    yield connection
-    await connection.close()
-
-
 @asynccontextmanager
 async def lost_in_flight(
     database_url: str, owner: Connection, batch: Sequence[Append], heads: FlowHeads
@@ -82,8 +72,7 @@ async def lost_in_flight(
         if "append_events" not in query:
             return await run()
         at_work.append(asyncio.ensure_future(run()))
-        while not await owner.fetchval(AT_THE_GATE):
-            await asyncio.sleep(0.001)
+        await until_blocked(owner)
         raise asyncpg.ConnectionDoesNotExistError("lost while the server is at work")
 
     connection.between = between

@@ -1,6 +1,5 @@
 """Bodies that are read in pieces, also of rows that older versions of the library have stored."""
 
-from collections.abc import AsyncIterator
 from itertools import repeat
 from random import Random
 from typing import TypeAlias
@@ -34,13 +33,6 @@ NUMBERS = [random() for random in repeat(Random(7).random, 250_000)]
 REPEATED = {"text": "C1CCCCC1 " * 700_000, "é": ['"\\', 1e-300, 1.0]}
 
 pytestmark = pytest.mark.one_row
-
-
-@pytest.fixture
-async def owner(admin_url: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(admin_url)
-    yield connection
-    await connection.close()
 
 
 async def insert(
