@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from chem_persistence.domain.events import (
     INVALIDATED,
+    SEALED,
     BranchCreated,
     FlowCancelled,
     FlowCompleted,
@@ -31,7 +32,6 @@ from chem_persistence.domain.events import (
     StepWaits,
     UserInteractionProvided,
     UserInteractionRequested,
-    is_seal,
 )
 from chem_persistence.domain.flow_state import FlowState, flow_state
 from chem_persistence.domain.instance import StepStatus
@@ -81,7 +81,7 @@ class FlowAttempts:
                 self._step(fact.step_index, fact.step_id).finish(ts, origin)
             case StepFailed():
                 self._step(fact.step_index, fact.step_id).fail(ts, self._shortened(fact.error))
-            case StepSignal() if is_seal(fact):
+            case StepSignal(signal=name) if name == SEALED:
                 pass  # it is about the flow, long after its steps
             case StepSignal():
                 self._step(fact.step_index, fact.step_id).signal(ts, _invalidation(event))
