@@ -53,8 +53,10 @@ AT_A_TIME = 200
 """The number of children that are appended to, or whose logs are read, at the same time."""
 
 
-SUBMITTED_TOGETHER = 500
-"""The number of children whose submissions wait for the store at the same time."""
+FEWEST_TOGETHER, MOST_TOGETHER = 50, 500
+"""The number of children that are submitted by one call: the fewest at first, then twice as many
+each time. A process that lives for a short time only leaves some to the next one that way, however
+slow the store is."""
 
 
 class ChildFlow(Protocol):
@@ -125,17 +127,19 @@ class Family:
 
         Raises what `EventStore.append_kinds` raises but `ConcurrencyConflict`.
         """
-        unseen = {
+        unseen = {  # of each definition the first child: they are submitted in order
             flow.definition.definition_hash: (item, flow, given)
-            for item, flow, given in members
+            for item, flow, given in reversed(members)
             if unseen_definitions(self._store, flow.definition)
         }
         if unseen:  # with these the definitions are stored
             await self._submit(list(unseen.values()))
         firsts = {item for item, _, _ in unseen.values()}
         others = [each for each in members if each[0] not in firsts]
-        for first in range(0, len(others), SUBMITTED_TOGETHER):
-            await self._submit(others[first : first + SUBMITTED_TOGETHER])
+        first, together = 0, FEWEST_TOGETHER
+        while first < len(others):
+            await self._submit(others[first : first + together])
+            first, together = first + together, min(2 * together, MOST_TOGETHER)
 
     async def _submit(self, members: Sequence[tuple[int, ChildFlow, Artifact | None]]) -> None:
         appends = await self._first_appends(members)
