@@ -214,6 +214,7 @@ def doctor(
     owner: option.Owner = None,
     application: option.Application = None,
     reader: option.Reader = None,
+    archivist: option.Archivist = None,
     as_json: AsJson = False,
 ) -> None:
     """Check the server, the schema and the rights, and print remedies; change nothing.
@@ -222,7 +223,10 @@ def doctor(
     """
     from chem_persistence.cli.commands.operate.doctor import examine_database
 
-    target, names = Target(database_url, data, schema), RoleOptions(owner, application, reader)
+    target, names = (
+        Target(database_url, data, schema),
+        RoleOptions(owner, application, reader, archivist),
+    )
     run(
         lambda: examine_database(
             target, names, pool_size=pool_size, processes=processes, as_json=as_json
@@ -351,18 +355,19 @@ def roles(
     owner: option.Owner = None,
     application: option.Application = None,
     reader: option.Reader = None,
+    archivist: option.Archivist = None,
     database_url: Url = None,
     data: Data = None,
     schema: Schema = "public",
     as_json: AsJson = False,
 ) -> None:
-    """Migrate the schema and grant rights on it to three roles; the URL is a superuser's.
+    """Migrate the schema and grant rights on it to four roles; the URL is a superuser's.
 
     Run it after each migration. Rights that are right already are not changed.
     """
     from chem_persistence.cli.commands.operate.roles import grant_rights
 
-    names = RoleOptions(owner, application, reader)
+    names = RoleOptions(owner, application, reader, archivist)
     run(lambda: grant_rights(Target(database_url, data, schema), names, as_json=as_json))
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "AnswerJson",
     "Answerer",
     "Application",
+    "Archivist",
     "AsJson",
     "AtOnce",
     "Auditor",
@@ -96,6 +97,7 @@ class RoleOptions(NamedTuple):
     owner: str | None
     application: str | None
     reader: str | None
+    archivist: str | None
 
     def given(self) -> dict[str, str]:
         """Return the names that options give."""
@@ -340,6 +342,10 @@ Application = Annotated[
 ]
 Reader = Annotated[
     str | None, _option("ROLE", "The role that reads.", default="chem_reader, likewise")
+]
+Archivist = Annotated[
+    str | None,
+    _option("ROLE", "The role that reads and archives.", default="chem_archivist, likewise"),
 ]
 
 # ---- of `verify`

@@ -182,6 +182,7 @@ CREATE TABLE workflow_step_artifacts (
     upload_id uuid,
     content_size bigint,
     content_is_payload boolean NOT NULL DEFAULT false,
+    has_all_uses boolean NOT NULL DEFAULT true,
     CONSTRAINT workflow_step_artifacts_pkey PRIMARY KEY (artifact_hash),
     CONSTRAINT workflow_step_artifacts_body_check CHECK (num_nonnulls(payload, content, upload_id) = 1),
     CONSTRAINT workflow_step_artifacts_content_is_payload_check CHECK (content IS NOT NULL OR NOT content_is_payload),
@@ -211,9 +212,6 @@ ALTER TABLE flow_snapshots ALTER COLUMN state SET STORAGE EXTERNAL;
 
 ALTER TABLE workflow_step_artifact_uses ADD CONSTRAINT workflow_step_artifact_uses_artifact_fkey
     FOREIGN KEY (artifact_hash) REFERENCES workflow_step_artifacts(artifact_hash);
-
-ALTER TABLE workflow_step_artifacts ADD CONSTRAINT workflow_step_artifacts_producer_fkey
-    FOREIGN KEY (flow_id, produced_in_seq) REFERENCES event_log(flow_id, seq);
 
 CREATE MATERIALIZED VIEW artifact_statistics AS
  SELECT sha256(convert_to(artifact.kind, 'UTF8'::name)) AS key,
@@ -420,6 +418,8 @@ CREATE UNIQUE INDEX step_statistics_key ON step_statistics USING btree (key);
 CREATE INDEX workflow_step_artifact_uses_flow_idx ON workflow_step_artifact_uses USING btree (flow_id);
 
 CREATE INDEX workflow_step_artifacts_flow_idx ON workflow_step_artifacts USING btree (flow_id, produced_in_seq);
+
+CREATE INDEX workflow_step_artifacts_upload_idx ON workflow_step_artifacts USING btree (upload_id) WHERE upload_id IS NOT NULL;
 
 CREATE OR REPLACE FUNCTION add_flow_runs(most integer)
  RETURNS bigint
@@ -824,6 +824,132 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION archive_flows(flow_ids uuid[], versions integer[], heads bytea[], bundle text, actor text)
+ RETURNS TABLE(archived_flow_id uuid, archived_no bigint)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+DECLARE
+    named text[];
+    released text[];
+    uploads uuid[];
+    held record;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'flows are archived under READ COMMITTED, where each statement sees what was committed before it'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF coalesce(cardinality(flow_ids), 0) = 0 OR cardinality(flow_ids) <> cardinality(versions)
+            OR cardinality(flow_ids) <> cardinality(heads)
+            OR (SELECT count(DISTINCT asked.flow_id) FROM unnest(flow_ids) AS asked (flow_id))
+                <> cardinality(flow_ids) THEN
+        RAISE EXCEPTION 'flows are archived each once, with a version and a head'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- one archive at a time: the numbers of the register are in the order of the commits
+    PERFORM pg_advisory_xact_lock('archived_flows'::regclass::oid::integer, 0);
+
+    SELECT asked.flow_id, asked.version INTO held
+    FROM unnest(flow_ids, versions, heads) AS asked (flow_id, version, head)
+    WHERE NOT EXISTS (SELECT 1 FROM event_log AS seal
+        WHERE seal.flow_id = asked.flow_id AND seal.version = asked.version - 1
+            AND seal.chain_hash = asked.head AND seal.event_type = 'stepsignal'
+            AND seal.payload ->> 'signal' = 'chem_persistence.sealed')
+    ORDER BY asked.flow_id
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'flow % is not in the log with % events of which the last is this seal',
+                held.flow_id, held.version
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    SELECT consumer.name, asked.flow_id INTO held
+    FROM unnest(flow_ids, versions) AS asked (flow_id, version)
+    JOIN event_log AS seal ON seal.flow_id = asked.flow_id AND seal.version = asked.version - 1
+    JOIN feed_consumers AS consumer
+        ON consumer.part = get_byte(sha256(uuid_send(asked.flow_id)), 0) % consumer.parts
+    WHERE greatest(consumer.seq, consumer.passed_seq) < seal.seq
+    ORDER BY consumer.name, asked.flow_id
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'consumer % has not consumed flow % to its end', held.name, held.flow_id
+            USING ERRCODE = 'object_in_use';
+    END IF;
+    SELECT parked.name, parked.flow_id INTO held
+    FROM feed_parked AS parked
+    WHERE parked.flow_id = ANY (flow_ids)
+    ORDER BY parked.name, parked.flow_id
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'consumer % has flow % parked', held.name, held.flow_id
+            USING ERRCODE = 'object_in_use';
+    END IF;
+
+    SELECT coalesce(array_agg(DISTINCT consumer.name ORDER BY consumer.name), '{}') INTO named
+    FROM feed_consumers AS consumer;
+    RETURN QUERY
+    INSERT INTO archived_flows AS registered
+        (flow_id, version, chain_hash, first_seq, last_seq, bundle_sha256, consumers, actor)
+    SELECT asked.flow_id, asked.version, asked.head,
+        (SELECT min(event.seq) FROM event_log AS event WHERE event.flow_id = asked.flow_id),
+        (SELECT max(event.seq) FROM event_log AS event WHERE event.flow_id = asked.flow_id),
+        bundle, named, archive_flows.actor
+    FROM unnest(flow_ids, versions, heads) AS asked (flow_id, version, head)
+    ORDER BY asked.flow_id
+    RETURNING registered.flow_id, registered.archive_no;
+
+    DELETE FROM event_log AS event WHERE event.flow_id = ANY (flow_ids);
+    DELETE FROM workflow_step_executions AS step WHERE step.flow_id = ANY (flow_ids);
+    DELETE FROM flow_snapshots AS snapshot WHERE snapshot.flow_id = ANY (flow_ids);
+    DELETE FROM flow_runs AS run WHERE run.flow_id = ANY (flow_ids);
+    DELETE FROM imported_flows AS imported WHERE imported.flow_id = ANY (flow_ids);
+    DELETE FROM resource_waits AS waits WHERE waits.flow_id = ANY (flow_ids);
+    released := ARRAY(
+        SELECT used.artifact_hash
+        FROM workflow_step_artifact_uses AS used
+        WHERE used.flow_id = ANY (flow_ids));
+    IF released <> '{}' THEN
+        DELETE FROM workflow_step_artifact_uses AS used WHERE used.flow_id = ANY (flow_ids);
+    END IF;
+
+    -- the artifacts of these flows, and those of flows that were archived before, which these used:
+    -- from here on those who want to use one wait, in the order of the hashes as appends lock them,
+    -- and those who use one are seen by the next statement
+    released := ARRAY(
+        SELECT artifact.artifact_hash
+        FROM (
+            SELECT own.artifact_hash, own.flow_id, own.has_all_uses, own.kind
+            FROM workflow_step_artifacts AS own
+            WHERE own.flow_id = ANY (flow_ids) OR own.artifact_hash = ANY (released)
+            ORDER BY own.artifact_hash
+            FOR UPDATE
+        ) AS artifact
+        WHERE artifact.has_all_uses AND artifact.kind NOT IN
+                ('chem_persistence.FlowDefinition', 'chem_persistence.StepDefinition')
+            AND NOT EXISTS (SELECT 1 FROM event_log AS event
+                WHERE event.flow_id = artifact.flow_id));
+    released := ARRAY(
+        SELECT unnest(released)
+        EXCEPT
+        SELECT used.artifact_hash
+        FROM workflow_step_artifact_uses AS used
+        WHERE used.artifact_hash = ANY (released));
+    IF released <> '{}' THEN
+        uploads := ARRAY(
+            SELECT artifact.upload_id
+            FROM workflow_step_artifacts AS artifact
+            WHERE artifact.artifact_hash = ANY (released) AND artifact.upload_id IS NOT NULL);
+        DELETE FROM workflow_step_artifacts AS artifact WHERE artifact.artifact_hash = ANY (released);
+        -- a content may be empty
+        IF EXISTS (SELECT 1 FROM workflow_step_artifact_chunks AS chunk
+                WHERE chunk.upload_id = ANY (uploads)) THEN
+            DELETE FROM workflow_step_artifact_chunks AS chunk
+            WHERE chunk.upload_id = ANY (uploads);
+        END IF;
+    END IF;
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION call_flow_runs(flow_ids uuid[])
  RETURNS SETOF uuid
  LANGUAGE plpgsql
@@ -1165,6 +1291,122 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION refuse_delete_of_live_artifacts()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM gone) OR EXISTS (
+        SELECT 1
+        FROM gone AS artifact
+        WHERE NOT artifact.has_all_uses
+            OR artifact.kind IN
+                ('chem_persistence.FlowDefinition', 'chem_persistence.StepDefinition')
+            OR NOT EXISTS (SELECT 1 FROM archived_flows AS registered
+                WHERE registered.flow_id = artifact.flow_id)
+            OR EXISTS (SELECT 1 FROM event_log AS event
+                WHERE event.flow_id = artifact.flow_id)) THEN
+        RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP
+            USING ERRCODE = 'restrict_violation',
+                DETAIL = 'Only what archived flows alone use can be deleted.';
+    END IF;
+    RETURN NULL;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION refuse_delete_of_live_chunks()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM gone) OR EXISTS (
+        SELECT 1
+        FROM (SELECT DISTINCT chunk.upload_id FROM gone AS chunk) AS deleted
+        WHERE EXISTS (SELECT 1 FROM workflow_step_artifacts AS artifact
+                WHERE artifact.upload_id = deleted.upload_id)
+            OR EXISTS (SELECT 1 FROM workflow_step_artifact_chunks AS left_over
+                WHERE left_over.upload_id = deleted.upload_id)) THEN
+        RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP
+            USING ERRCODE = 'restrict_violation',
+                DETAIL = 'Only whole uploads that no artifact has can be deleted.';
+    END IF;
+    RETURN NULL;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION refuse_delete_of_live_flows()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM gone) OR EXISTS (
+        SELECT 1
+        FROM (
+            SELECT event.flow_id, count(*) AS events, min(event.version) AS first,
+                max(event.version) AS last,
+                (array_agg(event.chain_hash ORDER BY event.version DESC))[1] AS head,
+                (array_agg(event.event_type = 'stepsignal'
+                        AND event.payload ->> 'signal' = 'chem_persistence.sealed'
+                    ORDER BY event.version DESC))[1] AS is_sealed
+            FROM gone AS event
+            GROUP BY event.flow_id
+        ) AS deleted
+        WHERE deleted.first <> 0 OR deleted.last <> deleted.events - 1
+            OR deleted.is_sealed IS NOT TRUE
+            OR NOT EXISTS (SELECT 1 FROM archived_flows AS registered
+                WHERE registered.flow_id = deleted.flow_id
+                    AND registered.version = deleted.events
+                    AND registered.chain_hash = deleted.head)
+            OR EXISTS (SELECT 1 FROM event_log AS left_over
+                WHERE left_over.flow_id = deleted.flow_id)) THEN
+        RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP
+            USING ERRCODE = 'restrict_violation',
+                DETAIL = 'Only whole sealed flows that archived_flows names with their head can be deleted.';
+    END IF;
+    RETURN NULL;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION refuse_delete_of_live_uses()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM gone) OR EXISTS (
+        SELECT 1
+        FROM (SELECT DISTINCT used.flow_id FROM gone AS used) AS deleted
+        WHERE NOT EXISTS (SELECT 1 FROM archived_flows AS registered
+                WHERE registered.flow_id = deleted.flow_id)
+            OR EXISTS (SELECT 1 FROM event_log AS event
+                WHERE event.flow_id = deleted.flow_id)) THEN
+        RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP
+            USING ERRCODE = 'restrict_violation',
+                DETAIL = 'Only the uses of archived flows can be deleted.';
+    END IF;
+    RETURN NULL;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION refuse_delete_of_used_artifacts()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+BEGIN
+    IF EXISTS (SELECT 1 FROM workflow_step_artifact_uses AS used
+            WHERE used.artifact_hash = OLD.artifact_hash) THEN
+        RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP
+            USING ERRCODE = 'restrict_violation',
+                DETAIL = 'A flow uses the artifact.';
+    END IF;
+    RETURN OLD;
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION release_flow_runs(flow_ids uuid[], tokens uuid[])
  RETURNS SETOF uuid
  LANGUAGE plpgsql
@@ -1351,18 +1593,28 @@ CREATE TRIGGER archived_flows_append_only BEFORE DELETE OR UPDATE ON archived_fl
 
 CREATE TRIGGER archived_flows_no_truncate BEFORE TRUNCATE ON archived_flows FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 
-CREATE TRIGGER event_log_append_only BEFORE DELETE OR UPDATE ON event_log FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+CREATE TRIGGER event_log_append_only BEFORE UPDATE ON event_log FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 
 CREATE TRIGGER event_log_no_truncate BEFORE TRUNCATE ON event_log FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 
-CREATE TRIGGER workflow_step_artifact_chunks_append_only BEFORE DELETE OR UPDATE ON workflow_step_artifact_chunks FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+CREATE TRIGGER event_log_whole_flows AFTER DELETE ON event_log REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION refuse_delete_of_live_flows();
+
+CREATE TRIGGER workflow_step_artifact_chunks_append_only BEFORE UPDATE ON workflow_step_artifact_chunks FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+
+CREATE TRIGGER workflow_step_artifact_chunks_archived AFTER DELETE ON workflow_step_artifact_chunks REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION refuse_delete_of_live_chunks();
 
 CREATE TRIGGER workflow_step_artifact_chunks_no_truncate BEFORE TRUNCATE ON workflow_step_artifact_chunks FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 
-CREATE TRIGGER workflow_step_artifact_uses_append_only BEFORE DELETE OR UPDATE ON workflow_step_artifact_uses FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+CREATE TRIGGER workflow_step_artifact_uses_append_only BEFORE UPDATE ON workflow_step_artifact_uses FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+
+CREATE TRIGGER workflow_step_artifact_uses_archived AFTER DELETE ON workflow_step_artifact_uses REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION refuse_delete_of_live_uses();
 
 CREATE TRIGGER workflow_step_artifact_uses_no_truncate BEFORE TRUNCATE ON workflow_step_artifact_uses FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
 
-CREATE TRIGGER workflow_step_artifacts_append_only BEFORE DELETE OR UPDATE ON workflow_step_artifacts FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+CREATE TRIGGER workflow_step_artifacts_append_only BEFORE UPDATE ON workflow_step_artifacts FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+
+CREATE TRIGGER workflow_step_artifacts_archived AFTER DELETE ON workflow_step_artifacts REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION refuse_delete_of_live_artifacts();
 
 CREATE TRIGGER workflow_step_artifacts_no_truncate BEFORE TRUNCATE ON workflow_step_artifacts FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_history();
+
+CREATE TRIGGER workflow_step_artifacts_used BEFORE DELETE ON workflow_step_artifacts FOR EACH ROW EXECUTE FUNCTION refuse_delete_of_used_artifacts();

@@ -17,6 +17,7 @@ CREATE TABLE workflow_step_artifacts (
     upload_id uuid,
     content_size bigint,
     content_is_payload boolean NOT NULL DEFAULT false,
+    has_all_uses boolean NOT NULL DEFAULT true,
     CONSTRAINT workflow_step_artifacts_pkey PRIMARY KEY (flow_id, artifact_hash),
     CONSTRAINT workflow_step_artifacts_body_check CHECK (num_nonnulls(payload, content, upload_id) = 1),
     CONSTRAINT workflow_step_artifacts_content_is_payload_check CHECK (content IS NOT NULL OR NOT content_is_payload),
@@ -239,6 +240,16 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION archive_flows(flow_ids uuid[], versions integer[], heads bytea[], bundle text, actor text)
+ RETURNS TABLE(archived_flow_id uuid, archived_no bigint)
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RAISE EXCEPTION 'flows of a log that is distributed by Citus cannot be archived'
+        USING ERRCODE = 'feature_not_supported';
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION call_flow_runs(flow_ids uuid[])
  RETURNS SETOF uuid
  LANGUAGE plpgsql
@@ -442,6 +453,46 @@ BEGIN
             RETURN NEXT;
         END LOOP;
     END LOOP;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION refuse_delete_of_live_artifacts()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'restrict_violation';
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION refuse_delete_of_live_chunks()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'restrict_violation';
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION refuse_delete_of_live_flows()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'restrict_violation';
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION refuse_delete_of_used_artifacts()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RAISE EXCEPTION '% is append-only: % is refused', TG_TABLE_NAME, TG_OP
+        USING ERRCODE = 'restrict_violation';
 END
 $function$;
 

@@ -64,11 +64,16 @@ WHERE (rule.contype = 'f' OR (rule.contype = 'c' AND NOT rule.convalidated))
 ORDER BY relation.relname COLLATE "C", rule.conname COLLATE "C"
 
 -- name: describe_schema_functions
--- Return the statements that create a schema's functions and procedures, without the schema's name.
+-- Return the statements that create a schema's functions and procedures, without the schema's name;
+-- where a search path begins with it, it is named public.
 -- $1 text schema
-SELECT routine.command || substr(
-    rtrim(pg_get_functiondef(routine.oid), E'\n'),
-    length(routine.command || quote_ident($1::text) || '.') + 1
+SELECT routine.command || replace(
+    substr(
+        rtrim(pg_get_functiondef(routine.oid), E'\n'),
+        length(routine.command || quote_ident($1::text) || '.') + 1
+    ),
+    E'\n SET search_path TO ''' || replace($1::text, '''', '''''') || ''', ',
+    E'\n SET search_path TO ''public'', '
 ) AS statement
 FROM (
     SELECT oid, proname, CASE prokind

@@ -1,27 +1,29 @@
--- Create the roles of the owner, the application and the reader, and grant their rights.
+-- Create the roles of the owner, the application, the reader and the archivist, and grant their
+-- rights.
 
 -- name: find_excess
 -- Return the ways in which a role can do more than its rights: by an attribute, by a role that it
 -- is a member of, or by a privilege.
--- $1 text schema, $2 text owner, $3 text application, $4 text reader, $5 text[] relation, $6 text[]
--- role (application or reader), $7 text[] privileges of each relation and role (separated by
--- commas)
+-- $1 text schema, $2 text owner, $3 text application, $4 text reader, $5 text archivist, $6 text[]
+-- relation, $7 text[] role (application, reader or archivist), $8 text[] privileges of each
+-- relation and role (separated by commas)
 SELECT role.rolname::text AS name, 'is a superuser, or may bypass what guards the tables' AS excess
 FROM pg_roles AS role
-WHERE role.rolname IN ($2::text, $3::text, $4::text)
+WHERE role.rolname IN ($2::text, $3::text, $4::text, $5::text)
     AND (role.rolsuper OR role.rolcreaterole OR role.rolreplication OR role.rolbypassrls)
 UNION ALL
 SELECT member.rolname::text, format('is a member of %I', role.rolname)
 FROM pg_roles AS member
 JOIN pg_roles AS role
     ON role.rolname = $2::text OR (role.rolname = $3::text AND member.rolname = $4::text)
-WHERE member.rolname IN ($3::text, $4::text) AND NOT member.rolsuper
+        OR (role.rolname = $5::text AND member.rolname IN ($3::text, $4::text))
+WHERE member.rolname IN ($3::text, $4::text, $5::text) AND NOT member.rolsuper
     AND pg_has_role(member.oid, role.oid, 'MEMBER')
 UNION ALL
 SELECT role.rolname::text, format('may CREATE in schema %I', $1::text)
 FROM pg_roles AS role
 JOIN pg_namespace AS schema ON schema.nspname = $1::text
-WHERE role.rolname IN ($3::text, $4::text) AND NOT role.rolsuper
+WHERE role.rolname IN ($3::text, $4::text, $5::text) AND NOT role.rolsuper
     AND has_schema_privilege(role.oid, schema.oid, 'CREATE')
 UNION ALL
 SELECT role.rolname::text, format('may %s %I', privilege.name, relation.relname)
@@ -30,18 +32,26 @@ CROSS JOIN pg_class AS relation
 CROSS JOIN unnest(CASE relation.relkind WHEN 'S' THEN ARRAY['USAGE', 'SELECT', 'UPDATE']
     ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER'] END)
         AS privilege (name)
-WHERE role.rolname IN ($3::text, $4::text) AND NOT role.rolsuper
-    AND relation.relname = ANY ($5::text[])
+WHERE role.rolname IN ($3::text, $4::text, $5::text) AND NOT role.rolsuper
+    AND relation.relname = ANY ($6::text[])
     AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
     AND CASE relation.relkind
         WHEN 'S' THEN has_sequence_privilege(role.oid, relation.oid, privilege.name)
         ELSE has_table_privilege(role.oid, relation.oid, privilege.name) END
     AND NOT EXISTS (SELECT 1
-        FROM unnest($5::text[], $6::text[], $7::text[]) AS rights (relation, role, privileges)
+        FROM unnest($6::text[], $7::text[], $8::text[]) AS rights (relation, role, privileges)
         WHERE rights.relation = relation.relname
             AND role.rolname = CASE rights.role WHEN 'application' THEN $3::text
-                WHEN 'reader' THEN $4::text END
+                WHEN 'reader' THEN $4::text WHEN 'archivist' THEN $5::text END
             AND privilege.name = ANY (string_to_array(rights.privileges, ', ')))
+UNION ALL
+SELECT role.rolname::text, 'may EXECUTE archive_flows'
+FROM pg_roles AS role
+CROSS JOIN pg_proc AS routine
+WHERE role.rolname IN ($3::text, $4::text) AND NOT role.rolsuper
+    AND routine.proname = 'archive_flows'
+    AND routine.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+    AND has_function_privilege(role.oid, routine.oid, 'EXECUTE')
 
 -- name: find_missing_relations
 -- Return which of some relations the schema lacks.
@@ -69,7 +79,7 @@ ORDER BY role.rolname
 
 -- name: list_rights
 -- List the rights of each role that does not own the tables; these roles have no right on other
--- relations. Only a distributed log has event_log_seq_checks.
+-- relations. The archivist appends seals. Only a distributed log has event_log_seq_checks.
 -- $1 text schema
 SELECT rights.relation, rights.role, rights.privileges
 FROM (VALUES
@@ -122,7 +132,32 @@ FROM (VALUES
     ('hourly_throughput', 'reader', ARRAY['SELECT']),
     ('artifact_statistics', 'reader', ARRAY['SELECT']),
     ('statistics_refresh', 'reader', ARRAY['SELECT']),
-    ('schema_migrations', 'reader', ARRAY['SELECT'])
+    ('schema_migrations', 'reader', ARRAY['SELECT']),
+    ('event_log', 'archivist', ARRAY['SELECT', 'INSERT']),
+    ('event_log_seq_seq', 'archivist', ARRAY['USAGE', 'SELECT']),
+    ('event_log_seq_checks', 'archivist', ARRAY['USAGE', 'SELECT']),
+    ('workflow_step_artifacts', 'archivist', ARRAY['SELECT']),
+    ('workflow_step_artifact_chunks', 'archivist', ARRAY['SELECT']),
+    ('workflow_step_executions', 'archivist', ARRAY['SELECT']),
+    ('flow_snapshots', 'archivist', ARRAY['SELECT']),
+    ('flow_runs', 'archivist', ARRAY['SELECT', 'UPDATE', 'DELETE']),
+    ('imported_flows', 'archivist', ARRAY['SELECT']),
+    ('archived_flows', 'archivist', ARRAY['SELECT']),
+    ('archived_flows_archive_no_seq', 'archivist', ARRAY['SELECT']),
+    ('workflow_step_artifact_uses', 'archivist', ARRAY['SELECT']),
+    ('flow_workers', 'archivist', ARRAY['SELECT']),
+    ('resource_slots', 'archivist', ARRAY['SELECT']),
+    ('resource_waits', 'archivist', ARRAY['SELECT']),
+    ('feed_consumers', 'archivist', ARRAY['SELECT']),
+    ('feed_parked', 'archivist', ARRAY['SELECT']),
+    ('flows', 'archivist', ARRAY['SELECT']),
+    ('step_execution_errors', 'archivist', ARRAY['SELECT']),
+    ('step_statistics', 'archivist', ARRAY['SELECT']),
+    ('failure_statistics', 'archivist', ARRAY['SELECT']),
+    ('hourly_throughput', 'archivist', ARRAY['SELECT']),
+    ('artifact_statistics', 'archivist', ARRAY['SELECT']),
+    ('statistics_refresh', 'archivist', ARRAY['SELECT']),
+    ('schema_migrations', 'archivist', ARRAY['SELECT'])
 ) AS rights (relation, role, privileges)
 WHERE rights.relation <> 'event_log_seq_checks' OR EXISTS (SELECT 1 FROM pg_class AS relation
     WHERE relation.relname = rights.relation
@@ -137,11 +172,13 @@ WHERE NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = wanted.name)
 ORDER BY wanted.place
 
 -- name: quote_grants
--- Return the statements that grant two roles the use of the schema, and each its rights on the
--- relations.
--- $1 text schema, $2 text application, $3 text reader, $4 text[] relation, $5 text[] role
--- (application or reader), $6 text[] privileges of each relation and role (separated by commas)
-SELECT format('GRANT USAGE ON SCHEMA %I TO %I, %I', $1::text, $2::text, $3::text) AS statement
+-- Return the statements that grant three roles the use of the schema, and each its rights on the
+-- relations, and the archivist the function that archives.
+-- $1 text schema, $2 text application, $3 text reader, $4 text archivist, $5 text[] relation,
+-- $6 text[] role (application, reader or archivist), $7 text[] privileges of each relation and role
+-- (separated by commas)
+SELECT format('GRANT USAGE ON SCHEMA %I TO %I, %I, %I', $1::text, $2::text, $3::text, $4::text)
+    AS statement
 UNION ALL
 SELECT format(
     'GRANT %s ON %s %I.%I TO %I',
@@ -149,11 +186,17 @@ SELECT format(
     CASE relation.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
     $1::text,
     relation.relname,
-    CASE rights.role WHEN 'application' THEN $2::text WHEN 'reader' THEN $3::text END
+    CASE rights.role WHEN 'application' THEN $2::text WHEN 'reader' THEN $3::text
+        WHEN 'archivist' THEN $4::text END
 )
-FROM unnest($4::text[], $5::text[], $6::text[]) AS rights (relation, role, privileges)
+FROM unnest($5::text[], $6::text[], $7::text[]) AS rights (relation, role, privileges)
 JOIN pg_class AS relation ON relation.relname = rights.relation
     AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+UNION ALL
+SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', routine.oid::regprocedure, $4::text)
+FROM pg_proc AS routine
+WHERE routine.proname = 'archive_flows'
+    AND routine.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
 
 -- name: quote_ownership
 -- Return the statements that make a role the owner of a schema, and of the library's relations and
@@ -178,18 +221,24 @@ WHERE routine.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::t
     AND routine.proname = ANY ($4::text[])
 
 -- name: quote_revokes
--- Return the statements that revoke every right on the schema and on the library's relations,
--- except the owner's. PUBLIC keeps the use of the schema, which may hold tables of other programs.
--- $1 text schema, $2 text[] relation, $3 text application, $4 text reader
+-- Return the statements that revoke every right on the schema, on the library's relations and on the
+-- function that archives, except the owner's. PUBLIC keeps the use of the schema, which may hold tables of other programs.
+-- $1 text schema, $2 text[] relation, $3 text application, $4 text reader, $5 text archivist
 SELECT format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', $1::text) AS statement
 UNION ALL
-SELECT format('REVOKE ALL ON SCHEMA %I FROM %I, %I', $1::text, $3::text, $4::text)
+SELECT format('REVOKE ALL ON SCHEMA %I FROM %I, %I, %I', $1::text, $3::text, $4::text, $5::text)
 UNION ALL
 SELECT format(
-    'REVOKE ALL ON %s %I.%I FROM PUBLIC, %I, %I',
+    'REVOKE ALL ON %s %I.%I FROM PUBLIC, %I, %I, %I',
     CASE relation.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, $1::text, relation.relname,
-    $3::text, $4::text
+    $3::text, $4::text, $5::text
 )
 FROM pg_class AS relation
 WHERE relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
     AND relation.relname = ANY ($2::text[])
+UNION ALL
+SELECT format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, %I, %I, %I', routine.oid::regprocedure,
+    $3::text, $4::text, $5::text)
+FROM pg_proc AS routine
+WHERE routine.proname = 'archive_flows'
+    AND routine.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)

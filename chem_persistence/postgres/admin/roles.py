@@ -1,10 +1,11 @@
-"""Roles with least privilege: the owner of the log, the application and the reader."""
+"""Roles with least privilege: the owner of the log, the application, the reader, the archivist."""
 
 import re
 from contextlib import suppress
 
 import asyncpg
 import msgspec
+from msgspec.structs import asdict, astuple
 
 from chem_persistence.errors import InvalidArgument, MigrationError
 from chem_persistence.postgres.admin.distribute import permit_owner
@@ -12,7 +13,15 @@ from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.session import with_retries
 from chem_persistence.postgres.schema.statements import statement
 
-__all__ = ["APPLICATION", "OWNER", "READER", "RoleNames", "create_roles", "usual_names"]
+__all__ = [
+    "APPLICATION",
+    "ARCHIVIST",
+    "OWNER",
+    "READER",
+    "RoleNames",
+    "create_roles",
+    "usual_names",
+]
 
 FIND_EXCESS = statement("roles/find_excess")
 FIND_MISSING_RELATIONS = statement("roles/find_missing_relations")
@@ -26,6 +35,7 @@ QUOTE_REVOKES = statement("roles/quote_revokes")
 OWNER = "chem_owner"
 APPLICATION = "chem_application"
 READER = "chem_reader"
+ARCHIVIST = "chem_archivist"
 """The usual names of the roles of the schema `public`."""
 
 _USUAL_SCHEMA = "public"
@@ -33,6 +43,7 @@ _USUAL_SCHEMA = "public"
 _FUNCTIONS = [
     "add_flow_runs",
     "append_events",
+    "archive_flows",
     "call_flow_runs",
     "change_flow_run",
     "check_seq",
@@ -46,6 +57,11 @@ _FUNCTIONS = [
     "give_back_resource_slots",
     "lock_resources",
     "refuse_change_of_history",
+    "refuse_delete_of_live_artifacts",
+    "refuse_delete_of_live_chunks",
+    "refuse_delete_of_live_flows",
+    "refuse_delete_of_live_uses",
+    "refuse_delete_of_used_artifacts",
     "release_flow_runs",
     "renew_flow_runs",
     "set_resource_limit",
@@ -61,11 +77,12 @@ _RESERVED = re.compile("pg_.*|public|none", re.DOTALL)
 
 
 class RoleNames(msgspec.Struct, frozen=True):
-    """The names of the three roles of `create_roles`."""
+    """The names of the roles of `create_roles`."""
 
     owner: str
     application: str
     reader: str
+    archivist: str
 
 
 def usual_names(schema: str) -> RoleNames:
@@ -76,7 +93,7 @@ def usual_names(schema: str) -> RoleNames:
     nothing in another one.
     """
     ending = "" if schema == _USUAL_SCHEMA else f"_{schema}"
-    return RoleNames(f"{OWNER}{ending}", f"{APPLICATION}{ending}", f"{READER}{ending}")
+    return RoleNames(*(f"{name}{ending}" for name in (OWNER, APPLICATION, READER, ARCHIVIST)))
 
 
 async def create_roles(
@@ -86,14 +103,16 @@ async def create_roles(
     owner: str | None = None,
     application: str | None = None,
     reader: str | None = None,
+    archivist: str | None = None,
 ) -> None:
-    """Grant three roles their rights on a migrated schema; create those that are missing.
+    """Grant four roles their rights on a migrated schema; create those that are missing.
 
     The owner owns the schema and the library's tables in it, and is the only role that may migrate.
     The application may do what `PgEventStore` does: SELECT and INSERT on the log and the artifacts,
     UPDATE on the step rows and the snapshots, which are derived from the log, and every change of
-    the rows by which workers share the flows. The reader may SELECT. All other rights of these two
-    and of PUBLIC on the tables are revoked.
+    the rows by which workers share the flows. The reader may SELECT. The archivist may do the same,
+    append seals, and call the function that archives flows. All other rights of these three and of
+    PUBLIC on the tables are revoked.
 
     A role that is not named gets its usual name, which holds the schema's unless that is `public`
     (see `usual_names`). Roles belong to the server, and a login has their rights in each of its
@@ -112,25 +131,29 @@ async def create_roles(
         MigrationError: the schema lacks tables of the library.
         StoreError: the connection's role is not permitted to do this.
     """
-    usual, named = usual_names(schema), {owner, application, reader}
-    owner = usual.owner if owner is None else owner
-    application = usual.application if application is None else application
-    reader = usual.reader if reader is None else reader
-    by_default = {owner, application, reader} - named
+    given = {
+        "owner": owner,
+        "application": application,
+        "reader": reader,
+        "archivist": archivist,
+    }
+    named = {part: name for part, name in given.items() if name is not None}
+    names = asdict(usual_names(schema)) | named
+    by_default = set(names.values()) - set(named.values())
     _check_size("schema", schema)
-    for argument, name in (("owner", owner), ("application", application), ("reader", reader)):
+    for argument, name in names.items():
         _check_size(argument, name)
         if _RESERVED.fullmatch(name):
             raise InvalidArgument(
                 argument, "public, none and names that begin with pg_ are reserved by the server"
             )
-    if len({owner, application, reader}) < 3:
-        raise InvalidArgument("owner, application, reader", "must be three different roles")
+    if len(set(names.values())) < len(names):
+        raise InvalidArgument(", ".join(names), "must be four different roles")
 
     async def grant() -> None:
         async with connection.transaction():
             await _check_not_of_others(connection, sorted(by_default))
-            await _grant(connection, schema, owner, application, reader)
+            await _grant(connection, schema, RoleNames(**names))
         await permit_owner(connection)  # after the commit: a worker does not see the role before
 
     await with_retries(grant)
@@ -142,14 +165,13 @@ async def _check_not_of_others(connection: Connection, names: list[str]) -> None
         raise InvalidArgument(
             f"role {row['name']!r}",
             f"has rights in database {row['database']!r} already: a login that is its member would "
-            "have the same rights in this one; give names to the owner, the application and the "
-            "reader of this database, or give these names in order to share the roles",
+            "have the same rights in this one; give names to the owner, the application, the "
+            "reader and the archivist of this database, or give these names in order to share the "
+            "roles",
         )
 
 
-async def _grant(
-    connection: Connection, schema: str, owner: str, application: str, reader: str
-) -> None:
+async def _grant(connection: Connection, schema: str, names: RoleNames) -> None:
     rights = await connection.fetch(LIST_RIGHTS, schema)
     relations = [row["relation"] for row in rights]
     listed = (
@@ -159,17 +181,18 @@ async def _grant(
     )
     missing = await connection.fetch(FIND_MISSING_RELATIONS, schema, relations)
     if missing:
-        names = ", ".join(row["relation"] for row in missing)
-        raise MigrationError(f"schema {schema!r} lacks {names}: migrate it first")
-    await _create(connection, [owner, application, reader])
+        lacking = ", ".join(row["relation"] for row in missing)
+        raise MigrationError(f"schema {schema!r} lacks {lacking}: migrate it first")
+    owner, *others = astuple(names)
+    await _create(connection, [owner, *others])
     for quote, arguments in (
         (QUOTE_OWNERSHIP, (schema, owner, relations, _FUNCTIONS)),
-        (QUOTE_REVOKES, (schema, relations, application, reader)),
-        (QUOTE_GRANTS, (schema, application, reader, *listed)),
+        (QUOTE_REVOKES, (schema, relations, *others)),
+        (QUOTE_GRANTS, (schema, *others, *listed)),
     ):
         for row in await connection.fetch(quote, *arguments):
             await connection.execute(row["statement"])
-    excess = await connection.fetch(FIND_EXCESS, schema, owner, application, reader, *listed)
+    excess = await connection.fetch(FIND_EXCESS, schema, owner, *others, *listed)
     if excess:
         raise InvalidArgument(
             f"role {excess[0]['name']!r}", "; ".join(row["excess"] for row in excess)

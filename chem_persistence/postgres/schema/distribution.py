@@ -57,7 +57,15 @@ DISTRIBUTED_TABLES = frozenset(
 
 _COORDINATOR_GROUP = 0
 
-_FILES = ("distribute", "sequence", "append_events", "flow_runs", "results", "statistics")
+_FILES = (
+    "distribute",
+    "sequence",
+    "append_events",
+    "archive",
+    "flow_runs",
+    "results",
+    "statistics",
+)
 
 
 async def is_distributed(connection: Connection) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from chem_persistence.cli.app import app
 from chem_persistence.cli.options import ProjectionName, StateName
 from chem_persistence.domain.flow_state import FlowState
-from chem_persistence.postgres.admin.roles import APPLICATION, OWNER, READER
+from chem_persistence.postgres.admin.roles import APPLICATION, ARCHIVIST, OWNER, READER
 from chem_persistence.postgres.read.rebuild import Projection
 from tests.support.commands import command_environment, command_names, help_of
 from tests.support.flows.logged_flows import logged_flows
@@ -142,7 +142,7 @@ def test_the_options_name_what_the_library_names() -> None:
     assert list(StateName.__origin__.__args__[0].__args__) == list(FlowState)  # type: ignore[attr-defined]
     assert list(ProjectionName.__origin__.__args__) == list(Projection)  # type: ignore[attr-defined]
     for name in ("doctor", "roles"):
-        for role in (OWNER, APPLICATION, READER):
+        for role in (OWNER, APPLICATION, READER, ARCHIVIST):
             assert f"[default: {role}" in help_of(app, name)
 
 

@@ -22,7 +22,9 @@ async def roles(*arguments: str) -> "subprocess.CompletedProcess[str]":
 async def names(empty_database_url: str) -> AsyncIterator[dict[str, str]]:
     """Yield names of roles that do not exist; drop the roles that got them, and their logins."""
     ending = uuid4().hex[:8]
-    names = {part: f"test_{part}_{ending}" for part in ("owner", "application", "reader")}
+    names = {
+        part: f"test_{part}_{ending}" for part in ("owner", "application", "reader", "archivist")
+    }
     yield names
     connection = await asyncpg.connect(empty_database_url)
     found = await connection.fetch(
@@ -48,6 +50,7 @@ async def test_an_empty_database_gets_the_schema_and_its_roles(
         f"owner        {names['owner']}: owns schema lab, and migrates it",
         f"application  {names['application']}: reads and appends",
         f"reader       {names['reader']}: reads",
+        f"archivist    {names['archivist']}: reads, seals and archives",
         "Nobody can log in as these: grant them to roles that can.",
     ]
 

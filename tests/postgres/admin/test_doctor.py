@@ -151,9 +151,10 @@ async def test_a_missing_constraint_is_found(admin_url: str) -> None:
 async def test_a_foreign_key_that_is_gone_is_found(admin_url: str) -> None:
     found = await after(
         admin_url,
-        "ALTER TABLE workflow_step_artifacts DROP CONSTRAINT workflow_step_artifacts_producer_fkey",
+        "ALTER TABLE workflow_step_artifact_uses "
+        "DROP CONSTRAINT workflow_step_artifact_uses_artifact_fkey",
     )
-    assert "workflow_step_artifacts_producer_fkey" in found.finding
+    assert "workflow_step_artifact_uses_artifact_fkey" in found.finding
     assert await cured(admin_url, found)
 
 
@@ -336,9 +337,9 @@ async def test_the_connection_limit_of_a_role_is_found(admin_url: str, names: Ro
 
 @pytest.fixture
 async def names(admin_url: str) -> AsyncIterator[RoleNames]:
-    """Divide the rights among three new roles, and drop them."""
+    """Divide the rights among new roles, and drop them."""
     ending = uuid4().hex[:8]
-    names = RoleNames(f"owner_{ending}", f"application_{ending}", f"reader_{ending}")
+    names = RoleNames(*(f"{part}_{ending}" for part in RoleNames.__struct_fields__))
     async with administrator(admin_url) as connection:
         await create_roles(connection, **msgspec.structs.asdict(names))
         yield names
@@ -394,13 +395,14 @@ async def test_a_schema_that_is_not_there_is_found_where_there_are_roles(
 
 
 async def test_what_is_typed_about_a_schema_names_it(admin_url: str) -> None:
-    missing = RoleNames("missing_owner", "missing_application", "missing_reader")
+    missing = RoleNames(*(f"missing_{part}" for part in RoleNames.__struct_fields__))
     async with await build_pool(admin_url, max_size=1, schema="my lab") as pool:
         results = await examine(PoolProvider(pool), "my lab", role_names=missing)
     (note,) = [result for result in results if result.severity is not Severity.OK]
     assert note.remedy == (
         "chem-persistence roles --database-url SUPERUSER_URL"
         " --owner missing_owner --application missing_application --reader missing_reader "
+        "--archivist missing_archivist "
         "--schema 'my lab'"
         " # then let programs be members of missing_application"
     )
@@ -414,6 +416,7 @@ async def test_a_right_that_the_application_lost_is_found(admin_url: str, names:
     assert found.remedy == (
         "chem-persistence roles --database-url SUPERUSER_URL"
         f" --owner {names.owner} --application {names.application} --reader {names.reader}"
+        f" --archivist {names.archivist}"
     )
 
 

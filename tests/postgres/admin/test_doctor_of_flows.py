@@ -249,7 +249,7 @@ async def test_who_may_only_read_is_told_as_much(desk: Desk, pool: "Pool", admin
     await age(pool, HOUR, await submit(desk, FLOW))
     failure = await failed_flow(desk)
     ending = uuid4().hex[:8]
-    parts = ("owner", "application", "reader")
+    parts = ("owner", "application", "reader", "archivist")
     names = {part: f"{part}_{ending}" for part in parts}
     async with await open_pool(admin_url, max_size=1) as superuser, new_role(admin_url) as role:
         async with superuser.acquire() as connection:

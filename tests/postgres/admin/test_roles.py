@@ -86,7 +86,7 @@ async def drop_roles(url: str, names: list[str]) -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lab(server: TestServer) -> AsyncIterator[Lab]:
     """Yield a database with a flow's history and divided rights."""
-    parts, run = ("owner", "application", "reader"), uuid4().hex[:12]
+    parts, run = ("owner", "application", "reader", "archivist"), uuid4().hex[:12]
     names = {part: f"test_{part}_{run}" for part in parts}
     logins = {part: f"login_{part}_{run}" for part in parts}
     async with server.database(template="template0") as url:
@@ -233,14 +233,14 @@ READING = [
 ]
 
 
-@pytest.mark.parametrize("part", ["application", "reader", "owner"])
+@pytest.mark.parametrize("part", ["application", "reader", "owner", "archivist"])
 @pytest.mark.parametrize("query", READING)
 async def test_everybody_reads(lab: Lab, part: str, query: str) -> None:
     async with administrating(lab.urls[part]) as connection:
         assert await connection.fetchval(query) > 0
 
 
-@pytest.mark.parametrize("part", ["application", "reader", "owner"])
+@pytest.mark.parametrize("part", ["application", "reader", "owner", "archivist"])
 async def test_everybody_asks_the_read_models(lab: Lab, part: str) -> None:
     async with await build_pool(lab.urls[part], max_size=1) as pool:
         models = PgReadModels(PoolProvider(pool))
@@ -264,7 +264,7 @@ async def output_of(flow_id: UUID, pool: "asyncpg.Pool[asyncpg.Record]") -> str:
 
 
 async def test_only_the_owner_and_its_members_refresh(lab: Lab) -> None:
-    for part in ("application", "reader"):
+    for part in ("application", "reader", "archivist"):
         async with await build_pool(lab.urls[part], max_size=1) as pool:
             with pytest.raises(StoreError, match="only the owner") as caught:
                 await PgReadModels(PoolProvider(pool)).refresh()
@@ -391,8 +391,22 @@ ONLY_THE_READER = [
     "SELECT set_resource_limit('gpu', 1)",
     "SELECT nextval('event_log_seq_seq')",
 ]
-ATTEMPTS = [(part, attempt) for part in ("application", "reader") for attempt in FORBIDDEN]
+ONLY_THE_ARCHIVIST = "SELECT archive_flows('{}'::uuid[], '{}'::integer[], '{}'::bytea[], '', '')"
+"""What the archivist alone may do, besides the owner."""
+SEALING = {
+    "INSERT INTO event_log SELECT * FROM event_log",
+    "UPDATE flow_runs SET due_at = now()",
+    "DELETE FROM flow_runs",
+    "SELECT nextval('event_log_seq_seq')",
+    "SELECT take_flow_run(gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '1 s')",
+}
+"""What the reader may not do, and the archivist may, who appends seals."""
+ATTEMPTS = [
+    (part, attempt) for part in ("application", "reader", "archivist") for attempt in FORBIDDEN
+]
+ATTEMPTS += [(part, ONLY_THE_ARCHIVIST) for part in ("application", "reader")]
 ATTEMPTS += [("reader", attempt) for attempt in ONLY_THE_READER]
+ATTEMPTS += [("archivist", attempt) for attempt in ONLY_THE_READER if attempt not in SEALING]
 
 
 @pytest.mark.parametrize(
@@ -405,7 +419,7 @@ async def test_a_role_that_does_not_own_the_log_may_not(lab: Lab, part: str, att
     assert caught.value.sqlstate == NOT_PERMITTED
 
 
-@pytest.mark.parametrize("part", ["application", "reader"])
+@pytest.mark.parametrize("part", ["application", "reader", "archivist"])
 @pytest.mark.parametrize(
     "attempt", ["VACUUM FULL event_log", "GRANT DELETE ON event_log TO CURRENT_USER"]
 )
@@ -420,7 +434,7 @@ async def test_what_only_warns_does_nothing(lab: Lab, part: str, attempt: str) -
     assert [message.severity for message in told] == ["WARNING"]
 
 
-@pytest.mark.parametrize("part", ["application", "reader"])
+@pytest.mark.parametrize("part", ["application", "reader", "archivist"])
 @pytest.mark.parametrize("command", ["SET ROLE", "SET SESSION AUTHORIZATION"])
 async def test_a_role_cannot_become_the_owner(lab: Lab, part: str, command: str) -> None:
     async with administrating(lab.urls[part]) as connection:
@@ -494,7 +508,7 @@ async def test_only_the_owner_migrates(lab: Lab) -> None:
     later = Migration(
         len(known_migrations()) + 1, "later", "1" * 64, ("CREATE TABLE later (a integer)",)
     )
-    for part in ("application", "reader"):
+    for part in ("application", "reader", "archivist"):
         async with administrating(lab.urls[part]) as connection:
             await migrate(connection, "public")
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -572,6 +586,7 @@ async def test_rights_that_were_given_before_are_taken_away(lab: Lab) -> None:
         ("ALTER ROLE {reader} CREATEROLE", "superuser, or may bypass"),
         ("GRANT {owner} TO {application}", "is a member of"),
         ("GRANT {application} TO {reader}", "is a member of"),
+        ("GRANT {archivist} TO {application}", "is a member of"),
         ("GRANT pg_write_all_data TO {application}", "may UPDATE event_log"),
     ],
 )
@@ -596,7 +611,12 @@ async def test_roles_for_a_schema_that_was_not_migrated_are_refused(lab: Lab) ->
             MigrationError, match=r"'elsewhere' lacks .*event_log, .*migrate it first"
         ):
             await create_roles(
-                connection, schema="elsewhere", owner="a", application="b", reader="c"
+                connection,
+                schema="elsewhere",
+                owner="a",
+                application="b",
+                reader="c",
+                archivist="d",
             )
         assert not await connection.fetchval(
             "SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'a')"
@@ -629,18 +649,16 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_names_are_quoted(server: TestServer, name: str) -> None:
     ending = uuid4().hex[:6]
-    owner, application, reader = (
-        f"{name.encode()[: 63 - 8].decode(errors='ignore')}{part}{ending}" for part in "oar"
+    names = RoleNames(
+        *(f"{name.encode()[: 63 - 8].decode(errors='ignore')}{part}{ending}" for part in "oarv")
     )
     async with server.database(template="template0") as url:
         async with (
             await build_pool(url, max_size=1, schema=name) as pool,
             pool.acquire() as connection,
         ):
-            await create_roles(
-                connection, schema=name, owner=owner, application=application, reader=reader
-            )
-            await connection.execute(f"SET ROLE {quoted(application)}")
+            await create_roles(connection, schema=name, **msgspec.structs.asdict(names))
+            await connection.execute(f"SET ROLE {quoted(names.application)}")
             assert await connection.fetchval("SELECT count(*) FROM event_log") == 0
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute("DELETE FROM event_log")
@@ -649,12 +667,12 @@ async def test_names_are_quoted(server: TestServer, name: str) -> None:
                 await connection.fetchval(
                     "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'event_log'"
                 )
-                == owner
+                == names.owner
             )
-        await drop_roles(url, [owner, application, reader])
+        await drop_roles(url, list(msgspec.structs.astuple(names)))
 
 
-@pytest.mark.parametrize("argument", ["owner", "application", "reader"])
+@pytest.mark.parametrize("argument", ["owner", "application", "reader", "archivist"])
 @pytest.mark.parametrize(
     "name", ["", "a" * 64, "é" * 32, "nul\0", "\ud800", "pg_mine", "pg_\n", "public", "none"]
 )
@@ -669,7 +687,7 @@ async def test_a_name_that_the_server_cannot_keep_is_refused(
 
 async def test_one_role_cannot_have_two_parts(lab: Lab) -> None:
     async with administrating(lab.admin_url) as connection:
-        with pytest.raises(InvalidArgument, match="three different roles"):
+        with pytest.raises(InvalidArgument, match="four different roles"):
             await create_roles(connection, owner="lab", application="lab")
 
 
@@ -697,8 +715,8 @@ async def test_a_login_of_one_schema_can_do_nothing_in_another(
         for number, schema in enumerate(schemas):
             login, names = await schema_with_roles(empty_database_url, schema, f"{run}_{number}")
             logins.append(login)
-            roles += [names.owner, names.application, names.reader]
-        assert len(set(roles)) == 3 * len(schemas)
+            roles += msgspec.structs.astuple(names)
+        assert len(set(roles)) == 4 * len(schemas)
         for own, login in zip(schemas, logins, strict=True):
             url = as_user(empty_database_url, login, PASSWORD)
             connection = await asyncpg.connect(url)
@@ -715,7 +733,9 @@ async def test_a_login_of_one_schema_can_do_nothing_in_another(
 
 
 def test_the_roles_of_public_keep_their_names() -> None:
-    assert usual_names("public") == RoleNames("chem_owner", "chem_application", "chem_reader")
+    assert usual_names("public") == RoleNames(
+        "chem_owner", "chem_application", "chem_reader", "chem_archivist"
+    )
     assert usual_names("lab").reader == "chem_reader_lab"
 
 
@@ -775,9 +795,9 @@ async def test_26_the_roles_of_another_databases_log_are_not_taken_by_default(
     server: TestServer, ending: str
 ) -> None:
     run = uuid4().hex[:8]
-    schema, own = f"{run}{ending}", [f"{part}_{run}" for part in ("owner", "application", "reader")]
+    schema, own = f"{run}{ending}", {part: f"{part}_{run}" for part in RoleNames.__struct_fields__}
     names = usual_names(schema)
-    roles, login = [names.owner, names.application, names.reader], f"login_{run}_1"
+    roles, login = msgspec.structs.astuple(names), f"login_{run}_1"
     try:
         async with (
             server.database(template="template0") as url,
@@ -791,9 +811,7 @@ async def test_26_the_roles_of_another_databases_log_are_not_taken_by_default(
                 with pytest.raises(InvalidArgument, match="has rights in database") as caught:
                     await create_roles(connection, schema=schema)
                 assert caught.value.name == f"role {names.application!r}"
-                await create_roles(
-                    connection, schema=schema, owner=own[0], application=own[1], reader=own[2]
-                )
+                await create_roles(connection, schema=schema, **own)
                 assert await readable_by(login, url, schema)
                 assert not await readable_by(login, other, schema)
                 await create_roles(connection, schema=schema, **msgspec.structs.asdict(names))
@@ -801,7 +819,7 @@ async def test_26_the_roles_of_another_databases_log_are_not_taken_by_default(
             async with administrating(url) as administrator:
                 await create_roles(administrator, schema=schema)  # as after a migration
     finally:
-        await drop_roles(server.url, [login, *roles, *own])
+        await drop_roles(server.url, [login, *roles, *own.values()])
 
 
 async def test_26_the_roles_of_a_database_that_is_gone_are_taken(server: TestServer) -> None:
@@ -815,4 +833,4 @@ async def test_26_the_roles_of_a_database_that_is_gone_are_taken(server: TestSer
                     names,
                 )
     finally:
-        await drop_roles(server.url, [*logins, names.owner, names.application, names.reader])
+        await drop_roles(server.url, [*logins, *msgspec.structs.astuple(names)])

@@ -218,7 +218,7 @@ async def late_event(url: str, seq: int) -> AsyncIterator[Connection]:
 
 async def test_the_roles_may_do_what_a_recovery_asks_for(own_url: str) -> None:
     run = uuid4().hex[:12]
-    names = {part: f"test_{part}_{run}" for part in ("owner", "application", "reader")}
+    names = {part: f"test_{part}_{run}" for part in ("owner", "application", "reader", "archivist")}
     async with session(own_url) as administrator:
         await create_roles(administrator, **names)
         for part in ("application", "reader"):

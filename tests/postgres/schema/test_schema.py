@@ -213,17 +213,6 @@ async def test_an_artifact_that_makes_no_sense_is_refused(
     assert caught.value.constraint_name == f"workflow_step_artifacts_{constraint}_check"
 
 
-@pytest.mark.parametrize("wrong", ["seq", "flow_id"])
-async def test_an_artifact_needs_the_event_that_produced_it(
-    connection: Connection, wrong: str
-) -> None:
-    flow_id, seq = await insert_event(connection)
-    producer = {"seq": (flow_id, seq + 1), "flow_id": (uuid4(), seq)}[wrong]
-    with pytest.raises(asyncpg.ForeignKeyViolationError) as caught:
-        await insert_artifact(connection, flow_id=producer[0], produced_in_seq=producer[1])
-    assert caught.value.constraint_name == "workflow_step_artifacts_producer_fkey"
-
-
 async def test_an_artifact_is_stored_once_by_its_hash(connection: Connection) -> None:
     await insert_artifact(connection)
     with pytest.raises(asyncpg.UniqueViolationError) as caught:
@@ -384,6 +373,7 @@ async def test_the_columns_have_the_types_of_the_contract(connection: Connection
         "workflow_step_artifacts.metadata": "jsonb",
         "workflow_step_artifacts.flow_id": "uuid",
         "workflow_step_artifacts.produced_in_seq": "bigint",
+        "workflow_step_artifacts.has_all_uses": "boolean",
         "workflow_step_artifacts.upload_id": "uuid",
         "workflow_step_artifacts.content_size": "bigint",
         "workflow_step_artifacts.content_is_payload": "boolean",

@@ -38,7 +38,7 @@ from docker.errors import DockerException, ImageNotFound
 from testcontainers.community.postgres import PostgresContainer
 
 from chem_persistence import build_pool, embedded_postgres
-from chem_persistence.postgres.admin.roles import APPLICATION, OWNER, READER, create_roles
+from chem_persistence.postgres.admin.roles import APPLICATION, create_roles, usual_names
 from tests.support.servers.citus import DATABASES, make_distributed_template
 from tests.support.servers.roles import PASSWORD, as_user
 from tests.support.servers.tls import tls_server
@@ -236,7 +236,7 @@ async def prepare(url: str, label: str) -> TestServer:
 async def make_login(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
     """Divide the rights in the database, and create a login in the application role only."""
     async with pool.acquire() as connection:
-        await create_roles(connection, owner=OWNER, application=APPLICATION, reader=READER)
+        await create_roles(connection, **msgspec.structs.asdict(usual_names("public")))
         await connection.execute(f"DROP ROLE IF EXISTS {LOGIN}")
         await connection.execute(
             f"CREATE ROLE {LOGIN} LOGIN PASSWORD '{PASSWORD}' IN ROLE {APPLICATION}"

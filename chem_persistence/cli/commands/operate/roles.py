@@ -41,5 +41,6 @@ async def grant_rights(target: Target, options: RoleOptions, *, as_json: bool) -
     )
     print_line(f"application  {shown(names['application'])}: reads and appends")
     print_line(f"reader       {shown(names['reader'])}: reads")
+    print_line(f"archivist    {shown(names['archivist'])}: reads, seals and archives")
     print_line("Nobody can log in as these: grant them to roles that can.")
     return ExitCode.WELL

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import msgspec
@@ -46,13 +46,17 @@ async def check_rights(
 ) -> list[CheckResult]:
     """Check the current role, and the roles of `create_roles` if all of them exist."""
     schema = commands.schema
-    (role,) = await connection.fetch(
-        DESCRIBE_ROLE, schema, [names.owner, names.application, names.reader]
-    )
+    (role,) = await connection.fetch(DESCRIBE_ROLE, schema, list(msgspec.structs.astuple(names)))
     rights = await connection.fetch(LIST_RIGHTS, schema)
-    results = await _check_own(connection, commands, role, rights, names)
-    if len(role["existing"]) == 3:
-        results += await _check_three_roles(connection, commands, rights, names)
+    if names.archivist in role["groups"] and not (role["is_superuser"] or role["is_owner"]):
+        results = await _check_archivist(connection, commands, role["name"], rights, names)
+    else:
+        results = await _check_own(connection, commands, role, rights, names)
+    if {names.owner, names.application, names.reader} <= set(role["existing"]):
+        parts = {names.application: "application", names.reader: "reader"}
+        if names.archivist in role["existing"]:  # older versions created three roles
+            parts[names.archivist] = "archivist"
+        results += await _check_roles(connection, commands, rights, names, parts)
     return results
 
 
@@ -97,12 +101,33 @@ async def _check_own(
     return [CheckResult("rights", Severity.OK, f"role {name} may read and append")]
 
 
-async def _check_three_roles(
-    connection: Connection, commands: Commands, rights: Sequence[Row], names: RoleNames
+async def _check_archivist(
+    connection: Connection, commands: Commands, name: str, rights: Sequence[Row], names: RoleNames
 ) -> list[CheckResult]:
-    """Check the three roles; a migration that adds tables requires granting their rights again."""
+    """Check a member of the archivist, which may read and archive."""
+    grant_rights = _grant_command(names, commands)
+    missing = await _missing(connection, commands.schema, name, rights, "archivist")
+    if missing:
+        finding = f"role {name} may not {_listed(missing)}"
+        return [CheckResult("rights", Severity.ERROR, finding, grant_rights)]
+    excess = await _excess(connection, commands.schema, rights, replace(names, archivist=name))
+    own = [row["excess"] for row in excess if row["name"] == name]
+    if own:
+        finding = f"role {name} {_joined(own)}: it could do more than archive"
+        return [CheckResult("rights", Severity.WARNING, finding, grant_rights)]
+    return [CheckResult("rights", Severity.OK, f"role {name} may read and archive")]
+
+
+async def _check_roles(
+    connection: Connection,
+    commands: Commands,
+    rights: Sequence[Row],
+    names: RoleNames,
+    parts: Mapping[str, str],
+) -> list[CheckResult]:
+    """Check the roles; a migration that adds tables requires granting their rights again."""
     results, schema, grant_rights = [], commands.schema, _grant_command(names, commands)
-    for name, part in ((names.application, "application"), (names.reader, "reader")):
+    for name, part in parts.items():
         missing = await _missing(connection, schema, name, rights, part)
         if missing:
             finding = f"role {name} may not {_listed(missing)}"
@@ -134,9 +159,7 @@ async def _excess(
         [row["role"] for row in rights],
         [", ".join(row["privileges"]) for row in rights],
     )
-    return await connection.fetch(
-        FIND_EXCESS, schema, names.owner, names.application, names.reader, *listed
-    )
+    return await connection.fetch(FIND_EXCESS, schema, *msgspec.structs.astuple(names), *listed)
 
 
 def _listed(missing: Sequence[Row]) -> str:
