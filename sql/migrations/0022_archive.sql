@@ -197,6 +197,7 @@ DECLARE
     named text[];
     released text[];
     uploads uuid[];
+    found bigint;
     held record;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -212,6 +213,23 @@ BEGIN
     END IF;
     -- one archive at a time: the numbers of the register are in the order of the commits
     PERFORM pg_advisory_xact_lock('archived_flows'::regclass::oid::integer, 0);
+
+    -- a call whose reply was lost, and that is made again, finds what it did
+    RETURN QUERY
+    SELECT registered.flow_id, max(registered.archive_no)
+    FROM unnest(flow_ids, versions, heads) AS asked (flow_id, version, head)
+    JOIN archived_flows AS registered ON registered.flow_id = asked.flow_id
+        AND registered.version = asked.version AND registered.chain_hash = asked.head
+        AND registered.bundle_sha256 = bundle
+    WHERE NOT EXISTS (SELECT 1 FROM event_log AS event WHERE event.flow_id = ANY (flow_ids))
+    GROUP BY registered.flow_id;
+    GET DIAGNOSTICS found = ROW_COUNT;
+    IF found = cardinality(flow_ids) THEN
+        RETURN;
+    ELSIF found > 0 THEN
+        RAISE EXCEPTION 'some of the flows are archived already'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
 
     SELECT asked.flow_id, asked.version INTO held
     FROM unnest(flow_ids, versions, heads) AS asked (flow_id, version, head)

@@ -1,5 +1,4 @@
--- Create the roles of the owner, the application, the reader and the archivist, and grant their
--- rights.
+-- Create the roles of owner, application, reader and archivist, and grant their rights.
 
 -- name: find_excess
 -- Return the ways in which a role can do more than its rights: by an attribute, by a role that it

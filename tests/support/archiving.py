@@ -14,12 +14,14 @@ from chem_persistence import (
     seal_flow,
 )
 from chem_persistence.domain.events import FlowEventKind
-from chem_persistence.postgres.schema.statements import statement
 from tests.support.flows.flows import initialized, new_flow_id
 
 __all__ = ["BUNDLE", "LATE", "Sealed", "archive", "end_of", "ended_flow", "sealed", "sealed_flow"]
 
-ARCHIVE_FLOWS = statement("archive/archive_flows")
+ARCHIVE_FLOWS = """
+    SELECT archived_flow_id AS flow_id, archived_no AS archive_no
+    FROM archive_flows($1::uuid[], $2::integer[], $3::bytea[], $4, $5)
+"""
 BUNDLE = "b" * 64
 END_OF_FLOW = """
     SELECT version + 1 AS version, chain_hash FROM event_log
@@ -72,14 +74,14 @@ async def sealed_flow(
     return await sealed(store, asks, await ended_flow(store, artifacts))
 
 
-async def archive(asks: Asks, *flows: Sealed) -> list[int]:
+async def archive(asks: Asks, *flows: Sealed, bundle: str = BUNDLE) -> list[int]:
     """Archive flows; return their numbers in the register, in the order of their ids."""
     rows = await asks.fetch(
         ARCHIVE_FLOWS,
         [flow.flow_id for flow in flows],
         [flow.version for flow in flows],
         [flow.head for flow in flows],
-        BUNDLE,
+        bundle,
         "Ada",
     )
     return [row["archive_no"] for row in sorted(rows, key=lambda row: row["flow_id"])]

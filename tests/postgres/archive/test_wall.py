@@ -279,9 +279,15 @@ async def test_a_call_archives_all_flows_or_none(store: PgEventStore, owner: Con
             async with owner.transaction():
                 await archive(owner, flow)
     assert await history(owner) == before
-    await archive(owner, flow)
+    numbers = await archive(owner, flow)
+    assert await archive(owner, flow) == numbers, "the reply was lost"
     with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError, match="is not in the log"):
-        await archive(owner, flow)
+        await archive(owner, flow, bundle="c" * 64)
+    gone = await sealed_flow(store, owner)
+    await archive(owner, gone)
+    with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError, match="archived already"):
+        await archive(owner, gone, Sealed(new_flow_id(), 1, flow.head))
+    assert await owner.fetchval("SELECT count(*) FROM archived_flows") == 2
 
 
 async def test_a_consumer_that_lags_or_has_the_flow_parked_holds_it(
