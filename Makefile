@@ -94,7 +94,7 @@ demo: $(VENV)/.demo ## run the example programs on an embedded PostgreSQL, with 
 test: $(VENV)/.dev ## run the tests (on a container if an engine has one, else embedded)
 	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
-test-long: $(VENV)/.dev ## run the long fault and property tests
+test-long: $(VENV)/.dev ## run the long fault and property tests, and the how-to pages
 	@$(PYTEST) -m slow $(PYTEST_ARGS)
 
 test-containers: $(VENV)/.dev ## run the tests on a PostgreSQL container (CHEM_TEST_IMAGE, postgres:18)
