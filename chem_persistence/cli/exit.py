@@ -16,6 +16,7 @@ from chem_persistence.errors import (
     ArtifactCorrupt,
     ArtifactNotFound,
     ChemPersistenceError,
+    FlowArchived,
     FlowDiffers,
     HistoryLost,
     InvalidArgument,
@@ -125,7 +126,7 @@ def _exit_code(work: Callable[[], Awaitable[int]]) -> int:
 
 def _meaning(error: Exception) -> ExitCode:
     match error:
-        case InvalidArgument() | ArtifactNotFound():
+        case InvalidArgument() | ArtifactNotFound() | FlowArchived():
             return ExitCode.WRONG_USE
         case ArtifactCorrupt() | HistoryLost() | UnreadableEvent() | UnreplayableEvent():
             return ExitCode.FOUND

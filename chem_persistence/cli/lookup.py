@@ -11,6 +11,8 @@ from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, FlowInitialized
 from chem_persistence.errors import ArtifactNotFound, InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.read.flows import raise_if_vanished
 from chem_persistence.postgres.read.search import (
     HASH_DIGITS,
     UUID_DIGITS,
@@ -51,10 +53,12 @@ async def find_flow(provider: ConnectionProvider, name: str, argument: str = "FL
 
     Raises:
         InvalidArgument: no flow has such an id, several have, or `name` cannot be one.
+        FlowArchived: the flow with this whole id was archived.
     """
     digits = _digits(argument, name.replace("-", ""), name, UUID_DIGITS, "the id of a flow")
     found = await find_flows(provider, digits, most=MOST_LISTED + 1)
     if not found and len(digits) == UUID_DIGITS:
+        await raise_if_vanished(Session(provider), UUID(digits), 0, None)
         raise InvalidArgument(argument, f"there is no flow {name}")
     return _only(argument, name, found, "flow", "id")
 

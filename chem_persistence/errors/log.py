@@ -113,7 +113,8 @@ class FlowSealed(ChemPersistenceError):
 class FlowArchived(FlowSealed):
     """The flow was archived: its events are in the bundle with the SHA-256 `bundle_sha256`.
 
-    Nothing can be appended under its id. Import the bundle to read the flow.
+    Nothing can be appended under its id. Import the bundle to read the flow. A reader that gets
+    this after some of the flow's events has read a part of it: it was archived meanwhile.
     """
 
     def __init__(self, flow_id: UUID, bundle_sha256: str) -> None:

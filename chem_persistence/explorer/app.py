@@ -11,7 +11,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from chem_persistence.errors import ChemPersistenceError, InvalidArgument, StoreUnavailable
+from chem_persistence.errors import (
+    ChemPersistenceError,
+    FlowArchived,
+    InvalidArgument,
+    StoreUnavailable,
+)
 from chem_persistence.explorer.actions.flow_actions import change_flow, show_actions
 from chem_persistence.explorer.actions.permission import Permission
 from chem_persistence.explorer.guard import LOCAL_HOSTS, Guard
@@ -94,10 +99,12 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """Return the page of an error: the asker's (400), the database's (503), or the log's (500)."""
+    """Return the page of an error, with a status: 410 of a flow that was archived."""
     status = 500
     if isinstance(error, InvalidArgument):
         status = 400
+    elif isinstance(error, FlowArchived):
+        status = 410
     elif isinstance(error, StoreUnavailable):
         status = 503
     return render(request, "error.html", {"message": str(error)}, status)

@@ -10,7 +10,7 @@ from chem_persistence.domain.instance import FlowInstance, check_steps, initial_
 from chem_persistence.domain.replay import replay, replay_facts
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
-from chem_persistence.postgres.read.flows import fact_pages_ahead
+from chem_persistence.postgres.read.flows import Reached, fact_pages_ahead
 from chem_persistence.postgres.read.snapshots import find_snapshot, keep_snapshot
 from chem_persistence.store.checks import check_flow_id
 from chem_persistence.telemetry.hooks import watched_replay
@@ -53,15 +53,21 @@ class PgFlowRepository:
     ) -> FlowInstance:
         if events is not None:
             return replay(begin, events, definition)
+        reached = Reached()
         if self._snapshot_after is None:
-            return await self._follow(begin, definition)
+            return await self._follow(begin, definition, reached)
         short = min(SHORT_FLOW, self._snapshot_after)
-        begun = await self._follow(begin, definition, short)
+        begun = await self._follow(begin, definition, reached, short)
         if begun.version < short:
             return begun
         snapshot = await find_snapshot(self._provider, begin.id, definition)
-        instance = await self._follow(snapshot or begun, definition)
-        if instance.version - (snapshot or begin).version >= self._snapshot_after:
+        if snapshot is None:
+            instance = await self._follow(begun, definition, reached)
+        else:
+            begin, link = snapshot
+            reached = Reached(begin.version, (begin.version - 1, link))
+            instance = await self._follow(begin, definition, reached)
+        if instance.version - begin.version >= self._snapshot_after:
             await keep_snapshot(self._provider, instance, definition)
         return instance
 
@@ -82,12 +88,16 @@ class PgFlowRepository:
     ) -> FlowInstance:
         if events is not None:
             return replay(instance, events, definition)
-        return await self._follow(instance, definition)
+        return await self._follow(instance, definition, Reached(instance.version))
 
     async def _follow(
-        self, instance: FlowInstance, definition: FlowDefinition, limit: int | None = None
+        self,
+        instance: FlowInstance,
+        definition: FlowDefinition,
+        reached: Reached,
+        limit: int | None = None,
     ) -> FlowInstance:
-        reading = fact_pages_ahead(self._provider, instance.id, instance.version - 1, limit)
+        reading = fact_pages_ahead(self._provider, instance.id, reached, limit)
         async with aclosing(reading) as pages:
             async for facts in pages:
                 instance = replay_facts(instance, facts, definition.definition_hash)

@@ -85,6 +85,8 @@ class EventStore(Protocol):
 
         Raises:
             InvalidArgument: the flow id cannot name a flow, or the limit is negative.
+            FlowArchived: the flow was archived, before it was read or meanwhile.
+            HistoryLost: the log went back while the flow was read.
             UnreadableEvent: an event does not decode, or one is missing.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
@@ -204,6 +206,7 @@ class FlowRepository(Protocol):
 
         Raises:
             InvalidArgument: the flow id cannot name a flow.
+            FlowArchived, HistoryLost: as `EventStore.list`.
             DefinitionMismatch: the flow was started with another definition.
             UnreplayableEvent: an event contradicts those before it or the definition.
             UnreadableEvent: an event in the store does not decode.
@@ -231,6 +234,7 @@ class EventReader(Protocol):
 
         Raises:
             InvalidArgument: the flow id cannot name a flow.
+            FlowArchived, HistoryLost: as `EventStore.list`; the events before were yielded.
             UnreadableEvent: the next event does not decode, or is missing; those before it were
                 yielded.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
@@ -242,6 +246,7 @@ class EventReader(Protocol):
 
         Raises:
             InvalidArgument: a flow id cannot name a flow.
+            FlowArchived: one of the flows was archived.
             UnreadableEvent: an event does not decode, or one is missing.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """

@@ -23,7 +23,7 @@ from chem_persistence.engine.leases.ending import cancellation, cancelled_with
 from chem_persistence.engine.leases.own_children import called_before
 from chem_persistence.engine.next_step import Run, next_step
 from chem_persistence.engine.watching import WatchingStep
-from chem_persistence.errors import ChemPersistenceError, UnreadableEvent
+from chem_persistence.errors import ChemPersistenceError, FlowArchived, UnreadableEvent
 from chem_persistence.store.artifact_reads import read_artifacts
 from chem_persistence.store.checks import LARGE_BYTES
 from chem_persistence.store.leasing.children import ChildReader, parent_of
@@ -136,7 +136,7 @@ async def _read_logs(
     """Return the events of each flow, or the error with which they cannot be read."""
     try:
         return await store.list_many(flow_ids)
-    except UnreadableEvent as error:
+    except (UnreadableEvent, FlowArchived) as error:
         if len(flow_ids) == 1:
             return {flow_ids[0]: error}
     logs: dict[UUID, list[FlowEvent] | Exception] = {}

@@ -14,6 +14,15 @@
 SELECT stored_flow_id AS flow_id, stored_version AS version, stored_seq AS seq
 FROM append_events($1, $2, $3, $4, $5, $6, $7)
 
+-- name: find_archived
+-- Return which of some flows were archived, with the SHA-256 of the bundle that each was archived in
+-- last.
+-- $1 uuid[] flow_id
+SELECT DISTINCT ON (gone.flow_id) gone.flow_id, gone.bundle_sha256
+FROM archived_flows AS gone
+WHERE gone.flow_id = ANY ($1::uuid[])
+ORDER BY gone.flow_id, gone.archive_no DESC
+
 -- name: probe_flow
 -- Return where a flow ends, and the chain hash that it has after a number of events (null: it has
 -- fewer); whether its last event is its seal; the SHA-256 of the bundle that it was archived in last,
@@ -46,29 +55,38 @@ WHERE run.flow_id = $1 AND run.lease = $2
 -- datetime's range as null. The planner cannot see the values in scalar subqueries, and expects few
 -- rows between two bounds (no version is above 2147483647). So it keeps one generic plan; otherwise
 -- it would plan each call anew.
+-- The event before the page comes first, without its JSON, and has its link of the hash chain: it
+-- shows that the page continues what was read. The first event of the page has its link too, and so
+-- have the last ones of a full page.
 -- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
 -- in bytes; left_out is then its bytes of JSON, or 2^31 - 1 if the stored form alone shows that
--- there are too many. It is null for a row that comes whole.
--- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of
--- rows, $4 bigint maximum bytes of JSON of one row
+-- there are too many. It is null for a row that comes whole. The row that is left out has its link.
+-- $1 uuid flow_id, $2 integer version of the first event, $3 bigint maximum number of rows, with the
+-- event before the page, $4 bigint maximum bytes of JSON of one row
 SELECT seq, version, event_id, ts, event_type,
     CASE WHEN octet_length(payload) + octet_length(metadata) <= (SELECT $4::bigint)
         THEN payload END AS payload,
     CASE WHEN octet_length(payload) + octet_length(metadata) <= (SELECT $4::bigint)
         THEN metadata END AS metadata,
     nullif(greatest(coalesce(octet_length(payload) + octet_length(metadata), 2147483647),
-        (SELECT $4::bigint)), (SELECT $4::bigint)) AS left_out
+        (SELECT $4::bigint)), (SELECT $4::bigint)) AS left_out,
+    CASE WHEN version <= (SELECT $2::integer)
+            OR version >= (SELECT $2::integer + $3::bigint - 2)
+            OR (octet_length(payload) + octet_length(metadata) <= (SELECT $4::bigint)) IS NOT TRUE
+        THEN chain_hash END AS chain_hash
 FROM (
-    SELECT seq, version, event_id,
+    SELECT seq, version, event_id, chain_hash,
         CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
             THEN ts END AS ts,
         event_type,
-        CASE WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * (SELECT $4::bigint)
+        CASE WHEN version < (SELECT $2::integer) THEN ''::bytea
+            WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * (SELECT $4::bigint)
             THEN convert_to(payload::text, 'UTF8') END AS payload,
-        CASE WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * (SELECT $4::bigint)
+        CASE WHEN version < (SELECT $2::integer) THEN ''::bytea
+            WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * (SELECT $4::bigint)
             THEN convert_to(metadata::text, 'UTF8') END AS metadata
     FROM event_log
-    WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
+    WHERE flow_id = $1 AND version >= (SELECT $2::integer - 1) AND version <= 2147483647
     ORDER BY version
     LIMIT (SELECT $3::bigint)
 ) AS page
@@ -114,31 +132,31 @@ WHERE flow_id = ANY ($1::uuid[])
 ORDER BY flow_id, version
 
 -- name: read_fact_page
--- Read one page of the parts of a flow's events that a replay needs, in order; JSON is returned as
--- UTF-8 bytes. has_time tells whether the time is in datetime's range. The time itself, which is
--- expensive to decode, is returned only for events whose time a state shows. The planner cannot see
--- the values in scalar subqueries, and expects few rows between two bounds (no version is above
--- 2147483647). So it keeps one generic plan; otherwise it would plan each call anew.
--- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
--- in bytes; left_out is then its bytes of JSON, or 2^31 - 1 if the stored form alone shows that
--- there are too many. It is null for a row that comes whole.
--- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of
--- rows, $4 bigint maximum bytes of JSON of one row
+-- Read one page of the parts of a flow's events that a replay needs, in order, as read_event_page
+-- does. has_time tells whether the time is in datetime's range. The time itself, which is expensive
+-- to decode, is returned only for events whose time a state shows.
+-- $1 uuid flow_id, $2 integer version of the first event, $3 bigint maximum number of rows, with the
+-- event before the page, $4 bigint maximum bytes of JSON of one row
 SELECT version, has_time, ts, event_type,
     CASE WHEN octet_length(payload) <= (SELECT $4::bigint) THEN payload END AS payload,
     nullif(greatest(coalesce(octet_length(payload), 2147483647),
-        (SELECT $4::bigint)), (SELECT $4::bigint)) AS left_out
+        (SELECT $4::bigint)), (SELECT $4::bigint)) AS left_out,
+    CASE WHEN version <= (SELECT $2::integer)
+            OR version >= (SELECT $2::integer + $3::bigint - 2)
+            OR (octet_length(payload) <= (SELECT $4::bigint)) IS NOT TRUE
+        THEN chain_hash END AS chain_hash
 FROM (
-    SELECT version,
+    SELECT version, chain_hash,
         ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00' AS has_time,
         CASE WHEN event_type IN ('stepstarted', 'stepfinished')
             AND ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
             THEN ts END AS ts,
         event_type,
-        CASE WHEN pg_column_size(payload) <= 16 * (SELECT $4::bigint)
+        CASE WHEN version < (SELECT $2::integer) THEN ''::bytea
+            WHEN pg_column_size(payload) <= 16 * (SELECT $4::bigint)
             THEN convert_to(payload::text, 'UTF8') END AS payload
     FROM event_log
-    WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
+    WHERE flow_id = $1 AND version >= (SELECT $2::integer - 1) AND version <= 2147483647
     ORDER BY version
     LIMIT (SELECT $3::bigint)
 ) AS page
@@ -202,8 +220,8 @@ FROM (
 
 -- name: read_stored_event_page
 -- Read one page of a flow's events as read_event_page does, each with its link of the hash chain.
--- $1 uuid flow_id, $2 integer version after which the page begins, $3 bigint maximum number of
--- rows, $4 bigint maximum bytes of JSON of one row
+-- $1 uuid flow_id, $2 integer version of the first event, $3 bigint maximum number of rows, with the
+-- event before the page, $4 bigint maximum bytes of JSON of one row
 SELECT seq, version, event_id, ts, event_type, chain_hash,
     CASE WHEN octet_length(payload) + octet_length(metadata) <= (SELECT $4::bigint)
         THEN payload END AS payload,
@@ -216,12 +234,14 @@ FROM (
         CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
             THEN ts END AS ts,
         event_type,
-        CASE WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * (SELECT $4::bigint)
+        CASE WHEN version < (SELECT $2::integer) THEN ''::bytea
+            WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * (SELECT $4::bigint)
             THEN convert_to(payload::text, 'UTF8') END AS payload,
-        CASE WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * (SELECT $4::bigint)
+        CASE WHEN version < (SELECT $2::integer) THEN ''::bytea
+            WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * (SELECT $4::bigint)
             THEN convert_to(metadata::text, 'UTF8') END AS metadata
     FROM event_log
-    WHERE flow_id = $1 AND version > (SELECT $2::integer) AND version <= 2147483647
+    WHERE flow_id = $1 AND version >= (SELECT $2::integer - 1) AND version <= 2147483647
     ORDER BY version
     LIMIT (SELECT $3::bigint)
 ) AS page

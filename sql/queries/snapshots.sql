@@ -24,7 +24,7 @@ ON CONFLICT (flow_id) DO UPDATE SET
 -- that it covers is stored, with the same chain hash.
 -- $1 uuid flow_id, $2 text definition_hash, $3 integer format
 SELECT snapshot.flow_id, snapshot.version, snapshot.definition_hash, snapshot.format,
-    snapshot.state, snapshot.state_hash
+    snapshot.state, snapshot.state_hash, snapshot.chain_hash
 FROM flow_snapshots AS snapshot
 WHERE snapshot.flow_id = $1 AND snapshot.definition_hash = $2 AND snapshot.format = $3
     AND snapshot.chain_hash = (SELECT event.chain_hash FROM event_log AS event

@@ -12,6 +12,7 @@ from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.errors import (
     FlowAlreadyCompleted,
     FlowNotFound,
+    FlowSealed,
     FlowWasCancelled,
     InvalidArgument,
     InvalidPayload,
@@ -70,7 +71,7 @@ async def change_flow(request: Request) -> Response:
         await _change(client, flow_id, request.path_params["action"], given)
     except FlowNotFound as error:
         raise HTTPException(404, str(error)) from error
-    except (FlowAlreadyCompleted, FlowWasCancelled, NotWaiting) as error:
+    except (FlowAlreadyCompleted, FlowSealed, FlowWasCancelled, NotWaiting) as error:
         raise HTTPException(409, str(error)) from error
     except (InvalidArgument, InvalidPayload) as error:
         raise HTTPException(400, str(error)) from error

@@ -11,7 +11,7 @@ from chem_persistence.domain.tampering import Finding, Tampering
 from chem_persistence.errors import DefinitionMismatch, UnreadableEvent, UnreplayableEvent
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
-from chem_persistence.postgres.read.flows import fact_pages
+from chem_persistence.postgres.read.flows import Reached, fact_pages
 from chem_persistence.postgres.read.rows import stored_snapshot
 from chem_persistence.postgres.schema.statements import statement
 
@@ -53,7 +53,7 @@ async def _is_true(
     flow_id, end = instance.id, instance.version
     replayed = empty_instance(flow_id, (slot.step_id for slot in instance.steps))
     try:
-        async with aclosing(fact_pages(provider, flow_id, -1, end)) as pages:
+        async with aclosing(fact_pages(provider, flow_id, Reached(), end)) as pages:
             async for facts in pages:
                 replayed = replay_facts(replayed, facts, definition_hash)
     except (UnreadableEvent, UnreplayableEvent, DefinitionMismatch):

@@ -1,7 +1,12 @@
 """Flows: read in pages, with no connection held between two pages, or several in one query.
 
+Each page after the first begins with the last event of the page before, which shows that it follows
+what was read: between two pages the flow may be archived, or the log go back to an earlier state.
+
 Every function raises, besides what it lists:
     UnreadableEvent: a stored event does not decode, or is missing.
+    FlowArchived: the flow was archived, before it was read or meanwhile.
+    HistoryLost: events that were read are gone.
     StoreUnavailable, StoreError: the log could not be read.
 """
 
@@ -18,7 +23,7 @@ import anyio
 import msgspec
 
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
-from chem_persistence.errors import UnreadableEvent
+from chem_persistence.errors import FlowArchived, HistoryLost, StoreUnavailable, UnreadableEvent
 from chem_persistence.postgres.connection.held_connection import HeldConnection
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
@@ -35,6 +40,7 @@ from chem_persistence.telemetry.hooks import watched_read
 
 __all__ = [
     "PAGE_BYTES",
+    "Reached",
     "SizedPages",
     "fact_pages",
     "fact_pages_ahead",
@@ -43,8 +49,11 @@ __all__ = [
     "list_events",
     "list_flows",
     "pages_ahead",
+    "raise_if_vanished",
 ]
 
+FIND_ARCHIVED = statement("events/find_archived")
+PROBE_FLOW = statement("events/probe_flow")
 READ_EVENT_PAGE = statement("events/read_event_page")
 READ_EVENTS_OF_FLOWS = statement("events/read_events_of_flows")
 READ_FACT_PAGE = statement("events/read_fact_page")
@@ -111,6 +120,84 @@ class SizedPages(msgspec.Struct):
                 return found[:count]
 
 
+class Reached(msgspec.Struct):
+    """How far a flow was read: the number of its events, and an event (version, link) that it has.
+
+    The event is None if only the number is known, since the caller named it.
+    """
+
+    version: int = 0
+    known: tuple[int, bytes] | None = None
+
+    async def read(
+        self,
+        session: Session,
+        pages: SizedPages,
+        statement: str,
+        flow_id: UUID,
+        limit: int | None,
+    ) -> list[Any]:
+        """Read the next page of a flow, at most `limit` rows."""
+        first = self.version = min(self.version, MAX_VERSION)
+        found: list[Any] = []
+
+        async def fetch(count: int, bytes_each: int) -> list[Any]:
+            nonlocal found
+            found = await session.fetch(statement, flow_id, first, count + (first > 0), bytes_each)
+            if (first or not found) and not self._is_continued_by(found):
+                version, link = self.known or (first - 1, None)
+                await raise_if_vanished(session, flow_id, version + 1, link)
+            if found and found[0]["version"] < first:
+                del found[0]
+            return found[:count]
+
+        rows = await pages.read(fetch, (), limit)
+        mark = min(len(rows), len(found) - 1)  # the last row, or the first one that was left out
+        self.known = None
+        if found and found[mark]["version"] == first + mark:  # else an event is missing
+            link = found[mark]["chain_hash"]
+            self.known = None if link is None else (first + mark, link)
+        self.version += len(rows)
+        return rows
+
+    def _is_continued_by(self, rows: Sequence[Any]) -> bool:
+        if not rows or rows[0]["version"] != self.version - 1:
+            return False
+        if self.known is None:
+            return True
+        version, link = self.known
+        place = version - self.version + 1
+        return len(rows) > place and rows[place]["chain_hash"] == link
+
+
+async def raise_if_vanished(
+    session: Session, flow_id: UUID, version: int, link: bytes | None
+) -> None:
+    """Raise for a flow that lacks the last of `version` events, or has another one in its place.
+
+    Return if the link of that event is None, since it was not read, and no archive has taken it.
+    """
+    (row,) = await session.fetch(PROBE_FLOW, flow_id, version)
+    is_there = row["known_hash"] is not None if link is None else row["known_hash"] == link
+    is_back = is_there or version == 0  # it was archived when it was read, and imported since then
+    if row["bundle_sha256"] is not None and (row["version"] == 0 or is_back):
+        raise FlowArchived(flow_id, row["bundle_sha256"])
+    if link is None:
+        return
+    if row["is_standby"] or is_there:
+        raise StoreUnavailable(
+            f"flow {flow_id} was read from a standby, which has not received all of its "
+            f"{version} events: read from the primary"
+        )
+    raise HistoryLost(
+        f"flow {flow_id} had {version} events when it was read; it has {row['version']} now, and "
+        "not the same ones: the log went back to an earlier state, after a failover or a restore",
+        flow_id=flow_id,
+        known=version,
+        found=row["version"],
+    )
+
+
 # ---- what callers read
 
 
@@ -118,7 +205,8 @@ async def list_events(
     provider: ConnectionProvider, flow_id: UUID, after_version: int, limit: int | None
 ) -> list[FlowEvent]:
     """Read a flow's events at once; see `EventReader.list`."""
-    reading = pages_ahead(provider, READ_EVENT_PAGE, flow_id, after_version, limit)
+    reached = Reached(max(after_version + 1, 0))
+    reading = pages_ahead(provider, READ_EVENT_PAGE, flow_id, reached, limit)
     async with aclosing(reading) as pages:
         return [event async for first, rows in pages for event in _events(rows, flow_id, first)]
 
@@ -127,7 +215,8 @@ async def iterate_events(
     provider: ConnectionProvider, flow_id: UUID, after_version: int
 ) -> AsyncGenerator[FlowEvent]:
     """Yield a flow's events one by one; see `EventReader.iterate`."""
-    async with aclosing(_pages(provider, READ_EVENT_PAGE, flow_id, after_version)) as pages:
+    reached = Reached(max(after_version + 1, 0))
+    async with aclosing(_pages(provider, READ_EVENT_PAGE, flow_id, reached)) as pages:
         async for first, rows in pages:
             for event in _events(rows, flow_id, first):
                 yield event
@@ -137,7 +226,7 @@ async def iterate_stored(
     provider: ConnectionProvider, flow_id: UUID
 ) -> AsyncGenerator[StoredEvent]:
     """Yield a flow's events as they are stored; see `TransferStore.stored_events`."""
-    async with aclosing(_pages(provider, READ_STORED_EVENT_PAGE, flow_id, -1)) as pages:
+    async with aclosing(_pages(provider, READ_STORED_EVENT_PAGE, flow_id, Reached())) as pages:
         async for first, rows in pages:
             for version, row in enumerate(rows, start=first):
                 if row["version"] != version:
@@ -154,26 +243,30 @@ async def list_flows(
         check_flow_id(flow_id)
         events[flow_id] = []
     if events:
-        rows = await watched_read(Session(provider).fetch(READ_EVENTS_OF_FLOWS, list(events)))
+        session = Session(provider)
+        rows = await watched_read(session.fetch(READ_EVENTS_OF_FLOWS, list(events)))
         for flow_id, own in groupby(rows, key=lambda row: row["flow_id"]):
             events[flow_id] = list(_events(own, flow_id, 0))
+        if empty := [flow_id for flow_id, own in events.items() if not own]:
+            for row in await session.fetch(FIND_ARCHIVED, empty):
+                raise FlowArchived(row["flow_id"], row["bundle_sha256"])
     return events
 
 
 async def fact_pages(
-    provider: ConnectionProvider, flow_id: UUID, after_version: int, limit: int | None = None
+    provider: ConnectionProvider, flow_id: UUID, reached: Reached, limit: int | None = None
 ) -> AsyncGenerator[_Facts]:
-    """Yield what `replay_facts` needs of a flow's events after a version, page by page."""
-    async with aclosing(_pages(provider, READ_FACT_PAGE, flow_id, after_version, limit)) as pages:
+    """Yield what `replay_facts` needs of a flow's next events, page by page."""
+    async with aclosing(_pages(provider, READ_FACT_PAGE, flow_id, reached, limit)) as pages:
         async for first, rows in pages:
             yield _facts(rows, flow_id, first)
 
 
 async def fact_pages_ahead(
-    provider: ConnectionProvider, flow_id: UUID, after_version: int, limit: int | None = None
+    provider: ConnectionProvider, flow_id: UUID, reached: Reached, limit: int | None = None
 ) -> AsyncGenerator[_Facts]:
     """Yield the same as `fact_pages`, read ahead as in `pages_ahead`."""
-    reading = pages_ahead(provider, READ_FACT_PAGE, flow_id, after_version, limit)
+    reading = pages_ahead(provider, READ_FACT_PAGE, flow_id, reached, limit)
     async with aclosing(reading) as pages:
         async for first, rows in pages:
             yield _facts(rows, flow_id, first)
@@ -186,10 +279,10 @@ async def pages_ahead(
     provider: ConnectionProvider,
     statement: str,
     flow_id: UUID,
-    after_version: int,
+    reached: Reached,
     limit: int | None = None,
 ) -> AsyncGenerator[_Page]:
-    """Yield a flow's rows after a version in pages, at most `limit` rows, and read ahead.
+    """Yield a flow's next rows in pages, at most `limit` rows, and read ahead.
 
     A flow that fits into one page is read in one query. Of a longer one, the next pages are read
     while the caller decodes, on a connection that is borrowed until the generator is closed, but
@@ -198,17 +291,15 @@ async def pages_ahead(
     size = EVENTS_PER_PAGE_AHEAD
     alone = size if limit is None else min(size, limit)
     rest = None if limit is None else limit - alone
-    count = 0
-    reading = _pages(provider, statement, flow_id, after_version, alone, page_size=size)
+    begin = reached.version
+    reading = _pages(provider, statement, flow_id, reached, alone, page_size=size)
     async with aclosing(reading) as first_pages:
         async for first, rows in first_pages:
-            count += len(rows)
-            after_version = first + len(rows) - 1
             yield first, rows
-    if count < size:
+    if reached.version - begin < size:
         return
     held = HeldConnection(provider)
-    pages = _pages(held, statement, flow_id, after_version, rest, page_size=size)
+    pages = _pages(held, statement, flow_id, reached, rest, page_size=size)
     ready: asyncio.Queue[_Page | Exception | None] = asyncio.Queue(maxsize=1)
     reader = asyncio.create_task(_read_ahead(ready, held, pages))
     try:
@@ -246,25 +337,24 @@ async def _pages(
     provider: ConnectionProvider,
     statement: str,
     flow_id: UUID,
-    after_version: int,
+    reached: Reached,
     limit: int | None = None,
     *,
     page_size: int | None = None,
 ) -> AsyncGenerator[_Page]:
-    """Yield a flow's rows after a version in pages, at most `limit` rows.
+    """Yield a flow's next rows in pages, at most `limit` rows.
 
     Each page, of at most `page_size` rows or `EVENTS_PER_PAGE`, is a query of its own that sees
     what has been committed by then. No connection is held between two pages.
     """
     session = Session(provider)
-    first = min(max(after_version + 1, 0), MAX_VERSION)
     pages = SizedPages(page_size or EVENTS_PER_PAGE)
 
     while not pages.is_last and (limit is None or limit > 0):
-        reading = pages.read(session.fetch, (statement, flow_id, first - 1), limit)
+        first = min(reached.version, MAX_VERSION)
+        reading = reached.read(session, pages, statement, flow_id, limit)
         rows = await watched_read(reading, flow_id)
         yield first, rows
-        first += len(rows)
         limit = None if limit is None else limit - len(rows)
 
 
@@ -290,11 +380,11 @@ def _events(rows: Iterable[Row], flow_id: UUID, first: int) -> Iterator[FlowEven
 
 
 def _facts(rows: Iterable[Sequence[Any]], flow_id: UUID, first: int) -> _Facts:
-    """Decode rows of (version, has_time, ts, event_type, payload, left_out) to facts with times.
+    """Decode rows of (version, has_time, ts, event_type, payload, ...) to facts with times.
 
     The time is None where no state shows it; see `replay_facts`.
     """
-    for version, (stored_version, has_time, ts, event_type, payload, _) in enumerate(
+    for version, (stored_version, has_time, ts, event_type, payload, _, _) in enumerate(
         rows, start=first
     ):
         if stored_version != version:

@@ -23,10 +23,11 @@ _logger = logging.getLogger("chem_persistence.snapshots")
 
 async def find_snapshot(
     provider: ConnectionProvider, flow_id: UUID, definition: FlowDefinition
-) -> FlowInstance | None:
-    """Return the state in the flow's snapshot, or None without a valid one for the definition.
+) -> tuple[FlowInstance, bytes] | None:
+    """Return the state in the flow's snapshot, and the link of the last event that it covers.
 
-    A snapshot that the role may not read counts as missing.
+    None without a valid one for the definition. A snapshot that the role may not read counts as
+    missing.
 
     Raises:
         StoreUnavailable: the database could not be reached.
@@ -51,7 +52,8 @@ async def find_snapshot(
     instance = restore_snapshot(snapshot, definition)
     if instance is None:
         _log(logging.WARNING, "the snapshot of flow %s does not verify: it is ignored", flow_id)
-    return instance
+        return None
+    return instance, rows[0]["chain_hash"]
 
 
 async def keep_snapshot(

@@ -8,11 +8,10 @@ import anyio
 import msgspec
 
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.errors import HistoryLost, StoreUnavailable
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.feed import PgFeedSource
-from chem_persistence.postgres.read.flows import SizedPages
+from chem_persistence.postgres.read.flows import SizedPages, raise_if_vanished
 from chem_persistence.postgres.read.rows import stored_event
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import check_countable
@@ -22,7 +21,6 @@ from chem_persistence.store.feed import EVENTS_PER_FEED_PAGE, FeedReader
 __all__ = ["LogTail", "TailReader", "follow_log", "read_log_tail"]
 
 FIND_FLOW_END = statement("tail/find_flow_end")
-PROBE_FLOW = statement("events/probe_flow")
 READ_FLOW_TAIL = statement("tail/read_flow_tail")
 READ_LAST_EVENTS = statement("tail/read_last_events")
 
@@ -35,6 +33,7 @@ class TailReader(Protocol):
 
         Raises:
             HistoryLost: the log does not hold what was read before.
+            FlowArchived: the flow was archived.
             UnreadableEvent: an event does not decode.
             StoreUnavailable, StoreError: the log could not be read.
         """
@@ -136,27 +135,10 @@ class _FlowTail:
             return rows[known:]
 
         rows = await self._pages.read(fetch, ())
-        if is_changed:
-            raise await self._explain()
+        if is_changed or (not known and not rows):
+            await raise_if_vanished(self._session, self._flow_id, self._next, self._link)
         stored = [stored_event(row) for row in rows]
         events = [decode_event(event) for event in stored]
         if stored:
             self._next, self._link = stored[-1].version + 1, stored[-1].link
         return events
-
-    async def _explain(self) -> Exception:
-        """Return the error for a flow whose last known event is missing or another one."""
-        (row,) = await self._session.fetch(PROBE_FLOW, self._flow_id, self._next)
-        if row["is_standby"] or row["known_hash"] == self._link:
-            return StoreUnavailable(
-                f"flow {self._flow_id} was read from a standby, which has not received all of its "
-                f"{self._next} events: read from the primary"
-            )
-        return HistoryLost(
-            f"flow {self._flow_id} had {self._next} events when it was read; it has "
-            f"{row['version']} now, and not the same ones: the log went back to an earlier state, "
-            "after a failover or a restore",
-            flow_id=self._flow_id,
-            known=self._next,
-            found=row["version"],
-        )

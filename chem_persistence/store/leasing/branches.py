@@ -6,7 +6,7 @@ from uuid import UUID
 
 from chem_persistence.domain.events import FlowEvent
 
-__all__ = ["BRANCHED_FROM", "BranchReader", "root_of"]
+__all__ = ["BRANCHED_FROM", "BranchReader", "branched_from", "root_of"]
 
 BRANCHED_FROM = "branched_from"
 """The key of the metadata of a branch's first events that names its parent and its root."""
@@ -30,11 +30,18 @@ class BranchReader(Protocol):
 
 def root_of(first: FlowEvent) -> UUID:
     """Return the flow of which a flow is a branch of a branch; the flow itself if of none."""
-    match first.metadata.get(BRANCHED_FROM):
-        case {"root": str() as root}:
-            try:
-                return UUID(root)
-            except ValueError:  # a program wrote something else under the key
-                return first.flow_id
-        case _:
-            return first.flow_id
+    return _named(first, "root")
+
+
+def branched_from(first: FlowEvent) -> UUID:
+    """Return the flow of which a flow is a branch; the flow itself if of none."""
+    return _named(first, "parent")
+
+
+def _named(first: FlowEvent, key: str) -> UUID:
+    origin = first.metadata.get(BRANCHED_FROM)
+    named = origin.get(key) if isinstance(origin, dict) else None
+    try:
+        return UUID(named) if isinstance(named, str) else first.flow_id
+    except ValueError:  # a program wrote something else under the key
+        return first.flow_id

@@ -1,14 +1,21 @@
 """The branches of a flow's root, generation by generation, with what each of them has changed."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 import msgspec
 
 from chem_persistence.domain.definition import FlowDefinition, definition_differences
 from chem_persistence.domain.events import FlowEvent, FlowInitialized
+from chem_persistence.errors import FlowArchived
 from chem_persistence.store.definitions import read_definition
-from chem_persistence.store.leasing.branches import BRANCHED_FROM, BranchReader, root_of
+from chem_persistence.store.leasing.branches import (
+    BRANCHED_FROM,
+    BranchReader,
+    branched_from,
+    root_of,
+)
 from chem_persistence.store.leasing.children import ChildReader, ChildState
 from chem_persistence.store.ports import EventStore
 
@@ -80,6 +87,9 @@ async def read_branch_tree(store: EventStore, first: FlowEvent) -> BranchTree:
         return BranchTree()
     root = root_of(first)
     parents, is_whole = await _parents(store, root)
+    if first.flow_id not in parents and is_whole:  # that it was made was archived with its parent
+        parents.setdefault(parent := branched_from(first), root)
+        parents[first.flow_id] = parent
     states = await store.child_states(list(parents))
     definitions: dict[str, FlowDefinition | None] = {}
     begun = {flow_id: await _begun(store, flow_id, definitions) for flow_id in parents}
@@ -120,9 +130,10 @@ async def _parents(store: BranchReader, root: UUID) -> tuple[dict[UUID, UUID | N
 async def _begun(
     store: EventStore, flow_id: UUID, definitions: dict[str, FlowDefinition | None]
 ) -> _Begun:
-    for first in await store.list(flow_id, limit=1):
-        fact = first.kind
-        if isinstance(fact, FlowInitialized):
+    with suppress(FlowArchived):  # the parent, or another branch
+        first = next(iter(await store.list(flow_id, limit=1)), None)
+        fact = None if first is None else first.kind
+        if first is not None and isinstance(fact, FlowInitialized):
             key = fact.definition_hash
             if key not in definitions:
                 definitions[key] = await read_definition(store, key)

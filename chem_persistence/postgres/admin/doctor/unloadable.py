@@ -12,7 +12,7 @@ from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.instance import initial_instance
 from chem_persistence.domain.replay import replay
-from chem_persistence.errors import ChemPersistenceError, UnreadableEvent
+from chem_persistence.errors import ChemPersistenceError, FlowArchived, UnreadableEvent
 from chem_persistence.postgres.event_store import PgEventStore
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.store.definitions import read_definition
@@ -42,11 +42,11 @@ async def find_unloadable(
 
 async def _logs(
     store: PgEventStore, flow_ids: Sequence[UUID]
-) -> dict[UUID, list[FlowEvent] | UnreadableEvent]:
+) -> dict[UUID, list[FlowEvent] | UnreadableEvent | FlowArchived]:
     """Return the events of flows, or the error with which they cannot be read."""
     try:
         return {**await store.list_many(flow_ids)}
-    except UnreadableEvent as error:
+    except (UnreadableEvent, FlowArchived) as error:
         if len(flow_ids) == 1:
             return {flow_ids[0]: error}
     half = len(flow_ids) // 2
@@ -54,8 +54,12 @@ async def _logs(
 
 
 def _error(
-    flow_id: UUID, events: list[FlowEvent] | UnreadableEvent, definition: FlowDefinition | None
+    flow_id: UUID,
+    events: list[FlowEvent] | UnreadableEvent | FlowArchived,
+    definition: FlowDefinition | None,
 ) -> ChemPersistenceError | None:
+    if isinstance(events, FlowArchived):  # since its row was read
+        return None
     if isinstance(events, UnreadableEvent):
         return events
     if definition is None:  # of a flow that was begun by hand; a worker has it in its program

@@ -14,7 +14,7 @@ from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.connection import held_connection
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.read import flows
-from chem_persistence.postgres.read.flows import pages_ahead
+from chem_persistence.postgres.read.flows import Reached, pages_ahead
 from chem_persistence.postgres.schema.statements import statement
 from tests.support.counting import CountingProvider
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
@@ -150,7 +150,7 @@ async def test_a_reader_that_stops_early_leaves_nothing_behind(
     pool: "Pool", provider: PoolProvider, flow_id: UUID
 ) -> None:
     for wanted in range(LENGTH // PAGE + 1):
-        async with aclosing(pages_ahead(provider, READ_FACT_PAGE, flow_id, -1)) as pages:
+        async with aclosing(pages_ahead(provider, READ_FACT_PAGE, flow_id, Reached())) as pages:
             begins = [(await anext(pages))[0] for _ in range(wanted)]
         assert begins == [page * PAGE for page in range(wanted)]
         assert await at_rest(pool)

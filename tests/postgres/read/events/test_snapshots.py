@@ -118,7 +118,7 @@ async def read_after(provider: ConnectionProvider, flow_id: UUID, **options: Any
     """Load a flow and return the version after which its events were read."""
     spying = SpyingProvider(provider)
     await PgFlowRepository(spying, **options).load(flow_id, None, DEFINITION)
-    version: int = spying.arguments[-1][1]
+    version: int = spying.arguments[-1][1] - 1
     return version
 
 
@@ -176,7 +176,7 @@ async def test_of_a_short_flow_no_snapshot_is_looked_for(provider: PoolProvider)
     flow_id = await stored_flow(provider)
     spying = SpyingProvider(provider)
     await PgFlowRepository(spying).load(flow_id, None, DEFINITION)
-    assert spying.arguments == [(flow_id, -1, SHORT_FLOW, PAGE_BYTES // SHORT_FLOW)]
+    assert spying.arguments == [(flow_id, 0, SHORT_FLOW, PAGE_BYTES // SHORT_FLOW)]
 
 
 @pytest.mark.parametrize("snapshot_after", [0, -1])
@@ -275,7 +275,7 @@ async def test_a_corrupt_snapshot_is_replaced_by_the_load_that_could_not_use_it(
     instance = await repository.load(flow_id, None, DEFINITION)
     await corrupt(pool, flow_id, "state = 'nonsense', version = 2147483647")
     assert await repository.load(flow_id, None, DEFINITION) == instance
-    assert await find_snapshot(provider, flow_id, DEFINITION) == instance
+    assert (await find_snapshot(provider, flow_id, DEFINITION) or [None])[0] == instance
 
 
 async def test_a_snapshot_of_another_history_is_not_used(
@@ -378,7 +378,7 @@ async def test_a_flow_that_goes_on_while_it_is_loaded_gets_a_snapshot_of_what_wa
     repository = PgFlowRepository(going_on, snapshot_after=1)
     seen = await repository.load(flow_id, None, DEFINITION)
     assert await snapshot_version(pool, flow_id) == seen.version
-    assert await find_snapshot(provider, flow_id, DEFINITION) == seen
+    assert (await find_snapshot(provider, flow_id, DEFINITION) or [None])[0] == seen
     events = await PgEventStore(provider).list(flow_id, limit=seen.version)
     assert await repository.load(flow_id, events, DEFINITION) == seen
     assert await using_snapshots(provider).load(flow_id, None, DEFINITION) == await replayed(
