@@ -65,6 +65,9 @@ def flows(
     state: option.StateName = None,
     definition: option.Definition = None,
     label: option.FlowsLabel = None,
+    step: option.AtStep = None,
+    error: option.FailedWith = None,
+    since: option.BegunSince = None,
     before: option.Before = None,
     limit: option.Limit = 20,
     roots: option.Roots = False,
@@ -80,7 +83,7 @@ def flows(
     from chem_persistence.cli.commands.flows import FlowFilters, list_flows
 
     target = Target(database_url, data, schema)
-    filters = FlowFilters(state, definition, label, roots)
+    filters = FlowFilters(state, definition, label, roots, step, error, since)
     run(lambda: list_flows(target, filters, before, limit, as_json=as_json))
 
 

@@ -15,8 +15,10 @@ __all__ = [
     "Archivist",
     "AsJson",
     "AtOnce",
+    "AtStep",
     "Auditor",
     "Before",
+    "BegunSince",
     "BranchLabel",
     "BranchReason",
     "BundleIn",
@@ -27,6 +29,7 @@ __all__ = [
     "Data",
     "Definition",
     "DueTime",
+    "FailedWith",
     "FlowCode",
     "FlowInputs",
     "FlowName",
@@ -184,6 +187,15 @@ Before = Annotated[
 Limit = Annotated[int, number("N", "List at most N flows.", "--limit", "-n", least=1)]
 FlowsLabel = Annotated[str | None, _option("TEXT", "Only flows whose label begins so.")]
 Roots = Annotated[bool, typer.Option("--roots", help="Leave out flows that others run.")]
+AtStep = Annotated[
+    str | None, _option("STEP", "Only flows of which this step has begun and is not finished.")
+]
+FailedWith = Annotated[
+    str | None, _option("CLASS", "Only flows of which a step has failed with such an error.")
+]
+BegunSince = Annotated[
+    str | None, _option("TIME", "Only flows that began then or later (ISO 8601).")
+]
 
 # ---- of `tail`
 

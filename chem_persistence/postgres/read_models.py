@@ -20,6 +20,7 @@ from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.read.flow_lists import FlowFilter, list_flow_rows
 from chem_persistence.postgres.read.lineage import MOST_DISTANT, walk_lineage
 from chem_persistence.postgres.read.rebuild import Projection, Rebuild, rebuild_executions
 from chem_persistence.postgres.read.results import count_reuse
@@ -37,36 +38,14 @@ from chem_persistence.store.checks import check_countable, check_flow_id
 
 __all__ = ["PgReadModels"]
 
-LIST_AWAITING_FLOWS = statement("flows/list_awaiting_flows")
-LIST_CANCELLED_FLOWS = statement("flows/list_cancelled_flows")
-LIST_COMPLETED_FLOWS = statement("flows/list_completed_flows")
 LIST_ERRORS = statement("executions/list_errors")
 LIST_ERRORS_OF_FLOW = statement("executions/list_errors_of_flow")
-LIST_FAILED_FLOWS = statement("flows/list_failed_flows")
-LIST_FLOWS = statement("flows/list_flows")
-LIST_LABELLED_FLOWS = statement("flows/list_labelled_flows")
-LIST_PENDING_FLOWS = statement("flows/list_pending_flows")
-LIST_ROOT_FLOWS = statement("flows/list_root_flows")
-LIST_RUNNING_FLOWS = statement("flows/list_running_flows")
-LIST_WAITING_FLOWS = statement("flows/list_waiting_flows")
 READ_CONSUMERS = statement("provenance/read_consumers")
 READ_EXECUTIONS = statement("executions/read_executions")
 READ_FLOW = statement("flows/read_flow")
 READ_PRODUCERS = statement("provenance/read_producers")
 READ_PRODUCTS = statement("provenance/read_products")
 READ_SOURCES = statement("provenance/read_sources")
-
-_LISTINGS = {
-    None: LIST_FLOWS,
-    FlowState.PENDING: LIST_PENDING_FLOWS,
-    FlowState.RUNNING: LIST_RUNNING_FLOWS,
-    FlowState.WAITING: LIST_WAITING_FLOWS,
-    FlowState.AWAITING_USER_INPUT: LIST_AWAITING_FLOWS,
-    FlowState.FAILED: LIST_FAILED_FLOWS,
-    FlowState.COMPLETED: LIST_COMPLETED_FLOWS,
-    FlowState.CANCELLED: LIST_CANCELLED_FLOWS,
-}
-
 
 _FIRST_ID = UUID(int=0)
 
@@ -92,13 +71,18 @@ class PgReadModels:
         limit: int = 50,
         roots: bool = False,
         label: str | None = None,
+        step: str | None = None,
+        error: str | None = None,
+        since: datetime | None = None,
     ) -> list[FlowSummary]:
         """List flows, the newest first: by the time of their first event, then by id.
 
         `state` is a value of `FlowState`; the next page begins `before` the last flow of this one,
-        or has the flows that began before a time.
+        or has the flows that began before a time, and `since` has those that began then or later.
         With `roots`, the flows that a step of another flow runs are left out. `label` is the
-        beginning of the flows' labels.
+        beginning of the flows' labels. `step` is the id of a step that has begun and is not
+        finished. `error` is the class of the error with which a step has failed, whole
+        (`builtins.ValueError`) or from a dot on (`ValueError`).
 
         Raises:
             InvalidArgument: the state is unknown, or the limit is negative.
@@ -109,13 +93,18 @@ class PgReadModels:
             position = before, _FIRST_ID
         elif before is not None:
             position = before.started_at, before.flow_id
-        filters = (*position, definition_hash, _checked("limit", limit), roots)
-        if label is not None:
-            rows = await self._session.fetch(LIST_LABELLED_FLOWS, *filters, label, known)
-        elif known is None and roots:
-            rows = await self._session.fetch(LIST_ROOT_FLOWS, *filters)
-        else:
-            rows = await self._session.fetch(_LISTINGS[known], *filters)
+        wanted = FlowFilter(
+            *position,
+            definition_hash,
+            _checked("limit", limit),
+            roots,
+            label,
+            known,
+            step,
+            error,
+            since,
+        )
+        rows = await list_flow_rows(self._session, wanted)
         return [flow_summary(row) for row in rows]
 
     async def flow(self, flow_id: UUID) -> FlowSummary | None:

@@ -1,112 +1,42 @@
--- Read flows with their states, in pages.
+-- Read flows with their states, in pages. A list looks at the newest flows first, and stops when the
+-- page is full; or it begins with what few flows have: a label, or a state (`postgres/read/lists.py`).
 
--- name: list_awaiting_flows
--- List one page of the flows that wait for a user's answer, the newest first; a time outside
--- datetime's range is null.
--- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
--- whether flows that have a parent are left out
-SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN started_at
-        END AS started_at,
-    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN last_event_at
-        END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label, parent
-FROM flows
-WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'),
-            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    AND state = 'awaiting_user_input' AND flow_id IN (SELECT event.flow_id FROM event_log AS event
-        WHERE event.event_type = 'userinteractionrequested')
-    AND ($3::text IS NULL OR definition_hash = $3)
-    AND (NOT $5::boolean OR parent IS NULL)
-ORDER BY flows.started_at DESC, flows.flow_id DESC
-LIMIT $4
-
--- name: list_cancelled_flows
--- List one page of the cancelled flows, the newest first; a time outside datetime's range is null.
--- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
--- whether flows that have a parent are left out
-SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN started_at
-        END AS started_at,
-    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN last_event_at
-        END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label, parent
-FROM flows
-WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'),
-            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    AND state = 'cancelled' AND flow_id IN (SELECT event.flow_id FROM event_log AS event
-        WHERE event.event_type = 'flowcancelled')
-    AND ($3::text IS NULL OR definition_hash = $3)
-    AND (NOT $5::boolean OR parent IS NULL)
-ORDER BY flows.started_at DESC, flows.flow_id DESC
-LIMIT $4
-
--- name: list_completed_flows
--- List one page of the completed flows, the newest first; a time outside datetime's range is null.
--- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
--- whether flows that have a parent are left out
-SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN started_at
-        END AS started_at,
-    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN last_event_at
-        END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label, parent
-FROM flows
-WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'),
-            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    AND flow_id IN (SELECT event.flow_id FROM event_log AS event
-        WHERE event.event_type = 'flowcompleted')
-    AND ($3::text IS NULL OR definition_hash = $3)
-    AND (NOT $5::boolean OR parent IS NULL)
-ORDER BY flows.started_at DESC, flows.flow_id DESC
-LIMIT $4
-
--- name: list_failed_flows
--- List one page of the flows with a failed step, the newest first; a time outside datetime's range
--- is null.
--- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
--- whether flows that have a parent are left out
-SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN started_at
-        END AS started_at,
-    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN last_event_at
-        END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label, parent
-FROM flows
-WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'),
-            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    AND state = 'failed' AND flow_id IN (
-        SELECT event.flow_id FROM event_log AS event WHERE event.event_type = 'stepfailed')
-    AND ($3::text IS NULL OR definition_hash = $3)
-    AND (NOT $5::boolean OR parent IS NULL)
-ORDER BY flows.started_at DESC, flows.flow_id DESC
-LIMIT $4
+-- name: count_candidates
+-- Count the flows from which lists may be made, each up to a bound: those with a label that
+-- begins with a text, those that are not over and were begun for workers or by a program, those
+-- that were cancelled, and those that are completed.
+-- $1 bigint the bound, $2 text beginning of the label, or null for none, $3 text state and $4
+-- text definition_hash, or null for any, $5 bigint the bound of those with the label
+SELECT 'label' AS side, count(*) AS flows
+FROM (SELECT first_event.flow_id FROM event_log AS first_event
+    WHERE first_event.version = 0 AND first_event.payload ? 'label'
+        AND (first_event.payload ->> 'label') COLLATE "C" >= $2::text
+        AND (first_event.payload ->> 'label') COLLATE "C" < $2::text || U&'\+10FFFF'
+    LIMIT $5) AS labelled
+UNION ALL
+SELECT 'open', count(*)
+FROM (SELECT run.flow_id FROM flow_runs AS run
+    WHERE $4::text IS NULL OR run.definition_hash = $4
+    LIMIT CASE WHEN $3::text IN ('cancelled', 'completed') THEN 0 ELSE $1 END) AS open
+UNION ALL
+SELECT 'cancelled', count(*)
+FROM (SELECT event.flow_id FROM event_log AS event
+    WHERE event.event_type = 'flowcancelled'
+    LIMIT CASE WHEN coalesce($3::text, 'cancelled') = 'cancelled' THEN $1 ELSE 0 END) AS cancelled
+UNION ALL
+SELECT 'completed', count(*)
+FROM (SELECT event.flow_id FROM event_log AS event
+    WHERE event.event_type = 'flowcompleted'
+    LIMIT CASE WHEN $3::text = 'completed' THEN $1 ELSE 0 END) AS completed
 
 -- name: list_flows
--- List one page of all flows, the newest first; a time outside datetime's range is null.
+-- List one page of the newest flows that fit; a time outside datetime's range is null.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
 -- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
--- whether flows that have a parent are left out
+-- whether flows that have a parent are left out; $6 text beginning of the label, $7 text state,
+-- $8 text id of a step that has begun and is not finished, $9 text class of the error of a
+-- failed step (whole, or its end after a dot), and $10 timestamptz first started_at, or null for
+-- any; $11 bigint how many flows are looked at
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -117,21 +47,219 @@ SELECT flow_id,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
     name, label, parent
 FROM flows
-WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'),
-            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    AND ($3::text IS NULL OR definition_hash = $3)
-    AND (NOT $5::boolean OR parent IS NULL)
+WHERE flow_id = ANY (ARRAY(
+    SELECT walked.flow_id
+    FROM (
+        SELECT flows.flow_id, flows.started_at, flows.label, flows.definition_hash, flows.parent,
+            CASE WHEN $7::text IS NULL THEN NULL ELSE flows.state END AS state,
+            CASE WHEN $8::text IS NULL AND $9::text IS NULL THEN 1
+                ELSE (SELECT count(*) FROM workflow_step_executions AS step
+                    WHERE step.flow_id = flows.flow_id AND step.status <> 'finished'
+                        AND ($8::text IS NULL OR step.step_id = $8)
+                        AND ($9::text IS NULL OR (step.status = 'failed' AND (
+                            step.error ->> 'error_class' = $9
+                            OR right(step.error ->> 'error_class', length($9) + 1) = '.' || $9))))
+                END AS fitting_steps
+        FROM flows
+        WHERE (flows.started_at, flows.flow_id)
+                < (coalesce($1::timestamptz, 'infinity'),
+                    coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+            AND flows.started_at >= coalesce($10::timestamptz, '-infinity')
+        ORDER BY flows.started_at DESC, flows.flow_id DESC
+        LIMIT $11
+    ) AS walked
+    WHERE ($3::text IS NULL OR walked.definition_hash = $3)
+        AND (NOT $5::boolean OR walked.parent IS NULL)
+        AND ($6::text IS NULL OR (walked.label COLLATE "C" >= $6
+            AND walked.label COLLATE "C" < $6 || U&'\+10FFFF'))
+        AND ($7::text IS NULL OR walked.state = $7) AND walked.fitting_steps > 0
+    ORDER BY walked.started_at DESC, walked.flow_id DESC
+    LIMIT $4
+))
 ORDER BY flows.started_at DESC, flows.flow_id DESC
-LIMIT $4
+
+-- name: list_flows_by_state
+-- List one page of the flows that fit, made from those that are not over, and from those that
+-- were cancelled or are completed, if these may fit; a time outside datetime's range is null.
+-- What is not over has a row in flow_runs, unless neither workers nor a program run it. Scalar
+-- subqueries make the plan look each flow up in the keys, however few rows the planner expects,
+-- and OFFSET 0 keeps the time from being read of flows that do not fit.
+-- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
+-- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
+-- whether flows that have a parent are left out; $6 text beginning of the label, $7 text state,
+-- $8 text id of a step that has begun and is not finished, $9 text class of the error of a
+-- failed step (whole, or its end after a dot), and $10 timestamptz first started_at, or null for
+-- any
+SELECT flow_id,
+    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN started_at
+        END AS started_at,
+    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN last_event_at
+        END AS last_event_at,
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label, parent
+FROM flows
+WHERE flow_id = ANY (ARRAY(
+    SELECT chosen.flow_id
+    FROM (
+        SELECT candidate.flow_id,
+            (SELECT first_event.ts FROM event_log AS first_event
+                WHERE first_event.flow_id = candidate.flow_id
+                    AND first_event.version = 0) AS started_at
+        FROM (
+            SELECT run.flow_id
+            FROM flow_runs AS run
+            WHERE ($3::text IS NULL OR run.definition_hash = $3)
+                AND coalesce($7::text, '') NOT IN ('cancelled', 'completed')
+            UNION ALL
+            SELECT first_event.flow_id
+            FROM event_log AS first_event
+            WHERE first_event.version = 0 AND NOT first_event.payload ? 'due'
+                AND NOT first_event.metadata ? 'chem_persistence.run_by'
+                AND coalesce($7::text, '') NOT IN ('cancelled', 'completed')
+                AND NOT EXISTS (SELECT 1 FROM event_log AS event
+                    WHERE event.flow_id = first_event.flow_id
+                        AND event.event_type = 'flowcompleted')
+                AND NOT EXISTS (SELECT 1 FROM event_log AS event
+                    WHERE event.flow_id = first_event.flow_id
+                        AND event.event_type = 'flowcancelled')
+            UNION ALL
+            SELECT DISTINCT event.flow_id
+            FROM event_log AS event
+            WHERE event.event_type = 'flowcancelled'
+                AND coalesce($7::text, 'cancelled') = 'cancelled'
+            UNION ALL
+            SELECT DISTINCT event.flow_id
+            FROM event_log AS event
+            WHERE event.event_type = 'flowcompleted' AND $7::text = 'completed'
+        ) AS candidate
+        WHERE (SELECT CASE $7::text
+                WHEN 'failed' THEN count(*) FILTER (WHERE step.status = 'failed') > 0
+                WHEN 'awaiting_user_input'
+                THEN count(*) FILTER (WHERE step.status = 'awaiting_user_input') > 0
+                    AND count(*) FILTER (WHERE step.status = 'failed') = 0
+                WHEN 'waiting' THEN count(*) FILTER (WHERE step.status = 'waiting') > 0
+                    AND count(*) FILTER (
+                        WHERE step.status IN ('failed', 'awaiting_user_input')) = 0
+                WHEN 'running' THEN count(*) > 0 AND count(*) FILTER (
+                    WHERE step.status IN ('failed', 'awaiting_user_input', 'waiting')) = 0
+                WHEN 'pending' THEN count(*) = 0
+                ELSE true
+                END
+                AND (($8::text IS NULL AND $9::text IS NULL) OR count(*) FILTER (
+                    WHERE step.status <> 'finished'
+                    AND ($8::text IS NULL OR step.step_id = $8)
+                    AND ($9::text IS NULL OR (step.status = 'failed' AND (
+                        step.error ->> 'error_class' = $9
+                        OR right(step.error ->> 'error_class', length($9) + 1) = '.' || $9)))) > 0)
+            FROM workflow_step_executions AS step
+            WHERE step.flow_id = candidate.flow_id)
+            AND (coalesce($7::text, '') <> 'cancelled' OR (SELECT count(*) FROM event_log AS event
+                WHERE event.flow_id = candidate.flow_id
+                    AND event.event_type = 'flowcompleted') = 0)
+            AND (($3::text IS NULL AND NOT $5::boolean AND $6::text IS NULL)
+                OR (SELECT count(*) FROM event_log AS first_event
+                    WHERE first_event.flow_id = candidate.flow_id AND first_event.version = 0
+                        AND ($3::text IS NULL OR first_event.payload ->> 'definition_hash' = $3)
+                        AND (NOT $5::boolean OR first_event.payload -> 'parent' IS NULL)
+                        AND ($6::text IS NULL OR (
+                            (first_event.payload ->> 'label') COLLATE "C" >= $6
+                            AND (first_event.payload ->> 'label') COLLATE "C"
+                                < $6 || U&'\+10FFFF'))) > 0)
+        OFFSET 0
+    ) AS chosen
+    WHERE (chosen.started_at, chosen.flow_id)
+            < (coalesce($1::timestamptz, 'infinity'),
+                coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        AND chosen.started_at >= coalesce($10::timestamptz, '-infinity')
+    ORDER BY chosen.started_at DESC, chosen.flow_id DESC
+    LIMIT $4
+))
+ORDER BY flows.started_at DESC, flows.flow_id DESC
+
+-- name: list_flows_of_definition
+-- List one page of the newest flows of a definition that fit; a time outside datetime's range is
+-- null. The index has flows with and without a parent apart.
+-- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
+-- newest; $3 text definition_hash; $4 bigint maximum number of rows; $5 boolean whether flows
+-- that have a parent are left out; $6 text beginning of the label, $7 text state, $8 text id of
+-- a step that has begun and is not finished, $9 text class of the error of a failed step (whole,
+-- or its end after a dot), and $10 timestamptz first started_at, or null for any; $11 bigint how
+-- many flows are looked at of each kind
+SELECT flow_id,
+    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN started_at
+        END AS started_at,
+    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN last_event_at
+        END AS last_event_at,
+    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
+    name, label, parent
+FROM flows
+WHERE flow_id = ANY (ARRAY(
+    SELECT walked.flow_id
+    FROM (
+        (SELECT flows.flow_id, flows.started_at, flows.label, flows.definition_hash, flows.parent,
+            CASE WHEN $7::text IS NULL THEN NULL ELSE flows.state END AS state,
+            CASE WHEN $8::text IS NULL AND $9::text IS NULL THEN 1
+                ELSE (SELECT count(*) FROM workflow_step_executions AS step
+                    WHERE step.flow_id = flows.flow_id AND step.status <> 'finished'
+                        AND ($8::text IS NULL OR step.step_id = $8)
+                        AND ($9::text IS NULL OR (step.status = 'failed' AND (
+                            step.error ->> 'error_class' = $9
+                            OR right(step.error ->> 'error_class', length($9) + 1) = '.' || $9))))
+                END AS fitting_steps
+        FROM flows
+        WHERE (flows.started_at, flows.flow_id)
+                < (coalesce($1::timestamptz, 'infinity'),
+                    coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+            AND flows.started_at >= coalesce($10::timestamptz, '-infinity')
+            AND hashtextextended(flows.definition_hash, 0) = hashtextextended($3::text, 0)
+            AND num_nulls(flows.parent) = 1
+        ORDER BY flows.started_at DESC, flows.flow_id DESC
+        LIMIT $11)
+        UNION ALL
+        (SELECT flows.flow_id, flows.started_at, flows.label, flows.definition_hash, flows.parent,
+            CASE WHEN $7::text IS NULL THEN NULL ELSE flows.state END AS state,
+            CASE WHEN $8::text IS NULL AND $9::text IS NULL THEN 1
+                ELSE (SELECT count(*) FROM workflow_step_executions AS step
+                    WHERE step.flow_id = flows.flow_id AND step.status <> 'finished'
+                        AND ($8::text IS NULL OR step.step_id = $8)
+                        AND ($9::text IS NULL OR (step.status = 'failed' AND (
+                            step.error ->> 'error_class' = $9
+                            OR right(step.error ->> 'error_class', length($9) + 1) = '.' || $9))))
+                END AS fitting_steps
+        FROM flows
+        WHERE (flows.started_at, flows.flow_id)
+                < (coalesce($1::timestamptz, 'infinity'),
+                    coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+            AND flows.started_at >= coalesce($10::timestamptz, '-infinity')
+            AND hashtextextended(flows.definition_hash, 0) = hashtextextended($3::text, 0)
+            AND num_nulls(flows.parent) = 0
+        ORDER BY flows.started_at DESC, flows.flow_id DESC
+        LIMIT $11)
+    ) AS walked
+    WHERE ($3::text IS NULL OR walked.definition_hash = $3)
+        AND (NOT $5::boolean OR walked.parent IS NULL)
+        AND ($6::text IS NULL OR (walked.label COLLATE "C" >= $6
+            AND walked.label COLLATE "C" < $6 || U&'\+10FFFF'))
+        AND ($7::text IS NULL OR walked.state = $7) AND walked.fitting_steps > 0
+    ORDER BY walked.started_at DESC, walked.flow_id DESC
+    LIMIT $4
+))
+ORDER BY flows.started_at DESC, flows.flow_id DESC
 
 -- name: list_labelled_flows
--- List one page of the flows whose label begins with a text, the newest first; a time outside
--- datetime's range is null.
+-- List one page of the flows whose label begins with a text, and that fit; a time outside
+-- datetime's range is null. The sum keeps the plan from looking at all flows in the order of
+-- their beginning.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
 -- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
--- whether flows that have a parent are left out; $6 text beginning of the label; $7 text state, or
--- null for any
+-- whether flows that have a parent are left out; $6 text beginning of the label; $7 text state,
+-- $8 text id of a step that has begun and is not finished, $9 text class of the error of a
+-- failed step (whole, or its end after a dot), and $10 timestamptz first started_at, or null for
+-- any; $11 bigint how many flows are looked at
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -142,55 +270,48 @@ SELECT flow_id,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
     name, label, parent
 FROM flows
-WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'),
-            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    AND flow_id IN (SELECT first_event.flow_id FROM event_log AS first_event
-        WHERE first_event.version = 0 AND first_event.payload ? 'label'
+WHERE flow_id = ANY (ARRAY(
+    SELECT walked.flow_id
+    FROM (
+        SELECT first_event.flow_id, first_event.ts + interval '0' AS started_at,
+            CASE WHEN $7::text IS NULL THEN NULL ELSE (SELECT flows.state FROM flows
+                WHERE flows.flow_id = first_event.flow_id) END AS state,
+            CASE WHEN $8::text IS NULL AND $9::text IS NULL THEN 1
+                ELSE (SELECT count(*) FROM workflow_step_executions AS step
+                    WHERE step.flow_id = first_event.flow_id AND step.status <> 'finished'
+                        AND ($8::text IS NULL OR step.step_id = $8)
+                        AND ($9::text IS NULL OR (step.status = 'failed' AND (
+                            step.error ->> 'error_class' = $9
+                            OR right(step.error ->> 'error_class', length($9) + 1) = '.' || $9))))
+                END AS fitting_steps
+        FROM event_log AS first_event
+        WHERE (first_event.ts, first_event.flow_id)
+                < (coalesce($1::timestamptz, 'infinity'),
+                    coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+            AND first_event.ts >= coalesce($10::timestamptz, '-infinity')
+            AND first_event.version = 0 AND first_event.payload ? 'label'
             AND (first_event.payload ->> 'label') COLLATE "C" >= $6::text
-            AND (first_event.payload ->> 'label') COLLATE "C" < $6::text || U&'\+10FFFF')
-    AND ($7::text IS NULL OR state = $7)
-    AND ($3::text IS NULL OR definition_hash = $3)
-    AND (NOT $5::boolean OR parent IS NULL)
+            AND (first_event.payload ->> 'label') COLLATE "C" < $6::text || U&'\+10FFFF'
+            AND ($3::text IS NULL OR first_event.payload ->> 'definition_hash' = $3)
+            AND (NOT $5::boolean OR first_event.payload -> 'parent' IS NULL)
+        ORDER BY first_event.ts + interval '0' DESC, first_event.flow_id DESC
+        LIMIT $11
+    ) AS walked
+    WHERE ($7::text IS NULL OR walked.state = $7) AND walked.fitting_steps > 0
+    ORDER BY walked.started_at DESC, walked.flow_id DESC
+    LIMIT $4
+))
 ORDER BY flows.started_at DESC, flows.flow_id DESC
-LIMIT $4
-
--- name: list_pending_flows
--- List one page of the flows of which no step has begun, the newest first; a time outside
--- datetime's range is null.
--- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
--- whether flows that have a parent are left out
-SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN started_at
-        END AS started_at,
-    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN last_event_at
-        END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label, parent
-FROM flows
-WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'),
-            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    AND state = 'pending' AND flow_id IN (SELECT first_event.flow_id FROM event_log AS first_event
-        WHERE first_event.version = 0
-            AND NOT EXISTS (SELECT 1 FROM event_log AS event
-                WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcompleted')
-            AND NOT EXISTS (SELECT 1 FROM event_log AS event
-                WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcancelled'))
-    AND ($3::text IS NULL OR definition_hash = $3)
-    AND (NOT $5::boolean OR parent IS NULL)
-ORDER BY flows.started_at DESC, flows.flow_id DESC
-LIMIT $4
 
 -- name: list_root_flows
--- List one page of the flows that have no parent, the newest first; a time outside datetime's range
+-- List one page of the newest flows that have no parent and fit; a time outside datetime's range
 -- is null.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
 -- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
--- that is true
+-- that is true; $6 text beginning of the label, $7 text state, $8 text id of a step that has
+-- begun and is not finished, $9 text class of the error of a failed step (whole, or its end
+-- after a dot), and $10 timestamptz first started_at, or null for any; $11 bigint how many flows
+-- are looked at
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -201,49 +322,46 @@ SELECT flow_id,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
     name, label, parent
 FROM flows
-WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'),
-            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    AND ($3::text IS NULL OR definition_hash = $3)
-    AND parent IS NULL AND $5::boolean
+WHERE flow_id = ANY (ARRAY(
+    SELECT walked.flow_id
+    FROM (
+        SELECT flows.flow_id, flows.started_at, flows.label, flows.definition_hash, flows.parent,
+            CASE WHEN $7::text IS NULL THEN NULL ELSE flows.state END AS state,
+            CASE WHEN $8::text IS NULL AND $9::text IS NULL THEN 1
+                ELSE (SELECT count(*) FROM workflow_step_executions AS step
+                    WHERE step.flow_id = flows.flow_id AND step.status <> 'finished'
+                        AND ($8::text IS NULL OR step.step_id = $8)
+                        AND ($9::text IS NULL OR (step.status = 'failed' AND (
+                            step.error ->> 'error_class' = $9
+                            OR right(step.error ->> 'error_class', length($9) + 1) = '.' || $9))))
+                END AS fitting_steps
+        FROM flows
+        WHERE (flows.started_at, flows.flow_id)
+                < (coalesce($1::timestamptz, 'infinity'),
+                    coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+            AND flows.started_at >= coalesce($10::timestamptz, '-infinity')
+            AND flows.parent IS NULL
+        ORDER BY flows.started_at DESC, flows.flow_id DESC
+        LIMIT $11
+    ) AS walked
+    WHERE ($3::text IS NULL OR walked.definition_hash = $3)
+        AND (NOT $5::boolean OR walked.parent IS NULL)
+        AND ($6::text IS NULL OR (walked.label COLLATE "C" >= $6
+            AND walked.label COLLATE "C" < $6 || U&'\+10FFFF'))
+        AND ($7::text IS NULL OR walked.state = $7) AND walked.fitting_steps > 0
+    ORDER BY walked.started_at DESC, walked.flow_id DESC
+    LIMIT $4
+))
 ORDER BY flows.started_at DESC, flows.flow_id DESC
-LIMIT $4
 
--- name: list_running_flows
--- List one page of the running flows, the newest first; a time outside datetime's range is null.
--- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
--- whether flows that have a parent are left out
-SELECT flow_id,
-    CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN started_at
-        END AS started_at,
-    CASE WHEN last_event_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN last_event_at
-        END AS last_event_at,
-    version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
-    name, label, parent
-FROM flows
-WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'),
-            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    AND state = 'running' AND flow_id IN (SELECT first_event.flow_id FROM event_log AS first_event
-        WHERE first_event.version = 0
-            AND NOT EXISTS (SELECT 1 FROM event_log AS event
-                WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcompleted')
-            AND NOT EXISTS (SELECT 1 FROM event_log AS event
-                WHERE event.flow_id = first_event.flow_id AND event.event_type = 'flowcancelled'))
-    AND ($3::text IS NULL OR definition_hash = $3)
-    AND (NOT $5::boolean OR parent IS NULL)
-ORDER BY flows.started_at DESC, flows.flow_id DESC
-LIMIT $4
-
--- name: list_waiting_flows
--- List one page of the flows that wait for a time or an event, the newest first; a time outside
+-- name: list_root_flows_of_definition
+-- List one page of the newest flows of a definition that have no parent and fit; a time outside
 -- datetime's range is null.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
--- whether flows that have a parent are left out
+-- newest; $3 text definition_hash; $4 bigint maximum number of rows; $5 boolean that is true; $6
+-- text beginning of the label, $7 text state, $8 text id of a step that has begun and is not
+-- finished, $9 text class of the error of a failed step (whole, or its end after a dot), and $10
+-- timestamptz first started_at, or null for any; $11 bigint how many flows are looked at
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -254,15 +372,38 @@ SELECT flow_id,
     version, definition_hash, step_count, finished_steps, state, cursor, current_step, failure,
     name, label, parent
 FROM flows
-WHERE (flows.started_at, flows.flow_id)
-        < (coalesce($1::timestamptz, 'infinity'),
-            coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-    AND state = 'waiting' AND flow_id IN (SELECT event.flow_id FROM event_log AS event
-        WHERE event.event_type = 'stepwaits')
-    AND ($3::text IS NULL OR definition_hash = $3)
-    AND (NOT $5::boolean OR parent IS NULL)
+WHERE flow_id = ANY (ARRAY(
+    SELECT walked.flow_id
+    FROM (
+        SELECT flows.flow_id, flows.started_at, flows.label, flows.definition_hash, flows.parent,
+            CASE WHEN $7::text IS NULL THEN NULL ELSE flows.state END AS state,
+            CASE WHEN $8::text IS NULL AND $9::text IS NULL THEN 1
+                ELSE (SELECT count(*) FROM workflow_step_executions AS step
+                    WHERE step.flow_id = flows.flow_id AND step.status <> 'finished'
+                        AND ($8::text IS NULL OR step.step_id = $8)
+                        AND ($9::text IS NULL OR (step.status = 'failed' AND (
+                            step.error ->> 'error_class' = $9
+                            OR right(step.error ->> 'error_class', length($9) + 1) = '.' || $9))))
+                END AS fitting_steps
+        FROM flows
+        WHERE (flows.started_at, flows.flow_id)
+                < (coalesce($1::timestamptz, 'infinity'),
+                    coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+            AND flows.started_at >= coalesce($10::timestamptz, '-infinity')
+            AND hashtextextended(flows.definition_hash, 0) = hashtextextended($3::text, 0)
+            AND num_nulls(flows.parent) = 1
+        ORDER BY flows.started_at DESC, flows.flow_id DESC
+        LIMIT $11
+    ) AS walked
+    WHERE ($3::text IS NULL OR walked.definition_hash = $3)
+        AND (NOT $5::boolean OR walked.parent IS NULL)
+        AND ($6::text IS NULL OR (walked.label COLLATE "C" >= $6
+            AND walked.label COLLATE "C" < $6 || U&'\+10FFFF'))
+        AND ($7::text IS NULL OR walked.state = $7) AND walked.fitting_steps > 0
+    ORDER BY walked.started_at DESC, walked.flow_id DESC
+    LIMIT $4
+))
 ORDER BY flows.started_at DESC, flows.flow_id DESC
-LIMIT $4
 
 -- name: read_flow
 -- Read one flow; a time outside datetime's range is null.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
-from chem_persistence.cli.lookup import find_definition, find_flow
+from chem_persistence.cli.lookup import find_definition, find_flow, given_time
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import (
     Cell,
@@ -29,12 +29,19 @@ WIDE = 120
 
 
 class FlowFilters(NamedTuple):
-    """Which flows are listed: by state, definition and label, and whether without children."""
+    """Which flows are listed: by state, definition and label, whether without children, and more.
+
+    `step` has begun and is not finished, `error` is the class with which one failed, and `since`
+    the time of ISO 8601 at which flows began, or later.
+    """
 
     state: str | None
     definition: str | None
     label: str | None
     roots: bool
+    step: str | None
+    error: str | None
+    since: str | None
 
 
 async def list_flows(
@@ -55,6 +62,9 @@ async def list_flows(
             limit=limit + 1,
             roots=filters.roots,
             label=filters.label,
+            step=filters.step,
+            error=filters.error,
+            since=None if filters.since is None else given_time(filters.since, "--since"),
         )
     listed, more = found[:limit], len(found) > limit
     if as_json:

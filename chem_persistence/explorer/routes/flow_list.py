@@ -1,4 +1,4 @@
-"""The first page: the flows of the log, the newest first, by state, definition and time."""
+"""The first page: the newest flows, by state, label, definition, step, error and time."""
 
 from datetime import datetime
 from uuid import UUID
@@ -29,10 +29,13 @@ async def list_flows(request: Request) -> Response:
     found = await sources.models.flows(
         state=given.get("state") or None,
         definition_hash=await _definition(sources, given.get("definition", "")),
-        before=_time(given.get("began", "")) if last is None else last,
+        before=_time("began", given.get("began", "")) if last is None else last,
         limit=FLOWS_A_PAGE + 1,
         roots=given.get("children") != "shown",
         label=given.get("label") or None,
+        step=given.get("step", "").strip() or None,
+        error=given.get("error", "").strip() or None,
+        since=_time("since", given.get("since", "")),
     )
     listed = found[:FLOWS_A_PAGE]
     values = {
@@ -62,12 +65,12 @@ async def _definition(sources: Sources, text: str) -> str | None:
     return found[0] if len(found) == 1 else digits
 
 
-def _time(text: str) -> datetime | None:
+def _time(field: str, text: str) -> datetime | None:
     """Return the time that a field gives: as the browser sends it, in UTC."""
     if not text:
         return None
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
-        raise InvalidArgument("began", "must be a time of ISO 8601") from error
+        raise InvalidArgument(field, "must be a time of ISO 8601") from error
     return time if time.tzinfo else datetime.fromisoformat(f"{text}+00:00")

@@ -1,0 +1,99 @@
+"""Lists of flows: the newest that fit, however many or few of the log's flows fit."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from chem_persistence.domain.flow_state import FlowState
+from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.schema.statements import statement
+
+__all__ = ["FlowFilter", "list_flow_rows"]
+
+COUNT_CANDIDATES = statement("flows/count_candidates")
+LIST_FLOWS = statement("flows/list_flows")
+LIST_FLOWS_BY_STATE = statement("flows/list_flows_by_state")
+LIST_FLOWS_OF_DEFINITION = statement("flows/list_flows_of_definition")
+LIST_LABELLED_FLOWS = statement("flows/list_labelled_flows")
+LIST_ROOT_FLOWS = statement("flows/list_root_flows")
+LIST_ROOT_FLOWS_OF_DEFINITION = statement("flows/list_root_flows_of_definition")
+
+LOOKED_AT = 1_000
+"""How many of the newest flows are looked at first: where one in twenty fits, a page is there."""
+
+MOST_CANDIDATES = 100_000
+"""From so many candidates at most a list is made; from more, the newest soon fill a page."""
+
+MOST_COUNTED = 20_000
+"""Flows with a label are counted so far: each costs as much as to list it."""
+
+MORE_THAN_EXPECTED = 2
+"""How many times as many flows are looked at as fill a page if as many fit as among the first."""
+
+ALL = 2**62
+
+
+class FlowFilter(NamedTuple):
+    """Which flows are listed, in the order of the statements' parameters; None is any.
+
+    `label` is how the label begins, `step` a step that has begun and is not finished, `error` the
+    class of the error of a failed step, or what follows a dot in it.
+    """
+
+    started_at: datetime | None
+    flow_id: UUID | None
+    definition_hash: str | None
+    limit: int
+    roots: bool
+    label: str | None
+    state: FlowState | None
+    step: str | None
+    error: str | None
+    since: datetime | None
+
+    @property
+    def is_by_state(self) -> bool:
+        """Whether a flow's state or its steps decide whether it fits."""
+        return any(each is not None for each in (self.state, self.step, self.error))
+
+
+async def list_flow_rows(session: Session, wanted: FlowFilter) -> list[Any]:
+    """Return one page of the rows of flows that fit, the newest first.
+
+    The newest flows are looked at first. If few of them fit, the page is made from what the flows
+    that fit have in common: those with the label, those that are not over, or those that have
+    ended so, whichever are the fewest; or by looking at more of the newest, if that is less to do.
+    """
+    newest = _newest(wanted)
+    if wanted.label is None and not wanted.is_by_state:
+        return await session.fetch(newest, *wanted, wanted.limit)
+    looked_at = max(LOOKED_AT, wanted.limit)
+    rows = await session.fetch(newest, *wanted, looked_at)
+    if len(rows) == wanted.limit:
+        return rows
+    counted = await session.fetch(
+        COUNT_CANDIDATES,
+        MOST_CANDIDATES,
+        *(wanted.label, wanted.state, wanted.definition_hash),
+        MOST_COUNTED,
+    )
+    sides = {row["side"]: row["flows"] for row in counted}
+    labelled = ALL if wanted.label is None else sides.pop("label")
+    by_state = sum(sides.values()) if wanted.is_by_state else ALL
+    fewest = min(labelled, by_state)
+    expected = MORE_THAN_EXPECTED * looked_at * wanted.limit // max(len(rows), 1)
+    if expected < fewest:
+        rows = await session.fetch(newest, *wanted, expected)
+        if len(rows) == wanted.limit:
+            return rows
+    if fewest >= MOST_CANDIDATES:
+        return await session.fetch(newest, *wanted, ALL)
+    if labelled == fewest:
+        return await session.fetch(LIST_LABELLED_FLOWS, *wanted, MOST_CANDIDATES)
+    return await session.fetch(LIST_FLOWS_BY_STATE, *wanted)
+
+
+def _newest(wanted: FlowFilter) -> str:
+    if wanted.definition_hash is None:
+        return LIST_ROOT_FLOWS if wanted.roots else LIST_FLOWS
+    return LIST_ROOT_FLOWS_OF_DEFINITION if wanted.roots else LIST_FLOWS_OF_DEFINITION
