@@ -187,15 +187,9 @@ Before = Annotated[
 Limit = Annotated[int, number("N", "List at most N flows.", "--limit", "-n", least=1)]
 FlowsLabel = Annotated[str | None, _option("TEXT", "Only flows whose label begins so.")]
 Roots = Annotated[bool, typer.Option("--roots", help="Leave out flows that others run.")]
-AtStep = Annotated[
-    str | None, _option("STEP", "Only flows of which this step has begun and is not finished.")
-]
-FailedWith = Annotated[
-    str | None, _option("CLASS", "Only flows of which a step has failed with such an error.")
-]
-BegunSince = Annotated[
-    str | None, _option("TIME", "Only flows that began then or later (ISO 8601).")
-]
+AtStep = Annotated[str | None, _option("STEP", "Only flows that are at this step.")]
+FailedWith = Annotated[str | None, _option("CLASS", "Only flows that failed with such an error.")]
+BegunSince = Annotated[str | None, _option("TIME", "Only flows begun then or later (ISO 8601).")]
 
 # ---- of `tail`
 

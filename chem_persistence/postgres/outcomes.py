@@ -17,6 +17,8 @@ from chem_persistence.store.outcomes.reader import FlowOutcome, OutcomeFilter
 __all__ = ["PgOutcomes"]
 
 LIST_INVALIDATED = statement("outcomes/list_invalidated")
+LIST_LABELLED_OUTCOMES = statement("outcomes/list_labelled_outcomes")
+LIST_NAMED_OUTCOMES = statement("outcomes/list_named_outcomes")
 LIST_OUTCOMES = statement("outcomes/list_outcomes")
 READ_OUTCOMES = statement("outcomes/read_outcomes")
 
@@ -53,7 +55,10 @@ class PgOutcomes:
     ) -> list[FlowOutcome]:
         """Read the next flows in one query; see `OutcomeReader.list_outcomes`."""
         position = (None, None) if before is None else (before.started_at, before.flow_id)
-        rows = await Session(self._provider).fetch(LIST_OUTCOMES, step, *position, *chosen, limit)
+        listing = LIST_OUTCOMES if chosen.name is None else LIST_NAMED_OUTCOMES
+        if chosen.label is not None:
+            listing = LIST_LABELLED_OUTCOMES
+        rows = await Session(self._provider).fetch(listing, step, *position, *chosen, limit)
         return [_outcome(row) for row in rows]
 
 

@@ -381,6 +381,8 @@ CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (
 
 CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
 
+CREATE INDEX event_log_definition_idx ON event_log USING btree (hashtextextended(payload ->> 'definition_hash'::text, 0::bigint), num_nulls(payload -> 'parent'::text), ts, flow_id) WHERE version = 0;
+
 CREATE INDEX event_log_fingerprint_idx ON event_log USING btree (hashtextextended(payload ->> 'fingerprint'::text, 0::bigint)) WHERE event_type = 'stepfinished'::text AND NOT payload ? 'reused_from'::text;
 
 CREATE INDEX event_log_first_event_idx ON event_log USING btree (ts, flow_id) WHERE version = 0;
@@ -393,9 +395,13 @@ CREATE INDEX event_log_input_idx ON event_log USING btree (hashtextextended(COAL
 
 CREATE INDEX event_log_label_idx ON event_log USING btree ((payload ->> 'label'::text) COLLATE "C", ts, flow_id) WHERE version = 0 AND payload ? 'label'::text;
 
+CREATE INDEX event_log_name_idx ON event_log USING btree (hashtextextended(payload ->> 'name'::text, 0::bigint), ts, flow_id) WHERE version = 0 AND payload ? 'name'::text;
+
 CREATE INDEX event_log_origin_idx ON event_log USING btree (COALESCE(payload #>> '{reused_from,flow_id}'::text[], flow_id::text)) WHERE event_type = 'stepfinished'::text AND payload ? 'reused_from'::text OR event_type = 'stepsignal'::text AND (payload ->> 'signal'::text) = 'chem_persistence.invalidated'::text;
 
 CREATE INDEX event_log_outputs_idx ON event_log USING gin ((payload -> 'outputs'::text) jsonb_path_ops) WHERE event_type = 'stepfinished'::text AND (payload #> '{outputs,1}'::text[]) IS NOT NULL;
+
+CREATE INDEX event_log_raw_idx ON event_log USING btree (flow_id) WHERE version = 0 AND NOT payload ? 'due'::text AND NOT metadata ? 'chem_persistence.run_by'::text;
 
 CREATE INDEX event_log_root_idx ON event_log USING btree (ts, flow_id) WHERE version = 0 AND (payload -> 'parent'::text) IS NULL;
 

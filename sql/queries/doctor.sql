@@ -12,22 +12,26 @@ GROUP BY run.definition_hash
 ORDER BY min(run.due_at), run.definition_hash
 
 -- name: count_failed_runs
--- Count the flows that have failed and are not due by themselves. Children are left out: what a
--- failed one means is decided by its parent; and so are imported flows. The conditions on steps and on the first event name
--- both tables, so that they are looked at for failed flows alone, and not for each that waits.
+-- Count the flows that have failed and are not due by themselves, up to a bound. Children are left
+-- out: what a failed one means is decided by its parent; and so are imported flows. The conditions
+-- on steps and on the first event name both tables, so that they are looked at for failed flows
+-- alone, and not for each that waits.
+-- $1 bigint the bound
 SELECT count(*) AS flows
-FROM (SELECT DISTINCT event.flow_id FROM event_log AS event
-    WHERE event.event_type = 'stepfailed') AS failed
-JOIN flow_runs AS run ON run.flow_id = failed.flow_id
-WHERE run.due_at = 'infinity' AND run.lease IS NULL AND NOT run.by_program
-    AND (SELECT count(*) FROM imported_flows AS imported
-        WHERE imported.flow_id = failed.flow_id AND imported.flow_id = run.flow_id) = 0
-    AND (SELECT count(*) FROM workflow_step_executions AS step
-        WHERE step.flow_id = failed.flow_id AND step.flow_id = run.flow_id
-            AND step.status = 'failed') > 0
-    AND (SELECT count(*) FROM event_log AS event
-        WHERE event.flow_id = failed.flow_id AND event.flow_id = run.flow_id
-            AND event.version = 0 AND event.payload ? 'parent') = 0
+FROM (SELECT run.flow_id
+    FROM (SELECT DISTINCT event.flow_id FROM event_log AS event
+        WHERE event.event_type = 'stepfailed') AS failed
+    JOIN flow_runs AS run ON run.flow_id = failed.flow_id
+    WHERE run.due_at = 'infinity' AND run.lease IS NULL AND NOT run.by_program
+        AND (SELECT count(*) FROM imported_flows AS imported
+            WHERE imported.flow_id = failed.flow_id AND imported.flow_id = run.flow_id) = 0
+        AND (SELECT count(*) FROM workflow_step_executions AS step
+            WHERE step.flow_id = failed.flow_id AND step.flow_id = run.flow_id
+                AND step.status = 'failed') > 0
+        AND (SELECT count(*) FROM event_log AS event
+            WHERE event.flow_id = failed.flow_id AND event.flow_id = run.flow_id
+                AND event.version = 0 AND event.payload ? 'parent') = 0
+    LIMIT $1) AS found
 
 -- name: describe_role
 -- Return the current role, its rights on the log and the schema, which of some roles exist, and
@@ -75,22 +79,29 @@ ORDER BY run.due_at
 LIMIT 1
 
 -- name: find_failed_run
--- Return the flow of count_failed_runs that failed first, and when.
-SELECT run.flow_id, failed.failed_at
-FROM (SELECT event.flow_id, max(event.ts) AS failed_at FROM event_log AS event
-    WHERE event.event_type = 'stepfailed' GROUP BY event.flow_id) AS failed
-JOIN flow_runs AS run ON run.flow_id = failed.flow_id
-WHERE run.due_at = 'infinity' AND run.lease IS NULL AND NOT run.by_program
-    AND (SELECT count(*) FROM imported_flows AS imported
-        WHERE imported.flow_id = failed.flow_id AND imported.flow_id = run.flow_id) = 0
-    AND (SELECT count(*) FROM workflow_step_executions AS step
-        WHERE step.flow_id = failed.flow_id AND step.flow_id = run.flow_id
-            AND step.status = 'failed') > 0
-    AND (SELECT count(*) FROM event_log AS event
-        WHERE event.flow_id = failed.flow_id AND event.flow_id = run.flow_id
-            AND event.version = 0 AND event.payload ? 'parent') = 0
-ORDER BY failed.failed_at, run.flow_id
-LIMIT 1
+-- Return the flow of count_failed_runs that failed first, and when. The index of failures is walked
+-- in the order of the log until there is one that is the last of its flow: scalar subqueries,
+-- because a join would read them all.
+SELECT failure.flow_id, failure.ts AS failed_at
+FROM event_log AS failure
+WHERE failure.seq = (SELECT event.seq
+    FROM event_log AS event
+    WHERE event.event_type = 'stepfailed'
+        AND (SELECT count(*) FROM flow_runs AS run
+            WHERE run.flow_id = event.flow_id AND run.due_at = 'infinity' AND run.lease IS NULL
+                AND NOT run.by_program) > 0
+        AND (SELECT count(*) FROM imported_flows AS imported
+            WHERE imported.flow_id = event.flow_id) = 0
+        AND (SELECT count(*) FROM workflow_step_executions AS step
+            WHERE step.flow_id = event.flow_id AND step.status = 'failed') > 0
+        AND (SELECT count(*) FROM event_log AS later
+            WHERE later.flow_id = event.flow_id AND later.seq > event.seq
+                AND CASE WHEN later.event_type = 'stepfailed' THEN true ELSE false END) = 0
+        AND (SELECT count(*) FROM event_log AS first_event
+            WHERE first_event.flow_id = event.flow_id AND first_event.version = 0
+                AND first_event.payload ? 'parent') = 0
+    ORDER BY event.seq
+    LIMIT 1)
 
 -- name: find_feed_holders
 -- Return the sessions whose transaction has appended, and has been open for longer than a time.

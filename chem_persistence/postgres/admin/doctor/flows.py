@@ -34,6 +34,9 @@ many flows that cannot be loaded."""
 
 MOST_STEPS = 8
 
+MOST_FAILED = 1_000
+"""So many flows that have failed are counted: of a large log, the rest is read in vain."""
+
 LONGEST_GIVEN_BACK = timedelta(hours=1)
 """A flow that cannot be loaded is given back for at most so long."""
 
@@ -155,13 +158,14 @@ async def _failed(
     connection: Connection, commands: Commands, present: datetime
 ) -> list[CheckResult]:
     """Return a warning if flows have failed and no retry of theirs is scheduled."""
-    ((flows,),) = await connection.fetch(COUNT_FAILED_RUNS)
+    ((flows,),) = await connection.fetch(COUNT_FAILED_RUNS, MOST_FAILED + 1)
+    number = f"{flows:,}" if flows <= MOST_FAILED else f"more than {MOST_FAILED:,}"
     found = await connection.fetch(FIND_FAILED_RUN) if flows else []
     return [
         CheckResult(
             "flows",
             Severity.WARNING,
-            f"{flows:,} {'flow has' if flows == 1 else 'flows have'} failed, and no retry is "
+            f"{number} {'flow has' if flows == 1 else 'flows have'} failed, and no retry is "
             f"scheduled; {'it' if flows == 1 else 'the oldest'} failed "
             f"{_length(present - row['failed_at'])} ago: flow {row['flow_id']}",
             commands.complete("flows --state failed"),

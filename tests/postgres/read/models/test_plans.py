@@ -38,19 +38,48 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 EVENTS = 50_000
 HASHES = [letter * 64 for letter in "abcdef"]
-NEW: list[Any] = [None, None, None, 50, False]
+HASH = DEFINITION.definition_hash
+ALL_LISTED = 1_000
+"""How many of the newest flows a list looks at."""
+
+
+def listing(
+    definition: str | None = None,
+    *,
+    roots: bool = False,
+    label: str | None = None,
+    state: str | None = None,
+    step: str | None = None,
+) -> list[Any]:
+    """Return the arguments of a list's first page, without how many flows it looks at."""
+    return [None, None, definition, 50, roots, label, state, step, None, None]
+
+
+NEW = [*listing(), 50]
 ERROR = StepError("ValueError", "no")
 USED: dict[str, tuple[list[Any], set[str]]] = {
     "flows/list_flows": (NEW, {"event_log_first_event_idx"}),
-    "flows/list_root_flows": ([*NEW[:-1], True], {"event_log_root_idx"}),
-    "flows/list_labelled_flows": ([*NEW, "batch", None], {"event_log_label_idx"}),
-    "flows/list_completed_flows": (NEW, {"event_log_first_event_idx", "event_log_completed_idx"}),
-    "flows/list_running_flows": (NEW, {"event_log_first_event_idx", "event_log_completed_idx"}),
-    "flows/list_pending_flows": (NEW, {"event_log_first_event_idx", "event_log_completed_idx"}),
-    "flows/list_waiting_flows": (NEW, {"event_log_halt_idx"}),
-    "flows/list_cancelled_flows": (NEW, {"event_log_halt_idx"}),
-    "flows/list_failed_flows": (NEW, {"event_log_setback_idx"}),
-    "flows/list_awaiting_flows": (NEW, {"event_log_setback_idx"}),
+    "flows/list_root_flows": ([*listing(roots=True), 50], {"event_log_root_idx"}),
+    "flows/list_flows_of_definition": (
+        [*listing(HASHES[0], step="acquire"), ALL_LISTED],
+        {"event_log_definition_idx", "workflow_step_executions_pkey"},
+    ),
+    "flows/list_root_flows_of_definition": (
+        [*listing(HASHES[0], roots=True), ALL_LISTED],
+        {"event_log_definition_idx"},
+    ),
+    "flows/list_labelled_flows": (
+        [*listing(label="batch", state="failed"), ALL_LISTED],
+        {"event_log_label_idx"},
+    ),
+    "flows/list_flows_by_state": (
+        listing(HASH, label="batch", step="acquire"),
+        {"event_log_raw_idx", "event_log_halt_idx", "workflow_step_executions_pkey"},
+    ),
+    "flows/count_candidates": (
+        [100, "batch", "cancelled", HASH, 100],
+        {"event_log_label_idx", "event_log_halt_idx"},
+    ),
     "executions/list_errors": ([None, 50], {"event_log_setback_idx"}),
     "provenance/read_producers": (
         [HASHES[1], 50],
@@ -69,7 +98,7 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
         [UUID(int=1), HASHES[:2]],
         {"workflow_step_artifacts_flow_idx", "workflow_step_artifacts_pkey"},
     ),
-    "doctor/count_failed_runs": ([], {"event_log_flow_version_key"}),
+    "doctor/count_failed_runs": ([1_001], {"event_log_flow_version_key"}),
     "doctor/find_due_run": ([HASHES[0]], {"event_log_flow_version_key"}),
     "doctor/find_failed_run": (
         [],
@@ -79,6 +108,14 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
     "outcomes/list_outcomes": (
         [None, None, None, None, None, None, None, None, None, 50],
         {"event_log_first_event_idx", "event_log_flow_version_key"},
+    ),
+    "outcomes/list_labelled_outcomes": (
+        [None, None, None, None, None, "batch", None, None, None, 50],
+        {"event_log_label_idx"},
+    ),
+    "outcomes/list_named_outcomes": (
+        [None, None, None, "screen", None, None, None, None, None, 50],
+        {"event_log_name_idx"},
     ),
     "outcomes/read_outcomes": (
         [[UUID(int=number) for number in range(50)], "acquire"],
@@ -100,7 +137,8 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
 NO_MORE_THAN = 1_000
 """The most rows of a node of these plans; the log has fifty times as many events."""
 
-COUNTS_ALL_FLOWS = {"flows/list_running_flows", "flows/list_pending_flows"}
+COUNTS_ALL_FLOWS = {"flows/list_flows_by_state"}
+"""The flows of this log are run neither by workers nor by a program."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -180,7 +218,7 @@ async def test_a_page_far_back_begins_where_the_last_one_ended(grown: Pool) -> N
         "SELECT started_at, flow_id FROM flows ORDER BY started_at, flow_id OFFSET 60 LIMIT 1"
     )
     assert place is not None
-    plan = await plan_of(grown, "flows/list_flows", [*place, None, 50, False])
+    plan = await plan_of(grown, "flows/list_flows", [*place, *NEW[2:]])
     assert max(node["Actual Rows"] * node["Actual Loops"] for node in plan) <= NO_MORE_THAN
 
 

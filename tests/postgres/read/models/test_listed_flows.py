@@ -1,0 +1,111 @@
+"""Lists of flows: each way to make a page gives the flows that fit, the newest first."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from chem_persistence import (
+    FlowState,
+    FlowSummary,
+    PgEventStore,
+    PgReadModels,
+    PoolProvider,
+    StepError,
+    StepFailed,
+    StepStarted,
+)
+from chem_persistence.domain.events import FlowParent
+from chem_persistence.postgres.read import flow_lists
+from tests.postgres.read.models.test_read_models import BEGIN, HISTORIES, F, SetClock
+from tests.support.flows.flows import initialized, new_flow_id
+
+OTHER = "d" * 64
+BEGUN = BEGIN + timedelta(seconds=25)
+RARE = StepError("laboratory.Rare", "once")
+
+NEVER_MORE = {"LOOKED_AT": 1, "MORE_THAN_EXPECTED": 10**6}
+WAYS: Mapping[str, Mapping[str, int]] = {
+    "the newest are looked at": {},
+    "more of them are looked at": {"LOOKED_AT": 1, "MORE_THAN_EXPECTED": 1},
+    "by what the fewest have": NEVER_MORE,
+    "by a label that many have": {**NEVER_MORE, "MOST_COUNTED": 1},
+    "all are looked at": {**NEVER_MORE, "MOST_CANDIDATES": 1},
+}
+FILTERS: list[dict[str, Any]] = [
+    *(
+        {"state": state, **more}
+        for state in FlowState
+        for more in (
+            {},
+            {"label": "batch 1"},
+            {"definition_hash": OTHER},
+            {"roots": True, "since": BEGUN},
+        )
+    ),
+    {"label": "batch"},
+    {"label": "batch 1", "roots": True},
+    {"definition_hash": OTHER},
+    {"definition_hash": OTHER, "roots": True},
+    {"since": BEGUN},
+    {"step": "compute"},
+    {"step": "acquire", "state": "cancelled"},
+    {"step": "acquire", "label": "batch 1"},
+    {"step": "no such"},
+    {"error": "Rare"},
+    {"error": "laboratory.Rare", "step": "acquire"},
+    {"error": "ValueError"},
+    {"error": "are"},
+]
+
+
+def fits(flow: FlowSummary, **wanted: Any) -> bool:
+    """Tell whether a flow fits a filter; that of the histories are one step after the other."""
+    error = "" if flow.failure is None else flow.failure.error_class
+    told = {
+        "state": wanted.get("state") in {None, flow.state},
+        "label": (flow.label or "").startswith(wanted.get("label", "")),
+        "definition_hash": wanted.get("definition_hash") in {None, flow.definition_hash},
+        "roots": flow.parent is None,
+        "since": flow.started_at >= wanted.get("since", BEGIN),
+        "step": wanted.get("step") in {None, flow.current_step},
+        "error": wanted.get("error") in {error, error.rpartition(".")[2]},
+    }
+    return all(told[name] for name in wanted)
+
+
+async def append_flows(provider: PoolProvider) -> None:
+    """Append flows of all states, a second apart: by hand, given to workers, and as children."""
+    clock = SetClock()
+    store = PgEventStore(provider, clock=clock)
+    parent = FlowParent(new_flow_id(), 0, 0)
+    by_hand = initialized()
+    given = replace(initialized(), due=BEGIN, label="batch 1")
+    child = replace(given, parent=parent, definition_hash=OTHER, label=None)
+    begins = [by_hand, given, replace(child, label="batch 10"), replace(given, label="batch 2")]
+    rare = [StepStarted(0, "acquire"), StepFailed(0, "acquire", RARE, F)]
+    for history in [*(history for history, _ in HISTORIES.values()), rare]:
+        for begin in begins:
+            clock.time += timedelta(seconds=1)
+            await store.append_kinds(new_flow_id(), [begin, *history], expected_version=0)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_list_has_the_flows_that_fit_however_it_is_made(
+    provider: PoolProvider, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    await append_flows(provider)
+    models = PgReadModels(provider)
+    everything = await models.flows(limit=1_000)
+    for name, value in WAYS[way].items():
+        monkeypatch.setattr(flow_lists, name, value)
+    for wanted in FILTERS:
+        expected = [flow for flow in everything if fits(flow, **wanted)]
+        assert await models.flows(limit=1_000, **wanted) == expected, wanted
+        listed: list[FlowSummary] = []
+        while page := await models.flows(before=listed[-1] if listed else None, limit=7, **wanted):
+            listed += page
+        assert listed == expected, wanted
