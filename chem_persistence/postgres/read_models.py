@@ -20,7 +20,7 @@ from chem_persistence.domain.step_rows import StepExecution, StepExecutionError
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
-from chem_persistence.postgres.read.flow_lists import FlowFilter, list_flow_rows
+from chem_persistence.postgres.flow_lists import FlowFilter, list_flow_rows
 from chem_persistence.postgres.read.lineage import MOST_DISTANT, walk_lineage
 from chem_persistence.postgres.read.rebuild import Projection, Rebuild, rebuild_executions
 from chem_persistence.postgres.read.results import count_reuse

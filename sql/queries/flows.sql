@@ -1,5 +1,4 @@
--- Read flows with their states, in pages. A list looks at the newest flows first, and stops when the
--- page is full; or it begins with what few flows have: a label, or a state (`postgres/read/lists.py`).
+-- Read flows with their states, in pages; `postgres/flow_lists.py` chooses how a list is made.
 
 -- name: count_candidates
 -- Count the flows from which lists may be made, each up to a bound: those with a label that

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from chem_persistence import (
+    FlowEventKind,
     FlowState,
     FlowSummary,
     PgEventStore,
@@ -18,7 +19,7 @@ from chem_persistence import (
     StepStarted,
 )
 from chem_persistence.domain.events import FlowParent
-from chem_persistence.postgres.read import flow_lists
+from chem_persistence.postgres import flow_lists
 from tests.postgres.read.models.test_read_models import BEGIN, HISTORIES, F, SetClock
 from tests.support.flows.flows import initialized, new_flow_id
 
@@ -85,8 +86,8 @@ async def append_flows(provider: PoolProvider) -> None:
     given = replace(initialized(), due=BEGIN, label="batch 1")
     child = replace(given, parent=parent, definition_hash=OTHER, label=None)
     begins = [by_hand, given, replace(child, label="batch 10"), replace(given, label="batch 2")]
-    rare = [StepStarted(0, "acquire"), StepFailed(0, "acquire", RARE, F)]
-    for history in [*(history for history, _ in HISTORIES.values()), rare]:
+    rare: list[FlowEventKind] = [StepStarted(0, "acquire"), StepFailed(0, "acquire", RARE, F)]
+    for history in [rare, *(history for history, _ in HISTORIES.values())]:
         for begin in begins:
             clock.time += timedelta(seconds=1)
             await store.append_kinds(new_flow_id(), [begin, *history], expected_version=0)
