@@ -162,13 +162,7 @@ HtmlPage = Annotated[
 
 StateName = Annotated[
     Literal[
-        "pending",
-        "running",
-        "waiting",
-        "awaiting_user_input",
-        "failed",
-        "completed",
-        "cancelled",
+        "pending", "running", "waiting", "awaiting_user_input", "failed", "completed", "cancelled"
     ]
     | None,
     _option(
