@@ -840,7 +840,7 @@ DECLARE
     named text[];
     released text[];
     uploads uuid[];
-    found bigint;
+    known bigint;
     held record;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -866,10 +866,10 @@ BEGIN
         AND registered.bundle_sha256 = bundle
     WHERE NOT EXISTS (SELECT 1 FROM event_log AS event WHERE event.flow_id = ANY (flow_ids))
     GROUP BY registered.flow_id;
-    GET DIAGNOSTICS found = ROW_COUNT;
-    IF found = cardinality(flow_ids) THEN
+    GET DIAGNOSTICS known = ROW_COUNT;
+    IF known = cardinality(flow_ids) THEN
         RETURN;
-    ELSIF found > 0 THEN
+    ELSIF known > 0 THEN
         RAISE EXCEPTION 'some of the flows are archived already'
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
