@@ -20,7 +20,8 @@ Every public name is imported from here. By topic:
 - reading: `PgReadModels` and what it returns, `Results` and `ResultRow` of `FlowClient.results`,
   `flow_page`, `PageLimits`
 - bundles: `export_flows`, `import_bundle`, `verify_bundle`, and what they return; `TransferStore`
-- the end of flows: `seal_flow`
+- the end of flows: `seal_flow`, `archive_flows`, `archive_ended`, `ArchivedBundle`,
+  `NotArchived`
 - audit: `verify_log`, `Verification`, `Finding`, `Tampering`, `Anchor`; `audit_flow`, `Audit`
 - errors: the tree under `ChemPersistenceError`; see `chem_persistence.errors`
 """
@@ -31,6 +32,12 @@ import typing
 __version__ = "0.1.0"
 
 if typing.TYPE_CHECKING:
+    from chem_persistence.archive.flows import (
+        ArchivedBundle,
+        NotArchived,
+        archive_ended,
+        archive_flows,
+    )
     from chem_persistence.archive.seal import seal_flow
     from chem_persistence.bundles.export import export_flows
     from chem_persistence.bundles.import_ import ImportedBundle, import_bundle
@@ -96,6 +103,7 @@ if typing.TYPE_CHECKING:
     from chem_persistence.engine.steps.retry_policy import RetryPolicy
     from chem_persistence.engine.steps.step import BlockingStep, Step, Wait
     from chem_persistence.errors import (
+        ArchiveHeld,
         ArtifactCorrupt,
         ArtifactNotFound,
         ArtifactTooLarge,
@@ -190,6 +198,8 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "Agreement",
     "Anchor",
+    "ArchiveHeld",
+    "ArchivedBundle",
     "Artifact",
     "ArtifactConsumer",
     "ArtifactCorrupt",
@@ -278,6 +288,7 @@ __all__ = [
     "Many",
     "MaxScore",
     "MigrationError",
+    "NotArchived",
     "NotConverged",
     "NotWaiting",
     "OpenQuestion",
@@ -350,6 +361,8 @@ __all__ = [
     "Worker",
     "WorkerLost",
     "WorkerSummary",
+    "archive_ended",
+    "archive_flows",
     "audit_flow",
     "build_dev_pool_from_env",
     "build_pool",
@@ -369,6 +382,7 @@ __all__ = [
 ]
 
 _MODULES = (
+    "archive.flows",
     "archive.seal",
     "bundles.export",
     "bundles.import_",

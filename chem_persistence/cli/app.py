@@ -7,7 +7,7 @@ What a command does is in `commands/`, in the file of its name, which is importe
 from pathlib import Path
 
 from chem_persistence.cli import options as option
-from chem_persistence.cli.bundle_commands import export, import_, seal
+from chem_persistence.cli.bundle_commands import archive, export, import_, seal
 from chem_persistence.cli.commands.results.declared import get, lineage, list_, results
 from chem_persistence.cli.commands.results.declared import show as show_artifact
 from chem_persistence.cli.consumer_commands import consumers
@@ -390,6 +390,7 @@ def distribute(
 
 command(Panel.OPERATE)(export)
 command(Panel.OPERATE)(seal)
+command(Panel.OPERATE)(archive)
 app.command("import", cls=HelpfulCommand, rich_help_panel=Panel.OPERATE.value)(import_)
 
 for _reading in EXPLORER_COMMANDS:

@@ -13,6 +13,7 @@ ChemPersistenceError
 |-- HistoryLost                     events that were read or acknowledged are no longer in the log
 |-- FlowSealed                      the flow has its last event, a seal
 |   `-- FlowArchived                the flow's events are in a bundle, and no longer in the log
+|-- ArchiveHeld                     flows that a consumer needs, so that they stay
 |-- EventIdReused                   an event id that already names an event with other content
 |-- FlowNotFound                    no event has this flow id
 |-- ArtifactNotFound                no artifact has this hash
@@ -69,6 +70,7 @@ from chem_persistence.errors.flows import (
     WorkerLost,
 )
 from chem_persistence.errors.log import (
+    ArchiveHeld,
     ArtifactCorrupt,
     ArtifactNotFound,
     ConcurrencyConflict,
@@ -91,6 +93,7 @@ from chem_persistence.errors.values import (
 )
 
 __all__ = [
+    "ArchiveHeld",
     "ArtifactCorrupt",
     "ArtifactNotFound",
     "ArtifactTooLarge",

@@ -5,6 +5,7 @@ from uuid import UUID
 from chem_persistence.errors.values import ChemPersistenceError
 
 __all__ = [
+    "ArchiveHeld",
     "ArtifactCorrupt",
     "ArtifactNotFound",
     "ConcurrencyConflict",
@@ -124,6 +125,17 @@ class FlowArchived(FlowSealed):
             f"{bundle_sha256}; import that to read the flow",
         )
         self.bundle_sha256 = bundle_sha256
+
+
+class ArchiveHeld(ChemPersistenceError):
+    """The flows were not archived, and nothing was deleted.
+
+    A durable consumer has not consumed one to its end, or has it parked; or one has changed.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"not archived: {reason}")
+        self.reason = reason
 
 
 class EventIdReused(ChemPersistenceError):

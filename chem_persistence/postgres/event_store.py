@@ -17,6 +17,7 @@ from chem_persistence.postgres.append.place_events import FlowHeads
 from chem_persistence.postgres.append.together import append_together
 from chem_persistence.postgres.append.transaction import PgTransaction, pg_transaction
 from chem_persistence.postgres.append.writers import Writers
+from chem_persistence.postgres.archiving import PgArchiving
 from chem_persistence.postgres.connection.pool import PoolProvider
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
@@ -85,7 +86,7 @@ from chem_persistence.store.transfer.ports import ArtifactLabel
 __all__ = ["PgEventStore"]
 
 
-class PgEventStore(BatchAppender, PgOutcomes):
+class PgEventStore(BatchAppender, PgOutcomes, PgArchiving):
     """The event store that appends and reads on connections of `provider`.
 
     Any number of tasks and processes may use it at the same time. Waiting appends are committed

@@ -69,6 +69,16 @@ DELETE FROM feed_consumers AS own
 WHERE own.name = $1
 RETURNING own.part
 
+-- name: find_position
+-- Return the chain hash of the event of a position; nothing if the log does not hold it. An event
+-- that was archived was consumed before.
+-- $1 uuid flow_id, $2 bigint seq, $3 bytea chain hash that the position has
+(SELECT event.chain_hash AS link FROM event_log AS event WHERE event.flow_id = $1 AND event.seq = $2)
+UNION ALL
+(SELECT $3::bytea FROM archived_flows AS gone
+    WHERE gone.flow_id = $1 AND $2 BETWEEN gone.first_seq AND gone.last_seq
+    LIMIT 1)
+
 -- name: find_released
 -- Return the flow of a part that was released first, and the seq from which it waits.
 -- $1 text name, $2 integer number of parts, $3 integer part
@@ -123,12 +133,19 @@ WHERE parked.name = coalesce($1::text, parked.name)
 ORDER BY parked.name, parked.parked_at, parked.flow_id
 
 -- name: list_parked_in_part
--- List the flows of a part that are parked, released or not.
+-- List the flows of a part that are left out of its pages: those that are parked, released or not,
+-- and those that the consumer had consumed when they were archived, and that were imported again.
 -- $1 text name, $2 integer number of parts, $3 integer part
 SELECT parked.flow_id
 FROM feed_parked AS parked
 WHERE parked.name = $1
     AND get_byte(sha256(uuid_send(parked.flow_id)), 0) % $2::integer = $3::integer
+UNION
+SELECT gone.flow_id
+FROM imported_flows AS imported
+JOIN archived_flows AS gone ON gone.flow_id = imported.flow_id
+WHERE $1 = ANY (gone.consumers)
+    AND get_byte(sha256(uuid_send(gone.flow_id)), 0) % $2::integer = $3::integer
 
 -- name: lock_parts
 -- Lock the parts of a consumer, and return their positions.

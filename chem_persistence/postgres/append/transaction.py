@@ -13,7 +13,7 @@ import asyncpg
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import StreamedArtifact, described_stream
-from chem_persistence.errors import ConcurrencyConflict, StoreError
+from chem_persistence.errors import ConcurrencyConflict, FlowDiffers, StoreError
 from chem_persistence.postgres.append.place_events import Append, FlowHeads, append_batch
 from chem_persistence.postgres.append.settle import Refused, Stored, TryAgain
 from chem_persistence.postgres.append.uploads import Uploads
@@ -37,6 +37,8 @@ __all__ = ["PgTransaction", "pg_transaction"]
 READ_CLOCK = statement("work/read_clock")
 READ_NAMED_ARTIFACTS = statement("artifacts/read_named_artifacts")
 REMEMBER_IMPORT = statement("work/remember_import")
+BEGIN_IMPORT = statement("archive/begin_import")
+FIND_DIFFERING = statement("archive/find_differing")
 SET_ASIDE = statement("work/set_aside")
 USE_ARTIFACTS = statement("artifacts/use_artifacts")
 
@@ -63,6 +65,7 @@ class PgTransaction(TransactionAppender):
         self._heads = FlowHeads(below=heads)
         self._uploads = Uploads(connection)
         self._turn = asyncio.Lock()
+        self._imports = False
         self.due: set[str] = set()
         """The definitions of the flows that are due once the transaction has committed."""
 
@@ -97,6 +100,9 @@ class PgTransaction(TransactionAppender):
         appends = [Append(request) for request in requests]
         async with self._turn:
             with self._uploads.alone(), library_errors(self.connection):
+                if not self._imports:  # none is archived meanwhile, and archived ids may come back
+                    await self.connection.fetch(BEGIN_IMPORT)
+                    self._imports = True
                 outcomes = await append_batch(self.connection, appends, self._heads)
                 for append in appends:
                     match outcomes[append]:
@@ -114,6 +120,8 @@ class PgTransaction(TransactionAppender):
         """Leave an imported flow to no worker; see `ImportTransaction.set_aside`."""
         async with self._turn:
             with self._uploads.alone(), library_errors(self.connection):
+                for end in await self.connection.fetch(FIND_DIFFERING, flow_id):
+                    raise FlowDiffers(flow_id, end["version"])
                 await self.connection.fetch(REMEMBER_IMPORT, flow_id)
                 named = await self.connection.fetch(READ_NAMED_ARTIFACTS, flow_id)
                 hashes = [row["hash"] for row in named]

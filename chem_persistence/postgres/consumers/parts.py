@@ -39,7 +39,7 @@ COUNT_BEHIND = statement("consumers/count_behind")
 CREATE_CONSUMER = statement("consumers/create_consumer")
 DELETE_PARTS = statement("consumers/delete_parts")
 FIND_FEED_END = statement("feed/find_feed_end")
-FIND_POSITION = statement("feed/find_position")
+FIND_POSITION = statement("consumers/find_position")
 FIND_RELEASED = statement("consumers/find_released")
 FIND_SPAN = statement("consumers/find_span")
 FINISH_PARKED = statement("consumers/finish_parked")
@@ -134,7 +134,8 @@ class PgConsumerParts:
             if not rows:
                 return None
             part = _held(self._name, token, rows[0])
-            own = await connection.fetch(FIND_POSITION, part.at.flow_id, part.at.seq)
+            at = part.at.flow_id, part.at.seq, part.at.link
+            own = await connection.fetch(FIND_POSITION, *at)
             if part.at.seq and [row["link"] for row in own] != [part.at.link]:
                 raise _position_lost(part, end)
             return part

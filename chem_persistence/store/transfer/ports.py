@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 from uuid import UUID
 
@@ -9,9 +10,10 @@ import msgspec
 
 from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.store.codec import StoredEvent
+from chem_persistence.store.leasing.children import ChildState
 from chem_persistence.store.ports import EventTransaction, StreamingEventStore
 
-__all__ = ["ArtifactLabel", "ImportTransaction", "TransferStore"]
+__all__ = ["ArchiveStore", "ArtifactLabel", "FlowEnd", "ImportTransaction", "TransferStore"]
 
 
 class ArtifactLabel(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,4 +74,53 @@ class TransferStore(StreamingEventStore, Protocol):
 
     def transaction(self) -> AbstractAsyncContextManager[ImportTransaction]:
         """Return a transaction; see `StreamingEventStore.transaction`."""
+        ...
+
+
+class FlowEnd(msgspec.Struct, frozen=True):
+    """The end of a sealed flow: how many events it has, and the link of the last, its seal."""
+
+    flow_id: UUID
+    events: int
+    link: bytes
+
+
+class ArchiveStore(TransferStore, Protocol):
+    """A store whose sealed flows can leave it."""
+
+    async def child_states(self, flow_ids: Sequence[UUID]) -> Mapping[UUID, ChildState]:
+        """Return the states of those flows that are there; see `ChildReader.child_states`."""
+        ...
+
+    async def check_archivist(self) -> None:
+        """Check that flows of this store can be archived by its user.
+
+        Raises:
+            StoreError: they cannot; nothing was changed.
+            StoreUnavailable: the store cannot be reached.
+        """
+        ...
+
+    async def archive_sealed(
+        self, flows: Sequence[FlowEnd], *, bundle_sha256: str, actor: str
+    ) -> None:
+        """Delete sealed flows with the artifacts that no other flow uses, and register them.
+
+        All at once, or nothing. The bundle must be stored already.
+
+        Raises:
+            ArchiveHeld: a consumer has not consumed a flow, or one does not end so.
+            StoreUnavailable: the store cannot be reached; the flows may or may not be archived.
+            StoreError: the store refused.
+        """
+        ...
+
+    async def list_ended(
+        self, before: datetime, *, after: UUID | None = None, limit: int = 100
+    ) -> Sequence[UUID]:
+        """List flows that ended before a time, in the order of their ids; children are left out.
+
+        Raises:
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
         ...

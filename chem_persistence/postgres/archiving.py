@@ -1,0 +1,68 @@
+"""The archive of sealed flows, by the function that the archivist may call."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from chem_persistence.errors import ArchiveHeld, StoreError
+from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.schema.distribution import is_distributed
+from chem_persistence.postgres.schema.statements import statement
+from chem_persistence.store.transfer.ports import FlowEnd
+
+__all__ = ["PgArchiving"]
+
+ARCHIVE_FLOWS = statement("archive/archive_flows")
+FIND_ARCHIVIST = statement("archive/find_archivist")
+LIST_ENDED = statement("archive/list_ended")
+
+_HELD = {"55000", "55006"}
+"""object_not_in_prerequisite_state, object_in_use (PostgreSQL manual, appendix A)"""
+
+_NO_RIGHT = "42501"
+_NOT_SUPPORTED = "0A000"
+_FIRST = UUID(int=0)
+
+
+class PgArchiving:
+    """Archives flows; see `ArchiveStore`."""
+
+    _provider: ConnectionProvider
+
+    async def check_archivist(self) -> None:
+        """Check that this role may archive flows of this log; see `ArchiveStore`."""
+        session = Session(self._provider)
+        if await session.run(is_distributed):
+            reason = "flows of a log that is distributed by Citus cannot be archived"
+            raise StoreError(reason, _NOT_SUPPORTED)
+        (row,) = await session.fetch(FIND_ARCHIVIST)
+        if not row["is_archivist"]:
+            raise StoreError(
+                "this role may not archive flows: become a member of the archivist, which "
+                "`chem-persistence roles` creates",
+                _NO_RIGHT,
+            )
+
+    async def archive_sealed(
+        self, flows: Sequence[FlowEnd], *, bundle_sha256: str, actor: str
+    ) -> None:
+        """Delete sealed flows, and register them; see `ArchiveStore.archive_sealed`."""
+        ids = [flow.flow_id for flow in flows]
+        versions = [flow.events for flow in flows]
+        heads = [flow.link for flow in flows]
+        try:
+            await Session(self._provider).fetch(
+                ARCHIVE_FLOWS, ids, versions, heads, bundle_sha256, actor
+            )
+        except StoreError as error:
+            if error.sqlstate not in _HELD:
+                raise
+            raise ArchiveHeld(str(error.__cause__ or error.reason)) from error
+
+    async def list_ended(
+        self, before: datetime, *, after: UUID | None = None, limit: int = 100
+    ) -> list[UUID]:
+        """List flows that ended before a time; see `ArchiveStore.list_ended`."""
+        rows = await Session(self._provider).fetch(LIST_ENDED, before, after or _FIRST, limit)
+        return [UUID(int=row["flow_id"].int) for row in rows]

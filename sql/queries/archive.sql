@@ -1,0 +1,42 @@
+-- Archive sealed flows, and store archived ones again.
+
+-- name: archive_flows
+-- Archive sealed flows, all or none; return the number of each in the register.
+-- $1 uuid[] flow_id, $2 integer[] number of events of each, $3 bytea[] chain_hash of the last one of
+-- each, which is its seal, $4 text SHA-256 of the bundle that has them, $5 text actor
+SELECT archived_flow_id AS flow_id, archived_no AS archive_no
+FROM archive_flows($1::uuid[], $2::integer[], $3::bytea[], $4, $5)
+
+-- name: begin_import
+-- Let this transaction store flows under ids that were archived, and none be archived until it ends.
+SELECT set_config('chem_persistence.import', 'on', true) AS setting,
+    pg_advisory_xact_lock_shared('archived_flows'::regclass::oid::integer, 0) AS locked
+
+-- name: find_archivist
+-- Return whether the current role may archive flows.
+SELECT has_function_privilege(
+    'archive_flows(uuid[], integer[], bytea[], text, text)', 'EXECUTE') AS is_archivist
+
+-- name: find_differing
+-- Return a flow that was archived with another end than it has now.
+-- $1 uuid flow_id
+SELECT last.version
+FROM event_log AS last
+WHERE last.flow_id = $1
+    AND (SELECT count(*) FROM event_log AS later
+        WHERE later.flow_id = $1 AND later.version = last.version + 1) = 0
+    AND (SELECT count(*) FROM archived_flows AS gone WHERE gone.flow_id = $1) > 0
+    AND (SELECT count(*) FROM archived_flows AS gone
+        WHERE gone.flow_id = $1 AND gone.version = last.version + 1
+            AND gone.chain_hash = last.chain_hash) = 0
+
+-- name: list_ended
+-- List flows that ended before a time and are no other's children, in the order of their ids.
+-- $1 timestamptz, $2 uuid after which they begin, $3 bigint maximum number of rows
+SELECT DISTINCT ending.flow_id
+FROM event_log AS ending
+JOIN event_log AS beginning ON beginning.flow_id = ending.flow_id AND beginning.version = 0
+WHERE ending.event_type IN ('flowcompleted', 'flowcancelled') AND ending.ts < $1
+    AND ending.flow_id > $2 AND (beginning.payload -> 'parent') IS NULL
+ORDER BY ending.flow_id
+LIMIT $3
