@@ -2,6 +2,7 @@
 
 from asyncio import to_thread
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import (
     ArtifactCorrupt,
     ArtifactTooLarge,
+    FlowArchived,
     FlowDiffers,
     InvalidArgument,
     InvalidBundle,
@@ -99,13 +101,14 @@ class _Import:
         """
         events = self._bundle.events(flow_id, GENESIS)
         count = 0
-        async for stored in self._store.stored_events(flow_id):
-            own = next(events, None)
-            if own is None:
-                return None
-            if own.link != stored.link:
-                raise FlowDiffers(flow_id, stored.version)
-            count += 1
+        with suppress(FlowArchived):  # none is stored: it comes back
+            async for stored in self._store.stored_events(flow_id):
+                own = next(events, None)
+                if own is None:
+                    return None
+                if own.link != stored.link:
+                    raise FlowDiffers(flow_id, stored.version)
+                count += 1
         return None if count and next(events, None) is None else count
 
     async def flow(self, transaction: ImportTransaction, flow_id: UUID, stored: int) -> int:
