@@ -1,5 +1,12 @@
 -- Read what `verify` checks: chained events, artifacts, snapshots.
 
+-- name: count_archived
+-- Count the flows that were archived, and are not in the log.
+SELECT count(DISTINCT gone.flow_id) AS flows
+FROM archived_flows AS gone
+LEFT JOIN event_log AS event ON event.flow_id = gone.flow_id AND event.version = 0
+WHERE event.flow_id IS NULL
+
 -- name: count_artifacts
 -- Count the artifacts to verify.
 SELECT count(*) AS artifacts
@@ -11,6 +18,16 @@ FROM workflow_step_artifacts
 SELECT count(*) AS events
 FROM event_log
 WHERE $1::uuid[] IS NULL OR flow_id = ANY ($1::uuid[])
+
+-- name: find_archived_heads
+-- Return which of some flows were archived and are not in the log, each with the number of events
+-- that it had.
+-- $1 uuid[] flow_id
+SELECT gone.flow_id, max(gone.version) AS version
+FROM archived_flows AS gone
+LEFT JOIN event_log AS event ON event.flow_id = gone.flow_id AND event.version = 0
+WHERE gone.flow_id = ANY ($1::uuid[]) AND event.flow_id IS NULL
+GROUP BY gone.flow_id
 
 -- name: find_missing_artifacts
 -- Return which of some hashes no artifact has.

@@ -26,6 +26,8 @@ from chem_persistence.postgres.audit.verification import (
     verify_log,
 )
 from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.read.flows import raise_if_vanished
 from chem_persistence.views.wording import counted
 
 __all__ = ["VerifyOptions", "run_verification"]
@@ -105,6 +107,7 @@ async def _refuse_unknown(provider: ConnectionProvider, flow_ids: Sequence[UUID]
     """Check that each flow has events, because a flow without any is not clean."""
     for flow_id in flow_ids:
         if not (await measure_log(provider, flow_ids=[flow_id])).events:
+            await raise_if_vanished(Session(provider), flow_id, 0, None)
             raise InvalidArgument("--flow", f"there is no flow {flow_id}")
 
 
@@ -151,4 +154,6 @@ def _print(verification: Verification, *, as_json: bool) -> None:
         counted(walked.artifacts, "artifact"),
     )
     print_line(f"{', '.join(counts)} verified")
+    if verification.archived:
+        print_line(f"{counted(verification.archived, 'flow')} archived: see their bundles")
     print_line(counted(len(verification.findings), "finding") if verification.findings else "clean")

@@ -8,7 +8,12 @@ from chem_persistence.domain.instance import FlowInstance, empty_instance
 from chem_persistence.domain.replay import replay_facts
 from chem_persistence.domain.snapshot import SNAPSHOT_FORMAT, read_snapshot
 from chem_persistence.domain.tampering import Finding, Tampering
-from chem_persistence.errors import DefinitionMismatch, UnreadableEvent, UnreplayableEvent
+from chem_persistence.errors import (
+    DefinitionMismatch,
+    FlowArchived,
+    UnreadableEvent,
+    UnreplayableEvent,
+)
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.flows import Reached, fact_pages
@@ -56,6 +61,8 @@ async def _is_true(
         async with aclosing(fact_pages(provider, flow_id, Reached(), end)) as pages:
             async for facts in pages:
                 replayed = replay_facts(replayed, facts, definition_hash)
+    except FlowArchived:  # since its snapshot was read
+        return True
     except (UnreadableEvent, UnreplayableEvent, DefinitionMismatch):
         return False
     return replayed == instance

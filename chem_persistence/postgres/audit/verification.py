@@ -1,6 +1,6 @@
 """Verification: every chain and every artifact checked for tampering, in constant memory."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from uuid import UUID
 
@@ -20,8 +20,10 @@ from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["Extent", "Progress", "Verification", "measure_log", "verify_log"]
 
+COUNT_ARCHIVED = statement("verification/count_archived")
 COUNT_ARTIFACTS = statement("verification/count_artifacts")
 COUNT_EVENTS = statement("verification/count_events")
+FIND_ARCHIVED_HEADS = statement("verification/find_archived_heads")
 FIND_MISSING_ARTIFACTS = statement("verification/find_missing_artifacts")
 READ_ARTIFACT_PRODUCERS = statement("verification/read_artifact_producers")
 READ_CHAINED_EVENTS = statement("verification/read_chained_events")
@@ -35,6 +37,9 @@ BYTES_PER_DIAGNOSIS = 8 * PAGE_BYTES
 
 BYTES_PER_ARTIFACT = 2**16
 """Stored bytes of an artifact that is read together with others; larger ones are read alone."""
+
+_MISSING = (Tampering.TRUNCATED, Tampering.ARTIFACT_MISSING)
+"""What an archive does to a flow, as far as a verification of the log sees it."""
 
 _LEAST_SEQ, _GREATEST_SEQ = -(2**63), 2**63 - 1
 _BEFORE_ALL = (-(2**31), _LEAST_SEQ)
@@ -57,10 +62,14 @@ class Extent(msgspec.Struct, frozen=True):
 
 
 class Verification(msgspec.Struct):
-    """The result of a verification; the log is sound if `findings` is empty."""
+    """The result of a verification; the log is sound if `findings` is empty.
+
+    `archived` is how many flows were archived and are not in the log: their bundles have them.
+    """
 
     progress: Progress
     findings: list[Finding]
+    archived: int = 0
 
 
 async def measure_log(
@@ -92,7 +101,8 @@ async def verify_log(
     With `flow_ids` artifacts are not checked, and anchors of other flows are ignored. `anchors` are
     ordered by flow id; `on_head` is called with the head of every sound flow, in the same order.
     Memory does not grow with the log: events are read in pages, in the order of the key, and one
-    finding is kept per flow.
+    finding is kept per flow. What is missing of a flow that was archived, before or meanwhile, is
+    no finding, unless its anchor has more events than the register names.
 
     Raises:
         StoreUnavailable, StoreError: the log could not be read.
@@ -111,7 +121,30 @@ async def verify_log(
     walk.findings += [finding async for finding in false_snapshots(provider, flow_ids)]
     if flow_ids is None:
         await walk.check_artifacts(on_progress)
-    return Verification(walk.progress, walk.findings)
+    findings = await _without_archived(session, walk.findings, walk.anchored)
+    (row,) = await session.fetch(COUNT_ARCHIVED)
+    return Verification(walk.progress, findings, row["flows"])
+
+
+async def _without_archived(
+    session: Session, findings: Sequence[Finding], anchored: Mapping[UUID, int]
+) -> list[Finding]:
+    """Return the findings but those that an archive explains, by the register as it is now.
+
+    `anchored` is the number of events that flows had whose end is missing.
+    """
+    missing = sorted({each.flow_id for each in findings if each.tampering in _MISSING})
+    if not missing:
+        return list(findings)
+    rows = await session.fetch(FIND_ARCHIVED_HEADS, missing)
+    archived = {row["flow_id"]: row["version"] for row in rows}
+    return [
+        each
+        for each in findings
+        if each.tampering not in _MISSING
+        or each.flow_id not in archived
+        or anchored.get(each.flow_id, 0) > archived[each.flow_id]
+    ]
 
 
 class _Walk:
@@ -125,6 +158,7 @@ class _Walk:
     ) -> None:
         self.progress = Progress()
         self.findings: list[Finding] = []
+        self.anchored: dict[UUID, int] = {}
         self._provider = provider
         self._session = Session(provider)
         self._anchors = anchors
@@ -191,6 +225,8 @@ class _Walk:
             else:
                 await check_artifact_of_flow(self._provider, row["artifact_hash"], row["flow_id"])
         except ArtifactCorrupt as error:
+            if await self._session.fetch(FIND_MISSING_ARTIFACTS, [row["artifact_hash"]]):
+                return  # it was archived since its row was read
             self._find(row["flow_id"], row["version"], Tampering.ARTIFACT_ALTERED, str(error))
         except StoreError as error:
             if not is_unreadable_value(error):
@@ -253,6 +289,7 @@ class _Walk:
             self._anchor = next(self._anchors, None)
             if not self._broken and check.version < anchor.version:
                 lost = anchor.version - check.version
+                self.anchored[check.flow_id] = anchor.version
                 self._find(
                     check.flow_id,
                     check.version,
@@ -265,6 +302,7 @@ class _Walk:
         self._check = None
 
     def _next_anchor_is_gone(self, anchor: Anchor) -> None:
+        self.anchored[anchor.flow_id] = anchor.version
         self._find(
             anchor.flow_id, 0, Tampering.TRUNCATED, f"all {anchor.version} anchored events are gone"
         )

@@ -83,6 +83,7 @@ async def test_json_is_one_object(log_url: str) -> None:
     assert json.loads(done.stdout) == {
         "progress": {"flows": 2, "events": 16, "artifacts": 1},
         "findings": [],
+        "archived": 0,
     }
 
 

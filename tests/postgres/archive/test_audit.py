@@ -1,0 +1,53 @@
+"""What is archived, before a verification or during it, is no finding."""
+
+from functools import partial
+from typing import TypeAlias
+
+import asyncpg
+import pytest
+
+from chem_persistence import (
+    Artifact,
+    PgEventStore,
+    PoolProvider,
+    StepFinished,
+    StepSignal,
+    verify_log,
+)
+from chem_persistence.domain.tampering import Tampering
+from chem_persistence.postgres.audit.anchors import Anchor
+from tests.support.flows.archived_flows import Meanwhile, archive, forget
+from tests.support.flows.flows import initialized, new_flow_id
+
+Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@pytest.mark.parametrize("number", range(6))
+async def test_a_verification_is_clean_before_during_and_after_an_archive(
+    provider: PoolProvider, owner: Owner, number: int
+) -> None:
+    store, flows = PgEventStore(provider), [new_flow_id() for _ in range(3)]
+    anchors = list[Anchor]()
+    for flow_id in flows:
+        artifact = Artifact.from_payload(kind="Value", payload=str(flow_id))
+        finished = StepFinished(0, "acquire", (artifact.hash,), "f" * 64)
+        await store.append_kinds(flow_id, [initialized(), finished], artifacts=[artifact])
+    assert (await verify_log(provider, on_head=anchors.append)).findings == []
+    meanwhile = Meanwhile(provider, number, partial(archive, owner, *flows[1:]))
+    during = await verify_log(meanwhile, anchors=anchors)
+    assert (meanwhile.is_done, during.findings) == (True, [])
+    after = await verify_log(provider, anchors=anchors)
+    assert (after.findings, after.archived, after.progress.flows) == ([], 2, 1)
+
+
+async def test_an_anchor_beyond_the_register_is_a_finding(
+    provider: PoolProvider, owner: Owner
+) -> None:
+    """The log went back, and the flow was archived with fewer events than it had."""
+    store, flow_id, anchors = PgEventStore(provider), new_flow_id(), list[Anchor]()
+    await store.append_kinds(flow_id, [initialized(), StepSignal(0, "acquire", "progress")])
+    await verify_log(provider, on_head=anchors.append)
+    await forget(owner, flow_id, 1)
+    await archive(owner, flow_id)
+    (finding,) = (await verify_log(provider, anchors=anchors)).findings
+    assert (finding.flow_id, finding.tampering) == (flow_id, Tampering.TRUNCATED)
