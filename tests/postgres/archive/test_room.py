@@ -1,0 +1,103 @@
+"""What the archive gives back: room for new events, by statements that read no table as a whole."""
+
+import asyncio
+from typing import TypeAlias
+
+import asyncpg
+import pytest
+
+from chem_persistence import Artifact, PgEventStore, PoolProvider, StepSignal, verify_log
+from tests.support.archiving import Sealed, archive, ended_flow, sealed, sealed_flow
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+GROWN = """
+    INSERT INTO workflow_step_artifacts
+        (artifact_hash, kind, payload, media_type, metadata, flow_id, produced_in_seq)
+    SELECT encode(sha256(number::text::bytea), 'hex'), 'Value', '{}', 'application/json', '{}',
+        gen_random_uuid(), number
+    FROM generate_series(1, $1::integer) AS number
+"""
+EVENTS = """
+    INSERT INTO event_log
+        (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
+    SELECT gen_random_uuid(), 0, gen_random_uuid(), now(), 'stepsignal', '{"type": "stepsignal"}',
+        '{}', sha256('')
+    FROM generate_series(1, $1::integer)
+"""
+SCANNED = """
+    SELECT relname FROM pg_stat_xact_user_tables WHERE seq_scan > 0 AND relname = ANY ($1)
+"""
+LARGE = ["event_log", "workflow_step_artifacts", "workflow_step_artifact_uses"]
+SIZE = "SELECT pg_relation_size('event_log')"
+
+
+@pytest.fixture
+def store(provider: PoolProvider) -> PgEventStore:
+    return PgEventStore(provider)
+
+
+async def sealed_flows(store: PgEventStore, owner: Connection, count: int) -> list[Sealed]:
+    """Store flows of twenty events, and seal them."""
+    more = [StepSignal(0, "acquire", "progress", {"at": number}) for number in range(16)]
+    flow_ids = await asyncio.gather(*(ended_flow(store, more=more) for _ in range(count)))
+    return [await sealed(store, owner, flow_id) for flow_id in flow_ids]
+
+
+async def test_no_statement_of_the_archive_reads_a_large_table_as_a_whole(
+    store: PgEventStore, owner: Connection
+) -> None:
+    artifacts = [Artifact.from_payload(kind="Value", payload={"n": n}) for n in range(8)]
+    flow = await sealed_flow(store, owner, artifacts)
+    await sealed_flow(store, owner, artifacts[:4])
+    await owner.execute(GROWN, 30_000)
+    await owner.execute(EVENTS, 30_000)
+    await owner.execute("ANALYZE event_log, workflow_step_artifacts")
+    async with owner.transaction():
+        await archive(owner, flow)
+        scanned = [row["relname"] for row in await owner.fetch(SCANNED, LARGE)]
+    assert scanned in ([], ["workflow_step_artifact_uses"]), "that one is small here"
+
+
+async def test_the_table_does_not_grow_while_as_much_comes_as_goes(
+    store: PgEventStore, owner: Connection
+) -> None:
+    await sealed_flows(store, owner, 30)
+    flows = await sealed_flows(store, owner, 60)
+    size = await owner.fetchval(SIZE)
+    for _ in range(3):
+        await archive(owner, *flows)
+        await owner.execute("VACUUM event_log")
+        flows = await sealed_flows(store, owner, 60)
+        assert await owner.fetchval(SIZE) <= size * 1.1
+    await archive(owner, *flows)
+    await owner.execute("VACUUM FULL event_log")
+    assert await owner.fetchval(SIZE) < size * 0.6
+
+
+@pytest.mark.slow
+async def test_1000_flows_are_archived_while_appends_go_on_and_the_log_verifies(
+    store: PgEventStore, owner: Connection, provider: PoolProvider
+) -> None:
+    done = asyncio.Event()
+
+    async def append_on() -> int:
+        count = 0
+        while not done.is_set():
+            await ended_flow(store, [Artifact.from_payload(kind="Value", payload=count % 7)])
+            count += 1
+        return count
+
+    flows = await sealed_flows(store, owner, 1_000)
+    writers = [asyncio.create_task(append_on()) for _ in range(12)]
+    for start in range(0, 1_000, 50):
+        await archive(owner, *flows[start : start + 50])
+        if start % 250 == 0:
+            assert not (await verify_log(provider)).findings
+    done.set()
+    assert sum(await asyncio.gather(*writers)) > 0
+    assert not (await verify_log(provider)).findings
+    gone = [flow.flow_id for flow in flows]
+    query = "SELECT count(*) FROM event_log WHERE flow_id = ANY ($1)"
+    assert await owner.fetchval(query, gone) == 0
+    assert await owner.fetchval("SELECT count(*) FROM archived_flows") == 1_000
