@@ -78,8 +78,10 @@ async def list_flow_rows(session: Session, wanted: FlowFilter) -> list[Any]:
         MOST_COUNTED,
     )
     sides = {row["side"]: row["flows"] for row in counted}
-    labelled = ALL if wanted.label is None else sides.pop("label")
+    labelled = sides.pop("label")
     by_state = sum(sides.values()) if wanted.is_by_state else ALL
+    if wanted.label is None or (labelled == MOST_COUNTED and by_state < MOST_CANDIDATES):
+        labelled = ALL
     fewest = min(labelled, by_state)
     expected = MORE_THAN_EXPECTED * looked_at * wanted.limit // max(len(rows), 1)
     if expected < fewest:

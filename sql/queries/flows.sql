@@ -133,27 +133,29 @@ WHERE flow_id = ANY (ARRAY(
             FROM event_log AS event
             WHERE event.event_type = 'flowcompleted' AND $7::text = 'completed'
         ) AS candidate
-        WHERE (SELECT CASE $7::text
-                WHEN 'failed' THEN count(*) FILTER (WHERE step.status = 'failed') > 0
-                WHEN 'awaiting_user_input'
-                THEN count(*) FILTER (WHERE step.status = 'awaiting_user_input') > 0
-                    AND count(*) FILTER (WHERE step.status = 'failed') = 0
-                WHEN 'waiting' THEN count(*) FILTER (WHERE step.status = 'waiting') > 0
-                    AND count(*) FILTER (
-                        WHERE step.status IN ('failed', 'awaiting_user_input')) = 0
-                WHEN 'running' THEN count(*) > 0 AND count(*) FILTER (
-                    WHERE step.status IN ('failed', 'awaiting_user_input', 'waiting')) = 0
-                WHEN 'pending' THEN count(*) = 0
-                ELSE true
-                END
-                AND (($8::text IS NULL AND $9::text IS NULL) OR count(*) FILTER (
-                    WHERE step.status <> 'finished'
-                    AND ($8::text IS NULL OR step.step_id = $8)
-                    AND ($9::text IS NULL OR (step.status = 'failed' AND (
-                        step.error ->> 'error_class' = $9
-                        OR right(step.error ->> 'error_class', length($9) + 1) = '.' || $9)))) > 0)
-            FROM workflow_step_executions AS step
-            WHERE step.flow_id = candidate.flow_id)
+        WHERE (($8::text IS NULL AND $9::text IS NULL)
+                OR (SELECT count(*) FROM workflow_step_executions AS step
+                    WHERE step.flow_id = candidate.flow_id AND step.status <> 'finished'
+                        AND ($8::text IS NULL OR step.step_id = $8)
+                        AND ($9::text IS NULL OR (step.status = 'failed' AND (
+                            step.error ->> 'error_class' = $9
+                            OR right(step.error ->> 'error_class', length($9) + 1)
+                                = '.' || $9)))) > 0)
+            AND (coalesce($7::text, 'completed') IN ('cancelled', 'completed')
+                OR (SELECT CASE $7::text
+                    WHEN 'failed' THEN count(*) FILTER (WHERE step.status = 'failed') > 0
+                    WHEN 'awaiting_user_input'
+                    THEN count(*) FILTER (WHERE step.status = 'awaiting_user_input') > 0
+                        AND count(*) FILTER (WHERE step.status = 'failed') = 0
+                    WHEN 'waiting' THEN count(*) FILTER (WHERE step.status = 'waiting') > 0
+                        AND count(*) FILTER (
+                            WHERE step.status IN ('failed', 'awaiting_user_input')) = 0
+                    WHEN 'running' THEN count(*) > 0 AND count(*) FILTER (
+                        WHERE step.status IN ('failed', 'awaiting_user_input', 'waiting')) = 0
+                    ELSE count(*) = 0
+                    END
+                FROM workflow_step_executions AS step
+                WHERE step.flow_id = candidate.flow_id))
             AND (coalesce($7::text, '') <> 'cancelled' OR (SELECT count(*) FROM event_log AS event
                 WHERE event.flow_id = candidate.flow_id
                     AND event.event_type = 'flowcompleted') = 0)
