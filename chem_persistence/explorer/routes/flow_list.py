@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chem_persistence.domain.answers import FlowSummary
+from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.explorer.rendering import render
@@ -61,6 +62,8 @@ async def _definition(sources: Sources, text: str) -> str | None:
     digits = text.strip().lower()
     if not digits:
         return None
+    if is_content_hash(digits):
+        return digits
     found = await find_definitions(sources.provider, digits, most=2)
     return found[0] if len(found) == 1 else digits
 
