@@ -1,2 +1,2 @@
 -- Return the statement that defines the function of the append.
-SELECT pg_get_functiondef('append_events'::regproc)
+SELECT pg_get_functiondef('append_rows'::regproc)

@@ -32,7 +32,7 @@ Answers = TypeVar("Answers", bound=Sequence[object])
 Outcomes = TypeVar("Outcomes", bound=Mapping[Any, object])
 Rows = TypeVar("Rows", bound=Sized)
 
-_APPEND: Attributes = {names.SYSTEM: "postgresql", names.STORED_PROCEDURE: "append_events"}
+_APPEND: Attributes = {names.SYSTEM: "postgresql", names.STORED_PROCEDURE: "append_rows"}
 _READ: Attributes = {
     names.SYSTEM: "postgresql",
     names.OPERATION: "SELECT",

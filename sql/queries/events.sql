@@ -1,10 +1,9 @@
 -- Append to the log, and read pages of flows.
 
 -- name: append_events
--- Append events to one or more flows, with their artifacts and step rows, by the function of
--- migration 0021, which describes the documents. Return (flow_id, version, seq) in any order, and
--- no row for a flow whose version is not the one that its writer expects, or whose lease is not the
--- one that its writer has.
+-- Append events as append_rows does, given as JSON documents, by the function of migration 0021,
+-- which describes them. Return (flow_id, version, seq) in any order, and no row for a flow that is
+-- left out.
 -- $1 text events
 -- $2 text artifacts, $3 text[] their payloads, $4 bytea[] their contents; all null without
 -- artifacts
@@ -14,6 +13,20 @@
 SELECT stored_flow_id AS flow_id, stored_version AS version, stored_seq AS seq
 FROM append_events($1, $2, $3, $4, $5, $6, $7)
 
+-- name: append_rows
+-- Append events to one or more flows, with their artifacts and step rows, by the function of
+-- migration 0024, which describes the rows. Return the seq of each event in the order of the events,
+-- and null for those of a flow whose version is not the one that its writer expects, or whose lease
+-- is not the one that its writer has: an array of bigint in its binary form, for which the driver
+-- need not ask for its type.
+-- $1 append_flow[] flows
+-- $2 append_event[] events
+-- $3 append_artifact[] artifacts, or null
+-- $4 append_retry[] retries, or null
+-- $5 append_step[] changes of step rows, or null
+-- $6 text longest wait for another writer's lock, or null
+SELECT array_send(append_rows($1, $2, $3, $4, $5, $6)) AS seqs
+
 -- name: find_archived
 -- Return which of some flows were archived, with the SHA-256 of the bundle that each was archived in
 -- last.
@@ -22,6 +35,16 @@ SELECT DISTINCT ON (gone.flow_id) gone.flow_id, gone.bundle_sha256
 FROM archived_flows AS gone
 WHERE gone.flow_id = ANY ($1::uuid[])
 ORDER BY gone.flow_id, gone.archive_no DESC
+
+-- name: find_row_types
+-- Return the types of the parameters of append_rows but the last; no row if there is no such
+-- function.
+SELECT parameter.type::oid AS type
+FROM pg_proc AS routine
+CROSS JOIN LATERAL unnest(routine.proargtypes) AS parameter (type)
+JOIN pg_type AS kind ON kind.oid = parameter.type
+WHERE routine.oid = to_regproc('append_rows') AND kind.typcategory = 'A'
+ORDER BY parameter.type
 
 -- name: probe_flow
 -- Return where a flow ends, and the chain hash that it has after a number of events (null: it has

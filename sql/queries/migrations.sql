@@ -207,6 +207,25 @@ WHERE NOT trigger.tgisinternal
             AND dependency.deptype = 'e')
 ORDER BY relation.relname COLLATE "C", trigger.tgname COLLATE "C", part.place
 
+-- name: describe_schema_types
+-- Return the statements that create a schema's composite types.
+-- $1 text schema
+SELECT format(E'CREATE TYPE %I AS (\n    %s\n)', relation.relname,
+    (SELECT string_agg(format('%I %s', attribute.attname,
+            format_type(attribute.atttypid, attribute.atttypmod)), E',\n    '
+        ORDER BY attribute.attnum)
+        FROM pg_attribute AS attribute
+        WHERE attribute.attrelid = relation.oid AND attribute.attnum > 0
+            AND NOT attribute.attisdropped)
+) AS statement
+FROM pg_class AS relation
+WHERE relation.relkind = 'c'
+    AND relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+    AND NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
+        WHERE dependency.classid = 'pg_type'::regclass AND dependency.objid = relation.reltype
+            AND dependency.deptype = 'e')
+ORDER BY relation.relname COLLATE "C"
+
 -- name: describe_schema_views
 -- Return the statements that create a schema's views, plain and materialized.
 -- $1 text schema

@@ -198,9 +198,9 @@ WHERE routine.proname = 'archive_flows'
     AND routine.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
 
 -- name: quote_ownership
--- Return the statements that make a role the owner of a schema, and of the library's relations and
--- functions in it. A sequence that a column owns changes its owner with the table.
--- $1 text schema, $2 text owner, $3 text[] relation, $4 text[] function
+-- Return the statements that make a role the owner of a schema, and of the library's relations,
+-- functions and types in it. A sequence that a column owns changes its owner with the table.
+-- $1 text schema, $2 text owner, $3 text[] relation, $4 text[] function, $5 text[] type
 SELECT format('ALTER SCHEMA %I OWNER TO %I', $1::text, $2::text) AS statement
 UNION ALL
 SELECT format('ALTER TABLE %I.%I OWNER TO %I', $1::text, relation.relname, $2::text)
@@ -218,6 +218,11 @@ SELECT format(
 FROM pg_proc AS routine
 WHERE routine.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
     AND routine.proname = ANY ($4::text[])
+UNION ALL
+SELECT format('ALTER TYPE %I.%I OWNER TO %I', $1::text, data_type.typname, $2::text)
+FROM pg_type AS data_type
+WHERE data_type.typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+    AND data_type.typname = ANY ($5::text[])
 
 -- name: quote_revokes
 -- Return the statements that revoke every right on the schema, on the library's relations and on the

@@ -23,9 +23,9 @@ __all__ = ["Leased", "Plain", "Unfenced"]
 _HASH = "0" * 64
 _LEASE = timedelta(hours=1)
 _FENCE = """
-            AND (e.lease IS NULL OR (e.holder IS NOT NULL AND e.first_version = 0)
-                OR (SELECT run.lease FROM flow_runs AS run
-                    WHERE run.flow_id = e.flow_id) = e.lease)"""
+            OR (f.lease IS NOT NULL AND (f.holder IS NULL OR f.first_version > 0)
+                AND (SELECT run.lease FROM flow_runs AS run
+                    WHERE run.flow_id = f.flow_id) IS DISTINCT FROM f.lease)"""
 
 
 class Plain:
@@ -82,7 +82,7 @@ class Unfenced(Plain):
         definition = await self._pool.fetchval(read_sql("read_append_function"))
         without = definition.replace(_FENCE, "")
         if without == definition:
-            raise LookupError("append_events has no fence where it is expected")
+            raise LookupError("append_rows has no fence where it is expected")
         await self._pool.execute(without)
 
 

@@ -43,6 +43,7 @@ _USUAL_SCHEMA = "public"
 _FUNCTIONS = [
     "add_flow_runs",
     "append_events",
+    "append_rows",
     "archive_flows",
     "call_flow_runs",
     "change_flow_run",
@@ -69,6 +70,7 @@ _FUNCTIONS = [
     "take_resource_slots",
     "use_artifacts",
 ]
+_TYPES = ["append_artifact", "append_event", "append_flow", "append_retry", "append_step"]
 _LONGEST_NAME = 63
 """The length at which PostgreSQL truncates a name, in bytes (manual, section 4.1.1)."""
 
@@ -186,7 +188,7 @@ async def _grant(connection: Connection, schema: str, names: RoleNames) -> None:
     owner, *others = astuple(names)
     await _create(connection, [owner, *others])
     for quote, arguments in (
-        (QUOTE_OWNERSHIP, (schema, owner, relations, _FUNCTIONS)),
+        (QUOTE_OWNERSHIP, (schema, owner, relations, _FUNCTIONS, _TYPES)),
         (QUOTE_REVOKES, (schema, relations, *others)),
         (QUOTE_GRANTS, (schema, *others, *listed)),
     ):

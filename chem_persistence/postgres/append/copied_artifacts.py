@@ -2,7 +2,7 @@
 
 The driver copies the parameters of a statement several times, in one call that would block the
 event loop for longer than others can wait. With COPY no call handles more than a piece. The rows
-are those that `append_events` stores.
+are those that `append_rows` stores.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ import asyncpg
 import msgspec
 
 from chem_persistence.errors import StoreError, StoreUnavailable
-from chem_persistence.postgres.append.documents import Produced
+from chem_persistence.postgres.append.rows import Produced
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.transaction import transaction
 from chem_persistence.postgres.schema.distribution import is_distributed

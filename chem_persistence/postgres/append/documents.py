@@ -1,5 +1,8 @@
 """JSON documents: the parameters of the statement `append_events`, made here and nowhere else.
 
+They say what `rows` says in PostgreSQL's binary form, on the connections of other programs, whose
+driver does not take that form; earlier versions of the library send nothing else.
+
 The document of an event begins with the bytes that the hash chain hashes. The body of an artifact
 is sent beside its document, not in it, so that the server parses it once. Artifacts that are large
 together are left out: `copied_artifacts` stores them.
@@ -9,18 +12,25 @@ from binascii import hexlify
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from chem_persistence.domain.events import FlowEventKind
-from chem_persistence.domain.hash_chain import ChainLink
 from chem_persistence.domain.step_rows import RetryChange, StepChange, execution_changes
-from chem_persistence.store.append_request import AppendRequest, Head
+from chem_persistence.postgres.append.rows import (
+    Form,
+    Produced,
+    Write,
+    check_leases,
+    produced_artifacts,
+)
+from chem_persistence.postgres.schema.statements import statement
+from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.store.codec import StoredArtifact
 
-__all__ = ["Produced", "Write", "append_documents"]
+__all__ = ["DOCUMENTS", "append_documents"]
 
 Documents: TypeAlias = tuple[
     str,
@@ -31,19 +41,9 @@ Documents: TypeAlias = tuple[
     str | None,
 ]
 
-Produced: TypeAlias = tuple[StoredArtifact, UUID, int]
-"""An artifact, with the flow and the version of the event that produced it."""
+APPEND_EVENTS = statement("events/append_events")
 
 _json = msgspec.json.Encoder().encode
-
-
-class Write(msgspec.Struct, frozen=True, gc=False):
-    """A request to append at `head`, with its chain links; `base` is the head before the batch."""
-
-    request: AppendRequest
-    head: Head
-    base: Head
-    links: Sequence[ChainLink]
 
 
 def append_documents(
@@ -55,31 +55,27 @@ def append_documents(
     `most_bytes` bytes together, none. Artifacts are in hash order.
 
     Raises:
-        ValueError: the writes of a flow carry different leases. If one lease is stale, the events
-            after its own would be stored without them, and the flow's versions have a gap.
+        ValueError: the writes of a flow carry different leases.
     """
     events: list[bytes] = []
     artifacts: list[Produced] = []
     retries: list[bytes] = []
     steps: list[bytes] = []
-    size = 0
     for _, group in groupby(writes, key=lambda write: write.request.flow_id.int):
         run = list(group)
         flow_id = run[0].request.flow_id
-        if len(run) > 1 and len({write.request.lease for write in run}) > 1:
-            raise ValueError(f"the appends to flow {flow_id} carry different leases")
+        check_leases(run)
         facts: list[tuple[FlowEventKind, datetime]] = []
         for write in run:
             events += _event_documents(write)
             facts += [(kind, write.request.ts) for kind in write.request.kinds]
-            for producer, artifact in write.request.artifacts:
-                artifacts.append((artifact, flow_id, write.head.version + producer))
-                size += len(artifact.payload or artifact.content or b"")
+            artifacts += produced_artifacts(write)
         pending, changed = execution_changes(facts)
         retries += [_change_document(flow_id, change) for change in pending]
         steps += [_change_document(flow_id, change) for change in changed]
     artifacts.sort(key=lambda produced: produced[0].hash)
-    is_large = size > most_bytes
+    sizes = [len(each.payload or each.content or b"") for each, _, _ in artifacts]
+    is_large = sum(sizes) > most_bytes
     documents: list[bytes] = []
     payloads: list[str | None] = []
     contents: list[bytes | None] = []
@@ -98,6 +94,18 @@ def append_documents(
         _array(retries) if retries else None,
         _array(steps) if steps else None,
     ), artifacts if is_large else ()
+
+
+def _returned(writes: Sequence[Write], rows: Sequence[Any]) -> Sequence[int | None]:
+    seqs = {(flow_id.int, version): seq for flow_id, version, seq in rows}
+    return [
+        seqs.get((write.request.flow_id.int, write.head.version + index))
+        for write in writes
+        for index in range(len(write.links))
+    ]
+
+
+DOCUMENTS = Form(APPEND_EVENTS, append_documents, _returned)
 
 
 def _event_documents(write: Write) -> list[bytes]:

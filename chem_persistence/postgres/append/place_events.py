@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from math import inf
+from typing import cast
 from uuid import UUID
 
 import asyncpg
@@ -17,7 +18,8 @@ from chem_persistence.postgres.append.copied_artifacts import (
     can_copy,
     copy_artifacts,
 )
-from chem_persistence.postgres.append.documents import Produced, Write, append_documents
+from chem_persistence.postgres.append.documents import DOCUMENTS
+from chem_persistence.postgres.append.rows import ROWS, Form, Write, numbered
 from chem_persistence.postgres.append.settle import (
     Outcome,
     Reason,
@@ -30,12 +32,12 @@ from chem_persistence.postgres.append.settle import (
 from chem_persistence.postgres.connection.failures import may_have_committed, outcome_of_commit
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.transaction import transaction
+from chem_persistence.postgres.schema.row_types import OUTDATED, RowTypes
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.append_request import EMPTY_FLOW, AppendRequest, Head
 
 __all__ = ["Append", "FlowHeads", "append_batch"]
 
-APPEND_EVENTS = statement("events/append_events")
 READ_FLOW_HEAD = statement("events/read_flow_head")
 READ_FLOW_HEADS = statement("events/read_flow_heads")
 
@@ -160,6 +162,8 @@ async def append_batch(
     await _find_heads(connection, appends, heads, committed=committed)
     outcomes = await _find_originals(connection, appends)
     if writes := _place(appends, outcomes):
+        if len(writes) > 1:  # all batches store their flows in one order, so as not to deadlock
+            writes = sorted(writes, key=lambda placed: placed[1].request.flow_id.int)
         outcomes |= await _write(connection, writes, heads, patience, committed=committed)
     for append in appends:
         if append not in outcomes:
@@ -283,12 +287,13 @@ async def _write(
 ) -> dict[Append, Outcome]:
     """Store placed appends, each flow all or nothing, and return their outcomes."""
     collision = None
+    seqs: Sequence[int | None]
     try:
         seqs = await _insert(connection, [write for _, write in writes], patience)
     except asyncpg.UniqueViolationError as error:
         if writes[0][0].request.flow_id != writes[-1][0].request.flow_id:
             raise
-        seqs, collision = {}, error
+        seqs, collision = [None] * sum(len(write.links) for _, write in writes), error
     except Exception as error:
         if may_have_committed(error):
             for append, _ in writes:
@@ -296,15 +301,17 @@ async def _write(
         raise
     outcomes: dict[Append, Outcome] = {}
     left: list[tuple[Append, Write]] = []
+    place = 0
     for append, write in writes:
-        request, first = append.request, write.head.version
-        key, end = request.flow_id.int, first + len(write.links)
-        if (key, first) in seqs:  # then the append's other events are, too
-            events = request.events(first, [seqs[key, version] for version in range(first, end)])
-            outcomes[append] = Stored(events)
-            heads.keep(request.flow_id, Head(end, write.links[-1].hash), committed=committed)
+        request, first, count = append.request, write.head.version, len(write.links)
+        if seqs[place] is not None:  # nor is another of the flow None, which is stored as a whole
+            own = cast("Sequence[int]", seqs[place : place + count])
+            outcomes[append] = Stored(request.events(first, own))
+            end = Head(first + count, write.links[-1].hash)
+            heads.keep(request.flow_id, end, committed=committed)
         else:
             left.append((append, write))
+        place += count
     if left:
         for append in outcomes:  # they are tried again if what follows fails
             append.lost = True
@@ -344,33 +351,42 @@ async def _settle(
 
 async def _insert(
     connection: Connection, writes: Sequence[Write], patience: float | None
-) -> dict[tuple[int, int], int]:
-    """Return the seq of each stored event by flow and version."""
+) -> Sequence[int | None]:
+    """Return the seq of each event, in the order of the writes; None for what is not stored."""
     lock_timeout = None if patience is None else f"{patience * 1_000:.0f}ms"
-    documents, copied = append_documents(writes, MOST_BYTES)
+    types: RowTypes | None = getattr(connection, "row_types", None)
+    if types is not None and types.are_known is None:
+        await types.ask(connection)
+    if types is None or not types.are_known:  # the connection of another program
+        return await _send(connection, DOCUMENTS, writes, lock_timeout)
+    try:
+        return await _send(connection, ROWS, writes, lock_timeout)
+    except OUTDATED:
+        if not await types.have_changed(connection):
+            raise
+    return await _insert(connection, writes, patience)
+
+
+async def _send(
+    connection: Connection, form: Form, writes: Sequence[Write], lock_timeout: str | None
+) -> Sequence[int | None]:
+    parameters, copied = form.parameters(writes, MOST_BYTES)
     if copied:
         if can_copy(connection):
             with suppress(asyncpg.FeatureNotSupportedError):  # a policy of row-level security
-                return await _insert_and_copy(connection, (*documents, lock_timeout), copied)
-        documents, _ = append_documents(writes, inf)
+                isolation = None if connection.is_in_transaction() else "read_committed"
+                async with transaction(connection, isolation=isolation):
+                    rows = await connection.fetch(form.query, *parameters, lock_timeout)
+                    seqs = form.seqs(writes, rows)
+                    await copy_artifacts(connection, copied, numbered(writes, seqs))
+                return seqs
+        parameters, _ = form.parameters(writes, inf)
     if connection.is_in_transaction():  # a savepoint: the caller's transaction outlives a conflict
         async with transaction(connection):
-            rows = await connection.fetch(APPEND_EVENTS, *documents, lock_timeout)
+            rows = await connection.fetch(form.query, *parameters, lock_timeout)
     else:
         try:  # the statement ends with a COMMIT
-            rows = await connection.fetch(APPEND_EVENTS, *documents, lock_timeout)
+            rows = await connection.fetch(form.query, *parameters, lock_timeout)
         except asyncpg.InternalServerError as error:
             raise outcome_of_commit(error) from error
-    return {(flow_id.int, version): seq for flow_id, version, seq in rows}
-
-
-async def _insert_and_copy(
-    connection: Connection, parameters: Sequence[object], copied: Sequence[Produced]
-) -> dict[tuple[int, int], int]:
-    """Store events and then their artifacts, in a transaction or in a savepoint."""
-    isolation = None if connection.is_in_transaction() else "read_committed"
-    async with transaction(connection, isolation=isolation):
-        rows = await connection.fetch(APPEND_EVENTS, *parameters)
-        seqs = {(flow_id.int, version): seq for flow_id, version, seq in rows}
-        await copy_artifacts(connection, copied, seqs)
-    return seqs
+    return form.seqs(writes, rows)

@@ -24,6 +24,7 @@ import asyncpg
 from chem_persistence.postgres.connection.failures import LastWord, ServerSilent, heard
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.sockets import bytes_passed
+from chem_persistence.postgres.schema.row_types import RowTypes
 from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["SILENCE_SECONDS", "Watch", "WatchedConnection", "last_word_on"]
@@ -121,6 +122,7 @@ class WatchedConnection(DriverConnection):
         super().__init__(protocol, transport, *arguments)
         self.socket = transport.get_extra_info("socket")
         self.last_word: LastWord | None = None
+        self.row_types = RowTypes(protocol)
         self._driver = protocol
         self._watch: Watch | None = None
         self._sent = 0

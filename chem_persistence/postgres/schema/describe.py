@@ -19,6 +19,7 @@ DESCRIBE_SCHEMA_SEARCH_PATH = statement("migrations/describe_schema_search_path"
 DESCRIBE_SCHEMA_SEQUENCES = statement("migrations/describe_schema_sequences")
 DESCRIBE_SCHEMA_TABLES = statement("migrations/describe_schema_tables")
 DESCRIBE_SCHEMA_TRIGGERS = statement("migrations/describe_schema_triggers")
+DESCRIBE_SCHEMA_TYPES = statement("migrations/describe_schema_types")
 DESCRIBE_SCHEMA_VIEWS = statement("migrations/describe_schema_views")
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
@@ -30,6 +31,7 @@ _PARTS = (  # in this order, since a statement may name an object of an earlier 
     DESCRIBE_SCHEMA_CONSTRAINTS,
     DESCRIBE_SCHEMA_VIEWS,
     DESCRIBE_SCHEMA_INDEXES,
+    DESCRIBE_SCHEMA_TYPES,
     DESCRIBE_SCHEMA_FUNCTIONS,
     DESCRIBE_SCHEMA_TRIGGERS,
 )
@@ -44,8 +46,9 @@ async def describe_schema(connection: Connection, schema: str) -> str:
 
     The text does not depend on the version of the server (PostgreSQL 15 to 18), on the schema's
     name, or on the order in which the objects were created. It holds tables, sequences,
-    constraints, views, indexes, functions and triggers, except those of extensions. Owners, rights,
-    comments and rows are left out. A missing schema has an empty description.
+    constraints, views, indexes, composite types, functions and triggers, except those of
+    extensions. Owners, rights, comments and rows are left out. A missing schema has an empty
+    description.
     """
     return "\n".join(
         f"{statement};\n" for statement in await describe_statements(connection, schema)

@@ -239,7 +239,7 @@ async def test_an_append_cancelled_at_any_await_is_whole_or_nothing(
         if not struck:
             assert returned is not None
             break
-    assert nth > 5
+    assert nth >= 5
     assert complaints == []
 
 

@@ -157,7 +157,7 @@ async def test_a_lost_writer_stalls_nothing(
 async def test_without_its_lock_an_append_that_commits_late_is_missed(
     store: PgEventStore, administrator: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    sound = await administrator.fetchval("SELECT pg_get_functiondef('append_events'::regproc)")
+    sound = await administrator.fetchval("SELECT pg_get_functiondef('append_rows'::regproc)")
     await administrator.execute(sound.replace("pg_advisory_xact_lock_shared(", "("))
     async with store.transaction() as tx:
         early = await tx.append_kind(new_flow_id(), initialized())

@@ -29,7 +29,7 @@ from tests.support.faults.proxy import Fault, Proxy, Strike, proxied
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.flows.messages import (
     answers_an_append,
-    ends_a_statement,
+    ends_an_append,
     gives_a_stored_event,
     sends_an_append,
 )
@@ -257,8 +257,7 @@ async def test_a_retry_waits_for_the_first_attempt_that_is_still_in_flight(
     """Hold back the end of the append's statement: the server has the key, and commits later."""
     append = await begin(witness, made_by(expected_version))
     await warmed(store, made_by)
-    # the flow's head is read, and the event ids are looked for, before the append
-    fault = proxy.arm(Fault(Strike.SEVER, ends_a_statement, nth=3))
+    fault = proxy.arm(Fault(Strike.SEVER, ends_an_append()))
     appending = asyncio.create_task(append.run(store))
     await fault.struck.wait()
     await until_waiting_for_a_lock(pool)
@@ -286,8 +285,7 @@ async def test_callers_of_one_batch_get_their_own_events_while_its_first_attempt
     # the statements of one flow, and the one that reads the heads of several
     await warmed(store, with_a_batch)
     await asyncio.gather(*(made_by(None).run(store) for made_by in MADE_BY))
-    # the heads of the flows are read, and given event ids are looked for, before the append
-    fault = proxy.arm(Fault(Strike.SEVER, ends_a_statement, nth=2 + ids_given))
+    fault = proxy.arm(Fault(Strike.SEVER, ends_an_append()))
     appending = [asyncio.create_task(append.run(store, ids_given=ids_given)) for append in appends]
     await fault.struck.wait()
     await until_waiting_for_a_lock(pool)
@@ -326,7 +324,7 @@ async def test_a_first_attempt_that_the_server_still_works_on_is_not_repeated(
         transaction = other.transaction()
         await transaction.start()
         await other.execute("LOCK TABLE event_log IN EXCLUSIVE MODE")
-        fault = proxy.arm(Fault(Strike.CUT_AFTER, ends_a_statement, nth=3))
+        fault = proxy.arm(Fault(Strike.CUT_AFTER, ends_an_append()))
         appending = asyncio.create_task(append.run(store))
         await fault.struck.wait()
         await until_waiting_for_a_lock(pool, sessions=2)
@@ -419,7 +417,7 @@ async def test_an_append_whose_lost_attempt_outlives_its_retrys_patience_is_not_
     """The first attempt holds the key, the second times out, and the third is cancelled."""
     append = await begin(witness, with_events_only(1))
     await warmed(store, with_events_only)
-    first = proxy.arm(Fault(Strike.SEVER, ends_a_statement, nth=3))
+    first = proxy.arm(Fault(Strike.SEVER, ends_an_append()))
     appending = asyncio.create_task(append.run(store))
     await first.struck.wait()
     second = proxy.arm(

@@ -5,7 +5,7 @@ without a lease, would be stored without it, and the flow would have the version
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from math import inf
 from typing import TypeAlias
@@ -15,8 +15,8 @@ import asyncpg
 import pytest
 
 from chem_persistence import PgEventStore, StaleLease, StepSignal, StepStarted
-from chem_persistence.postgres.append.documents import Write, append_documents
-from chem_persistence.postgres.append.place_events import APPEND_EVENTS
+from chem_persistence.postgres.append.documents import APPEND_EVENTS, append_documents
+from chem_persistence.postgres.append.rows import Write, append_rows
 from chem_persistence.store.append_request import (
     AppendCall,
     AppendRequest,
@@ -85,12 +85,15 @@ async def test_callers_at_once_get_what_each_would_get_alone(desk: Desk) -> None
         assert [text for text in told if name in text] == [f"{n} {name}" for n in range(10)]
 
 
-async def test_the_maker_of_the_statement_accepts_no_mixture(desk: Desk, pool: Pool) -> None:
+@pytest.mark.parametrize("parameters", [append_rows, append_documents])
+async def test_the_maker_of_the_statement_accepts_no_mixture(
+    desk: Desk, pool: Pool, parameters: Callable[[Sequence[Write], float], object]
+) -> None:
     flow_id, lease = await desk.submit(), uuid4()
     leased = AppendCall(flow_id, [STARTED], lease=lease)
     with pytest.raises(ValueError, match="different leases"):
-        append_documents(await chained(pool, leased, AppendCall(flow_id, [signal("hello")])), inf)
-    append_documents(await chained(pool, leased, leased), inf)
+        parameters(await chained(pool, leased, AppendCall(flow_id, [signal("hello")])), inf)
+    parameters(await chained(pool, leased, leased), inf)
 
 
 @pytest.mark.parametrize("distributed", [False, True])

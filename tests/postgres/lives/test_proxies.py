@@ -24,7 +24,7 @@ from tests.support.servers.lives import Life, Promotion, Switchover
 from tests.support.servers.pgbouncer import pgbouncer_before
 
 SIGNAL = StepSignal(0, "acquire", "progress")
-WRITES = "append_events"
+WRITES = "append_rows("
 
 
 @pytest.mark.pgbouncer

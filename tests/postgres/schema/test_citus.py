@@ -63,6 +63,8 @@ async def own_url(server: TestServer) -> str:
 def value(parameter: Any) -> Any:
     """Return some value of a parameter's type."""
     name = parameter.name.removesuffix("[]").lstrip("_")
+    if name.startswith("append_"):  # rows, which every append of other tests has
+        return []
     return [VALUES[name]] if parameter.kind == "array" else VALUES[name]
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import asyncpg
 
 from chem_persistence.postgres.connection.jsonb import pass_jsonb_as_bytes
+from chem_persistence.postgres.schema.row_types import RowTypes
 
 __all__ = ["Between", "ConnectionBetween", "Rows", "fails_after"]
 
@@ -25,13 +26,15 @@ class ConnectionBetween(DriverConnection):
     """A connection of the driver; each `fetch` is awaited by `between`, once that is set."""
 
     between: Between | None = None
+    row_types: RowTypes
 
     @classmethod
     async def to(cls, url: str) -> Self:
         """Connect to a database as the pools of the library do."""
-        connection: Self = await asyncpg.connect(url, connection_class=cls)
+        connection: Any = await asyncpg.connect(url, connection_class=cls)
         await pass_jsonb_as_bytes(connection)
-        return connection
+        connection.row_types = RowTypes(connection._protocol)
+        return cast("Self", connection)
 
     async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
         """Run a statement, or let the test do that."""

@@ -1,5 +1,6 @@
 """The protocol messages of an append. Format: PostgreSQL manual, "Message Formats"."""
 
+import re
 import struct
 from collections.abc import Callable
 
@@ -8,16 +9,20 @@ from tests.support.faults.proxy import Message
 __all__ = [
     "answers_an_append",
     "ends_a_statement",
+    "ends_an_append",
     "executes",
     "gives_a_stored_event",
     "sends_an_append",
 ]
 
-EVENTS = b'[{"event_id":'
-"""The beginning of the JSON that is the first parameter of `append_events`."""
+ROWS = struct.pack("!3i", 1, 0, 0)
+"""The beginning of the first parameter of `append_rows`, an array whose type is not named."""
 
-STORED_EVENT = (16, 4, 8)
-"""The sizes of a flow id, a version and a seq; only `append_events` returns such rows."""
+SEQS = re.compile(rb"\x00\x01....\x00\x00\x00\x01\x00\x00\x00[\0\1]\x00\x00\x00\x14", re.DOTALL)
+"""A row of one column, an array of bigint; only `append_rows` returns such a row."""
+
+_BEFORE_ELEMENTS = 2 + 4 + 20
+_NULL = struct.pack("!i", -1)
 
 
 def executes(message: Message) -> bool:
@@ -37,20 +42,27 @@ def sends_an_append(message: Message) -> bool:
     after_names = message.data.index(b"\0", message.data.index(b"\0", 5) + 1) + 1
     (formats,) = struct.unpack_from("!h", message.data, after_names)
     first = after_names + 2 + 2 * formats + 2 + 4
-    return message.data[first : first + len(EVENTS)] == EVENTS
+    return message.data[first : first + len(ROWS)] == ROWS
+
+
+def ends_an_append() -> Callable[[Message], bool]:
+    """Match the end of the first append, at which the server commits it."""
+    sent = False
+
+    def ends(message: Message) -> bool:
+        nonlocal sent
+        sent = sent or sends_an_append(message)
+        return sent and ends_a_statement(message)
+
+    return ends
 
 
 def gives_a_stored_event(message: Message) -> bool:
     """Match a row with a stored event; the server sends it when the append is committed."""
-    if message.from_client or message.type != "D":
+    if message.from_client or message.type != "D" or not SEQS.match(message.data, 5):
         return False
-    (fields,) = struct.unpack_from("!h", message.data, 5)
-    place, sizes = 7, []
-    for _ in range(fields):
-        (size,) = struct.unpack_from("!i", message.data, place)
-        sizes.append(size)
-        place += 4 + max(size, 0)
-    return tuple(sizes) == STORED_EVENT
+    elements = message.data[5 + _BEFORE_ELEMENTS :]
+    return elements.count(_NULL) * len(_NULL) < len(elements)
 
 
 def answers_an_append() -> Callable[[Message], bool]:

@@ -6,8 +6,8 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from chem_persistence.postgres.append import place_events as write_path
-from chem_persistence.postgres.append.documents import Write
 from chem_persistence.postgres.append.place_events import FlowHeads
+from chem_persistence.postgres.append.rows import Write, numbered
 from chem_persistence.postgres.append.settle import Outcome
 from chem_persistence.postgres.connection.ports import Connection
 from tests.support.faults.proxy import Message
@@ -39,13 +39,14 @@ async def with_new_ids(
 
 async def artifacts_afterwards(
     connection: Connection, writes: Sequence[Write], patience: float | None
-) -> dict[tuple[int, int], int]:
+) -> Sequence[int | None]:
     """Break the single transaction: the artifacts are stored after the commit of the events."""
     bare = [
         msgspec.structs.replace(write, request=msgspec.structs.replace(write.request, artifacts=()))
         for write in writes
     ]
-    stored = await sound_insert(connection, bare, patience)
+    seqs = await sound_insert(connection, bare, patience)
+    stored = numbered(writes, seqs)
     for write in writes:
         for producer, artifact in write.request.artifacts:
             flow_id = write.request.flow_id
@@ -60,7 +61,7 @@ async def artifacts_afterwards(
                 artifact.metadata,
             )
             await connection.execute(STORE_ARTIFACT, *columns, flow_id, seq)
-    return stored
+    return seqs
 
 
 def stores_artifacts(message: Message) -> bool:

@@ -15,10 +15,9 @@ from tests.support.leases.staff import Act, Acts, Number, chain, submit, trace, 
 pytestmark = [pytest.mark.superuser, pytest.mark.one_row]
 
 FENCE = """
-            AND (e.lease IS NULL OR (e.holder IS NOT NULL AND e.first_version = 0)
-                OR (SELECT run.lease FROM flow_runs AS run
-                    WHERE run.flow_id = e.flow_id) = e.lease)
-        ORDER BY"""
+            OR (f.lease IS NOT NULL AND (f.holder IS NULL OR f.first_version > 0)
+                AND (SELECT run.lease FROM flow_runs AS run
+                    WHERE run.flow_id = f.flow_id) IS DISTINCT FROM f.lease)"""
 
 
 @pytest.fixture
@@ -29,12 +28,12 @@ async def desk(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
 
 @pytest.fixture(params=["sound", "without the fence"])
 async def is_fenced(request: pytest.FixtureRequest, admin_url: str) -> bool:
-    """Take the fence out of `append_events`, in one of two runs; return whether it is there."""
+    """Take the fence out of `append_rows`, in one of two runs; return whether it is there."""
     if request.param == "sound":
         return True
     owner = await asyncpg.connect(admin_url)
-    sound = await owner.fetchval("SELECT pg_get_functiondef('append_events'::regproc)")
-    broken = sound.replace(FENCE, "\n        ORDER BY")
+    sound = await owner.fetchval("SELECT pg_get_functiondef('append_rows'::regproc)")
+    broken = sound.replace(FENCE, "")
     assert broken != sound
     await owner.execute(broken)
     await owner.close()

@@ -131,7 +131,7 @@ class Server:
         connection.between = self._between
 
     async def _between(self, query: str, run: Callable[[], Awaitable[Rows]]) -> Rows:
-        is_insert = "append_events(" in query
+        is_insert = "append_rows(" in query
         planned = self.at_insert if is_insert else self.at_read
         now = planned.pop(0) if planned else Meddling()
         if now.late:
