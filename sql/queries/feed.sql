@@ -15,6 +15,16 @@ SELECT
         SELECT seq, chain_hash FROM event_log WHERE seq > $3 AND seq <= $2 ORDER BY seq
             LIMIT 257) AS last) AS links
 
+-- name: find_archive_at
+-- Return whether the event of a position was archived with its flow, and whether a flow was archived
+-- that may have had events in the window.
+-- $1 uuid flow_id, $2 bigint seq, $3 bigint seq after which the window begins
+SELECT
+    EXISTS (SELECT 1 FROM archived_flows AS gone
+        WHERE gone.flow_id = $1 AND gone.first_seq <= $2 AND gone.last_seq >= $2) AS is_archived,
+    EXISTS (SELECT 1 FROM archived_flows AS gone
+        WHERE gone.first_seq <= $2 AND gone.last_seq > $3) AS is_touched
+
 -- name: find_feed_bounds
 -- Return the seq up to which the log is complete and stays so, and the last one that was given out.
 -- The sequence of a distributed log may be behind after a crash, which feed_end() knows.

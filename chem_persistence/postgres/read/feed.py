@@ -7,7 +7,9 @@ an open transaction may still commit. The feed does not use the transaction ids 
 continues after a restore, and no unrelated transaction of the server can stall it.
 
 A page begins with the event of the position that it follows, so that one statement, on whichever
-server it runs, proves that the page follows what was seen.
+server it runs, proves that the page follows what was seen. If that event was archived with its
+flow, the register says so, and the page begins after its number; a window in which an archived flow
+may have had events is not compared.
 """
 
 from collections.abc import Iterable
@@ -31,6 +33,7 @@ from chem_persistence.store.feed_position import (
 __all__ = ["PgFeedSource", "find_feed_end"]
 
 EXAMINE_POSITION = statement("feed/examine_position")
+FIND_ARCHIVE_AT = statement("feed/find_archive_at")
 FIND_FEED_BOUNDS = statement("feed/find_feed_bounds")
 FIND_FEED_END = statement("feed/find_feed_end")
 FIND_POSITION = statement("feed/find_position")
@@ -65,7 +68,10 @@ class PgFeedSource:
                 lambda connection: _read_following(connection, pages, position, limit)
             )
             if found is None:
-                await self.window(position)  # raises HistoryLost, unless this server only lags
+                # raises HistoryLost, unless its event was archived, or this server only lags
+                await self.window(position)
+                if await self._is_archived(position):
+                    return map(stored_event, await self._after_archived(position, pages, limit))
                 raise StoreUnavailable(
                     f"position {position.seq} was read from a server that lags behind the log: "
                     "read from the primary"
@@ -76,16 +82,39 @@ class PgFeedSource:
     async def window(self, position: FeedPosition) -> FeedWindow:
         """Return the window behind a position; see `FeedSource.window`."""
         (end,) = await self._session.fetch(FIND_FEED_END)
-        (row,) = await self._session.fetch(EXAMINE_POSITION, *_named(position))
-        if (state := _state(row, position)) is not PositionState.HOLDS:
+        row, state = await self._examined(position)
+        if state is not PositionState.HOLDS:
             raise history_lost(position, state, end["seq"])
         return _window(row, position)
 
     async def state(self, position: FeedPosition) -> PositionState:
         """Return what the log holds at a position; see `FeedSource.state`."""
         await self._session.fetch(FIND_FEED_END)  # fails on a standby
+        return (await self._examined(position))[1]
+
+    async def _examined(self, position: FeedPosition) -> tuple[Any, PositionState]:
+        """Return what the log has at a position, and its state, which archives do not change."""
         (row,) = await self._session.fetch(EXAMINE_POSITION, *_named(position))
-        return _state(row, position)
+        state = _state(row, position)
+        if state in {PositionState.GONE, PositionState.WINDOW_DIFFERS}:
+            (archive,) = await self._session.fetch(FIND_ARCHIVE_AT, *_named(position))
+            is_gone = state is PositionState.GONE
+            if archive["is_archived"] if is_gone else archive["is_touched"]:
+                state = PositionState.HOLDS
+        return row, state
+
+    async def _is_archived(self, position: FeedPosition) -> bool:
+        (archive,) = await self._session.fetch(FIND_ARCHIVE_AT, *_named(position))
+        is_archived: bool = archive["is_archived"]
+        return is_archived
+
+    async def _after_archived(
+        self, position: FeedPosition, pages: SizedPages, limit: int
+    ) -> list[Any]:
+        """Read the events after a position whose own event was archived."""
+        return await self._session.run(
+            lambda connection: _read_after(connection, pages, position.seq, limit)
+        )
 
     async def position(self, seq: int | None) -> FeedPosition:
         """Return the position after the last event up to a `seq`; see `EventFeed.position`."""
