@@ -21,6 +21,7 @@ from chem_persistence.store.checks import MAX_VERSION
 
 __all__ = ["Loss", "LostEvent", "LostHead", "SeenEvent", "find_lost_events", "find_lost_heads"]
 
+FIND_ARCHIVED_HEADS = statement("verification/find_archived_heads")
 FIND_EVENTS_AT = statement("lost/find_events_at")
 FIND_HEADS_AT = statement("lost/find_heads_at")
 
@@ -68,12 +69,16 @@ async def find_lost_events(
 ) -> AsyncIterator[LostEvent]:
     """Yield those of the events that the log does not have, in constant memory.
 
+    Those of flows that were archived are not lost.
+
     Raises:
         StoreUnavailable: the database cannot be reached, or is a standby that lacks events.
         StoreError: the database refused.
     """
     async for seen, row in _looked_up(provider, FIND_EVENTS_AT, events):
         if row["event_id"] != seen.event_id:
+            if row["event_id"] is None and await _archived(provider, seen.flow_id) > seen.version:
+                continue
             _check_primary(row)
             found = row["event_id"]
             state = Loss.GONE if found is None else Loss.REPLACED
@@ -90,9 +95,17 @@ async def find_lost_heads(
     async for anchor, row in _looked_up(provider, FIND_HEADS_AT, anchors):
         link = row["chain_hash"]
         if link is None or link.hex() != anchor.link:
+            if link is None and await _archived(provider, anchor.flow_id) >= anchor.version:
+                continue
             _check_primary(row)
             state = Loss.GONE if link is None else Loss.REPLACED
             yield LostHead(anchor.flow_id, state, anchor.version, row["version"])
+
+
+async def _archived(provider: ConnectionProvider, flow_id: UUID) -> int:
+    """Return with how many events a flow was archived that is not in the log; 0 if it was not."""
+    rows = await Session(provider).fetch(FIND_ARCHIVED_HEADS, [flow_id])
+    return max((row["version"] for row in rows), default=0)
 
 
 async def _looked_up(

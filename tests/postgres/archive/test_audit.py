@@ -16,10 +16,17 @@ from chem_persistence import (
 )
 from chem_persistence.domain.tampering import Tampering
 from chem_persistence.postgres.audit.anchors import Anchor
+from chem_persistence.postgres.audit.lost import (
+    Loss,
+    SeenEvent,
+    find_lost_events,
+    find_lost_heads,
+)
 from tests.support.flows.archived_flows import Meanwhile, archive, forget
 from tests.support.flows.flows import initialized, new_flow_id
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+SAID = StepSignal(0, "acquire", "progress")
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -45,9 +52,21 @@ async def test_an_anchor_beyond_the_register_is_a_finding(
 ) -> None:
     """The log went back, and the flow was archived with fewer events than it had."""
     store, flow_id, anchors = PgEventStore(provider), new_flow_id(), list[Anchor]()
-    await store.append_kinds(flow_id, [initialized(), StepSignal(0, "acquire", "progress")])
+    await store.append_kinds(flow_id, [initialized(), SAID])
     await verify_log(provider, on_head=anchors.append)
     await forget(owner, flow_id, 1)
     await archive(owner, flow_id)
     (finding,) = (await verify_log(provider, anchors=anchors)).findings
     assert (finding.flow_id, finding.tampering) == (flow_id, Tampering.TRUNCATED)
+
+
+async def test_what_was_archived_is_not_lost(provider: PoolProvider, owner: Owner) -> None:
+    store, flow_id, anchors = PgEventStore(provider), new_flow_id(), list[Anchor]()
+    events = await store.append_kinds(flow_id, [initialized(), SAID])
+    await verify_log(provider, on_head=anchors.append)
+    seen = [SeenEvent(flow_id, event.version, event.event_id) for event in events]
+    beyond = [SeenEvent(flow_id, 2, new_flow_id())]
+    await archive(owner, flow_id)
+    lost = [each async for each in find_lost_events(provider, seen + beyond)]
+    assert [(each.version, each.state) for each in lost] == [(2, Loss.GONE)]
+    assert [each async for each in find_lost_heads(provider, anchors)] == []
