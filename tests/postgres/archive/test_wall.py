@@ -376,13 +376,15 @@ async def test_who_appends_to_a_flow_that_is_being_archived_is_refused(
 
 
 async def test_an_artifact_that_is_used_meanwhile_stays(
-    store: PgEventStore, owner: Connection, pool: Pool
+    store: PgEventStore, owner: Connection, admin_url: str
 ) -> None:
     flow = await sealed_flow(store, owner, [VALUE, OTHER])
+    watcher = await asyncpg.connect(admin_url)
     async with store.transaction() as transaction:
         await transaction.append_kind(new_flow_id(), LATE, artifacts=[VALUE])
         archiving = asyncio.create_task(archive(owner, flow))
-        await until_blocked(pool)
+        await until_blocked(watcher)
+    await watcher.close()
     await archiving
     assert await hashes(owner) == {VALUE.hash}
 
