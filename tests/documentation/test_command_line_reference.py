@@ -49,6 +49,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "consumers remove": ["counts"],
     "invalidate": ["bbbb", "acquire", "--reason", "wrong", "--actor", "Ada"],
     "seal": ["aaaa"],
+    "archive": ["aaaa", "--to", ".", "--actor", "Ada"],
 }
 NAMES = command_names(app)
 NEED_CITUS = {"distribute"}
