@@ -22,7 +22,7 @@ from chem_persistence.postgres.audit.lost import (
     find_lost_events,
     find_lost_heads,
 )
-from tests.support.flows.archived_flows import Meanwhile, archive, forget
+from tests.support.archived_flows import Meanwhile, archive, forget
 from tests.support.flows.flows import initialized, new_flow_id
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from chem_persistence import FeedPosition, HistoryLost, PgEventStore, PoolProvider, StepSignal
-from tests.support.flows.archived_flows import archive, forget
+from tests.support.archived_flows import archive, forget
 from tests.support.flows.flows import initialized, new_flow_id
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

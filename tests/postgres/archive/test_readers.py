@@ -25,7 +25,7 @@ from chem_persistence.postgres.read.tail import read_log_tail
 from chem_persistence.store.leasing.branches import BRANCHED_FROM
 from chem_persistence.store.leasing.children import ChildState
 from chem_persistence.views.origin.branches import read_branch_tree
-from tests.support.flows.archived_flows import BUNDLE, Meanwhile, archive, forget
+from tests.support.archived_flows import BUNDLE, Meanwhile, archive, forget
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
