@@ -108,7 +108,7 @@ async def append_unflushed(url: str) -> list[FlowEvent]:
     async with session(url) as administrator, store_on(without_flush(url)) as store:
         await store.append_kind(new_flow_id(), initialized())
         process = await administrator.fetchval(FIND_WAL_WRITER)
-        await administrator.execute(f"COPY (SELECT) TO PROGRAM 'kill -STOP {process}'")
+        await administrator.execute(f"COPY (SELECT WHERE false) TO PROGRAM 'kill -STOP {process}'")
         try:
             before, flushed = None, await administrator.fetchval(FLUSHED)
             while flushed != before:
@@ -118,7 +118,9 @@ async def append_unflushed(url: str) -> list[FlowEvent]:
             events = await store.read_feed(limit=10_000)
         finally:
             with suppress(asyncpg.PostgresConnectionError):
-                await administrator.execute(f"COPY (SELECT) TO PROGRAM 'kill -9 {process}'")
+                await administrator.execute(
+                    f"COPY (SELECT WHERE false) TO PROGRAM 'kill -9 {process}'"
+                )
     return events
 
 
