@@ -19,12 +19,14 @@ SELECT EXISTS (SELECT 1
         AND routine.proname = 'citus_truncate_trigger') AS distributed
 
 -- name: find_work_of_nodes
--- Return whether a node of the cluster works for a session of its coordinator. The process id is
--- null behind a pooler; then work for any session of this role counts. The global id of a session
--- is the number of its coordinator, followed by its process id in ten digits.
--- $1 integer process id, or null
+-- Return whether a node of the cluster works for a session of its coordinator, or did a moment ago:
+-- a statement of many short commands, as that which distributes a table, may be between two. The
+-- process id is null behind a pooler; then work for any session of this role counts. The global id
+-- of a session is the number of its coordinator, followed by its process id in ten digits.
+-- $1 integer process id, or null, $2 integer milliseconds that count as a moment
 SELECT EXISTS (SELECT 1 FROM citus_stat_activity AS activity
-    WHERE activity.is_worker_query AND activity.state = 'active'
+    WHERE activity.is_worker_query AND (activity.state = 'active'
+            OR activity.state_change > clock_timestamp() - $2::integer * interval '1 ms')
         AND activity.global_pid % 10000000000 <> pg_backend_pid()
         AND CASE WHEN $1::integer IS NULL THEN activity.usename = current_user
             ELSE activity.global_pid % 10000000000 = $1::integer END) AS is_running

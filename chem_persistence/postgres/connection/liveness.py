@@ -79,7 +79,8 @@ class Watch:
             (row,) = await self._fetch(FIND_RUNNING_STATEMENT, known_pid, self._milliseconds)
             is_running = row["is_running"]
             if not is_running and row["may_wait_for_nodes"]:
-                ((is_running,),) = await self._fetch(FIND_WORK_OF_NODES, known_pid)
+                moment = round(self.silence * 1000)
+                ((is_running,),) = await self._fetch(FIND_WORK_OF_NODES, known_pid, moment)
         except asyncpg.PostgresError as error:  # it answers: too many connections, for example
             is_stopping = (error.sqlstate or "").startswith("57P")
             return _Verdict.SILENT if is_stopping else _Verdict.UNKNOWN
