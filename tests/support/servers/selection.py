@@ -137,6 +137,9 @@ ONE_ROW = (
 )
 """A test that does not hold on Citus, where each flow that stores an artifact has a row of it."""
 
+ARCHIVES = "postgres/archive/"
+"""Tests whose flows leave the log, which those of a log on Citus cannot."""
+
 
 def mark_needs(items: Sequence[pytest.Item]) -> None:
     """Mark the tests that use the run's server, and those in SUPERUSERS."""
@@ -146,6 +149,8 @@ def mark_needs(items: Sequence[pytest.Item]) -> None:
             item.add_marker("database")
         if _path(item) == ONE_ROW:
             item.add_marker("one_row")
+        if _path(item).startswith(ARCHIVES):
+            item.add_marker("archives")
         if _path(item).startswith(superusers):
             item.add_marker("superuser")
 
@@ -185,6 +190,7 @@ def reasons_to_leave_out() -> dict[str, str]:
         reasons["citus"] = "no Citus cluster is here (CHEM_TEST_CITUS)"
     else:
         reasons["one_row"] = "on Citus an artifact has a row in each flow that stores it"
+        reasons["archives"] = "on Citus no flow can be archived"
     if os.environ.get("CHEM_TEST_ROLE"):
         reasons["superuser"] = "they need a superuser"
     if tls_programs() is None and not os.environ.get("CHEM_TEST_TLS"):
