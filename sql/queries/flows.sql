@@ -4,8 +4,8 @@
 -- Count the flows from which lists may be made, each up to a bound: those with a label that
 -- begins with a text, those that are not over and were begun for workers or by a program, those
 -- that were cancelled, and those that are completed.
--- $1 bigint the bound, $2 text beginning of the label, or null for none, $3 text state and $4
--- text definition_hash, or null for any, $5 bigint the bound of those with the label
+-- $1 bigint the bound, $2 text beginning of the label, or null for none, $3 text state and
+-- $4 text definition_hash, or null for any, $5 bigint the bound of those with the label
 SELECT 'label' AS side, count(*) AS flows
 FROM (SELECT first_event.flow_id FROM event_log AS first_event
     WHERE first_event.version = 0 AND first_event.payload ? 'label'
@@ -16,7 +16,7 @@ UNION ALL
 SELECT 'open', count(*)
 FROM (SELECT run.flow_id FROM flow_runs AS run
     WHERE $4::text IS NULL OR run.definition_hash = $4
-    LIMIT CASE WHEN $3::text IN ('cancelled', 'completed') THEN 0 ELSE $1 END) AS open
+    LIMIT CASE WHEN $3::text IN ('cancelled', 'completed') THEN 0 ELSE $1::bigint END) AS open
 UNION ALL
 SELECT 'cancelled', count(*)
 FROM (SELECT event.flow_id FROM event_log AS event
@@ -359,10 +359,10 @@ ORDER BY flows.started_at DESC, flows.flow_id DESC
 -- List one page of the newest flows of a definition that have no parent and fit; a time outside
 -- datetime's range is null.
 -- $1 timestamptz started_at and $2 uuid flow_id before which the page begins, or null for the
--- newest; $3 text definition_hash; $4 bigint maximum number of rows; $5 boolean that is true; $6
--- text beginning of the label, $7 text state, $8 text id of a step that has begun and is not
--- finished, $9 text class of the error of a failed step (whole, or its end after a dot), and $10
--- timestamptz first started_at, or null for any; $11 bigint how many flows are looked at
+-- newest; $3 text definition_hash; $4 bigint maximum number of rows; $5 boolean that is true;
+-- $6 text beginning of the label, $7 text state, $8 text id of a step that has begun and is not
+-- finished, $9 text class of the error of a failed step (whole, or its end after a dot), and
+-- $10 timestamptz first started_at, or null for any; $11 bigint how many flows are looked at
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at

@@ -646,7 +646,7 @@ async def test_a_statement_says_what_its_parameters_are(connection: Connection, 
     lines = text.splitlines()
     heading = "\n".join(lines[: heading_length(lines)])
     documented = {
-        int(number): type_ for number, type_ in re.findall(r"\$(\d+) ([a-z]+(?:\[\])?)", heading)
+        int(number): type_ for number, type_ in re.findall(r"\$(\d+) ([a-z_]+(?:\[\])?)", heading)
     }
     prepared = await connection.prepare(text)
     actual = {
