@@ -13,6 +13,7 @@ ChemPersistenceError
 |-- HistoryLost                     events that were read or acknowledged are no longer in the log
 |-- FlowSealed                      the flow has its last event, a seal
 |   `-- FlowArchived                the flow's events are in a bundle, and no longer in the log
+|-- EventsArchived                  flows left the log before a follower had read them
 |-- ArchiveHeld                     flows that a consumer needs, so that they stay
 |-- EventIdReused                   an event id that already names an event with other content
 |-- FlowNotFound                    no event has this flow id
@@ -75,6 +76,7 @@ from chem_persistence.errors.log import (
     ArtifactNotFound,
     ConcurrencyConflict,
     EventIdReused,
+    EventsArchived,
     FlowArchived,
     FlowNotFound,
     FlowSealed,
@@ -102,6 +104,7 @@ __all__ = [
     "ConcurrencyConflict",
     "DefinitionMismatch",
     "EventIdReused",
+    "EventsArchived",
     "FlowAlreadyCompleted",
     "FlowArchived",
     "FlowAwaitsUser",

@@ -1,8 +1,15 @@
 """The errors of the log: events and artifacts that cannot be stored, read, found or replayed."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from uuid import UUID
 
+import msgspec
+
 from chem_persistence.errors.values import ChemPersistenceError
+
+if TYPE_CHECKING:
+    from chem_persistence.store.feed_position import FeedPosition
 
 __all__ = [
     "ArchiveHeld",
@@ -10,6 +17,7 @@ __all__ = [
     "ArtifactNotFound",
     "ConcurrencyConflict",
     "EventIdReused",
+    "EventsArchived",
     "FlowArchived",
     "FlowNotFound",
     "FlowSealed",
@@ -125,6 +133,34 @@ class FlowArchived(FlowSealed):
             f"{bundle_sha256}; import that to read the flow",
         )
         self.bundle_sha256 = bundle_sha256
+
+
+class EventsArchived(ChemPersistenceError):
+    """Flows were archived before this follower of the feed had read them to their end.
+
+    `count` is how many flows; `flows` are the ids of the first of them, at most 100, in the order
+    in which they were archived. `position` is where the follower is: events of these flows after it
+    are in bundles, and no longer in the feed. Go on from `past_archive()`: a follower is not told
+    of them again from there.
+    """
+
+    def __init__(
+        self, position: "FeedPosition", flows: Sequence[UUID], count: int, archived: int
+    ) -> None:
+        super().__init__(
+            f"{count} flow{'s' * (count > 1)} with events after position {position.seq} of the "
+            f"feed left the log before they were read: {', '.join(map(str, flows[:3]))}"
+            f"{', ...' * (count > len(flows[:3]))}; their events are in bundles: go on from "
+            "past_archive()"
+        )
+        self.position = position
+        self.flows = flows
+        self.count = count
+        self._archived = archived
+
+    def past_archive(self) -> "FeedPosition":
+        """Return the position from which the follower goes on, without what was archived."""
+        return msgspec.structs.replace(self.position, archived=self._archived)
 
 
 class ArchiveHeld(ChemPersistenceError):

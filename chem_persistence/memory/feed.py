@@ -1,10 +1,10 @@
-"""The feed of a store in memory, which never goes back; positions of other logs do not hold."""
+"""The feed of a store in memory, which never goes back; positions of other logs do not hold.
 
-from collections.abc import Iterable
+Nothing is archived in memory, so no follower is ever overtaken.
+"""
 
 from chem_persistence.memory.log import MemoryLog
-from chem_persistence.store.codec import StoredEvent
-from chem_persistence.store.feed import history_lost, seq_lost
+from chem_persistence.store.feed import SourcePage, history_lost, seq_lost
 from chem_persistence.store.feed_position import (
     WINDOW_EVENTS,
     FeedPosition,
@@ -21,15 +21,17 @@ class MemoryFeedSource:
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
 
-    async def read_after(self, after: int | FeedPosition, limit: int) -> Iterable[StoredEvent]:
+    async def read_after(
+        self, after: int | FeedPosition, limit: int, archived: int | None
+    ) -> SourcePage:
         """Return the next events; see `FeedSource.read_after`."""
         if isinstance(after, FeedPosition):
             if after.seq and self._link(after) != after.link:
                 raise history_lost(after, self._state(after), self._log.feed_end())
-            return self._log.feed(after.seq, limit)
+            return SourcePage(self._log.feed(after.seq, limit), archived or 0)
         if after > self._log.numbers.last:
             raise seq_lost(after, self._log.numbers.last)
-        return self._log.feed(after, limit)
+        return SourcePage(self._log.feed(after, limit), archived or 0)
 
     async def window(self, position: FeedPosition) -> FeedWindow:
         """Return the window behind a position; see `FeedSource.window`."""

@@ -3,16 +3,23 @@
 A store offers a `FeedSource`; what a subscriber calls is made from it here. Each page is checked
 against the position that it follows. The digest of the window behind the position is compared with
 the first page, and then at most once in `WINDOW_CHECK_SECONDS`.
+
+A subscriber is told of the flows that left the log before it had read them to their end. Archives
+have numbers in the order of their commits, and a subscriber keeps the greatest one that is known:
+up to it, every flow either was known to be archived, or had no event after its position.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from time import monotonic
 from typing import Protocol
+from uuid import UUID
+
+import msgspec
 
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.errors import HistoryLost
+from chem_persistence.errors import EventsArchived, HistoryLost
 from chem_persistence.store.codec import StoredEvent, decode_event
 from chem_persistence.store.feed_position import (
     FeedPage,
@@ -25,6 +32,7 @@ __all__ = [
     "EVENTS_PER_FEED_PAGE",
     "FeedReader",
     "FeedSource",
+    "SourcePage",
     "follow_feed",
     "follow_with_positions",
     "history_lost",
@@ -40,11 +48,29 @@ WINDOW_CHECK_SECONDS = 30.0
 """How often a subscriber compares the digest of the window behind its position."""
 
 
+class SourcePage(msgspec.Struct, frozen=True):
+    """The next events of the feed, which are checked one by one as they are taken.
+
+    `archived` is the greatest number of an archive that was known when they were read. If `missed`
+    is not 0, that many flows of the archives since the one that the reader knows have events after
+    its position, and `flows` are the first of them.
+    """
+
+    events: Iterable[StoredEvent]
+    archived: int = 0
+    missed: int = 0
+    flows: Sequence[UUID] = ()
+
+
 class FeedSource(Protocol):
     """What a store has to offer for its feed to be read."""
 
-    async def read_after(self, after: int | FeedPosition, limit: int) -> Iterable[StoredEvent]:
-        """Return the next events of the feed, which are checked one by one as they are taken.
+    async def read_after(
+        self, after: int | FeedPosition, limit: int, archived: int | None
+    ) -> SourcePage:
+        """Return the next events of the feed, and what was archived since the number `archived`.
+
+        With None all archives before this call are known, and none is looked for.
 
         Raises:
             HistoryLost: the event of the position is not there, or no event ever had this `seq`.
@@ -79,20 +105,32 @@ class FeedReader:
         self._window = FeedWindow(_seq(after)) if is_checked else None
         self._check_at = monotonic() + (WINDOW_CHECK_SECONDS if is_checked else 0.0)
         self._last: StoredEvent | None = None
+        self._archived = None if isinstance(after, int) else after.archived
 
     async def read(self, limit: int) -> Iterable[StoredEvent]:
         """Return the next events; those that the subscriber is given must be passed to `advance`.
 
         The window is compared after the page was read, so that a page is not returned if the log
         went back to an earlier state after the position was taken.
+
+        Raises:
+            HistoryLost: the log does not hold what was seen, or never gave out this `seq`.
+            EventsArchived: flows were archived that were not read to their end. The next call goes
+                on past them.
         """
         after = self.where
-        events = await self._source.read_after(after, limit)
+        page = await self._source.read_after(after, limit, self._archived)
         if isinstance(after, FeedPosition) and after.seq and monotonic() >= self._check_at:
             window = await self._source.window(after)
             self._window = self._window or window
             self._check_at = monotonic() + WINDOW_CHECK_SECONDS
-        return events
+        if page.missed:
+            position = await self._source.position(after) if isinstance(after, int) else after
+            position = msgspec.structs.replace(position, archived=self._archived or 0)
+            self._archived = page.archived
+            raise EventsArchived(position, page.flows, page.missed, page.archived)
+        self._archived = page.archived
+        return page.events
 
     def advance(self, stored: StoredEvent) -> None:
         """Move behind an event of the last page."""
@@ -104,8 +142,10 @@ class FeedReader:
     def where(self) -> int | FeedPosition:
         """The position after the last event, or what the subscriber began with."""
         if self._last is not None and self._window is not None:
-            self._after = self._window.position(self._last.flow_id)
+            self._after = self._window.position(self._last.flow_id, self._archived or 0)
             self._last = None
+        elif isinstance(self._after, FeedPosition) and self._after.archived != self._archived:
+            self._after = msgspec.structs.replace(self._after, archived=self._archived)
         return self._after
 
 

@@ -35,7 +35,8 @@ class FeedPosition(msgspec.Struct, frozen=True, kw_only=True):
     The position of an event says that this event and all before it in the feed were seen. Store
     `to_json()` in the transaction that holds what you derive from the events, and pass the position
     that `from_json` returns to `read_feed` or `follow`: they raise `HistoryLost` if the log no
-    longer holds what was seen. The fields are not part of the interface.
+    longer holds what was seen, and `EventsArchived` if flows were archived that were not read to
+    their end. The fields are not part of the interface.
     """
 
     seq: int
@@ -43,11 +44,15 @@ class FeedPosition(msgspec.Struct, frozen=True, kw_only=True):
     link: bytes
     since: int
     digest: bytes  # SHA-256 of the links of the events in (since, seq], in the order of seq
-    archived: int = 0
+    archived: int = 0  # the greatest number in the register of archived flows that is known
 
     @classmethod
     def start(cls) -> "FeedPosition":
-        """Return the position before the first event, which holds in every log."""
+        """Return the position before the first event, which holds in every log.
+
+        Who begins there is told of all flows that were ever archived: `position(0)` of a store is
+        the position before the first event that the log has now.
+        """
         return cls(seq=0, flow_id=_NO_FLOW, link=GENESIS, since=0, digest=hashlib.sha256().digest())
 
     def to_json(self) -> str:
@@ -88,7 +93,7 @@ class FeedPosition(msgspec.Struct, frozen=True, kw_only=True):
 class FeedPage(msgspec.Struct, frozen=True):
     """One page of the feed, and the position after its last event.
 
-    Without events it is the position that the page was to follow.
+    Without events it is the position that the page was to follow, past what was archived since.
     """
 
     events: Sequence[FlowEvent]
@@ -117,7 +122,8 @@ def _check(position: FeedPosition) -> None:
         raise InvalidArgument("position", "its numbers must be in the range 0 to 2^63 - 1")
     if any(len(hash_) != _LINK_BYTES for hash_ in (position.link, position.digest)):
         raise InvalidArgument("position", f"its link and its digest must have {_LINK_BYTES} bytes")
-    if position.seq == 0 and position != FeedPosition.start():
+    start = msgspec.structs.replace(FeedPosition.start(), archived=position.archived)
+    if position.seq == 0 and position != start:
         raise InvalidArgument("position", "with seq 0 it must be the start of the feed")
     if position.seq and (position.since >= position.seq or position.flow_id == _NO_FLOW):
         raise InvalidArgument("position", "it must name an event, and a window that ends with it")
@@ -148,11 +154,16 @@ class FeedWindow:
         if len(self._links) > WINDOW_EVENTS:
             self._since, _ = self._links.popleft()
 
-    def position(self, flow_id: UUID) -> FeedPosition:
+    def position(self, flow_id: UUID, archived: int = 0) -> FeedPosition:
         """Return the position after the last event, which is one of this flow."""
         seq, link = self._links[-1]
         return FeedPosition(
-            seq=seq, flow_id=flow_id, link=link, since=self._since, digest=self.digest()
+            seq=seq,
+            flow_id=flow_id,
+            link=link,
+            since=self._since,
+            digest=self.digest(),
+            archived=archived,
         )
 
     def digest(self) -> bytes:

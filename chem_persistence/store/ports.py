@@ -300,6 +300,10 @@ class EventFeed(Protocol):
     Where a subscriber is, `after_seq`, is a `FeedPosition` or a plain `seq`. With a position every
     page is checked: if the log went back after it was read, `HistoryLost` is raised. Of a plain
     `seq` nothing is known but that it was given out.
+
+    Flows that are archived leave the feed. A subscriber that had not read one to its end is told by
+    `EventsArchived`, once, and goes on from the error's `past_archive()`. Who begins with a plain
+    `seq` or with `position` is told only of what is archived later.
     """
 
     async def read_feed(
@@ -313,6 +317,7 @@ class EventFeed(Protocol):
         Raises:
             InvalidArgument: `after_seq` or `limit` is negative, or more than 64 bits can count.
             HistoryLost: the log does not hold what was seen, or never gave out this `seq`.
+            EventsArchived: flows were archived that were not read to their end.
             UnreadableEvent: an event does not decode.
             StoreUnavailable: the store cannot be reached.
             StoreError: the server is a standby, which does not know what is being written.
@@ -343,6 +348,7 @@ class EventFeed(Protocol):
         Raises:
             InvalidArgument: `after_seq` is negative, or `poll_interval` is not above 0.
             HistoryLost: the log does not hold what was seen, or never gave out this `seq`.
+            EventsArchived: flows were archived that were not read to their end.
             UnreadableEvent: the next event does not decode; those before it were yielded.
             StoreUnavailable: the store cannot be reached.
             StoreError: the server is a standby.

@@ -1,5 +1,14 @@
 -- Read the feed, the events of all flows in the order of seq, and check positions in it.
 
+-- name: count_missed
+-- Return the last number in the register, or that which is known if no later one is there, and how
+-- many of the later flows have events after a seq.
+-- $1 bigint number of the archive that is known, $2 bigint seq
+SELECT coalesce(max(gone.archive_no), $1::bigint) AS archive_no,
+    count(*) FILTER (WHERE gone.last_seq > $2::bigint) AS missed
+FROM archived_flows AS gone
+WHERE gone.archive_no > $1::bigint
+
 -- name: examine_position
 -- Return what the log has at a position: its event's chain hash, whether an event of any flow has
 -- its seq, and the numbers and chain hashes of the events in its window, with one more than a
@@ -25,6 +34,13 @@ SELECT
     EXISTS (SELECT 1 FROM archived_flows AS gone
         WHERE gone.first_seq <= $2 AND gone.last_seq > $3) AS is_touched
 
+-- name: find_archive_number
+-- Return a number that no archive which is committed exceeds: the last that was given out, or, to a
+-- role that may not read it, the largest one.
+SELECT CASE WHEN has_sequence_privilege('archived_flows_archive_no_seq', 'SELECT')
+    THEN coalesce(pg_sequence_last_value('archived_flows_archive_no_seq'::regclass), 0)
+    ELSE 9223372036854775807 END AS archive_no
+
 -- name: find_feed_bounds
 -- Return the seq up to which the log is complete and stays so, and the last one that was given out.
 -- The sequence of a distributed log may be behind after a crash, which feed_end() knows.
@@ -38,10 +54,24 @@ FROM (SELECT feed_end() AS seq) AS bounds
 -- sends such a statement as a whole to a worker, where it would be called.
 SELECT feed_end() AS seq
 
+-- name: find_last_archive
+-- Return the last number in the register, or 0.
+SELECT coalesce(max(archive_no), 0) AS archive_no FROM archived_flows
+
 -- name: find_position
 -- Return the chain hash of a position's event, or nothing if that event is not there.
 -- $1 uuid flow_id, $2 bigint seq
 SELECT chain_hash AS link FROM event_log WHERE flow_id = $1 AND seq = $2
+
+-- name: list_missed
+-- List flows that were archived and have events after a seq, in the order in which they were.
+-- $1 bigint number of the archive that is known, $2 bigint seq, $3 bigint number of the last archive
+-- that is listed, $4 bigint maximum number of rows
+SELECT gone.flow_id
+FROM archived_flows AS gone
+WHERE gone.archive_no > $1 AND gone.last_seq > $2 AND gone.archive_no <= $3
+ORDER BY gone.archive_no
+LIMIT $4
 
 -- name: read_feed_page
 -- Read one page of the whole log's events, in the order of seq; JSON is returned as UTF-8 bytes,

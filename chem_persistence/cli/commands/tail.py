@@ -13,7 +13,7 @@ from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.text import one_line, shown, shown_time
 from chem_persistence.domain.events import FlowEvent
-from chem_persistence.errors import StoreUnavailable
+from chem_persistence.errors import EventsArchived, StoreUnavailable
 from chem_persistence.postgres.read.tail import TailReader, follow_log, read_log_tail
 from chem_persistence.views.event_line import event_line
 
@@ -61,6 +61,8 @@ async def _follow(reader: TailReader, interval: float, *, as_json: bool) -> NoRe
                 print_line(f"waiting for the database: {shown(error)}", error=True)
             is_away = True
             await anyio.sleep(interval)
+        except EventsArchived as error:
+            print_line(f"not printed: {shown(error)}", error=True)
 
 
 def _print(events: Iterable[FlowEvent], *, as_json: bool) -> None:

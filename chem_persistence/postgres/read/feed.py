@@ -10,10 +10,20 @@ A page begins with the event of the position that it follows, so that one statem
 server it runs, proves that the page follows what was seen. If that event was archived with its
 flow, the register says so, and the page begins after its number; a window in which an archived flow
 may have had events is not compared.
+
+What a page lacks because it was archived is found by a later statement on the same connection,
+which sees every archive that the page's snapshot saw. The statement before the page, which has
+`feed_end()`, would be too early, and the page itself cannot have it: Citus sends it to the workers.
+The later statement asks the sequence of the register and no table. The sequence may be ahead of the
+register, by archives that are not committed, but is never behind it; so the register itself is read
+only if something may have been archived that is not known.
 """
 
 from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
+
+import msgspec
 
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
@@ -21,8 +31,7 @@ from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.flows import PAGE_BYTES, SizedPages
 from chem_persistence.postgres.read.rows import stored_event
 from chem_persistence.postgres.schema.statements import statement
-from chem_persistence.store.codec import StoredEvent
-from chem_persistence.store.feed import EVENTS_PER_FEED_PAGE, history_lost, seq_lost
+from chem_persistence.store.feed import EVENTS_PER_FEED_PAGE, SourcePage, history_lost, seq_lost
 from chem_persistence.store.feed_position import (
     WINDOW_EVENTS,
     FeedPosition,
@@ -33,14 +42,20 @@ from chem_persistence.store.feed_position import (
 __all__ = ["PgFeedSource", "find_feed_end"]
 
 EXAMINE_POSITION = statement("feed/examine_position")
+COUNT_MISSED = statement("feed/count_missed")
 FIND_ARCHIVE_AT = statement("feed/find_archive_at")
+FIND_ARCHIVE_NUMBER = statement("feed/find_archive_number")
+FIND_LAST_ARCHIVE = statement("feed/find_last_archive")
 FIND_FEED_BOUNDS = statement("feed/find_feed_bounds")
 FIND_FEED_END = statement("feed/find_feed_end")
 FIND_POSITION = statement("feed/find_position")
+LIST_MISSED = statement("feed/list_missed")
 READ_FEED_PAGE = statement("feed/read_feed_page")
 READ_LAST_LINKS = statement("feed/read_last_links")
 
 _MAX_LIMIT = 2**63 - 1
+_MOST_NAMED = 100
+"""How many of the flows that a follower has missed are named."""
 
 
 class PgFeedSource:
@@ -54,30 +69,34 @@ class PgFeedSource:
         self._session = Session(provider)
         self._pages = SizedPages(EVENTS_PER_FEED_PAGE)
 
-    async def read_after(self, after: int | FeedPosition, limit: int) -> Iterable[StoredEvent]:
+    async def read_after(
+        self, after: int | FeedPosition, limit: int, archived: int | None
+    ) -> SourcePage:
         """Return the next events; see `FeedSource.read_after`."""
         pages = self._pages if limit <= EVENTS_PER_FEED_PAGE else SizedPages(limit)
         if isinstance(after, int) or not after.seq:
             seq = after if isinstance(after, int) else after.seq
-            rows = await self._session.run(
-                lambda connection: _read_after(connection, pages, seq, limit)
+            return await self._session.run(
+                lambda connection: _page_after(connection, pages, seq, limit, archived)
             )
-        else:
-            position = after
-            found = await self._session.run(
-                lambda connection: _read_following(connection, pages, position, limit)
-            )
-            if found is None:
-                # raises HistoryLost, unless its event was archived, or this server only lags
-                await self.window(position)
-                if await self._is_archived(position):
-                    return map(stored_event, await self._after_archived(position, pages, limit))
+        position = after
+        found = await self._session.run(
+            lambda connection: _page_following(connection, pages, position, limit)
+        )
+        if found is None:
+            # raises HistoryLost, unless its event was archived, or this server only lags
+            await self.window(position)
+            if not await self._is_archived(position):
                 raise StoreUnavailable(
                     f"position {position.seq} was read from a server that lags behind the log: "
                     "read from the primary"
                 )
-            rows = found
-        return map(stored_event, rows)
+            return await self._session.run(
+                lambda connection: _page_after(
+                    connection, pages, position.seq, limit, position.archived
+                )
+            )
+        return found
 
     async def window(self, position: FeedPosition) -> FeedWindow:
         """Return the window behind a position; see `FeedSource.window`."""
@@ -108,26 +127,19 @@ class PgFeedSource:
         is_archived: bool = archive["is_archived"]
         return is_archived
 
-    async def _after_archived(
-        self, position: FeedPosition, pages: SizedPages, limit: int
-    ) -> list[Any]:
-        """Read the events after a position whose own event was archived."""
-        return await self._session.run(
-            lambda connection: _read_after(connection, pages, position.seq, limit)
-        )
-
     async def position(self, seq: int | None) -> FeedPosition:
         """Return the position after the last event up to a `seq`; see `EventFeed.position`."""
+        archived = await self._session.run(_last_archive)
         (bounds,) = await self._session.fetch(FIND_FEED_BOUNDS)
         if seq is not None and seq > bounds["last_seq"]:
             raise seq_lost(seq, bounds["last_seq"])
         end = bounds["seq"] if seq is None else min(seq, bounds["seq"])
         rows = await self._session.fetch(READ_LAST_LINKS, end)
         if not rows:
-            return FeedPosition.start()
+            return msgspec.structs.replace(FeedPosition.start(), archived=archived)
         since = rows[-1]["seq"] - 1 if len(rows) == WINDOW_EVENTS else 0
         window = FeedWindow(since, [(row["seq"], row["chain_hash"]) for row in reversed(rows)])
-        return window.position(rows[0]["flow_id"])
+        return window.position(rows[0]["flow_id"], archived)
 
 
 async def find_feed_end(provider: ConnectionProvider) -> int:
@@ -140,6 +152,56 @@ async def find_feed_end(provider: ConnectionProvider) -> int:
     (end,) = await Session(provider).fetch(FIND_FEED_END)
     seq: int = end["seq"]
     return seq
+
+
+async def _page_after(
+    connection: Connection, pages: SizedPages, seq: int, limit: int, archived: int | None
+) -> SourcePage:
+    """Read the page after a number of which only the size is known."""
+    known = await _last_archive(connection) if archived is None else archived
+    rows = await _read_after(connection, pages, seq, limit)
+    if archived is None:
+        return SourcePage(map(stored_event, rows), known)
+    return await _told(connection, rows, seq, known)
+
+
+async def _page_following(
+    connection: Connection, pages: SizedPages, position: FeedPosition, limit: int
+) -> SourcePage | None:
+    """Read the page after a position; return None if the position's own event is not there."""
+    rows = await _read_following(connection, pages, position, limit)
+    return None if rows is None else await _told(connection, rows, position.seq, position.archived)
+
+
+async def _told(connection: Connection, rows: list[Any], seq: int, archived: int) -> SourcePage:
+    """Return a page after `seq` with what was archived since the number `archived`.
+
+    An archive that is committed after the page was read may be told although the page has its
+    events: the page is dropped then. One that is committed later is found after the next page.
+    """
+    events = map(stored_event, rows)
+    (last,) = await connection.fetch(FIND_ARCHIVE_NUMBER)
+    number: int = last["archive_no"]
+    if number == archived:
+        return SourcePage(events, archived)
+    # the register went back together with the log: nothing in it is known
+    known = archived if number > archived else 0
+    (found,) = await connection.fetch(COUNT_MISSED, known, seq)
+    if not found["missed"]:
+        return SourcePage(events, found["archive_no"])
+    named = await connection.fetch(LIST_MISSED, known, seq, found["archive_no"], _MOST_NAMED)
+    flows = [UUID(int=row["flow_id"].int) for row in named]
+    return SourcePage((), found["archive_no"], found["missed"], flows)
+
+
+async def _last_archive(connection: Connection) -> int:
+    """Return the number of the last archive that is committed, or 0."""
+    (last,) = await connection.fetch(FIND_ARCHIVE_NUMBER)
+    if not last["archive_no"]:
+        return 0
+    (row,) = await connection.fetch(FIND_LAST_ARCHIVE)
+    number: int = row["archive_no"]
+    return number
 
 
 async def _read_after(connection: Connection, pages: SizedPages, seq: int, limit: int) -> list[Any]:

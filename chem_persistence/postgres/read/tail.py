@@ -33,6 +33,8 @@ class TailReader(Protocol):
 
         Raises:
             HistoryLost: the log does not hold what was read before.
+            EventsArchived: flows were archived before their last events were read; it may be
+                called again, and goes on past them.
             FlowArchived: the flow was archived.
             UnreadableEvent: an event does not decode.
             StoreUnavailable, StoreError: the log could not be read.
