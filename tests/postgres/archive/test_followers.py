@@ -166,13 +166,13 @@ async def test_an_archive_at_any_moment_of_a_page_is_told(
     provider: PoolProvider, owner: Owner, number: int
 ) -> None:
     store = PgEventStore(provider)
+    _, seen = await append(store)
     stored = dict([await append(store) for _ in range(3)])
     first, second, _ = stored
-    position = await store.position(stored[first][0].seq)
-    for gone in (first, second):
+    position = await store.position(seen[-1].seq)
+    for gone, limit in ((first, 1_000), (second, 2)):
         meanwhile = Meanwhile(provider, number, partial(archive, owner, gone))
-        follower = Follower(PgEventStore(meanwhile), position, limit=2)
-        follower.seen = stored[first][:1]
+        follower = Follower(PgEventStore(meanwhile), position, limit)
         while not meanwhile.is_done:
             await follower.read()
         await follower.read_to_end()
