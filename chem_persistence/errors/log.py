@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-import msgspec
-
 from chem_persistence.errors.values import ChemPersistenceError
 
 if TYPE_CHECKING:
@@ -160,7 +158,7 @@ class EventsArchived(ChemPersistenceError):
 
     def past_archive(self) -> "FeedPosition":
         """Return the position from which the follower goes on, without what was archived."""
-        return msgspec.structs.replace(self.position, archived=self._archived)
+        return self.position.with_archived(self._archived)
 
 
 class ArchiveHeld(ChemPersistenceError):

@@ -126,7 +126,7 @@ class FeedReader:
             self._check_at = monotonic() + WINDOW_CHECK_SECONDS
         if page.missed:
             position = await self._source.position(after) if isinstance(after, int) else after
-            position = msgspec.structs.replace(position, archived=self._archived or 0)
+            position = position.with_archived(self._archived or 0)
             self._archived = page.archived
             raise EventsArchived(position, page.flows, page.missed, page.archived)
         self._archived = page.archived
@@ -145,7 +145,7 @@ class FeedReader:
             self._after = self._window.position(self._last.flow_id, self._archived or 0)
             self._last = None
         elif isinstance(self._after, FeedPosition) and self._after.archived != self._archived:
-            self._after = msgspec.structs.replace(self._after, archived=self._archived)
+            self._after = self._after.with_archived(self._archived or 0)
         return self._after
 
 

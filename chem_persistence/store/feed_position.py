@@ -55,6 +55,10 @@ class FeedPosition(msgspec.Struct, frozen=True, kw_only=True):
         """
         return cls(seq=0, flow_id=_NO_FLOW, link=GENESIS, since=0, digest=hashlib.sha256().digest())
 
+    def with_archived(self, archived: int) -> "FeedPosition":
+        """Return this position, as of one who knows of all archives up to a number."""
+        return msgspec.structs.replace(self, archived=archived)
+
     def to_json(self) -> str:
         """Return the position as a JSON object of about 300 characters."""
         written = _Written(
@@ -122,7 +126,7 @@ def _check(position: FeedPosition) -> None:
         raise InvalidArgument("position", "its numbers must be in the range 0 to 2^63 - 1")
     if any(len(hash_) != _LINK_BYTES for hash_ in (position.link, position.digest)):
         raise InvalidArgument("position", f"its link and its digest must have {_LINK_BYTES} bytes")
-    start = msgspec.structs.replace(FeedPosition.start(), archived=position.archived)
+    start = FeedPosition.start().with_archived(position.archived)
     if position.seq == 0 and position != start:
         raise InvalidArgument("position", "with seq 0 it must be the start of the feed")
     if position.seq and (position.since >= position.seq or position.flow_id == _NO_FLOW):

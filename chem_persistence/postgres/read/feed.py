@@ -23,8 +23,6 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
 from chem_persistence.errors import StoreUnavailable
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
@@ -136,7 +134,7 @@ class PgFeedSource:
         end = bounds["seq"] if seq is None else min(seq, bounds["seq"])
         rows = await self._session.fetch(READ_LAST_LINKS, end)
         if not rows:
-            return msgspec.structs.replace(FeedPosition.start(), archived=archived)
+            return FeedPosition.start().with_archived(archived)
         since = rows[-1]["seq"] - 1 if len(rows) == WINDOW_EVENTS else 0
         window = FeedWindow(since, [(row["seq"], row["chain_hash"]) for row in reversed(rows)])
         return window.position(rows[0]["flow_id"], archived)

@@ -563,6 +563,7 @@ async def test_a_server_that_is_not_there_is_one_line_and_the_exit_code_is_3(nam
         "export": ["aaaa", "run.zip"],
         "import": ["run.zip"],
         "seal": ["aaaa"],
+        "archive": ["aaaa", "--to", os.curdir, "--actor", "Ada"],
         "submit": ["tests.support.faults.fleet:FLOW", '{"n": 1}'],
         "worker": ["tests.support.faults.fleet:FLOW"],
         "consumers release": ["counts", "aaaa"],

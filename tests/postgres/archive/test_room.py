@@ -8,6 +8,7 @@ import pytest
 
 from chem_persistence import Artifact, PgEventStore, PoolProvider, StepSignal, verify_log
 from tests.support.archiving import Sealed, archive, ended_flow, sealed, sealed_flow
+from tests.support.servers.waiting import until_all_see_the_same
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -71,6 +72,7 @@ async def test_the_table_does_not_grow_while_as_much_comes_as_goes(
         flows = await sealed_flows(store, owner, 60)
         assert await owner.fetchval(SIZE) <= size * 1.1
     await archive(owner, *flows)
+    await until_all_see_the_same(owner)
     await owner.execute("VACUUM FULL event_log")
     assert await owner.fetchval(SIZE) < size * 0.6
 

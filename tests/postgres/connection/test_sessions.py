@@ -67,6 +67,7 @@ async def test_a_read_of_the_store_is_one_round_trip(
     single: "asyncpg.Pool[asyncpg.Record]",
 ) -> None:
     store, flow_id = PgEventStore(PoolProvider(single)), new_flow_id()
+    await store.append_kind(flow_id, initialized())
     await store.list(flow_id)
     async with single.acquire() as connection:
         before = connection._protocol.queries_count  # type: ignore[attr-defined]
