@@ -8,7 +8,6 @@ import pytest
 
 from chem_persistence import Artifact, PgEventStore, PoolProvider, StepSignal, verify_log
 from tests.support.archiving import Sealed, archive, ended_flow, sealed, sealed_flow
-from tests.support.servers.waiting import until_all_see_the_same
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -72,9 +71,9 @@ async def test_the_table_does_not_grow_while_as_much_comes_as_goes(
         flows = await sealed_flows(store, owner, 60)
         assert await owner.fetchval(SIZE) <= size * 1.1
     await archive(owner, *flows)
-    await until_all_see_the_same(owner)
-    await owner.execute("VACUUM FULL event_log")
-    assert await owner.fetchval(SIZE) < size * 0.6
+    async with asyncio.timeout(60):  # a session that begins elsewhere may see the rows for a moment
+        while await owner.fetchval(SIZE) >= size * 0.6:
+            await owner.execute("VACUUM FULL event_log")
 
 
 @pytest.mark.slow
