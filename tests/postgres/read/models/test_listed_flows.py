@@ -63,7 +63,7 @@ FILTERS: list[dict[str, Any]] = [
 
 
 def fits(flow: FlowSummary, **wanted: Any) -> bool:
-    """Tell whether a flow fits a filter; that of the histories are one step after the other."""
+    """Tell whether a flow fits a filter; the flows of the histories run one step at a time."""
     error = "" if flow.failure is None else flow.failure.error_class
     told = {
         "state": wanted.get("state") in {None, flow.state},
