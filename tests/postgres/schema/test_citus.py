@@ -27,7 +27,7 @@ from chem_persistence.postgres.admin.doctor.examination import examine
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
 from chem_persistence.postgres.connection.pool import open_pool
 from chem_persistence.postgres.schema import statements
-from chem_persistence.postgres.schema.distribution import DISTRIBUTED_TABLES
+from chem_persistence.postgres.schema.distribution import DISTRIBUTED_TABLES, SESSION_SETTINGS
 from chem_persistence.postgres.schema.migrations import Migration, known_migrations, migrate
 from tests.support.commands import command
 from tests.support.flows.flows import initialized, new_flow_id
@@ -174,12 +174,13 @@ async def test_a_migration_that_replaces_the_append_leaves_the_log_distributed(
         await store.aclose()
 
 
-async def test_sessions_of_a_pool_see_the_shards(admin_url: str) -> None:
-    """Else the driver's query for the types of an append's parameters takes seconds."""
+async def test_sessions_of_a_pool_see_the_shards_and_open_few_connections(admin_url: str) -> None:
+    """Else the types of an append's parameters take seconds, and each claim many connections."""
     for opened in (build_pool(admin_url, max_size=1), open_pool(admin_url, max_size=1)):
         async with await opened as pool:
             for _ in range(2):  # also after the pool has reset the session
-                assert await pool.fetchval("SHOW citus.override_table_visibility") == "off"
+                for name, value in SESSION_SETTINGS.items():
+                    assert await pool.fetchval(f"SHOW {name}") == value
 
 
 async def test_a_worker_is_named_and_left_as_it_is(admin_url: str) -> None:
