@@ -204,7 +204,7 @@ CREATE TABLE workflow_step_executions (
     error jsonb,
     CONSTRAINT workflow_step_executions_pkey PRIMARY KEY (flow_id, step_index),
     CONSTRAINT workflow_step_executions_status_check CHECK (status = ANY ('{pending,running,waiting,finished,failed,awaiting_user_input}'::text[]))
-);
+) WITH (fillfactor=50);
 
 ALTER SEQUENCE event_log_seq_seq OWNED BY event_log.seq;
 

@@ -168,6 +168,21 @@ async def test_a_step_costs_its_row_besides(counted: Pool) -> None:
     assert cost.wal_bytes <= 960
 
 
+async def test_the_end_of_a_step_finds_room_beside_its_start(counted: Pool) -> None:
+    """The update of a step's row needs no entry in the index, or it would be twice the bytes."""
+    store = PgEventStore(PoolProvider(counted))
+    await asyncio.gather(*(one_flow(store, steps(20), 0) for _ in range(100)))
+    await store.aclose()
+    await counted.execute("SELECT pg_stat_force_next_flush()")
+    row = await counted.fetchrow(
+        "SELECT n_tup_upd AS updates, n_tup_hot_upd AS within_their_page FROM pg_stat_user_tables "
+        "WHERE relname = 'workflow_step_executions'"
+    )
+    assert row is not None
+    assert row["updates"] == 1_000
+    assert row["within_their_page"] >= 700
+
+
 async def test_an_artifact_costs_its_bytes_and_little_more(counted: Pool) -> None:
     cost = await cost_of(counted, 1, signals(100), size=1_000)
     assert cost.calls == 1
