@@ -28,6 +28,7 @@ from chem_persistence.domain.events import (
 from chem_persistence.domain.instance import StepStatus
 
 __all__ = [
+    "WITHOUT_ROW",
     "RetryChange",
     "StepChange",
     "StepExecution",
@@ -35,6 +36,19 @@ __all__ = [
     "execution_changes",
     "merged_change",
 ]
+
+
+WITHOUT_ROW: frozenset[type] = frozenset(
+    {
+        BranchCreated,
+        FlowCancelled,
+        FlowCompleted,
+        FlowInitialized,
+        PropertyPreferenceAssigned,
+        StepSignal,
+    }
+)
+"""The facts that change no row of a step."""
 
 
 class StepExecution(msgspec.Struct, frozen=True, kw_only=True):

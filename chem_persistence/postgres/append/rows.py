@@ -21,7 +21,12 @@ import msgspec
 from chem_persistence.domain.events import FlowEventKind, StepFinished, StepStarted
 from chem_persistence.domain.hash_chain import ChainLink
 from chem_persistence.domain.instance import StepStatus
-from chem_persistence.domain.step_rows import RetryChange, StepChange, execution_changes
+from chem_persistence.domain.step_rows import (
+    WITHOUT_ROW,
+    RetryChange,
+    StepChange,
+    execution_changes,
+)
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.append_request import AppendRequest, Head
 from chem_persistence.store.codec import StoredArtifact
@@ -151,12 +156,11 @@ def append_rows(writes: Sequence[Write], most_bytes: float) -> tuple[Rows, Seque
             if write.request.artifacts:
                 artifacts += produced_artifacts(write)
         flows.append(_flow(flow, run))
-        if len(run) == 1 and len(run[0].links) == 1:
-            step = _step_of_one(flow, run[0].request.kinds[0], time)
-            if step is not None:
-                steps.append(step)
-                continue
-        _add_changes(retries, steps, flow, run)
+        usual = _usual_steps(flow, run[0].request.kinds, time) if len(run) == 1 else None
+        if usual is None:
+            _add_changes(retries, steps, flow, run)
+        else:
+            steps += usual
     left_out: Sequence[Produced] = ()
     if artifacts:
         size = 0
@@ -299,21 +303,31 @@ def _flow(flow: bytes, run: Sequence[Write]) -> bytes:
     )
 
 
-def _step_of_one(flow: bytes, fact: FlowEventKind, time: bytes) -> bytes | None:
-    """Return the change of a step's row by a flow's only fact, if it is one of the usual two.
+def _usual_steps(flow: bytes, facts: Sequence[FlowEventKind], time: bytes) -> list[bytes] | None:
+    """Return the changes of steps' rows by an append, or None if `execution_changes` has to do it.
 
-    It is what `execution_changes` makes of the fact, in a fifth of the time.
+    It makes the same of starts and successes of different steps, in five times the time.
     """
-    if type(fact) is StepStarted:
+    steps: list[bytes] = []
+    indexes: list[int] = []
+    for fact in facts:
+        if type(fact) is StepStarted or type(fact) is StepFinished:
+            steps.append(_usual_step(flow, fact, time))
+            indexes.append(fact.step_index)
+        elif type(fact) not in WITHOUT_ROW:
+            return None
+    return None if len(indexes) > 1 and len(set(indexes)) < len(indexes) else steps
+
+
+def _usual_step(flow: bytes, fact: StepStarted | StepFinished, time: bytes) -> bytes:
+    if isinstance(fact, StepStarted):
         step_id, attempts = fact.step_id.encode(), 1
         rest = b"".join((step_id, _RUNNING, time, _NO_TIME, _NO_JSON))
-    elif type(fact) is StepFinished:
+    else:
         step_id, attempts = fact.step_id.encode(), 0
         fingerprint = fact.fingerprint.encode()
         size = _FIELD(_TEXT, len(fingerprint))
         rest = b"".join((step_id, _FINISHED, size, fingerprint, _NO_TIME, time, _NO_JSON))
-    else:
-        return None
     return _begin_step(flow, fact.step_index, attempts, len(step_id), len(rest)) + rest
 
 
