@@ -22,7 +22,8 @@ Every public name is imported from here. By topic:
 - bundles: `export_flows`, `import_bundle`, `verify_bundle`, and what they return; `TransferStore`
 - the end of flows: `seal_flow`, `archive_flows`, `archive_ended`, `ArchivedBundle`,
   `NotArchived`
-- audit: `verify_log`, `Verification`, `Finding`, `Tampering`, `Anchor`; `audit_flow`, `Audit`
+- audit: `verify_log`, `Verification`, `Finding`, `Tampering`; `audit_archive`, `ArchiveAudit`;
+  `Anchor`, `AnchorFile`, `RegisterHead`; `audit_flow`, `Audit`
 - errors: the tree under `ChemPersistenceError`; see `chem_persistence.errors`
 """
 
@@ -32,6 +33,7 @@ import typing
 __version__ = "0.1.0"
 
 if typing.TYPE_CHECKING:
+    from chem_persistence.archive.audit import ArchiveAudit, audit_archive
     from chem_persistence.archive.flows import (
         ArchivedBundle,
         NotArchived,
@@ -154,7 +156,6 @@ if typing.TYPE_CHECKING:
     from chem_persistence.memory.transaction import InMemoryTransaction
     from chem_persistence.pages.flow_page import flow_page
     from chem_persistence.postgres.append.transaction import PgTransaction
-    from chem_persistence.postgres.audit.anchors import Anchor
     from chem_persistence.postgres.audit.verification import Verification, verify_log
     from chem_persistence.postgres.connection.pool import (
         PoolProvider,
@@ -189,7 +190,9 @@ if typing.TYPE_CHECKING:
         FlowRepository,
         StreamingEventStore,
     )
+    from chem_persistence.store.transfer.anchors import Anchor, AnchorFile
     from chem_persistence.store.transfer.ports import TransferStore
+    from chem_persistence.store.transfer.register import RegisterHead
     from chem_persistence.views.agreement import Agreement, Tolerance, ValueDifference
     from chem_persistence.views.flow_view import PageLimits
     from chem_persistence.worker.audit import Audit, StepAudit, audit_flow, record_audit
@@ -199,6 +202,8 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "Agreement",
     "Anchor",
+    "AnchorFile",
+    "ArchiveAudit",
     "ArchiveHeld",
     "ArchivedBundle",
     "Artifact",
@@ -309,6 +314,7 @@ __all__ = [
     "PropertyPreferenceAssigned",
     "PropertySelectionPolicy",
     "Rebuild",
+    "RegisterHead",
     "RelatedArtifact",
     "Renewal",
     "ResourceLimit",
@@ -365,6 +371,7 @@ __all__ = [
     "WorkerSummary",
     "archive_ended",
     "archive_flows",
+    "audit_archive",
     "audit_flow",
     "build_dev_pool_from_env",
     "build_pool",
@@ -384,6 +391,7 @@ __all__ = [
 ]
 
 _MODULES = (
+    "archive.audit",
     "archive.flows",
     "archive.seal",
     "bundles.export",
@@ -420,7 +428,6 @@ _MODULES = (
     "memory.transaction",
     "pages.flow_page",
     "postgres.append.transaction",
-    "postgres.audit.anchors",
     "postgres.audit.verification",
     "postgres.connection.pool",
     "postgres.connection.ports",
@@ -439,7 +446,9 @@ _MODULES = (
     "store.leasing.leases",
     "store.leasing.slots",
     "store.ports",
+    "store.transfer.anchors",
     "store.transfer.ports",
+    "store.transfer.register",
     "views.agreement",
     "views.flow_view",
     "worker.audit",

@@ -16,6 +16,7 @@ from chem_persistence.errors import InvalidBundle, UnreadableEvent
 from chem_persistence.store.checks import LARGE_BYTES
 from chem_persistence.store.codec import StoredEvent
 from chem_persistence.store.transfer.events import content_after
+from chem_persistence.store.transfer.ports import FlowEnd
 
 __all__ = ["BundleReader", "DescribedArtifact"]
 
@@ -41,6 +42,15 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     payload: msgspec.Raw
     ts: str
     version: int
+
+
+class _End(msgspec.Struct, frozen=True):
+    events: int
+    link: str
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    flows: dict[UUID, _End]
 
 
 class _Tagged(msgspec.Struct, frozen=True):
@@ -77,6 +87,19 @@ class BundleReader:
         """Return the ids of the flows, in order."""
         names = (name.split("/") for name in self._entries)
         return [UUID(parts[1]) for parts in names if parts[-1] == "events.jsonl"]
+
+    def ends(self) -> dict[UUID, FlowEnd]:
+        """Return the ends of the flows, by their ids, as the manifest has them."""
+        file = "manifest.json"
+        try:
+            text = b"".join(chunks_of(self._file, self._entries[file]))
+            flows = msgspec.json.decode(text, type=_Manifest).flows
+            return {
+                flow_id: FlowEnd(flow_id, end.events, bytes.fromhex(end.link))
+                for flow_id, end in flows.items()
+            }
+        except (ValueError, KeyError, RecursionError) as error:
+            raise self._invalid(file, "", str(error)) from error
 
     def anchors(self) -> Iterator[bytes]:
         """Yield the file of the anchors in pieces; nothing if the bundle has none."""

@@ -19,7 +19,15 @@ import struct
 import sys
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, NoReturn  # noqa: UP035  # Python 3.8
+from typing import (  # noqa: UP035  # Python 3.8
+    Any,
+    BinaryIO,
+    Callable,
+    Iterator,
+    Mapping,
+    NamedTuple,
+    NoReturn,
+)
 
 __all__ = [
     "FORMAT",
@@ -315,12 +323,14 @@ class _Flow(NamedTuple):
 class _Reading:
     """A bundle that is read file by file; what is wrong with one leaves the others to be read."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, heads: Mapping[str, tuple[int, str]]) -> None:
         self.file = file
         self.entries = {entry.name: entry for entry in read_entries(file)}
         self.findings: list[BundleFinding] = []
         self.flows: dict[str, _Flow] = {}
-        self.anchored: dict[str, tuple[int, str, str]] = {}
+        self.anchored: dict[str, list[tuple[int, str, str]]] = {
+            flow_id: [(*head, "the anchors that were given")] for flow_id, head in heads.items()
+        }
         self.named: dict[str, tuple[str, str]] = {}
         self.artifacts = 0
         self.hashes: dict[str, str] = {}
@@ -367,14 +377,15 @@ class _Reading:
             before, last = line + b"\n", _json(name, place, line)
             if isinstance(last, dict) and {"flow_id", "version", "link"} <= last.keys():
                 events = last["version"] if isinstance(last["version"], int) else 0
-                self.anchored[str(last["flow_id"])] = (events, str(last["link"]), place)
+                anchor = (events, str(last["link"]), f"the anchor in {place}")
+                self.anchored.setdefault(str(last["flow_id"]), []).append(anchor)
         if not isinstance(last, dict) or last.get("sha256") != digest.hexdigest():
             raise Unsound(name, "", "is no complete file of anchors, or was changed")
 
     def _events(self, name: str) -> None:
         """Check the chain of a flow, whose versions have no gap."""
         flow_id, link, number = name.split("/")[1], GENESIS, 0
-        events, anchor, anchor_place = self.anchored.get(flow_id, (0, "", ""))
+        anchors = self.anchored.get(flow_id, [])
         for number, line in lines_of(self.file, self.entries[name]):
             event = _object(name, f"line {number}", line, _EVENT_KEYS)
             found = _EVENT.fullmatch(line)
@@ -386,13 +397,15 @@ class _Reading:
             link = hashlib.sha256(link + found[1] + found[4]).digest()
             if link.hex() != found[3].decode():
                 raise Unsound(name, place, "breaks the hash chain")
-            if number == events and link.hex() != anchor:
-                self._find(name, place, f"is not the event of the anchor in {anchor_place}")
+            for events, anchor, where in anchors:
+                if number == events and link.hex() != anchor:
+                    self._find(name, place, f"is not the event of {where}")
             self._name_artifacts(name, place, event["payload"])
         if not number:
             raise Unsound(name, "", "has no event")
-        if number < events:
-            self._find(name, "", f"has {number} events, the anchor in {anchor_place} had {events}")
+        for events, _, where in anchors:
+            if number < events:
+                self._find(name, "", f"has {number} events, {where} had {events}")
         self.flows[flow_id] = _Flow(number, link.hex())
 
     def _name_artifacts(self, name: str, place: str, payload: Any) -> None:
@@ -466,8 +479,13 @@ class _Reading:
                 self._find(name, f"flow {flow_id}", f"it has {flow.events} events, to {flow.link}")
 
 
-def verify_bundle(path: Path | str) -> BundleReport:
+def verify_bundle(
+    path: Path | str, heads: Mapping[str, tuple[int, str]] | None = None
+) -> BundleReport:
     """Return what a bundle has and what is wrong with it.
+
+    `heads` are anchors that were kept elsewhere: of flows, by id, after how many events they had
+    which chain hash, in hexadecimal.
 
     Raises:
         OSError: the file cannot be read.
@@ -477,7 +495,7 @@ def verify_bundle(path: Path | str) -> BundleReport:
         for chunk in iter(lambda: file.read(CHUNK), b""):
             digest.update(chunk)
         try:
-            reading = _Reading(file)
+            reading = _Reading(file, heads or {})
             reading.check()
         except Unsound as error:
             return BundleReport(0, 0, 0, digest.hexdigest(), (error.finding,))

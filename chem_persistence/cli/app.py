@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chem_persistence.cli import options as option
 from chem_persistence.cli.bundle_commands import archive, export, import_, seal
+from chem_persistence.cli.commands.audit.declared import lost, verify
 from chem_persistence.cli.commands.results.declared import get, lineage, list_, results
 from chem_persistence.cli.commands.results.declared import show as show_artifact
 from chem_persistence.cli.consumer_commands import consumers
@@ -26,7 +27,6 @@ __all__ = [
     "doctor",
     "flows",
     "get",
-    "lost",
     "migrate",
     "rebuild",
     "refresh",
@@ -36,7 +36,6 @@ __all__ = [
     "stats",
     "status",
     "tail",
-    "verify",
 ]
 
 PAGE = Path("chem-persistence-demo.html")
@@ -250,64 +249,8 @@ def status(
     run(lambda: print_status(Target(database_url, data, schema), as_json=as_json))
 
 
-@command(Panel.CHECK)
-def verify(
-    bundle: option.BundleToVerify = None,
-    flows_: option.Flows = None,
-    anchors: option.InputAnchors = None,
-    public_key: option.PublicKey = None,
-    write_anchors: option.OutputAnchors = None,
-    sign_with: option.SigningKey = None,
-    database_url: Url = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Check the hash chain of every flow and every artifact for tampering, in the log or a BUNDLE.
-
-    A bundle is verified without a database; of the options --public-key and --json can be given.
-
-    Exit code 1: something was tampered with.
-    """
-    from chem_persistence.cli.commands.verify import VerifyOptions, run_verification
-
-    options = VerifyOptions(
-        bundle=bundle,
-        target=Target(database_url, data, schema),
-        flows=flows_ or None,
-        anchors=anchors,
-        public_key=public_key,
-        write_anchors=write_anchors,
-        sign_with=sign_with,
-        as_json=as_json,
-    )
-    run(lambda: run_verification(options))
-
-
-@command(Panel.CHECK)
-def lost(
-    position: option.SeenPosition = None,
-    events: option.SeenEvents = None,
-    anchors: option.InputAnchors = None,
-    database_url: Url = None,
-    data: Data = None,
-    schema: Schema = "public",
-    as_json: AsJson = False,
-) -> None:
-    """Compare what was known of the log with what it has, after a failover or a restore.
-
-    Exit code 1: something is gone.
-    """
-    from chem_persistence.cli.commands.lost import LostOptions, find_lost
-
-    options = LostOptions(
-        target=Target(database_url, data, schema),
-        position=position,
-        events=events,
-        anchors=anchors,
-        as_json=as_json,
-    )
-    run(lambda: find_lost(options))
+command(Panel.CHECK)(verify)
+command(Panel.CHECK)(lost)
 
 
 @command(Panel.OPERATE)

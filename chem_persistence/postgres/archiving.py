@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from chem_persistence.errors import ArchiveHeld, StoreError
-from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.audit.register import PgRegister
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.schema.distribution import is_distributed
 from chem_persistence.postgres.schema.statements import statement
@@ -25,10 +25,8 @@ _NOT_SUPPORTED = "0A000"
 _FIRST = UUID(int=0)
 
 
-class PgArchiving:
+class PgArchiving(PgRegister):
     """Archives flows; see `ArchiveStore`."""
-
-    _provider: ConnectionProvider
 
     async def check_archivist(self) -> None:
         """Check that this role may archive flows of this log; see `ArchiveStore`."""

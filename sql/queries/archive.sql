@@ -12,6 +12,19 @@ FROM archive_flows($1::uuid[], $2::integer[], $3::bytea[], $4, $5)
 SELECT set_config('chem_persistence.import', 'on', true) AS setting,
     pg_advisory_xact_lock_shared('archived_flows'::regclass::oid::integer, 0) AS locked
 
+-- name: find_archived
+-- Return the rows of the register that name some flows, in the order of their numbers; a time outside
+-- datetime's range is null.
+-- $1 uuid[] flow_id
+SELECT gone.archive_no, gone.flow_id, gone.version, gone.chain_hash, gone.first_seq, gone.last_seq,
+    gone.bundle_sha256, gone.consumers,
+    CASE WHEN gone.archived_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN gone.archived_at END AS archived_at,
+    gone.actor, gone.by_role::text AS by_role
+FROM archived_flows AS gone
+WHERE gone.flow_id = ANY ($1::uuid[])
+ORDER BY gone.archive_no
+
 -- name: find_archivist
 -- Return whether the current role may archive flows.
 SELECT has_function_privilege(
@@ -40,3 +53,17 @@ WHERE ending.event_type IN ('flowcompleted', 'flowcancelled') AND ending.ts < $1
     AND ending.flow_id > $2 AND (beginning.payload -> 'parent') IS NULL
 ORDER BY ending.flow_id
 LIMIT $3
+
+-- name: read_register
+-- Read one page of the register, in the order of the numbers; a time outside datetime's range is
+-- null.
+-- $1 bigint number after which the page begins, $2 bigint maximum number of rows
+SELECT gone.archive_no, gone.flow_id, gone.version, gone.chain_hash, gone.first_seq, gone.last_seq,
+    gone.bundle_sha256, gone.consumers,
+    CASE WHEN gone.archived_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN gone.archived_at END AS archived_at,
+    gone.actor, gone.by_role::text AS by_role
+FROM archived_flows AS gone
+WHERE gone.archive_no > $1
+ORDER BY gone.archive_no
+LIMIT $2

@@ -27,8 +27,8 @@ from chem_persistence import (
     embedded_postgres,
 )
 from chem_persistence.domain.tampering import Tampering
-from chem_persistence.postgres.audit.anchors import Anchor
 from chem_persistence.postgres.audit.verification import verify_log
+from chem_persistence.store.transfer.anchors import Anchor
 from tests.support.pages.pages import follow_page
 from tests.support.servers.client_programs import client_programs
 from tests.support.servers.server import TestServer

@@ -23,8 +23,8 @@ from chem_persistence import (
 )
 from chem_persistence.cli.app import app
 from chem_persistence.cli.exit import BROKEN_PIPE, ExitCode
-from chem_persistence.postgres.audit.anchors import writing_anchors
 from chem_persistence.postgres.schema.migrations import known_migrations
+from chem_persistence.store.transfer.anchors import writing_anchors
 from tests.support.commands import command, command_names, help_of
 from tests.support.flows.logged_flows import BINARY, JSON_ARTIFACT, logged_flows
 
@@ -48,6 +48,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "consumers resize": ["counts", "4"],
     "consumers remove": ["counts"],
     "invalidate": ["bbbb", "acquire", "--reason", "wrong", "--actor", "Ada"],
+    "verify": ["--bundles", "."],
     "seal": ["aaaa"],
     "archive": ["aaaa", "--to", ".", "--actor", "Ada"],
 }

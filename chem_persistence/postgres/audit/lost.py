@@ -13,11 +13,11 @@ from uuid import UUID
 import msgspec
 
 from chem_persistence.errors import StoreUnavailable
-from chem_persistence.postgres.audit.anchors import Anchor
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.checks import MAX_VERSION
+from chem_persistence.store.transfer.anchors import Anchor
 
 __all__ = ["Loss", "LostEvent", "LostHead", "SeenEvent", "find_lost_events", "find_lost_heads"]
 

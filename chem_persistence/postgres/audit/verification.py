@@ -8,7 +8,6 @@ import msgspec
 
 from chem_persistence.domain.tampering import ChainedEvent, Finding, FlowCheck, Tampering
 from chem_persistence.errors import ArtifactCorrupt, StoreError
-from chem_persistence.postgres.audit.anchors import Anchor
 from chem_persistence.postgres.audit.snapshots import false_snapshots
 from chem_persistence.postgres.connection.failures import is_unreadable_value
 from chem_persistence.postgres.connection.ports import ConnectionProvider
@@ -17,6 +16,7 @@ from chem_persistence.postgres.read.artifacts import check_artifact, check_artif
 from chem_persistence.postgres.read.flows import PAGE_BYTES, SizedPages
 from chem_persistence.postgres.read.rows import Row, chained_event, stored_artifact
 from chem_persistence.postgres.schema.statements import statement
+from chem_persistence.store.transfer.anchors import Anchor
 
 __all__ = ["Extent", "Progress", "Verification", "measure_log", "verify_log"]
 

@@ -12,8 +12,17 @@ from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.store.codec import StoredEvent
 from chem_persistence.store.leasing.children import ChildState
 from chem_persistence.store.ports import EventTransaction, StreamingEventStore
+from chem_persistence.store.transfer.register import ArchivedFlow
 
-__all__ = ["ArchiveStore", "ArtifactLabel", "FlowEnd", "ImportTransaction", "TransferStore"]
+__all__ = [
+    "ArchiveStore",
+    "ArtifactLabel",
+    "FlowEnd",
+    "FlowHead",
+    "ImportTransaction",
+    "RegisterReader",
+    "TransferStore",
+]
 
 
 class ArtifactLabel(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +94,45 @@ class FlowEnd(msgspec.Struct, frozen=True):
     link: bytes
 
 
-class ArchiveStore(TransferStore, Protocol):
+class FlowHead(msgspec.Struct, frozen=True):
+    """What a log has of a flow: how many events, and the link after as many as were asked for.
+
+    The link is None if there are fewer.
+    """
+
+    events: int
+    link: bytes | None
+
+
+class RegisterReader(Protocol):
+    """A store that tells which flows left it."""
+
+    async def read_register(self, after: int, limit: int) -> Sequence[ArchivedFlow]:
+        """Return the rows of the register after a number, in order, at most `limit`.
+
+        Raises:
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        ...
+
+    async def find_archived(self, flow_ids: Sequence[UUID]) -> Sequence[ArchivedFlow]:
+        """Return the rows of the register that name some flows.
+
+        Raises:
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        ...
+
+    async def heads_at(self, ends: Sequence[tuple[UUID, int]]) -> Sequence[FlowHead]:
+        """Return what the log has of flows after so many events of each, in the order asked for.
+
+        Raises:
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        ...
+
+
+class ArchiveStore(TransferStore, RegisterReader, Protocol):
     """A store whose sealed flows can leave it."""
 
     async def child_states(self, flow_ids: Sequence[UUID]) -> Mapping[UUID, ChildState]:

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import asyncpg
+
 from tests.support.commands import command
 from tests.support.flows.logged_flows import COMPLETED, FAILED, logged_flows
 
@@ -27,3 +29,61 @@ async def test_flows_are_archived_and_come_back(admin_url: str, tmp_path: Path) 
     assert json.loads(done.stdout) == [
         {"bundle": str(bundle), "sha256": bundle.stem, "flows": [str(COMPLETED)]}
     ]
+
+
+async def test_an_auditor_checks_log_bundles_and_anchors(admin_url: str, tmp_path: Path) -> None:
+    here = ("--database-url", (await logged_flows(admin_url)).url)
+    old, anchors, bundles = tmp_path / "old", tmp_path / "anchors", tmp_path / "bundles"
+    bundles.mkdir()
+    await command("verify", "--write-anchors", str(old), *here)
+    await command("archive", COMPLETED, "--to", str(bundles), "--actor", "Ada", *here)
+    (bundle,) = bundles.iterdir()
+    verify = ("verify", "--bundles", str(bundles), *here)
+    done = await command(*verify, "--anchors", str(old), "--write-anchors", str(anchors))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-2:] == ["1 flow archived, 1 bundle read", "clean"]
+    heading, *lines, ending = anchors.read_text(encoding="utf-8").splitlines()
+    assert json.loads(heading)["format"] == "chem_persistence anchors 2"
+    assert json.loads(lines[-1]).keys() == {"rows", "last_no", "sha256"}
+    assert json.loads(ending)["flows"] == len(lines) - 1
+    done = await command(*verify, "--json")
+    audit = json.loads(done.stdout)["archive"]
+    assert audit | {"head": None} == {
+        "flows": 1,
+        "bundles": 1,
+        "spare": [],
+        "findings": [],
+        "head": None,
+    }
+    (bundles / "spare.zip").write_bytes(bundle.read_bytes())
+    await command("import", str(bundle), *here)
+    await command("export", COMPLETED, str(bundles / "export.zip"), *here)
+    assert (await command(*verify)).stdout.splitlines()[-1] == "clean"
+    for spare in ("spare.zip", "export.zip"):
+        (bundles / spare).unlink()
+    bundle.write_bytes(bundle.read_bytes()[:-1])
+    done = await command(*verify, "--anchors", str(anchors), "--write-anchors", str(old))
+    assert (done.returncode, done.stderr) == (1, f"{old} is left as it was: something was found\n")
+    assert f"{bundle.name}: was altered: its SHA-256 is" in done.stdout
+    assert done.stdout.splitlines()[-1] == "2 findings"
+    done = await command("verify", str(bundle), "--bundles", str(bundles))
+    assert done.returncode == 2
+    done = await command(*verify, "--flow", COMPLETED)
+    assert (done.returncode, "cannot be combined with bundles" in done.stderr) == (2, True)
+
+
+async def test_a_register_that_went_back_is_lost(admin_url: str, tmp_path: Path) -> None:
+    here = ("--database-url", (await logged_flows(admin_url)).url)
+    anchors = tmp_path / "anchors"
+    done = await command("archive", COMPLETED, "--to", str(tmp_path), "--actor", "Ada", *here)
+    await command("verify", "--write-anchors", str(anchors), *here)
+    lost = ("lost", "--anchors", str(anchors), *here)
+    assert (await command(*lost)).returncode == 0
+    connection = await asyncpg.connect(admin_url)
+    await connection.execute("SET session_replication_role = replica")
+    await connection.execute("DELETE FROM archived_flows")
+    await connection.close()
+    for asked in (lost, ("verify", *lost[1:])):
+        done = await command(*asked)
+        assert done.returncode == 1
+        assert "archived_flows: rows up to 1: 1 of the 1 anchored rows are gone" in done.stdout

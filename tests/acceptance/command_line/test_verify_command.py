@@ -180,10 +180,10 @@ async def test_signed_anchors_that_were_changed_are_refused_although_their_sum_f
     """Remove a flow and recompute the sum, as someone does who has deleted that flow."""
     keys, anchors = Keys(tmp_path, "auditor"), tmp_path / "anchors.jsonl"
     await verify("--database-url", log_url, "--write-anchors", anchors, "--sign-with", keys.private)
-    heading, _, kept, ending = anchors.read_bytes().splitlines(keepends=True)
-    digest = hashlib.sha256(heading + kept).hexdigest()
+    heading, _, kept, register, ending = anchors.read_bytes().splitlines(keepends=True)
+    digest = hashlib.sha256(heading + kept + register).hexdigest()
     forged = json.dumps({**json.loads(ending), "flows": 1, "sha256": digest})
-    anchors.write_bytes(heading + kept + forged.encode() + b"\n")
+    anchors.write_bytes(heading + kept + register + forged.encode() + b"\n")
     await see_refused(log_url, anchors, keys, "is not signed with this key")
 
 

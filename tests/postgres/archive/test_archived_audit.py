@@ -15,13 +15,13 @@ from chem_persistence import (
     verify_log,
 )
 from chem_persistence.domain.tampering import Tampering
-from chem_persistence.postgres.audit.anchors import Anchor
 from chem_persistence.postgres.audit.lost import (
     Loss,
     SeenEvent,
     find_lost_events,
     find_lost_heads,
 )
+from chem_persistence.store.transfer.anchors import Anchor
 from tests.support.archived_flows import Meanwhile, archive, forget
 from tests.support.flows.flows import initialized, new_flow_id
 

@@ -18,8 +18,8 @@ from chem_persistence import (
     StepSignal,
 )
 from chem_persistence.domain.tampering import Tampering
-from chem_persistence.postgres.audit.anchors import Anchor, read_anchors, writing_anchors
 from chem_persistence.postgres.audit.verification import Verification, verify_log
+from chem_persistence.store.transfer.anchors import Anchor, read_anchors, writing_anchors
 from tests.support.flows.flows import initialized
 
 FLOWS = [UUID(int=n) for n in (1, 2, 3)]

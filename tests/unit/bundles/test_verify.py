@@ -11,7 +11,7 @@ import pytest
 
 from chem_persistence import Anchor, BundleFinding, export_flows, verify_bundle
 from chem_persistence.bundles.verify import LARGEST, central_header, end_record, read_entries
-from chem_persistence.postgres.audit.anchors import writing_anchors
+from chem_persistence.store.transfer.anchors import writing_anchors
 from tests.support.bundles import (
     EVENTS,
     LARGE,

@@ -24,7 +24,6 @@ from chem_persistence import (
 )
 from chem_persistence.domain.canonical_json.encode import read_json
 from chem_persistence.errors import InvalidDatabaseUrl
-from chem_persistence.postgres.audit.anchors import Anchor, read_anchors, writing_anchors
 from chem_persistence.postgres.connection.url import DatabaseUrl, parse_database_url
 from chem_persistence.store.codec import (
     StoredArtifact,
@@ -35,6 +34,7 @@ from chem_persistence.store.codec import (
     encode_kind,
     encode_metadata,
 )
+from chem_persistence.store.transfer.anchors import Anchor, read_anchors, writing_anchors
 from tests.support.flows.hostile import EVENT_TEXTS, JSON_TEXTS, OBJECTS, mutated
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.text import shown
 from chem_persistence.errors import InvalidArgument
-from chem_persistence.postgres.audit.anchors import read_anchors
+from chem_persistence.store.transfer.anchors import read_anchors
 from chem_persistence.views.wording import counted
 
 __all__ = ["verify_file"]

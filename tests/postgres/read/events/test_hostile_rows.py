@@ -23,8 +23,8 @@ from chem_persistence import (
     StepFinished,
     UnreadableEvent,
 )
-from chem_persistence.postgres.audit.anchors import Anchor
 from chem_persistence.postgres.audit.verification import verify_log
+from chem_persistence.store.transfer.anchors import Anchor
 from tests.support.flows.flows import DEFINITION, new_flow_id, whole_history
 from tests.support.flows.hostile import EVENT_TEXTS, JSON_TEXTS
 

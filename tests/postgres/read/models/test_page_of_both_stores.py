@@ -3,8 +3,8 @@
 from uuid import UUID
 
 from chem_persistence import InMemoryEventStore, PgEventStore, PoolProvider, flow_page
-from chem_persistence.postgres.audit.anchors import Anchor
 from chem_persistence.postgres.audit.verification import verify_log
+from chem_persistence.store.transfer.anchors import Anchor
 from tests.golden.kinds import KINDS, METADATA, appendable
 from tests.support.flows.hostile_flow import (
     HOSTILE_FLOW_ID,

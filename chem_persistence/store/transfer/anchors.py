@@ -2,11 +2,13 @@
 
 A chain proves that no event within it was changed. It does not prove that its last events still
 exist, or that it was not computed anew from changed events. A head that was recorded elsewhere
-proves both for the events before it.
+proves both for the events before it. In the same way the head of the register of archives proves
+that no flow was taken out of it, and that none of its rows was changed.
 
 Format: UTF-8 JSON lines. The first is {format, created}; then one line per flow, by flow id:
-{flow_id, version, link}. The last is {flows, sha256}, over all lines before it, and with a key also
-{signature}: Ed25519 (RFC 8032) of that SHA-256.
+{flow_id, version, link}; then the head of the register: {rows, last_no, sha256}. The last is
+{flows, sha256}, over all lines before it, and with a key also {signature}: Ed25519 (RFC 8032) of
+that SHA-256. Format 1 has no head of the register, and is read, too.
 """
 
 import hashlib
@@ -14,16 +16,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 
 from chem_persistence.errors import InvalidArgument
+from chem_persistence.store.transfer.register import RegisterHead
 
-__all__ = ["Anchor", "AnchorWriter", "read_anchors", "writing_anchors"]
+__all__ = ["Anchor", "AnchorFile", "AnchorWriter", "read_anchors", "writing_anchors"]
 
-FORMAT = "chem_persistence anchors 1"
+FORMAT = "chem_persistence anchors 2"
+WITHOUT_REGISTER = "chem_persistence anchors 1"
 
 
 class Anchor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,6 +49,9 @@ class _Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signature: bytes | None = None
 
 
+Line = TypeVar("Line", Anchor, RegisterHead)
+
+
 class AnchorWriter:
     """Writes an anchor file line by line, with a digest of the lines."""
 
@@ -58,6 +65,10 @@ class AnchorWriter:
         """Write a flow's head; the flows must be ordered by id."""
         self._line(anchor)
         self.flows += 1
+
+    def write_register(self, head: RegisterHead) -> None:
+        """Write the head of the register, after all flows and read later than they were."""
+        self._line(head)
 
     def _line(self, value: msgspec.Struct) -> None:
         line = msgspec.json.encode(value) + b"\n"
@@ -106,49 +117,77 @@ def writing_anchors(
         draft.unlink(missing_ok=True)
 
 
-def read_anchors(file: Path, public_key: Path | None = None) -> Iterator[Anchor]:
-    """Yield the anchors of a file, after checking it as a whole.
+class AnchorFile:
+    """A file of anchors, which was checked as a whole; iterate over it for the anchors.
 
-    The file is read twice, in constant memory. With `public_key`, a PEM file (`openssl pkey
-    -pubout`), the file must have a valid signature.
+    It is read in constant memory, and can be iterated over any number of times. `register` is the
+    head of the register of archives, None if the file has none.
+    """
+
+    def __init__(self, file: Path, public_key: Path | None = None) -> None:
+        """Check the file; with `public_key`, a PEM file (`openssl pkey -pubout`), its signature.
+
+        Raises:
+            InvalidArgument: the file is incomplete, was changed, or is not signed with this key.
+            OSError: a file cannot be read.
+        """
+        self._file = file
+        self._flows, last = _checked(file, public_key)
+        self.register = None if last is None else self._decoded(last, self._flows + 2, RegisterHead)
+
+    def __iter__(self) -> Iterator[Anchor]:
+        """Yield the anchors.
+
+        Raises:
+            InvalidArgument: a line is not an anchor.
+            OSError: the file cannot be read.
+        """
+        with self._file.open("rb") as lines:
+            next(lines)
+            for number in range(2, self._flows + 2):
+                yield self._decoded(next(lines, b""), number, Anchor)
+
+    def _decoded(self, line: bytes, number: int, expected: type[Line]) -> Line:
+        try:
+            return msgspec.json.decode(line, type=expected)
+        except (ValueError, RecursionError) as error:
+            reason = f"line {number} of {self._file} is not an anchor"
+            raise InvalidArgument("anchors", reason) from error
+
+
+def read_anchors(file: Path, public_key: Path | None = None) -> Iterator[Anchor]:
+    """Yield the anchors of a file, after checking it as a whole; see `AnchorFile`.
 
     Raises:
         InvalidArgument: the file is incomplete, was changed, or is not signed with this key.
         OSError: a file cannot be read.
     """
-    flows = _checked(file, public_key)
-    with file.open("rb") as lines:
-        next(lines)
-        for number in range(2, flows + 2):
-            try:
-                yield msgspec.json.decode(next(lines, b""), type=Anchor)
-            except (ValueError, RecursionError) as error:
-                raise InvalidArgument(
-                    "anchors", f"line {number} of {file} is not an anchor"
-                ) from error
+    yield from AnchorFile(file, public_key)
 
 
-def _checked(file: Path, public_key: Path | None) -> int:
-    digest, last, count = hashlib.sha256(), b"", 0
+def _checked(file: Path, public_key: Path | None) -> tuple[int, bytes | None]:
+    """Return the number of flows, and the line with the head of the register."""
+    digest, before, last, count = hashlib.sha256(), b"", b"", 0
     with file.open("rb") as lines:
         for line in lines:
             digest.update(last)
-            last, count = line, count + 1
+            before, last, count = last, line, count + 1
     try:
         ending = msgspec.json.decode(last, type=_Ending)
         with file.open("rb") as lines:
             heading = msgspec.json.decode(next(lines), type=_Heading)
     except (ValueError, RecursionError, StopIteration) as error:
         raise InvalidArgument("anchors", f"{file} is not a complete anchor file") from error
-    if heading.format != FORMAT:
+    if heading.format not in {FORMAT, WITHOUT_REGISTER}:
         raise InvalidArgument(
             "anchors", f"{file} has the format {heading.format!r}, not {FORMAT!r}"
         )
-    if ending.sha256 != digest.hexdigest() or ending.flows != count - 2:
+    has_register = heading.format == FORMAT and ending.flows == count - 3
+    if ending.sha256 != digest.hexdigest() or ending.flows != count - 2 - has_register:
         raise InvalidArgument("anchors", f"{file} was changed after it was written")
     if public_key is not None:
         _check_signature(file, _public_key(public_key), ending.signature, digest.digest())
-    return ending.flows
+    return ending.flows, before if has_register else None
 
 
 def _check_signature(file: Path, key: Any, signature: bytes | None, digest: bytes) -> None:

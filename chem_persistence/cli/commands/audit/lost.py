@@ -6,13 +6,13 @@ from uuid import UUID
 
 import msgspec
 
+from chem_persistence.archive.audit import audit_archive
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.text import shown
 from chem_persistence.errors import InvalidArgument
-from chem_persistence.postgres.audit.anchors import Anchor, read_anchors
 from chem_persistence.postgres.audit.lost import (
     Loss,
     LostEvent,
@@ -21,9 +21,11 @@ from chem_persistence.postgres.audit.lost import (
     find_lost_events,
     find_lost_heads,
 )
+from chem_persistence.postgres.audit.register import PgRegister
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.read.feed import PgFeedSource
 from chem_persistence.store.feed_position import FeedPosition, PositionState
+from chem_persistence.store.transfer.anchors import Anchor, AnchorFile
 from chem_persistence.views.wording import counted
 
 __all__ = ["LostOptions", "find_lost"]
@@ -54,11 +56,13 @@ class _Report(msgspec.Struct):
     events: list[LostEvent] = []
     flows_compared: int = 0
     flows: list[LostHead] = []
+    archives: list[str] = []
 
     @property
     def is_lost(self) -> bool:
         states = {position.state for position in self.positions}
-        return bool(self.events or self.flows or states - {PositionState.HOLDS})
+        gone = self.events or self.flows or self.archives
+        return bool(gone or states - {PositionState.HOLDS})
 
 
 async def find_lost(options: LostOptions) -> int:
@@ -75,8 +79,12 @@ async def find_lost(options: LostOptions) -> int:
             seen = _counted_events(options.events, report)
             report.events = [lost async for lost in find_lost_events(provider, seen)]
         if options.anchors is not None:
-            anchors = _counted_anchors(options.anchors, report)
-            report.flows = [lost async for lost in find_lost_heads(provider, anchors)]
+            anchors = AnchorFile(options.anchors)
+            known = _counted_anchors(anchors, report)
+            report.flows = [lost async for lost in find_lost_heads(provider, known)]
+            if anchors.register is not None:
+                audit = await audit_archive(PgRegister(provider), register=anchors.register)
+                report.archives = list(map(str, audit.findings))
     if options.as_json:
         print_json(report)
     else:
@@ -124,8 +132,8 @@ def _counted_events(file: Path, report: _Report) -> Iterator[SeenEvent]:
             yield event
 
 
-def _counted_anchors(file: Path, report: _Report) -> Iterator[Anchor]:
-    for anchor in read_anchors(file):
+def _counted_anchors(anchors: AnchorFile, report: _Report) -> Iterator[Anchor]:
+    for anchor in anchors:
         report.flows_compared += 1
         yield anchor
 
@@ -157,6 +165,8 @@ def _print(report: _Report, options: LostOptions) -> None:
     for flow in report.flows:
         other = ", and not the same ones" if flow.state is Loss.REPLACED else ""
         print_line(shown(f"flow {flow.flow_id}: had {flow.known} events, has {flow.found}{other}"))
+    for finding in report.archives:
+        print_line(shown(finding))
     if options.events is not None:
         lost = len(report.events)
         print_line(f"{counted(report.events_compared, 'event')} compared, {lost} lost")
