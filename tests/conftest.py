@@ -42,6 +42,9 @@ FOLDER = pytest.StashKey[Path]()
 """The run's own folder. pytest makes its default folder private at the start of every run, which
 would shut out the servers that another run, by root, has started there as another user."""
 
+LONGEST_NAME = 80
+"""The longest value of a parameter, in characters, that names its test."""
+
 RUNNING = pytest.StashKey[AbstractContextManager[TestServer]]()
 
 
@@ -124,6 +127,15 @@ def pytest_collection_modifyitems(
     grouped = [item for item in items if item.get_closest_marker("xdist_group")]
     if getattr(config.option, "loadgroup", False) and any("@" not in i.nodeid for i in grouped):
         raise pytest.UsageError("this pytest-xdist does not keep the groups of this pytest")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name what is long by its beginning: every worker sends each name several times."""
+    if not isinstance(val, str | bytes) or len(val) <= LONGEST_NAME:
+        return None
+    beginning = val[: LONGEST_NAME // 2]
+    text = beginning if isinstance(beginning, str) else beginning.decode("ascii", "replace")
+    return f"{text.encode('unicode_escape').decode()}... {len(val)} long"
 
 
 def pytest_collection_finish() -> None:

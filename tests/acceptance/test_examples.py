@@ -11,6 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PAGES = EXAMPLES.parent / "documentation/reference/examples"
 SCIENCE = {"equation_of_state.py"}  # what needs the extra `science`
+SLOW = {"batch_jobs.py", "consumer_mirror.py", "consumer_projection.py", "workers.py"}
 ARGUMENTS = {
     "batch_jobs.py": [],
     "branch_and_diff.py": [],
@@ -52,7 +53,13 @@ def test_every_program_is_a_page_of_the_site() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.science) if name in SCIENCE else name
+        pytest.param(
+            name,
+            marks=[
+                *([pytest.mark.science] if name in SCIENCE else ()),
+                *([pytest.mark.slow] if name in SLOW else ()),
+            ],
+        )
         for name in ARGUMENTS
     ],
 )

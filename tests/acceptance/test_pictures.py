@@ -25,6 +25,7 @@ def test_pictures_are_small_and_all_there() -> None:
     assert sum(path.stat().st_size for path in FOLDER.glob("flow_*.png")) < 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 async def test_pictures_can_be_taken_and_are_not_empty(tmp_path: Path) -> None:
     async with browser() as page:

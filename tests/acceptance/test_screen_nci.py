@@ -64,6 +64,7 @@ def counts(report: dict[str, str], *labels: str) -> list[int]:
     return [int(report[label]) for label in labels]
 
 
+@pytest.mark.slow
 def test_second_run_computes_nothing_and_another_parameter_only_its_step(
     tmp_path: Path,
 ) -> None:
@@ -150,6 +151,7 @@ async def end_leases(data: Path) -> None:
         await pool.execute("UPDATE flow_runs SET due_at = now() WHERE lease IS NOT NULL")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
     [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],

@@ -94,6 +94,7 @@ def finished(data: Path) -> str:
     return line
 
 
+@pytest.mark.slow
 async def test_one_ctrl_c_ends_sixteen_flows_and_fails_none(tmp_path: Path) -> None:
     data = tmp_path / "log"
     async with embedded_postgres(data) as url, await build_pool(url, max_size=1) as pool:

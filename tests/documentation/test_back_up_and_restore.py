@@ -109,6 +109,7 @@ async def fresh(fresh_server: TestServer) -> AsyncIterator[str]:
         yield url
 
 
+@pytest.mark.slow
 async def test_a_restored_log_is_the_same_and_goes_on(
     tmp_path: Path, admin_url: str, fresh: str
 ) -> None:
@@ -130,6 +131,7 @@ async def test_a_restored_log_is_the_same_and_goes_on(
         assert min(event.seq for event in continued[6:]) > max(event.seq for event in completed)
 
 
+@pytest.mark.slow
 async def test_a_dump_that_is_older_than_the_anchors_is_found_out(
     tmp_path: Path, admin_url: str, fresh: str
 ) -> None:

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.pages.pages import DOCUMENTATION, blocks, follow
 
 
+@pytest.mark.slow
 def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:
     assert follow(DOCUMENTATION / "tutorial.md", tmp_path, {"DATABASE_URL": ""}) == 10
     page = (tmp_path / "flow.html").read_text(encoding="utf-8")

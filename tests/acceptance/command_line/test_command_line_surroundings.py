@@ -116,6 +116,7 @@ async def test_without_any_nothing_is_created_and_it_says_what_to_do(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 async def test_what_is_typed_next_names_the_data_and_the_schema(tmp_path: Path) -> None:
     data = ["--data", str(tmp_path / "my data")]
     assert (await command("migrate", *data)).returncode == 0
@@ -154,6 +155,7 @@ async def test_the_demo_shows_a_run_leaves_a_page_and_is_found_again(tmp_path: P
     assert "completed" in listed.stdout
 
 
+@pytest.mark.slow
 async def test_what_the_demo_says_to_try_next_works_as_it_is_typed(tmp_path: Path) -> None:
     named = ["--data", str(tmp_path / "my data"), "--schema", "lab"]
     done = await command("demo", *named, cwd=tmp_path)
@@ -336,6 +338,7 @@ async def append(url: str, flow_id: UUID) -> UUID:
         return (await PgEventStore(PoolProvider(pool)).append_kind(flow_id, initialized())).event_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["the log", "a flow"])
 async def test_a_tail_that_follows_outlives_a_restart_of_the_server(of: str) -> None:
     flow_id, appended, printed = new_flow_id(), [], []

@@ -177,6 +177,7 @@ async def test_nothing_to_compare_with_is_wrong_use(database_url: str, tmp_path:
     assert done.returncode == 2
 
 
+@pytest.mark.slow
 async def test_a_standby_that_lags_is_not_taken_for_a_loss(tmp_path: Path) -> None:
     async with embedded_postgres() as primary:
         events = await append(primary, FLOW, 2)

@@ -151,6 +151,7 @@ async def test_histories_that_interleave_are_the_same_in_both_stores(
         )
 
 
+@pytest.mark.slow
 @settings(BOUNDED, max_examples=2)
 @given(examples=st.lists(HISTORIES, min_size=10, max_size=10))
 async def test_a_history_is_the_same_after_the_server_was_restarted(

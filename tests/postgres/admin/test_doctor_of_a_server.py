@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from chem_persistence import PoolProvider, build_pool, embedded_postgres
 from chem_persistence.postgres.admin.doctor.examination import examine
@@ -38,6 +39,7 @@ async def configure(url: str, *statements: str) -> None:
     await connection.close()
 
 
+@pytest.mark.slow
 async def test_settings_that_risk_the_log_are_found_and_can_be_reset(tmp_path: Path) -> None:
     risky = ["fsync", "full_page_writes", "autovacuum"]
     async with embedded_postgres(tmp_path) as url:
@@ -53,6 +55,7 @@ async def test_settings_that_risk_the_log_are_found_and_can_be_reset(tmp_path: P
         assert await bad(url) == []
 
 
+@pytest.mark.slow
 async def test_transaction_ids_that_nobody_frees_are_found(tmp_path: Path) -> None:
     async with embedded_postgres(tmp_path) as url:
         await configure(url, "ALTER SYSTEM SET autovacuum_freeze_max_age = 100000")

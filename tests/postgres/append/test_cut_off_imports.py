@@ -60,6 +60,7 @@ async def bundle(tmp_path: Path) -> tuple[Path, int]:
     return tmp_path / "run.zip", 7
 
 
+@pytest.mark.slow
 async def test_an_import_that_is_cut_off_stores_nothing_or_all(
     database_url: str, provider: PoolProvider, bundle: tuple[Path, int]
 ) -> None:

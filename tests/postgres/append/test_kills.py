@@ -306,6 +306,7 @@ async def reopened(url: str) -> "asyncpg.Pool[asyncpg.Record]":
                 pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["postmaster", "session"])
 async def test_every_acknowledged_event_outlives_a_kill_of_the_server(
     directory: Path, victim: str
@@ -371,6 +372,7 @@ def until_gone(pids: list[int]) -> None:
                 os.kill(pid, 0)
 
 
+@pytest.mark.slow
 async def test_flows_go_on_after_a_kill_of_the_server(
     directory: Path, runs: Path, undisturbed: str
 ) -> None:

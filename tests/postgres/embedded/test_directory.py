@@ -216,6 +216,7 @@ def empty(folder: Path) -> None:
             path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "state"),
     [

@@ -228,6 +228,7 @@ async def test_pid_of_a_dead_server_may_belong_to_another_program(directory: Pat
         other.communicate(b"\n")
 
 
+@pytest.mark.slow
 async def test_user_killed_during_initdb_does_not_spoil_the_directory(
     directory: Path, join: Callable[[], User]
 ) -> None:
@@ -248,6 +249,7 @@ async def test_leftover_of_initdb_is_removed(directory: Path) -> None:
     assert not (directory / "cluster.new").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

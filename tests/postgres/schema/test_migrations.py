@@ -347,6 +347,7 @@ async def test_a_process_that_dies_while_it_migrates_leaves_nothing(
         await make_pool(empty_database_url, "lab")
 
 
+@pytest.mark.slow
 async def test_a_schema_may_have_any_name_that_the_server_accepts(database_url: str) -> None:
     flows = {}
     async with connected(database_url) as connection:

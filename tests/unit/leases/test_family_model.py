@@ -19,6 +19,7 @@ BOUNDS = {
 LONG = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=LONG if "at length" in name else ()) for name in BOUNDS]
 )

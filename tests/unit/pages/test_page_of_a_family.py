@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+import pytest
 import pytest_asyncio
 
 from chem_persistence import FlowEngine, InMemoryEventStore, InMemoryFlowRepository, flow_page
@@ -29,6 +30,7 @@ async def page_of(store: InMemoryEventStore, flow_id: UUID) -> tuple[str, ReadPa
     return html, read_page(html)
 
 
+@pytest.mark.slow
 async def test_a_page_lists_a_hundred_of_thousands_of_children_the_failed_ones_first(
     family: InMemoryEventStore,
 ) -> None:
@@ -41,6 +43,7 @@ async def test_a_page_lists_a_hundred_of_thousands_of_children_the_failed_ones_f
     assert pages == [f"{child_id(FLOW_ID, 1, item)}.html" for item in range(100)]
 
 
+@pytest.mark.slow
 async def test_the_page_of_a_child_has_a_link_to_that_of_its_parent(
     family: InMemoryEventStore,
 ) -> None:

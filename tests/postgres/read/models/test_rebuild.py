@@ -222,6 +222,7 @@ async def test_rebuilt_rows_are_those_that_appends_kept(
     assert await rows(pool) == kept
 
 
+@pytest.mark.slow
 async def test_a_rebuild_survives_its_process(tmp_path: Path) -> None:
     """What was rebuilt before a stop stays, and the next rebuild does the rest."""
     async with (
