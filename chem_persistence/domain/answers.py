@@ -180,10 +180,11 @@ class StepStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
     `definition_hash` is that of the flows' first event, None if that is not a `FlowInitialized`.
 
-    `finished` of the `executions` are finished. `failures` of the `attempts` (starts) failed:
-    `failure_rate` is their quotient, None without an attempt. `retries` counts scheduled ones. The
-    durations, in seconds, are of the last attempt of each finished execution, None without one; the
-    percentiles are interpolated (`percentile_cont`).
+    `executions` counts the steps of flows that an event names, `finished` those that finished after
+    a start. `failures` of the `attempts` (starts) failed: `failure_rate` is their quotient, None
+    without an attempt. `retries` counts scheduled ones. The durations, in seconds, are from the
+    last start to the end, None without one; the percentiles are interpolated, and may differ from
+    those of all durations by 2 %.
     """
 
     definition_hash: str | None
@@ -229,7 +230,10 @@ class HourlyThroughput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ArtifactStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The artifacts of one kind, and the bytes of their bodies in the database, compressed."""
+    """The artifacts of one kind that were stored, and the bytes of their bodies, compressed.
+
+    Those that left the log with archived flows are counted, too.
+    """
 
     kind: str
     artifacts: int

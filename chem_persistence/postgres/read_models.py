@@ -211,7 +211,7 @@ class PgReadModels:
         return await self._lineage(READ_PRODUCTS, artifact_hash, depth, limit)
 
     async def statistics(self) -> Statistics:
-        """Return the statistics, all as of the last `refresh`, or of the migration without one."""
+        """Return the statistics as of the last `refresh`, or of the migration without one."""
         return await read_statistics(self._provider)
 
     async def reuse(self) -> list[ReuseStatistics]:
@@ -219,7 +219,9 @@ class PgReadModels:
         return await count_reuse(self._session)
 
     async def refresh(self) -> None:
-        """Compute the statistics anew from the whole log; readers see the last ones meanwhile.
+        """Add to the statistics what is new in the log; readers see the last ones meanwhile.
+
+        The first refresh of a log counts all of it, in portions. Archived flows stay counted.
 
         Raises:
             StoreError: the role is neither the owner of the tables nor a member of it.

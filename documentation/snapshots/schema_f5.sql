@@ -18,10 +18,19 @@ CREATE TABLE archived_flows (
     archived_at timestamp with time zone NOT NULL DEFAULT now(),
     actor text NOT NULL,
     by_role name NOT NULL DEFAULT SESSION_USER,
+    is_counted boolean NOT NULL DEFAULT false,
     CONSTRAINT archived_flows_pkey PRIMARY KEY (flow_id, archive_no),
     CONSTRAINT archived_flows_bundle_check CHECK (bundle_sha256 ~ '^[0-9a-f]{64}$'::text),
     CONSTRAINT archived_flows_chain_hash_check CHECK (octet_length(chain_hash) = 32),
     CONSTRAINT archived_flows_version_check CHECK (version >= 1)
+);
+
+CREATE TABLE artifact_statistics (
+    key bytea NOT NULL,
+    kind text NOT NULL,
+    artifacts bigint NOT NULL,
+    stored_bytes bigint NOT NULL,
+    CONSTRAINT artifact_statistics_pkey PRIMARY KEY (key)
 );
 
 CREATE TABLE event_log (
@@ -42,6 +51,17 @@ CREATE TABLE event_log (
     CONSTRAINT event_log_metadata_check CHECK (jsonb_typeof(metadata) = 'object'::text),
     CONSTRAINT event_log_payload_type_check CHECK (NOT (payload ->> 'type'::text) IS DISTINCT FROM event_type),
     CONSTRAINT event_log_version_check CHECK (version >= 0)
+);
+
+CREATE TABLE failure_statistics (
+    key bytea NOT NULL,
+    definition_hash text,
+    step_id text,
+    error_class text,
+    failures bigint NOT NULL,
+    flows bigint NOT NULL,
+    last_failed_at timestamp with time zone NOT NULL,
+    CONSTRAINT failure_statistics_pkey PRIMARY KEY (key)
 );
 
 CREATE TABLE feed_consumers (
@@ -117,6 +137,18 @@ CREATE TABLE flow_workers (
     CONSTRAINT flow_workers_pkey PRIMARY KEY (worker_id)
 );
 
+CREATE TABLE hourly_throughput (
+    hour timestamp with time zone NOT NULL,
+    events bigint NOT NULL,
+    flows_started bigint NOT NULL,
+    flows_completed bigint NOT NULL,
+    flows_cancelled bigint NOT NULL,
+    steps_finished bigint NOT NULL,
+    steps_failed bigint NOT NULL,
+    retries bigint NOT NULL,
+    CONSTRAINT hourly_throughput_pkey PRIMARY KEY (hour)
+);
+
 CREATE TABLE imported_flows (
     flow_id uuid NOT NULL,
     imported_at timestamp with time zone NOT NULL DEFAULT now(),
@@ -153,6 +185,42 @@ CREATE TABLE schema_migrations (
     applied_at timestamp with time zone NOT NULL,
     CONSTRAINT schema_migrations_pkey PRIMARY KEY (version),
     CONSTRAINT schema_migrations_checksum_check CHECK (checksum ~ '^[0-9a-f]{64}$'::text)
+);
+
+CREATE TABLE statistics_refresh (
+    refreshed boolean NOT NULL DEFAULT true,
+    refreshed_at timestamp with time zone NOT NULL,
+    seq bigint NOT NULL,
+    CONSTRAINT statistics_refresh_pkey PRIMARY KEY (refreshed),
+    CONSTRAINT statistics_refresh_check CHECK (refreshed)
+);
+
+CREATE TABLE step_durations (
+    key bytea NOT NULL,
+    bucket integer NOT NULL,
+    finished bigint NOT NULL,
+    microseconds numeric NOT NULL,
+    shortest bigint NOT NULL,
+    longest bigint NOT NULL,
+    CONSTRAINT step_durations_pkey PRIMARY KEY (key, bucket)
+);
+
+CREATE TABLE step_statistics (
+    key bytea NOT NULL,
+    definition_hash text,
+    step_id text NOT NULL,
+    executions bigint NOT NULL,
+    finished bigint NOT NULL,
+    attempts bigint NOT NULL,
+    failures bigint NOT NULL,
+    retries bigint NOT NULL,
+    failure_rate double precision GENERATED ALWAYS AS (((failures)::double precision / (NULLIF(attempts, 0))::double precision)) STORED,
+    mean_seconds double precision,
+    p50_seconds double precision,
+    p90_seconds double precision,
+    p99_seconds double precision,
+    longest_seconds double precision,
+    CONSTRAINT step_statistics_pkey PRIMARY KEY (key)
 );
 
 CREATE TABLE workflow_step_artifact_chunks (
@@ -212,31 +280,6 @@ ALTER TABLE flow_snapshots ALTER COLUMN state SET STORAGE EXTERNAL;
 
 ALTER TABLE workflow_step_artifact_uses ADD CONSTRAINT workflow_step_artifact_uses_artifact_fkey
     FOREIGN KEY (artifact_hash) REFERENCES workflow_step_artifacts(artifact_hash);
-
-CREATE MATERIALIZED VIEW artifact_statistics AS
- SELECT sha256(convert_to(artifact.kind, 'UTF8'::name)) AS key,
-    artifact.kind,
-    count(*) AS artifacts,
-    sum(COALESCE(pg_column_size(artifact.payload)::bigint, pg_column_size(artifact.content)::bigint, chunks.bytes, 0::bigint))::bigint AS stored_bytes
-   FROM workflow_step_artifacts artifact
-     LEFT JOIN ( SELECT chunk.upload_id,
-            sum(pg_column_size(chunk.content)) AS bytes
-           FROM workflow_step_artifact_chunks chunk
-          GROUP BY chunk.upload_id) chunks ON chunks.upload_id = artifact.upload_id
-  GROUP BY artifact.kind;
-
-CREATE MATERIALIZED VIEW failure_statistics AS
- SELECT sha256(convert_to(jsonb_build_array(COALESCE(beginning.payload ->> 'definition_hash'::text, ''::text), event.payload ->> 'step_id'::text, event.payload #>> '{error,error_class}'::text[])::text, 'UTF8'::name)) AS key,
-    beginning.payload ->> 'definition_hash'::text AS definition_hash,
-    event.payload ->> 'step_id'::text AS step_id,
-    event.payload #>> '{error,error_class}'::text[] AS error_class,
-    count(*) AS failures,
-    count(DISTINCT event.flow_id) AS flows,
-    max(event.ts) AS last_failed_at
-   FROM event_log event
-     JOIN event_log beginning ON beginning.flow_id = event.flow_id AND beginning.version = 0
-  WHERE event.event_type = 'stepfailed'::text
-  GROUP BY (beginning.payload ->> 'definition_hash'::text), (event.payload ->> 'step_id'::text), (event.payload #>> '{error,error_class}'::text[]);
 
 CREATE VIEW flows AS
  SELECT first_event.flow_id,
@@ -300,23 +343,6 @@ CREATE VIEW flows AS
             first_event.payload -> 'parent'::text AS parent) beginning
   WHERE first_event.version = 0;
 
-CREATE MATERIALIZED VIEW hourly_throughput AS
- SELECT date_trunc(bucket.unit, event.ts, 'UTC'::text) AS hour,
-    count(*) AS events,
-    count(*) FILTER (WHERE event.version = 0) AS flows_started,
-    count(*) FILTER (WHERE event.event_type = 'flowcompleted'::text) AS flows_completed,
-    count(*) FILTER (WHERE event.event_type = 'flowcancelled'::text) AS flows_cancelled,
-    count(*) FILTER (WHERE event.event_type = 'stepfinished'::text) AS steps_finished,
-    count(*) FILTER (WHERE event.event_type = 'stepfailed'::text) AS steps_failed,
-    count(*) FILTER (WHERE event.event_type = 'retryscheduled'::text) AS retries
-   FROM event_log event
-     CROSS JOIN ( VALUES ('hour'::text)) bucket(unit)
-  GROUP BY (date_trunc(bucket.unit, event.ts, 'UTC'::text));
-
-CREATE MATERIALIZED VIEW statistics_refresh AS
- SELECT true AS refreshed,
-    now() AS refreshed_at;
-
 CREATE VIEW step_execution_errors AS
  SELECT failure.flow_id,
     failure.version,
@@ -333,51 +359,7 @@ CREATE VIEW step_execution_errors AS
           WHERE event.flow_id = failure.flow_id AND event.version < failure.version AND event.event_type = 'stepstarted'::text AND (event.payload -> 'step_index'::text) = (failure.payload -> 'step_index'::text)) attempts
   WHERE failure.event_type = 'stepfailed'::text;
 
-CREATE MATERIALIZED VIEW step_statistics AS
- SELECT sha256(convert_to(jsonb_build_array(step.definition, step.step_id)::text, 'UTF8'::name)) AS key,
-    NULLIF(step.definition, ''::text) AS definition_hash,
-    step.step_id,
-    step.executions,
-    step.finished,
-    step.attempts,
-    COALESCE(setback.failures, 0::bigint) AS failures,
-    COALESCE(setback.retries, 0::bigint) AS retries,
-    COALESCE(setback.failures, 0::bigint)::double precision / NULLIF(step.attempts, 0)::double precision AS failure_rate,
-    step.mean AS mean_seconds,
-    step.percentiles[1] AS p50_seconds,
-    step.percentiles[2] AS p90_seconds,
-    step.percentiles[3] AS p99_seconds,
-    step.longest AS longest_seconds
-   FROM ( SELECT timed.definition,
-            timed.step_id,
-            count(*) AS executions,
-            count(timed.seconds) AS finished,
-            sum(timed.attempts) AS attempts,
-            avg(timed.seconds) AS mean,
-            percentile_cont('{0.5,0.9,0.99}'::double precision[]) WITHIN GROUP (ORDER BY timed.seconds) AS percentiles,
-            max(timed.seconds) AS longest
-           FROM ( SELECT COALESCE(beginning.payload ->> 'definition_hash'::text, ''::text) AS definition,
-                    execution.step_id,
-                    execution.attempts,
-                        CASE execution.status
-                            WHEN 'finished'::text THEN EXTRACT(epoch FROM execution.finished_at - execution.started_at)::double precision
-                            ELSE NULL::double precision
-                        END AS seconds
-                   FROM workflow_step_executions execution
-                     LEFT JOIN event_log beginning ON beginning.flow_id = execution.flow_id AND beginning.version = 0) timed
-          GROUP BY timed.definition, timed.step_id) step
-     LEFT JOIN ( SELECT COALESCE(beginning.payload ->> 'definition_hash'::text, ''::text) AS definition,
-            event.payload ->> 'step_id'::text AS step_id,
-            count(*) FILTER (WHERE event.event_type = 'stepfailed'::text) AS failures,
-            count(*) FILTER (WHERE event.event_type = 'retryscheduled'::text) AS retries
-           FROM event_log event
-             JOIN event_log beginning ON beginning.flow_id = event.flow_id AND beginning.version = 0
-          WHERE event.event_type = ANY (ARRAY['stepfailed'::text, 'retryscheduled'::text])
-          GROUP BY (COALESCE(beginning.payload ->> 'definition_hash'::text, ''::text)), (event.payload ->> 'step_id'::text)) setback ON setback.definition = step.definition AND setback.step_id = step.step_id;
-
 CREATE INDEX archived_flows_no_idx ON archived_flows USING btree (archive_no);
-
-CREATE UNIQUE INDEX artifact_statistics_key ON artifact_statistics USING btree (key);
 
 CREATE INDEX event_log_completed_idx ON event_log USING btree (flow_id) WHERE event_type = 'flowcompleted'::text;
 
@@ -409,17 +391,9 @@ CREATE INDEX event_log_seq_idx ON event_log USING btree (seq);
 
 CREATE INDEX event_log_setback_idx ON event_log USING btree (event_type, seq, flow_id) WHERE event_type = ANY (ARRAY['stepfailed'::text, 'retryscheduled'::text, 'userinteractionrequested'::text]);
 
-CREATE UNIQUE INDEX failure_statistics_key ON failure_statistics USING btree (key);
-
 CREATE INDEX flow_runs_due_idx ON flow_runs USING btree (definition_hash, due_at);
 
-CREATE UNIQUE INDEX hourly_throughput_key ON hourly_throughput USING btree (hour);
-
 CREATE INDEX resource_waits_since_idx ON resource_waits USING btree (resource, since, flow_id);
-
-CREATE UNIQUE INDEX statistics_refresh_key ON statistics_refresh USING btree (refreshed);
-
-CREATE UNIQUE INDEX step_statistics_key ON step_statistics USING btree (key);
 
 CREATE INDEX workflow_step_artifact_uses_flow_idx ON workflow_step_artifact_uses USING btree (flow_id);
 
@@ -1283,15 +1257,18 @@ BEGIN
             USING ERRCODE = 'object_in_use';
     END IF;
 
+    PERFORM count_leaving_flows(flow_ids);
+
     SELECT coalesce(array_agg(DISTINCT consumer.name ORDER BY consumer.name), '{}') INTO named
     FROM feed_consumers AS consumer;
     RETURN QUERY
     INSERT INTO archived_flows AS registered
-        (flow_id, version, chain_hash, first_seq, last_seq, bundle_sha256, consumers, actor)
+        (flow_id, version, chain_hash, first_seq, last_seq, bundle_sha256, consumers, actor,
+            is_counted)
     SELECT asked.flow_id, asked.version, asked.head,
         (SELECT min(event.seq) FROM event_log AS event WHERE event.flow_id = asked.flow_id),
         (SELECT max(event.seq) FROM event_log AS event WHERE event.flow_id = asked.flow_id),
-        bundle, named, archive_flows.actor
+        bundle, named, archive_flows.actor, true
     FROM unnest(flow_ids, versions, heads) AS asked (flow_id, version, head)
     ORDER BY asked.flow_id
     RETURNING registered.flow_id, registered.archive_no;
@@ -1513,6 +1490,326 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION count_events(after bigint, upto bigint, flows uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+DECLARE
+    touched uuid[];
+    begun uuid[];
+    counted uuid[];
+    steps jsonb;
+    durations jsonb;
+    failures jsonb;
+    hours jsonb;
+    artifacts jsonb;
+    uploads uuid[];
+    chunks jsonb;
+    keys bytea[];
+BEGIN
+    SELECT array_agg(flow.flow_id), array_agg(flow.flow_id) FILTER (WHERE flow.first > 0)
+    INTO touched, begun
+    FROM (
+        SELECT event.flow_id, min(event.version) AS first
+        FROM event_log AS event
+        WHERE event.seq > after AND event.seq <= upto AND flows IS NULL
+        GROUP BY event.flow_id
+        UNION ALL
+        SELECT event.flow_id, min(event.version) AS first
+        FROM event_log AS event
+        WHERE event.flow_id = ANY (flows) AND event.seq > after
+        GROUP BY event.flow_id
+    ) AS flow;
+    IF touched IS NULL THEN
+        RETURN;
+    END IF;
+    -- a flow that was imported after its archive was counted before it
+    counted := ARRAY(
+        SELECT gone.flow_id
+        FROM archived_flows AS gone
+        WHERE gone.flow_id = ANY (touched) AND gone.is_counted);
+
+    -- the new events, and what earlier ones of the same flows say about their steps
+    WITH event AS MATERIALIZED (
+        SELECT event.flow_id, event.version, event.ts, event.event_type, true AS is_new,
+            CASE WHEN event.version = 0 THEN event.payload ->> 'definition_hash' END
+                AS definition_hash,
+            CASE WHEN event.event_type <> 'stepsignal' THEN event.payload ->> 'step_index' END
+                AS step_index,
+            CASE WHEN event.event_type <> 'stepsignal' THEN event.payload ->> 'step_id' END
+                AS step_id,
+            CASE WHEN event.event_type = 'stepfailed'
+                THEN event.payload #>> '{error,error_class}' END AS error_class
+        FROM event_log AS event
+        WHERE event.seq > after AND event.seq <= upto AND flows IS NULL
+            AND event.flow_id <> ALL (counted)
+        UNION ALL
+        SELECT event.flow_id, event.version, event.ts, event.event_type, true AS is_new,
+            CASE WHEN event.version = 0 THEN event.payload ->> 'definition_hash' END,
+            CASE WHEN event.event_type <> 'stepsignal' THEN event.payload ->> 'step_index' END,
+            CASE WHEN event.event_type <> 'stepsignal' THEN event.payload ->> 'step_id' END,
+            CASE WHEN event.event_type = 'stepfailed'
+                THEN event.payload #>> '{error,error_class}' END
+        FROM event_log AS event
+        WHERE event.flow_id = ANY (flows) AND event.seq > after
+            AND event.flow_id <> ALL (counted)
+        UNION ALL
+        SELECT event.flow_id, event.version, event.ts, event.event_type, false AS is_new,
+            CASE WHEN event.version = 0 THEN event.payload ->> 'definition_hash' END,
+            event.payload ->> 'step_index',
+            event.payload ->> 'step_id',
+            CASE WHEN event.event_type = 'stepfailed'
+                THEN event.payload #>> '{error,error_class}' END
+        FROM event_log AS event
+        WHERE event.flow_id = ANY (begun) AND event.seq <= after
+            AND event.flow_id <> ALL (counted)
+            AND (event.version = 0 OR event.event_type IN ('stepstarted', 'stepfinished',
+                'stepfailed', 'stepwaits', 'userinteractionrequested', 'userinteractionprovided'))
+    ),
+    flow AS MATERIALIZED (
+        SELECT event.flow_id, event.definition_hash
+        FROM event
+        WHERE event.version = 0
+    ),
+    -- executions are steps that an event of their flow names for the first time; started is the
+    -- version and the time of the last start before
+    step AS MATERIALIZED (
+        SELECT event.is_new, event.event_type, event.step_id, event.error_class, event.ts,
+            coalesce(flow.definition_hash, '') AS definition_hash,
+            event.event_type <> 'retryscheduled' AND count(*) OVER same_step = 1 AS is_first,
+            count(*) OVER same_failure = 1 AS is_first_failure,
+            CASE WHEN isfinite(event.ts) THEN extract(epoch FROM event.ts) END
+                - (max(ARRAY[event.version,
+                        CASE WHEN isfinite(event.ts) THEN extract(epoch FROM event.ts) END])
+                    FILTER (WHERE event.event_type = 'stepstarted') OVER same_step)[2] AS seconds
+        FROM event
+        JOIN flow ON flow.flow_id = event.flow_id
+        WHERE event.event_type IN ('stepstarted', 'stepfinished', 'stepfailed', 'stepwaits',
+            'userinteractionrequested', 'userinteractionprovided', 'retryscheduled')
+        WINDOW same_step AS (PARTITION BY event.flow_id, event.step_index ORDER BY event.version),
+            same_failure AS (PARTITION BY event.flow_id, event.event_type, event.step_id,
+                event.error_class ORDER BY event.version)
+    ),
+    finished AS MATERIALIZED (
+        SELECT timed.definition_hash, timed.step_id, timed.microseconds,
+            CASE WHEN timed.microseconds > 0
+                THEN floor(ln(timed.microseconds::double precision) * 50)
+                ELSE -1 - floor(ln(greatest(-timed.microseconds, 1)::double precision) * 50)
+                END::integer AS bucket
+        FROM (
+            SELECT step.definition_hash, step.step_id,
+                least(greatest(round(step.seconds * 1000000), -9e15), 9e15)::bigint
+                    AS microseconds
+            FROM step
+            WHERE step.is_new AND step.event_type = 'stepfinished' AND step.seconds IS NOT NULL
+                AND step.step_id IS NOT NULL
+        ) AS timed
+    )
+    SELECT
+        (SELECT jsonb_agg(to_jsonb(sums)) FROM (
+            SELECT step.definition_hash, step.step_id,
+                count(*) FILTER (WHERE step.is_first) AS executions,
+                count(*) FILTER (WHERE step.event_type = 'stepstarted') AS attempts,
+                count(*) FILTER (WHERE step.event_type = 'stepfailed') AS failures,
+                count(*) FILTER (WHERE step.event_type = 'retryscheduled') AS retries
+            FROM step
+            WHERE step.is_new AND step.step_id IS NOT NULL
+            GROUP BY step.definition_hash, step.step_id
+        ) AS sums),
+        (SELECT jsonb_agg(to_jsonb(sums)) FROM (
+            SELECT finished.definition_hash, finished.step_id, finished.bucket,
+                count(*) AS finished, sum(finished.microseconds) AS microseconds,
+                min(finished.microseconds) AS shortest, max(finished.microseconds) AS longest
+            FROM finished
+            GROUP BY finished.definition_hash, finished.step_id, finished.bucket
+        ) AS sums),
+        (SELECT jsonb_agg(to_jsonb(sums)) FROM (
+            SELECT step.definition_hash, step.step_id, step.error_class, count(*) AS failures,
+                count(*) FILTER (WHERE step.is_first_failure) AS flows,
+                max(step.ts) AS last_failed_at
+            FROM step
+            WHERE step.is_new AND step.event_type = 'stepfailed'
+            GROUP BY step.definition_hash, step.step_id, step.error_class
+        ) AS sums),
+        (SELECT jsonb_agg(to_jsonb(sums)) FROM (
+            SELECT date_trunc('hour', event.ts, 'UTC') AS hour, count(*) AS events,
+                count(*) FILTER (WHERE event.version = 0) AS flows_started,
+                count(*) FILTER (WHERE event.event_type = 'flowcompleted') AS flows_completed,
+                count(*) FILTER (WHERE event.event_type = 'flowcancelled') AS flows_cancelled,
+                count(*) FILTER (WHERE event.event_type = 'stepfinished') AS steps_finished,
+                count(*) FILTER (WHERE event.event_type = 'stepfailed') AS steps_failed,
+                count(*) FILTER (WHERE event.event_type = 'retryscheduled') AS retries
+            FROM event
+            WHERE event.is_new
+            GROUP BY date_trunc('hour', event.ts, 'UTC')
+        ) AS sums)
+    INTO steps, durations, failures, hours;
+
+    INSERT INTO step_statistics AS kept (key, definition_hash, step_id, executions, finished,
+        attempts, failures, retries)
+    SELECT sha256(convert_to(jsonb_build_array(new.definition_hash, new.step_id)::text, 'UTF8')),
+        nullif(new.definition_hash, ''), new.step_id, new.executions, 0, new.attempts,
+        new.failures, new.retries
+    FROM jsonb_to_recordset(steps) AS new (definition_hash text, step_id text, executions bigint,
+        attempts bigint, failures bigint, retries bigint)
+    ON CONFLICT (key) DO UPDATE SET
+        executions = kept.executions + excluded.executions,
+        attempts = kept.attempts + excluded.attempts,
+        failures = kept.failures + excluded.failures,
+        retries = kept.retries + excluded.retries;
+
+    WITH added AS (
+        INSERT INTO step_durations AS kept (key, bucket, finished, microseconds, shortest, longest)
+        SELECT
+            sha256(convert_to(jsonb_build_array(new.definition_hash, new.step_id)::text, 'UTF8')),
+            new.bucket, new.finished, new.microseconds, new.shortest, new.longest
+        FROM jsonb_to_recordset(durations) AS new (definition_hash text, step_id text,
+            bucket integer, finished bigint, microseconds numeric, shortest bigint, longest bigint)
+        ON CONFLICT (key, bucket) DO UPDATE SET
+            finished = kept.finished + excluded.finished,
+            microseconds = kept.microseconds + excluded.microseconds,
+            shortest = least(kept.shortest, excluded.shortest),
+            longest = greatest(kept.longest, excluded.longest)
+        RETURNING kept.key
+    )
+    SELECT array_agg(DISTINCT added.key) INTO keys FROM added;
+
+    -- the percentiles of percentile_cont, in whose place the durations of a bucket lie evenly between
+    -- its shortest and its longest
+    WITH bucket AS (
+        SELECT kept.key, kept.finished, kept.microseconds, kept.shortest, kept.longest,
+            sum(kept.finished) OVER (PARTITION BY kept.key ORDER BY kept.bucket) - kept.finished
+                AS before,
+            sum(kept.finished) OVER (PARTITION BY kept.key) AS total
+        FROM step_durations AS kept
+        WHERE kept.key = ANY (keys)
+    ),
+    place AS (
+        SELECT bucket.key, wanted.percentile, wanted.rank,
+            bucket.shortest + (bucket.longest - bucket.shortest)
+                * (neighbour.rank - bucket.before::double precision)
+                / greatest(bucket.finished - 1, 1) AS microseconds
+        FROM bucket
+        CROSS JOIN LATERAL (
+            SELECT part.percentile, part.percentile * (bucket.total - 1)::double precision AS rank
+            FROM (VALUES (0.5::double precision), (0.9), (0.99)) AS part (percentile)
+        ) AS wanted
+        CROSS JOIN LATERAL (VALUES (floor(wanted.rank)), (floor(wanted.rank) + 1))
+            AS neighbour (rank)
+        WHERE neighbour.rank >= bucket.before AND neighbour.rank < bucket.before + bucket.finished
+    ),
+    percentile AS (
+        SELECT place.key, place.percentile, (min(place.microseconds)
+            + (max(place.microseconds) - min(place.microseconds))
+                * (place.rank - floor(place.rank))) / 1000000 AS seconds
+        FROM place
+        GROUP BY place.key, place.percentile, place.rank
+    ),
+    percentiles AS (
+        SELECT percentile.key,
+            max(percentile.seconds) FILTER (WHERE percentile.percentile = 0.5) AS p50,
+            max(percentile.seconds) FILTER (WHERE percentile.percentile = 0.9) AS p90,
+            max(percentile.seconds) FILTER (WHERE percentile.percentile = 0.99) AS p99
+        FROM percentile
+        GROUP BY percentile.key
+    ),
+    sums AS (
+        SELECT bucket.key, sum(bucket.finished) AS finished,
+            sum(bucket.microseconds) AS microseconds, max(bucket.longest) AS longest
+        FROM bucket
+        GROUP BY bucket.key
+    )
+    UPDATE step_statistics AS kept
+    SET finished = sums.finished,
+        mean_seconds = sums.microseconds::double precision / sums.finished::double precision / 1000000,
+        p50_seconds = percentiles.p50,
+        p90_seconds = percentiles.p90,
+        p99_seconds = percentiles.p99,
+        longest_seconds = sums.longest::double precision / 1000000
+    FROM sums
+    JOIN percentiles ON percentiles.key = sums.key
+    WHERE sums.key = kept.key;
+
+    INSERT INTO failure_statistics AS kept
+        (key, definition_hash, step_id, error_class, failures, flows, last_failed_at)
+    SELECT sha256(convert_to(jsonb_build_array(new.definition_hash, new.step_id,
+            new.error_class)::text, 'UTF8')),
+        nullif(new.definition_hash, ''), new.step_id, new.error_class, new.failures, new.flows,
+        new.last_failed_at
+    FROM jsonb_to_recordset(failures) AS new (definition_hash text, step_id text,
+        error_class text, failures bigint, flows bigint, last_failed_at timestamptz)
+    ON CONFLICT (key) DO UPDATE SET
+        failures = kept.failures + excluded.failures,
+        flows = kept.flows + excluded.flows,
+        last_failed_at = greatest(kept.last_failed_at, excluded.last_failed_at);
+
+    INSERT INTO hourly_throughput AS kept
+        (hour, events, flows_started, flows_completed, flows_cancelled, steps_finished,
+            steps_failed, retries)
+    SELECT new.hour, new.events, new.flows_started, new.flows_completed, new.flows_cancelled,
+        new.steps_finished, new.steps_failed, new.retries
+    FROM jsonb_to_recordset(hours) AS new (hour timestamptz, events bigint, flows_started bigint,
+        flows_completed bigint, flows_cancelled bigint, steps_finished bigint,
+        steps_failed bigint, retries bigint)
+    ON CONFLICT (hour) DO UPDATE SET
+        events = kept.events + excluded.events,
+        flows_started = kept.flows_started + excluded.flows_started,
+        flows_completed = kept.flows_completed + excluded.flows_completed,
+        flows_cancelled = kept.flows_cancelled + excluded.flows_cancelled,
+        steps_finished = kept.steps_finished + excluded.steps_finished,
+        steps_failed = kept.steps_failed + excluded.steps_failed,
+        retries = kept.retries + excluded.retries;
+
+    -- the artifacts that came with the new events; their bodies are not read
+    SELECT jsonb_agg(jsonb_build_array(stored.kind, stored.upload_id, stored.artifacts,
+            stored.bytes)),
+        array_agg(stored.upload_id) FILTER (WHERE stored.upload_id IS NOT NULL)
+    INTO artifacts, uploads
+    FROM (
+        SELECT artifact.kind, artifact.upload_id, count(*) AS artifacts,
+            sum(coalesce(pg_column_size(artifact.payload), pg_column_size(artifact.content), 0))
+                AS bytes
+        FROM workflow_step_artifacts AS artifact
+        WHERE artifact.flow_id = ANY (touched) AND artifact.flow_id <> ALL (counted)
+            AND artifact.produced_in_seq > after AND artifact.produced_in_seq <= upto
+        GROUP BY artifact.kind, artifact.upload_id
+    ) AS stored;
+    SELECT jsonb_object_agg(uploaded.upload_id, uploaded.bytes) INTO chunks
+    FROM (
+        SELECT chunk.upload_id, sum(pg_column_size(chunk.content)) AS bytes
+        FROM workflow_step_artifact_chunks AS chunk
+        WHERE chunk.upload_id = ANY (uploads)
+        GROUP BY chunk.upload_id
+    ) AS uploaded;
+    INSERT INTO artifact_statistics AS kept (key, kind, artifacts, stored_bytes)
+    SELECT sha256(convert_to(new.value ->> 0, 'UTF8')), new.value ->> 0,
+        sum((new.value ->> 2)::bigint),
+        sum((new.value ->> 3)::bigint + coalesce((chunks ->> (new.value ->> 1))::bigint, 0))
+    FROM jsonb_array_elements(artifacts) AS new (value)
+    GROUP BY new.value ->> 0
+    ON CONFLICT (key) DO UPDATE SET
+        artifacts = kept.artifacts + excluded.artifacts,
+        stored_bytes = kept.stored_bytes + excluded.stored_bytes;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION count_leaving_flows(flow_ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    last_seq bigint;
+BEGIN
+    SELECT max(event.seq) INTO last_seq FROM event_log AS event WHERE event.flow_id = ANY (flow_ids);
+    IF last_seq <= (SELECT refresh.seq FROM statistics_refresh AS refresh) THEN
+        RETURN;
+    END IF;
+    PERFORM count_events(lock_statistics(), last_seq, flow_ids);
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION count_reserved_slots(wanted text, flow uuid, asked_first timestamp with time zone, present timestamp with time zone)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -1597,6 +1894,37 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION fold_statistics(upto bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    counted bigint := lock_statistics();
+    next_seq bigint;
+    last_seq bigint;
+    as_of timestamptz := now();
+BEGIN
+    IF counted < upto THEN
+        SELECT min(event.seq) INTO next_seq
+        FROM event_log AS event
+        WHERE event.seq > counted AND event.seq <= upto;
+        last_seq := least(next_seq + 199999, upto);
+        PERFORM count_events(counted, last_seq, NULL);
+        IF last_seq < upto THEN  -- the figures are those of the time of the last event
+            SELECT event.ts INTO as_of
+            FROM event_log AS event
+            WHERE event.seq > counted AND event.seq <= last_seq
+            ORDER BY event.seq DESC
+            LIMIT 1;
+            as_of := least(greatest(as_of, 'epoch'), now());
+        END IF;
+        counted := last_seq;
+    END IF;
+    UPDATE statistics_refresh SET refreshed_at = as_of, seq = counted;
+    RETURN counted;
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION free_ended_slots(resources text[])
  RETURNS void
  LANGUAGE plpgsql
@@ -1677,6 +2005,32 @@ BEGIN
         END IF;
     END LOOP;
     RETURN limited;
+END
+$function$;
+
+CREATE OR REPLACE FUNCTION lock_statistics()
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    counted bigint;
+BEGIN
+    SELECT refresh.seq INTO counted FROM statistics_refresh AS refresh FOR UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO statistics_refresh (refreshed_at, seq) VALUES (now(), -1)
+        ON CONFLICT DO NOTHING;
+        SELECT refresh.seq INTO counted FROM statistics_refresh AS refresh FOR UPDATE;
+    END IF;
+    IF counted = -1 THEN
+        DELETE FROM step_statistics;
+        DELETE FROM step_durations;
+        DELETE FROM failure_statistics;
+        DELETE FROM hourly_throughput;
+        DELETE FROM artifact_statistics;
+        UPDATE statistics_refresh SET seq = 0;
+        counted := 0;
+    END IF;
+    RETURN counted;
 END
 $function$;
 

@@ -26,28 +26,6 @@ CREATE TABLE workflow_step_artifacts (
     CONSTRAINT workflow_step_artifacts_metadata_check CHECK (jsonb_typeof(metadata) = 'object'::text)
 );
 
-CREATE MATERIALIZED VIEW artifact_statistics AS
- WITH chunks AS MATERIALIZED (
-         SELECT chunk.upload_id,
-            sum(pg_column_size(chunk.content)) AS bytes
-           FROM workflow_step_artifact_chunks chunk
-          GROUP BY chunk.upload_id
-        ), artifacts AS MATERIALIZED (
-         SELECT artifact.kind,
-            artifact.upload_id,
-            count(*) AS artifacts,
-            sum(COALESCE(pg_column_size(artifact.payload), pg_column_size(artifact.content), 0)) AS bytes
-           FROM workflow_step_artifacts artifact
-          GROUP BY artifact.kind, artifact.upload_id
-        )
- SELECT sha256(convert_to(artifacts.kind, 'UTF8'::name)) AS key,
-    artifacts.kind,
-    sum(artifacts.artifacts)::bigint AS artifacts,
-    sum(artifacts.bytes + COALESCE(chunks.bytes, 0::bigint))::bigint AS stored_bytes
-   FROM artifacts
-     LEFT JOIN chunks ON chunks.upload_id = artifacts.upload_id
-  GROUP BY artifacts.kind;
-
 CREATE INDEX workflow_step_artifacts_hash_idx ON workflow_step_artifacts USING btree (artifact_hash);
 
 CREATE OR REPLACE FUNCTION append_events(events text, artifacts text, artifact_payloads text[], artifact_contents bytea[], retries text, steps text, patience text)

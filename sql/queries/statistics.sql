@@ -1,4 +1,10 @@
--- Read and refresh the materialized views with statistics.
+-- Read the statistics, and add to them what is new in the log.
+
+-- name: fold_statistics
+-- Add the next events to the statistics, up to a seq that feed_end() has returned to an earlier
+-- statement; return up to which seq all events are counted then.
+-- $1 bigint seq
+SELECT fold_statistics($1) AS seq
 
 -- name: read_artifact_statistics
 -- Read the number of artifacts and their stored bytes, by kind.
@@ -25,29 +31,11 @@ SELECT refreshed_at
 FROM statistics_refresh
 
 -- name: read_step_statistics
--- Read the durations and failures of steps, by definition and step id.
+-- Read the durations and failures of steps, by definition and step id. A step of which there is only
+-- a retry has no execution.
 SELECT definition_hash, step_id, executions, finished, attempts, failures, retries, failure_rate,
     mean_seconds, p50_seconds, p90_seconds,
     p99_seconds, longest_seconds
 FROM step_statistics
+WHERE executions > 0
 ORDER BY definition_hash COLLATE "C", step_id COLLATE "C"
-
--- name: refresh_artifact_statistics
--- Refresh artifact_statistics without blocking readers.
-REFRESH MATERIALIZED VIEW CONCURRENTLY artifact_statistics
-
--- name: refresh_failure_statistics
--- Refresh failure_statistics without blocking readers.
-REFRESH MATERIALIZED VIEW CONCURRENTLY failure_statistics
-
--- name: refresh_hourly_throughput
--- Refresh hourly_throughput without blocking readers.
-REFRESH MATERIALIZED VIEW CONCURRENTLY hourly_throughput
-
--- name: refresh_statistics_refresh
--- Refresh statistics_refresh without blocking readers.
-REFRESH MATERIALIZED VIEW CONCURRENTLY statistics_refresh
-
--- name: refresh_step_statistics
--- Refresh step_statistics without blocking readers.
-REFRESH MATERIALIZED VIEW CONCURRENTLY step_statistics

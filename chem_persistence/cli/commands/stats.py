@@ -22,7 +22,7 @@ BAR = 20
 
 
 async def refresh_statistics(target: Target, *, as_json: bool) -> int:
-    """Compute the statistics and print their time; return the exit code."""
+    """Add what is new to the statistics and print their time; return the exit code."""
     async with open_database(target) as provider:
         models = PgReadModels(provider)
         await models.refresh()
@@ -43,14 +43,14 @@ async def print_statistics(target: Target, *, as_json: bool) -> int:
     is_empty = not (figures.steps or figures.failures or figures.hours or figures.artifacts)
     if is_empty:
         print_line(
-            f"nothing was in the log at {as_of}, when the statistics were last computed; "
-            f"the owner of the tables computes them anew: {refresh_it}",
+            f"nothing was in the log at {as_of}, when the statistics were last refreshed; "
+            f"the owner of the tables refreshes them: {refresh_it}",
             error=as_json,
         )
     if as_json:
         print_json(figures)
     elif not is_empty:
-        print_line(f"as of {as_of}; {refresh_it} computes them anew")
+        print_line(f"as of {as_of}; {refresh_it} adds what is new")
         _print(figures)
     return ExitCode.WELL
 

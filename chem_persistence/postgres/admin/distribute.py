@@ -34,9 +34,9 @@ async def distribute_log(
 ) -> Sequence[DistributedTable]:
     """Distribute the tables of a migrated schema by flow, and return all that are distributed.
 
-    Installs the append and the statistics in texts that Citus runs, and lets the owner of the
-    tables log in to the workers, which refreshing the statistics needs. All in one transaction but
-    the last; what is right already is left alone. The connection is a superuser's, on the
+    Installs the append in texts that Citus runs, and lets the owner of the tables log in to the
+    workers, where Citus runs what the owner runs. All in one transaction but the last; what is
+    right already is left alone. The connection is a superuser's, on the
     coordinator, with `schema` as its search path. Source: Citus documentation, "Citus Utility
     Functions", `create_distributed_table`.
 
@@ -66,8 +66,8 @@ async def distribute_log(
 async def permit_owner(connection: Connection) -> None:
     """Permit the owner of a distributed log to log in to the workers; do nothing without Citus.
 
-    Citus refreshes the statistics as the owner of the materialized views. The owner that
-    `create_roles` creates cannot log in, and still cannot to the coordinator.
+    Citus runs there what runs as the owner, such as a refresh of the statistics after `SET ROLE`.
+    The owner that `create_roles` creates cannot log in, and still cannot to the coordinator.
 
     Raises:
         StoreError: a worker refused.

@@ -49,14 +49,18 @@ _FUNCTIONS = [
     "change_flow_run",
     "check_seq",
     "claim_flow_runs",
+    "count_events",
+    "count_leaving_flows",
     "count_reserved_slots",
     "feed_end",
     "find_last_seq",
     "find_results",
+    "fold_statistics",
     "free_ended_slots",
     "give_back_flow_run",
     "give_back_resource_slots",
     "lock_resources",
+    "lock_statistics",
     "refuse_change_of_history",
     "refuse_delete_of_live_artifacts",
     "refuse_delete_of_live_chunks",
@@ -123,8 +127,8 @@ async def create_roles(
 
     The roles cannot log in and have no password: grant them to login roles (`GRANT chem_application
     TO lab`). Only the owner of a log that Citus distributes may log in, and only to the workers, as
-    which role Citus refreshes the statistics. The connection must be a superuser's. Call this again
-    after each migration; what is already right is left alone.
+    which role Citus runs there what the owner runs. The connection must be a superuser's. Call this
+    again after each migration; what is already right is left alone.
 
     Raises:
         InvalidArgument: a name is invalid, or one is needed because the role with the usual name

@@ -1,5 +1,6 @@
-"""Statistics of the log: read as of their last refresh, and refreshed."""
+"""Statistics of the log: read as of their last refresh, and refreshed by what is new."""
 
+from functools import partial
 from typing import TypeVar
 
 import asyncpg
@@ -15,28 +16,17 @@ from chem_persistence.domain.answers import (
 from chem_persistence.errors import StoreError
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.read.feed import find_feed_end
 from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["read_statistics", "refresh_statistics"]
 
+FOLD_STATISTICS = statement("statistics/fold_statistics")
 READ_ARTIFACT_STATISTICS = statement("statistics/read_artifact_statistics")
 READ_FAILURE_STATISTICS = statement("statistics/read_failure_statistics")
 READ_HOURLY_THROUGHPUT = statement("statistics/read_hourly_throughput")
 READ_STATISTICS_REFRESH = statement("statistics/read_statistics_refresh")
 READ_STEP_STATISTICS = statement("statistics/read_step_statistics")
-REFRESH_ARTIFACT_STATISTICS = statement("statistics/refresh_artifact_statistics")
-REFRESH_FAILURE_STATISTICS = statement("statistics/refresh_failure_statistics")
-REFRESH_HOURLY_THROUGHPUT = statement("statistics/refresh_hourly_throughput")
-REFRESH_STATISTICS_REFRESH = statement("statistics/refresh_statistics_refresh")
-REFRESH_STEP_STATISTICS = statement("statistics/refresh_step_statistics")
-
-_REFRESHES = (  # in this order, so that a concurrent refresh waits at the first one
-    REFRESH_STATISTICS_REFRESH,
-    REFRESH_STEP_STATISTICS,
-    REFRESH_FAILURE_STATISTICS,
-    REFRESH_HOURLY_THROUGHPUT,
-    REFRESH_ARTIFACT_STATISTICS,
-)
 
 Figures = TypeVar("Figures", bound=msgspec.Struct)
 
@@ -51,16 +41,22 @@ async def read_statistics(provider: ConnectionProvider) -> Statistics:
 
 
 async def refresh_statistics(provider: ConnectionProvider) -> None:
-    """Compute the statistics anew, while readers see the last ones.
+    """Add to the statistics what is new in the log, up to the end of the feed.
 
-    Source: PostgreSQL manual, REFRESH MATERIALIZED VIEW.
+    Each transaction adds a bounded number of events; if one fails, what those before it have added
+    stays, and the next refresh goes on from there. A second refresh waits for each of the first.
 
     Raises:
         StoreError: the role is neither the owner of the tables nor a member of it.
         StoreUnavailable: the database could not be reached.
     """
+    session = Session(provider)
     try:
-        await Session(provider).transaction(_refresh_all, isolation="read_committed")
+        end = await find_feed_end(provider)  # before the statements that read events up to it
+        counted = -1
+        while counted < end:
+            fold = partial(_fold, upto=end)
+            counted = await session.transaction(fold, isolation="read_committed")
     except StoreError as error:
         if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
             reason = (
@@ -69,6 +65,12 @@ async def refresh_statistics(provider: ConnectionProvider) -> None:
             )
             raise StoreError(reason, error.sqlstate) from error
         raise
+
+
+async def _fold(connection: Connection, upto: int) -> int:
+    (row,) = await connection.fetch(FOLD_STATISTICS, upto)
+    counted: int = row["seq"]
+    return counted
 
 
 async def _read_all(connection: Connection) -> Statistics:
@@ -86,8 +88,3 @@ async def _read(
     connection: Connection, statement: str, figures: type[Figures]
 ) -> tuple[Figures, ...]:
     return tuple(figures(**row) for row in await connection.fetch(statement))
-
-
-async def _refresh_all(connection: Connection) -> None:
-    for refresh in _REFRESHES:
-        await connection.execute(refresh)

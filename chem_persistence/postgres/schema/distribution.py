@@ -72,7 +72,6 @@ _FILES = (
     "archive",
     "flow_runs",
     "results",
-    "statistics",
 )
 
 

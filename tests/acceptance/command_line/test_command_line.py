@@ -380,8 +380,8 @@ async def test_stats_are_those_of_the_last_refresh(url: str, admin_url: str) -> 
 async def test_stats_before_a_refresh_say_that_nothing_was_counted(url: str) -> None:
     said = await output("stats", "--database-url", url)
     assert re.fullmatch(
-        r"nothing was in the log at .{19} UTC, when the statistics were last computed; the owner "
-        r"of the tables computes them anew: chem-persistence refresh --database-url URL\n",
+        r"nothing was in the log at .{19} UTC, when the statistics were last refreshed; the "
+        r"owner of the tables refreshes them: chem-persistence refresh --database-url URL\n",
         said,
     )
 

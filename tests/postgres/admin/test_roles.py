@@ -225,6 +225,7 @@ READING = [
     "SELECT count(*) FROM flows",
     "SELECT 1 + count(*) FROM step_execution_errors",
     "SELECT count(*) FROM step_statistics",
+    "SELECT count(*) FROM step_durations",
     "SELECT 1 + count(*) FROM failure_statistics",
     "SELECT count(*) FROM hourly_throughput",
     "SELECT count(*) FROM artifact_statistics",
@@ -349,9 +350,10 @@ FORBIDDEN = [
     "CREATE POLICY mine ON event_log",
     "DROP TABLE event_log CASCADE",
     "DROP VIEW flows",
-    "DROP MATERIALIZED VIEW step_statistics",
-    "REFRESH MATERIALIZED VIEW step_statistics",
-    "REFRESH MATERIALIZED VIEW CONCURRENTLY statistics_refresh",
+    "DROP TABLE step_statistics",
+    "UPDATE statistics_refresh SET seq = 0",
+    "SELECT fold_statistics(1)",
+    "SELECT count_events(0, 1, NULL)",
     "CREATE OR REPLACE VIEW flows AS SELECT 1",
     (
         "CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger "

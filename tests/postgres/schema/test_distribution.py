@@ -53,6 +53,8 @@ async def test_every_table_of_the_log_is_distributed_by_what_its_keys_contain(
     by_flow = DISTRIBUTED_TABLES - {"workflow_step_artifact_chunks"}
     on_the_coordinator = {"flow_workers", "resource_slots", "resource_waits"}
     on_the_coordinator |= {"feed_consumers", "feed_parked", "workflow_step_artifact_uses"}
+    on_the_coordinator |= {"step_statistics", "step_durations", "failure_statistics"}
+    on_the_coordinator |= {"hourly_throughput", "artifact_statistics", "statistics_refresh"}
     assert {row["relation"] for row in rows} == DISTRIBUTED_TABLES
     assert {row["name"] for row in tables} == DISTRIBUTED_TABLES | on_the_coordinator
     assert {row["relation"] for row in rows if row["by_column"] == "flow_id"} == by_flow

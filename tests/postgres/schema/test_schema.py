@@ -413,7 +413,8 @@ async def test_every_key_but_those_of_artifacts_contains_the_flow_id(
 ) -> None:
     """Citus distributes the tables by it; a chunk's upload id contains its flow id.
 
-    Workers, slots and the parts of consumers belong to no flow, and stay on the coordinator.
+    Workers, slots, the parts of consumers and statistics belong to no flow, and stay on the
+    coordinator.
     """
     rows = await connection.fetch("""
         SELECT conrelid::regclass::text AS relation, conname,
@@ -432,6 +433,12 @@ async def test_every_key_but_those_of_artifacts_contains_the_flow_id(
         "flow_workers_pkey",
         "resource_slots_pkey",
         "feed_consumers_pkey",
+        "step_statistics_pkey",
+        "step_durations_pkey",
+        "failure_statistics_pkey",
+        "hourly_throughput_pkey",
+        "artifact_statistics_pkey",
+        "statistics_refresh_pkey",
     }
     assert keys["event_log_pkey"] == ["seq", "flow_id"]
     unique_indexes = await connection.fetch("""

@@ -160,8 +160,8 @@ async def test_a_schema_with_one_of_everything_is_described_so_that_it_can_be_ma
         "ALTER SEQUENCE event_log_seq_seq CACHE 32",
         "DROP INDEX event_log_first_event_idx",
         "DROP VIEW flows",
-        "DROP MATERIALIZED VIEW hourly_throughput",
-        "DROP INDEX hourly_throughput_key",
+        "DROP TABLE hourly_throughput",
+        "ALTER TABLE hourly_throughput DROP CONSTRAINT hourly_throughput_pkey",
         (
             "CREATE OR REPLACE FUNCTION refuse_change_of_history() RETURNS trigger "
             "LANGUAGE plpgsql AS 'BEGIN END'"

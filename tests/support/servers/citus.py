@@ -34,8 +34,10 @@ EMPTY = (
     """
     TRUNCATE event_log, workflow_step_artifacts, workflow_step_executions, flow_snapshots,
         flow_runs, workflow_step_artifact_chunks, feed_consumers, feed_parked,
-        archived_flows RESTART IDENTITY
+        archived_flows, step_statistics, step_durations, failure_statistics, hourly_throughput,
+        artifact_statistics RESTART IDENTITY
     """,
+    "UPDATE statistics_refresh SET seq = -1",
 )
 """Each is sent by itself: Citus sends the text of the client's message to the workers."""
 

@@ -91,7 +91,10 @@ SUPERUSERS: Mapping[str, Mapping[str, str]] = {
         "test_a_log_without_the_version_key": "drops a constraint",
     },
     "postgres/read/models/test_statistics.py": {
-        "": "refreshes a view, as only its owner may",
+        "": "refreshes the statistics, as only their owner may",
+    },
+    "postgres/read/models/test_statistics_by_what_is_new.py": {
+        "": "refreshes the statistics, as only their owner may",
     },
     "postgres/schema/test_schema_snapshot.py": {
         "test_a_change_by_hand_shows": "alters the schema",

@@ -1,8 +1,7 @@
-"""Statistics of the log: what they count, and that a refresh blocks nothing."""
+"""Statistics of the log: what they count, and who may refresh them."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
@@ -31,9 +30,6 @@ from chem_persistence import (
 )
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 from tests.support.servers.roles import new_role
-
-if TYPE_CHECKING:
-    Pool = asyncpg.Pool[asyncpg.Record]
 
 BEGIN = datetime(2026, 1, 1, 10, 30, tzinfo=UTC)
 F = "f" * 64
@@ -265,28 +261,6 @@ async def test_names_of_any_length_are_counted(models: PgReadModels, writer: Wri
     statistics = await models.statistics()
     assert [step.step_id for step in statistics.steps] == [long]
     assert [failure.error_class for failure in statistics.failures] == [error.error_class]
-
-
-async def test_a_refresh_blocks_no_reader_and_no_append(
-    pool: "Pool", models: PgReadModels, writer: Writer
-) -> None:
-    """A refresh that is about to commit holds no lock that a reader or an append waits for."""
-    await writer.write(new_flow_id(), (0, initialized()))
-    async with pool.acquire() as connection, connection.transaction():
-        for name in ("statistics_refresh", "hourly_throughput", "step_statistics"):
-            await connection.execute(f"REFRESH MATERIALIZED VIEW CONCURRENTLY {name}")
-        await pool.execute("SET lock_timeout = '10s'")
-        assert (await models.statistics()).hours == ()
-        await writer.write(new_flow_id(), (1, initialized()))
-    assert [hour.events for hour in (await models.statistics()).hours] == [1]
-
-
-async def test_refreshes_at_once_wait_for_one_another(models: PgReadModels, writer: Writer) -> None:
-    import asyncio
-
-    await writer.write(new_flow_id(), (0, initialized()))
-    await asyncio.gather(*(models.refresh() for _ in range(5)))
-    assert [hour.events for hour in (await models.statistics()).hours] == [1]
 
 
 @pytest.mark.superuser
