@@ -287,7 +287,7 @@ async def test_a_second_refresh_waits_and_counts_what_the_first_has_not(
     second = asyncio.create_task(models.refresh())
     await until_blocked(owner)
     if end == "kill":
-        await owner.execute("SELECT pg_terminate_backend($1)", first.get_server_pid())
+        await owner.execute("SELECT pg_terminate_backend($1::integer)", first.get_server_pid())
     elif end == "commit":
         await transaction.commit()
     else:
