@@ -118,7 +118,10 @@ ATTACKS = {
     "chunks of an artifact": [RIGHT, THE_FLOW, "DELETE FROM workflow_step_artifact_chunks"],
     "some chunks": ["DELETE FROM workflow_step_artifact_chunks WHERE chunk_no = 0"],
     "a register of one's own": [
-        "CREATE TEMP TABLE archived_flows (LIKE public.archived_flows) ON COMMIT DROP",
+        (
+            "CREATE TEMP TABLE archived_flows (LIKE public.archived_flows INCLUDING DEFAULTS) "
+            "ON COMMIT DROP"
+        ),
         "SET LOCAL search_path = pg_temp, public",
         RIGHT.replace(
             "flow_id, version, chain", "archive_no, by_role, archived_at, flow_id, version, chain"
