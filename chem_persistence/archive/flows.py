@@ -62,8 +62,7 @@ async def archive_flows(
     seconds.
 
     Raises:
-        InvalidArgument: a flow is the child of another one in the log, which would lose its result;
-            or the bundle would be too large.
+        InvalidArgument: a flow is the child of another one in the log, which would lose its result.
         FlowNotFound: a flow has no events.
         FlowArchived: a flow was archived before.
         FlowNotCompleted: a flow, or a child, is neither completed nor cancelled.

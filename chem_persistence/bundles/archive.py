@@ -12,8 +12,7 @@ from typing import Self
 import msgspec
 
 from chem_persistence.bundles.verify import (
-    LARGEST,
-    MOST_ENTRIES,
+    CHUNK,
     BundleReport,
     Entry,
     central_header,
@@ -21,7 +20,6 @@ from chem_persistence.bundles.verify import (
     local_header,
     verify_bundle,
 )
-from chem_persistence.errors import InvalidArgument
 
 __all__ = ["ArchiveWriter", "Written"]
 
@@ -66,7 +64,6 @@ class ArchiveWriter:
         """Add a file.
 
         Raises:
-            InvalidArgument: the archive would be larger than a ZIP archive without ZIP64 can be.
             OSError: it cannot be written.
         """
         begun = _Begun(self, name)
@@ -109,22 +106,33 @@ class ArchiveWriter:
 
     def write(self, chunk: bytes) -> None:
         """Write a piece of a file's content."""
-        if self._file.tell() + len(chunk) > LARGEST or len(self._entries) >= MOST_ENTRIES:
-            raise InvalidArgument(
-                "flows",
-                f"the bundle would have over {LARGEST} bytes or {MOST_ENTRIES} files: put the "
-                "flows into several bundles",
-            )
         self._file.write(chunk)
 
     def end(self, name: str, at: int, crc: int, written: Written) -> None:
         """Write the header of a file whose content is complete."""
-        end = self._file.tell()
+        header = local_header(name, crc, written.size)
+        begin = self._file.tell() - written.size
+        end = self._move(begin, written.size, at + len(header) - begin)
         self._file.seek(at)
-        self._file.write(local_header(name, crc, written.size))
+        self._file.write(header)
         self._file.seek(end)
         self._entries.append(Entry(name, crc, written.size, end - written.size))
         self.written[name] = written
+
+    def _move(self, begin: int, size: int, by: int) -> int:
+        """Move a content back, piece by piece from its end; return where it ends then.
+
+        Only a content of 4 GiB is moved: that its header is longer is known when it is written.
+        """
+        left = size if by else 0
+        while left:
+            piece = min(left, CHUNK)
+            left -= piece
+            self._file.seek(begin + left)
+            content = self._file.read(piece)
+            self._file.seek(begin + left + by)
+            self._file.write(content)
+        return begin + size + by
 
 
 class _Begun:

@@ -57,8 +57,7 @@ async def export_flows(
     replaced when the bundle is complete.
 
     Raises:
-        InvalidArgument: no flow is named, a flow id cannot name one, or the bundle would be larger
-            than 4 GiB or have more than 65,534 files.
+        InvalidArgument: no flow is named, or a flow id cannot name one.
         FlowNotFound: a flow has no events.
         UnreadableEvent: an event does not decode, or was changed: its hash chain does not verify.
         ArtifactNotFound, ArtifactCorrupt: an artifact is missing, or was changed.

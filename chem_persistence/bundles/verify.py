@@ -5,8 +5,9 @@ and place, and needs neither the library nor a database. Exit code 0: nothing wa
 something was; 2: the file cannot be read, or none was named.
 
 A bundle is a ZIP archive (APPNOTE.TXT 6.3.10) with one rendering: entries sorted by name, stored,
-of 1980-01-01, without extra fields, comments or gaps. So each of its bytes is known or checked. The
-format is described in documentation/reference/bundles.md.
+of 1980-01-01, without comments or gaps; ZIP64 where a number needs it, and no other extra field. So
+each of its bytes is known or checked. The format is described in
+documentation/reference/bundles.md.
 """
 
 from __future__ import annotations
@@ -50,15 +51,18 @@ FORMAT = "chem_persistence bundle 1"
 GENESIS = bytes(32)
 
 _LOCAL, _CENTRAL = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L")
-_END = struct.Struct("<4s4H2LH")
-_VERSION, _SYSTEM = 20, 3 << 8
+_END, _END64, _LOCATOR64 = map(struct.Struct, ("<4s4H2LH", "<4sQ2H2L4Q", "<4sLQL"))
+_VERSION, _VERSION64, _SYSTEM = 20, 45, 3 << 8
 _DATE = 1 << 5 | 1  # 1980-01-01
 _MODE = 0o100644 << 16
-_END_SIGNATURE, _ZIP64_SIGNATURE = b"PK\5\6", b"PK\6\7"
+_END_SIGNATURE, _END64_SIGNATURE = b"PK\5\6", b"PK\6\6"
+_ELSEWHERE = 2**32 - 1
 LARGEST = 2**32 - 2
-"""A greater size or offset needs ZIP64, which a bundle never has."""
+"""A greater size or offset needs ZIP64."""
 
 MOST_ENTRIES = 2**16 - 2
+"""More files need ZIP64."""
+
 CHUNK = 2**20
 LONGEST_LINE = 64 * 2**20
 LARGEST_JSON = 2**30
@@ -130,21 +134,56 @@ def is_bundle_name(name: str) -> bool:
 
 def local_header(name: str, crc: int, size: int) -> bytes:
     """Return the header before the content of a file (APPNOTE.TXT, 4.3.7)."""
-    fixed = (b"PK\3\4", _VERSION, 0, 0, 0, _DATE, crc, size, size, len(name), 0)
-    return _LOCAL.pack(*fixed) + name.encode("ascii")
+    extra = _extra(size, size)
+    version = _VERSION64 if extra else _VERSION
+    sizes = (_short(size), _short(size), len(name), len(extra))
+    fixed = (b"PK\3\4", version, 0, 0, 0, _DATE, crc, *sizes)
+    return _LOCAL.pack(*fixed) + name.encode("ascii") + extra
 
 
 def central_header(entry: Entry) -> bytes:
     """Return the header of a file in the central directory (4.3.12)."""
-    name, start = entry.name, entry.offset - _LOCAL.size - len(entry.name)
-    sizes = (entry.crc, entry.size, entry.size, len(name), 0, 0, 0, 0, _MODE, start)
-    fixed = (b"PK\1\2", _SYSTEM | _VERSION, _VERSION, 0, 0, 0, _DATE)
-    return _CENTRAL.pack(*fixed, *sizes) + name.encode("ascii")
+    name, size = entry.name, entry.size
+    start = entry.offset - len(local_header(name, entry.crc, size))
+    extra = _extra(size, size, start)
+    version = _VERSION64 if extra else _VERSION
+    fixed = (b"PK\1\2", _SYSTEM | version, version, 0, 0, 0, _DATE, entry.crc)
+    sizes = (_short(size), _short(size), len(name), len(extra))
+    rest = (0, 0, 0, _MODE, _short(start))
+    return _CENTRAL.pack(*fixed, *sizes, *rest) + name.encode("ascii") + extra
 
 
 def end_record(count: int, size: int, offset: int) -> bytes:
-    """Return the end record: `count` headers with `size` bytes begin at `offset` (4.3.16)."""
-    return _END.pack(_END_SIGNATURE, 0, 0, count, count, size, offset, 0)
+    """Return the end record: `count` headers with `size` bytes begin at `offset` (4.3.14 to 16)."""
+    files = count if count <= MOST_ENTRIES else 2**16 - 1
+    end = _END.pack(_END_SIGNATURE, 0, 0, files, files, _short(size), _short(offset), 0)
+    if count <= MOST_ENTRIES and max(size, offset) <= LARGEST:
+        return end
+    versions, numbers = (_SYSTEM | _VERSION64, _VERSION64), (count, count, size, offset)
+    record = _END64.pack(_END64_SIGNATURE, _END64.size - 12, *versions, 0, 0, *numbers)
+    return record + _LOCATOR64.pack(b"PK\6\7", 0, offset + size, 1) + end
+
+
+def _short(number: int) -> int:
+    """Return a number as four bytes have it, or the one that says that an extra field has it."""
+    return number if number <= LARGEST else _ELSEWHERE
+
+
+def _extra(*numbers: int) -> bytes:
+    """Return the ZIP64 field of those numbers that are too large for four bytes (4.5.3)."""
+    large = [number for number in numbers if number > LARGEST]
+    return struct.pack(f"<2H{len(large)}Q", 1, 8 * len(large), *large) if large else b""
+
+
+def _from_extra(extra: bytes, *numbers: int) -> Iterator[int]:
+    """Yield numbers; those that are too large for four bytes from the ZIP64 field."""
+    at = 4
+    for number in numbers:
+        if number > LARGEST and len(extra) >= at + 8:
+            yield struct.unpack_from("<Q", extra, at)[0]
+            at += 8
+        else:
+            yield number
 
 
 def read_entries(file: BinaryIO) -> list[Entry]:
@@ -163,10 +202,10 @@ def read_entries(file: BinaryIO) -> list[Entry]:
             raise Unsound(entry.name, place, reason)
         expected = central_header(entry)
         _compare(entry.name, directory[at : at + len(expected)], expected, start + at)
-        if entry.offset != next_local + _LOCAL.size + len(entry.name):
+        local = local_header(entry.name, entry.crc, entry.size)
+        if entry.offset != next_local + len(local) or entry.offset + entry.size > start:
             raise Unsound(entry.name, place, "does not begin where the file before it ends")
         file.seek(next_local)
-        local = local_header(entry.name, entry.crc, entry.size)
         _compare(entry.name, file.read(len(local)), local, next_local)
         at, next_local = at + len(expected), entry.offset + entry.size
         entries.append(entry)
@@ -186,21 +225,25 @@ def _read_end(file: BinaryIO) -> tuple[int, int, int]:
     end = length - len(tail) + found
     if end + _END.size != length:
         raise Unsound("", f"byte {end + _END.size}", "bytes follow the end of the archive")
-    fields = _END.unpack(tail[found:])
-    count, size, start = fields[4:7]
-    if count > MOST_ENTRIES or max(size, start) > LARGEST or _ZIP64_SIGNATURE in tail[:found][-20:]:
-        raise Unsound("", f"byte {end}", "is a ZIP64 archive, which a bundle never is")
-    if start + size != end:
+    count, size, start = _END.unpack(tail[found:])[4:7]
+    if count > MOST_ENTRIES or max(size, start) > LARGEST:
+        found -= _LOCATOR64.size + _END64.size
+        if found < 0 or tail[found : found + 4] != _END64_SIGNATURE:
+            raise Unsound("", f"byte {end}", "the records of ZIP64 are not before the end record")
+        count, size, start = _END64.unpack_from(tail, found)[7:10]
+    begin = length - len(tail) + found
+    if start + size != begin:
         raise Unsound("", f"byte {end}", "the central directory is not where the end record says")
-    _compare("", tail[found:], end_record(count, size, start), end)
+    _compare("", tail[found:], end_record(count, size, start), begin)
     return count, size, start
 
 
 def _entry(directory: bytes, at: int, place: str) -> Entry:
     fields = _CENTRAL.unpack_from(directory, at)
-    flags, method, crc, packed, size, length = (fields[i] for i in (3, 4, 7, 8, 9, 10))
+    flags, method, crc, packed, size, length, more = (fields[i] for i in (3, 4, 7, 8, 9, 10, 11))
     begin = at + _CENTRAL.size
-    raw = directory[begin : begin + length]
+    end = begin + length
+    raw, extra = directory[begin:end], directory[end : end + more]
     name = raw.decode("ascii", "backslashreplace")
     if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or ":" in name:
         raise Unsound(name, place, "has a name that leads out of the folder")
@@ -208,11 +251,10 @@ def _entry(directory: bytes, at: int, place: str) -> Entry:
         raise Unsound(name, place, "is encrypted")
     if method:
         raise Unsound(name, place, f"is compressed (method {method}), which could hide its size")
-    if max(packed, size, fields[16]) > LARGEST:
-        raise Unsound(name, place, "needs ZIP64, which a bundle never does")
     if not is_bundle_name(name):
         raise Unsound(name, place, "is no file of a bundle: the archive is another program's")
-    return Entry(name, crc, size, fields[16] + _LOCAL.size + length)
+    size, _, start = _from_extra(extra, size, packed, fields[16])
+    return Entry(name, crc, size, start + len(local_header(name, crc, size)))
 
 
 def _compare(name: str, found: bytes, expected: bytes, start: int) -> None:

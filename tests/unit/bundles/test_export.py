@@ -7,13 +7,10 @@ import pytest
 
 from chem_persistence import (
     InMemoryEventStore,
-    InvalidArgument,
     StepSignal,
     UnreadableEvent,
     export_flows,
-    verify_bundle,
 )
-from chem_persistence.bundles import archive
 from chem_persistence.store.transfer.ports import ArtifactLabel
 from tests.support.bundles import SMALL_FLOW, exported, small_store
 from tests.support.flows.sample_flow import FLOW_ID, sample_store
@@ -57,17 +54,3 @@ async def test_a_flow_that_was_tampered_with_is_not_exported(tmp_path: Path) -> 
         await export_flows(store, [SMALL_FLOW], path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
-
-
-async def test_a_bundle_is_never_larger_than_zip_can_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = await small_store()
-    for limit, least in (("LARGEST", 40_000), ("MOST_ENTRIES", 3)):
-        with monkeypatch.context() as patched:
-            patched.setattr(archive, limit, least)
-            with pytest.raises(InvalidArgument, match="several"):
-                await export_flows(store, [SMALL_FLOW], tmp_path / "run.zip")
-    assert list(tmp_path.iterdir()) == []
-    await exported(store, tmp_path / "run.zip")
-    assert verify_bundle(tmp_path / "run.zip").findings == ()

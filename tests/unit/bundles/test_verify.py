@@ -5,12 +5,13 @@ import random
 import subprocess
 import sys
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from chem_persistence import Anchor, BundleFinding, export_flows, verify_bundle
-from chem_persistence.bundles.verify import LARGEST, central_header, end_record, read_entries
+from chem_persistence.bundles.verify import central_header, end_record, read_entries
 from chem_persistence.store.transfer.anchors import writing_anchors
 from tests.support.bundles import (
     EVENTS,
@@ -112,9 +113,47 @@ def test_compressed_encrypted_and_larger_archives_are_refused(bundle: Path) -> N
     twice = directory[: -len(central_header(last))] + central_header(entries[-2])
     assert "is encrypted" in findings(bundle, ended(encrypted))[0].reason
     assert "is there twice" in findings(bundle, ended(twice))[0].reason
-    for count, size in ((2**16 - 1, len(directory)), (len(entries), LARGEST + 1)):
-        zip64 = before + directory + end_record(count, size, len(before))
-        assert "ZIP64" in findings(bundle, zip64)[0].reason
+    needless = ended(directory, 2**16 - 1)[:-22] + ended(directory)[-22:]
+    (finding,) = findings(bundle, needless)
+    assert "not where the end record says" in finding.reason
+    (finding,) = findings(bundle, before + directory + b"PK\5\6" + b"\xff" * 16 + b"\0\0")
+    assert "the records of ZIP64" in finding.reason
+
+
+async def test_large_files_and_many_need_zip64_and_are_verified_to_the_last_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With smaller limits: as if a number had but twelve bits, and a count two."""
+    store = await small_store(artifacts=(LARGE,))
+    await exported(store, tmp_path / "usual.zip")
+    monkeypatch.setattr("chem_persistence.bundles.verify.LARGEST", 2**12)
+    monkeypatch.setattr("chem_persistence.bundles.verify.MOST_ENTRIES", 3)
+    bundle = tmp_path / "run.zip"
+    content = await exported(store, bundle)
+    assert content[-98:-94] == b"PK\6\6"
+    assert verify_bundle(bundle).findings == ()
+    with zipfile.ZipFile(bundle) as archive, zipfile.ZipFile(tmp_path / "usual.zip") as usual:
+        assert archive.testzip() is None
+        contents = {name: archive.read(name) for name in archive.namelist()}
+        assert contents == {name: usual.read(name) for name in usual.namelist()}
+    with bundle.open("rb") as file:
+        entries = read_entries(file)
+    large = [entry for entry in entries if entry.size > 2**12]
+    assert 0 < len(large) < len(entries)
+    end = entries[-1].offset + entries[-1].size
+    headers = {
+        at
+        for before, after in pairwise(entries)
+        for at in range(before.offset + before.size, after.offset)
+    }
+    for at in sorted({*headers, *range(end, len(content))}):
+        changed = bytearray(content)
+        changed[at] ^= 0x81
+        (finding,) = findings(bundle, bytes(changed))
+        assert "byte" in finding.place
+    for cut in (22, 42, 98, 99):
+        assert findings(bundle, content[:-cut]) != ()
+    assert findings(bundle, content[:-98] + content[-22:]) != ()
 
 
 async def test_events_that_were_chained_anew_break_the_chain_or_its_end(bundle: Path) -> None:
