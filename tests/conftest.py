@@ -98,7 +98,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"pgbouncer: {PGBOUNCER_HELP}")
     config.addinivalue_line("markers", f"slurm: {SLURM_HELP}")
     config.addinivalue_line("markers", f"citus: {CITUS_HELP}")
-    config.addinivalue_line("markers", "archives: no flow can be archived on Citus; left out there")
     config.addinivalue_line("markers", "one_row: does not hold on Citus; left out there")
 
 

@@ -71,7 +71,7 @@ async def archive_flows(
             was changed.
         StoreUnavailable: the store cannot be reached; the flows may or may not be archived, and the
             bundle stays.
-        StoreError: the store refused, for lack of a privilege, for example; or it is distributed.
+        StoreError: the store refused, for lack of a privilege, for example.
         OSError: the bundle cannot be written.
     """
     await store.check_archivist()

@@ -7,7 +7,6 @@ from uuid import UUID
 from chem_persistence.errors import ArchiveHeld, StoreError
 from chem_persistence.postgres.audit.register import PgRegister
 from chem_persistence.postgres.connection.session import Session
-from chem_persistence.postgres.schema.distribution import is_distributed
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.transfer.ports import FlowEnd
 
@@ -21,7 +20,6 @@ _HELD = {"55000", "55006"}
 """object_not_in_prerequisite_state, object_in_use (PostgreSQL manual, appendix A)"""
 
 _NO_RIGHT = "42501"
-_NOT_SUPPORTED = "0A000"
 _FIRST = UUID(int=0)
 
 
@@ -30,11 +28,7 @@ class PgArchiving(PgRegister):
 
     async def check_archivist(self) -> None:
         """Check that this role may archive flows of this log; see `ArchiveStore`."""
-        session = Session(self._provider)
-        if await session.run(is_distributed):
-            reason = "flows of a log that is distributed by Citus cannot be archived"
-            raise StoreError(reason, _NOT_SUPPORTED)
-        (row,) = await session.fetch(FIND_ARCHIVIST)
+        (row,) = await Session(self._provider).fetch(FIND_ARCHIVIST)
         if not row["is_archivist"]:
             raise StoreError(
                 "this role may not archive flows: become a member of the archivist, which "

@@ -11,6 +11,8 @@ CREATE OR REPLACE FUNCTION append_events(
 ) RETURNS TABLE (stored_flow_id uuid, stored_version integer, stored_seq bigint) LANGUAGE plpgsql AS $$
 DECLARE
     present timestamptz := now();
+    -- read here: a statement that is sent to a worker would read the worker's setting
+    imports boolean := coalesce(current_setting('chem_persistence.import', true), '') = 'on';
     sequence oid := 'event_log_seq_seq'::regclass;
     stored_flow_ids uuid[] := '{}';
     last_flow_id uuid;
@@ -56,7 +58,7 @@ BEGIN
                         AND (previous.event_type <> 'stepsignal'
                             OR previous.payload ->> 'signal' <> 'chem_persistence.sealed')))
                 AND (e.first_version > 0
-                    OR coalesce(current_setting('chem_persistence.import', true), '') = 'on'
+                    OR imports
                     OR NOT EXISTS (SELECT 1 FROM archived_flows AS gone
                         WHERE gone.flow_id = e.flow_id))
                 AND (e.lease IS NULL OR (e.holder IS NOT NULL AND e.first_version = 0)

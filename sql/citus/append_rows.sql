@@ -12,6 +12,8 @@ CREATE OR REPLACE FUNCTION append_rows(
 ) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     present timestamptz := now();
+    -- read here: a statement that is sent to a worker would read the worker's setting
+    imports boolean := coalesce(current_setting('chem_persistence.import', true), '') = 'on';
     sequence oid := 'event_log_seq_seq'::regclass;
     seqs bigint[] := '{}';
     stored_flow_ids uuid[] := '{}';
@@ -54,7 +56,7 @@ BEGIN
                         AND (previous.event_type <> 'stepsignal'
                             OR previous.payload ->> 'signal' <> 'chem_persistence.sealed')))
                 AND (e.first_version > 0
-                    OR coalesce(current_setting('chem_persistence.import', true), '') = 'on'
+                    OR imports
                     OR NOT EXISTS (SELECT 1 FROM archived_flows AS gone
                         WHERE gone.flow_id = e.flow_id))
                 AND (e.lease IS NULL OR (e.holder IS NOT NULL AND e.first_version = 0)

@@ -27,13 +27,20 @@ _REGISTER = """
     ORDER BY last.version DESC
     LIMIT 1
 """
+_PAST_TRIGGERS = (
+    "SET LOCAL citus.propagate_set_commands = 'local'",
+    "SET LOCAL session_replication_role = replica",
+)
+"""On Citus the triggers are those of the shards; plain PostgreSQL accepts the first, too."""
+
 _TABLES = ("flow_snapshots", "workflow_step_executions", "workflow_step_artifacts", "event_log")
 
 
 async def archive(owner: Owner, *flow_ids: UUID, bundle: str = BUNDLE) -> None:
     """Register flows, and delete what they have, as the superuser, past the triggers."""
     async with owner.transaction():
-        await owner.execute("SET LOCAL session_replication_role = replica")
+        for setting in _PAST_TRIGGERS:
+            await owner.execute(setting)
         for flow_id in flow_ids:
             await owner.execute(_REGISTER, flow_id, bundle)
             for table in _TABLES:
@@ -43,7 +50,8 @@ async def archive(owner: Owner, *flow_ids: UUID, bundle: str = BUNDLE) -> None:
 async def forget(owner: Owner, flow_id: UUID, version: int) -> None:
     """Delete the events of a flow from a version on, as if the log had gone back."""
     async with owner.transaction():
-        await owner.execute("SET LOCAL session_replication_role = replica")
+        for setting in _PAST_TRIGGERS:
+            await owner.execute(setting)
         await owner.execute(
             "DELETE FROM event_log WHERE flow_id = $1 AND version >= $2", flow_id, version
         )

@@ -135,13 +135,19 @@ SHORT = ("unit/", "shape/")
 
 
 ONE_ROW = (
-    "contract/appends/test_artifacts_of_a_flow.py"
-    "::test_an_artifact_belongs_to_the_flow_that_stored_it_first[postgres]"
+    (
+        "contract/appends/test_artifacts_of_a_flow.py"
+        "::test_an_artifact_belongs_to_the_flow_that_stored_it_first[postgres]"
+    ),
+    "postgres/archive/test_archive.py::test_a_flow_leaves_and_comes_back_as_it_was",
+    "postgres/archive/test_archive_beside_others.py",
+    "postgres/archive/test_killed_archives.py",
+    "postgres/archive/test_room.py",
+    "postgres/archive/test_uses.py",
+    "postgres/archive/test_wall.py",  # on Citus: postgres/schema/test_citus_archive.py
 )
-"""A test that does not hold on Citus, where each flow that stores an artifact has a row of it."""
-
-ARCHIVES = "postgres/archive/"
-"""Tests whose flows leave the log, which those of a log on Citus cannot."""
+"""Tests that do not hold on Citus, where each flow that stores an artifact has a row of it, which
+stays when the flow is archived."""
 
 
 def mark_needs(items: Sequence[pytest.Item]) -> None:
@@ -150,10 +156,8 @@ def mark_needs(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if _uses_the_server(item):
             item.add_marker("database")
-        if _path(item) == ONE_ROW:
+        if _path(item).startswith(ONE_ROW):
             item.add_marker("one_row")
-        if _path(item).startswith(ARCHIVES):
-            item.add_marker("archives")
         if _path(item).startswith(superusers):
             item.add_marker("superuser")
 
@@ -192,8 +196,7 @@ def reasons_to_leave_out() -> dict[str, str]:
     if not os.environ.get("CHEM_TEST_CITUS"):
         reasons["citus"] = "no Citus cluster is here (CHEM_TEST_CITUS)"
     else:
-        reasons["one_row"] = "on Citus an artifact has a row in each flow that stores it"
-        reasons["archives"] = "on Citus no flow can be archived"
+        reasons["one_row"] = "on Citus an artifact has a row in each flow that stores it, and stays"
     if os.environ.get("CHEM_TEST_ROLE"):
         reasons["superuser"] = "they need a superuser"
     if tls_programs() is None and not os.environ.get("CHEM_TEST_TLS"):
