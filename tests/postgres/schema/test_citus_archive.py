@@ -26,6 +26,7 @@ from tests.support.servers.server import TEMPLATE, TestServer
 
 pytestmark = pytest.mark.citus
 
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 VALUE = Artifact.from_payload(kind="Value", payload={"n": 1.0})
@@ -59,9 +60,7 @@ SHARDS = """
 SHARD_OF = "SELECT get_shard_id_for_distribution_column('event_log', $1::uuid)"
 
 
-async def check_refused(
-    connection: "asyncpg.Connection[asyncpg.Record]", texts: Sequence[str]
-) -> None:
+async def check_refused(connection: Connection, texts: Sequence[str]) -> None:
     *allowed, last = texts
     transaction = connection.transaction()
     await transaction.start()
@@ -77,13 +76,14 @@ async def check_refused(
 async def check_wall(url: str, pool: Pool, flow: Sealed) -> None:
     """Try the attacks through the coordinator and a worker, and on the shard itself."""
     shard = await pool.fetchval(SHARD_OF, flow.flow_id)
-    async with pool.acquire() as connection:
-        for attack, texts in ATTACKS.items():
-            try:
-                await check_refused(connection, [t.format(flow_id=flow.flow_id) for t in texts])
-            except BaseException as error:
-                error.add_note(f"the attack: {attack}")
-                raise
+    connection = await asyncpg.connect(url)
+    for attack, texts in ATTACKS.items():
+        try:
+            await check_refused(connection, [t.format(flow_id=flow.flow_id) for t in texts])
+        except BaseException as error:
+            error.add_note(f"the attack: {attack}")
+            raise
+    await connection.close()
     of_shard = [row["port"] for row in await pool.fetch(SHARDS) if row["id"] == shard]
     for worker in await worker_urls(url):
         connection = await asyncpg.connect(worker)

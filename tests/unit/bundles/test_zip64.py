@@ -12,6 +12,7 @@ import pytest
 from chem_persistence import (
     Artifact,
     FlowCompleted,
+    FlowEventKind,
     FlowInitialized,
     InMemoryEventStore,
     StepFinished,
@@ -48,7 +49,10 @@ async def test_a_flow_of_70000_artifacts_travels(tmp_path: Path) -> None:
             for number in range(A_STEP)
         ]
         hashes = tuple(artifact.hash for artifact in made)
-        facts = [StepStarted(step, f"s{step}"), StepFinished(step, f"s{step}", hashes, "f" * 64)]
+        facts: list[FlowEventKind] = [
+            StepStarted(step, f"s{step}"),
+            StepFinished(step, f"s{step}", hashes, "f" * 64),
+        ]
         await store.append_kinds(SMALL_FLOW, facts, artifacts=made)
     await store.append_kind(SMALL_FLOW, FlowCompleted("f" * 64))
     bundle = tmp_path / "run.zip"
