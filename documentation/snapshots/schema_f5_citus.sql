@@ -449,6 +449,7 @@ BEGIN
 
     SELECT coalesce(array_agg(DISTINCT consumer.name ORDER BY consumer.name), '{}') INTO named
     FROM feed_consumers AS consumer;
+    PERFORM count_leaving_flows(flow_ids);
     FOR asked IN
         SELECT given.* FROM unnest(flow_ids, versions, heads) AS given (flow_id, version, head)
         ORDER BY given.flow_id
@@ -487,9 +488,10 @@ BEGIN
 
         INSERT INTO archived_flows AS registered
             (flow_id, version, chain_hash, first_seq, last_seq, bundle_sha256, consumers,
-                archived_at, actor, by_role)
+                archived_at, actor, by_role, is_counted)
         VALUES (asked.flow_id, asked.version, asked.head, stored.first_seq, stored.last_seq, bundle,
-            named, present, archive_flows.actor, caller)
+            named, present, archive_flows.actor, caller,
+            true)
         RETURNING registered.flow_id, registered.archive_no INTO archived_flow_id, archived_no;
         RETURN NEXT;
 
