@@ -32,7 +32,7 @@ from chem_persistence.store.codec import StoredEvent, decode_kind
 from chem_persistence.store.definitions import read_definition
 from chem_persistence.store.leasing.children import ChildReader, child_count, child_id
 from chem_persistence.store.transfer.events import canonical_event, content_after
-from chem_persistence.store.transfer.ports import ArtifactLabel, TransferStore
+from chem_persistence.store.transfer.ports import ArtifactLabel, ArtifactUses, TransferStore
 
 LABELS_A_READ = IDS_A_READ = 1_000
 
@@ -158,6 +158,9 @@ async def _read_flow(store: TransferStore, flow_id: UUID) -> BundledFlow:
         if stored_with.version < flow.events:
             at = stored_with.produced_at, stored_with.version
             flow.wanted.setdefault(stored_with.artifact_hash, at)
+    if isinstance(store, ArtifactUses):  # which event brought one is not known
+        for used in await store.used_artifacts(flow_id):
+            flow.wanted.setdefault(used, (flow.began, 0))
     return flow
 
 

@@ -11,6 +11,7 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import BranchCreated, FlowEvent, ResultOrigin, StepFinished
 from chem_persistence.domain.streams import ContentCheck, cut
 from chem_persistence.errors import ArtifactNotFound, ChemPersistenceError
+from chem_persistence.memory.archiving import MemoryArchiving
 from chem_persistence.memory.feed import MemoryFeedSource
 from chem_persistence.memory.leases import InMemoryLeases
 from chem_persistence.memory.log import MemoryLog
@@ -60,7 +61,7 @@ from chem_persistence.telemetry.hooks import watched_read
 __all__ = ["InMemoryEventStore"]
 
 
-class InMemoryEventStore(BatchAppender):
+class InMemoryEventStore(BatchAppender, MemoryArchiving):
     """An event store that keeps the encoded bytes which PostgreSQL would keep.
 
     So both refuse the same values, and return the same. It is safe for the tasks of one event loop,
@@ -165,9 +166,13 @@ class InMemoryEventStore(BatchAppender):
         self, flow_id: UUID, after_version: int, limit: int | None
     ) -> builtins.list[FlowEvent]:
         start = max(after_version + 1, 0)
-        stream = self._log.stream(flow_id)
+        stream = self._log.history(flow_id)
         stop = len(stream) if limit is None else start + limit
         return [decode_event(event) for event in stream[start:stop]]
+
+    def _events(self, flow_id: UUID) -> builtins.list[FlowEvent]:
+        """Return the events of a flow; none of one that was archived."""
+        return [decode_event(event) for event in self._log.stream(flow_id)]
 
     def iterate(self, flow_id: UUID, *, after_version: int = -1) -> AsyncIterator[FlowEvent]:
         """Yield a flow's events; see `EventReader.iterate`."""
@@ -175,14 +180,14 @@ class InMemoryEventStore(BatchAppender):
         return self._iterate(flow_id, max(after_version + 1, 0))
 
     async def _iterate(self, flow_id: UUID, version: int) -> AsyncIterator[FlowEvent]:
-        while version < len(stream := self._log.stream(flow_id)):
+        while version < len(stream := self._log.history(flow_id)):
             yield decode_event(stream[version])
             version += 1
 
     async def stored_events(self, flow_id: UUID) -> AsyncIterator[StoredEvent]:
         """Yield a flow's events as they are stored; see `TransferStore.stored_events`."""
         check_flow_id(flow_id)
-        for event in tuple(self._log.stream(flow_id)):
+        for event in tuple(self._log.history(flow_id)):
             yield event
 
     async def label_artifacts(self, hashes: Collection[str]) -> Mapping[str, ArtifactLabel]:
@@ -219,7 +224,7 @@ class InMemoryEventStore(BatchAppender):
         made = [
             (flow_id, event.kind.branch_id)
             for flow_id in flow_ids
-            for event in await self.list(flow_id)
+            for event in self._events(flow_id)
             if isinstance(event.kind, BranchCreated)
         ]
         found: dict[UUID, builtins.list[UUID]] = {}
@@ -231,14 +236,14 @@ class InMemoryEventStore(BatchAppender):
         """Return the hashes of the outputs of flows; see `ChildReader.child_outputs`."""
         outputs: dict[UUID, str] = {}
         for flow_id in flow_ids:
-            for event in await self.list(flow_id):
+            for event in self._events(flow_id):
                 if isinstance(event.kind, StepFinished) and event.kind.outputs:
                     outputs[flow_id] = event.kind.outputs[0]
         return outputs
 
     async def cancelled_flows(self, flow_ids: Collection[UUID]) -> set[UUID]:
         """Return which flows are cancelled; see `ChildReader.cancelled_flows`."""
-        return {flow_id for flow_id in flow_ids if is_given_up(await self.list(flow_id))}
+        return {flow_id for flow_id in flow_ids if is_given_up(self._events(flow_id))}
 
     async def find_results(
         self, fingerprints: Sequence[str], *, most: int = 1
@@ -258,18 +263,18 @@ class InMemoryEventStore(BatchAppender):
     ) -> dict[UUID, FlowOutcome]:
         """Return what became of flows; see `OutcomeReader.flow_outcomes`."""
         there = [flow_id for flow_id in flow_ids if self._log.stream(flow_id)]
-        return {flow_id: outcome_of(await self.list(flow_id), step)[0] for flow_id in there}
+        return {flow_id: outcome_of(self._events(flow_id), step)[0] for flow_id in there}
 
     async def invalidated_results(self, flow_ids: Sequence[UUID]) -> set[ResultOrigin]:
         """Return the invalid results of flows; see `OutcomeReader.invalidated_results`."""
-        found = [invalidated_among(await self.list(flow_id)) for flow_id in flow_ids]
+        found = [invalidated_among(self._events(flow_id)) for flow_id in flow_ids]
         return set[ResultOrigin]().union(*found)
 
     async def list_outcomes(
         self, chosen: OutcomeFilter, step: str | None, *, before: FlowOutcome | None, limit: int
     ) -> builtins.list[FlowOutcome]:
         """Return the next flows; see `OutcomeReader.list_outcomes`."""
-        found = [outcome_of(await self.list(flow_id), step) for flow_id in self._log.flow_ids()]
+        found = [outcome_of(self._events(flow_id), step) for flow_id in self._log.flow_ids()]
         listed = sorted(
             (outcome for outcome, name in found if is_listed(outcome, name, chosen)),
             key=position_of,

@@ -1,15 +1,34 @@
 """The log of a store in memory, and the additions of an open transaction to it."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
+from typing import NamedTuple
 from uuid import UUID
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from chem_persistence.domain.artifacts import Artifact
-from chem_persistence.domain.events import FlowEvent, StepSignal, event_type, is_seal
-from chem_persistence.errors import ArtifactNotFound, ConcurrencyConflict, FlowSealed, StaleLease
+from chem_persistence.domain.definition import DEFINITION_KINDS
+from chem_persistence.domain.events import (
+    FlowEvent,
+    FlowEventKind,
+    FlowInitialized,
+    StepFinished,
+    StepSignal,
+    event_type,
+    is_seal,
+)
+from chem_persistence.errors import (
+    ArtifactNotFound,
+    ConcurrencyConflict,
+    FlowArchived,
+    FlowSealed,
+    StaleLease,
+    StoreError,
+)
+from chem_persistence.memory.register import MemoryRegister
 from chem_persistence.memory.results import MemoryResults
 from chem_persistence.memory.runs import MemoryRuns
 from chem_persistence.store.append_request import EMPTY_FLOW, AppendRequest, Head
@@ -21,16 +40,21 @@ from chem_persistence.store.codec import (
     decode_event,
 )
 from chem_persistence.store.idempotency import recognise
+from chem_persistence.store.leasing.hold import Hold
 
-__all__ = ["MemoryLog"]
+__all__ = ["MemoryLog", "is_sealed"]
 
 
 _seq = attrgetter("seq")
 _SIGNAL = event_type(StepSignal)
+_FOREIGN_KEY_VIOLATION = "23503"
 
 
-def _is_seal(stored: StoredEvent) -> bool:
-    return stored.event_type == _SIGNAL and is_seal(decode_event(stored).kind)
+def is_sealed(stream: Sequence[StoredEvent]) -> bool:
+    """Return whether the last event of a flow is its seal."""
+    return (
+        bool(stream) and stream[-1].event_type == _SIGNAL and is_seal(decode_event(stream[-1]).kind)
+    )
 
 
 class _Numbers:
@@ -42,6 +66,14 @@ class _Numbers:
     def take(self, count: int) -> range:
         first, self.last = self.last + 1, self.last + count
         return range(first, self.last + 1)
+
+
+class _Brought(NamedTuple):
+    """An artifact that came with an append, the event that brought it, and its chunks."""
+
+    artifact: StoredArtifact
+    producer: tuple[UUID, int]
+    chunks: Sequence[bytes]
 
 
 class MemoryLog:
@@ -57,6 +89,9 @@ class MemoryLog:
         self.runs = runs
         self.results: MemoryResults = MemoryResults() if below is None else below.results
         self.numbers: _Numbers = _Numbers() if below is None else below.numbers
+        self.register: MemoryRegister = MemoryRegister() if below is None else below.register
+        self.imports = False
+        """Whether flows are stored that were archived; such an id is refused otherwise."""
         self._appended: list[StoredEvent] = []  # to this log, in the order of seq
         self.open: dict[
             MemoryLog, int
@@ -65,7 +100,9 @@ class MemoryLog:
         self._lengths: dict[UUID, int] = {}
         self._artifacts: dict[str, StoredArtifact] = {}
         self._producers: dict[str, tuple[UUID, int]] = {}  # flow and version of each artifact
+        self._uses: dict[str, set[UUID]] = {}  # by flows that did not store the artifact
         self._chunks: dict[UUID, Sequence[bytes]] = {}
+        self._brought: list[_Brought] = []  # to a log above, new or not
         self._changes: list[tuple[UUID, Sequence[FlowEvent], UUID | None]] = []
         self.aside: list[UUID] = []
         """The flows that are left to no worker at the commit."""
@@ -77,19 +114,30 @@ class MemoryLog:
             return self._below.stream(flow_id)
         return own or []
 
+    def history(self, flow_id: UUID) -> Sequence[StoredEvent]:
+        """Return a flow's events, to those who read them.
+
+        Raises:
+            FlowArchived: the flow was archived.
+        """
+        stream = self.stream(flow_id)
+        if not stream and (rows := self.register.of_flow(flow_id)):
+            raise FlowArchived(flow_id, rows[-1].bundle_sha256)
+        return stream
+
     def flow_ids(self) -> Sequence[UUID]:
         """Return the flows that have events, in the order of their first ones."""
         return list(self._streams)
 
     def artifact(self, artifact_hash: str) -> StoredArtifact | None:
         """Return an artifact, or None."""
-        own = self._artifacts.get(artifact_hash)
-        return (
-            self._below.artifact(artifact_hash) if own is None and self._below is not None else own
-        )
+        below = None if self._below is None else self._below.artifact(artifact_hash)
+        return self._artifacts.get(artifact_hash) if below is None else below
 
     def produced(self, flow_id: UUID) -> Sequence[tuple[int, str]]:
         """Return the artifacts first stored with a flow's events: sorted versions and hashes."""
+        if not self.stream(flow_id):
+            return []  # those that stay of an archived flow
         producers = self._producers.items()
         return sorted((version, name) for name, (flow, version) in producers if flow == flow_id)
 
@@ -112,19 +160,14 @@ class MemoryLog:
 
     def append(self, request: AppendRequest) -> list[FlowEvent]:
         """Append events, without streamed artifacts; see `EventStore.append_kinds` and `keep`."""
-        stream, expected_version = self.stream(request.flow_id), request.expected_version
+        stream = self.stream(request.flow_id)
         if request.ids_given:
             ids = set(request.event_ids)
             originals = recognise(request, [event for event in stream if event.event_id in ids])
             if originals is not None:
                 return originals
+        self._check(request, stream)
         lease = request.lease
-        if lease is not None and not request.begins and not self.runs.holds(request.flow_id, lease):
-            raise StaleLease(request.flow_id)
-        if stream and _is_seal(stream[-1]):
-            raise FlowSealed(request.flow_id)
-        if expected_version is not None and expected_version != len(stream):
-            raise ConcurrencyConflict(request.flow_id, expected_version, len(stream))
         head = Head(len(stream), stream[-1].link) if stream else EMPTY_FLOW
         if self._below is not None:
             self._below.open.setdefault(self, self.numbers.last)
@@ -138,11 +181,50 @@ class MemoryLog:
             self.keep(artifact, (request.flow_id, head.version + place))
         events = [decode_event(event) for event in appended]
         if self._below is None:
-            self.results.add(events)
-            self.runs.follow(request.flow_id, events, lease=lease, hold=request.hold)
+            self.follow(request.flow_id, events, lease=lease, hold=request.hold)
         else:
             self._changes.append((request.flow_id, events, lease))
         return events
+
+    def _check(self, request: AppendRequest, stream: Sequence[StoredEvent]) -> None:
+        """Check that new events may follow those of the flow, as they are expected to."""
+        lease, expected = request.lease, request.expected_version
+        if lease is not None and not request.begins and not self.runs.holds(request.flow_id, lease):
+            raise StaleLease(request.flow_id)
+        if not self.imports:
+            self.history(request.flow_id)
+            self._check_results(request.kinds)
+        if is_sealed(stream):
+            raise FlowSealed(request.flow_id)
+        if expected is not None and expected != len(stream):
+            raise ConcurrencyConflict(request.flow_id, expected, len(stream))
+
+    def follow(
+        self,
+        flow_id: UUID,
+        events: Sequence[FlowEvent],
+        *,
+        lease: UUID | None,
+        hold: Hold | None = None,
+    ) -> None:
+        """Change the runs, the results and the uses of artifacts by events of the lowest log."""
+        self.results.add(events)
+        self.runs.follow(flow_id, events, lease=lease, hold=hold)
+        for event in events:
+            if isinstance(event.kind, StepFinished) and event.kind.reused_from is not UNSET:
+                self.use(flow_id, event.kind.outputs)
+
+    def _check_results(self, kinds: Iterable[FlowEventKind]) -> None:
+        """Check that results which are taken over were not archived meanwhile."""
+        for kind in kinds:
+            if (
+                isinstance(kind, StepFinished)
+                and kind.reused_from is not UNSET
+                and self.register.of_flow(kind.reused_from.flow_id)
+                and not all(map(self.artifact, kind.outputs))
+            ):
+                reason = "a result that a step takes over was archived meanwhile"
+                raise StoreError(reason, _FOREIGN_KEY_VIOLATION)
 
     def feed(self, after_seq: int, limit: int) -> Sequence[StoredEvent]:
         """Return the next events of all streams, up to the first number that is still open."""
@@ -165,12 +247,59 @@ class MemoryLog:
         producer: tuple[UUID, int],
         chunks: Sequence[bytes] = (),
     ) -> None:
-        """Store an artifact with its event's flow and version, unless there is one of its hash."""
-        if self.artifact(artifact.hash) is None:
-            self._artifacts[artifact.hash] = artifact
-            self._producers[artifact.hash] = producer
-            if artifact.upload_id is not None:
-                self._chunks[artifact.upload_id] = chunks
+        """Store an artifact with its event's flow and version; if there is one, it is used."""
+        if self._below is not None:
+            self._brought.append(_Brought(artifact, producer, chunks))
+        if self.artifact(artifact.hash) is not None:
+            self.use(producer[0], [artifact.hash])
+            return
+        self._artifacts[artifact.hash] = artifact
+        self._producers[artifact.hash] = producer
+        if artifact.upload_id is not None:
+            self._chunks[artifact.upload_id] = chunks
+
+    def use(self, flow_id: UUID, hashes: Iterable[str]) -> None:
+        """Record that a flow uses artifacts, except those that it has stored, and definitions."""
+        for name in hashes:
+            stored, producer = self._artifacts.get(name), self._producers.get(name)
+            if stored is None or producer is None or stored.kind in DEFINITION_KINDS:
+                continue
+            if producer[0] != flow_id:
+                self._uses.setdefault(name, set()).add(flow_id)
+
+    def used(self, flow_id: UUID) -> list[str]:
+        """Return the artifacts that a flow uses and has not stored."""
+        return sorted(name for name, users in self._uses.items() if flow_id in users)
+
+    def use_named(self, flow_id: UUID) -> None:
+        """Record that a flow uses each artifact that its events name."""
+        for kind in (decode_event(stored).kind for stored in self.stream(flow_id)):
+            match kind:
+                case StepFinished(outputs=outputs):
+                    self.use(flow_id, outputs)
+                case FlowInitialized(input=str() as given):
+                    self.use(flow_id, [given])
+                case _:
+                    pass
+
+    def remove(self, flow_ids: Collection[UUID]) -> None:
+        """Delete flows, and the artifacts that no other flow uses; see `archive_flows` in SQL."""
+        self._appended = [event for event in self._appended if event.flow_id not in flow_ids]
+        self.results.remove(flow_ids)
+        for flow_id in flow_ids:
+            del self._streams[flow_id]
+            self.runs.remove(flow_id)
+        used = [name for name, users in self._uses.items() if users & set(flow_ids)]
+        for name in used:
+            self._uses[name] -= set(flow_ids)
+        own = [name for name, (flow_id, _) in self._producers.items() if flow_id in flow_ids]
+        for name in {*own, *used}:
+            artifact = self._artifacts[name]
+            is_needed = self._uses.get(name) or self._streams.get(self._producers[name][0])
+            if not is_needed and artifact.kind not in DEFINITION_KINDS:
+                del self._artifacts[name], self._producers[name]
+                if artifact.upload_id is not None:
+                    del self._chunks[artifact.upload_id]
 
     def take(
         self, streams: Mapping[UUID, list[StoredEvent]], appended: Sequence[StoredEvent]
@@ -190,16 +319,18 @@ class MemoryLog:
         if below is None:
             return
         for flow_id, length in self._lengths.items():
-            if len(below.stream(flow_id)) != length:
-                raise ConcurrencyConflict(flow_id, length, len(below.stream(flow_id)))
+            found = below.stream(flow_id) if self.imports else below.history(flow_id)
+            if len(found) != length:
+                raise ConcurrencyConflict(flow_id, length, len(found))
+        if not self.imports:
+            self._check_results(event.kind for _, events, _ in self._changes for event in events)
         below.take(self._streams, self._appended)
-        for artifact in self._artifacts.values():
-            chunks = self._chunks.get(artifact.upload_id, ()) if artifact.upload_id else ()
-            below.keep(artifact, self._producers[artifact.hash], chunks)
+        for artifact, producer, chunks in self._brought:
+            below.keep(artifact, producer, chunks)
         for flow_id, events, lease in self._changes:
-            below.results.add(events)
-            below.runs.follow(flow_id, events, lease=lease)
+            below.follow(flow_id, events, lease=lease)
         for flow_id in self.aside:
+            below.use_named(flow_id)
             below.runs.set_aside(flow_id)
 
     def end(self) -> None:

@@ -1,7 +1,7 @@
 """The results of steps in the log of a store in memory, by fingerprint."""
 
 from bisect import insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 from uuid import UUID
 
@@ -41,6 +41,12 @@ class MemoryResults:
                     self._invalidated[event.flow_id, index] = event.version
                 case _:
                     pass
+
+    def remove(self, flow_ids: Collection[UUID]) -> None:
+        """Forget the events of flows that are archived."""
+        for index in (self._finished, self._taken_over):
+            for events in index.values():
+                events[:] = [event for event in events if event.flow_id not in flow_ids]
 
     def find(self, fingerprint: str, most: int) -> Sequence[Result]:
         """Return the results of a fingerprint; see `ResultReader.find_results`."""

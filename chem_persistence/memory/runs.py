@@ -219,6 +219,11 @@ class MemoryRuns:
         if (run := self.rows.get(flow_id)) is not None:
             run.release(NEVER)
 
+    def remove(self, flow_id: UUID) -> None:
+        """Forget a flow that is archived."""
+        self.rows.pop(flow_id, None)
+        self._imported.discard(flow_id)
+
     def rebuild(self, flow_id: UUID, events: Sequence[FlowEvent]) -> bool:
         """Compare a flow's row with all of its events; return whether it was added or changed."""
         by_program = bool(events) and _is_of_program(events[0])

@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import Chunking, StreamedArtifact, described_stream
-from chem_persistence.errors import InvalidArgument
+from chem_persistence.errors import FlowDiffers, InvalidArgument
 from chem_persistence.memory.log import MemoryLog
 from chem_persistence.store.append_request import AppendCall, AppendRequest, encode_append
 from chem_persistence.store.checks import check_flow_id, check_not_negative
@@ -24,10 +24,10 @@ __all__ = ["InMemoryTransaction"]
 
 
 class _Upload(msgspec.Struct):
-    """The chunks of an upload; `appended` is true once an append has its artifact."""
+    """The chunks of an upload; `is_settled` is true once an append has it, or if it was there."""
 
     chunks: list[bytes]
-    appended: bool = False
+    is_settled: bool
 
 
 class InMemoryTransaction(TransactionAppender):
@@ -42,7 +42,7 @@ class InMemoryTransaction(TransactionAppender):
     ) -> None:
         super().__init__(clock, max_artifact_bytes, seen_definitions)
         self._log = MemoryLog(below, runs=below.runs)
-        self._uploads: dict[str, _Upload | None] = {}
+        self._uploads: dict[str, _Upload] = {}
         self._uploading = False
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
@@ -61,19 +61,23 @@ class InMemoryTransaction(TransactionAppender):
         events = self._log.append(request)
         for place, artifact in request.streamed:
             upload = self._uploads[artifact.hash]
-            if upload is not None:
-                producer = (request.flow_id, events[place].version)
-                self._log.keep(_stored(artifact), producer, upload.chunks)
-                upload.appended = True
+            producer = (request.flow_id, events[place].version)
+            self._log.keep(_stored(artifact), producer, upload.chunks)
+            upload.is_settled = True
         return events
 
     async def append_stored(self, requests: Sequence[AppendRequest]) -> None:
         """Append events of another store to a flow; see `ImportTransaction.append_stored`."""
+        self._log.imports = True
         for request in requests:
             self._store(request)
 
     async def set_aside(self, flow_id: UUID) -> None:
         """Leave an imported flow to no worker; see `ImportTransaction.set_aside`."""
+        last = self._log.stream(flow_id)[-1]
+        archived = {(row.events, row.link) for row in self._log.register.of_flow(flow_id)}
+        if archived and (last.version + 1, last.link) not in archived:
+            raise FlowDiffers(flow_id, last.version)
         self._log.aside.append(flow_id)
 
     async def put_stream(
@@ -99,8 +103,8 @@ class InMemoryTransaction(TransactionAppender):
         if rest := chunking.rest():
             taken.append(rest)
         artifact = chunking.described(described)
-        is_new = self._log.artifact(artifact.hash) is None
-        self._uploads.setdefault(artifact.hash, _Upload(taken) if is_new else None)
+        is_there = self._log.artifact(artifact.hash) is not None
+        self._uploads.setdefault(artifact.hash, _Upload(taken, is_settled=is_there))
         return artifact
 
     async def list(
@@ -112,7 +116,7 @@ class InMemoryTransaction(TransactionAppender):
         self._refuse_during_upload()
         start = max(after_version + 1, 0)
         stop = None if limit is None else start + limit
-        return [decode_event(event) for event in self._log.stream(flow_id)[start:stop]]
+        return [decode_event(event) for event in self._log.history(flow_id)[start:stop]]
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Return an artifact; see `EventTransaction.get_artifact`."""
@@ -127,7 +131,7 @@ class InMemoryTransaction(TransactionAppender):
             ConcurrencyConflict: another writer appended to one of the flows meanwhile.
         """
         for artifact_hash, upload in self._uploads.items():
-            if upload is not None and not upload.appended:
+            if not upload.is_settled:
                 raise InvalidArgument(
                     "artifacts", f"no append of the transaction names the upload {artifact_hash}"
                 )

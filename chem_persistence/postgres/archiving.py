@@ -15,6 +15,8 @@ __all__ = ["PgArchiving"]
 ARCHIVE_FLOWS = statement("archive/archive_flows")
 FIND_ARCHIVIST = statement("archive/find_archivist")
 LIST_ENDED = statement("archive/list_ended")
+LIST_KEPT_ARTIFACTS = statement("artifacts/list_kept_artifacts")
+LIST_USED_ARTIFACTS = statement("artifacts/list_used_artifacts")
 
 _HELD = {"55000", "55006"}
 """object_not_in_prerequisite_state, object_in_use (PostgreSQL manual, appendix A)"""
@@ -58,3 +60,10 @@ class PgArchiving(PgRegister):
         """List flows that ended before a time; see `ArchiveStore.list_ended`."""
         rows = await Session(self._provider).fetch(LIST_ENDED, before, after or _FIRST, limit)
         return [UUID(int=row["flow_id"].int) for row in rows]
+
+    async def used_artifacts(self, flow_id: UUID) -> list[str]:
+        """Return artifacts that a flow uses; see `ArtifactUses.used_artifacts`."""
+        session = Session(self._provider)
+        used = await session.fetch(LIST_USED_ARTIFACTS, flow_id)
+        kept = await session.fetch(LIST_KEPT_ARTIFACTS, flow_id)
+        return sorted({row["artifact_hash"] for row in (*used, *kept)})

@@ -26,6 +26,22 @@ JOIN event_log AS event
 WHERE artifact.flow_id = $1
 ORDER BY event.version, artifact.artifact_hash
 
+-- name: list_kept_artifacts
+-- List the artifacts that a flow had stored when it was archived, and that stayed: no event has the
+-- number of theirs.
+-- $1 uuid flow_id
+SELECT own.artifact_hash
+FROM workflow_step_artifacts AS own
+WHERE own.flow_id = $1 AND (SELECT count(*) FROM event_log AS event
+    WHERE event.flow_id = $1 AND event.seq = own.produced_in_seq) = 0
+
+-- name: list_used_artifacts
+-- List the artifacts that a flow uses and that other flows had stored before.
+-- $1 uuid flow_id
+SELECT used.artifact_hash
+FROM workflow_step_artifact_uses AS used
+WHERE used.flow_id = $1
+
 -- name: read_artifact
 -- Read one artifact; on Citus, where each flow has a row of its own, the one that was stored first.
 -- A body of more bytes than a limit is left out: `read_body` returns it. That of JSONB is known from

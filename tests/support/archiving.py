@@ -8,6 +8,7 @@ import msgspec
 
 from chem_persistence import (
     Artifact,
+    EventStore,
     FlowCompleted,
     PgEventStore,
     StepSignal,
@@ -47,7 +48,7 @@ class Sealed(msgspec.Struct, frozen=True):
 
 
 async def ended_flow(
-    store: PgEventStore,
+    store: EventStore,
     artifacts: Sequence[Artifact] = (),
     more: Sequence[FlowEventKind] = (),
 ) -> UUID:

@@ -17,6 +17,7 @@ from chem_persistence.store.transfer.register import ArchivedFlow
 __all__ = [
     "ArchiveStore",
     "ArtifactLabel",
+    "ArtifactUses",
     "FlowEnd",
     "FlowHead",
     "ImportTransaction",
@@ -83,6 +84,21 @@ class TransferStore(StreamingEventStore, Protocol):
 
     def transaction(self) -> AbstractAsyncContextManager[ImportTransaction]:
         """Return a transaction; see `StreamingEventStore.transaction`."""
+        ...
+
+
+@runtime_checkable
+class ArtifactUses(Protocol):
+    """A store that tells which artifacts of others a flow uses."""
+
+    async def used_artifacts(self, flow_id: UUID) -> Sequence[str]:
+        """Return the hashes of artifacts that a flow brought, and that no event of it has stored.
+
+        Others had stored them before; no event may name them.
+
+        Raises:
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
         ...
 
 

@@ -139,6 +139,7 @@ ONE_ROW = (
         "contract/appends/test_artifacts_of_a_flow.py"
         "::test_an_artifact_belongs_to_the_flow_that_stored_it_first[postgres]"
     ),
+    "contract/archive/test_archived_flows.py",
     "postgres/archive/test_archive.py::test_a_flow_leaves_and_comes_back_as_it_was",
     "postgres/archive/test_archive_beside_others.py",
     "postgres/archive/test_killed_archives.py",
