@@ -6,7 +6,7 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from chem_persistence import Artifact, PgEventStore, PoolProvider, StepSignal, verify_log
+from chem_persistence import Artifact, PgEventStore, PoolProvider, StepSignal
 from tests.support.archiving import Sealed, archive, ended_flow, sealed, sealed_flow
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -74,31 +74,3 @@ async def test_the_table_does_not_grow_while_as_much_comes_as_goes(
     async with asyncio.timeout(60):  # a session that begins elsewhere may see the rows for a moment
         while await owner.fetchval(SIZE) >= size * 0.6:
             await owner.execute("VACUUM FULL event_log")
-
-
-@pytest.mark.slow
-async def test_1000_flows_are_archived_while_appends_go_on_and_the_log_verifies(
-    store: PgEventStore, owner: Connection, provider: PoolProvider
-) -> None:
-    done = asyncio.Event()
-
-    async def append_on() -> int:
-        count = 0
-        while not done.is_set():
-            await ended_flow(store, [Artifact.from_payload(kind="Value", payload=count % 7)])
-            count += 1
-        return count
-
-    flows = await sealed_flows(store, owner, 1_000)
-    writers = [asyncio.create_task(append_on()) for _ in range(12)]
-    for start in range(0, 1_000, 50):
-        await archive(owner, *flows[start : start + 50])
-        if start % 250 == 0:
-            assert not (await verify_log(provider)).findings
-    done.set()
-    assert sum(await asyncio.gather(*writers)) > 0
-    assert not (await verify_log(provider)).findings
-    gone = [flow.flow_id for flow in flows]
-    query = "SELECT count(*) FROM event_log WHERE flow_id = ANY ($1)"
-    assert await owner.fetchval(query, gone) == 0
-    assert await owner.fetchval("SELECT count(*) FROM archived_flows") == 1_000
