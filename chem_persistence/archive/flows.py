@@ -13,6 +13,7 @@ from msgspec import UNSET
 from chem_persistence.archive.seal import seal_flow
 from chem_persistence.bundles.contents import BundledFlow, read_flows
 from chem_persistence.bundles.export import export_flows
+from chem_persistence.bundles.reader import BundleReader
 from chem_persistence.bundles.verify import BundleReport
 from chem_persistence.errors import (
     ArchiveHeld,
@@ -107,7 +108,7 @@ async def archive_ended(
 async def _archive_batch(
     store: ArchiveStore, flow_ids: Sequence[UUID], directory: Path, actor: str, patience: float
 ) -> AsyncIterator[ArchivedBundle | NotArchived]:
-    """Archive flows in one bundle, or each in one of its own if that cannot be."""
+    """Archive flows in one bundle, or in halves, and these again, if that cannot be."""
     try:
         flows = await _families(store, flow_ids)
         yield await _archive(store, flows, directory, actor, patience)
@@ -115,8 +116,9 @@ async def _archive_batch(
         if len(flow_ids) == 1:
             yield NotArchived(flow_ids[0], error)
             return
-        for flow_id in flow_ids:
-            async for outcome in _archive_batch(store, [flow_id], directory, actor, 0.0):
+        middle = len(flow_ids) // 2
+        for half in (flow_ids[:middle], flow_ids[middle:]):
+            async for outcome in _archive_batch(store, half, directory, actor, 0.0):
                 yield outcome
 
 
@@ -173,10 +175,8 @@ async def _archive(
     path = directory / f"{report.sha256}.zip"
     was_there = path.exists()
     await asyncio.to_thread(_publish, draft, path)
-    ends = [
-        FlowEnd(flow.flow_id, flow.events, flow.link)
-        for flow in await read_flows(store, flow_ids, tree=False)
-    ]
+    with BundleReader(path) as bundle:
+        ends = list(bundle.ends().values())
     try:
         await _wait_for_consumers(store, ends, report, actor, patience)
     except ArchiveHeld:

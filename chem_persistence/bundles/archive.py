@@ -79,7 +79,7 @@ class ArchiveWriter:
         return begun.end()
 
     def publish(self) -> BundleReport:
-        """End the archive, verify it, and move it to its path.
+        """End the archive, verify it, and move it to its path, which is on the disk then.
 
         Raises:
             OSError: it cannot be written, or what was written cannot be read back.
@@ -96,6 +96,11 @@ class ArchiveWriter:
         os.umask(umask)
         self._draft.chmod(0o666 & ~umask)
         self._draft.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
         return report
 
     def begin(self, name: str) -> int:

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from asyncio import to_thread
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import cast
 from uuid import UUID
@@ -13,6 +14,7 @@ import msgspec
 
 from chem_persistence.bundles.archive import ArchiveWriter
 from chem_persistence.bundles.contents import (
+    IDS_A_READ,
     BundledArtifact,
     BundledFlow,
     read_artifacts_of,
@@ -29,7 +31,8 @@ from chem_persistence.errors import InvalidArgument
 from chem_persistence.pages.flow_page import flow_page
 from chem_persistence.store.ports import EventStore
 from chem_persistence.store.transfer.events import canonical_event, content_after
-from chem_persistence.store.transfer.ports import TransferStore
+from chem_persistence.store.transfer.ports import RegisterReader, TransferStore
+from chem_persistence.store.transfer.register import ArchivedFlow
 from chem_persistence.views.flow_view import PageLimits
 
 __all__ = ["export_flows"]
@@ -48,13 +51,15 @@ async def export_flows(
     *,
     tree: bool = False,
     anchors: Path | str | None = None,
+    on_left_out: Callable[[ArchivedFlow], None] | None = None,
 ) -> BundleReport:
     """Write flows with their artifacts into a file that can be verified and imported elsewhere.
 
-    With `tree` their children and branches, and those of these, come along. `anchors` is a file of
-    anchors, which is included and compared with the flows. A flow is exported as far as it has come
-    when it is read. The same flows make the same bytes, in every store. A file that is there is
-    replaced when the bundle is complete.
+    With `tree` their children and branches, and those of these, come along, except those that were
+    archived: `on_left_out` is called with the last row of the register of each. `anchors` is a file
+    of anchors, which is included and compared with the flows. A flow is exported as far as it has
+    come when it is read. The same flows make the same bytes, in every store. A file that is there
+    is replaced when the bundle is complete and on the disk.
 
     Raises:
         InvalidArgument: no flow is named, or a flow id cannot name one.
@@ -67,6 +72,9 @@ async def export_flows(
     flows = await read_flows(store, flow_ids, tree=tree)
     if not flows:
         raise InvalidArgument("flow_ids", "a bundle needs at least one flow")
+    if tree and on_left_out is not None:
+        for row in await _archived_relatives(store, flows):
+            on_left_out(row)
     artifacts = await read_artifacts_of(store, flows)
     with ArchiveWriter(Path(path)) as archive:
         if anchors is not None:
@@ -85,6 +93,20 @@ async def export_flows(
         archive.add("ro-crate-metadata.json", crate)
         archive.add("verify.py", own)
         return await to_thread(archive.publish)
+
+
+async def _archived_relatives(
+    store: TransferStore, flows: Sequence[BundledFlow]
+) -> list[ArchivedFlow]:
+    """Return the rows of children and branches that were archived, and are not in the bundle."""
+    if not isinstance(store, RegisterReader):
+        return []
+    there = {flow.flow_id for flow in flows}
+    relatives = (each for flow in flows for each in flow.relatives() if each not in there)
+    found: dict[UUID, ArchivedFlow] = {}
+    while some := list(islice(relatives, IDS_A_READ)):
+        found.update({row.flow_id: row for row in await store.find_archived(some)})
+    return [found[flow_id] for flow_id in sorted(found)]
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

@@ -9,13 +9,14 @@ from uuid import UUID
 from chem_persistence.domain.artifacts import is_content_hash
 from chem_persistence.domain.definition import FlowDefinition
 from chem_persistence.domain.events import FlowEvent, FlowInitialized
-from chem_persistence.errors import ArtifactNotFound, InvalidArgument
+from chem_persistence.errors import ArtifactNotFound, FlowArchived, InvalidArgument
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.flows import raise_if_vanished
 from chem_persistence.postgres.read.search import (
     HASH_DIGITS,
     UUID_DIGITS,
+    find_archived_flows,
     find_artifacts,
     find_definitions,
     find_flows,
@@ -53,13 +54,19 @@ async def find_flow(provider: ConnectionProvider, name: str, argument: str = "FL
 
     Raises:
         InvalidArgument: no flow has such an id, several have, or `name` cannot be one.
-        FlowArchived: the flow with this whole id was archived.
+        FlowArchived: the flow was archived: none in the log has such an id.
     """
     digits = _digits(argument, name.replace("-", ""), name, UUID_DIGITS, "the id of a flow")
     found = await find_flows(provider, digits, most=MOST_LISTED + 1)
     if not found and len(digits) == UUID_DIGITS:
         await raise_if_vanished(Session(provider), UUID(digits), 0, None)
         raise InvalidArgument(argument, f"there is no flow {name}")
+    if not found:
+        archived = await find_archived_flows(provider, digits, most=MOST_LISTED + 1)
+        if len(archived) == 1:
+            raise FlowArchived(*archived[0])
+        found = [flow_id for flow_id, _ in archived]
+        return _only(argument, name, found, "archived flow" if found else "flow", "id")
     return _only(argument, name, found, "flow", "id")
 
 

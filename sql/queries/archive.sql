@@ -25,6 +25,15 @@ FROM archived_flows AS gone
 WHERE gone.flow_id = ANY ($1::uuid[])
 ORDER BY gone.archive_no
 
+-- name: find_archived_ids
+-- Return archived flows whose ids are in a range, each with the bundle that it was archived in last.
+-- $1 uuid first, $2 uuid last, $3 bigint maximum number of rows
+SELECT DISTINCT ON (gone.flow_id) gone.flow_id, gone.bundle_sha256
+FROM archived_flows AS gone
+WHERE gone.flow_id BETWEEN $1 AND $2
+ORDER BY gone.flow_id, gone.archive_no DESC
+LIMIT $3
+
 -- name: find_archivist
 -- Return whether the current role may archive flows.
 SELECT has_function_privilege(

@@ -23,6 +23,7 @@ __all__ = [
     "describe_artifact",
     "describe_artifacts",
     "describe_flow_artifacts",
+    "find_archived_flows",
     "find_artifacts",
     "find_definitions",
     "find_flows",
@@ -32,6 +33,7 @@ __all__ = [
 
 DESCRIBE_ARTIFACTS = statement("search/describe_artifacts")
 DESCRIBE_FLOW_ARTIFACTS = statement("search/describe_flow_artifacts")
+FIND_ARCHIVED_IDS = statement("archive/find_archived_ids")
 FIND_ARTIFACTS = statement("search/find_artifacts")
 FIND_DEFINITIONS = statement("search/find_definitions")
 FIND_FLOWS = statement("search/find_flows")
@@ -66,6 +68,19 @@ async def find_flows(provider: ConnectionProvider, digits: str, *, most: int) ->
     first, last = (UUID(digits.ljust(UUID_DIGITS, digit)) for digit in "0f")
     rows = await Session(provider).fetch(FIND_FLOWS, first, last, most)
     return [UUID(int=row["flow_id"].int) for row in rows]
+
+
+async def find_archived_flows(
+    provider: ConnectionProvider, digits: str, *, most: int
+) -> Sequence[tuple[UUID, str]]:
+    """Return archived flows whose ids begin with 1 to 32 digits, each with its bundle's SHA-256.
+
+    Raises:
+        StoreUnavailable, StoreError: the register could not be read.
+    """
+    first, last = (UUID(digits.ljust(UUID_DIGITS, digit)) for digit in "0f")
+    rows = await Session(provider).fetch(FIND_ARCHIVED_IDS, first, last, most)
+    return [(UUID(int=row["flow_id"].int), row["bundle_sha256"]) for row in rows]
 
 
 async def find_artifacts(provider: ConnectionProvider, digits: str, *, most: int) -> Sequence[str]:

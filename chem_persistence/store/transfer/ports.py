@@ -120,6 +120,7 @@ class FlowHead(msgspec.Struct, frozen=True):
     link: bytes | None
 
 
+@runtime_checkable
 class RegisterReader(Protocol):
     """A store that tells which flows left it."""
 

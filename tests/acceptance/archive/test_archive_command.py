@@ -5,6 +5,7 @@ from pathlib import Path
 
 import asyncpg
 
+from tests.acceptance.command_line.test_verify_command import Keys
 from tests.support.commands import command
 from tests.support.flows.logged_flows import COMPLETED, FAILED, logged_flows
 
@@ -23,6 +24,11 @@ async def test_flows_are_archived_and_come_back(admin_url: str, tmp_path: Path) 
     (bundle,) = tmp_path.iterdir()
     assert (done.returncode, done.stderr) == (0, "")
     assert "".join(done.stdout.split()) == f"1flowarchivedin{bundle}"
+    for name in (str(COMPLETED)[:8], str(COMPLETED)):
+        done = await command("show", name, *here)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert str(COMPLETED) in done.stderr
+        assert bundle.stem in "".join(done.stderr.split())
     done = await command("import", str(bundle), *here)
     assert (done.returncode, done.stderr) == (0, "")
     done = await command(*archive, COMPLETED, "--json", *here)
@@ -39,14 +45,17 @@ async def test_an_auditor_checks_log_bundles_and_anchors(admin_url: str, tmp_pat
     await command("archive", COMPLETED, "--to", str(bundles), "--actor", "Ada", *here)
     (bundle,) = bundles.iterdir()
     verify = ("verify", "--bundles", str(bundles), *here)
-    done = await command(*verify, "--anchors", str(old), "--write-anchors", str(anchors))
+    keys = Keys(tmp_path, "auditor")
+    written = ("--write-anchors", str(anchors), "--sign-with", str(keys.private))
+    done = await command(*verify, "--anchors", str(old), *written)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-2:] == ["1 flow archived, 1 bundle read", "clean"]
     heading, *lines, ending = anchors.read_text(encoding="utf-8").splitlines()
     assert json.loads(heading)["format"] == "chem_persistence anchors 2"
     assert json.loads(lines[-1]).keys() == {"rows", "last_no", "sha256"}
     assert json.loads(ending)["flows"] == len(lines) - 1
-    done = await command(*verify, "--json")
+    signed = ("--anchors", str(anchors), "--public-key", str(keys.public))
+    done = await command(*verify, *signed, "--json")
     audit = json.loads(done.stdout)["archive"]
     assert audit | {"head": None} == {
         "flows": 1,

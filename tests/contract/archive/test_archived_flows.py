@@ -14,6 +14,7 @@ from chem_persistence import (
     ArchiveHeld,
     Artifact,
     ArtifactNotFound,
+    BranchCreated,
     EventsArchived,
     FeedPosition,
     FlowArchived,
@@ -46,6 +47,7 @@ from chem_persistence import (
 from chem_persistence.domain.definition import definition_artifacts
 from chem_persistence.store.leasing.children import CHILDREN, child_id
 from chem_persistence.store.transfer.ports import FlowEnd
+from chem_persistence.store.transfer.register import ArchivedFlow
 from tests.support.archiving import LATE, ended_flow
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 
@@ -354,3 +356,23 @@ async def test_a_follower_goes_on_and_is_told_what_it_has_missed(
     position = (await store.position()).with_archived(4)
     assert (await store.read_feed_page(position)).events == []
     assert (await store.position()).archived == 4
+
+
+async def test_an_export_with_its_tree_says_which_relatives_were_archived(
+    store: Store, tmp_path: Path
+) -> None:
+    root, branch = new_flow_id(), await ended_flow(store)
+    made = BranchCreated(branch, root, root, "acquire", "d" * 64)
+    await store.append_kinds(root, [initialized(), made])
+    bundle = await archived(store, tmp_path, branch)
+    told = list[ArchivedFlow]()
+    report = await export_flows(
+        store, [root], tmp_path / "tree.zip", tree=True, on_left_out=told.append
+    )
+    assert [(row.flow_id, row.bundle_sha256) for row in told] == [(branch, bundle.sha256)]
+    assert report.flows == 1
+    await import_bundle(store, bundle.path)
+    report = await export_flows(
+        store, [root], tmp_path / "tree.zip", tree=True, on_left_out=told.append
+    )
+    assert (report.flows, len(told)) == (2, 1)

@@ -166,6 +166,13 @@ async def test_a_consumer_passes_over_what_it_had_seen_before_the_archive(
     other = await ended_flow(store)
     await consumer.run_to_end(take)
     assert [event.flow_id for event in seen[4:]] == [other] * 3
+    seen.clear()
+    await consumer.reset(0)
+    await consumer.run_to_end(take)
+    assert [event.flow_id for event in seen] == [other] * 3, "a reset makes it no other consumer"
+    seen.clear()
+    await store.consumer("another", parts=2).run_to_end(take)
+    assert {event.flow_id for event in seen} == {flow_id, other}
 
 
 async def test_flows_of_an_age_leave_in_batches_and_one_that_cannot_stays(

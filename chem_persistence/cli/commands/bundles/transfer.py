@@ -14,6 +14,7 @@ from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
 from chem_persistence.cli.terminal.text import shown
 from chem_persistence.postgres.event_store import PgEventStore
+from chem_persistence.store.transfer.register import ArchivedFlow
 from chem_persistence.views.wording import counted
 
 __all__ = ["ExportOptions", "export_to", "import_from"]
@@ -33,13 +34,22 @@ async def export_to(
     """Write flows into a bundle, and print what it has; return the exit code."""
     async with open_database(target) as provider:
         flow_ids = [await find_flow(provider, name) for name in names]
-        store = PgEventStore(provider)
+        store, left_out = PgEventStore(provider), list[ArchivedFlow]()
         report = await export_flows(
-            store, flow_ids, file, tree=options.tree, anchors=options.anchors
+            store,
+            flow_ids,
+            file,
+            tree=options.tree,
+            anchors=options.anchors,
+            on_left_out=left_out.append,
         )
         await store.aclose()
+    for row in left_out:
+        said = f"flow {row.flow_id} is left out: it was archived, in bundle {row.bundle_sha256}"
+        print_line(said, error=True)
     if options.as_json:
-        print_json({"file": str(file), **report._asdict()})
+        named = [{"flow_id": row.flow_id, "bundle": row.bundle_sha256} for row in left_out]
+        print_json({"file": str(file), **report._asdict(), "left_out": named})
         return ExitCode.WELL
     counts = (
         counted(report.flows, "flow"),
