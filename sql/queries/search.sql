@@ -44,7 +44,8 @@ ORDER BY artifact_hash
 LIMIT $3
 
 -- name: find_definitions
--- Find the hashes of flow definitions by a range.
+-- Find the hashes of flow definitions by a range, in a log that is distributed, where no recursive
+-- query runs: every first event is read.
 -- $1 text first, $2 text last, $3 bigint rows at most
 SELECT DISTINCT payload ->> 'definition_hash' AS definition_hash
 FROM event_log
@@ -98,3 +99,33 @@ JOIN workflow_step_artifacts AS artifact
 WHERE artifact.flow_id = $3 AND ($1::text IS NULL OR artifact.kind = $1)
 ORDER BY event.seq DESC, artifact.artifact_hash
 LIMIT $2
+
+-- name: walk_definitions
+-- Find the hashes of flow definitions by a range: one look into the index of definitions for each
+-- definition, however many flows it has.
+-- $1 text first, $2 text last, $3 bigint rows at most
+WITH RECURSIVE walked AS (
+    (SELECT hashtextextended(first_event.payload ->> 'definition_hash', 0) AS number,
+        first_event.payload ->> 'definition_hash' AS definition_hash
+    FROM event_log AS first_event
+    WHERE first_event.version = 0
+    ORDER BY hashtextextended(first_event.payload ->> 'definition_hash', 0)
+    LIMIT 1)
+    UNION ALL
+    SELECT following.number, following.definition_hash
+    FROM walked
+    CROSS JOIN LATERAL (
+        SELECT hashtextextended(first_event.payload ->> 'definition_hash', 0) AS number,
+            first_event.payload ->> 'definition_hash' AS definition_hash
+        FROM event_log AS first_event
+        WHERE first_event.version = 0
+            AND hashtextextended(first_event.payload ->> 'definition_hash', 0) > walked.number
+        ORDER BY hashtextextended(first_event.payload ->> 'definition_hash', 0)
+        LIMIT 1
+    ) AS following
+)
+SELECT definition_hash
+FROM walked
+WHERE definition_hash BETWEEN $1 AND $2
+ORDER BY definition_hash
+LIMIT $3

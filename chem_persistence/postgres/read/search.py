@@ -12,6 +12,7 @@ from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.rows import Row
+from chem_persistence.postgres.schema.distribution import is_distributed
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import decode_description
 from chem_persistence.store.transfer.ports import ArtifactLabel
@@ -39,6 +40,7 @@ FIND_DEFINITIONS = statement("search/find_definitions")
 FIND_FLOWS = statement("search/find_flows")
 LIST_ARTIFACTS = statement("search/list_artifacts")
 LIST_ARTIFACTS_OF_FLOW = statement("search/list_artifacts_of_flow")
+WALK_DEFINITIONS = statement("search/walk_definitions")
 
 UUID_DIGITS, HASH_DIGITS = 32, 64
 
@@ -101,7 +103,9 @@ async def find_definitions(
     Raises:
         StoreUnavailable, StoreError: the log could not be read.
     """
-    rows = await Session(provider).fetch(FIND_DEFINITIONS, *_hashes(digits), most)
+    session = Session(provider)
+    find = FIND_DEFINITIONS if await session.run(is_distributed) else WALK_DEFINITIONS
+    rows = await session.fetch(find, *_hashes(digits), most)
     return [row["definition_hash"] for row in rows]
 
 

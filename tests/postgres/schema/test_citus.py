@@ -100,7 +100,9 @@ async def test_a_session_between_two_commands_to_its_workers_counts_as_working(
         await witness.close()
 
 
-async def test_no_statement_is_refused(admin_url: str) -> None:
+async def test_no_statement_is_refused_but_one_that_has_another_in_its_place(
+    admin_url: str,
+) -> None:
     refused = []
     async with await build_pool(admin_url, max_size=1) as pool, pool.acquire() as connection:
         for path in sorted((statements.SQL_DIRECTORY / "queries").glob("*.sql")):
@@ -112,10 +114,10 @@ async def test_no_statement_is_refused(admin_url: str) -> None:
                     await prepared.fetch(*map(value, prepared.get_parameters()))
                 except asyncpg.PostgresError as error:  # others are about the values
                     if error.sqlstate == NOT_SUPPORTED:
-                        refused.append(f"{path.stem}/{name}: {error}")
+                        refused.append(f"{path.stem}/{name}")
                 finally:
                     await transaction.rollback()
-    assert refused == []
+    assert refused == ["search/walk_definitions"]
 
 
 async def test_distributing_again_changes_nothing(own_url: str) -> None:

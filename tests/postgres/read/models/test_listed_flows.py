@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from chem_persistence import (
     FlowEventKind,
+    FlowInitialized,
     FlowState,
     FlowSummary,
     PgEventStore,
@@ -16,10 +17,12 @@ from chem_persistence import (
     PoolProvider,
     StepError,
     StepFailed,
+    StepSignal,
     StepStarted,
 )
 from chem_persistence.domain.events import FlowParent
 from chem_persistence.postgres import flow_lists
+from chem_persistence.postgres.read.search import find_definitions
 from tests.postgres.read.models.test_read_models import BEGIN, HISTORIES, F, SetClock
 from tests.support.flows.flows import initialized, new_flow_id
 
@@ -110,3 +113,18 @@ async def test_a_list_has_the_flows_that_fit_however_it_is_made(
         while page := await models.flows(before=listed[-1] if listed else None, limit=7, **wanted):
             listed += page
         assert listed == expected, wanted
+
+
+async def test_definitions_are_found_by_their_beginning_however_many_flows_they_have(
+    provider: PoolProvider,
+) -> None:
+    store = PgEventStore(provider)
+    hashes = [f"{number % 4:x}{number:063x}" for number in range(9)]
+    for definition in [*hashes, *hashes[:3]]:
+        await store.append_kind(new_flow_id(), FlowInitialized(definition, 1))
+    await store.append_kind(new_flow_id(), StepSignal(0, "acquire", "a flow without a definition"))
+    found = {digit: await find_definitions(provider, digit, most=9) for digit in "0123f"}
+    ordered = sorted(hashes)
+    assert found == {digit: [one for one in ordered if one[0] == digit] for digit in found}
+    assert await find_definitions(provider, "0", most=2) == ordered[:2]
+    await store.aclose()

@@ -125,6 +125,7 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
         [[UUID(int=number) for number in range(500)]],
         {"event_log_flow_version_key"},
     ),
+    "search/walk_definitions": (["0" * 64, "f" * 64, 50], {"event_log_definition_idx"}),
     "search/list_artifacts": (
         [None, 50],
         {"event_log_seq_idx", "workflow_step_artifacts_flow_idx"},
