@@ -38,6 +38,9 @@ BYTES_PER_DIAGNOSIS = 8 * PAGE_BYTES
 BYTES_PER_ARTIFACT = 2**16
 """Stored bytes of an artifact that is read together with others; larger ones are read alone."""
 
+ANCHORS_AT_ONCE = 1_000
+"""The register is asked for so many flows at a time that are anchored and not in the log."""
+
 _MISSING = (Tampering.TRUNCATED, Tampering.ARTIFACT_MISSING)
 """What an archive does to a flow, as far as a verification of the log sees it."""
 
@@ -117,7 +120,7 @@ async def verify_log(
         await walk.take(page)
         if on_progress is not None:
             on_progress(walk.progress)
-    walk.end()
+    await walk.end()
     walk.findings += [finding async for finding in false_snapshots(provider, flow_ids)]
     if flow_ids is None:
         await walk.check_artifacts(on_progress)
@@ -163,6 +166,7 @@ class _Walk:
         self._session = Session(provider)
         self._anchors = anchors
         self._anchor = next(anchors, None)
+        self._gone: list[Anchor] = []
         self._on_head = on_head
         self._check: FlowCheck | None = None
         self._broken = False
@@ -173,7 +177,7 @@ class _Walk:
         for event in page:
             check = self._check
             if check is None or event.flow_id != check.flow_id:
-                check = self._begin(event.flow_id)
+                check = await self._begin(event.flow_id)
             self.progress.events += 1
             if not self._broken and await self._follows(check, event):
                 for artifact_hash in event.named_artifacts():
@@ -185,11 +189,12 @@ class _Walk:
                     event.flow_id, event.version, Tampering.ARTIFACT_MISSING, row["artifact_hash"]
                 )
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Finish the last flow; anchors that are left name flows that no longer exist."""
         self._finish()
         while self._anchor is not None:
-            self._next_anchor_is_gone(self._anchor)
+            await self._next_anchor_is_gone(self._anchor)
+        await self._settle_gone()
 
     async def check_artifacts(self, on_progress: Callable[[Progress], None] | None) -> None:
         """Check every artifact against its hash; one that cannot be read is a finding."""
@@ -238,10 +243,10 @@ class _Walk:
                 f"artifact {row['artifact_hash']}: {error}",
             )
 
-    def _begin(self, flow_id: UUID) -> FlowCheck:
+    async def _begin(self, flow_id: UUID) -> FlowCheck:
         self._finish()
         while self._anchor is not None and self._anchor.flow_id < flow_id:
-            self._next_anchor_is_gone(self._anchor)
+            await self._next_anchor_is_gone(self._anchor)
         self._check, self._broken = FlowCheck(flow_id), False
         self.progress.flows += 1
         return self._check
@@ -301,12 +306,24 @@ class _Walk:
             self._on_head(Anchor(check.flow_id, check.version, check.link.hex()))
         self._check = None
 
-    def _next_anchor_is_gone(self, anchor: Anchor) -> None:
-        self.anchored[anchor.flow_id] = anchor.version
-        self._find(
-            anchor.flow_id, 0, Tampering.TRUNCATED, f"all {anchor.version} anchored events are gone"
-        )
+    async def _next_anchor_is_gone(self, anchor: Anchor) -> None:
+        self._gone.append(anchor)
+        if len(self._gone) == ANCHORS_AT_ONCE:
+            await self._settle_gone()
         self._anchor = next(self._anchors, None)
+
+    async def _settle_gone(self) -> None:
+        """Find the flows whose events are all gone, and that were not archived."""
+        gone, self._gone = self._gone, []
+        if not gone:
+            return
+        rows = await self._session.fetch(FIND_ARCHIVED_HEADS, [each.flow_id for each in gone])
+        archived = {row["flow_id"]: row["version"] for row in rows}
+        for anchor in gone:
+            if archived.get(anchor.flow_id, 0) < anchor.version:
+                self.anchored[anchor.flow_id] = anchor.version
+                detail = f"all {anchor.version} anchored events are gone"
+                self._find(anchor.flow_id, 0, Tampering.TRUNCATED, detail)
 
     def _find(self, flow_id: UUID, version: int, tampering: Tampering, detail: str) -> None:
         self.findings.append(Finding(flow_id, version, tampering, detail))

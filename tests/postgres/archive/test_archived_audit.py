@@ -2,6 +2,7 @@
 
 from functools import partial
 from typing import TypeAlias
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -15,6 +16,7 @@ from chem_persistence import (
     verify_log,
 )
 from chem_persistence.domain.tampering import Tampering
+from chem_persistence.postgres.audit import verification
 from chem_persistence.postgres.audit.lost import (
     Loss,
     SeenEvent,
@@ -45,6 +47,26 @@ async def test_a_verification_is_clean_before_during_and_after_an_archive(
     assert (meanwhile.is_done, during.findings) == (True, [])
     after = await verify_log(provider, anchors=anchors)
     assert (after.findings, after.archived, after.progress.flows) == ([], 2, 1)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 9])
+async def test_anchors_of_flows_that_left_are_looked_up_many_at_once(
+    provider: PoolProvider, owner: Owner, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(verification, "ANCHORS_AT_ONCE", at_once)
+    store, flows, anchors = (
+        PgEventStore(provider),
+        [UUID(int=n) for n in range(1, 8)],
+        list[Anchor](),
+    )
+    for flow_id in flows:
+        await store.append_kinds(flow_id, [initialized(), SAID])
+    await verify_log(provider, on_head=anchors.append)
+    await archive(owner, *flows[:2], *flows[3:5], flows[6])
+    await forget(owner, flows[5], 0)
+    found = await verify_log(provider, anchors=anchors)
+    assert [(each.flow_id, each.version) for each in found.findings] == [(flows[5], 0)]
+    assert (found.archived, found.progress.flows) == (5, 1)
 
 
 async def test_an_anchor_beyond_the_register_is_a_finding(
