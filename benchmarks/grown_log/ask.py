@@ -39,7 +39,7 @@ COMMANDS = (
     f"show {flow_id_of(700_777)}",
     f"show {flow_id_of(700_000)}",
     "results conformers --limit 20",
-    f"results --run {flow_id_of(5_000)} --limit 20",
+    f"results {flow_id_of(5_000)} --limit 20",
     "waiting",
     "workers",
     "stats",
