@@ -33,6 +33,13 @@ FROM (SELECT run.flow_id
                 AND event.version = 0 AND event.payload ? 'parent') = 0
     LIMIT $1) AS found
 
+-- name: describe_archive
+-- Return the last row of the register of archives: its number, and when it was written.
+SELECT gone.archive_no, gone.archived_at
+FROM archived_flows AS gone
+ORDER BY gone.archive_no DESC
+LIMIT 1
+
 -- name: describe_role
 -- Return the current role, its rights on the log and the schema, which of some roles exist, and
 -- which of these it is a member of.
@@ -67,6 +74,15 @@ SELECT current_setting('server_version') AS server_version,
     current_setting('session_replication_role') AS replication_role,
     current_setting('autovacuum') AS autovacuum,
     current_database()::text AS database
+
+-- name: find_archivists
+-- Return the roles that are members of a role.
+-- $1 text role
+SELECT held.member::regrole::text AS member
+FROM pg_auth_members AS held
+JOIN pg_roles AS role ON role.oid = held.roleid
+WHERE role.rolname = $1
+ORDER BY 1
 
 -- name: find_due_run
 -- Return the longest due flow of a definition, and its name.

@@ -29,6 +29,10 @@ async def test_flows_are_archived_and_come_back(admin_url: str, tmp_path: Path) 
         assert (done.returncode, done.stdout) == (2, "")
         assert str(COMPLETED) in done.stderr
         assert bundle.stem in "".join(done.stderr.split())
+    checks = json.loads((await command("doctor", "--json", *here)).stdout)["checks"]
+    (said,) = [each for each in checks if each["check"] == "archive"]
+    assert (said["severity"], said["remedy"]) == ("ok", None)
+    assert said["finding"].startswith("at most 1 archived, the last on 20")
     done = await command("import", str(bundle), *here)
     assert (done.returncode, done.stderr) == (0, "")
     done = await command(*archive, COMPLETED, "--json", *here)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 
+from chem_persistence.postgres.admin.doctor.archive import check_archive
 from chem_persistence.postgres.admin.doctor.clock import check_clock, check_newest_flow
 from chem_persistence.postgres.admin.doctor.cluster import check_cluster, is_worker
 from chem_persistence.postgres.admin.doctor.commands import Commands
@@ -81,13 +82,13 @@ async def examine(
             connection, {"schema": lambda _: check_migrations(connection, typed)}
         )
         is_current = all(result.severity is Severity.OK for result in migrations)
-        checks = _of_a_schema(typed) if is_current else {}
+        checks = _of_a_schema(typed, names) if is_current else {}
         return results + migrations + await _run(connection, checks | rights)
 
     return await Session(provider).run(run)
 
 
-def _of_a_schema(commands: Commands) -> dict[str, Check]:
+def _of_a_schema(commands: Commands, names: RoleNames) -> dict[str, Check]:
     """Return the checks that need the tables of the library's last migration."""
     return {
         "objects": lambda connection: check_objects(connection, commands),
@@ -97,6 +98,7 @@ def _of_a_schema(commands: Commands) -> dict[str, Check]:
         "flows": lambda connection: check_given_flows(connection, commands),
         "feed": check_feed,
         "consumers": lambda connection: check_consumers(connection, commands),
+        "archive": lambda connection: check_archive(connection, names),
     }
 
 
