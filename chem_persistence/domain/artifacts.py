@@ -12,6 +12,7 @@ from chem_persistence.domain.npy import NPY_MEDIA_TYPE, read_npy, write_npy
 from chem_persistence.errors import ArtifactCorrupt, InvalidArgument, InvalidPayload
 
 __all__ = [
+    "FRESH",
     "JSON_MEDIA_TYPE",
     "KEPT",
     "SMALL",
@@ -28,6 +29,7 @@ Decoded = TypeVar("Decoded")
 
 _HASH = re.compile("[0-9a-f]{64}")
 KEPT = "kept"  # in the artifact's __dict__, which neither copies nor comparisons look at
+FRESH = "fresh"  # there, too, of a payload that nobody else has seen: it is as it was hashed
 SMALL = "small"  # there, too, of a payload that a store has read
 _MOST_KEPT = 2**18
 _MANY = 2**20
@@ -190,7 +192,10 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if self.content is not None and self.payload is not None:
             raise ArtifactCorrupt(self.hash, "has both a payload and content")
         kept: bytes | None = self.__dict__.get(KEPT)
-        if kept is not None and (self.content is not None or canonical_json(self.payload) == kept):
+        is_fresh = self.__dict__.pop(FRESH, False)
+        if kept is not None and (
+            is_fresh or self.content is not None or canonical_json(self.payload) == kept
+        ):
             return kept
         encoded = self.encoded()  # made by hand, read, large, or its payload was changed since
         actual = hashlib.sha256(encoded).hexdigest()

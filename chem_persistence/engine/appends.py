@@ -109,7 +109,7 @@ class FlowAppends:
         Raises:
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
-        if self._reuse is None:
+        if self._reuse is None or not self._reuse.is_asked_for:
             return []
         self.is_appending = True  # the outcome that the results follow waits for them
         try:

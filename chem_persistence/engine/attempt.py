@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from chem_persistence.domain.artifacts import Artifact
+from chem_persistence.domain.artifacts import FRESH, Artifact
 from chem_persistence.domain.canonical_json.encode import outweighs, read_json
 from chem_persistence.domain.events import StepError
 from chem_persistence.domain.fingerprints import step_fingerprint
@@ -108,6 +108,7 @@ class Attempt:
             return output
         make = partial(encoded_output, self.step, output, self.reader)
         own = await asyncio.to_thread(make) if outweighs(output, LARGE_BYTES) else make()
+        own.__dict__[FRESH] = True  # until the append, which need not encode it again
         return [own, *self.context.artifacts]
 
     def check_readable(self, output: Artifact) -> None:

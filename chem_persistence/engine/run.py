@@ -262,7 +262,7 @@ class FlowRun(FlowAppends):
         step_id = self._steps[index].id
         outputs = tuple(artifact.hash for artifact in artifacts)
         done = [StepFinished(index, step_id, outputs, attempt.fingerprint)]
-        if go_on:
+        if go_on and self._reuse is not None and self._reuse.is_asked_for:
             try:
                 done += await self._reused(after_success(self.instance, done[0]), go_on=True)
             except StoreError:  # the outcome is stored, if that can wait: it is not lost for this

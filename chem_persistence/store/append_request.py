@@ -374,12 +374,11 @@ def streamed_artifacts(
     streamed = {
         artifact.hash: artifact for artifact in artifacts if isinstance(artifact, StreamedArtifact)
     }
+    if not streamed:
+        return ()
     for artifact in streamed.values():
         encode_description(artifact.metadata)
-    return tuple(
-        (_producer(streamed[artifact_hash], kinds), streamed[artifact_hash])
-        for artifact_hash in sorted(streamed)
-    )
+    return tuple((_producer(streamed[each], kinds), streamed[each]) for each in sorted(streamed))
 
 
 def _producer(artifact: Artifact | StreamedArtifact, kinds: Sequence[FlowEventKind]) -> int:

@@ -33,6 +33,8 @@ def log_completed(flow_id: UUID) -> None:
 
 def log_step_finished(flow_id: UUID, step_id: str, attempt: int) -> None:
     """Log that the outcome of a step is stored."""
+    if not _logger.isEnabledFor(logging.DEBUG):  # each step comes by here
+        return
     fields = {"flow_id": str(flow_id), "step_id": step_id, "attempt": attempt}
     _logger.debug("flow %s: step %r finished", flow_id, step_id, extra=fields)
 

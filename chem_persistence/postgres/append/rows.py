@@ -99,6 +99,7 @@ _BEGIN_OF_EVENT = Struct("!3i16s2i").pack  # columns; flow_id; type and size of 
 _EVENT = Struct("!i36si8s16s16s8s32s2ib").pack  # size; that; up to the version of payload
 _EVENT_BYTES = 36 + 4 + 8 + 16 + 16 + 8 + 32 + 9
 _LATER_FLOW = Struct("!4i16s3i8s32s32s").pack  # size, columns; as above; version, hash; others
+_HELD_FLOW = Struct("!4i16s3i8s32s2i16s24s").pack  # the same with a lease
 _NEW_FLOW = Struct("!4i16s3i40s").pack
 _STEP = Struct("!2i2i16s2iq5i").pack  # size, columns; flow_id, step_index, attempts; of step_id
 _STEP_BYTES = 4 + 24 + 16 + 12 + 8
@@ -286,18 +287,22 @@ def _flow(flow: bytes, run: Sequence[Write]) -> bytes:
                 112, 7, _UUID, 16, flow, _INT4, 4, base.version, _HASH, base.link, _FREE
             )
         return _NEW_FLOW(80, 7, _UUID, 16, flow, _INT4, 4, 0, _NO_BYTEA + _FREE)
-    holder, keeps = _NO_HOLDER, _NO_BOOL
+    lease, holder = request.lease.int.to_bytes(16, "big"), _NO_HOLDER
     if request.hold is not None and request.begins:
         seconds = _FLOAT8_FIELD(_FLOAT8, 8, request.hold.seconds)
         holder = _uuid(request.hold.holder) + seconds
-    if any(write.request.keeps for write in run):
-        keeps = _TRUE
+    keeps = _TRUE if any(write.request.keeps for write in run) else _NO_BOOL
+    if base.version and holder is _NO_HOLDER and keeps is _NO_BOOL:
+        return _HELD_FLOW(
+            128, 7, _UUID, 16, flow, _INT4, 4, base.version, _HASH, base.link, _UUID, 16, lease,
+            _NO_HOLDER + _NO_BOOL,
+        )  # fmt: skip
     return _row(
         7,
         _UUID_FIELD(_UUID, 16, flow),
         _INT4_FIELD(_INT4, 4, base.version),
         _field(_BYTEA, base.link) if base.version else _NO_BYTEA,
-        _uuid(request.lease),
+        _UUID_FIELD(_UUID, 16, lease),
         holder,
         keeps,
     )

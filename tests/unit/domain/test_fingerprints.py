@@ -59,6 +59,17 @@ def test_the_order_of_inputs_changes_a_steps_fingerprint() -> None:
     assert step_fingerprint("d" * 64, INPUTS) != step_fingerprint("d" * 64, INPUTS[::-1])
 
 
+@pytest.mark.parametrize(
+    "inputs", [[], ["a" * 64], ["a" * 64, "b" * 64], [""], ['"'], ["\\"], ["ü"]]
+)
+@pytest.mark.parametrize("definition", ["d" * 64, "", "é", '","'])
+def test_a_steps_fingerprint_is_that_of_its_canonical_json(
+    definition: str, inputs: list[str]
+) -> None:
+    expected = independent_hash({"schema": 1, "step": definition, "inputs": inputs})
+    assert step_fingerprint(definition, inputs) == expected
+
+
 def test_inputs_may_be_any_sequence() -> None:
     assert step_fingerprint("d" * 64, tuple(INPUTS)) == step_fingerprint("d" * 64, INPUTS)
 
