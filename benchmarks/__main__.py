@@ -2,6 +2,7 @@
 
 python -m benchmarks [--quick] [--only append peers workers reads growth imports]
                      [canonical] [--rounds N] [--results DIRECTORY]
+python -m benchmarks --against REVISION [--quick] [--rounds N]
 """
 
 import argparse
@@ -11,10 +12,13 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 
 import msgspec
 
+from benchmarks.against.checkout import check_out
+from benchmarks.against.compare import comparison, measured_against
 from benchmarks.plan import FULL, PARTS, QUICK, Plan
 from benchmarks.report.report import Report
 from benchmarks.report.summary import summary
@@ -33,6 +37,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds of every part")
     parser.add_argument("--seconds", type=float, help="length of a slice")
     parser.add_argument(
+        "--against", metavar="REVISION", help="compare with an earlier commit, and do nothing else"
+    )
+    parser.add_argument(
         "--results", type=Path, default=_RESULTS, help="where results.json is written"
     )
     arguments = parser.parse_args()
@@ -44,8 +51,12 @@ def main() -> None:
         print(f"{time.monotonic() - begun:5.0f} s  {line}", file=sys.stderr, flush=True)
 
     directory = Path(tempfile.mkdtemp(prefix="chem-benchmarks-"))
+    other = check_out(arguments.against, say) if arguments.against else None
     try:
-        report = asyncio.run(_measured(Run(plan, command, directory, say)))
+        if other is None:
+            report = asyncio.run(_measured(Run(plan, command, directory, say).report()))
+        else:
+            report = asyncio.run(_measured(measured_against(other, plan, command, directory, say)))
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit("stopped: nothing is written")
     finally:
@@ -54,18 +65,18 @@ def main() -> None:
     (arguments.results / "results.json").write_bytes(
         msgspec.json.format(msgspec.json.encode(report))
     )
-    text = summary(report)
+    text = summary(report) if other is None else comparison(report, other)
     (arguments.results / "summary.txt").write_text(text + "\n", encoding="utf-8")
     print(text)
 
 
-async def _measured(run: Run) -> Report:
+async def _measured(running: Awaitable[Report]) -> Report:
     """Measure; if this process is ended, its server and competitors end with it."""
     this = asyncio.current_task()
     assert this is not None  # noqa: S101  # a coroutine runs in one
     for number in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, this.cancel)
-    return await run.report()
+    return await running
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:

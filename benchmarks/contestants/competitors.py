@@ -40,7 +40,7 @@ COMPETITORS = {
         "benchmarks.contestants.ours:UnknownVersion", "ours", "the same, appended at the end"
     ),
     "ours, append_many": Entry(
-        "benchmarks.contestants.ours:Many", "ours", "the same as ours, all flows by one append_many"
+        "benchmarks.contestants.many:Many", "ours", "the same as ours, all flows by one append_many"
     ),
     "ours, signals": Entry(
         "benchmarks.contestants.ours:Signals", "ours", "one StepSignal, which touches no step row"

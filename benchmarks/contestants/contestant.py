@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -22,11 +23,22 @@ class ContestantFailed(Exception):
 
 
 class Contestant:
-    """Runs `benchmarks.contestants.worker` for one competitor; its standard error goes to `log`."""
+    """Runs `benchmarks.contestants.worker` for one competitor; its standard error goes to `log`.
 
-    def __init__(self, name: str, url: str, log: Path) -> None:
-        self._command = (sys.executable, "-m", "benchmarks.contestants.worker", name, url)
+    Its process has this one's interpreter and environment unless others are given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        log: Path,
+        python: Path = Path(sys.executable),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._command = (str(python), "-m", "benchmarks.contestants.worker", name, url)
         self._log = log
+        self._environment = environment
 
     async def start(self) -> None:
         """Start the process, and wait until it has created its tables."""
@@ -36,6 +48,7 @@ class Contestant:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
+                env=self._environment,
             )
         if await self._answer(_OPENING_SECONDS) != READY:
             raise ContestantFailed(self._last_words())

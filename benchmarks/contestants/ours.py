@@ -9,7 +9,6 @@ from benchmarks.contestants.load import Append, Load, Slice, drive
 from benchmarks.data.history import FLOW_OF_TEN, conformer
 from chem_persistence import (
     Artifact,
-    FlowAppend,
     FlowEventKind,
     PgEventStore,
     PoolProvider,
@@ -18,7 +17,7 @@ from chem_persistence import (
     build_pool,
 )
 
-__all__ = ["Artifacts", "Batches", "Events", "Many", "Signals", "UnknownVersion"]
+__all__ = ["Artifacts", "Batches", "Events", "Signals", "UnknownVersion"]
 
 
 class _Appending:
@@ -63,25 +62,6 @@ class Events(_Appending):
             ((flow_id, version, kind) for version, kind in enumerate(FLOW_OF_TEN))
             for flow_id in iter(uuid4, None)
         )
-
-
-class Many(Events):
-    """The same events, those of all flows by one call of `append_many`."""
-
-    async def run(self, load: Load) -> Slice:
-        """Run a slice with one task for all flows."""
-        flows = [self._events() for _ in range(load.flows)]
-
-        async def append() -> int:
-            ahead = (next(events) for events in flows)
-            answers = await self._store.append_many(
-                [FlowAppend(flow_id, (kind,), (), version) for flow_id, version, kind in ahead]
-            )
-            if not all(isinstance(answer, list) for answer in answers):
-                raise AssertionError(answers)
-            return len(answers)
-
-        return await drive([append], load)
 
 
 class UnknownVersion(Events):

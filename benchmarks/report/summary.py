@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.contestants.load import Slice
 from benchmarks.data.spread import Spread, spread
+from benchmarks.facts import OPTIMISED
 from benchmarks.report.goals import judge
 from benchmarks.report.references import reference_of
 from benchmarks.report.report import RATE, Report
 
-__all__ = ["summary"]
+__all__ = ["heading", "summary", "table"]
 
 _BUSY_LOAD = 0.5
 
@@ -16,13 +17,16 @@ _BUSY_LOAD = 0.5
 def summary(report: Report) -> str:
     """Return the text: medians, with the lowest and the highest round in brackets."""
     return "\n".join(
-        [*_heading(report), "", *_goals(report), "", *_figures(report), "", *_others(report)]
+        [*heading(report), "", *_goals(report), "", *_figures(report), "", *_others(report)]
     )
 
 
-def _heading(report: Report) -> Iterator[str]:
+def heading(report: Report) -> Iterator[str]:
+    """Yield the lines about the run: what makes its figures incomparable is on the first one."""
     facts = report.facts
-    yield f"{report.command}, {report.minutes:.1f} minutes, {facts['date']}"
+    build = facts["python build"]
+    caution = "" if build == OPTIMISED else f"; NOT OPTIMISED: {build}"
+    yield f"{report.command}, {report.minutes:.1f} minutes, {facts['date']}{caution}"
     yield (
         f"{facts['cpu']}, {facts['cores']} cores, {facts['memory']}, {facts['system']}, "
         f"Python {facts['python']}"
@@ -40,7 +44,7 @@ def _goals(report: Report) -> Iterator[str]:
     lines = judge(report)
     rows = [("goal", "target", "measured, median (lowest..highest round)", "")]
     rows += [(line.goal, line.target, line.measured, line.verdict) for line in lines]
-    yield from _table(rows)
+    yield from table(rows)
     counts = {
         verdict: sum(line.verdict == verdict for line in lines) for verdict in ("met", "not met")
     }
@@ -63,7 +67,7 @@ def _figures(report: Report) -> Iterator[str]:
         )
     ]
     rows += [_row(report, key, slices) for key, slices in report.slices.items()]
-    yield from _table(rows)
+    yield from table(rows)
     for competitor, reason in report.failures.items():
         yield f"{competitor} gave up: {reason}"
 
@@ -96,7 +100,8 @@ def _others(report: Report) -> Iterator[str]:
         yield f"a log of {size} events was written on the server in {seconds:.0f} s"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table, its columns as wide as they have to be."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -12,10 +12,13 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
+from benchmarks.against.checkout import Checkout
+from benchmarks.against.compare import comparison, tasks_against
 from benchmarks.contestants.competitors import COMPETITORS, load_competitor
 from benchmarks.contestants.flows.stepping import STEPS, Tally, drive_flows
 from benchmarks.contestants.load import Load, Slice, drive
 from benchmarks.data.spread import Spread
+from benchmarks.facts import OPTIMISED
 from benchmarks.plan import QUICK, lines_of_workers, working
 from benchmarks.plots import draw
 from benchmarks.report.goals import judge
@@ -188,6 +191,45 @@ def test_workers_and_peers_take_turns_in_the_same_rounds() -> None:
         "absurd",
         "procrastinate",
     ]
+
+
+FACTS = {
+    **dict.fromkeys(("date", "cpu", "cores", "memory", "system", "python", "server_version"), "x"),
+    **dict.fromkeys(("fsync", "wal_sync_method", "fdatasync of 8 KB", "synchronous_commit"), "x"),
+    "load before the run": "0.1",
+}
+
+
+def test_two_versions_are_compared_round_by_round() -> None:
+    slices = {
+        "ours/32": [spending(30, 20), spending(60, 40)],
+        "ours at abc/32": [spending(60, 40), spending(60, 140)],
+    }
+    facts = {**FACTS, "python build": OPTIMISED}
+    report = Report(command="", facts=facts, slices=slices, failures={"ours at abc": "gone"})
+    text = comparison(report, Checkout("abc", Path("python"), Path("path")))
+    (line,) = [line for line in text.splitlines() if line.startswith("ours/32 ")]
+    assert re.split(r" {2,}", line)[1:5] == [
+        "75.0 (50.0..100.0)",
+        "150.0 (100.0..200.0)",
+        "0.50 (0.50..0.50)",
+        "0.75 (0.50..1.00)",
+    ]
+    assert "ours at abc gave up: gone" in text
+    assert "NOT OPTIMISED" not in text
+
+
+def test_a_python_that_is_not_optimised_is_named_on_the_first_line() -> None:
+    report = Report(command="", facts={**FACTS, "python build": "built without --with-lto"})
+    first = comparison(report, Checkout("abc", Path("python"), Path("path"))).splitlines()[0]
+    assert first.endswith("NOT OPTIMISED: built without --with-lto")
+
+
+def test_both_versions_take_turns_under_each_load() -> None:
+    tasks = list(tasks_against(QUICK, "abc", os.getpid()))
+    for own, other in zip(tasks[::2], tasks[1::2], strict=True):
+        assert (other.competitor, other.load) == (f"{own.competitor} at abc", own.load)
+        assert own.competitor in COMPETITORS
 
 
 async def test_the_steps_of_flows_within_the_window_are_counted() -> None:
