@@ -1,0 +1,1 @@
+"""What an append costs each node of a cluster."""
