@@ -1183,6 +1183,7 @@ CREATE OR REPLACE FUNCTION archive_flows(flow_ids uuid[], versions integer[], he
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 DECLARE
     named text[];
@@ -2047,6 +2048,7 @@ CREATE OR REPLACE FUNCTION refuse_delete_of_live_artifacts()
  RETURNS trigger
  LANGUAGE plpgsql
  SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM gone) OR EXISTS (
@@ -2071,6 +2073,7 @@ CREATE OR REPLACE FUNCTION refuse_delete_of_live_chunks()
  RETURNS trigger
  LANGUAGE plpgsql
  SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM gone) OR EXISTS (
@@ -2092,6 +2095,7 @@ CREATE OR REPLACE FUNCTION refuse_delete_of_live_flows()
  RETURNS trigger
  LANGUAGE plpgsql
  SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM gone) OR EXISTS (
@@ -2126,6 +2130,7 @@ CREATE OR REPLACE FUNCTION refuse_delete_of_live_uses()
  RETURNS trigger
  LANGUAGE plpgsql
  SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM gone) OR EXISTS (
@@ -2147,6 +2152,7 @@ CREATE OR REPLACE FUNCTION refuse_delete_of_used_artifacts()
  RETURNS trigger
  LANGUAGE plpgsql
  SET search_path TO 'public', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
     IF EXISTS (SELECT 1 FROM workflow_step_artifact_uses AS used
