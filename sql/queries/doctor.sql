@@ -81,7 +81,7 @@ SELECT current_setting('server_version') AS server_version,
 SELECT held.member::regrole::text AS member
 FROM pg_auth_members AS held
 JOIN pg_roles AS role ON role.oid = held.roleid
-WHERE role.rolname = $1
+WHERE role.rolname = $1::text
 ORDER BY 1
 
 -- name: find_due_run
