@@ -3,14 +3,17 @@
 import asyncio
 import tempfile
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chem_persistence import FlowAlreadyCompleted, FlowState
 from chem_persistence.engine.jobs.history import job_history
+from chem_persistence.worker import worker
 from tests.contract.jobs.test_deaths_with_jobs import dies_at, worked_until_death
 from tests.support.faults.mortal_store import Life
 from tests.support.jobs.queue import BOUNDARIES, Queue
@@ -61,7 +64,9 @@ async def lived(desk: Desk, queue: Queue, deaths: list[Any], cancel_after: int |
 def test_a_job_is_submitted_once(
     faults: dict[str, list[str | None]], deaths: list[Any], cancel_after: int | None
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        # a worker leaves a flow for a minute whose queue does not say what became of a job
+        patch.setattr(worker, "FIRST_PAUSE", timedelta(milliseconds=10))
         queue = Queue(Path(folder), lag=0.005)
         queue.faults = faults
         asyncio.run(lived(memory_desk(), queue, deaths, cancel_after))
