@@ -122,7 +122,7 @@ async def test_what_is_typed_next_names_the_data_and_the_schema(tmp_path: Path) 
     assert (await command("migrate", *data)).returncode == 0
     doctor, stats = await command("doctor", *data), await command("stats", *data)
     assert f"chem-persistence roles --data '{tmp_path}/my data' # then" in doctor.stdout
-    assert f"anew: chem-persistence refresh --data '{tmp_path}/my data'\n" in stats.stdout
+    assert f"refreshes them: chem-persistence refresh --data '{tmp_path}/my data'\n" in stats.stdout
     elsewhere = [*data, "--schema", "lab"]
     status, flows = await command("status", *elsewhere), await command("flows", *elsewhere)
     typed = f"chem-persistence migrate --data '{tmp_path}/my data' --schema lab"
