@@ -24,6 +24,9 @@ __all__ = ["SlurmId", "SlurmJob"]
 
 _logger = logging.getLogger("chem_persistence.slurm")
 
+ENDED_BY_A_SIGNAL = 128
+"""Exit codes of a shell above it: its last command was ended by the signal of the rest."""
+
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
 
@@ -96,8 +99,10 @@ class SlurmJob(BatchJob[Input_contra, SlurmId, Output_co]):
     async def poll(self, job: SlurmId, /) -> JobState:
         """Return what became of a job."""
         folder = JobFolder(self.folder, job.token)
-        if (code := await asyncio.to_thread(folder.exit_code)) is not None:
+        code = await asyncio.to_thread(folder.exit_code)
+        if code is not None and code <= ENDED_BY_A_SIGNAL:
             return _ended(job, code)
+        # commands that a signal has ended may be those of a job that Slurm queues again
         try:
             known = await state_of(job.id)
         except SlurmError as error:
@@ -105,7 +110,8 @@ class SlurmJob(BatchJob[Input_contra, SlurmId, Output_co]):
             return JobState()
         if known is not None and known.failed is None:
             return JobState()  # it has not ended, or its exit code is not to be seen here yet
-        if (code := await asyncio.to_thread(folder.exit_code)) is not None:
+        code = await asyncio.to_thread(folder.exit_code)
+        if code is not None and (known is None or code <= ENDED_BY_A_SIGNAL):
             return _ended(job, code)
         if known is not None:
             return JobState(failed=f"job {job.id} has failed: {known.failed}")

@@ -11,7 +11,9 @@ from uuid import UUID
 import pytest
 
 from chem_persistence import Flow, FlowHasFailed, StepWaits
+from chem_persistence.engine.jobs.step import JobState
 from chem_persistence.slurm.commands import find_jobs, state_of
+from chem_persistence.slurm.step import SlurmId
 from tests.support.jobs.slurm import Square, square
 from tests.support.leases.desk import Desk, memory_desk
 from tests.support.leases.staff import Number, client_of, submit, trace, until, working
@@ -134,6 +136,25 @@ async def test_a_job_that_is_queued_again_runs_again_and_is_collected_once(
     assert await trace(desk, flow_id) == "ISWFC"
     assert await find_jobs(job["token"]) == [job["id"]]
     assert step_of(jobs).runs() == 2
+
+
+async def test_commands_that_a_signal_ended_have_not_failed_while_their_job_is_queued_again(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """Slurm's signal may reach the commands before the script, which then writes their code."""
+    jobs = square(tmp_path, extra=WAITS)
+    flow_id = await submit(desk, jobs, 5)
+    async with working(desk, [jobs]):
+        job = await running(desk, jobs, flow_id)
+    command("scontrol", "requeuehold", job["id"])
+    await state_is(job["id"], "PENDING")
+    (tmp_path / job["token"] / "ran" / "exit").write_text("143\n", encoding="utf-8")
+    assert await step_of(jobs).poll(SlurmId(job["id"], job["token"])) == JobState()
+    command("scancel", job["id"])
+    await state_is(job["id"], "CANCELLED")
+    ended = await step_of(jobs).poll(SlurmId(job["id"], job["token"]))
+    assert ended.failed is not None
+    assert "CANCELLED" in ended.failed
 
 
 async def test_a_second_job_of_the_same_token_does_nothing(desk: Desk, tmp_path: Path) -> None:
