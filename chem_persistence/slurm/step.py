@@ -47,7 +47,8 @@ class SlurmJob(BatchJob[Input_contra, SlurmId, Output_co]):
     job of the same token ends at once. A job that was preempted, and is queued again, begins anew.
 
     The job has failed if its commands end with another exit code than 0, if Slurm says that it has,
-    or if Slurm has forgotten it and it has left no exit code. While the controller does not answer,
+    or if Slurm has forgotten it and it has left no exit code. What a signal has ended counts when
+    Slurm says that the job has ended: it may be queued again. While the controller does not answer,
     nothing is known, and the job is polled again.
     """
 
