@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -67,12 +68,13 @@ def serve(messages: int, life: int, idle_seconds: float) -> None:
     _end_with_parent(life)
     with socket.socket(fileno=messages) as connection:
         parent = _Parent(connection)
-        while select.select([connection], [], [], idle_seconds)[0]:
-            job = parent.receive()
-            if not isinstance(job, Job):
-                return
-            parent.send(Began())
-            parent.send(_compute(job, parent))
+        with suppress(BrokenPipeError, ConnectionResetError):  # the parent has ended
+            while select.select([connection], [], [], idle_seconds)[0]:
+                job = parent.receive()
+                if not isinstance(job, Job):
+                    return
+                parent.send(Began())
+                parent.send(_compute(job, parent))
 
 
 def _end_with_parent(life: int) -> None:

@@ -26,6 +26,8 @@ from chem_persistence import (
     StepRaised,
 )
 from chem_persistence.domain.events import CANCEL, LibrarySignal
+from chem_persistence.engine.processes.address import Address
+from chem_persistence.engine.processes.messages import Job, SentStep
 from chem_persistence.engine.processes.pool import POOL
 from chem_persistence.engine.processes.process import ChildProcess
 from tests.support.flows.flows import new_flow_id
@@ -216,6 +218,21 @@ async def test_a_process_without_work_ends_by_itself() -> None:
         assert await asyncio.to_thread(process._reaped.result, 60) == 0
     finally:
         process.close()
+
+
+async def test_a_process_whose_parent_has_closed_the_connection_ends_without_a_word(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A parent that was killed closes the connection and the pipe, one of them first."""
+    step = SentStep(Address("none", "None"), None, {}, None, b"", "")
+    process = ChildProcess()
+    try:
+        assert await process.send(Job(step, None, new_flow_id(), 0, 1, ""))
+        process._ours.close()
+        assert await asyncio.to_thread(process._reaped.result, 60) == 0
+    finally:
+        process.close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_event_loops_one_after_the_other_share_a_process(store: InMemoryEventStore) -> None:
