@@ -1,7 +1,7 @@
 """Measure the library, its floors and its peers, and print every goal with the measured value.
 
 python -m benchmarks [--quick] [--only append peers workers reads growth imports]
-                     [canonical] [--rounds N] [--results DIRECTORY]
+                     [canonical instructions] [--rounds N] [--results DIRECTORY]
 python -m benchmarks --against REVISION [--quick] [--rounds N]
 """
 

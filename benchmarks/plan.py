@@ -20,7 +20,16 @@ __all__ = [
     "working",
 ]
 
-PARTS = ("append", "peers", "workers", "reads", "growth", "imports", "canonical")
+PARTS = (
+    "append",
+    "peers",
+    "workers",
+    "reads",
+    "growth",
+    "imports",
+    "canonical",
+    "instructions",
+)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +94,7 @@ def appending(plan: Plan, server: int) -> Iterator[Task]:
             yield _task("ours, without uvloop", load, flows)
         for name in ("ours, version unknown", "ours, signals", "ours, artifact", "plain INSERT"):
             yield _task(name, load, 32)
-        for name in ("ours, batches", "COPY", "plain INSERT"):
+        for name in ("ours, batches", "COPY", "plain INSERT", "INSERT, our table"):
             yield _task(name, load, 1)
     elif "peers" in plan.parts:
         yield from (_task("ours", load, flows) for flows in (1, 32))
@@ -145,7 +154,7 @@ def lines_of_workers(plan: Plan, server: int) -> Iterator[Task]:
 def growing(plan: Plan, server: int) -> Iterator[Task]:
     """Yield the tasks on databases that have grown; the sizes take turns."""
     load = Load(server=server, seconds=plan.growth_seconds, warmup=plan.warmup)
-    for operation in ("append", "list", "last event", "feed page"):
+    for operation in ("append", "append with id", "list", "last event", "feed page"):
         for size in plan.growth_sizes:
             yield _task(f"growth {operation}, {size}", load, 1)
 

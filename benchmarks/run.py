@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks.arena import compete
+from benchmarks.callgrind.instructions import can_count, count_instructions
 from benchmarks.contestants.canonical import time_encodings
 from benchmarks.contestants.competitors import COMPETITORS, GROWTH_SIZES
 from benchmarks.contestants.imports import time_imports
@@ -40,6 +41,8 @@ class Run:
         if "canonical" in plan.parts:
             self._say("canonical JSON")
             report.encodings = time_encodings(plan.encoding_rounds)
+        if "instructions" in plan.parts:
+            await self._count()
         async with running_server(self._directory / "server") as server:
             report.facts = await gather_facts(server, self._directory)
             await self._compete(server, appending(plan, server.pid), plan.rounds)
@@ -64,6 +67,13 @@ class Run:
             results = await compete(server, tasks, rounds, self._directory, self._say)
             self._report.slices |= results.slices
             self._report.failures |= results.failures
+
+    async def _count(self) -> None:
+        if not can_count():
+            self._report.why_not_counted = "valgrind is not installed"
+            return
+        self._say("instructions of the server, under callgrind")
+        self._report.instructions = await count_instructions(self._directory / "counted")
 
     async def _write(self, server: Server) -> None:
         self._say(

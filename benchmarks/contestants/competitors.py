@@ -54,6 +54,11 @@ COMPETITORS = {
     "plain INSERT": Entry(
         "benchmarks.contestants.reference:PlainInsert", "plain", "one row, held connection"
     ),
+    "INSERT, our table": Entry(
+        "benchmarks.contestants.reference:OwnInsert",
+        "plain",
+        "the same into a table with our keys, checks and indexes",
+    ),
     "COPY": Entry("benchmarks.contestants.reference:Copy", "plain", "one of 500 rows of one COPY"),
     "ours, replay": Entry(
         "benchmarks.contestants.reads:Replay",

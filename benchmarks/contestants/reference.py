@@ -11,9 +11,19 @@ from benchmarks.data.history import ROWS_OF_TEN
 from benchmarks.data.statements import read_sql
 from chem_persistence import build_pool
 
-__all__ = ["Copy", "PlainInsert", "make_plain_tables"]
+__all__ = ["COLUMNS", "LINK", "Copy", "OwnInsert", "PlainInsert", "make_plain_tables"]
 
-_LINK = bytes(32)
+COLUMNS = (
+    "flow_id",
+    "version",
+    "event_id",
+    "ts",
+    "event_type",
+    "payload",
+    "metadata",
+    "chain_hash",
+)
+LINK = bytes(32)
 
 
 async def make_plain_tables(url: str) -> None:
@@ -21,10 +31,13 @@ async def make_plain_tables(url: str) -> None:
     async with await build_pool(url) as pool:
         if await pool.fetchval("SELECT to_regclass('plain_log')") is None:
             await pool.execute(read_sql("plain_tables"))
+            await pool.execute(read_sql("own_table"))
 
 
 class PlainInsert:
     """One row per call with autocommit; each flow keeps its connection."""
+
+    statement = "plain_insert"
 
     async def open(self, url: str) -> None:
         """Create the tables."""
@@ -37,7 +50,11 @@ class PlainInsert:
         while len(self._held) < load.flows:
             self._held.append(await asyncpg.connect(self._url))
         return await drive(
-            [await _inserting(connection) for connection in self._held[: load.flows]], load
+            [
+                await _inserting(connection, read_sql(self.statement))
+                for connection in self._held[: load.flows]
+            ],
+            load,
         )
 
     async def close(self) -> None:
@@ -46,15 +63,21 @@ class PlainInsert:
             await connection.close()
 
 
-async def _inserting(connection: "asyncpg.Connection[asyncpg.Record]") -> Append:
-    insert = await connection.prepare(read_sql("plain_insert"))
+class OwnInsert(PlainInsert):
+    """The same into a table with our keys, checks and indexes."""
+
+    statement = "own_insert"
+
+
+async def _inserting(connection: "asyncpg.Connection[asyncpg.Record]", query: str) -> Append:
+    insert = await connection.prepare(query)
     flow_id, versions = uuid4(), itertools.count()
 
     async def append() -> int:
         version = next(versions)
         event_type, payload = ROWS_OF_TEN[version % 10]
         now = datetime.now(UTC)
-        await insert.fetchval(flow_id, version, uuid4(), now, event_type, payload, "{}", _LINK)
+        await insert.fetchval(flow_id, version, uuid4(), now, event_type, payload, "{}", LINK)
         return 1
 
     return append
@@ -77,22 +100,13 @@ class Copy:
 
         async def append() -> int:
             rows = [
-                (flow_id, next(versions), event_id, now, *ROWS_OF_TEN[index % 10], "{}", _LINK)
+                (flow_id, next(versions), event_id, now, *ROWS_OF_TEN[index % 10], "{}", LINK)
                 for index in range(self.size)
             ]
             await self._connection.copy_records_to_table(
                 "plain_log",
                 records=rows,
-                columns=(
-                    "flow_id",
-                    "version",
-                    "event_id",
-                    "ts",
-                    "event_type",
-                    "payload",
-                    "metadata",
-                    "chain_hash",
-                ),
+                columns=COLUMNS,
             )
             return self.size
 

@@ -5,6 +5,7 @@ from operator import attrgetter
 
 import msgspec
 
+from benchmarks.callgrind.instructions import Instructions
 from benchmarks.contestants.canonical import EncodingTimes
 from benchmarks.contestants.imports import ImportTimes
 from benchmarks.contestants.load import Slice
@@ -31,6 +32,8 @@ class Report(msgspec.Struct, kw_only=True):
     grown_seconds: dict[str, float] = {}
     imports: ImportTimes | None = None
     encodings: dict[str, EncodingTimes] = {}
+    instructions: Instructions | None = None
+    why_not_counted: str = ""
     minutes: float = 0.0
 
     def spread_of(self, key: str, figure: Figure) -> Spread | None:

@@ -94,6 +94,14 @@ def _row(report: Report, key: str, slices: Sequence[Slice]) -> tuple[str, ...]:
 
 
 def _others(report: Report) -> Iterator[str]:
+    if counted := report.instructions:
+        yield (
+            f"instructions of the server an event: alone {counted.alone:,.0f}, "
+            f"a prepared INSERT with our checks {counted.insert:,.0f}, "
+            f"of 500 {counted.together:,.0f}, COPY with our checks {counted.copy:,.0f}"
+        )
+    for payload, times in report.encodings.items():
+        yield f"canonical JSON, {payload}: {times.ratio.text()} x msgspec's sorted"
     for what, rate in report.written.items():
         yield f"written for the reads: {what}: {rate:,.0f} events/s (once)"
     for size, seconds in report.grown_seconds.items():

@@ -141,8 +141,10 @@ async def _until_completed(url: str, say: Callable[[str], None]) -> None:
                         said = done
                         say(f"{said} molecules")
                     await asyncio.sleep(POLL_SECONDS)
-                assert state is ChildState.COMPLETED, state
-                return
+                if state is ChildState.COMPLETED:
+                    return
+                last = (await store.list(SCREEN))[-1]
+                raise AssertionError(f"the screen is {state}: {last}")
         await asyncio.sleep(POLL_SECONDS)
 
 
