@@ -11,6 +11,7 @@ from chem_persistence.postgres.schema.statements import statement
 __all__ = ["FlowFilter", "list_flow_rows"]
 
 COUNT_CANDIDATES = statement("flows/count_candidates")
+LIST_FAILED_FLOWS = statement("flows/list_failed_flows")
 LIST_FLOWS = statement("flows/list_flows")
 LIST_FLOWS_BY_STATE = statement("flows/list_flows_by_state")
 LIST_FLOWS_OF_DEFINITION = statement("flows/list_flows_of_definition")
@@ -21,11 +22,17 @@ LIST_ROOT_FLOWS_OF_DEFINITION = statement("flows/list_root_flows_of_definition")
 LOOKED_AT = 1_000
 """How many of the newest flows are looked at first: where one in twenty fits, a page is there."""
 
+LOOKED_AT_NEXT = 20_000
+"""How many at most are looked at then, unless fewer candidates are known: one of 400 may fit."""
+
 MOST_CANDIDATES = 100_000
 """From so many candidates at most a list is made; from more, the newest soon fill a page."""
 
 MOST_COUNTED = 20_000
 """Flows with a label are counted so far: each costs as much as to list it."""
+
+CANDIDATE = 3
+"""As many of the newest flows are looked at in the time that one candidate is looked up."""
 
 MORE_THAN_EXPECTED = 2
 """How many times as many flows are looked at as fill a page if as many fit as among the first."""
@@ -56,13 +63,19 @@ class FlowFilter(NamedTuple):
         """Whether a flow's state or its steps decide whether it fits."""
         return any(each is not None for each in (self.state, self.step, self.error))
 
+    @property
+    def is_by_failure(self) -> bool:
+        """Whether only flows with a failed step fit, or with a step that has failed so."""
+        return self.error is not None or self.state is FlowState.FAILED
+
 
 async def list_flow_rows(session: Session, wanted: FlowFilter) -> list[Any]:
     """Return one page of the rows of flows that fit, the newest first.
 
-    The newest flows are looked at first. If few of them fit, the page is made from what the flows
-    that fit have in common: those with the label, those that are not over, or those that have
-    ended so, whichever are the fewest; or by looking at more of the newest, if that is less to do.
+    The newest flows are looked at first, and then more of them. If still too few of them fit, the
+    page is made from what the flows that fit have in common: those with the label, those that are
+    not over, that have ended so, or that have failed so, whichever are the fewest; or by looking at
+    still more of the newest, if that is less to do.
     """
     newest = _newest(wanted)
     if wanted.label is None and not wanted.is_by_state:
@@ -71,28 +84,36 @@ async def list_flow_rows(session: Session, wanted: FlowFilter) -> list[Any]:
     rows = await session.fetch(newest, *wanted, looked_at)
     if len(rows) == wanted.limit:
         return rows
+    labelled, fewest = await _candidates(session, wanted)
+    for most in (LOOKED_AT_NEXT, ALL):
+        expected = MORE_THAN_EXPECTED * looked_at * wanted.limit // max(len(rows), 1)
+        if looked_at < min(expected, most) < CANDIDATE * fewest:
+            looked_at = min(expected, most)
+            rows = await session.fetch(newest, *wanted, looked_at)
+            if len(rows) == wanted.limit:
+                return rows
+    if fewest >= MOST_CANDIDATES:
+        return await session.fetch(newest, *wanted, ALL)
+    if labelled == fewest:
+        return await session.fetch(LIST_LABELLED_FLOWS, *wanted, MOST_CANDIDATES)
+    by_state = LIST_FAILED_FLOWS if wanted.is_by_failure else LIST_FLOWS_BY_STATE
+    return await session.fetch(by_state, *wanted)
+
+
+async def _candidates(session: Session, wanted: FlowFilter) -> tuple[int, int]:
+    """Return how many flows have the label, and from how many at least a page can be made."""
     counted = await session.fetch(
         COUNT_CANDIDATES,
         MOST_CANDIDATES,
         *(wanted.label, wanted.state, wanted.definition_hash),
-        MOST_COUNTED,
+        *(MOST_COUNTED, wanted.step, wanted.error),
     )
     sides = {row["side"]: row["flows"] for row in counted}
     labelled = sides.pop("label")
     by_state = sum(sides.values()) if wanted.is_by_state else ALL
     if wanted.label is None or (labelled == MOST_COUNTED and by_state < MOST_CANDIDATES):
         labelled = ALL
-    fewest = min(labelled, by_state)
-    expected = MORE_THAN_EXPECTED * looked_at * wanted.limit // max(len(rows), 1)
-    if expected < fewest:
-        rows = await session.fetch(newest, *wanted, expected)
-        if len(rows) == wanted.limit:
-            return rows
-    if fewest >= MOST_CANDIDATES:
-        return await session.fetch(newest, *wanted, ALL)
-    if labelled == fewest:
-        return await session.fetch(LIST_LABELLED_FLOWS, *wanted, MOST_CANDIDATES)
-    return await session.fetch(LIST_FLOWS_BY_STATE, *wanted)
+    return labelled, min(labelled, by_state)
 
 
 def _newest(wanted: FlowFilter) -> str:

@@ -401,6 +401,8 @@ CREATE INDEX workflow_step_artifacts_flow_idx ON workflow_step_artifacts USING b
 
 CREATE INDEX workflow_step_artifacts_upload_idx ON workflow_step_artifacts USING btree (upload_id) WHERE upload_id IS NOT NULL;
 
+CREATE INDEX workflow_step_executions_error_idx ON workflow_step_executions USING btree (hashtextextended("substring"(error ->> 'error_class'::text, '[^.]*$'::text), 0::bigint), flow_id) WHERE error IS NOT NULL;
+
 CREATE TYPE append_artifact AS (
     flow_id uuid,
     version integer,

@@ -50,9 +50,10 @@ def listing(
     label: str | None = None,
     state: str | None = None,
     step: str | None = None,
+    error: str | None = None,
 ) -> list[Any]:
     """Return the arguments of a list's first page, without how many flows it looks at."""
-    return [None, None, definition, 50, roots, label, state, step, None, None]
+    return [None, None, definition, 50, roots, label, state, step, error, None]
 
 
 NEW = [*listing(), 50]
@@ -76,9 +77,13 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
         listing(HASH, label="batch", step="acquire"),
         {"event_log_raw_idx", "event_log_halt_idx", "workflow_step_executions_pkey"},
     ),
+    "flows/list_failed_flows": (
+        listing(roots=True, state="failed", error="ValueError"),
+        {"workflow_step_executions_error_idx", "event_log_completed_idx"},
+    ),
     "flows/count_candidates": (
-        [100, "batch", "cancelled", HASH, 100],
-        {"event_log_label_idx", "event_log_halt_idx"},
+        [100, "batch", "cancelled", HASH, 100, "acquire", "ValueError"],
+        {"event_log_label_idx", "event_log_halt_idx", "workflow_step_executions_error_idx"},
     ),
     "executions/list_errors": ([None, 50], {"event_log_setback_idx"}),
     "provenance/read_producers": (
@@ -212,6 +217,27 @@ async def test_a_question_uses_its_indexes(grown: Pool, name: str) -> None:
 async def test_a_question_does_not_walk_the_log(grown: Pool, name: str) -> None:
     plan = await plan_of(grown, name, USED[name][0])
     assert max(node["Actual Rows"] * node["Actual Loops"] for node in plan) <= NO_MORE_THAN
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("flows/list_flows_by_state", listing(roots=True, state="running")),
+        ("flows/list_failed_flows", listing(roots=True, state="failed")),
+    ],
+)
+async def test_a_candidate_is_looked_up_by_its_id(
+    grown: Pool, name: str, arguments: list[Any]
+) -> None:
+    """The planner expects any number of candidates, for each of which an index is not all read."""
+    plan = await plan_of(grown, name, arguments)
+    looked_up = {"event_log_completed_idx", "event_log_flow_version_key"}
+    conditions = {
+        node["Index Name"]: node.get("Index Cond") for node in plan if "Index Name" in node
+    }
+    assert looked_up <= set(conditions)
+    assert all(conditions[index] for index in looked_up)
+    assert "event_log_root_idx" not in conditions
 
 
 async def test_a_page_far_back_begins_where_the_last_one_ended(grown: Pool) -> None:
