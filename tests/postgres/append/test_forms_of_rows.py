@@ -38,6 +38,7 @@ from chem_persistence.domain.events import SEALED, LibrarySignal
 from chem_persistence.postgres.append.place_events import Append, FlowHeads, append_batch
 from chem_persistence.postgres.append.settle import Refused, Stored
 from chem_persistence.postgres.connection.jsonb import pass_jsonb_as_bytes
+from chem_persistence.postgres.schema.distribution import install_distribution
 from chem_persistence.postgres.schema.migrations import known_migrations, migrate
 from chem_persistence.store.append_request import AppendCall, append_request
 from chem_persistence.store.checks import LARGE_BYTES
@@ -45,6 +46,7 @@ from chem_persistence.store.leasing.hold import Hold
 from tests.support.flows import histories
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.histories import ANY_KIND, BEGIN
+from tests.support.servers.citus import STAND_IN
 from tests.support.servers.server import TestServer
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -127,16 +129,22 @@ def _shown(outcome: Any) -> Any:
 
 
 @pytest.fixture
-async def twins(admin_url: str) -> AsyncIterator[Twins]:
+async def twins(admin_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Twins]:
     pools = [await build_pool(admin_url, schema=form) for form in ("rows", "documents")]
     documents = await foreign(admin_url, "documents")
     async with pools[0].acquire() as rows:
+        if getattr(request, "param", False):
+            for connection in (rows, documents):
+                await connection.execute(STAND_IN)
+                async with connection.transaction():
+                    await install_distribution(connection)
         yield Twins(rows, documents)
     await documents.close()
     for pool in pools:
         await pool.close()
 
 
+@pytest.mark.parametrize("twins", [False, True], indirect=True, ids=["plain", "distributed"])
 async def test_rows_and_documents_store_the_same(twins: Twins) -> None:
     """One history with all that an append can have: what is stored, left out and released."""
     given_out, program, plain, archived = sorted(new_flow_id() for _ in range(4))
