@@ -15,6 +15,7 @@ import pytest
 
 from chem_persistence import (
     Artifact,
+    ConcurrencyConflict,
     MigrationError,
     PgEventStore,
     PoolProvider,
@@ -25,12 +26,13 @@ from chem_persistence import (
 from chem_persistence.postgres.admin.distribute import distribute_log
 from chem_persistence.postgres.admin.doctor.examination import examine
 from chem_persistence.postgres.admin.doctor.result import CheckResult, Severity
+from chem_persistence.postgres.connection.jsonb import pass_jsonb_as_bytes
 from chem_persistence.postgres.connection.pool import open_pool
 from chem_persistence.postgres.schema import statements
 from chem_persistence.postgres.schema.distribution import DISTRIBUTED_TABLES, SESSION_SETTINGS
 from chem_persistence.postgres.schema.migrations import Migration, known_migrations, migrate
 from tests.support.commands import command
-from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.flows.flows import initialized, new_flow_id, whole_history
 from tests.support.servers.citus import DATABASES, worker_urls
 from tests.support.servers.server import TEMPLATE, TestServer
 
@@ -51,6 +53,7 @@ VALUES: dict[str, Any] = {
     "interval": timedelta(1),
     "bool": True,
 }
+COPIES_OF_ARTIFACT = "SELECT count(*) FROM workflow_step_artifacts WHERE flow_id = $1"
 COPIES = 30
 """More than a page of artifacts has of one hash in the tests below, where a page has ten."""
 
@@ -172,6 +175,30 @@ async def test_a_migration_that_replaces_the_append_leaves_the_log_distributed(
         store = PgEventStore(PoolProvider(pool))
         assert (await store.append_kind(new_flow_id(), initialized())).version == 0
         await store.aclose()
+
+
+async def test_a_connection_of_another_program_appends_documents(admin_url: str) -> None:
+    """As writers of an earlier version do; what they store is what rows store."""
+    artifact = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
+    history, seen = whole_history(artifact), []
+    async with (
+        asyncpg.create_pool(admin_url, init=pass_jsonb_as_bytes, min_size=1) as foreign,
+        await build_pool(admin_url) as own,
+    ):
+        for pool in (foreign, own):
+            store, flow_id = PgEventStore(PoolProvider(pool)), new_flow_id()
+            await store.append_kinds(flow_id, history[:-1], artifacts=[artifact])
+            with pytest.raises(ConcurrencyConflict):
+                await store.append_kind(flow_id, history[-1], expected_version=1)
+            await store.append_kind(flow_id, history[-1], expected_version=len(history) - 1)
+            assert [event.kind for event in await store.list(flow_id)] == history
+            steps = "SELECT * FROM workflow_step_executions WHERE flow_id = $1 ORDER BY step_index"
+            rows = [dict(row) for row in await own.fetch(steps, flow_id)]
+            assert await own.fetchval(COPIES_OF_ARTIFACT, flow_id) == 1
+            times = {"flow_id", "started_at", "finished_at"}
+            seen.append([{key: row[key] for key in row if key not in times} for row in rows])
+            await store.aclose()
+    assert seen[0] == seen[1] != []
 
 
 async def test_sessions_of_a_pool_see_the_shards_and_open_few_connections(admin_url: str) -> None:
