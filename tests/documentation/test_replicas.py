@@ -1,5 +1,6 @@
 """A standby reads as the primary does and refuses appends; the page about it is right."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,14 +8,18 @@ import asyncpg
 import msgspec
 import pytest
 import pytest_asyncio
+from msgspec import structs
 
 from chem_persistence import (
     Artifact,
     FlowDefinition,
+    FlowInitialized,
     PgEventStore,
     PgFlowRepository,
     PoolProvider,
     StepDefinition,
+    StepError,
+    StepFailed,
     StepKind,
     StepSignal,
     StoreError,
@@ -22,6 +27,8 @@ from chem_persistence import (
     embedded_postgres,
 )
 from chem_persistence.postgres.audit.verification import verify_log
+from tests.acceptance.explorer.conftest import ask, served
+from tests.support.commands import command
 from tests.support.flows.flows import new_flow_id, whole_history
 from tests.support.pages.pages import follow_page
 from tests.support.servers.pgbouncer import pgbouncer_before
@@ -29,7 +36,43 @@ from tests.support.servers.standby import standby_of
 
 FLOW_ID = new_flow_id()
 DEFINITION = FlowDefinition((StepDefinition("acquire", StepKind.SOURCE),))
+OTHER_FLOW_ID = new_flow_id()
+MOLECULE = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
 READ_ONLY = "25006"
+READS = [
+    "flows --json",
+    f"show {FLOW_ID}",
+    f"show {FLOW_ID} --json",
+    f"show {FLOW_ID} --html page.html",
+    "results mine --json",
+    "results mine --csv",
+    "tail --json",
+    f"replay {FLOW_ID} --json",
+    f"diff {FLOW_ID} {OTHER_FLOW_ID} --json",
+    "stats --json",
+    "artifact list --json",
+    f"artifact show {MOLECULE.hash} --json",
+    f"artifact lineage {MOLECULE.hash} --json",
+    "waiting --json",
+    "workers --json",
+    "limits --json",
+    "verify --json",
+    "verify --write-anchors anchors",
+    "verify --anchors anchors",
+    "lost --anchors anchors",
+    f"export {FLOW_ID} run.zip",
+]
+REFUSED = {
+    "tail --follow": "a standby does not know who is writing",
+    "consumers list": "a standby does not know who is writing",
+    "refresh": "a standby does not know who is writing",
+    f"seal {FLOW_ID}": "read-only transaction",
+    f"retry {OTHER_FLOW_ID} --actor me --reason later": "read-only transaction",
+    "limits gpu=1": "read-only transaction",
+}
+WHEN = re.compile(r"\d+")
+"""Numbers, some of which say how long ago something was."""
+PAGES = ["/", "/failures", "/definitions", "/fleet", f"/flows/{FLOW_ID}.html"]
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -42,12 +85,18 @@ class Pair(msgspec.Struct, frozen=True):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pair() -> AsyncIterator[Pair]:
     async with embedded_postgres() as primary:
-        molecule = Artifact.from_payload(kind="Molecule", payload={"smiles": "CCO"})
         spectrum = Artifact.from_content(kind="Spectrum", content=b"1 2 3", media_type="text/plain")
+        begin, *history = whole_history(MOLECULE, DEFINITION)
+        assert isinstance(begin, FlowInitialized)
+        begin = structs.replace(begin, name="mine")
         async with await build_pool(primary, max_size=1) as pool:
-            await PgEventStore(PoolProvider(pool)).append_kinds(
-                FLOW_ID, whole_history(molecule, DEFINITION), artifacts=[molecule, spectrum]
-            )
+            store = PgEventStore(PoolProvider(pool))
+            await store.append_kinds(FLOW_ID, [begin, *history], artifacts=[MOLECULE, spectrum])
+            failed = StepFailed(0, "acquire", StepError("ValueError", "no", ""), "f" * 64)
+            other = [begin, history[0], failed]
+            await store.append_kinds(OTHER_FLOW_ID, other, artifacts=[MOLECULE])
+            await store.aclose()
+        await command("refresh", "--database-url", primary)
         async with standby_of(primary) as standby:
             yield Pair(primary, standby)
 
@@ -86,6 +135,39 @@ async def test_a_standby_that_is_behind_the_library_is_not_migrated(pair: Pair) 
         assert await connection.fetchval("SELECT to_regnamespace('lab')") is None
     finally:
         await connection.close()
+
+
+@pytest.mark.slow
+async def test_a_command_that_reads_prints_the_same_on_a_standby(
+    pair: Pair, tmp_path: Path
+) -> None:
+    printed: dict[tuple[str, str], str | bytes] = {}
+    for place, url in structs.asdict(pair).items():
+        folder = tmp_path / place
+        folder.mkdir()
+        for line in READS:
+            done = await command(*line.split(), "--database-url", url, cwd=folder)
+            assert done.returncode in {0, 1}, done
+            printed[place, line] = done.stdout + done.stderr
+        printed[place, "bundle"] = (folder / "run.zip").read_bytes()
+    for line in [*READS, "bundle"]:
+        assert printed["standby", line] == printed["primary", line], line
+
+
+@pytest.mark.slow
+async def test_a_command_that_changes_or_follows_the_log_fails_on_a_standby(pair: Pair) -> None:
+    for line, said in REFUSED.items():
+        done = await command(*line.split(), "--database-url", pair.standby)
+        assert (done.returncode, said in done.stderr, done.stdout) == (3, True, ""), done
+
+
+@pytest.mark.slow
+async def test_the_explorer_serves_a_standby(pair: Pair) -> None:
+    async with served(pair.standby) as (standby, _), served(pair.primary) as (primary, _):
+        for path in [*PAGES, f"/artifacts/{MOLECULE.hash}", f"/search?q={FLOW_ID}"]:
+            here, there = await ask(standby, path), await ask(primary, path)
+            assert here.status == there.status in {200, 303}, path
+            assert WHEN.sub("#", here.text) == WHEN.sub("#", there.text), path
 
 
 @pytest.mark.pgbouncer
