@@ -1,7 +1,7 @@
 """The import of a bundle into a store: all of it, or nothing."""
 
 from asyncio import to_thread
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
@@ -74,10 +74,13 @@ async def import_bundle(store: TransferStore, path: Path | str) -> ImportedBundl
         new_events = 0
         async with store.transaction() as transaction:
             for flow_id, count in wanted.items():
-                new_events += await importing.flow(transaction, flow_id, count)
-            for flow_id, count in wanted.items():  # now that all artifacts are there
-                if not count:
-                    await transaction.set_aside(flow_id)
+                await importing.streams(transaction, flow_id, count)
+            events = importing.events(wanted)
+            while batch := await to_thread(importing.next_batch, events):
+                await transaction.append_stored(batch)
+                new_events += len(batch)
+            # now that all artifacts are there
+            await transaction.set_aside([flow_id for flow_id, count in wanted.items() if not count])
     new_flows = tuple(flow_id for flow_id, count in wanted.items() if not count)
     return ImportedBundle(report.flows, new_flows, new_events)
 
@@ -111,8 +114,8 @@ class _Import:
                 count += 1
         return None if count and next(events, None) is None else count
 
-    async def flow(self, transaction: ImportTransaction, flow_id: UUID, stored: int) -> int:
-        """Store the events of a flow after those that are stored; return how many."""
+    async def streams(self, transaction: ImportTransaction, flow_id: UUID, stored: int) -> None:
+        """Store the contents of a flow that are sent in pieces, of events that are not stored."""
         for version, artifacts in sorted(self._artifacts.get(flow_id, {}).items()):
             for artifact in filter(self._bundle.is_streamed, artifacts):
                 if version >= stored:
@@ -122,15 +125,14 @@ class _Import:
                         media_type=artifact.media_type,
                         metadata=artifact.metadata,
                     )
-        every = self._bundle.events(flow_id, GENESIS)
-        events = (event for event in every if event.version >= stored)
-        count = 0
-        while batch := await to_thread(self._next_batch, events):
-            await transaction.append_stored(batch)
-            count += len(batch)
-        return count
 
-    def _next_batch(self, events: Iterator[StoredEvent]) -> list[AppendRequest]:
+    def events(self, stored: Mapping[UUID, int]) -> Iterator[StoredEvent]:
+        """Yield the events of flows that follow those which are stored, flow by flow."""
+        for flow_id, count in stored.items():
+            every = self._bundle.events(flow_id, GENESIS)
+            yield from (event for event in every if event.version >= count)
+
+    def next_batch(self, events: Iterator[StoredEvent]) -> list[AppendRequest]:
         """Return the requests to store the next events by one statement."""
         batch: list[AppendRequest] = []
         size = 0

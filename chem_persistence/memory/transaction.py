@@ -67,18 +67,19 @@ class InMemoryTransaction(TransactionAppender):
         return events
 
     async def append_stored(self, requests: Sequence[AppendRequest]) -> None:
-        """Append events of another store to a flow; see `ImportTransaction.append_stored`."""
+        """Append events of another store to flows; see `ImportTransaction.append_stored`."""
         self._log.imports = True
         for request in requests:
             self._store(request)
 
-    async def set_aside(self, flow_id: UUID) -> None:
-        """Leave an imported flow to no worker; see `ImportTransaction.set_aside`."""
-        last = self._log.stream(flow_id)[-1]
-        archived = {(row.events, row.link) for row in self._log.register.of_flow(flow_id)}
-        if archived and (last.version + 1, last.link) not in archived:
-            raise FlowDiffers(flow_id, last.version)
-        self._log.aside.append(flow_id)
+    async def set_aside(self, flow_ids: Sequence[UUID]) -> None:
+        """Leave imported flows to no worker; see `ImportTransaction.set_aside`."""
+        for flow_id in flow_ids:
+            last = self._log.stream(flow_id)[-1]
+            archived = {(row.events, row.link) for row in self._log.register.of_flow(flow_id)}
+            if archived and (last.version + 1, last.link) not in archived:
+                raise FlowDiffers(flow_id, last.version)
+            self._log.aside.append(flow_id)
 
     async def put_stream(
         self,

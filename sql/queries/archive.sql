@@ -40,16 +40,16 @@ SELECT has_function_privilege(
     'archive_flows(uuid[], integer[], bytea[], text, text)', 'EXECUTE') AS is_archivist
 
 -- name: find_differing
--- Return a flow that was archived with another end than it has now.
--- $1 uuid flow_id
-SELECT last.version
+-- Return which of some flows were archived with another end than they have now.
+-- $1 uuid[] flow_id
+SELECT last.flow_id, last.version
 FROM event_log AS last
-WHERE last.flow_id = $1
+WHERE last.flow_id = ANY ($1::uuid[])
     AND (SELECT count(*) FROM event_log AS later
-        WHERE later.flow_id = $1 AND later.version = last.version + 1) = 0
-    AND (SELECT count(*) FROM archived_flows AS gone WHERE gone.flow_id = $1) > 0
+        WHERE later.flow_id = last.flow_id AND later.version = last.version + 1) = 0
+    AND (SELECT count(*) FROM archived_flows AS gone WHERE gone.flow_id = last.flow_id) > 0
     AND (SELECT count(*) FROM archived_flows AS gone
-        WHERE gone.flow_id = $1 AND gone.version = last.version + 1
+        WHERE gone.flow_id = last.flow_id AND gone.version = last.version + 1
             AND gone.chain_hash = last.chain_hash) = 0
 
 -- name: list_ended

@@ -113,16 +113,16 @@ ORDER BY chunk_no
 LIMIT $3
 
 -- name: read_named_artifacts
--- Return the hashes of the artifacts that the events of a flow name: its input and the outputs of
--- its steps.
--- $1 uuid flow_id
-SELECT DISTINCT output.hash
+-- Return the hashes of the artifacts that the events of flows name: the input of each and the outputs
+-- of its steps.
+-- $1 uuid[] flow_id
+SELECT DISTINCT event.flow_id, output.hash
 FROM event_log AS event
 CROSS JOIN LATERAL jsonb_array_elements_text(CASE event.event_type
     WHEN 'stepfinished' THEN event.payload -> 'outputs'
     ELSE jsonb_build_array(event.payload -> 'input') END) AS output (hash)
-WHERE event.flow_id = $1 AND event.event_type IN ('stepfinished', 'flowinitialized')
-    AND output.hash IS NOT NULL
+WHERE event.flow_id = ANY ($1::uuid[])
+    AND event.event_type IN ('stepfinished', 'flowinitialized') AND output.hash IS NOT NULL
 
 -- name: use_artifacts
 -- Record that flows use artifacts, pair by pair, except those that a flow has stored itself.

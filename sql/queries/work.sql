@@ -153,10 +153,12 @@ FROM unnest($1::uuid[]) AS free (flow_id)
 -- $1 uuid[] flow_id, $2 uuid[] token of each
 SELECT flow_id FROM release_flow_runs($1, $2) AS released (flow_id)
 
--- name: remember_import
--- Record that a flow was imported.
--- $1 uuid flow_id
-INSERT INTO imported_flows AS imported (flow_id) VALUES ($1) ON CONFLICT DO NOTHING
+-- name: remember_imports
+-- Record that flows were imported.
+-- $1 uuid[] flow_id
+INSERT INTO imported_flows AS imported (flow_id)
+SELECT added.flow_id FROM unnest($1::uuid[]) AS added (flow_id)
+ON CONFLICT DO NOTHING
 
 -- name: renew_flow_runs
 -- Renew leases; return the flows that are held by them, whether they were renewed, and whether
@@ -166,10 +168,10 @@ SELECT held_flow_id AS flow_id, is_renewed, is_called
 FROM renew_flow_runs($1, $2, $3)
 
 -- name: set_aside
--- Leave a flow that was imported to no worker, until something is said to it.
--- $1 uuid flow_id
+-- Leave flows that were imported to no worker, until something is said to them.
+-- $1 uuid[] flow_id
 UPDATE flow_runs AS run SET lease = NULL, holder = NULL, called = false, due_at = 'infinity'
-WHERE run.flow_id = $1
+WHERE run.flow_id = ANY ($1::uuid[])
 
 -- name: take_flow_run
 -- Claim one flow, also before it is due; return its definition, or null if that is not possible.

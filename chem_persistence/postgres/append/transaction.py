@@ -4,7 +4,8 @@ import asyncio
 import builtins
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from chem_persistence.domain.events import FlowEvent
 from chem_persistence.domain.streams import StreamedArtifact, described_stream
 from chem_persistence.errors import ConcurrencyConflict, FlowDiffers, StoreError
 from chem_persistence.postgres.append.place_events import Append, FlowHeads, append_batch
-from chem_persistence.postgres.append.settle import Refused, Stored, TryAgain
+from chem_persistence.postgres.append.settle import Outcome, Refused, Stored, TryAgain
 from chem_persistence.postgres.append.uploads import Uploads
 from chem_persistence.postgres.connection.failures import library_errors
 from chem_persistence.postgres.connection.liveness import last_word_on
@@ -24,6 +25,7 @@ from chem_persistence.postgres.connection.transaction import own_transaction
 from chem_persistence.postgres.hints import send_hints
 from chem_persistence.postgres.read.artifacts import read_whole_artifact
 from chem_persistence.postgres.read.flows import list_events
+from chem_persistence.postgres.schema.distribution import is_distributed
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.append_request import AppendCall, AppendRequest, encode_append
 from chem_persistence.store.checks import check_flow_id, check_not_negative
@@ -36,7 +38,7 @@ __all__ = ["PgTransaction", "pg_transaction"]
 
 READ_CLOCK = statement("work/read_clock")
 READ_NAMED_ARTIFACTS = statement("artifacts/read_named_artifacts")
-REMEMBER_IMPORT = statement("work/remember_import")
+REMEMBER_IMPORTS = statement("work/remember_imports")
 BEGIN_IMPORT = statement("archive/begin_import")
 FIND_DIFFERING = statement("archive/find_differing")
 SET_ASIDE = statement("work/set_aside")
@@ -94,7 +96,7 @@ class PgTransaction(TransactionAppender):
                         pass
 
     async def append_stored(self, requests: Sequence[AppendRequest]) -> None:
-        """Append events of another store to a flow; see `ImportTransaction.append_stored`."""
+        """Append events of another store to flows; see `ImportTransaction.append_stored`."""
         for request in requests:
             self._uploads.check(request.streamed)
         appends = [Append(request) for request in requests]
@@ -103,30 +105,46 @@ class PgTransaction(TransactionAppender):
                 if not self._imports:  # none is archived meanwhile, and archived ids may come back
                     await self.connection.fetch(BEGIN_IMPORT)
                     self._imports = True
-                outcomes = await append_batch(self.connection, appends, self._heads)
+                outcomes = await self._append_batch(appends)
                 for append in appends:
+                    request = append.request
                     match outcomes[append]:
                         case Stored(events):
-                            await self._uploads.store(append.request.streamed, events)
+                            await self._uploads.store(request.streamed, events)
                         case Refused(error):
                             raise error
                         case TryAgain():
-                            expected = append.request.expected_version or 0
-                            raise ConcurrencyConflict(
-                                append.request.flow_id, expected, expected + 1
-                            )
+                            expected = request.expected_version or 0
+                            raise ConcurrencyConflict(request.flow_id, expected, expected + 1)
 
-    async def set_aside(self, flow_id: UUID) -> None:
-        """Leave an imported flow to no worker; see `ImportTransaction.set_aside`."""
+    async def _append_batch(self, appends: Sequence[Append]) -> dict[Append, Outcome]:
+        """Store events by one statement; on Citus, or if a flow fails, by one of each flow."""
+        if not await is_distributed(self.connection):
+            with suppress(asyncpg.UniqueViolationError):  # another writer appended to a flow
+                return await append_batch(self.connection, appends, self._heads)
+        outcomes: dict[Append, Outcome] = {}
+        for _, group in groupby(appends, key=lambda append: append.request.flow_id):
+            outcomes |= await append_batch(self.connection, list(group), self._heads)
+        return outcomes
+
+    async def set_aside(self, flow_ids: Sequence[UUID]) -> None:
+        """Leave imported flows to no worker; see `ImportTransaction.set_aside`."""
         async with self._turn:
             with self._uploads.alone(), library_errors(self.connection):
-                for end in await self.connection.fetch(FIND_DIFFERING, flow_id):
-                    raise FlowDiffers(flow_id, end["version"])
-                await self.connection.fetch(REMEMBER_IMPORT, flow_id)
-                named = await self.connection.fetch(READ_NAMED_ARTIFACTS, flow_id)
-                hashes = [row["hash"] for row in named]
-                await self.connection.fetch(USE_ARTIFACTS, [flow_id] * len(hashes), hashes)
-                await self.connection.fetch(SET_ASIDE, flow_id)
+                if not await is_distributed(self.connection):
+                    await self._set_aside(flow_ids)
+                    return
+                for flow_id in flow_ids:
+                    await self._set_aside([flow_id])
+
+    async def _set_aside(self, flow_ids: Sequence[UUID]) -> None:
+        for end in await self.connection.fetch(FIND_DIFFERING, flow_ids):
+            raise FlowDiffers(end["flow_id"], end["version"])
+        await self.connection.fetch(REMEMBER_IMPORTS, flow_ids)
+        named = await self.connection.fetch(READ_NAMED_ARTIFACTS, flow_ids)
+        flows, hashes = [row["flow_id"] for row in named], [row["hash"] for row in named]
+        await self.connection.fetch(USE_ARTIFACTS, flows, hashes)
+        await self.connection.fetch(SET_ASIDE, flow_ids)
 
     async def put_stream(
         self,

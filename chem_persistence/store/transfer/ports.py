@@ -40,18 +40,20 @@ class ImportTransaction(EventTransaction, Protocol):
     """A transaction that also stores events which another store has made."""
 
     async def append_stored(self, requests: Sequence[AppendRequest]) -> None:
-        """Append events of one flow, each a request of its own with its own time and metadata.
+        """Append events of flows, each a request of its own with its own time and metadata.
 
-        Raises what `EventStore.append_kinds` raises.
+        The events of a flow stand side by side and in order. Raises what `EventStore.append_kinds`
+        raises.
         """
         ...
 
-    async def set_aside(self, flow_id: UUID) -> None:
-        """Leave a flow whose events this transaction has stored to no worker.
+    async def set_aside(self, flow_ids: Sequence[UUID]) -> None:
+        """Leave flows whose events this transaction has stored to no worker.
 
-        It is due when something is said to it: an answer, a retry, a signal.
+        Each is due when something is said to it: an answer, a retry, a signal.
 
         Raises:
+            FlowDiffers: one was archived with another end than it has now.
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
         ...
