@@ -857,6 +857,99 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION append_one(flow uuid, place integer, previous bytea, token uuid, keeps boolean, event uuid, at timestamp with time zone, link bytea, fact jsonb, context jsonb, step bigint, step_name text, print text, effect text, patience text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    sequence oid := 'event_log_seq_seq'::regclass;
+    head bytea := previous;
+    stored bigint;
+    done text;
+BEGIN
+    -- A condition or an assignment is prepared anew in each transaction, for a hundredth of the whole
+    -- cost: so there are few, and short ones. PERFORM and an expression with a table would be queries.
+    IF pg_my_temp_schema() = 0 THEN  -- no temporary table can hide one of the log's
+        IF patience IS NULL THEN
+            NULL;
+        ELSIF current_setting('lock_timeout') = '0' THEN
+            done := set_config('lock_timeout', patience, true);
+        ELSIF patience::interval < current_setting('lock_timeout')::interval THEN
+            done := set_config('lock_timeout', patience, true);
+        END IF;
+        -- as in append_rows
+        IF coalesce(current_setting('chem_persistence.feed_lock', true), '') <> sequence::text THEN
+            done := pg_advisory_xact_lock_shared(
+                sequence::integer,
+                (coalesce(pg_sequence_last_value(sequence), 0) & 2147483647)::integer);
+            done := set_config('chem_persistence.feed_lock', sequence::text, true);
+        END IF;
+        IF token IS NOT NULL THEN  -- the event of a worker that does not hold the flow follows none
+            SELECT previous INTO head
+            FROM flow_runs AS run
+            WHERE run.flow_id = flow AND run.lease = token;
+        END IF;
+        INSERT INTO event_log AS log
+            (flow_id, version, event_id, ts, event_type, payload, metadata, chain_hash)
+        SELECT flow, place, event, at, fact ->> 'type', fact, context, link
+        WHERE (SELECT CASE WHEN last.version = place - 1
+                        AND (last.event_type <> 'stepsignal'
+                            OR last.payload ->> 'signal' <> 'chem_persistence.sealed')
+                    THEN last.chain_hash END
+                FROM event_log AS last
+                WHERE last.flow_id = flow AND last.version >= place - 1
+                ORDER BY last.version DESC LIMIT 1) = head
+        RETURNING log.seq INTO stored;
+    END IF;
+
+    IF stored IS NULL THEN  -- append_rows says why, or stores it after all
+        RETURN (append_rows(
+            ARRAY[ROW(flow, place, previous, token, NULL, NULL, keeps)::append_flow],
+            ARRAY[ROW(flow, place, event, at, link, fact, context)::append_event],
+            NULL,
+            NULL,
+            CASE WHEN step IS NULL THEN NULL
+                WHEN print IS NULL THEN ARRAY[
+                    ROW(flow, step, 1, step_name, 'running', NULL, NULL, at, NULL, NULL)::append_step]
+                ELSE ARRAY[ROW(flow, step, 0, step_name, 'finished', NULL, print, NULL, at,
+                    NULL)::append_step] END,
+            patience))[1];
+    END IF;
+
+    IF step IS NULL THEN
+        NULL;
+    ELSIF print IS NULL THEN
+        INSERT INTO workflow_step_executions AS own
+            (flow_id, step_index, step_id, status, attempts, retry_count, started_at)
+        VALUES (flow, step, step_name, 'running', 1, 0, at)
+        ON CONFLICT (flow_id, step_index) DO UPDATE SET
+            status = excluded.status,
+            attempts = own.attempts + 1,
+            started_at = excluded.started_at;
+    ELSE
+        INSERT INTO workflow_step_executions AS own
+            (flow_id, step_index, step_id, status, attempts, retry_count, fingerprint, finished_at)
+        VALUES (flow, step, step_name, 'finished', 0, 0, print, at)
+        ON CONFLICT (flow_id, step_index) DO UPDATE SET
+            status = excluded.status,
+            fingerprint = excluded.fingerprint,
+            finished_at = excluded.finished_at;
+    END IF;
+
+    -- last, since other writers wait for the row that this locks
+    IF effect IS NULL THEN
+        NULL;
+    ELSIF effect = 'end' THEN
+        DELETE FROM flow_runs AS run WHERE run.flow_id = flow;
+    ELSIF token IS NULL THEN
+        PERFORM change_flow_run(run.flow_id, NULL, false, false)
+        FROM flow_runs AS run
+        WHERE run.flow_id = flow;
+    END IF;
+    RETURN stored;
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION append_rows(flows append_flow[], events append_event[], artifacts append_artifact[], retries append_retry[], steps append_step[], patience text)
  RETURNS bigint[]
  LANGUAGE plpgsql

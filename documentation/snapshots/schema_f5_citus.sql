@@ -96,6 +96,25 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION append_one(flow uuid, place integer, previous bytea, token uuid, keeps boolean, event uuid, at timestamp with time zone, link bytea, fact jsonb, context jsonb, step bigint, step_name text, print text, effect text, patience text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+BEGIN
+    RETURN (append_rows(
+        ARRAY[ROW(flow, place, previous, token, NULL, NULL, keeps)::append_flow],
+        ARRAY[ROW(flow, place, event, at, link, fact, context)::append_event],
+        NULL,
+        NULL,
+        CASE WHEN step IS NULL THEN NULL
+            WHEN print IS NULL THEN ARRAY[
+                ROW(flow, step, 1, step_name, 'running', NULL, NULL, at, NULL, NULL)::append_step]
+            ELSE ARRAY[ROW(flow, step, 0, step_name, 'finished', NULL, print, NULL, at,
+                NULL)::append_step] END,
+        patience))[1];
+END
+$function$;
+
 CREATE OR REPLACE FUNCTION append_rows(flows append_flow[], events append_event[], artifacts append_artifact[], retries append_retry[], steps append_step[], patience text)
  RETURNS bigint[]
  LANGUAGE plpgsql

@@ -13,6 +13,18 @@
 SELECT stored_flow_id AS flow_id, stored_version AS version, stored_seq AS seq
 FROM append_events($1, $2, $3, $4, $5, $6, $7)
 
+-- name: append_one
+-- Append one event without artifacts to a flow that has events, as append_rows does, by the function of
+-- migration 0029, which describes the parameters. Return its seq, or null where append_rows does.
+-- $1 uuid flow_id, $2 integer version, $3 bytea chain_hash of the event before it
+-- $4 uuid lease, or null; $5 boolean whether a program keeps it, or null
+-- $6 uuid event_id, $7 timestamptz ts, $8 bytea chain_hash, $9 jsonb payload, $10 jsonb metadata
+-- $11 bigint step_index, $12 text step_id, $13 text fingerprint; null of what neither starts nor ends
+-- a step
+-- $14 text what it does to the row of its flow: 'call', 'end' or null
+-- $15 text longest wait for another writer's lock, or null
+SELECT append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS seq
+
 -- name: append_rows
 -- Append events to one or more flows, with their artifacts and step rows, by the function of
 -- migration 0024, which describes the rows. Return the seq of each event in the order of the events,

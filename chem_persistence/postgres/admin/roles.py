@@ -43,6 +43,7 @@ _USUAL_SCHEMA = "public"
 _FUNCTIONS = [
     "add_flow_runs",
     "append_events",
+    "append_one",
     "append_rows",
     "archive_flows",
     "call_flow_runs",

@@ -14,7 +14,7 @@ import asyncpg
 import msgspec
 
 from chem_persistence.errors import StoreError, StoreUnavailable
-from chem_persistence.postgres.append.rows import Produced
+from chem_persistence.postgres.append.forms.rows import Produced
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.transaction import transaction
 from chem_persistence.postgres.schema.distribution import is_distributed

@@ -18,8 +18,9 @@ from chem_persistence.postgres.append.copied_artifacts import (
     can_copy,
     copy_artifacts,
 )
-from chem_persistence.postgres.append.documents import DOCUMENTS
-from chem_persistence.postgres.append.rows import ROWS, Form, Write, numbered
+from chem_persistence.postgres.append.forms.documents import DOCUMENTS
+from chem_persistence.postgres.append.forms.one_event import ONE_EVENT, is_one_event
+from chem_persistence.postgres.append.forms.rows import ROWS, Form, Write, numbered
 from chem_persistence.postgres.append.settle import (
     Outcome,
     Reason,
@@ -360,7 +361,9 @@ async def _insert(
     if types is None or not types.are_known:  # the connection of another program
         return await _send(connection, DOCUMENTS, writes, lock_timeout)
     try:
-        return await _send(connection, ROWS, writes, lock_timeout)
+        is_bare = len(writes) == 1 and not writes[0].request.artifacts
+        form = ONE_EVENT if is_bare and is_one_event(writes[0]) else ROWS
+        return await _send(connection, form, writes, lock_timeout)
     except OUTDATED:
         if not await types.have_changed(connection):
             raise

@@ -18,7 +18,7 @@ from chem_persistence.errors import (
     StaleLease,
     StoreUnavailable,
 )
-from chem_persistence.postgres.append.rows import Write
+from chem_persistence.postgres.append.forms.rows import Write
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.read.rows import Row, stored_event
 from chem_persistence.postgres.schema.statements import statement

@@ -4,8 +4,8 @@ The library runs on such a cluster with these differences:
 
 - A transaction appends to one flow only: events are distributed by flow id, so one over several
   flows could involve several servers. The store calls `is_distributed` to know.
-- `append_rows` and `append_events`, and the functions that claim and release flows, are defined
-  differently: Citus sends each of their statements to one shard.
+- `append_rows`, `append_one` and `append_events`, and the functions that claim and release flows,
+  are defined differently: Citus sends each of their statements to one shard.
 - The first append after a crash of the coordinator compares the sequence of `seq` with the log:
   workers may have committed numbers that the recovered sequence does not know.
 - An artifact that several flows share has one row per flow, since a key must contain the column
@@ -69,6 +69,7 @@ _FILES = (
     "sequence",
     "append_events",
     "append_rows",
+    "append_one",
     "archive",
     "flow_runs",
     "results",

@@ -82,6 +82,7 @@ async def test_the_record_of_migrations_that_was_dropped_is_a_finding(admin_url:
         ("DROP FUNCTION feed_end", "function feed_end is missing"),
         ("DROP FUNCTION append_events", "function append_events is missing"),
         ("DROP FUNCTION append_rows", "function append_rows is missing"),
+        ("DROP FUNCTION append_one", "function append_one is missing"),
         ("DROP TRIGGER event_log_append_only ON event_log", "event_log_append_only is missing"),
     ],
 )

@@ -48,7 +48,8 @@ COUNTERS = """
     SELECT coalesce(sum(calls), 0)::integer AS calls, coalesce(sum(rows), 0)::integer AS rows,
         coalesce(sum(shared_blks_hit + shared_blks_read), 0)::integer AS buffers,
         coalesce(sum(wal_bytes - wal_fpi * 8192), 0)::integer AS wal_bytes
-    FROM public.pg_stat_statements WHERE query LIKE '%append_rows(%' AND toplevel
+    FROM public.pg_stat_statements
+    WHERE toplevel AND (query LIKE '%append_rows(%' OR query LIKE '%append_one(%')
 """
 
 

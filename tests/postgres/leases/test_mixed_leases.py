@@ -15,8 +15,8 @@ import asyncpg
 import pytest
 
 from chem_persistence import PgEventStore, StaleLease, StepSignal, StepStarted
-from chem_persistence.postgres.append.documents import APPEND_EVENTS, append_documents
-from chem_persistence.postgres.append.rows import Write, append_rows
+from chem_persistence.postgres.append.forms.documents import APPEND_EVENTS, append_documents
+from chem_persistence.postgres.append.forms.rows import Write, append_rows
 from chem_persistence.store.append_request import (
     AppendCall,
     AppendRequest,

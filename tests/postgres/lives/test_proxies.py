@@ -19,12 +19,12 @@ from chem_persistence import (
     build_pool,
 )
 from chem_persistence.postgres.connection.ports import ConnectionProvider
+from tests.support.faults.between import is_an_append
 from tests.support.flows.flows import new_flow_id
 from tests.support.servers.lives import Life, Promotion, Switchover
 from tests.support.servers.pgbouncer import pgbouncer_before
 
 SIGNAL = StepSignal(0, "acquire", "progress")
-WRITES = "append_rows("
 
 
 @pytest.mark.pgbouncer
@@ -93,7 +93,7 @@ class Routed:
         return getattr(self._primary, name)
 
     async def fetch(self, statement: str, *arguments: object) -> list[Any]:
-        server = self._primary if WRITES in statement else self._standby
+        server = self._primary if is_an_append(statement) else self._standby
         rows: list[Any] = await server.fetch(statement, *arguments)
         return rows
 

@@ -9,7 +9,7 @@ import asyncpg
 from chem_persistence.postgres.connection.jsonb import pass_jsonb_as_bytes
 from chem_persistence.postgres.schema.row_types import RowTypes
 
-__all__ = ["Between", "ConnectionBetween", "Rows", "fails_after"]
+__all__ = ["Between", "ConnectionBetween", "Rows", "fails_after", "is_an_append"]
 
 if TYPE_CHECKING:
     DriverConnection = asyncpg.Connection[asyncpg.Record]
@@ -42,12 +42,17 @@ class ConnectionBetween(DriverConnection):
         return await (run() if self.between is None else self.between(query, run))
 
 
-def fails_after(part: str, error: Exception) -> Between:
-    """Return what raises an error once a statement with this part of a text has been run."""
+def is_an_append(query: str) -> bool:
+    """Return whether a statement appends."""
+    return "append_rows(" in query or "append_one(" in query
+
+
+def fails_after(fails: Callable[[str], bool], error: Exception) -> Between:
+    """Return what raises an error once a statement of such a text has been run."""
 
     async def between(query: str, run: Callable[[], Awaitable[Rows]]) -> Rows:
         rows = await run()
-        if part in query:
+        if fails(query):
             raise error
         return rows
 

@@ -18,8 +18,14 @@ __all__ = [
 ROWS = struct.pack("!3i", 1, 0, 0)
 """The beginning of the first parameter of `append_rows`, an array whose type is not named."""
 
+PARAMETERS_OF_ONE = 15
+"""The number of the parameters of `append_one`; no other statement has so many."""
+
 SEQS = re.compile(rb"\x00\x01....\x00\x00\x00\x01\x00\x00\x00[\0\1]\x00\x00\x00\x14", re.DOTALL)
 """A row of one column, an array of bigint; only `append_rows` returns such a row."""
+
+SEQ = re.compile(rb"\x00\x01\x00\x00\x00\x08.{8}\Z", re.DOTALL)
+"""A row of one column, a bigint, as `append_one` returns it; null has no bytes."""
 
 _BEFORE_ELEMENTS = 2 + 4 + 20
 _NULL = struct.pack("!i", -1)
@@ -41,8 +47,10 @@ def sends_an_append(message: Message) -> bool:
         return False
     after_names = message.data.index(b"\0", message.data.index(b"\0", 5) + 1) + 1
     (formats,) = struct.unpack_from("!h", message.data, after_names)
-    first = after_names + 2 + 2 * formats + 2 + 4
-    return message.data[first : first + len(ROWS)] == ROWS
+    after_formats = after_names + 2 + 2 * formats
+    (parameters,) = struct.unpack_from("!h", message.data, after_formats)
+    first = after_formats + 2 + 4
+    return parameters == PARAMETERS_OF_ONE or message.data[first : first + len(ROWS)] == ROWS
 
 
 def ends_an_append() -> Callable[[Message], bool]:
@@ -59,7 +67,11 @@ def ends_an_append() -> Callable[[Message], bool]:
 
 def gives_a_stored_event(message: Message) -> bool:
     """Match a row with a stored event; the server sends it when the append is committed."""
-    if message.from_client or message.type != "D" or not SEQS.match(message.data, 5):
+    if message.from_client or message.type != "D":
+        return False
+    if SEQ.match(message.data, 5):
+        return True
+    if not SEQS.match(message.data, 5):
         return False
     elements = message.data[5 + _BEFORE_ELEMENTS :]
     return elements.count(_NULL) * len(_NULL) < len(elements)

@@ -6,8 +6,8 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from chem_persistence.postgres.append import place_events as write_path
+from chem_persistence.postgres.append.forms.rows import Write, numbered
 from chem_persistence.postgres.append.place_events import FlowHeads
-from chem_persistence.postgres.append.rows import Write, numbered
 from chem_persistence.postgres.append.settle import Outcome
 from chem_persistence.postgres.connection.ports import Connection
 from tests.support.faults.proxy import Message

@@ -23,7 +23,7 @@ from chem_persistence.postgres.append.place_events import Append, FlowHeads, app
 from chem_persistence.postgres.append.settle import Outcome, Reason, Refused, Stored, TryAgain
 from chem_persistence.store.append_request import AppendCall, append_request
 from chem_persistence.store.clock import SystemClock
-from tests.support.faults.between import ConnectionBetween, Rows, fails_after
+from tests.support.faults.between import ConnectionBetween, Rows, fails_after, is_an_append
 from tests.support.faults.gate import gate
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.servers.waiting import until_blocked
@@ -69,7 +69,7 @@ async def lost_in_flight(
     at_work: list[asyncio.Future[Rows]] = []
 
     async def between(query: str, run: Callable[[], Awaitable[Rows]]) -> Rows:
-        if "append_rows(" not in query:
+        if not is_an_append(query):
             return await run()
         at_work.append(asyncio.ensure_future(run()))
         await until_blocked(owner)
@@ -129,7 +129,7 @@ async def test_a_conflict_is_certain_after_a_lost_attempt_that_could_not_store_i
     batch = [to_append(AppendCall(new_flow_id(), [signal("early")], expected_version=7))]
     connection = await ConnectionBetween.to(database_url)
     lost = asyncpg.ConnectionDoesNotExistError("lost before the reply")
-    connection.between = fails_after("append_rows(", lost)
+    connection.between = fails_after(is_an_append, lost)
     with pytest.raises(asyncpg.ConnectionDoesNotExistError):
         await append_batch(connection, batch, FlowHeads())
     await connection.close()
@@ -147,7 +147,7 @@ async def test_a_reply_that_the_driver_does_not_understand_says_nothing(
     flow_id = new_flow_id()
     batch = [to_append(AppendCall(flow_id, [signal("stored")]))]
     connection = await ConnectionBetween.to(database_url)
-    connection.between = fails_after("append_rows(", unread)
+    connection.between = fails_after(is_an_append, unread)
     with pytest.raises(asyncpg.InternalClientError):
         await append_batch(connection, batch, FlowHeads())
     assert batch[0].lost

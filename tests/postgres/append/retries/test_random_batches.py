@@ -31,7 +31,7 @@ from chem_persistence.postgres.append.place_events import Append, FlowHeads, app
 from chem_persistence.postgres.append.settle import Outcome, Refused, Stored, TryAgain
 from chem_persistence.store.append_request import AppendCall, AppendRequest, append_request
 from chem_persistence.store.clock import SystemClock
-from tests.support.faults.between import ConnectionBetween, Rows
+from tests.support.faults.between import ConnectionBetween, Rows, is_an_append
 from tests.support.flows.flows import new_flow_id
 from tests.support.leases.lender import Lender
 
@@ -131,7 +131,7 @@ class Server:
         connection.between = self._between
 
     async def _between(self, query: str, run: Callable[[], Awaitable[Rows]]) -> Rows:
-        is_insert = "append_rows(" in query
+        is_insert = is_an_append(query)
         planned = self.at_insert if is_insert else self.at_read
         now = planned.pop(0) if planned else Meddling()
         if now.late:

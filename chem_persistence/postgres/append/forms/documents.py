@@ -19,7 +19,7 @@ import msgspec
 
 from chem_persistence.domain.events import FlowEventKind
 from chem_persistence.domain.step_rows import RetryChange, StepChange, execution_changes
-from chem_persistence.postgres.append.rows import (
+from chem_persistence.postgres.append.forms.rows import (
     Form,
     Produced,
     Write,
