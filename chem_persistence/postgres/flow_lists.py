@@ -29,10 +29,10 @@ MOST_CANDIDATES = 100_000
 """From so many candidates at most a list is made; from more, the newest soon fill a page."""
 
 MOST_COUNTED = 20_000
-"""Flows with a label are counted so far: each costs as much as to list it."""
+"""Flows with a label or error are counted so far: each costs as much as to list it."""
 
 CANDIDATE = 3
-"""As many of the newest flows are looked at in the time that one candidate is looked up."""
+"""As many of the newest flows, if some fit, are looked at as one candidate is looked up."""
 
 MORE_THAN_EXPECTED = 2
 """How many times as many flows are looked at as fill a page if as many fit as among the first."""
@@ -87,7 +87,7 @@ async def list_flow_rows(session: Session, wanted: FlowFilter) -> list[Any]:
     labelled, fewest = await _candidates(session, wanted)
     for most in (LOOKED_AT_NEXT, ALL):
         expected = MORE_THAN_EXPECTED * looked_at * wanted.limit // max(len(rows), 1)
-        if looked_at < min(expected, most) < CANDIDATE * fewest:
+        if looked_at < min(expected, most) < (CANDIDATE if rows else 1) * fewest:
             looked_at = min(expected, most)
             rows = await session.fetch(newest, *wanted, looked_at)
             if len(rows) == wanted.limit:
@@ -106,7 +106,7 @@ async def _candidates(session: Session, wanted: FlowFilter) -> tuple[int, int]:
         COUNT_CANDIDATES,
         MOST_CANDIDATES,
         *(wanted.label, wanted.state, wanted.definition_hash),
-        *(MOST_COUNTED, wanted.step, wanted.error),
+        *(MOST_COUNTED, wanted.error),
     )
     sides = {row["side"]: row["flows"] for row in counted}
     labelled = sides.pop("label")

@@ -3,10 +3,11 @@
 -- name: count_candidates
 -- Count the flows from which lists may be made, each up to a bound: those with a label that
 -- begins with a text, those that are not over and were begun for workers or by a program, those
--- that were cancelled, those that are completed, and the steps that have failed.
+-- that were cancelled, those that are completed, and the steps that have ever failed, by an index
+-- alone, or with a class of error.
 -- $1 bigint the bound, $2 text beginning of the label, or null for none, $3 text state and
--- $4 text definition_hash, or null for any, $5 bigint the bound of those with the label, $6 text
--- step_id and $7 text class of the error, whole or its end after a dot, or null for any
+-- $4 text definition_hash, or null for any, $5 bigint the bound of those with the label or error,
+-- $6 text class of the error, whole or its end after a dot, or null for any
 SELECT 'label' AS side, count(*) AS flows
 FROM (SELECT first_event.flow_id FROM event_log AS first_event
     WHERE first_event.version = 0 AND first_event.payload ? 'label'
@@ -17,29 +18,31 @@ UNION ALL
 SELECT 'open', count(*)
 FROM (SELECT run.flow_id FROM flow_runs AS run
     WHERE $4::text IS NULL OR run.definition_hash = $4
-    LIMIT CASE WHEN $7::text IS NOT NULL OR $3::text IN ('cancelled', 'completed', 'failed')
+    LIMIT CASE WHEN $6::text IS NOT NULL OR $3::text IN ('cancelled', 'completed', 'failed')
         THEN 0 ELSE $1::bigint END) AS open
 UNION ALL
 SELECT 'cancelled', count(*)
 FROM (SELECT event.flow_id FROM event_log AS event
     WHERE event.event_type = 'flowcancelled'
-    LIMIT CASE WHEN $7 IS NULL AND coalesce($3::text, 'cancelled') = 'cancelled'
+    LIMIT CASE WHEN $6 IS NULL AND coalesce($3::text, 'cancelled') = 'cancelled'
         THEN $1 ELSE 0 END) AS cancelled
 UNION ALL
 SELECT 'completed', count(*)
 FROM (SELECT event.flow_id FROM event_log AS event
     WHERE event.event_type = 'flowcompleted'
-    LIMIT CASE WHEN $7 IS NULL AND $3::text = 'completed' THEN $1 ELSE 0 END) AS completed
+    LIMIT CASE WHEN $6 IS NULL AND $3::text = 'completed' THEN $1 ELSE 0 END) AS completed
 UNION ALL
 SELECT 'failed', count(*)
 FROM (SELECT step.flow_id FROM workflow_step_executions AS step
-    WHERE step.error IS NOT NULL AND step.status = 'failed'
+    WHERE step.error IS NOT NULL
+    LIMIT CASE WHEN $6::text IS NULL AND $3 = 'failed' THEN $1 ELSE 0 END) AS failed
+UNION ALL
+SELECT 'error', count(*)
+FROM (SELECT step.flow_id FROM workflow_step_executions AS step
+    WHERE step.error IS NOT NULL
         AND hashtextextended(substring(step.error ->> 'error_class' FROM '[^.]*$'), 0)
-            BETWEEN coalesce(hashtextextended(substring($7 FROM '[^.]*$'), 0),
-                -9223372036854775808)
-            AND coalesce(hashtextextended(substring($7 FROM '[^.]*$'), 0), 9223372036854775807)
-        AND ($6::text IS NULL OR step.step_id = $6)
-    LIMIT CASE WHEN $7 IS NOT NULL OR $3 = 'failed' THEN $1 ELSE 0 END) AS failed
+            = hashtextextended(substring($6 FROM '[^.]*$'), 0)
+    LIMIT CASE WHEN $6 IS NOT NULL THEN $5 ELSE 0 END) AS failed_so
 
 -- name: list_failed_flows
 -- List one page of the flows that have failed and fit, made from the steps that have failed, which

@@ -82,7 +82,7 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
         {"workflow_step_executions_error_idx", "event_log_completed_idx"},
     ),
     "flows/count_candidates": (
-        [100, "batch", "cancelled", HASH, 100, "acquire", "ValueError"],
+        [100, "batch", "cancelled", HASH, 100, "ValueError"],
         {"event_log_label_idx", "event_log_halt_idx", "workflow_step_executions_error_idx"},
     ),
     "executions/list_errors": ([None, 50], {"event_log_setback_idx"}),
