@@ -52,6 +52,7 @@ VALUES: dict[str, Any] = {
     "timestamptz": datetime(2026, 1, 1, tzinfo=UTC),
     "interval": timedelta(1),
     "bool": True,
+    "jsonb": b"{}",
 }
 COPIES_OF_ARTIFACT = "SELECT count(*) FROM workflow_step_artifacts WHERE flow_id = $1"
 COPIES = 30
