@@ -11,7 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PAGES = EXAMPLES.parent / "documentation/reference/examples"
 SCIENCE = {"equation_of_state.py"}  # what needs the extra `science`
-SLOW = {"batch_jobs.py", "consumer_mirror.py", "consumer_projection.py", "workers.py"}
+QUICK = {"f5_demo.py", "human_gate.py"}  # the others are run by the long runs
 ARGUMENTS = {
     "batch_jobs.py": [],
     "branch_and_diff.py": [],
@@ -57,7 +57,7 @@ def test_every_program_is_a_page_of_the_site() -> None:
             name,
             marks=[
                 *([pytest.mark.science] if name in SCIENCE else ()),
-                *([pytest.mark.slow] if name in SLOW else ()),
+                *([] if name in QUICK else [pytest.mark.slow]),
             ],
         )
         for name in ARGUMENTS

@@ -152,6 +152,7 @@ def test_12_a_descriptor_that_is_nan_is_named() -> None:
     assert caught.value.path == "$.MolWt"
 
 
+@pytest.mark.slow
 async def test_the_page(tmp_path: Path) -> None:
     page = "how-to/numbers-from-science-packages.md"
     assert await follow_page(page, tmp_path, DATABASE_URL="") == 3

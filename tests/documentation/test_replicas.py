@@ -34,6 +34,8 @@ from tests.support.pages.pages import follow_page
 from tests.support.servers.pgbouncer import pgbouncer_before
 from tests.support.servers.standby import standby_of
 
+pytestmark = pytest.mark.slow
+
 FLOW_ID = new_flow_id()
 DEFINITION = FlowDefinition((StepDefinition("acquire", StepKind.SOURCE),))
 OTHER_FLOW_ID = new_flow_id()

@@ -154,7 +154,17 @@ def test_every_value_in_a_help_has_a_name_and_a_flag_has_none(name: str) -> None
     assert [character for character in "<>{}" if character in said] == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["flows"], ["tail", "-n", "1"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(arguments, id=" ".join(arguments), marks=marks)
+        for arguments, marks in (
+            (["--help"], ()),
+            (["flows"], pytest.mark.slow),
+            (["tail", "-n", "1"], pytest.mark.slow),
+        )
+    ],
+)
 async def test_ctrl_c_at_any_moment_ends_it_with_130_and_without_a_traceback(
     database_url: str, arguments: list[str]
 ) -> None:

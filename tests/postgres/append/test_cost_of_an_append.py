@@ -42,6 +42,8 @@ from tests.support.flows.flows import new_flow_id
 from tests.support.flows.messages import ends_a_statement, sends_an_append
 from tests.support.flows.values import Molecule, energy_flow
 
+pytestmark = pytest.mark.slow
+
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 COUNTERS = """

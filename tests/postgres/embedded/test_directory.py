@@ -196,6 +196,7 @@ async def test_a_socket_is_not_below_a_folder_that_another_user_could_exchange(
         assert "theirs" not in url
 
 
+@pytest.mark.slow
 async def test_a_directory_that_is_exchanged_keeps_its_server_until_its_end(
     directory: Path, parent: Path
 ) -> None:
@@ -240,6 +241,7 @@ async def test_an_emptied_cluster_is_an_error_and_no_new_log(
     await use(directory)
 
 
+@pytest.mark.slow
 async def test_a_cluster_that_is_emptied_under_its_server_is_an_error(directory: Path) -> None:
     async with embedded_postgres(directory):
         pid = int((directory / "cluster" / "postmaster.pid").read_text().split()[0])

@@ -151,6 +151,7 @@ async def test_inner_use_shares_the_server_and_does_not_stop_it(directory: Path)
     assert postmaster(directory) is None
 
 
+@pytest.mark.slow
 async def test_tasks_that_start_at_once_share_one_server(directory: Path) -> None:
     together = asyncio.Barrier(8)
 
@@ -165,6 +166,7 @@ async def test_tasks_that_start_at_once_share_one_server(directory: Path) -> Non
     assert postmaster(directory) is None
 
 
+@pytest.mark.slow
 async def test_server_outlives_the_process_that_started_it(
     directory: Path, join: Callable[[], User]
 ) -> None:
@@ -202,6 +204,7 @@ async def test_killed_server_is_started_again_with_its_data(directory: Path) -> 
     assert postmaster(directory) is None
 
 
+@pytest.mark.slow
 async def test_killed_server_is_left_without_complaint(directory: Path) -> None:
     async with embedded_postgres(directory):
         pid = postmaster(directory)
@@ -211,6 +214,7 @@ async def test_killed_server_is_left_without_complaint(directory: Path) -> None:
         assert await ask(url, "select 1") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self").exists(), reason="only /proc shows which program has a pid"
 )
@@ -241,6 +245,7 @@ async def test_user_killed_during_initdb_does_not_spoil_the_directory(
     assert not (directory / "cluster.new").exists()
 
 
+@pytest.mark.slow
 async def test_leftover_of_initdb_is_removed(directory: Path) -> None:
     (directory / "cluster.new" / "base").mkdir(parents=True)
     (directory / "cluster.new" / "PG_VERSION").write_text("18\n")
@@ -272,6 +277,7 @@ async def test_any_path_will_do(parent: Path, name: str) -> None:
     assert postmaster(parent / name) is None
 
 
+@pytest.mark.slow
 async def test_temporary_socket_directory_of_a_long_path_is_removed(parent: Path) -> None:
     directory = parent / ("long" * 40)
     async with embedded_postgres(directory) as url:
@@ -285,6 +291,7 @@ async def test_temporary_socket_directory_of_a_long_path_is_removed(parent: Path
     assert not socket_directory(again).exists()
 
 
+@pytest.mark.slow
 async def test_variables_of_libpq_do_not_misdirect(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,6 +355,7 @@ async def test_server_that_does_not_start_says_why_and_nothing_of_its_past(direc
     )
 
 
+@pytest.mark.slow
 async def test_server_that_does_not_start_names_the_wrong_setting(directory: Path) -> None:
     async with embedded_postgres(directory):
         pass
@@ -362,6 +370,7 @@ async def test_server_that_does_not_start_names_the_wrong_setting(directory: Pat
     )
 
 
+@pytest.mark.slow
 async def test_server_without_a_fatal_message_shows_the_end_of_its_log(directory: Path) -> None:
     async with embedded_postgres(directory):
         pass
@@ -416,6 +425,7 @@ async def test_cancelled_task_stops_its_server(directory: Path) -> None:
     assert postmaster(directory) is None
 
 
+@pytest.mark.slow
 async def test_cancelled_scope_stops_its_server(directory: Path) -> None:
     with anyio.CancelScope() as scope:
         async with embedded_postgres(directory):

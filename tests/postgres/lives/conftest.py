@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.servers.cluster import Programs, installed_programs, programs_of_the_wheel
-from tests.support.servers.lives import LIVES, Crash, Life, Promotion, Restore
+from tests.support.servers.lives import LIVES, Life, Promotion
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -22,8 +22,8 @@ VERSIONS: list[Any] = ["wheel"]
 if installed_programs(15):
     VERSIONS.append(pytest.param(15, marks=pytest.mark.slow))
 
-QUICK = {Promotion, Crash, Restore}
-"""The ways back that are tried in every run."""
+QUICK = {Promotion}
+"""The way back that is tried in every run; the long runs try all."""
 
 
 @pytest.fixture(params=VERSIONS, ids=lambda version: f"PostgreSQL-{version}")

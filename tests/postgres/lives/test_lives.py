@@ -135,6 +135,7 @@ async def _subscribers_are_told_of_a_log_that_was_filled_again(
     assert len(rest) == 8
 
 
+@pytest.mark.slow
 @ONLY_PROMOTION
 async def test_a_loss_before_the_last_event_is_told_by_the_window(
     life: Promotion, store: PgEventStore

@@ -24,6 +24,8 @@ from tests.support.flows.flows import new_flow_id
 from tests.support.servers.lives import Life, Promotion, Switchover
 from tests.support.servers.pgbouncer import pgbouncer_before
 
+pytestmark = pytest.mark.slow
+
 SIGNAL = StepSignal(0, "acquire", "progress")
 
 

@@ -16,6 +16,13 @@ from tests.support.servers.lives import Life, Promotion, Switchover
 PATIENCE_SECONDS = 60.0
 FLOW = new_flow_id()
 SIGNAL = StepSignal(0, "acquire", "progress")
+OF_THE_LOG_AND_OF_A_FLOW = pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param((), id="the log", marks=pytest.mark.slow),
+        pytest.param((str(FLOW),), id="a flow"),
+    ],
+)
 
 
 class Tail:
@@ -64,7 +71,7 @@ async def append(life: Life) -> FlowEvent:
 
 
 @pytest.mark.parametrize("kind", [Promotion], indirect=True)
-@pytest.mark.parametrize("arguments", [(), (str(FLOW),)], ids=["the log", "a flow"])
+@OF_THE_LOG_AND_OF_A_FLOW
 async def test_it_ends_when_the_log_went_back(life: Life, arguments: tuple[str, ...]) -> None:
     kept = await append(life)
     await life.keep()
@@ -80,7 +87,7 @@ async def test_it_ends_when_the_log_went_back(life: Life, arguments: tuple[str, 
 
 
 @pytest.mark.parametrize("kind", [Switchover], indirect=True)
-@pytest.mark.parametrize("arguments", [(), (str(FLOW),)], ids=["the log", "a flow"])
+@OF_THE_LOG_AND_OF_A_FLOW
 async def test_it_goes_on_after_a_clean_switchover(life: Life, arguments: tuple[str, ...]) -> None:
     before = await append(life)
     await life.keep()

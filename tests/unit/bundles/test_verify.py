@@ -120,6 +120,7 @@ def test_compressed_encrypted_and_larger_archives_are_refused(bundle: Path) -> N
     assert "the records of ZIP64" in finding.reason
 
 
+@pytest.mark.slow
 async def test_large_files_and_many_need_zip64_and_are_verified_to_the_last_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,8 @@ from chem_persistence import (
 )
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 
+pytestmark = pytest.mark.slow
+
 MEBIBYTE = 2**20
 EVENTS = 56
 ARTIFACTS, ARTIFACT_BYTES = 20, 4 * MEBIBYTE

@@ -1,5 +1,6 @@
 """The view `flows` decides a flow's state as `domain.flow_state` does."""
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from tests.support.flows.flows import new_flow_id
 from tests.support.flows.histories import PLAUSIBLE_KINDS, legal_kinds
 
 
+@pytest.mark.slow
 @settings(
     deadline=None,
     derandomize=True,

@@ -34,6 +34,8 @@ from chem_persistence.postgres.schema.statements import statement
 from tests.support.flows.flows import DEFINITION, new_flow_id
 from tests.support.servers.server import TestServer
 
+pytestmark = pytest.mark.slow
+
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 EVENTS = 50_000

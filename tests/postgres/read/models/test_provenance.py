@@ -241,6 +241,7 @@ def reached(begin: str, edges: set[tuple[str, str]]) -> set[tuple[str, int]]:
     return found
 
 
+@pytest.mark.slow
 @settings(
     deadline=None,
     derandomize=True,

@@ -199,6 +199,7 @@ COLUMNS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.superuser
 @BOUNDED
 @given(flows=FLOWS, damage=st.sampled_from(COLUMNS) | st.none(), lost=st.integers(0, 3))
