@@ -1,4 +1,4 @@
-"""Flows leave the log for a verified bundle, and come back from it."""
+"""What holds an archive on PostgreSQL; tests/contract/archive has what every store does."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -15,13 +15,9 @@ from chem_persistence import (
     ArchiveHeld,
     Artifact,
     FlowCompleted,
-    FlowDiffers,
     FlowEvent,
     FlowInitialized,
-    FlowNotCompleted,
     FlowParent,
-    FlowSealed,
-    InvalidArgument,
     NotArchived,
     PgEventStore,
     PoolProvider,
@@ -30,9 +26,7 @@ from chem_persistence import (
     archive_ended,
     archive_flows,
     build_pool,
-    export_flows,
     import_bundle,
-    verify_bundle,
 )
 from chem_persistence.postgres.connection.pool import open_pool
 from chem_persistence.store.leasing.children import CHILDREN, child_id
@@ -66,66 +60,6 @@ async def family(store: PgEventStore) -> tuple[UUID, UUID]:
     waits = StepWaits(0, "acquire", None, {CHILDREN: 1})
     await store.append_kinds(parent, [initialized(), waits, FlowCompleted("f" * 64)])
     return parent, child
-
-
-async def test_a_flow_leaves_and_comes_back_as_it_was(
-    store: PgEventStore, owner: Connection, tmp_path: Path
-) -> None:
-    flow_id, other = await ended_flow(store, [VALUE]), await ended_flow(store)
-    bundle = await archived(store, tmp_path, flow_id)
-    assert bundle.flows == (flow_id,)
-    assert bundle.path == tmp_path / f"{bundle.sha256}.zip"
-    assert list(tmp_path.iterdir()) == [bundle.path]
-    report = verify_bundle(bundle.path)
-    assert (report.findings, report.sha256) == ((), bundle.sha256)
-    events = "SELECT version, event_id, ts, payload, metadata, chain_hash FROM event_log"
-    assert await owner.fetch(f"{events} WHERE flow_id = $1", flow_id) == []
-    before = [event.seq for event in await store.read_feed()]
-    assert (await import_bundle(store, bundle.path)).new_flows == (flow_id,)
-    assert (await import_bundle(store, bundle.path)).new_flows == ()
-    back = await store.list(flow_id)
-    assert min(event.seq for event in back) > max(before)
-    assert await store.get_artifact(VALUE.hash) == VALUE
-    with pytest.raises(FlowSealed):
-        await store.append_kind(flow_id, LATE)
-    again = await archived(store, tmp_path, flow_id)
-    assert again == bundle, "the same events make the same bundle"
-    assert await owner.fetchval("SELECT count(*) FROM archived_flows") == 2
-    assert len(await store.list(other)) == 3
-
-
-async def test_another_history_does_not_come_back_under_the_id(
-    store: PgEventStore, owner: Connection, tmp_path: Path
-) -> None:
-    """A bundle that was exported before the seal would let the flow go on."""
-    flow_id = await ended_flow(store, [VALUE])
-    await export_flows(store, [flow_id], tmp_path / "early.zip")
-    bundle = await archived(store, tmp_path, flow_id)
-    with pytest.raises(FlowDiffers):
-        await import_bundle(store, tmp_path / "early.zip")
-    assert await owner.fetchval("SELECT count(*) FROM event_log") == 0
-    await import_bundle(store, bundle.path)
-
-
-async def test_a_flow_takes_its_children_along_and_a_child_does_not_go_alone(
-    store: PgEventStore, owner: Connection, tmp_path: Path
-) -> None:
-    parent, child = await family(store)
-    with pytest.raises(InvalidArgument, match=f"is a child of flow {parent}"):
-        await archived(store, tmp_path, child)
-    assert len(await store.list(child)) == 3
-    bundle = await archived(store, tmp_path, parent)
-    assert set(bundle.flows) == {parent, child}
-    assert await owner.fetchval("SELECT count(*) FROM event_log") == 0
-
-
-async def test_what_is_not_over_is_not_archived(store: PgEventStore, tmp_path: Path) -> None:
-    flow_id, done = new_flow_id(), await ended_flow(store)
-    await store.append_kind(flow_id, initialized())
-    with pytest.raises(FlowNotCompleted):
-        await archived(store, tmp_path, done, flow_id)
-    assert list(tmp_path.iterdir()) == []
-    assert len(await store.list(done)) == 3
 
 
 async def test_a_consumer_that_lags_holds_the_archive_and_is_named(
