@@ -14,13 +14,20 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from chem_persistence import PoolProvider, build_pool
-from tests.support.servers.backends import Backend, memory_backend, postgres_backend
+from chem_persistence import PoolProvider
+from tests.support.lending import close_lenders
+from tests.support.servers.backends import (
+    Backend,
+    memory_backend,
+    migrated_pool,
+    postgres_backend,
+)
 from tests.support.servers.citus import CITUS_HELP
 from tests.support.servers.selection import (
     BROWSER_HELP,
     CRATE_HELP,
     DATABASE_HELP,
+    OWN_DATABASE_HELP,
     PGBOUNCER_HELP,
     SCIENCE_HELP,
     SLURM_HELP,
@@ -98,6 +105,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"pgbouncer: {PGBOUNCER_HELP}")
     config.addinivalue_line("markers", f"slurm: {SLURM_HELP}")
     config.addinivalue_line("markers", f"citus: {CITUS_HELP}")
+    config.addinivalue_line("markers", f"own_database: {OWN_DATABASE_HELP}")
     config.addinivalue_line("markers", "one_row: does not hold on Citus; left out there")
 
 
@@ -163,6 +171,7 @@ def pytest_terminal_summary(
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    close_lenders()
     if FOLDER in config.stash:
         shutil.rmtree(config.stash[FOLDER], ignore_errors=True)
     if RUNNING in config.stash:
@@ -189,10 +198,23 @@ def server(pytestconfig: pytest.Config) -> TestServer:
 
 
 @pytest.fixture
-async def admin_url(server: TestServer) -> AsyncIterator[str]:
-    """Yield a superuser's URL of a migrated, empty database."""
-    async with server.database() as url:
+async def admin_url(request: pytest.FixtureRequest, server: TestServer) -> AsyncIterator[str]:
+    """Yield a superuser's URL of a migrated, empty database.
+
+    Other tests had it before, unless the test is marked `own_database`.
+    """
+    if request.node.get_closest_marker("own_database") is not None:
+        opened = server.database()
+    else:
+        opened = server.lent(distributed=is_distributed(request.node))
+    async with opened as url:
         yield url
+
+
+def is_distributed(item: pytest.Item) -> bool:
+    """Return whether a parameter of a test asks for the texts that Citus runs."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return any(isinstance(given, str) and given == "desk_distributed" for given in parameters)
 
 
 @pytest.fixture
@@ -210,7 +232,7 @@ async def empty_database_url(server: TestServer) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def pool(database_url: str) -> "AsyncIterator[asyncpg.Pool[asyncpg.Record]]":
-    async with await build_pool(database_url, max_size=20) as pool:
+    async with await migrated_pool(database_url, max_size=20) as pool:
         yield pool
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.leases.desk import Desk, distribute_on, memory_desk, postgres_desk
+from tests.support.leases.desk import Desk, memory_desk, postgres_desk
 
 if TYPE_CHECKING:
     import asyncpg
@@ -23,9 +23,7 @@ async def desk_on_postgres(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterato
 
 
 @pytest.fixture
-async def desk_distributed(
-    admin_url: str, pool: "asyncpg.Pool[asyncpg.Record]"
-) -> AsyncIterator[Desk]:
-    await distribute_on(admin_url)
+async def desk_distributed(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
     async with postgres_desk(pool) as opened:
+        assert opened.name == "distributed"
         yield opened

@@ -3,9 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
@@ -39,37 +37,14 @@ from chem_persistence.engine.leases.holders import being_run, own_holder
 from chem_persistence.store.leasing.leased_store import LeasedEventStore
 from chem_persistence.store.leasing.leases import Claim, FlowCounter, FlowCounts
 from tests.support.flows.flows import DEFINITION, new_flow_id
-from tests.support.leases.desk import HASH, HOUR, Desk, distribute_on, memory_desk, postgres_desk
+from tests.support.leases.desk import HASH, HOUR, Desk
 from tests.support.leases.desk import failed as failure
 from tests.support.leases.staff import Act, Acts, Number, chain, trace, until, working
-
-if TYPE_CHECKING:
-    import asyncpg
 
 HELD = frozenset({"act"})
 RUN_BY_PROGRAM = {"chem_persistence.run_by": "program"}
 BEGINS = FlowInitialized(HASH, len(DEFINITION.steps))
 ENDED = "from chem_persistence.engine.leases.holders import own_holder; print(own_holder())"
-
-
-@pytest.fixture
-def desk_in_memory() -> Desk:
-    return memory_desk()
-
-
-@pytest.fixture
-async def desk_on_postgres(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[Desk]:
-    async with postgres_desk(pool) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def desk_distributed(
-    pool: "asyncpg.Pool[asyncpg.Record]", database_url: str
-) -> AsyncIterator[Desk]:
-    await distribute_on(database_url)
-    async with postgres_desk(pool) as opened:
-        yield opened
 
 
 @pytest.fixture(params=["desk_in_memory", "desk_on_postgres"])

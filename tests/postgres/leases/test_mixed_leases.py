@@ -23,7 +23,8 @@ from chem_persistence.store.append_request import (
     Head,
     append_request,
 )
-from tests.support.leases.desk import NOW, Desk, distribute_on, postgres_desk
+from tests.support.leases.desk import NOW, Desk, postgres_desk
+from tests.support.servers.citus import distribute_on
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 

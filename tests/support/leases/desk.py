@@ -22,9 +22,8 @@ from chem_persistence import (
     StepFailed,
 )
 from chem_persistence.memory.runs import NEVER
-from chem_persistence.postgres.schema.distribution import install_distribution, is_distributed
+from chem_persistence.postgres.schema.distribution import is_distributed
 from tests.support.flows.flows import DEFINITION, new_flow_id
-from tests.support.servers.citus import STAND_IN
 
 __all__ = [
     "HASH",
@@ -32,7 +31,6 @@ __all__ = [
     "NOW",
     "Desk",
     "Row",
-    "distribute_on",
     "failed",
     "given",
     "memory_desk",
@@ -151,14 +149,3 @@ async def postgres_desk(pool: "asyncpg.Pool[asyncpg.Record]") -> AsyncIterator[D
 
     yield Desk(name, store, PgLeases(provider), row, make_due, forget)
     await store.aclose()
-
-
-async def distribute_on(url: str) -> None:
-    """Install what Citus runs on a server without it."""
-    connection = await asyncpg.connect(url)
-    try:
-        async with connection.transaction():
-            await connection.execute(STAND_IN)
-            await install_distribution(connection)
-    finally:
-        await connection.close()

@@ -1,9 +1,11 @@
 """The stores that the contract is tested on."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
+import asyncpg
 import msgspec
 
 from chem_persistence import (
@@ -18,6 +20,7 @@ from chem_persistence import (
     StreamingEventStore,
     build_pool,
 )
+from chem_persistence.postgres.connection.pool import open_pool
 
 SMALL_ARTIFACT_LIMIT = 2 * 2**20
 
@@ -48,9 +51,18 @@ def memory_backend(clock: Clock | None = None) -> Backend:
 
 @asynccontextmanager
 async def postgres_backend(url: str, clock: Clock | None = None) -> AsyncIterator[Backend]:
-    async with await build_pool(url, min_size=0, max_size=8) as pool:
+    async with await migrated_pool(url, max_size=8) as pool:
         provider = PoolProvider(pool)
         store = PgEventStore(provider, clock=clock, max_artifact_bytes=SMALL_ARTIFACT_LIMIT)
         yield Backend(
             "postgres", store, PgFlowRepository(provider), lambda: postgres_backend(url, clock)
         )
+
+
+async def migrated_pool(url: str, *, max_size: int) -> "asyncpg.Pool[asyncpg.Record]":
+    """Open a pool on a database with the tables; to look at them takes another session.
+
+    On Citus that session finds out what the others need.
+    """
+    opened = build_pool if os.environ.get("CHEM_TEST_CITUS") else open_pool
+    return await opened(url, max_size=max_size)

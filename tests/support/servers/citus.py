@@ -15,8 +15,16 @@ import asyncpg
 
 from chem_persistence import PoolProvider, build_pool
 from chem_persistence.postgres.admin.distribute import distribute_log
+from chem_persistence.postgres.schema.distribution import install_distribution
 
-__all__ = ["CITUS_HELP", "DATABASES", "STAND_IN", "make_distributed_template", "worker_urls"]
+__all__ = [
+    "CITUS_HELP",
+    "DATABASES",
+    "STAND_IN",
+    "distribute_on",
+    "make_distributed_template",
+    "worker_urls",
+]
 
 CITUS_HELP = "needs a Citus cluster; left out unless CHEM_TEST_CITUS=1"
 SHARDS = 4
@@ -71,6 +79,17 @@ Nodes: TypeAlias = Sequence[str]
 """The URLs of the nodes, the coordinator's first."""
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+async def distribute_on(url: str) -> None:
+    """Install what Citus runs on a server without it."""
+    connection: Connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            await connection.execute(STAND_IN)
+            await install_distribution(connection)
+    finally:
+        await connection.close()
 
 
 async def make_distributed_template(url: str, template: str) -> None:

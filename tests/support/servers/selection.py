@@ -15,6 +15,7 @@ __all__ = [
     "BROWSER_HELP",
     "CRATE_HELP",
     "DATABASE_HELP",
+    "OWN_DATABASE_HELP",
     "PGBOUNCER_HELP",
     "SCIENCE_HELP",
     "SLURM_HELP",
@@ -28,6 +29,7 @@ __all__ = [
 DATABASE_HELP = (
     "asks for the run's server; `-m database` repeats only these with another role or server"
 )
+OWN_DATABASE_HELP = "has a database that no other test had"
 SUPERUSER_HELP = (
     "needs more rights than the application role's: on the schema, stored rows, other sessions; "
     "left out when CHEM_TEST_ROLE=application"
@@ -140,7 +142,6 @@ ONE_ROW = (
         "::test_an_artifact_belongs_to_the_flow_that_stored_it_first[postgres]"
     ),
     "contract/archive/test_archived_flows.py",
-    "postgres/archive/test_archive.py::test_a_flow_leaves_and_comes_back_as_it_was",
     "postgres/archive/test_archive_beside_others.py",
     "postgres/archive/test_killed_archives.py",
     "postgres/archive/test_room.py",
@@ -151,12 +152,32 @@ ONE_ROW = (
 stays when the flow is archived."""
 
 
+OWN_DATABASE = (
+    "documentation/",
+    "postgres/admin/",
+    "postgres/append/repeats/test_event_ids_of_long_flows.py",
+    "postgres/append/test_late_commits.py",
+    "postgres/append/test_lost_history.py",
+    "postgres/archive/test_killed_archives.py",
+    "postgres/archive/test_room.py",
+    "postgres/connection/",
+    "postgres/leases/test_claim_plans.py",
+    "postgres/read/",
+    "postgres/schema/",
+    "torture/",
+)
+"""Tests whose database no other test had: they change catalogs or look at files, plans, statistics
+of the server or at all sessions."""
+
+
 def mark_needs(items: Sequence[pytest.Item]) -> None:
-    """Mark the tests that use the run's server, and those in SUPERUSERS."""
+    """Mark the tests that use the run's server, and those that these lists name."""
     superusers = tuple(f"{file}::{name}" for file, names in SUPERUSERS.items() for name in names)
     for item in items:
         if _uses_the_server(item):
             item.add_marker("database")
+        if _path(item).startswith(OWN_DATABASE):
+            item.add_marker("own_database")
         if _path(item).startswith(ONE_ROW):
             item.add_marker("one_row")
         if _path(item).startswith(superusers):

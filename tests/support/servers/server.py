@@ -14,16 +14,13 @@ test's database is 300 new files, which take five times as long on a disk. Tests
 their loss start their own servers, on the disk.
 """
 
-import asyncio
 import gc
 import os
 import shutil
 import tempfile
-import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -39,6 +36,7 @@ from testcontainers.community.postgres import PostgresContainer
 
 from chem_persistence import build_pool, embedded_postgres
 from chem_persistence.postgres.admin.roles import APPLICATION, create_roles, usual_names
+from tests.support.lending import Lender, in_loop, lender
 from tests.support.servers.citus import DATABASES, make_distributed_template
 from tests.support.servers.roles import PASSWORD, as_user
 from tests.support.servers.tls import tls_server
@@ -81,50 +79,39 @@ class TestServer(msgspec.Struct, frozen=True):
                 yield self.database_url(lent)
             return
         name = f"test_{uuid4().hex}"
-        how = " STRATEGY FILE_COPY" if self.in_memory else ""
-        await self.administrate(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{how}')
+        await self.administrate(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{self.how_to_copy}')
         try:
             yield self.database_url(name)
         finally:
             await self.administrate(f'DROP DATABASE "{name}" WITH (FORCE)')
 
+    @asynccontextmanager
+    async def lent(self, *, distributed: bool = False) -> AsyncIterator[str]:
+        """Yield the URL of a database as a new copy of the template, which others had before.
+
+        With `distributed` it has the texts that Citus runs, on a server without it.
+        """
+        if self.citus:
+            async with self.database() as url:
+                yield url
+            return
+        database = await in_loop(self._lender().lend(distributed=distributed))
+        try:
+            yield self.database_url(database.name)
+        finally:
+            await in_loop(self._lender().take_back(database))
+
     async def administrate(self, statement: str) -> None:
         """Run a statement that cannot run inside a transaction."""
-        await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(administrator().execute(self.url, statement), loop())
-        )
+        await in_loop(self._lender().administrate(statement))
 
+    @property
+    def how_to_copy(self) -> str:
+        """Return how a database is copied."""
+        return " STRATEGY FILE_COPY" if self.in_memory else ""
 
-class Administrator:
-    """One session for all tests of this process, in the event loop of a thread.
-
-    A session is a process of the server, and most tests create a database and drop it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._sessions: dict[str, asyncpg.Connection[asyncpg.Record]] = {}
-
-    async def execute(self, url: str, statement: str) -> None:
-        """Run a statement, in a new session if the test has ended the last one."""
-        async with self._lock:
-            session = self._sessions.get(url)
-            if session is None or session.is_closed():
-                session = self._sessions[url] = await asyncpg.connect(url)
-            await session.execute(statement)
-
-
-@cache
-def administrator() -> Administrator:
-    return Administrator()
-
-
-@cache
-def loop() -> asyncio.AbstractEventLoop:
-    """Start the event loop of the administrator's session, in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="administrator", daemon=True).start()
-    return loop
+    def _lender(self) -> Lender:
+        return lender(self.url, TEMPLATE, self.how_to_copy)
 
 
 @contextmanager
