@@ -54,6 +54,29 @@ VALUES: dict[str, Any] = {
     "bool": True,
     "jsonb": b"{}",
 }
+BYTES_OF_PLANS = """
+    SELECT sum(total_bytes)::bigint FROM pg_backend_memory_contexts WHERE name = 'CachedPlan'
+"""
+MOVE_ALL_TO_COORDINATOR = """
+    DO $$
+    DECLARE
+        moved record;
+    BEGIN
+        PERFORM citus_set_node_property(node.nodename, node.nodeport, 'shouldhaveshards', true)
+        FROM pg_dist_node AS node WHERE node.groupid = 0;
+        FOR moved IN
+            SELECT shard.shardid, shard.nodename, shard.nodeport, node.nodename AS host,
+                node.nodeport AS port
+            FROM pg_dist_shard_placement AS shard
+            JOIN pg_dist_shard AS own ON own.shardid = shard.shardid
+            JOIN pg_dist_node AS node ON node.groupid = 0
+            WHERE own.logicalrelid = 'event_log'::regclass
+        LOOP
+            PERFORM citus_move_shard_placement(moved.shardid, moved.nodename, moved.nodeport,
+                moved.host, moved.port, 'block_writes');
+        END LOOP;
+    END $$
+"""
 COPIES_OF_ARTIFACT = "SELECT count(*) FROM workflow_step_artifacts WHERE flow_id = $1"
 COPIES = 30
 """More than a page of artifacts has of one hash in the tests below, where a page has ten."""
@@ -209,6 +232,19 @@ async def test_sessions_of_a_pool_see_the_shards_and_open_few_connections(admin_
             for _ in range(2):  # also after the pool has reset the session
                 for name, value in SESSION_SETTINGS.items():
                     assert await pool.fetchval(f"SHOW {name}") == value
+
+
+async def test_appends_to_flows_on_the_coordinator_do_not_fill_its_memory(own_url: str) -> None:
+    async with await build_pool(own_url, max_size=1) as pool:
+        await pool.execute(MOVE_ALL_TO_COORDINATOR)
+        grown = []
+        for _ in range(2):
+            store = PgEventStore(PoolProvider(pool))
+            for _ in range(20):
+                await store.append_kind(new_flow_id(), initialized())
+            await store.aclose()
+            grown.append(await pool.fetchval(BYTES_OF_PLANS))
+        assert grown[1] - grown[0] < 1_000_000  # 8 MB with the default of the setting
 
 
 async def test_a_worker_is_named_and_left_as_it_is(admin_url: str) -> None:
