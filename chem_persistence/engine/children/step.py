@@ -68,7 +68,7 @@ class ChildrenStep(WatchingStep[Input_contra, Output_co]):
     """
 
     flows: Sequence[TypedFlow]
-    retry = RetryPolicy(crashes=20)
+    retry = RetryPolicy(crashes=100)
 
     def with_params(self, _params: msgspec.Struct) -> NoReturn:
         """Raise since the parameters follow from the flows.
