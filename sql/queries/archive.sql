@@ -53,14 +53,30 @@ WHERE last.flow_id = ANY ($1::uuid[])
             AND gone.chain_hash = last.chain_hash) = 0
 
 -- name: list_ended
--- List flows that ended before a time and are no other's children, in the order of their ids.
+-- List flows that ended before a time and are no other's children, in the order of their ids. Each
+-- kind of end has an index by flow of its own.
 -- $1 timestamptz, $2 uuid after which they begin, $3 bigint maximum number of rows
-SELECT DISTINCT ending.flow_id
-FROM event_log AS ending
-JOIN event_log AS beginning ON beginning.flow_id = ending.flow_id AND beginning.version = 0
-WHERE ending.event_type IN ('flowcompleted', 'flowcancelled') AND ending.ts < $1
-    AND ending.flow_id > $2 AND (beginning.payload -> 'parent') IS NULL
-ORDER BY ending.flow_id
+SELECT ended.flow_id
+FROM (
+    (SELECT ending.flow_id
+    FROM event_log AS ending
+    WHERE ending.event_type = 'flowcompleted' AND ending.ts < $1 AND ending.flow_id > $2
+        AND (SELECT count(*) FROM event_log AS beginning
+            WHERE beginning.flow_id = ending.flow_id AND beginning.version = 0
+                AND (beginning.payload -> 'parent') IS NULL) > 0
+    ORDER BY ending.flow_id
+    LIMIT $3)
+    UNION
+    (SELECT ending.flow_id
+    FROM event_log AS ending
+    WHERE ending.event_type = 'flowcancelled' AND ending.ts < $1 AND ending.flow_id > $2
+        AND (SELECT count(*) FROM event_log AS beginning
+            WHERE beginning.flow_id = ending.flow_id AND beginning.version = 0
+                AND (beginning.payload -> 'parent') IS NULL) > 0
+    ORDER BY ending.flow_id
+    LIMIT $3)
+) AS ended
+ORDER BY ended.flow_id
 LIMIT $3
 
 -- name: read_register

@@ -6,6 +6,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -110,6 +111,10 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
     "doctor/find_failed_run": (
         [],
         {"event_log_flow_version_key", "workflow_step_executions_pkey"},
+    ),
+    "archive/list_ended": (
+        [datetime(2100, 1, 1, tzinfo=UTC), UUID(int=0), 50],
+        {"event_log_completed_idx", "event_log_halt_idx"},
     ),
     "artifacts/list_flow_artifacts": ([UUID(int=1)], {"workflow_step_artifacts_flow_idx"}),
     "outcomes/list_outcomes": (
