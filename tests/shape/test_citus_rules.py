@@ -44,6 +44,7 @@ FROM_DISTRIBUTED = re.compile(
 EXCEPTIONS = {
     "doctor/find_future_flow": "an aggregate: the coordinator compares it with its clock",
     "rebuild/insert_missing_executions": "a flow's own rows: Citus gathers them on the coordinator",
+    "work/remember_imports": "ids alone, once a batch: Citus copies them from the coordinator",
 }
 """Statements that a real cluster was seen to run against a rule, with the reason."""
 
