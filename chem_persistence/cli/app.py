@@ -5,6 +5,9 @@ What a command does is in `commands/`, in the file of its name, which is importe
 """
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from chem_persistence.cli import options as option
 from chem_persistence.cli.bundle_commands import archive, export, import_, seal
@@ -39,6 +42,9 @@ __all__ = [
 ]
 
 PAGE = Path("chem-persistence-demo.html")
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Only print what it will lock, and for how long.")
+]
 
 
 @command(Panel.BEGIN)
@@ -255,15 +261,20 @@ command(Panel.CHECK)(lost)
 
 @command(Panel.OPERATE)
 def migrate(
-    database_url: Url = None, data: Data = None, schema: Schema = "public", as_json: AsJson = False
+    plan: Plan = False,
+    database_url: Url = None,
+    data: Data = None,
+    schema: Schema = "public",
+    as_json: AsJson = False,
 ) -> None:
     """Apply the missing migrations to the schema, all in one transaction.
 
     Any number of processes may run it at once. A schema that is up to date is only read.
     """
-    from chem_persistence.cli.commands.operate.migrate import migrate_schema
+    from chem_persistence.cli.commands.operate.migrate import migrate_schema, print_plan
 
-    run(lambda: migrate_schema(Target(database_url, data, schema), as_json=as_json))
+    act = print_plan if plan else migrate_schema
+    run(lambda: act(Target(database_url, data, schema), as_json=as_json))
 
 
 @command(Panel.OPERATE)

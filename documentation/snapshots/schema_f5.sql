@@ -6,6 +6,9 @@
 CREATE SEQUENCE event_log_seq_seq AS bigint
     START 1 INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 CACHE 1 NO CYCLE;
 
+CREATE DOMAIN event_type_name AS text
+    CONSTRAINT event_type_name_check CHECK (VALUE = ANY ('{flowinitialized,stepstarted,stepfinished,stepfailed,stepsignal,propertypreferenceassigned,retryscheduled,branchcreated,userinteractionrequested,userinteractionprovided,flowcompleted,stepwaits,flowcancelled}'::text[]));
+
 CREATE TABLE archived_flows (
     archive_no bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     flow_id uuid NOT NULL,
@@ -45,12 +48,7 @@ CREATE TABLE event_log (
     chain_hash bytea NOT NULL,
     CONSTRAINT event_log_pkey PRIMARY KEY (flow_id, seq),
     CONSTRAINT event_log_flow_version_key UNIQUE (flow_id, version),
-    CONSTRAINT event_log_chain_hash_check CHECK (octet_length(chain_hash) = 32),
-    CONSTRAINT event_log_event_type_known_check CHECK (event_type = ANY ('{flowinitialized,stepstarted,stepfinished,stepfailed,stepsignal,propertypreferenceassigned,retryscheduled,branchcreated,userinteractionrequested,userinteractionprovided,flowcompleted,stepwaits,flowcancelled}'::text[])),
-    CONSTRAINT event_log_event_type_lower_check CHECK (event_type = lower(event_type)),
-    CONSTRAINT event_log_metadata_check CHECK (jsonb_typeof(metadata) = 'object'::text),
-    CONSTRAINT event_log_payload_type_check CHECK (NOT (payload ->> 'type'::text) IS DISTINCT FROM event_type),
-    CONSTRAINT event_log_version_check CHECK (version >= 0)
+    CONSTRAINT event_log_check CHECK (version >= 0 AND octet_length(chain_hash) = 32 AND jsonb_typeof(metadata) = 'object'::text AND NOT (payload ->> 'type'::text) IS DISTINCT FROM event_type::event_type_name::text)
 );
 
 CREATE TABLE failure_statistics (

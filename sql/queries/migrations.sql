@@ -63,6 +63,24 @@ WHERE (rule.contype = 'f' OR (rule.contype = 'c' AND NOT rule.convalidated))
             AND dependency.deptype = 'e')
 ORDER BY relation.relname COLLATE "C", rule.conname COLLATE "C"
 
+-- name: describe_schema_domains
+-- Return the statements that create a schema's domains.
+-- $1 text schema
+SELECT format('CREATE DOMAIN %I AS %s', data_type.typname,
+        format_type(data_type.typbasetype, data_type.typtypmod))
+    || CASE WHEN data_type.typnotnull THEN ' NOT NULL' ELSE '' END
+    || coalesce((SELECT string_agg(format(E'\n    CONSTRAINT %I %s', rule.conname,
+            pg_get_constraintdef(rule.oid, true)), '' ORDER BY rule.conname COLLATE "C")
+        FROM pg_constraint AS rule
+        WHERE rule.contypid = data_type.oid AND rule.contype = 'c'), '') AS statement
+FROM pg_type AS data_type
+WHERE data_type.typtype = 'd'
+    AND data_type.typnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+    AND NOT EXISTS (SELECT 1 FROM pg_depend AS dependency
+        WHERE dependency.classid = 'pg_type'::regclass AND dependency.objid = data_type.oid
+            AND dependency.deptype = 'e')
+ORDER BY data_type.typname COLLATE "C"
+
 -- name: describe_schema_functions
 -- Return the statements that create a schema's functions and procedures, without the schema's name;
 -- where a search path begins with it, it is named public.
@@ -252,6 +270,25 @@ SELECT EXISTS (
     SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
     WHERE pg_namespace.nspname = $1::text AND pg_class.relname = 'schema_migrations'
 ) AS found
+
+-- name: list_not_validated
+-- Return the library's constraints against which the rows from before them have not been checked, and
+-- the statement that checks them.
+-- $1 text schema
+SELECT relation.relname AS table_name, rule.conname AS name,
+    format('ALTER TABLE %I.%I VALIDATE CONSTRAINT %I', $1::text, relation.relname, rule.conname)
+        AS statement
+FROM pg_constraint AS rule
+JOIN pg_class AS relation ON relation.oid = rule.conrelid
+WHERE relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::text)
+    AND (relation.relname, rule.conname) IN (('event_log', 'event_log_check'))
+    AND NOT rule.convalidated
+
+-- name: lock_log
+-- Wait for the appends under way, and let no other begin until this transaction ends. An append locks
+-- event_log first: so none waits for another table that a migration has locked, while it holds up the
+-- migration.
+LOCK TABLE event_log IN SHARE MODE
 
 -- name: lock_migrations
 -- Lock the migrations of a schema until this transaction ends; wait for another process that holds

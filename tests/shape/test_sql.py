@@ -97,6 +97,7 @@ SHOWN = {
     "postgres/admin/doctor/schema.py": "a command for the operator",
     "postgres/admin/doctor/server.py": "a command for the operator",
     "postgres/connection/pool.py": "advice in an error message",
+    "postgres/schema/locks.py": "patterns of the statements of migrations",
     "telemetry/observer.py": "the name of an operation in OpenTelemetry",
 }
 """Modules whose SQL is shown to a person and never run, each with its purpose."""

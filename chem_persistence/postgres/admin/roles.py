@@ -75,7 +75,14 @@ _FUNCTIONS = [
     "take_resource_slots",
     "use_artifacts",
 ]
-_TYPES = ["append_artifact", "append_event", "append_flow", "append_retry", "append_step"]
+_TYPES = [
+    "append_artifact",
+    "append_event",
+    "append_flow",
+    "append_retry",
+    "append_step",
+    "event_type_name",
+]
 _LONGEST_NAME = 63
 """The length at which PostgreSQL truncates a name, in bytes (manual, section 4.1.1)."""
 

@@ -13,6 +13,7 @@ __all__ = ["describe_schema", "describe_statements", "library_parts", "library_t
 
 DESCRIBE_SCHEMA_COLUMNS = statement("migrations/describe_schema_columns")
 DESCRIBE_SCHEMA_CONSTRAINTS = statement("migrations/describe_schema_constraints")
+DESCRIBE_SCHEMA_DOMAINS = statement("migrations/describe_schema_domains")
 DESCRIBE_SCHEMA_FUNCTIONS = statement("migrations/describe_schema_functions")
 DESCRIBE_SCHEMA_INDEXES = statement("migrations/describe_schema_indexes")
 DESCRIBE_SCHEMA_SEARCH_PATH = statement("migrations/describe_schema_search_path")
@@ -26,6 +27,7 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 
 _PARTS = (  # in this order, since a statement may name an object of an earlier part
     DESCRIBE_SCHEMA_SEQUENCES,
+    DESCRIBE_SCHEMA_DOMAINS,
     DESCRIBE_SCHEMA_TABLES,
     DESCRIBE_SCHEMA_COLUMNS,
     DESCRIBE_SCHEMA_CONSTRAINTS,
@@ -46,8 +48,8 @@ async def describe_schema(connection: Connection, schema: str) -> str:
 
     The text does not depend on the version of the server (PostgreSQL 15 to 18), on the schema's
     name, or on the order in which the objects were created. It holds tables, sequences,
-    constraints, views, indexes, composite types, functions and triggers, except those of
-    extensions. Owners, rights, comments and rows are left out. A missing schema has an empty
+    constraints, views, indexes, domains, composite types, functions and triggers, except those
+    of extensions. Owners, rights, comments and rows are left out. A missing schema has an empty
     description.
     """
     return "\n".join(

@@ -11,12 +11,22 @@ import msgspec
 from chem_persistence.errors import MigrationError, UnsupportedServer
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.schema.distribution import install_distribution, prepare_changes
+from chem_persistence.postgres.schema.locks import planned_locks
 from chem_persistence.postgres.schema.statements import SQL_DIRECTORY, statement
 
-__all__ = ["OLDEST_SERVER", "Migration", "known_migrations", "migrate", "pending_migrations"]
+__all__ = [
+    "OLDEST_SERVER",
+    "Migration",
+    "known_migrations",
+    "migrate",
+    "pending_migrations",
+    "validate_constraints",
+]
 
 CREATE_MIGRATIONS_TABLE = statement("migrations/create_migrations_table")
 FIND_MIGRATIONS_TABLE = statement("migrations/find_migrations_table")
+LIST_NOT_VALIDATED = statement("migrations/list_not_validated")
+LOCK_LOG = statement("migrations/lock_log")
 LOCK_MIGRATIONS = statement("migrations/lock_migrations")
 QUOTE_CREATE_SCHEMA = statement("migrations/quote_create_schema")
 READ_APPLIED_MIGRATIONS = statement("migrations/read_applied_migrations")
@@ -70,7 +80,8 @@ async def migrate(
 ) -> None:
     """Apply all pending migrations to `schema`, the connection's search path, in one transaction.
 
-    Any number of processes may do this at once. A schema that is up to date is only read.
+    Any number of processes may do this at once. A schema that is up to date is only read. The rows
+    from before are checked against new constraints after the commit: see `validate_constraints`.
 
     Raises:
         UnsupportedServer: the server is older than PostgreSQL 15.
@@ -93,7 +104,10 @@ async def migrate(
         if not await connection.fetchval(FIND_MIGRATIONS_TABLE, schema):
             await connection.execute(CREATE_MIGRATIONS_TABLE)
         distributed = await prepare_changes(connection)
-        for migration in await pending_migrations(connection, schema, known):
+        pending = await pending_migrations(connection, schema, known)
+        if len(pending) < len(known) and _holds_up_appends(pending, known):
+            await connection.execute(LOCK_LOG)
+        for migration in pending:
             for statement in migration.statements:
                 await connection.execute(statement)
             await connection.execute(
@@ -105,6 +119,35 @@ async def migrate(
             )
         if distributed:  # a migration may have replaced what it had installed
             await install_distribution(connection)
+    await validate_constraints(connection, schema)
+
+
+def _holds_up_appends(pending: Sequence[Migration], known: Sequence[Migration]) -> bool:
+    return any(lock.holds_up != "nothing" for lock in planned_locks(pending, known))
+
+
+async def validate_constraints(connection: Connection, schema: str) -> list[str]:
+    """Check the rows from before a constraint against it; return the names of those checked.
+
+    A migration adds a constraint of a large table as NOT VALID, which reads no row and holds for
+    what is appended from then on. This reads all rows, under a lock that lets others read and
+    append (PostgreSQL manual, ALTER TABLE, "Notes"), in a transaction for each constraint. If it is
+    stopped, the next call begins it again.
+
+    Raises:
+        MigrationError: rows from before do not satisfy the constraint.
+    """
+    validated = []
+    for row in await connection.fetch(LIST_NOT_VALIDATED, schema):
+        try:
+            await connection.execute(row["statement"])
+        except asyncpg.CheckViolationError as error:
+            raise MigrationError(
+                f"rows of {row['table_name']} in schema {schema!r} do not satisfy {row['name']}: "
+                "somebody has changed the table, and `chem-persistence verify` names the flows"
+            ) from error
+        validated.append(row["name"])
+    return validated
 
 
 def _check_encoding(encoding: str) -> None:

@@ -28,7 +28,7 @@ from chem_persistence import (
     build_pool,
 )
 from chem_persistence.cli.app import app
-from chem_persistence.postgres.schema.migrations import known_migrations
+from chem_persistence.postgres.schema.migrations import known_migrations, migrate
 from tests.support.commands import command, command_names, help_of
 from tests.support.flows.flows import initialized
 from tests.support.flows.logged_flows import (
@@ -450,6 +450,34 @@ async def test_migrate_says_what_it_applied(empty_database_url: str) -> None:
     assert [migration["version"] for migration in told["applied"]] == list(range(1, LAST + 1))
     assert await output("migrate", "--database-url", empty_database_url) == (
         f"schema public is at migration {LAST}, which is this library's\n"
+    )
+
+
+async def test_migrate_says_before_what_it_will_lock_and_changes_nothing(
+    empty_database_url: str,
+) -> None:
+    known = known_migrations()
+    first = next(each.version for each in known if each.name == "one_check")
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await migrate(connection, "public", known[: first - 1])
+        for _ in range(2):  # the second time it is still to be applied
+            said = await output("migrate", "--plan", "--database-url", empty_database_url)
+            lines = [" ".join(line.split()) for line in said.splitlines()]
+            number = f"{first:04} one_check event_log"
+            assert f"{number} access exclusive reads and appends milliseconds" in lines
+            end = "share update exclusive nothing after the commit, reads 0 rows"
+            assert f"{number} {end}" in lines
+        told = await parsed("migrate", "--plan", "--database-url", empty_database_url)
+        assert (told["locks"][0]["table"], told["locks"][0]["mode"]) == (
+            "event_log",
+            "ACCESS EXCLUSIVE",
+        )
+        await migrate(connection, "public")
+    finally:
+        await connection.close()
+    assert await output("migrate", "--plan", "--database-url", empty_database_url) == (
+        "0 migrations to apply, in one transaction\n"
     )
 
 

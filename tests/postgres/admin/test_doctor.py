@@ -158,6 +158,16 @@ async def test_a_foreign_key_that_is_gone_is_found(admin_url: str) -> None:
     assert await cured(admin_url, found)
 
 
+async def test_a_changed_domain_is_found(admin_url: str) -> None:
+    found = await after(
+        admin_url,
+        "ALTER DOMAIN event_type_name DROP CONSTRAINT event_type_name_check",
+        "ALTER DOMAIN event_type_name ADD CONSTRAINT event_type_name_check CHECK (VALUE <> '')",
+    )
+    assert found.finding == "domain event_type_name differs from the library's"
+    assert await cured(admin_url, found)
+
+
 async def test_a_changed_column_is_found(admin_url: str) -> None:
     found = await after(admin_url, "ALTER TABLE flow_snapshots ALTER COLUMN state DROP NOT NULL")
     assert found.finding.startswith(

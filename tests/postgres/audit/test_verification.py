@@ -184,7 +184,7 @@ async def test_it_is_found_and_named_when(
 async def test_a_changed_event_type_is_found(
     provider: PoolProvider, intruder: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    await intruder.execute("ALTER TABLE event_log DROP CONSTRAINT event_log_payload_type_check")
+    await intruder.execute("ALTER TABLE event_log DROP CONSTRAINT event_log_check")
     await intruder.execute(
         "UPDATE event_log SET event_type = 'flowcompleted' WHERE flow_id = $1 AND version = 2",
         VICTIM,

@@ -114,36 +114,34 @@ async def test_every_kind_of_event_is_accepted(connection: Connection, event_typ
 
 
 @pytest.mark.parametrize(
-    ("changes", "constraint"),
+    "changes",
     [
-        (
-            {"event_type": "StepSignal", "payload": '{"type": "StepSignal"}'},
-            "event_type_(lower|known)",
-        ),
-        ({"event_type": "teatime", "payload": '{"type": "teatime"}'}, "event_type_known"),
-        ({"event_type": "", "payload": '{"type": ""}'}, "event_type_known"),
-        ({"event_type": "stepsignal ", "payload": '{"type": "stepsignal "}'}, "event_type_known"),
-        ({"payload": '{"type": "stepstarted"}'}, "payload_type"),
-        ({"payload": '{"type": "StepSignal"}'}, "payload_type"),
-        ({"payload": "{}"}, "payload_type"),
-        ({"payload": '{"type": null}'}, "payload_type"),
-        ({"payload": '{"type": ["stepsignal"]}'}, "payload_type"),
-        ({"payload": '["stepsignal"]'}, "payload_type"),
-        ({"payload": '"stepsignal"'}, "payload_type"),
-        ({"payload": "null"}, "payload_type"),
-        ({"version": -1}, "version"),
-        ({"metadata": "[]"}, "metadata"),
-        ({"metadata": "null"}, "metadata"),
-        ({"chain_hash": bytes(31)}, "chain_hash"),
+        {"event_type": "StepSignal", "payload": '{"type": "StepSignal"}'},
+        {"event_type": "teatime", "payload": '{"type": "teatime"}'},
+        {"event_type": "", "payload": '{"type": ""}'},
+        {"event_type": "stepsignal ", "payload": '{"type": "stepsignal "}'},
+        {"payload": '{"type": "stepstarted"}'},
+        {"payload": '{"type": "StepSignal"}'},
+        {"payload": "{}"},
+        {"payload": '{"type": null}'},
+        {"payload": '{"type": ["stepsignal"]}'},
+        {"payload": '["stepsignal"]'},
+        {"payload": '"stepsignal"'},
+        {"payload": "null"},
+        {"version": -1},
+        {"metadata": "[]"},
+        {"metadata": "null"},
+        {"chain_hash": bytes(31)},
     ],
     ids=str,
 )
 async def test_an_event_that_makes_no_sense_is_refused(
-    connection: Connection, changes: dict[str, Any], constraint: str
+    connection: Connection, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(asyncpg.CheckViolationError) as caught:
         await insert_event(connection, **changes)
-    assert re.fullmatch(f"event_log_{constraint}_check", str(caught.value.constraint_name))
+    known = changes.get("event_type") is None
+    assert caught.value.constraint_name == ("event_log_check" if known else "event_type_name_check")
 
 
 @pytest.mark.parametrize("column", ["flow_id", "event_id", "ts", *EVENT])

@@ -38,7 +38,10 @@ CREATE TABLE "Odd name" (
     EXCLUDE USING gist (span WITH &&)
 ) WITH (fillfactor = 70, autovacuum_enabled = false);
 ALTER TABLE "Odd name" ALTER COLUMN body SET STORAGE EXTERNAL;
+CREATE DOMAIN "Even number" AS numeric(6, 0) NOT NULL
+    CONSTRAINT is_even CHECK (VALUE % 2 = 0) CHECK (VALUE <> 0);
 CREATE UNLOGGED TABLE child (
+    even "Even number",
     parent bigint REFERENCES "Odd name" (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
     born date CHECK (born > '1900-01-01')
 );
@@ -131,6 +134,7 @@ async def test_a_schema_with_one_of_everything_is_described_so_that_it_can_be_ma
         "fillfactor=70",
         "SET STORAGE EXTERNAL",
         "UNLOGGED",
+        'CREATE DOMAIN "Even number" AS numeric(6,0) NOT NULL',
         "NOT VALID",
         "DEFERRABLE INITIALLY DEFERRED",
         "NULLS NOT DISTINCT",
@@ -152,7 +156,8 @@ async def test_a_schema_with_one_of_everything_is_described_so_that_it_can_be_ma
     [
         "ALTER TABLE event_log DISABLE TRIGGER event_log_append_only",
         "DROP TRIGGER workflow_step_artifacts_no_truncate ON workflow_step_artifacts",
-        "ALTER TABLE event_log DROP CONSTRAINT event_log_version_check",
+        "ALTER TABLE event_log DROP CONSTRAINT event_log_check",
+        "ALTER DOMAIN event_type_name DROP CONSTRAINT event_type_name_check",
         "ALTER TABLE event_log ALTER COLUMN metadata DROP NOT NULL",
         "ALTER TABLE event_log ALTER COLUMN metadata SET DEFAULT '{}'",
         "ALTER TABLE event_log ADD COLUMN note text",

@@ -31,6 +31,9 @@ _OBJECT = re.compile(
     re.DOTALL,
 )
 _CONSTRAINT = re.compile(r"CONSTRAINT (\w+) ")
+_NOT_VALIDATED = re.compile(
+    r"ALTER TABLE (?P<table>\w+) ADD (?P<line>CONSTRAINT (?P<name>\w+)\s+.*) NOT VALID", re.DOTALL
+)
 _SILENCED = re.compile(r"ALTER TABLE (\S+) (DISABLE|ENABLE REPLICA) TRIGGER (\S+)")
 _BELONGS = re.compile(
     r"CREATE (?:UNIQUE )?INDEX \S+ ON (?P<index>\w+)|CREATE TRIGGER .*? ON (?P<trigger>\w+)"
@@ -95,6 +98,7 @@ async def check_objects(connection: Connection, commands: Commands) -> list[Chec
     results = [
         result for statement in found if (result := _silenced(statement, expected)) is not None
     ]
+    results += _not_validated(found, expected, commands)
     lost = _relations(expected) - _relations(found)
     for wanted in expected:
         if wanted in found or _table_of(wanted) in lost:
@@ -203,7 +207,7 @@ def _judge(statement: str, found: Sequence[str], schema: str) -> list[CheckResul
             return [CheckResult(check, Severity.ERROR, finding, remedy)]
         return [CheckResult(check, Severity.ERROR, finding, _remedy(statement, schema))]
     if kind == "TABLE":
-        return _judge_table(name, statement, namesake, schema)
+        return _judge_table(name, statement, namesake, _held_lines(name, found), schema)
     if namesake.endswith("/* invalid */"):
         finding = f"index {name} is invalid: its build was not completed"
         return [
@@ -224,15 +228,56 @@ def _replacement(kind: str, name: str, statement: str, schema: str) -> str:
         case "SEQUENCE":
             rest = " ".join(statement.split()).removeprefix(f"CREATE SEQUENCE {name} ")
             return f"ALTER SEQUENCE {_quoted(schema)}.{name} {rest};"
+        case "DOMAIN":
+            domain, (rule,) = f"{_quoted(schema)}.{name}", _CONSTRAINT.findall(statement)
+            wanted = " ".join(statement.partition("CONSTRAINT")[2].split())
+            return (
+                f"ALTER DOMAIN {domain} DROP CONSTRAINT IF EXISTS {rule}; "
+                f"ALTER DOMAIN {domain} ADD CONSTRAINT {wanted};"
+            )
         case "TRIGGER" | "VIEW":
             return again.replace(f"CREATE {kind} ", f"CREATE OR REPLACE {kind} ", 1)
         case _:
             return again
 
 
-def _judge_table(name: str, expected: str, found: str, schema: str) -> list[CheckResult]:
-    """Return the columns and constraints of a table that are missing or differ."""
-    wanted, there = _lines(expected), _lines(found)
+def _not_validated(
+    found: Sequence[str], expected: Sequence[str], commands: Commands
+) -> list[CheckResult]:
+    """Return a warning for each of the library's constraints that holds for new rows only."""
+    wanted = {(_identity(each)[1], line) for each in expected for line in _lines(each)}
+    matches = [match for each in found if (match := _NOT_VALIDATED.fullmatch(each)) is not None]
+    return [
+        CheckResult(
+            "objects",
+            Severity.WARNING,
+            f"table {match['table']}: rows from before constraint {match['name']} are not checked "
+            "against it yet: a migration was stopped",
+            commands.migrate(),
+        )
+        for match in matches
+        if (match["table"], _in_one_line(match["line"])) in wanted
+    ]
+
+
+def _held_lines(table: str, found: Sequence[str]) -> list[str]:
+    """Return the constraints of a table that hold for new rows only, as its statement has them."""
+    matches = [match for each in found if (match := _NOT_VALIDATED.fullmatch(each)) is not None]
+    return [_in_one_line(match["line"]) for match in matches if match["table"] == table]
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _judge_table(
+    name: str, expected: str, found: str, held: Sequence[str], schema: str
+) -> list[CheckResult]:
+    """Return the columns and constraints of a table that are missing or differ.
+
+    `held` are constraints that its statement lacks, since rows from before do not satisfy them yet.
+    """
+    wanted, there = _lines(expected), [*_lines(found), *held]
     results = []
     for line in wanted:
         if line in there:

@@ -24,11 +24,7 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 CONSTRAINTS = [
-    "event_log DROP CONSTRAINT IF EXISTS event_log_event_type_known_check",
-    "event_log DROP CONSTRAINT IF EXISTS event_log_event_type_lower_check",
-    "event_log DROP CONSTRAINT IF EXISTS event_log_payload_type_check",
-    "event_log DROP CONSTRAINT IF EXISTS event_log_metadata_check",
-    "event_log DROP CONSTRAINT IF EXISTS event_log_version_check",
+    "event_log DROP CONSTRAINT IF EXISTS event_log_check",
     "workflow_step_artifacts DROP CONSTRAINT IF EXISTS workflow_step_artifacts_hash_check",
     "workflow_step_artifacts DROP CONSTRAINT IF EXISTS workflow_step_artifacts_body_check",
     "workflow_step_artifacts DROP CONSTRAINT IF EXISTS workflow_step_artifacts_metadata_check",
