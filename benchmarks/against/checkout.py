@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Checkout", "check_out"]
+__all__ = ["Checkout", "check_out", "check_out_tree"]
 
 REPOSITORY = Path(__file__).parents[2]
 CHECKOUTS = REPOSITORY / "build" / "against"
@@ -40,17 +40,11 @@ def check_out(revision: str, say: Callable[[str], None], within: Path = CHECKOUT
     Raises:
         subprocess.CalledProcessError: there is no such revision, or its packages cannot be had.
     """
-    commit = _git("rev-parse", "--verify", "--short=10", f"{revision}^{{commit}}")
-    place = within / commit
-    tree, environment = place / "tree", place / "environment"
-    made = Checkout(commit, environment / "bin" / "python", place / "path")
+    tree = check_out_tree(revision, say, within)
+    place, environment = tree.parent, tree.parent / "environment"
+    made = Checkout(place.name, environment / "bin" / "python", place / "path")
     if (place / _COMPLETE).exists():
         return made
-    say(f"checking out {commit} into {place}")
-    place.mkdir(parents=True, exist_ok=True)
-    if not tree.exists():
-        _git("worktree", "prune")
-        _git("worktree", "add", "--quiet", "--detach", str(tree), commit)
     made.path.mkdir(exist_ok=True)
     benchmarks = made.path / "benchmarks"
     benchmarks.unlink(missing_ok=True)
@@ -61,6 +55,22 @@ def check_out(revision: str, say: Callable[[str], None], within: Path = CHECKOUT
     _run(str(made.python), "-m", "pip", "install", *options, *packages)
     (place / _COMPLETE).touch()
     return made
+
+
+def check_out_tree(revision: str, say: Callable[[str], None], within: Path = CHECKOUTS) -> Path:
+    """Check out the files of a revision, unless they are there, and return their folder.
+
+    Raises:
+        subprocess.CalledProcessError: there is no such revision.
+    """
+    commit = _git("rev-parse", "--verify", "--short=10", f"{revision}^{{commit}}")
+    tree = within / commit / "tree"
+    if not tree.exists():
+        say(f"checking out {commit} into {tree}")
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        _git("worktree", "prune")
+        _git("worktree", "add", "--quiet", "--detach", str(tree), commit)
+    return tree
 
 
 def _same_versions() -> list[str]:

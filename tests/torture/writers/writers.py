@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.support.servers.processes import REPOSITORY
 from tests.torture.checker.ledger import Ledger
@@ -13,14 +15,26 @@ from tests.torture.writers.records import now, read_records
 __all__ = ["Writers"]
 
 STOP_SECONDS = 30.0
+NO_TREES: Mapping[int, Path] = MappingProxyType({})
 
 
 class Writers:
-    """One process per slot; odd slots use the proxy, `urls[1]`, even ones the server, `urls[0]`."""
+    """One process per slot; slot 0 uses the server, `urls[0]`, all others the proxy, `urls[1]`.
+
+    A slot's writer is that of `trees`, checkouts of other versions, or else this version's.
+    """
 
     def __init__(
-        self, urls: tuple[str, str], seed: int, slots: int, directory: Path, ledger: Ledger
+        self,
+        urls: tuple[str, str],
+        seed: int,
+        slots: int,
+        directory: Path,
+        ledger: Ledger,
+        *,
+        trees: Mapping[int, Path] = NO_TREES,
     ) -> None:
+        self._trees = trees
         self._urls, self._seed, self._directory = urls, seed, directory
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._files: dict[int, list[Path]] = {slot: [] for slot in range(slots)}
@@ -47,13 +61,14 @@ class Writers:
             path,
             *earlier[-2:],
         ]
+        tree = self._trees.get(slot, REPOSITORY)
         self._processes[slot] = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "tests.torture.writers.writer",
             *map(str, arguments),
-            cwd=REPOSITORY,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
+            cwd=tree,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tree), *sys.path])},
             stdin=asyncio.subprocess.PIPE,
         )
         earlier.append(path)

@@ -1,0 +1,1 @@
+"""An upgrade of a large log while writers of both versions are alive."""
