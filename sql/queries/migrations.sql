@@ -290,6 +290,11 @@ WHERE relation.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1::
 -- migration.
 LOCK TABLE event_log IN SHARE MODE
 
+-- name: lock_log_exclusively
+-- The same, and no reader, for migrations that need that later: a transaction that has read and then
+-- appends would wait for a migration that waits for it.
+LOCK TABLE event_log IN ACCESS EXCLUSIVE MODE
+
 -- name: lock_migrations
 -- Lock the migrations of a schema until this transaction ends; wait for another process that holds
 -- the lock.

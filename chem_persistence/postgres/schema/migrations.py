@@ -27,6 +27,7 @@ CREATE_MIGRATIONS_TABLE = statement("migrations/create_migrations_table")
 FIND_MIGRATIONS_TABLE = statement("migrations/find_migrations_table")
 LIST_NOT_VALIDATED = statement("migrations/list_not_validated")
 LOCK_LOG = statement("migrations/lock_log")
+LOCK_LOG_EXCLUSIVELY = statement("migrations/lock_log_exclusively")
 LOCK_MIGRATIONS = statement("migrations/lock_migrations")
 QUOTE_CREATE_SCHEMA = statement("migrations/quote_create_schema")
 READ_APPLIED_MIGRATIONS = statement("migrations/read_applied_migrations")
@@ -105,8 +106,8 @@ async def migrate(
             await connection.execute(CREATE_MIGRATIONS_TABLE)
         distributed = await prepare_changes(connection)
         pending = await pending_migrations(connection, schema, known)
-        if len(pending) < len(known) and _holds_up_appends(pending, known):
-            await connection.execute(LOCK_LOG)
+        if len(pending) < len(known):
+            await _lock_log(connection, pending, known)
         for migration in pending:
             for statement in migration.statements:
                 await connection.execute(statement)
@@ -122,8 +123,15 @@ async def migrate(
     await validate_constraints(connection, schema)
 
 
-def _holds_up_appends(pending: Sequence[Migration], known: Sequence[Migration]) -> bool:
-    return any(lock.holds_up != "nothing" for lock in planned_locks(pending, known))
+async def _lock_log(
+    connection: Connection, pending: Sequence[Migration], known: Sequence[Migration]
+) -> None:
+    """Lock the log first, as strongly as pending migrations will, if they hold up appends."""
+    locks = planned_locks(pending, known)
+    if any((lock.table, lock.mode) == ("event_log", "ACCESS EXCLUSIVE") for lock in locks):
+        await connection.execute(LOCK_LOG_EXCLUSIVELY)
+    elif any(lock.holds_up != "nothing" for lock in locks):
+        await connection.execute(LOCK_LOG)
 
 
 async def validate_constraints(connection: Connection, schema: str) -> list[str]:
