@@ -100,6 +100,13 @@ class AppendQueue:
         if append.key not in self._under_way:
             self._ready.setdefault(append.key)
 
+    def take_at_once(self, append: QueuedAppend) -> bool:
+        """Mark the flow of an append that is not queued, if nothing waits; return whether it is."""
+        if self._ready or append.key in self._under_way:
+            return False
+        self._under_way.add(append.key)
+        return True
+
     def take(self) -> list[QueuedAppend]:
         """Return the next batch, the appends of a flow side by side, and mark its flows."""
         batch: list[QueuedAppend] = []

@@ -1,7 +1,9 @@
 """Group commit: appends that wait while a writer is busy share its next transaction.
 
 There is no timer. A free writer takes what waits, or its share of it, and every caller is answered
-after the commit. One append at a time costs one statement on a connection that is held.
+after the commit. An append that comes alone, after one that was alone, is stored by its caller's
+own task on the connection that an idle writer holds: no task is woken, neither to store it nor to
+answer it. What fails there, and what is cancelled, is left to that writer.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ from time import monotonic
 from typing import cast
 
 import asyncpg
+import msgspec
 
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import InvalidArgument, StoreUnavailable
@@ -42,7 +45,59 @@ LINGER_SECONDS = 0.01
 PATIENCE_SECONDS = 1.0
 """How long a batch waits for other transactions' locks, before its flows wait by themselves."""
 
+LARGE_BYTES = 2**20
+"""What is larger is stored by a writer: a cancelled caller does not wait for its transaction."""
+
 _submits = attrgetter("submits")
+
+
+class _Begun(msgspec.Struct, frozen=True):
+    """An append that its caller has begun to store: with what and after how long that failed."""
+
+    append: QueuedAppend
+    connection: Connection
+    error: BaseException
+    seconds: float
+
+
+class _Idle:
+    """A writer that waits for more for a moment; callers may borrow its connection meanwhile."""
+
+    __slots__ = ("_due_at", "_loop", "_timer", "held", "is_lent", "woken")
+
+    def __init__(self, held: HeldConnection) -> None:
+        self.held = held
+        self.is_lent = False
+        self._loop = asyncio.get_running_loop()
+        self.woken: asyncio.Future[_Begun | bool] = self._loop.create_future()
+        self._due_at = self._loop.time() + LINGER_SECONDS
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._look)
+
+    def linger(self) -> None:
+        """Wait for another moment, after the connection was lent."""
+        self.is_lent = False
+        self._due_at = self._loop.time() + LINGER_SECONDS
+
+    def wake(self, begun: _Begun | bool) -> bool:  # noqa: FBT001  # the answer to its wait
+        """Wake the writer, with an append to go on with or whether there are more.
+
+        Return whether it waited.
+        """
+        if self.woken.done():
+            return False
+        self.woken.set_result(begun)
+        return True
+
+    def end(self) -> None:
+        """End the timer."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        left = LINGER_SECONDS if self.is_lent else self._due_at - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self.wake(False)
 
 
 class Writers:
@@ -59,7 +114,8 @@ class Writers:
         self._held_flows = self._new_held_flows()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writers: dict[asyncio.Task[None], HeldConnection] = {}
-        self._idle: list[asyncio.Future[bool]] = []
+        self._idle: list[_Idle] = []
+        self._was_alone = False
         self._connecting: set[asyncio.Task[None]] = set()
         self._looked_for_distribution = False
 
@@ -70,11 +126,15 @@ class Writers:
         """
         answered: asyncio.Future[list[FlowEvent]] = self._running_loop().create_future()
         append = QueuedAppend(request, size, answered)
-        self._queue.put(append)
-        self._wake_writer()
         try:
+            if self._was_alone and (idle := self._lend_to(append)):
+                await self._store_alone(append, idle)
+            else:
+                self._queue.put(append)
+                self._wake_writer()
             return await answered
         except asyncio.CancelledError:
+            answered.cancel()
             self.abandon([append])
             raise
 
@@ -96,7 +156,7 @@ class Writers:
         """
         while tasks := {*self._writers, *self._under_way}:
             for idle in self._idle:
-                _wake(idle, more=False)
+                idle.wake(False)
             for writer in self._connecting:
                 writer.cancel()
             await asyncio.wait(tasks)
@@ -129,12 +189,51 @@ class Writers:
             if not abandoned.isdisjoint(batch) and all(each.answered.done() for each in batch):
                 task.cancel()
 
+    # ---- an append that comes alone
+
+    def _lend_to(self, append: QueuedAppend) -> _Idle | None:
+        """Return an idle writer whose connection the caller of an append may use, if any."""
+        if (
+            not self._idle
+            or found.observer is not None  # a batch has a span of its own
+            or append.submits
+            or append.size > LARGE_BYTES
+            or not self._is_usable(self._idle[-1].held)
+            or self._idle[-1].woken.done()
+            or not self._queue.take_at_once(append)
+        ):
+            return None
+        idle = self._idle.pop()
+        idle.is_lent = True
+        return idle
+
+    async def _store_alone(self, append: QueuedAppend, idle: _Idle) -> None:
+        """Store an append in the task of its caller; the writer goes on with it if that fails."""
+        connection, began = cast("Connection", idle.held.connection), monotonic()
+        try:
+            outcomes = await append_batch(connection, [append], self._heads, PATIENCE_SECONDS)
+        except BaseException as error:
+            begun = _Begun(append, connection, error, monotonic() - began)
+            if not idle.wake(begun):
+                lost = StoreUnavailable("the writer was cancelled")
+                self._queue.finish([append], refuse_all([append], lost))
+            if not isinstance(error, Exception):
+                raise
+            return
+        self._queue.finish([append], outcomes)
+        self._was_alone = not self._queue
+        if self._was_alone:
+            idle.linger()
+            self._idle.append(idle)
+        else:
+            idle.wake(True)
+
     # ---- the life of a writer
 
     def _wake_writer(self) -> None:
         """Have a writer look at the queue: an idle one, or a new one if there are too few."""
         while self._idle:
-            if _wake(self._idle.pop(), more=True):
+            if self._idle.pop().wake(True):
                 return
         if len(self._writers) < self._count:
             held = HeldConnection(self._provider)
@@ -145,37 +244,45 @@ class Writers:
     async def _write(self, held: HeldConnection) -> None:
         """Store batches until no more come."""
         try:
-            while self._queue or await self._more_come():
+            while self._queue or await self._more_come(held):
                 if self._is_usable(held) or await self._connect(held):
                     batch = self._queue.take()
+                    self._was_alone = len(batch) == 1 and not self._queue
                     if self._queue:  # there is a share for another writer
                         self._wake_writer()
-                    for appends in await self._attempt(batch, held, PATIENCE_SECONDS):
-                        self._held_flows.wait(appends)
-                    if submitted := list(filter(_submits, batch)):
-                        await self._tell_workers(submitted, held)
+                    await self._store_and_tell(batch, held)
                 elif self._queue:
                     return
         finally:
             with suppress(Exception):  # every caller is answered already; no one is left to get it
                 await held.give_back()
 
-    async def _tell_workers(self, submitted: Sequence[QueuedAppend], held: HeldConnection) -> None:
-        """Notify workers of the flows that are due at once, unless the connection was lost."""
-        due = hinted_definitions(append.request for append in submitted)
-        if due and held.connection is not None:
-            await send_hints(held.connection, due)
+    async def _store_and_tell(
+        self, batch: Sequence[QueuedAppend], held: HeldConnection, begun: _Begun | None = None
+    ) -> None:
+        """Store a batch, and notify workers of the flows that are due at once."""
+        for appends in await self._attempt(batch, held, PATIENCE_SECONDS, begun):
+            self._held_flows.wait(appends)
+        if submitted := list(filter(_submits, batch)):
+            due = hinted_definitions(append.request for append in submitted)
+            if due and held.connection is not None:  # unless it was lost
+                await send_hints(held.connection, due)
 
-    async def _more_come(self) -> bool:
+    async def _more_come(self, held: HeldConnection) -> bool:
         """Wait a moment for more appends; return whether some have come."""
-        loop = asyncio.get_running_loop()
-        idle: asyncio.Future[bool] = loop.create_future()
+        while isinstance(begun := await self._woken(held), _Begun):
+            await self._store_and_tell([begun.append], held, begun)
+            if self._queue:
+                return True
+        return begun
+
+    async def _woken(self, held: HeldConnection) -> _Begun | bool:
+        idle = _Idle(held)
         self._idle.append(idle)
-        timer = loop.call_later(LINGER_SECONDS, _wake, idle)
         try:
-            return await idle
+            return await idle.woken
         finally:
-            timer.cancel()
+            idle.end()
             if idle in self._idle:
                 self._idle.remove(idle)
 
@@ -213,14 +320,18 @@ class Writers:
             self._looked_for_distribution = True
 
     async def _attempt(
-        self, batch: Sequence[QueuedAppend], provider: ConnectionProvider, patience: float
+        self,
+        batch: Sequence[QueuedAppend],
+        provider: ConnectionProvider,
+        patience: float,
+        begun: _Begun | None = None,
     ) -> list[list[QueuedAppend]]:
         """Store a batch and answer its callers; return what a lock holds up, by flow."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._under_way[task] = batch
         outcomes: Outcomes = {}
         try:
-            storing: Awaitable[Outcomes] = self._store(batch, provider, patience)
+            storing: Awaitable[Outcomes] = self._store(batch, provider, patience, begun)
             if found.observer is not None:
                 storing = watched_batch(storing, batch)
             outcomes = await storing
@@ -237,11 +348,20 @@ class Writers:
         return held_up
 
     async def _store(
-        self, batch: Sequence[QueuedAppend], provider: ConnectionProvider, patience: float
+        self,
+        batch: Sequence[QueuedAppend],
+        provider: ConnectionProvider,
+        patience: float,
+        begun: _Begun | None,
     ) -> Outcomes:
         """Append a batch on the connection of a writer; what fails is retried or divided."""
         first = None
-        if isinstance(provider, HeldConnection) and (connection := provider.connection):
+        if begun is not None and isinstance(provider, HeldConnection):
+            await provider.give_back(begun.error)
+            if not isinstance(begun.error, Exception):  # the caller was cancelled
+                return {}
+            first = FailedAttempt(begun.connection, begun.error, begun.seconds)
+        elif isinstance(provider, HeldConnection) and (connection := provider.connection):
             began = monotonic()
             try:
                 return await append_batch(connection, batch, self._heads, patience)
@@ -256,11 +376,3 @@ class Writers:
         del self._writers[writer]
         if self._queue:  # something came while it was ending
             self._wake_writer()
-
-
-def _wake(idle: "asyncio.Future[bool]", *, more: bool = False) -> bool:
-    """Wake an idle writer, telling it whether there is more to store; return whether it waited."""
-    if idle.done():
-        return False
-    idle.set_result(more)
-    return True

@@ -29,6 +29,8 @@ from chem_persistence import (
     build_pool,
     embedded_postgres,
 )
+from chem_persistence.postgres.append import writers
+from chem_persistence.postgres.connection import held_connection
 from tests.support.faults.tls_ends import tls_ends
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.torture.checker.check import check
@@ -68,7 +70,8 @@ class Suspensions:
     def _task(
         self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any
     ) -> "asyncio.Task[Any]":
-        writes = getattr(work, "__qualname__", "").startswith(("Writers.", "HeldFlows."))
+        name = getattr(work, "__qualname__", "")
+        writes = name.startswith(("Writers.", "HeldFlows.", "stored_by_its_caller"))
         return asyncio.Task(self._watched(work) if writes else work, loop=loop, **options)
 
     async def _watched(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -240,6 +243,46 @@ async def test_an_append_cancelled_at_any_await_is_whole_or_nothing(
             assert returned is not None
             break
     assert nth >= 5
+    assert complaints == []
+
+
+async def stored_by_its_caller(
+    appending: Appending, store: PgEventStore, flow_id: UUID
+) -> list[FlowEvent]:
+    return await appending(store, flow_id)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
+@pytest.mark.parametrize("appending", [append_with_an_artifact, append_events_only])
+async def test_an_append_that_its_caller_stores_is_whole_or_nothing_at_any_await(
+    *,
+    narrow_pool: Pool,
+    provider: PoolProvider,
+    complaints: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    appending: Appending,
+    late: bool,
+) -> None:
+    """After an append that was alone; what is cancelled is left to the writer that lent to it."""
+    monkeypatch.setattr(writers, "LINGER_SECONDS", 3_600.0)
+    monkeypatch.setattr(held_connection, "LONGEST_SECONDS", 3_600.0)
+    witness = PgEventStore(provider)
+    for nth in count(1):
+        flow_id, other = new_flow_id(), new_flow_id()
+        await witness.append_kind(flow_id, initialized())
+        store = PgEventStore(PoolProvider(narrow_pool))
+        await store.append_kind(other, initialized())
+        work = stored_by_its_caller(appending, store, flow_id)
+        struck, returned = await cancelled_as_a_task(work, nth, late=late)
+        await store.append_kind(other, StepSignal(0, "acquire", "next"))  # nothing is left behind
+        await store.aclose()
+        await see_a_good_pool(narrow_pool)
+        await see_all_or_nothing(witness, flow_id, returned)
+        if not struck:
+            assert returned is not None
+            break
+    await witness.aclose()  # its writer lingers as well
+    assert nth >= 3  # a caller that awaits a writer waits once
     assert complaints == []
 
 
