@@ -1,6 +1,6 @@
 """The locks that migrations take of tables which are there, and whether they read all rows.
 
-They are read from the statements. `tests/postgres/schema/test_locks.py` compares them with the
+They are read from the statements. `tests/postgres/schema/test_migration_locks.py` compares them with the
 locks that a server holds after each migration.
 """
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-__all__ = ["PlannedLock", "planned_locks"]
+__all__ = ["Migration", "PlannedLock", "planned_locks"]
 
 
 class Migration(Protocol):

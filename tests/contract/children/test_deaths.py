@@ -77,7 +77,7 @@ async def test_a_step_that_runs_flows_survives_more_dead_workers_than_another(de
         _, started, listed, begun = (event.kind for event in await desk.store.list(done, limit=4))
         assert isinstance(listed, StepFinished)
         items = [await desk.store.get_artifact(each) for each in listed.outputs]
-        for deaths, becomes in ((19, FlowState.COMPLETED), (20, FlowState.FAILED)):
+        for deaths, becomes in ((99, FlowState.COMPLETED), (100, FlowState.FAILED)):
             flow_id = await submit(desk, parent, 3, due_in=HOUR)
             kinds = [started, listed, *[begun] * deaths]
             await desk.store.append_kinds(flow_id, kinds, artifacts=items, expected_version=1)

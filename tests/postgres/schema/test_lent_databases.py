@@ -50,8 +50,23 @@ async def lender(server: TestServer) -> AsyncIterator[Lender]:
 async def test_rows_sequences_and_sessions_of_a_loan_are_gone_in_the_next(
     lender: Lender, server: TestServer
 ) -> None:
-    first = await lender.lend()
-    url = server.database_url(first.name)
+    for _ in range(5):  # an ANALYZE by autovacuum changes more than rows
+        first = await lender.lend()
+        left = await used(server.database_url(first.name))
+        await lender.take_back(first)
+        second = await lender.lend()
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            await left.fetchval("SELECT 1")
+        assert await second.session.fetchval(ROWS) == 0
+        assert await second.session.fetchval(NEXT_SEQ) == 1
+        await lender.take_back(second)
+        if second is first:
+            break
+    assert second is first
+
+
+async def used(url: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """Store an event and an artifact; return a session that holds a lock and a temporary table."""
     async with await build_pool(url, max_size=2) as pool:
         store = PgEventStore(PoolProvider(pool))
         artifact = Artifact.from_payload(kind="Value", payload=1)
@@ -59,14 +74,7 @@ async def test_rows_sequences_and_sessions_of_a_loan_are_gone_in_the_next(
         await store.aclose()
     left = await asyncpg.connect(url)
     await left.execute("BEGIN; LOCK TABLE event_log; CREATE TEMP TABLE mine (number integer)")
-    await lender.take_back(first)
-    second = await lender.lend()
-    assert second is first
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
-        await left.fetchval("SELECT 1")
-    assert await second.session.fetchval(ROWS) == 0
-    assert await second.session.fetchval(NEXT_SEQ) == 1
-    await lender.take_back(second)
+    return left
 
 
 async def test_a_database_with_more_than_other_rows_is_not_lent_again(
