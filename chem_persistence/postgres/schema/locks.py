@@ -1,7 +1,7 @@
 """The locks that migrations take of tables which are there, and whether they read all rows.
 
-They are read from the statements. `tests/postgres/schema/test_migration_locks.py` compares them with
-the locks that a server holds after each migration.
+They are read from the statements; `tests/postgres/schema/test_migration_locks.py` compares them
+with the locks that a server holds after each migration.
 """
 
 import re
