@@ -79,7 +79,7 @@ class OneLarge(InMemoryEventStore):
     large: ArtifactLabel
 
     async def label_artifacts(self, hashes: Collection[str]) -> Mapping[str, ArtifactLabel]:
-        return dict.fromkeys(hashes, self.large)
+        return {name: self.large for name in hashes if name == self.large.hash}
 
     async def read_artifact(self, artifact_hash: str) -> AsyncIterator[bytes]:
         assert artifact_hash == self.large.hash
