@@ -300,6 +300,7 @@ CREATE OR REPLACE FUNCTION archive_flows(flow_ids uuid[], versions integer[], he
  RETURNS TABLE(archived_flow_id uuid, archived_no bigint)
  LANGUAGE plpgsql
  SECURITY DEFINER
+ SET "citus.enable_local_execution" TO 'on'
  SET search_path TO 'public', 'pg_temp'
 AS $function$
 DECLARE

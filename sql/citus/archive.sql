@@ -3,10 +3,13 @@
 -- flows: it is on the same node, and moves with it. Only events can be deleted, and what is made of
 -- them: artifacts stay, since a flow may use those of another one on any node, and so do chunks.
 
+-- It runs as the owner, who may log in to the workers alone: so what is on the coordinator itself is
+-- changed without the connection to it that sessions of the library use otherwise.
 CREATE OR REPLACE FUNCTION archive_flows(
     flow_ids uuid[], versions integer[], heads bytea[],
     bundle text, actor text
-) RETURNS TABLE (archived_flow_id uuid, archived_no bigint) LANGUAGE plpgsql SECURITY DEFINER AS $$
+) RETURNS TABLE (archived_flow_id uuid, archived_no bigint) LANGUAGE plpgsql SECURITY DEFINER
+SET citus.enable_local_execution = on AS $$
 DECLARE
     -- read here: on a worker the session is the owner's, and begins at another time
     present timestamptz := now();
