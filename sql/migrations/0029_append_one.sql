@@ -104,12 +104,9 @@ BEGIN
     ELSIF effect = 'end' THEN
         DELETE FROM flow_runs AS run WHERE run.flow_id = flow;
     ELSIF token IS NULL THEN
-        -- as in change_flow_run. A flow without a row is nobody's, or about to get one: the lock of an
-        -- UPDATE, which it has then too, makes add_flow_runs wait for the commit, and see this event
-        UPDATE flow_runs AS run
-        SET called = run.lease IS NOT NULL,
-            due_at = CASE WHEN run.lease IS NULL THEN now() ELSE run.due_at END
-        WHERE run.flow_id = flow;
+        -- also for a flow without a row, which is nobody's, or about to get one: the lock of the UPDATE
+        -- in it makes add_flow_runs wait for the commit, and see this event
+        PERFORM change_flow_run(flow, NULL, false, false);
     END IF;
     RETURN stored;
 END
