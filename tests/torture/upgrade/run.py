@@ -131,7 +131,7 @@ async def _writers(
 
 
 async def _upgrade(url: str, writers: Writers, seconds: float) -> Migrated:
-    """Let old writers work, migrate beside them while new ones start, and let all work."""
+    """Start old writers, migrate while they append, start new writers, and let all append."""
     for slot in OLD_SLOTS:
         await writers.start(slot)
     await _until_all_write(writers, OLD_SLOTS)
