@@ -71,6 +71,7 @@ async def import_bundle(store: TransferStore, path: Path | str) -> ImportedBundl
         importing = _Import(bundle, path, store)
         stored = {flow_id: await importing.count_stored(flow_id) for flow_id in bundle.flows()}
         wanted = {flow_id: count for flow_id, count in stored.items() if count is not None}
+        new_flows = tuple(flow_id for flow_id, count in wanted.items() if not count)
         new_events = 0
         async with store.transaction() as transaction:
             for flow_id, count in wanted.items():
@@ -79,9 +80,8 @@ async def import_bundle(store: TransferStore, path: Path | str) -> ImportedBundl
             while batch := await to_thread(importing.next_batch, events):
                 await transaction.append_stored(batch)
                 new_events += len(batch)
-            # now that all artifacts are there
-            await transaction.set_aside([flow_id for flow_id, count in wanted.items() if not count])
-    new_flows = tuple(flow_id for flow_id, count in wanted.items() if not count)
+            if new_flows:  # now that all artifacts are there
+                await transaction.set_aside(new_flows)
     return ImportedBundle(report.flows, new_flows, new_events)
 
 

@@ -68,6 +68,7 @@ class PgTransaction(TransactionAppender):
         self._uploads = Uploads(connection)
         self._turn = asyncio.Lock()
         self._imports = False
+        self._one_flow_each = False
         self.due: set[str] = set()
         """The definitions of the flows that are due once the transaction has committed."""
 
@@ -105,6 +106,7 @@ class PgTransaction(TransactionAppender):
                 if not self._imports:  # none is archived meanwhile, and archived ids may come back
                     await self.connection.fetch(BEGIN_IMPORT)
                     self._imports = True
+                    self._one_flow_each = await is_distributed(self.connection)
                 outcomes = await self._append_batch(appends)
                 for append in appends:
                     request = append.request
@@ -119,7 +121,7 @@ class PgTransaction(TransactionAppender):
 
     async def _append_batch(self, appends: Sequence[Append]) -> dict[Append, Outcome]:
         """Store events by one statement; on Citus, or if a flow fails, by one of each flow."""
-        if not await is_distributed(self.connection):
+        if not self._one_flow_each:
             with suppress(asyncpg.UniqueViolationError):  # another writer appended to a flow
                 return await append_batch(self.connection, appends, self._heads)
         outcomes: dict[Append, Outcome] = {}
@@ -131,7 +133,7 @@ class PgTransaction(TransactionAppender):
         """Leave imported flows to no worker; see `ImportTransaction.set_aside`."""
         async with self._turn:
             with self._uploads.alone(), library_errors(self.connection):
-                if not await is_distributed(self.connection):
+                if not self._one_flow_each:
                     await self._set_aside(flow_ids)
                     return
                 for flow_id in flow_ids:
