@@ -20,6 +20,7 @@ from chem_persistence import (
     canonical_json,
 )
 from chem_persistence.domain.canonical_json.careful import MAX_DEPTH
+from tests.support.examples import examples
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.flows.json_values import I_JSON, MOLECULE, REFUSED, SURVIVING, Molecule, nested
 from tests.support.servers.backends import Backend
@@ -27,7 +28,7 @@ from tests.support.servers.backends import Backend
 IN_A_DATABASE = settings(
     deadline=None,
     derandomize=True,
-    max_examples=60,
+    max_examples=examples(60),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

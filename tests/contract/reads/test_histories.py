@@ -24,6 +24,7 @@ from chem_persistence import (
 )
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.postgres.schema.statements import statement
+from tests.support.examples import examples
 from tests.support.flows.flows import DEFINITION, new_flow_id
 from tests.support.flows.histories import (
     GARBAGE_KINDS,
@@ -51,7 +52,7 @@ EVERY_HEALTH_CHECK = list(HealthCheck)
 BOUNDED = settings(
     deadline=None,
     derandomize=True,
-    max_examples=25,
+    max_examples=examples(25),
     suppress_health_check=EVERY_HEALTH_CHECK,
     database=None,
 )
@@ -135,7 +136,7 @@ async def test_at_length_the_same_history_is_the_same_in_both_stores(
     await assert_parity(memory, postgres, history)
 
 
-@settings(BOUNDED, max_examples=15)
+@settings(BOUNDED, max_examples=examples(15))
 @given(examples=st.lists(HISTORIES, min_size=3, max_size=3))
 async def test_histories_that_interleave_are_the_same_in_both_stores(
     memory: Backend, postgres: Backend, examples: list[list[Append]]
@@ -216,7 +217,7 @@ async def assert_projected(
     assert begun == touched(kinds)
 
 
-@settings(BOUNDED, max_examples=30)
+@settings(BOUNDED, max_examples=examples(30))
 @given(example=LEGAL_IN_TWO_CUTS)
 async def test_the_step_rows_are_the_replayed_slots_in_whatever_batches_events_came(
     pool: "asyncpg.Pool[asyncpg.Record]",
@@ -230,7 +231,7 @@ async def test_the_step_rows_are_the_replayed_slots_in_whatever_batches_events_c
         await assert_projected(pool, postgres, kinds, cuts)
 
 
-@settings(BOUNDED, max_examples=50)
+@settings(BOUNDED, max_examples=examples(50))
 @given(kinds=st.one_of(PLAUSIBLE_KINDS, GARBAGE_KINDS), data=st.data())
 async def test_no_append_fails_because_of_the_step_rows(
     pool: "asyncpg.Pool[asyncpg.Record]",

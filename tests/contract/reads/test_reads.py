@@ -18,6 +18,7 @@ from chem_persistence import (
     UnreplayableEvent,
 )
 from chem_persistence.domain.instance import initial_instance
+from tests.support.examples import examples
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 from tests.support.flows.histories import PLAUSIBLE_KINDS
 from tests.support.servers.backends import Backend
@@ -26,7 +27,7 @@ BOUNDED = settings(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=30,
+    max_examples=examples(30),
     suppress_health_check=list(HealthCheck),
 )
 HISTORY: list[FlowEventKind] = [

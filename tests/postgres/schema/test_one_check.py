@@ -22,6 +22,7 @@ from chem_persistence.postgres.schema.migrations import (
     migrate,
     validate_constraints,
 )
+from tests.support.examples import examples
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.servers.write_snapshot import HEADER, SNAPSHOT
 
@@ -119,7 +120,7 @@ def rows(draw: st.DrawFn) -> Row:
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=200,
+    max_examples=examples(200),
     suppress_health_check=list(HealthCheck),
 )
 @given(row=rows())

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from chem_persistence import InvalidPayload, canonical_json, content_hash
 from chem_persistence.domain.canonical_json.careful import MAX_DEPTH, MAX_INTEGER
 from chem_persistence.domain.canonical_json.encode import read_json
+from tests.support.examples import examples
 from tests.support.flows.json_values import (
     FLOATS,
     I_JSON,
@@ -28,7 +29,7 @@ from tests.support.flows.json_values import (
     nested,
 )
 
-DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=200)
+DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=examples(200))
 AT_LENGTH = settings(deadline=None, max_examples=5_000)
 
 # RFC 8785, appendix B: IEEE 754 double, JSON

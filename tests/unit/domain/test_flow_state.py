@@ -14,12 +14,13 @@ from chem_persistence.domain.step_rows import execution_changes
 from chem_persistence.views.attempts import FlowAttempts
 from chem_persistence.views.flow_view import PageLimits
 from chem_persistence.views.observed_flow import replay_observed
+from tests.support.examples import examples
 from tests.support.flows.flows import DEFINITION
 from tests.support.flows.histories import PLAUSIBLE_KINDS, legal_kinds
 
 FLOW_ID = UUID(int=42)
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-BOUNDED = settings(deadline=None, derandomize=True, database=None, max_examples=200)
+BOUNDED = settings(deadline=None, derandomize=True, database=None, max_examples=examples(200))
 
 
 def events(kinds: list[FlowEventKind]) -> list[FlowEvent]:

@@ -11,12 +11,13 @@ from chem_persistence import ChemPersistenceError, FlowEvent, FlowEventKind, Flo
 from chem_persistence.domain.instance import initial_instance
 from chem_persistence.domain.replay import replay
 from chem_persistence.domain.snapshot import restore_snapshot, take_snapshot
+from tests.support.examples import examples
 from tests.support.flows.flows import DEFINITION
 from tests.support.flows.histories import GARBAGE_KINDS, PLAUSIBLE_KINDS, legal_kinds
 
 FLOW_ID = UUID(int=42)
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-BOUNDED = settings(deadline=None, derandomize=True, database=None, max_examples=200)
+BOUNDED = settings(deadline=None, derandomize=True, database=None, max_examples=examples(200))
 KINDS = st.one_of(PLAUSIBLE_KINDS, GARBAGE_KINDS, legal_kinds())
 
 

@@ -33,6 +33,7 @@ from chem_persistence.domain.canonical_json.careful import MAX_DEPTH, MAX_INTEGE
 from chem_persistence.domain.events import event_type
 from chem_persistence.store.codec import decode_kind, encode_kind
 from tests.golden.kinds import KINDS
+from tests.support.examples import examples
 from tests.support.flows.json_values import (
     FLOATS,
     I_JSON,
@@ -44,7 +45,7 @@ from tests.support.flows.json_values import (
     nested,
 )
 
-DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=200)
+DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=examples(200))
 AT_LENGTH = settings(deadline=None, max_examples=5_000)
 
 
@@ -336,7 +337,7 @@ def test_at_length_both_ways_write_and_refuse_the_same(value: object) -> None:
     assert_both_agree(value)
 
 
-@settings(DETERMINISTIC, max_examples=400)
+@settings(DETERMINISTIC, max_examples=examples(400))
 @given(st.lists(st.floats() | FLOATS))
 def test_both_ways_write_every_number_the_same(numbers: list[float]) -> None:
     assert_both_agree(numbers)
@@ -571,7 +572,7 @@ def test_a_list_that_denies_its_items_is_still_json() -> None:
     assert canonical_json([Items([1, 2])]) == b'[["shown"]]'
 
 
-@settings(DETERMINISTIC, max_examples=400)
+@settings(DETERMINISTIC, max_examples=examples(400))
 @given(I_JSON)
 def test_a_struct_is_written_as_its_members_are(value: object) -> None:
     members: Any = {"a kind": "tagged", "firstHeld": value, "z": [value]}

@@ -18,11 +18,12 @@ from chem_persistence.domain.snapshot import (
     take_snapshot,
 )
 from tests.golden.snapshot import INSTANCE, GoldenSnapshot, golden_snapshots
+from tests.support.examples import examples
 from tests.support.flows.flows import DEFINITION
 
 TAKEN = take_snapshot(INSTANCE, DEFINITION)
 OTHER = FlowDefinition(tuple(replace(step, version="2") for step in DEFINITION.steps))
-BOUNDED = settings(deadline=None, derandomize=True, database=None, max_examples=300)
+BOUNDED = settings(deadline=None, derandomize=True, database=None, max_examples=examples(300))
 
 
 def sealed(state: bytes) -> Snapshot:

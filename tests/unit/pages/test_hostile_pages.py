@@ -10,6 +10,7 @@ from chem_persistence import flow_page
 from chem_persistence.pages.html.assets import read_asset
 from chem_persistence.pages.html.markup import visible
 from chem_persistence.pages.html.vocabulary import ATTRIBUTES, ELEMENTS
+from tests.support.examples import examples
 from tests.support.flows.hostile_flow import CANARY, HOSTILE_FLOW_ID, PLANTED, hostile_store
 from tests.support.flows.sample_flow import SEEN_AT, SetClock
 from tests.support.pages.read_page import ReadPage, read_page
@@ -77,7 +78,7 @@ async def test_planted_texts_together_stay_text() -> None:
     check(await page_of(*PLANTED))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(TEXTS)
 def test_any_text_stays_text(parts: list[str]) -> None:
     text = "".join((CANARY, *parts))

@@ -35,6 +35,7 @@ from chem_persistence.store.codec import (
     encode_metadata,
 )
 from chem_persistence.store.transfer.anchors import Anchor, read_anchors, writing_anchors
+from tests.support.examples import examples
 from tests.support.flows.hostile import EVENT_TEXTS, JSON_TEXTS, OBJECTS, mutated
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ BOUNDED = settings(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=100,
+    max_examples=examples(100),
     suppress_health_check=list(HealthCheck),
 )
 AT_LENGTH = settings(BOUNDED, derandomize=False, max_examples=5_000, print_blob=True)

@@ -43,6 +43,7 @@ from chem_persistence.postgres.schema.migrations import known_migrations, migrat
 from chem_persistence.store.append_request import AppendCall, append_request
 from chem_persistence.store.checks import LARGE_BYTES
 from chem_persistence.store.leasing.hold import Hold
+from tests.support.examples import examples
 from tests.support.flows import histories
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.histories import ANY_KIND, BEGIN
@@ -214,7 +215,7 @@ async def test_rows_and_documents_store_the_same(twins: Twins) -> None:
 @settings(
     deadline=None,
     derandomize=True,
-    max_examples=15,
+    max_examples=examples(15),
     suppress_health_check=list(HealthCheck),
     database=None,
 )

@@ -35,6 +35,7 @@ from chem_persistence.postgres.append.forms.rows import Write
 from chem_persistence.postgres.append.place_events import Append, FlowHeads, append_batch
 from chem_persistence.postgres.append.settle import Refused, Stored, TryAgain
 from chem_persistence.store.append_request import AppendCall, append_request
+from tests.support.examples import examples
 from tests.support.flows.flows import new_flow_id
 from tests.support.flows.histories import ANY_KIND, BEGIN
 
@@ -184,7 +185,7 @@ async def play(logs: tuple[Log, Log], calls: Sequence[Call]) -> list[Any]:
 @settings(
     deadline=None,
     derandomize=True,
-    max_examples=40,
+    max_examples=examples(40),
     suppress_health_check=list(HealthCheck),
     database=None,
 )

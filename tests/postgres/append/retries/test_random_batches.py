@@ -31,6 +31,7 @@ from chem_persistence.postgres.append.place_events import Append, FlowHeads, app
 from chem_persistence.postgres.append.settle import Outcome, Refused, Stored, TryAgain
 from chem_persistence.store.append_request import AppendCall, AppendRequest, append_request
 from chem_persistence.store.clock import SystemClock
+from tests.support.examples import examples
 from tests.support.faults.between import ConnectionBetween, Rows, is_an_append
 from tests.support.flows.flows import new_flow_id
 from tests.support.leases.lender import Lender
@@ -38,7 +39,7 @@ from tests.support.leases.lender import Lender
 BOUNDED = settings(
     deadline=None,
     derandomize=True,
-    max_examples=12,
+    max_examples=examples(12),
     suppress_health_check=list(HealthCheck),
     database=None,
 )

@@ -25,6 +25,7 @@ from chem_persistence import (
 )
 from chem_persistence.postgres.audit.verification import verify_log
 from chem_persistence.store.transfer.anchors import Anchor
+from tests.support.examples import examples
 from tests.support.flows.flows import DEFINITION, new_flow_id, whole_history
 from tests.support.flows.hostile import EVENT_TEXTS, JSON_TEXTS
 
@@ -32,7 +33,7 @@ BOUNDED = settings(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=60,
+    max_examples=examples(60),
     suppress_health_check=list(HealthCheck),
 )
 AT_LENGTH = settings(BOUNDED, derandomize=False, max_examples=3_000, print_blob=True)

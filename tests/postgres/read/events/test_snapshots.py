@@ -39,6 +39,7 @@ from chem_persistence.postgres.read import flows
 from chem_persistence.postgres.read.flows import PAGE_BYTES
 from chem_persistence.postgres.read.snapshots import find_snapshot, keep_snapshot
 from tests.golden.snapshot import FLOW_ID, INSTANCE, KINDS, GoldenSnapshot, golden_snapshots
+from tests.support.examples import examples
 from tests.support.faults.worker import Place
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 from tests.support.flows.histories import GARBAGE_KINDS, PLAUSIBLE_KINDS, TickingClock, legal_kinds
@@ -51,7 +52,7 @@ BOUNDED = settings(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=40,
+    max_examples=examples(40),
     suppress_health_check=list(HealthCheck),
 )
 OTHER = FlowDefinition(tuple(replace(step, version="2") for step in DEFINITION.steps))

@@ -32,6 +32,7 @@ from chem_persistence import (
     UserInteractionRequested,
 )
 from chem_persistence.domain.events import FlowParent
+from tests.support.examples import examples
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 from tests.support.flows.histories import legal_kinds
 
@@ -420,7 +421,7 @@ async def test_questions_are_answered_while_flows_are_appended(
 @settings(
     deadline=None,
     derandomize=True,
-    max_examples=60,
+    max_examples=examples(60),
     suppress_health_check=list(HealthCheck),
     database=None,
 )
