@@ -1,14 +1,13 @@
 """Parents and children whose worker dies at any of its calls to the store: another one goes on."""
 
-import asyncio
 from collections import Counter
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from chem_persistence import Flow, FlowState, StepFinished, Worker, flow
-from tests.support.faults.mortal_store import Life, MortalStore
+from chem_persistence import Flow, FlowState, StepFinished, flow
+from tests.support.faults.mortal_store import Life
+from tests.support.leases.deaths import worked_until_death
 from tests.support.leases.desk import HOUR, Desk
 from tests.support.leases.families import Add, Picky, mapped
 from tests.support.leases.staff import Number, client_of, submit, working
@@ -27,20 +26,6 @@ PARENTS: dict[str, tuple[Flow[Number, Number], Number]] = {
 }
 
 
-async def worked_until_death(desk: Desk, parent: Flow[Any, Any], life: Life, done: Any) -> None:
-    grace = timedelta(milliseconds=10)  # a dead worker's store takes no outcome, however long
-    worker = Worker(MortalStore(desk.store, life), [parent], poll_interval=0.01, grace=grace)
-    running = asyncio.create_task(worker.run())
-    waits = [asyncio.create_task(life.over.wait()), asyncio.create_task(done)]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    life.left = 0
-    worker.stop()
-    await running
-    for task in waits:
-        task.cancel()
-    await asyncio.wait(waits)
-
-
 async def make_held_flows_due(desk: Desk) -> None:
     for flow_id in {event.flow_id for event in await desk.store.read_feed(limit=1_000_000)}:
         row = await desk.row(flow_id)
@@ -57,7 +42,7 @@ async def test_whatever_a_dead_worker_has_left_another_one_completes_it(
     for calls in range(1, MOST_CALLS, stride):
         flow_id = await submit(desk, parent, 3)
         client, life = client_of(desk), Life(calls)
-        await worked_until_death(desk, parent, life, client.wait(flow_id))
+        await worked_until_death(desk, [parent], life, client.wait(flow_id))
         lived = not life.over.is_set()
         await make_held_flows_due(desk)
         async with working(desk, [parent]):

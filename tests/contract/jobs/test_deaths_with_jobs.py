@@ -9,31 +9,15 @@ from uuid import UUID
 
 import pytest
 
-from chem_persistence import FlowHasFailed, FlowState, FlowWasCancelled, Worker
-from tests.support.faults.mortal_store import Life, MortalStore
+from chem_persistence import FlowHasFailed, FlowState, FlowWasCancelled
+from tests.support.faults.mortal_store import Life
 from tests.support.jobs.queue import BOUNDARIES, Queue
 from tests.support.jobs.steps import cube
+from tests.support.leases.deaths import worked_until_death
 from tests.support.leases.desk import Desk
 from tests.support.leases.staff import Number, client_of, submit, trace, until, working
 
 MOST_CALLS = 60
-
-
-async def worked_until_death(desk: Desk, jobs: Any, life: Life, done: Any) -> bool:
-    """Run a worker until it dies, or a flow has ended; return whether it has died."""
-    grace = timedelta(milliseconds=10)
-    worker = Worker(MortalStore(desk.store, life), [jobs], poll_interval=0.01, grace=grace)
-    running = asyncio.create_task(worker.run())
-    waits = [asyncio.create_task(life.over.wait()), asyncio.create_task(done)]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    died = life.over.is_set()
-    life.left = 0
-    worker.stop()
-    await running
-    for task in waits:
-        task.cancel()
-    await asyncio.wait(waits)
-    return died
 
 
 async def completed_by_another(desk: Desk, jobs: Any, flow_id: UUID) -> None:
@@ -66,7 +50,7 @@ async def test_a_worker_that_dies_at_a_call_to_the_queue(
     jobs = cube(queue)
     flow_id = await submit(desk, jobs, 3)
     queue.at = dies_at(life, boundary)
-    assert await worked_until_death(desk, jobs, life, client_of(desk).wait(flow_id))
+    assert await worked_until_death(desk, [jobs], life, client_of(desk).wait(flow_id))
     await completed_by_another(desk, jobs, flow_id)
     assert len(queue.accepted()) == len(queue.ran()) == 1
 
@@ -80,7 +64,7 @@ async def test_a_worker_that_dies_at_a_call_to_the_store(
         queue.faults["submit"] = [fault]
         jobs = cube(queue, 2)
         flow_id = await submit(desk, jobs, 3)
-        died = await worked_until_death(desk, jobs, life, client_of(desk).wait(flow_id))
+        died = await worked_until_death(desk, [jobs], life, client_of(desk).wait(flow_id))
         await completed_by_another(desk, jobs, flow_id)
         assert len(queue.accepted()) == len(queue.ran()) == 1, calls
         variants = Counter(await trace(desk, flow_id))
@@ -99,7 +83,7 @@ async def test_a_worker_that_dies_while_it_cancels(desk: Desk, tmp_path: Path) -
         async with working(desk, [jobs]):
             await until(desk, flow_id, lambda events: events[-1].variant == "W")
         await client_of(desk).cancel(flow_id, reason="enough")
-        died = await worked_until_death(desk, jobs, life, client_of(desk).wait(flow_id))
+        died = await worked_until_death(desk, [jobs], life, client_of(desk).wait(flow_id))
         if await desk.row(flow_id) is not None:
             await desk.make_due(flow_id)
         async with working(desk, [jobs]):
@@ -135,7 +119,7 @@ async def test_a_submission_that_kills_its_worker_does_not_kill_every_worker(
         life = Life(10**6)
         queue.at = dies_at(life, "before submit")
         queue.faults["submit"] = ["never arrived"]
-        assert await worked_until_death(desk, jobs, life, client_of(desk).wait(flow_id))
+        assert await worked_until_death(desk, [jobs], life, client_of(desk).wait(flow_id))
         await desk.make_due(flow_id)
     queue.at, queue.faults = (lambda _: None), {}
     async with working(desk, [jobs]):

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from chem_persistence import FlowAlreadyCompleted, FlowState
 from chem_persistence.engine.jobs.history import job_history
+from chem_persistence.engine.leases import held_flow
 from chem_persistence.worker import worker
-from tests.contract.jobs.test_deaths_with_jobs import dies_at, worked_until_death
+from tests.contract.jobs.test_deaths_with_jobs import dies_at
+from tests.support.examples import examples
 from tests.support.faults.mortal_store import Life
 from tests.support.jobs.queue import BOUNDARIES, Queue
 from tests.support.jobs.steps import cube
+from tests.support.leases.deaths import worked_until_death
 from tests.support.leases.desk import Desk, memory_desk
 from tests.support.leases.staff import Number, client_of, submit, trace
 
@@ -43,7 +46,7 @@ async def lived(desk: Desk, queue: Queue, deaths: list[Any], cancel_after: int |
                 await client.cancel(flow_id, reason="enough")
         life = Life(death if isinstance(death, int) else 10**6)
         queue.at = dies_at(life, str(death))
-        await worked_until_death(desk, jobs, life, client.wait(flow_id))
+        await worked_until_death(desk, [jobs], life, client.wait(flow_id))
         if await desk.row(flow_id) is not None:
             await desk.make_due(flow_id)
     state = await client.wait(flow_id)
@@ -59,14 +62,16 @@ async def lived(desk: Desk, queue: Queue, deaths: list[Any], cancel_after: int |
     assert (await trace(desk, flow_id)).count("F") <= 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(FAULTS, DEATHS, st.none() | st.integers(0, 4))
 def test_a_job_is_submitted_once(
     faults: dict[str, list[str | None]], deaths: list[Any], cancel_after: int | None
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        # a worker leaves a flow for a minute whose queue does not say what became of a job
+        # a worker leaves a flow for a minute whose queue does not say what became of a job, or
+        # whose job was to be over
         patch.setattr(worker, "FIRST_PAUSE", timedelta(milliseconds=10))
+        patch.setattr(held_flow, "AGAIN", timedelta(milliseconds=10))
         queue = Queue(Path(folder), lag=0.005)
         queue.faults = faults
         asyncio.run(lived(memory_desk(), queue, deaths, cancel_after))

@@ -22,7 +22,8 @@ from chem_persistence import (
     Worker,
 )
 from chem_persistence.store.leasing.leases import WorkerRegister
-from tests.support.faults.mortal_store import Life, MortalStore
+from tests.support.faults.mortal_store import Life
+from tests.support.leases.deaths import worked_until_death
 from tests.support.leases.desk import HOUR, Desk
 from tests.support.leases.staff import (
     Act,
@@ -189,6 +190,10 @@ async def test_dbos_804_a_new_worker_beside_one_of_the_same_name_that_stops(
     assert [step_id for step_id, _ in new.runs] == list(STEPS)
 
 
+async def all_over(desk: Desk, flow_ids: Collection[UUID]) -> None:
+    await asyncio.gather(*(client_of(desk).wait(flow_id) for flow_id in flow_ids))
+
+
 @pytest.mark.parametrize("uses", [{}, {"cores": 1}])
 async def test_dbos_805_a_worker_that_dies_between_two_steps_of_a_flow(
     desk: Desk, acts: Acts, uses: dict[str, int]
@@ -198,7 +203,9 @@ async def test_dbos_805_a_worker_that_dies_between_two_steps_of_a_flow(
     for calls in range(1, 40, stride):
         flow_ids = [await submit(desk, flow, n) for n in range(2)]
         life = Life(calls)
-        await _work_until_death(desk, flow, life, flow_ids)
+        await worked_until_death(
+            desk, [flow], life, all_over(desk, flow_ids), at_once=1, limits={"cores": 1}
+        )
         for flow_id in flow_ids:
             if await desk.row(flow_id) is not None:
                 await desk.make_due(flow_id)
@@ -210,26 +217,6 @@ async def test_dbos_805_a_worker_that_dies_between_two_steps_of_a_flow(
         if not life.over.is_set():
             return
     pytest.fail("the worker never had enough calls")
-
-
-async def _work_until_death(
-    desk: Desk, flow: Flow[Number, Any], life: Life, flow_ids: Collection[UUID]
-) -> None:
-    store, client = MortalStore(desk.store, life), client_of(desk)
-    options: dict[str, Any] = {"at_once": 1, "limits": {"cores": 1}, "poll_interval": 0.01}
-    worker = Worker(store, [flow], grace=timedelta(milliseconds=10), **options)
-    task = asyncio.create_task(worker.run())
-    waits: list[asyncio.Future[Any]] = [
-        asyncio.gather(*(client.wait(flow_id) for flow_id in flow_ids)),
-        asyncio.ensure_future(life.over.wait()),
-    ]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    life.left = 0
-    worker.stop()
-    await task
-    for each in waits:
-        each.cancel()
-    await asyncio.gather(*waits, return_exceptions=True)
 
 
 async def test_dbos_546_a_flow_that_cannot_be_begun_among_others_of_the_same_claim(

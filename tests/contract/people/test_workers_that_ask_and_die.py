@@ -1,38 +1,17 @@
 """Workers die at each of their calls to the store: a question is asked and answered once."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Coroutine
-from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
 
-from chem_persistence import Flow, Worker
 from tests.contract.people.test_questions_to_people import Hurried, Verdict, asked, reviewed
-from tests.support.faults.mortal_store import Life, MortalStore
+from tests.support.faults.mortal_store import Life
+from tests.support.leases.deaths import worked_until_death
 from tests.support.leases.desk import Desk
 from tests.support.leases.staff import Number, client_of, submit, working
 
 MOST_CALLS = 60
-
-
-async def worked_until_death(
-    desk: Desk, gate: Flow[Number, Number], life: Life, reached: Coroutine[Any, Any, Any]
-) -> None:
-    """Run a worker until it dies, or what is waited for has come."""
-    grace = timedelta(milliseconds=10)  # a dead worker's store takes no outcome, however long
-    worker = Worker(MortalStore(desk.store, life), [gate], poll_interval=0.01, grace=grace)
-    running = asyncio.create_task(worker.run())
-    waits = [asyncio.create_task(life.over.wait()), asyncio.create_task(reached)]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    life.left = 0
-    worker.stop()
-    await running
-    for task in waits:
-        task.cancel()
-    await asyncio.wait(waits)
 
 
 async def end_lease(desk: Desk, flow_id: UUID) -> None:
@@ -51,7 +30,7 @@ async def test_a_question_survives_the_death_of_its_worker_at_every_call(
     for calls in range(1, MOST_CALLS, stride):
         flow_id = await submit(desk, gate, 1)
         first, second = Life(calls), Life(calls)
-        await worked_until_death(desk, gate, first, asked(desk, flow_id))
+        await worked_until_death(desk, [gate], first, asked(desk, flow_id))
         await end_lease(desk, flow_id)
         async with working(desk, [gate]):
             await asked(desk, flow_id)
@@ -59,7 +38,7 @@ async def test_a_question_survives_the_death_of_its_worker_at_every_call(
             await desk.make_due(flow_id)
         else:
             await client.answer(flow_id, "review", Verdict(accept=True, more=5), actor="Ada")
-        await worked_until_death(desk, gate, second, client.wait(flow_id))
+        await worked_until_death(desk, [gate], second, client.wait(flow_id))
         await end_lease(desk, flow_id)
         async with working(desk, [gate]):
             assert await client.result(gate, flow_id) == Number(102 if by_default else 7)

@@ -4,10 +4,11 @@ from collections import Counter
 
 import pytest
 
-from tests.contract.children.test_deaths import make_held_flows_due, worked_until_death
+from tests.contract.children.test_deaths import make_held_flows_due
 from tests.contract.reuse.test_children import screen
 from tests.contract.reuse.test_steps import Count, done, origins, runs
 from tests.support.faults.mortal_store import Life
+from tests.support.leases.deaths import worked_until_death
 from tests.support.leases.desk import Desk
 from tests.support.leases.families import children_of
 from tests.support.leases.staff import chain, client_of, submit, trace, working
@@ -34,7 +35,7 @@ async def test_whatever_a_dead_worker_has_left_another_one_takes_over_the_rest(
     for calls in range(1, MOST_CALLS, stride):
         flow_id = await submit(desk, flow, number)
         life = Life(calls)
-        await worked_until_death(desk, flow, life, client_of(desk).wait(flow_id))
+        await worked_until_death(desk, [flow], life, client_of(desk).wait(flow_id))
         lived = not life.over.is_set()
         await make_held_flows_due(desk)
         async with working(desk, [flow]):
