@@ -48,10 +48,13 @@ def is_overload(node: Definition) -> bool:
     return any(isinstance(name, ast.Name) and name.id == "overload" for name in node.decorator_list)
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path != INDEX], ids=label)
-def test_a_file_is_not_too_long(path: Path) -> None:
-    length = len(path.read_text(encoding="utf-8").splitlines())
-    assert (length > LONGEST_FILE) is (label(path) in LONGER_FILES)
+def test_no_file_is_too_long() -> None:
+    longer = {
+        label(path)
+        for path in MODULES
+        if path != INDEX and len(path.read_text(encoding="utf-8").splitlines()) > LONGEST_FILE
+    }
+    assert longer == set(LONGER_FILES)
 
 
 @pytest.mark.parametrize("tree", ["chem_persistence", "tests", "benchmarks", "examples"])
@@ -89,16 +92,15 @@ def test_no_function_is_too_long() -> None:
     assert longer == set()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=label)
-def test_what_is_public_has_a_docstring(path: Path) -> None:
-    module = syntax_tree(path)
+def test_what_is_public_has_a_docstring() -> None:
     silent = [
-        f"{node.name}, line {node.lineno}"
-        for node in definitions(module.body)
+        f"{label(path)}: {node.name}, line {node.lineno}"
+        for path in MODULES
+        for node in definitions(syntax_tree(path).body)
         if not ast.get_docstring(node) and not is_overload(node)
     ]
     assert silent == []
-    assert ast.get_docstring(module)
+    assert [label(path) for path in MODULES if not ast.get_docstring(syntax_tree(path))] == []
 
 
 @pytest.mark.parametrize("folder", ["chem_persistence", "sql"])
@@ -109,20 +111,28 @@ def test_nothing_is_left_to_do(folder: str) -> None:
     assert [str(path) for path in files if left.search(path.read_text(encoding="utf-8"))] == []
 
 
-@pytest.mark.parametrize("path", DOMAIN, ids=label)
-def test_the_domain_never_waits(path: Path) -> None:
+def test_the_domain_never_waits() -> None:
     waiting = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
-    assert not [node.lineno for node in ast.walk(syntax_tree(path)) if isinstance(node, waiting)]
+    waits = [
+        f"{label(path)}, line {node.lineno}"
+        for path in DOMAIN
+        for node in ast.walk(syntax_tree(path))
+        if isinstance(node, waiting)
+    ]
+    assert waits == []
 
 
-@pytest.mark.parametrize("path", DOMAIN, ids=label)
-def test_the_domain_gets_time_and_ids_as_arguments(path: Path) -> None:
+def test_the_domain_gets_time_and_ids_as_arguments() -> None:
     worldly = re.compile(
         r"now|utcnow|today|monotonic|perf_counter|time_ns|urandom|uuid\d|getenv|environ|open|random"
     )
-    names = {node.attr for node in ast.walk(syntax_tree(path)) if isinstance(node, ast.Attribute)}
-    names |= {node.id for node in ast.walk(syntax_tree(path)) if isinstance(node, ast.Name)}
-    assert {name for name in names if worldly.fullmatch(name)} == set()
+    used = {
+        (label(path), node.attr if isinstance(node, ast.Attribute) else node.id)
+        for path in DOMAIN
+        for node in ast.walk(syntax_tree(path))
+        if isinstance(node, ast.Attribute | ast.Name)
+    }
+    assert {(place, name) for place, name in used if worldly.fullmatch(name)} == set()
 
 
 def test_only_the_module_of_assets_makes_markup_that_is_not_escaped() -> None:

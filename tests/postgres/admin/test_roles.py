@@ -235,10 +235,10 @@ READING = [
 
 
 @pytest.mark.parametrize("part", ["application", "reader", "owner", "archivist"])
-@pytest.mark.parametrize("query", READING)
-async def test_everybody_reads(lab: Lab, part: str, query: str) -> None:
+async def test_everybody_reads(lab: Lab, part: str) -> None:
     async with administrating(lab.urls[part]) as connection:
-        assert await connection.fetchval(query) > 0
+        for query in READING:
+            assert await connection.fetchval(query) > 0, query
 
 
 @pytest.mark.parametrize("part", ["application", "reader", "owner", "archivist"])
@@ -403,22 +403,26 @@ SEALING = {
     "SELECT take_flow_run(gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '1 s')",
 }
 """What the reader may not do, and the archivist may, who appends seals."""
-ATTEMPTS = [
-    (part, attempt) for part in ("application", "reader", "archivist") for attempt in FORBIDDEN
-]
-ATTEMPTS += [(part, ONLY_THE_ARCHIVIST) for part in ("application", "reader")]
-ATTEMPTS += [("reader", attempt) for attempt in ONLY_THE_READER]
-ATTEMPTS += [("archivist", attempt) for attempt in ONLY_THE_READER if attempt not in SEALING]
+ATTEMPTS = {
+    "application": [*FORBIDDEN, ONLY_THE_ARCHIVIST],
+    "reader": [*FORBIDDEN, ONLY_THE_ARCHIVIST, *ONLY_THE_READER],
+    "archivist": [*FORBIDDEN, *(each for each in ONLY_THE_READER if each not in SEALING)],
+}
 
 
-@pytest.mark.parametrize(
-    ("part", "attempt"), ATTEMPTS, ids=[f"{part}: {text}" for part, text in ATTEMPTS]
-)
-async def test_a_role_that_does_not_own_the_log_may_not(lab: Lab, part: str, attempt: str) -> None:
+@pytest.mark.parametrize("part", ATTEMPTS)
+async def test_a_role_that_does_not_own_the_log_may_not(lab: Lab, part: str) -> None:
+    outcomes = {}
     async with administrating(lab.urls[part]) as connection:
-        with pytest.raises(asyncpg.PostgresError) as caught:
-            await connection.execute(attempt)
-    assert caught.value.sqlstate == NOT_PERMITTED
+        for attempt in ATTEMPTS[part]:
+            try:
+                outcomes[attempt] = await connection.execute(attempt)
+            except asyncpg.PostgresError as error:
+                outcomes[attempt] = error.sqlstate
+            if connection.is_in_transaction():
+                await connection.execute("ROLLBACK")
+    assert {each: told for each, told in outcomes.items() if told != NOT_PERMITTED} == {}
+    assert len(outcomes) > len(FORBIDDEN)
 
 
 @pytest.mark.parametrize("part", ["application", "reader", "archivist"])

@@ -640,24 +640,32 @@ NEED_CITUS = {
 
 
 @pytest.mark.parametrize(
-    "name",
+    "names",
     [
-        pytest.param(name, marks=[pytest.mark.citus] if name in NEED_CITUS else [])
-        for name in QUERY_NAMES
+        [name for name in QUERY_NAMES if name not in NEED_CITUS],
+        pytest.param(sorted(NEED_CITUS), marks=pytest.mark.citus),
     ],
+    ids=["on any server", "on Citus"],
 )
-async def test_a_statement_says_what_its_parameters_are(connection: Connection, name: str) -> None:
-    text = statements.statement(name)
-    lines = text.splitlines()
+async def test_a_statement_says_what_its_parameters_are(
+    connection: Connection, names: list[str]
+) -> None:
+    for name in names:
+        assert documented_parameters(name) == await prepared_parameters(connection, name), name
+
+
+def documented_parameters(name: str) -> dict[int, str]:
+    lines = statements.statement(name).splitlines()
     heading = "\n".join(lines[: heading_length(lines)])
-    documented = {
-        int(number): type_ for number, type_ in re.findall(r"\$(\d+) ([a-z_]+(?:\[\])?)", heading)
-    }
-    prepared = await connection.prepare(text)
-    actual = {
-        number: parameter.name
-        for number, parameter in enumerate(prepared.get_parameters(), start=1)
-    }
+    found = re.findall(r"\$(\d+) ([a-z_]+(?:\[\])?)", heading)
+    return {int(number): type_ for number, type_ in found}
+
+
+async def prepared_parameters(connection: Connection, name: str) -> dict[int, str]:
+    prepared = await connection.prepare(statements.statement(name))
     names = {"int4": "integer", "int8": "bigint", "int4[]": "integer[]", "int8[]": "bigint[]"}
     names |= {"bool": "boolean", "float8": "double"}  # precision
-    assert documented == {number: names.get(name, name) for number, name in actual.items()}
+    return {
+        number: names.get(parameter.name, parameter.name)
+        for number, parameter in enumerate(prepared.get_parameters(), start=1)
+    }
