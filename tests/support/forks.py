@@ -1,12 +1,15 @@
 """Runs of a program that begin as forks of a server, which has imported it: see fork_server.py."""
 
+import asyncio
 import atexit
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -14,7 +17,7 @@ import msgspec
 
 from tests.support.fork_server import Request, send
 
-__all__ = ["Child", "ForkServer"]
+__all__ = ["Child", "ForkServer", "ForkedProcess"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +32,47 @@ class Child(msgspec.Struct, frozen=True):
         """Return the exit code, or minus the number of the signal that ended it."""
         with os.fdopen(self.answer, encoding="ascii") as told:
             return int(told.readline())
+
+
+class ForkedProcess:
+    """A run, with what tests use of a `Process` of asyncio."""
+
+    def __init__(
+        self,
+        pid: int,
+        answer: asyncio.StreamReader,
+        stdin: asyncio.StreamWriter | None,
+        stdout: asyncio.StreamReader,
+        stderr: asyncio.StreamReader | None,
+    ) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+        self._answer = answer
+
+    def send_signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    async def wait(self) -> int:
+        """Return the exit code, or minus the number of the signal that ended it."""
+        if self.returncode is None:
+            self.returncode = int(await self._answer.read())
+        return self.returncode
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        """Read all that it prints until it ends."""
+        if self.stdin is not None:
+            self.stdin.close()
+        output, error = await asyncio.gather(_rest(self.stdout), _rest(self.stderr))
+        await self.wait()
+        return output, error
 
 
 class ForkServer:
@@ -66,6 +110,36 @@ class ForkServer:
             pid += os.read(reading, 1) or b"\n"
         return Child(int(pid), reading)
 
+    async def process(
+        self,
+        arguments: Sequence[str],
+        *,
+        variables: Mapping[str, str],
+        folder: Path | None = None,
+        stdin: bool = False,
+        stderr: bool = True,
+    ) -> ForkedProcess:
+        """Start a run; its input is empty without `stdin`, its errors are ours without `stderr`."""
+        given, to = os.pipe() if stdin else (os.open(os.devnull, os.O_RDONLY), None)
+        back, output = os.pipe()
+        told, error = os.pipe() if stderr else (None, 2)
+        child = await asyncio.to_thread(
+            self.start,
+            arguments,
+            streams=(given, output, error),
+            variables=variables,
+            folder=folder,
+        )
+        for file in (given, output, *([error] if stderr else [])):
+            os.close(file)
+        return ForkedProcess(
+            child.pid,
+            await _reader(child.answer),
+            None if to is None else await _writer(to),
+            await _reader(back),
+            None if told is None else await _reader(told),
+        )
+
     def run(
         self,
         arguments: Sequence[str],
@@ -102,6 +176,26 @@ class ForkServer:
             atexit.register(process.wait, timeout=60)
             atexit.register(self._server.close)  # called first, and what the server waits for
         return self._server
+
+
+async def _reader(file: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(file, "rb", buffering=0)
+    )
+    return reader
+
+
+async def _writer(file: int) -> asyncio.StreamWriter:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.connect_write_pipe(
+        asyncio.streams.FlowControlMixin, os.fdopen(file, "wb", buffering=0)
+    )
+    return asyncio.StreamWriter(transport, protocol, None, loop)
+
+
+async def _rest(reader: asyncio.StreamReader | None) -> bytes:
+    return b"" if reader is None else await reader.read()
 
 
 def _read(file: int) -> str:

@@ -1,10 +1,12 @@
 """The start of the command line: what it imports, and Ctrl-C at any moment of it."""
 
 import asyncio
+import json
 import os
 import pty
 import subprocess
 import sys
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -34,13 +36,42 @@ HEAVY = [
 ]
 
 IMPORTED = """
-import sys
+import json, os, sys, traceback
 from chem_persistence.__main__ import main
-try:
-    main()
-finally:
+import chem_persistence.cli.app  # which each of these runs imports
+
+def run(arguments, variables):
+    sys.argv[1:] = arguments
+    os.environ.update(variables)
+    try:
+        main()
+    except SystemExit:
+        pass
+    except BaseException:
+        traceback.print_exc()
     print(*sorted({name.partition(".")[0] for name, module in sys.modules.items() if module}))
+
+answers = []
+for given in json.load(sys.stdin):
+    (out, to_out), (err, to_err) = os.pipe(), os.pipe()
+    if not os.fork():
+        os.dup2(to_out, 1)
+        os.dup2(to_err, 2)
+        run(*given)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    os.close(to_out)
+    os.close(to_err)
+    read = []
+    for file in (out, err):
+        with os.fdopen(file) as opened:
+            read.append(opened.read())
+    answers.append(read)
+    os.wait()
+json.dump(answers, sys.stdout)
 """
+"""Fork for each run, and print what it printed, and which packages it had imported at its end."""
 
 # sends SIGINT to itself at one of the audit events (PEP 578) between the first line of main and
 # its end, such as an import or the opening of a file or socket; else prints how many there were
@@ -71,14 +102,15 @@ MOMENTS = 10
 
 
 def started(
-    program: str, *arguments: object, **variables: str
+    program: str, *arguments: object, stdin: str | None = None, **variables: str
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", program, *map(str, arguments)],
         env=command_environment(**variables),
+        input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -93,42 +125,59 @@ def completing(line: str, shell: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--version"],
-        ["--help"],
-        [],
-        ["artifact"],
-        *([*n.split(), "-h"] for n in command_names(app)),
-    ],
-    ids=" ".join,
-)
-def test_the_version_and_every_help_import_nothing_heavy(arguments: list[str]) -> None:
-    done = started(IMPORTED, *arguments)
+SHELLS = ("bash", "zsh", "fish")
+HELPS = [
+    ["--version"],
+    ["--help"],
+    [],
+    ["artifact"],
+    *([*name.split(), "-h"] for name in command_names(app)),
+]
+COMPLETIONS = {
+    "chem-persistence st": "status",
+    "chem-persistence flows --st": "--state",
+    "chem-persistence flows --state awa": "awaiting_user_input",
+    "chem-persistence show aaaa --ht": "--html",
+    "chem-persistence artifact g": "get",
+}
+
+
+class Runs(NamedTuple):
+    """What was printed: the output, which ends with a line of the imported packages, and errors."""
+
+    helps: list[tuple[str, str]]
+    completions: dict[tuple[str, str], tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def runs() -> Runs:
+    places = [(typed, shell) for typed in COMPLETIONS for shell in SHELLS]
+    given: list[Any] = [[arguments, {}] for arguments in HELPS]
+    given += [[[], completing(*place)] for place in places]
+    done = started(IMPORTED, stdin=json.dumps(given))
     assert done.stderr == ""
-    imported = set(done.stdout.splitlines()[-1].split())
+    printed = [(output, errors) for output, errors in json.loads(done.stdout)]
+    rest = printed[len(HELPS) :]
+    return Runs(printed[: len(HELPS)], dict(zip(places, rest, strict=True)))
+
+
+@pytest.mark.parametrize("number", range(len(HELPS)), ids=lambda number: " ".join(HELPS[number]))
+def test_the_version_and_every_help_import_nothing_heavy(runs: Runs, number: int) -> None:
+    output, errors = runs.helps[number]
+    assert errors == ""
+    imported = set(output.splitlines()[-1].split())
     assert "typer" in imported
-    light = {"logging"} if arguments == ["--version"] else set()  # of the package's metadata
+    light = {"logging"} if HELPS[number] == ["--version"] else set()  # of the package's metadata
     assert imported & set(HEAVY) - light == set()
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        ("chem-persistence st", "status"),
-        ("chem-persistence flows --st", "--state"),
-        ("chem-persistence flows --state awa", "awaiting_user_input"),
-        ("chem-persistence show aaaa --ht", "--html"),
-        ("chem-persistence artifact g", "get"),
-    ],
-)
-def test_a_completion_imports_nothing_heavy(shell: str, typed: str, offered: str) -> None:
-    done = started(IMPORTED, **completing(typed, shell))
-    assert done.stderr == ""
-    assert offered in done.stdout
-    imported = set(done.stdout.splitlines()[-1].split())
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("typed", COMPLETIONS)
+def test_a_completion_imports_nothing_heavy(runs: Runs, typed: str, shell: str) -> None:
+    output, errors = runs.completions[typed, shell]
+    assert errors == ""
+    assert COMPLETIONS[typed] in output
+    imported = set(output.splitlines()[-1].split())
     assert "typer" in imported
     assert imported & set(HEAVY) == set()
 

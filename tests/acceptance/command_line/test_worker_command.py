@@ -14,8 +14,9 @@ import pytest
 from chem_persistence.cli.commands.operate import worker as operate
 from chem_persistence.cli.options import Target
 from tests.documentation.test_command_line_reference import documented
-from tests.support.commands import COMMAND, command, command_environment
+from tests.support.commands import FORKED, command, command_environment
 from tests.support.faults.fleet import fleet_flow
+from tests.support.forks import ForkedProcess
 from tests.support.leases.desk import postgres_desk
 from tests.support.leases.staff import submit, trace, until
 
@@ -39,15 +40,9 @@ def module(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def started(directory: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        "worker",
-        *arguments,
-        cwd=directory,
-        env=command_environment(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+async def started(directory: Path, *arguments: str) -> AsyncIterator[ForkedProcess]:
+    process = await FORKED.process(
+        ["worker", *arguments], variables=command_environment(), folder=directory
     )
     try:
         yield process
@@ -103,7 +98,6 @@ async def test_its_json_says_what_it_serves(
 ) -> None:
     arguments = ["my_flows:one", "--json", "--database-url", database_url]
     async with started(module, *arguments) as process:
-        assert process.stdout is not None
         printed = json.loads(await process.stdout.readline())
         while await pool.fetchval("SELECT count(*) FROM flow_workers") == 0:  # until it serves
             await asyncio.sleep(0.02)
@@ -118,7 +112,6 @@ async def test_its_metrics_are_served_to_prometheus(
 ) -> None:
     arguments = ["my_flows:one", "--json", "--metrics", "0", "--database-url", database_url]
     async with postgres_desk(pool) as desk, started(module, *arguments) as process:
-        assert process.stdout is not None
         url = json.loads(await process.stdout.readline())["metrics"]
         assert url.startswith("http://127.0.0.1:")
         flow_id = await submit(desk, fleet_flow())

@@ -2,7 +2,6 @@
 
 import asyncio
 import http.client
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -12,9 +11,10 @@ import pytest_asyncio
 from msgspec import structs
 
 from chem_persistence import Artifact, PgEventStore, PoolProvider, build_pool
-from tests.support.commands import command_environment
+from tests.support.commands import FORKED, command_environment
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.flows.logged_flows import logged_flows
+from tests.support.forks import ForkedProcess
 from tests.support.servers.server import TestServer
 
 ETHANOL = """\
@@ -70,24 +70,16 @@ async def ask(
     return await asyncio.to_thread(send)
 
 
-async def started(database_url: str, *options: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-m", "chem_persistence", "serve", "--port", "0"),
-        *("--database-url", database_url, *options),
-        env=command_environment(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+async def started(database_url: str, *options: str) -> ForkedProcess:
+    arguments = ("serve", "--port", "0", "--database-url", database_url, *options)
+    return await FORKED.process(arguments, variables=command_environment())
 
 
 @asynccontextmanager
-async def served(
-    database_url: str, *options: str
-) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+async def served(database_url: str, *options: str) -> AsyncIterator[tuple[str, ForkedProcess]]:
     """Serve the explorer; yield its address and its process, which is killed if it still runs."""
     process = await started(database_url, *options)
     try:
-        assert process.stdout is not None
         line = (await process.stdout.readline()).decode()
         assert line.startswith("the explorer is at http://"), await process.communicate()
         yield line.split()[4].rstrip("/"), process

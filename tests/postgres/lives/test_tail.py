@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from chem_persistence import FlowEvent, PgEventStore, PoolProvider, StepSignal, build_pool
-from tests.support.commands import COMMAND, command_environment
+from tests.support.commands import FORKED, command_environment
 from tests.support.flows.flows import new_flow_id
+from tests.support.forks import ForkedProcess
 from tests.support.servers.lives import Life, Promotion, Switchover
 
 PATIENCE_SECONDS = 60.0
@@ -28,12 +29,11 @@ OF_THE_LOG_AND_OF_A_FLOW = pytest.mark.parametrize(
 class Tail:
     """A running `tail --follow --json`."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: ForkedProcess) -> None:
         self._process = process
 
     async def event_id(self) -> str:
         """Wait for the next event that it prints."""
-        assert self._process.stdout is not None
         async with asyncio.timeout(PATIENCE_SECONDS):
             event_id: str = json.loads(await self._process.stdout.readline())["event_id"]
         return event_id
@@ -50,13 +50,8 @@ class Tail:
 
 @asynccontextmanager
 async def tail(*arguments: str) -> AsyncIterator[Tail]:
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *("tail", "--follow", "--json", "--interval", "0.05", *arguments),
-        env=command_environment(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    given = ["tail", "--follow", "--json", "--interval", "0.05", *arguments]
+    process = await FORKED.process(given, variables=command_environment())
     try:
         yield Tail(process)
     finally:
@@ -86,6 +81,7 @@ async def test_it_ends_when_the_log_went_back(life: Life, arguments: tuple[str, 
     assert str(FLOW) in errors[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Switchover], indirect=True)
 @OF_THE_LOG_AND_OF_A_FLOW
 async def test_it_goes_on_after_a_clean_switchover(life: Life, arguments: tuple[str, ...]) -> None:

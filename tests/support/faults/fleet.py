@@ -19,7 +19,7 @@ import resource
 import select
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cache
@@ -38,6 +38,7 @@ from chem_persistence import (
     build_pool,
     flow,
 )
+from tests.support.forks import ForkedProcess, ForkServer
 from tests.support.leases.families import List, Sum
 from tests.support.leases.staff import Number, chain
 
@@ -54,6 +55,10 @@ __all__ = [
 FLEET_STEPS = ("one", "two", "three")
 CRASHES = 2
 REPOSITORY = Path(__file__).resolve().parents[3]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
+FORKED = ForkServer(
+    "tests.support.faults.fleet", "postgresql://nobody@localhost:1/none", variables=ENVIRONMENT
+)
 
 
 class Act(Step[Number, Number]):
@@ -166,7 +171,7 @@ def main() -> None:
 class Process:
     """A process that runs this program."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: ForkedProcess) -> None:
         self._process = process
         self.pid = process.pid
         self.send_signal = process.send_signal
@@ -175,7 +180,6 @@ class Process:
 
     async def line(self, beginning: str) -> str:
         """Wait for a line that begins like this."""
-        assert self._process.stdout is not None
         while line := (await self._process.stdout.readline()).decode():
             self.lines.append(line.strip())
             if line.startswith(beginning):
@@ -190,7 +194,6 @@ class Process:
 
     async def end(self) -> int:
         """Wait for the end of the process, and return its exit status."""
-        assert self._process.stdout is not None
         rest = (await self._process.stdout.read()).decode()
         self.lines += rest.splitlines()
         return await self._process.wait()
@@ -199,27 +202,13 @@ class Process:
 @asynccontextmanager
 async def fleet_worker(url: str, *options: str) -> AsyncIterator[Process]:
     """Start a worker; kill it at the end if it still runs."""
-    process = await _started(url, options)
+    process = await FORKED.process([url, *options], variables=ENVIRONMENT, stdin=True, stderr=False)
     try:
         yield Process(process)
     finally:
         if process.returncode is None:
             process.kill()
         await process.communicate()
-
-
-async def _started(url: str, options: Sequence[str]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.support.faults.fleet",
-        url,
-        *options,
-        cwd=REPOSITORY,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from chem_persistence import Flow, PgEventStore, PoolProvider, Worker, build_pool
+from tests.support.forks import ForkedProcess, ForkServer
 from tests.support.jobs.queue import Queue
 from tests.support.jobs.slurm import square
 from tests.support.jobs.steps import cube
@@ -29,7 +30,12 @@ from tests.support.leases.staff import Number
 __all__ = ["fleet_jobs", "job_worker", "killed_workers", "slurm_jobs"]
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
+FORKED = ForkServer(
+    "tests.support.jobs.fleet",
+    *("postgresql://nobody@localhost:1/none", os.devnull),
+    variables=ENVIRONMENT,
+)
 
 AT_ONCE, WORKERS = 4, 5
 SECONDS_BETWEEN_KILLS = 0.2
@@ -112,22 +118,15 @@ def kill(process: int) -> None:
 
 
 @asynccontextmanager
-async def job_worker(
-    url: str, folder: Path, *options: str
-) -> AsyncIterator[asyncio.subprocess.Process]:
+async def job_worker(url: str, folder: Path, *options: str) -> AsyncIterator[ForkedProcess]:
     """Start a worker; kill it at the end if it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.support.jobs.fleet", url, str(folder), *options),
-        cwd=REPOSITORY,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    process = await FORKED.process([url, str(folder), *options], variables=ENVIRONMENT)
     try:
         yield process
     finally:
         if process.returncode is None:
             process.kill()
-        await process.wait()
+        await process.communicate()
 
 
 async def killed_workers(url: str, folder: Path, number: int, *options: str) -> None:
@@ -136,7 +135,7 @@ async def killed_workers(url: str, folder: Path, number: int, *options: str) -> 
         *(sys.executable, "-m", "tests.support.jobs.fleet", url, str(folder), "--lease", "1"),
         *("--kills", str(number), *options),
         cwd=REPOSITORY,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
+        env=ENVIRONMENT,
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
