@@ -11,7 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PAGES = EXAMPLES.parent / "documentation/reference/examples"
 SCIENCE = {"equation_of_state.py"}  # what needs the extra `science`
-QUICK = {"f5_demo.py", "human_gate.py"}  # the others are run by the long runs
+QUICK = {"f5_demo.py"}  # the others are run by the long runs
 ARGUMENTS = {
     "batch_jobs.py": [],
     "branch_and_diff.py": [],

@@ -36,10 +36,15 @@ async def visitors() -> AsyncIterator[Visitors]:
         yield visitors
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def sample(tmp_path: Path) -> Path:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     html = await flow_page(await sample_store(), FLOW_ID, clock=SetClock(SEEN_AT))
-    return written(tmp_path, html)
+    return written(tmp_path_factory.mktemp("sample"), html)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("hostile"), await hostile_page("http://127.0.0.1"))
 
 
 async def hostile_page(url: str) -> str:
@@ -103,9 +108,9 @@ async def test_unescaped_it_would_have_run_and_loaded(
 
 
 async def test_the_policy_alone_would_have_stopped_it(
-    page: Browser, visitors: Visitors, tmp_path: Path
+    page: Browser, visitors: Visitors, sample: Path, tmp_path: Path
 ) -> None:
-    html = await flow_page(await sample_store(), FLOW_ID, clock=SetClock(SEEN_AT))
+    html = sample.read_text(encoding="utf-8")
     for number in (0, 1, 2, 6, 7, 9):
         unescaped = html.replace("<main>", f"<main>{planted(visitors.url)[number]}")
         await page.open(written(tmp_path, unescaped))
@@ -116,10 +121,8 @@ async def test_the_policy_alone_would_have_stopped_it(
 
 @pytest.mark.parametrize("width", [1200, 390, 320])
 async def test_it_fits_into_its_window(
-    page: Browser, sample: Path, tmp_path: Path, width: int
+    page: Browser, sample: Path, hostile: Path, width: int
 ) -> None:
-    hostile = tmp_path / "hostile.html"
-    hostile.write_text(await hostile_page("http://127.0.0.1"), encoding="utf-8")
     for path in (sample, hostile):
         await page.open(path, width=width)
         await page.run(

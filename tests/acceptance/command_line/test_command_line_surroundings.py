@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from fcntl import ioctl
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from chem_persistence import PgEventStore, PoolProvider, build_pool, embedded_po
 from tests.support.commands import COMMAND, FORKED, command, command_environment
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.flows.logged_flows import COMPLETED, FAILED, logged_flows
+from tests.support.forks import ForkedProcess
 from tests.support.servers.server import TestServer
 
 NOWHERE = "postgresql://nobody@localhost:1/none"
@@ -59,15 +61,14 @@ def on_a_terminal(*arguments: str, columns: int, **variables: str) -> tuple[int,
     return child.wait(), written.decode()
 
 
+def at_length(*arguments: list[str]) -> list[Any]:
+    """Return arguments of commands that the long runs alone start."""
+    return [pytest.param(each, marks=pytest.mark.slow) for each in arguments]
+
+
 @asynccontextmanager
-async def running(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *arguments,
-        env=command_environment(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+async def running(*arguments: str) -> AsyncIterator[ForkedProcess]:
+    process = await FORKED.process(arguments, variables=command_environment())
     try:
         yield process
     finally:
@@ -140,6 +141,7 @@ async def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 async def test_the_demo_shows_a_run_leaves_a_page_and_is_found_again(tmp_path: Path) -> None:
     data = tmp_path / "share" / "chem-persistence" / "demo"
     own = {"XDG_DATA_HOME": str(tmp_path / "share")}
@@ -247,7 +249,7 @@ async def test_what_cannot_be_written_in_the_encoding_is_replaced(url: str) -> N
 
 
 @pytest.mark.parametrize(
-    "arguments", [["tail"], ["flows", "--json"], ["flows", "--help"], ["--help"]]
+    "arguments", [["tail"], ["--help"], *at_length(["flows", "--json"], ["flows", "--help"])]
 )
 async def test_a_closed_pipe_ends_it_silently(url: str, arguments: list[str]) -> None:
     reading, writing = os.pipe()
@@ -265,7 +267,7 @@ async def test_a_closed_pipe_ends_it_silently(url: str, arguments: list[str]) ->
 
 
 @pytest.mark.parametrize(
-    "arguments", [["tail"], ["flows"], ["flows", "--json"], ["--help"], ["--version"]]
+    "arguments", [["flows"], ["--help"], *at_length(["tail"], ["flows", "--json"], ["--version"])]
 )
 async def test_a_full_disk_is_one_line(url: str, arguments: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
@@ -282,7 +284,7 @@ async def test_a_full_disk_is_one_line(url: str, arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["flows"], ["show", "bbbb"], ["doctor", "--json"], ["--help"]]
+    "arguments", [["flows"], ["--help"], *at_length(["show", "bbbb"], ["doctor", "--json"])]
 )
 async def test_a_shell_may_close_the_output(url: str, arguments: list[str]) -> None:
     done = await asyncio.to_thread(
@@ -314,7 +316,6 @@ async def test_a_signal_ends_a_tail_that_follows_without_a_word(
     async with running(
         "tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", url
     ) as process:
-        assert process.stdout is not None
         assert await process.stdout.readline()
         process.send_signal(number)
         rest, error = await process.communicate()
@@ -324,7 +325,6 @@ async def test_a_signal_ends_a_tail_that_follows_without_a_word(
 async def test_a_tail_that_follows_prints_what_is_appended(url: str) -> None:
     arguments = ["tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", url]
     async with running(*arguments) as process, await build_pool(url, max_size=1) as pool:
-        assert process.stdout is not None
         await process.stdout.readline()
         event = await PgEventStore(PoolProvider(pool)).append_kind(new_flow_id(), initialized())
         line = (await process.stdout.readline()).decode()
@@ -355,7 +355,6 @@ async def test_a_tail_that_follows_outlives_a_restart_of_the_server(of: str) -> 
                 process = await after.enter_async_context(
                     running("tail", *arguments, "--json", "--database-url", url)
                 )
-                assert process.stdout is not None
                 assert process.stderr is not None
                 printed.append(await process.stdout.readline())
                 appended.append(await append(url, flow_id))
@@ -379,7 +378,6 @@ async def test_a_tail_that_follows_ends_with_what_does_not_pass(
 ) -> None:
     arguments = ["tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", url]
     async with running(*arguments) as process:
-        assert process.stdout is not None
         await process.stdout.readline()
         await server.administrate(f'DROP DATABASE "{urlsplit(url).path[1:]}" WITH (FORCE)')
         _, error = await process.communicate()

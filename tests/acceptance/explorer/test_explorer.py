@@ -99,19 +99,16 @@ async def test_its_own_host_is_served_under_any_port(address: str, host: str) ->
     assert (await ask(address, host=host)).status == 200
 
 
-async def test_its_address_is_a_line_of_json(log: str) -> None:
-    process = await started(log, "--json")
-    assert process.stdout is not None
+async def test_its_address_is_a_line_of_json_and_another_host_is_served_if_it_is_allowed(
+    log: str,
+) -> None:
+    process = await started(log, "--json", "--allow-host", "Lab.Example")
     url = json.loads(await process.stdout.readline())["url"]
     assert (await ask(url)).status == 200
+    assert (await ask(url, host="lab.example")).status == 200
+    assert (await ask(url, host="other.example")).status == 421
     process.terminate()
     assert await process.communicate() == (b"", b"")
-
-
-async def test_another_host_is_served_if_it_is_allowed(log: str) -> None:
-    async with served(log, "--allow-host", "Lab.Example") as (url, _):
-        assert (await ask(url, host="lab.example")).status == 200
-        assert (await ask(url, host="other.example")).status == 421
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
@@ -164,7 +161,9 @@ async def test_files_of_others_are_as_they_were_published() -> None:
         assert hashlib.sha256((STATIC / name).read_bytes()).hexdigest() == expected
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 async def test_it_ends_in_order_although_a_page_follows_the_log(
     log: str, number: signal.Signals
 ) -> None:

@@ -52,7 +52,7 @@ async def test_a_page_is_silent_and_asks_nobody_else(
     assert [each for each in page.complaints if "404" not in each or path != "/nothing"] == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", PAGES)
 async def test_axe_finds_nothing_serious(
     page: Browser, address: str, path: str, scheme: str

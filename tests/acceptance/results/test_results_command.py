@@ -136,7 +136,7 @@ async def test_a_wrong_question_is_one_line(url: str, arguments: list[str], mess
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("form", [["--csv"], ["--json"]])
+@pytest.mark.parametrize("form", [["--csv"], pytest.param(["--json"], marks=pytest.mark.slow)])
 async def test_a_closed_pipe_ends_it_silently(url: str, form: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)

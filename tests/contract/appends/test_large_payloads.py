@@ -33,7 +33,17 @@ PAYLOADS = {
 }
 
 
-@pytest.mark.parametrize("name", PAYLOADS)
+AT_LENGTH = {"huge numbers", "few digits, many zeros"}
+"""Others go the same way, with numbers that are written in less time."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in AT_LENGTH else [])
+        for name in PAYLOADS
+    ],
+)
 async def test_1_what_is_accepted_can_be_read_in_every_way(backend: Backend, name: str) -> None:
     artifact = Artifact.from_payload(kind="grid", payload=PAYLOADS[name], metadata={"b": 1e-300})
     await backend.store.append_kind(uuid4(), StepSignal(0, "s", "x"), artifacts=[artifact])

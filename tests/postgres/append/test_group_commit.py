@@ -396,8 +396,9 @@ async def test_an_append_above_the_limit_fails_and_loses_nothing_else(
     await store.aclose()
 
 
-async def test_ten_thousand_callers_wait_in_a_bounded_queue_and_none_is_dropped(
-    provider: PoolProvider, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("callers", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+async def test_thousands_of_callers_wait_in_a_bounded_queue_and_none_is_dropped(
+    provider: PoolProvider, monkeypatch: pytest.MonkeyPatch, callers: int
 ) -> None:
     limit = 256 * 1024
     store = PgEventStore(provider, max_waiting=500, max_waiting_bytes=limit)
@@ -412,7 +413,7 @@ async def test_ten_thousand_callers_wait_in_a_bounded_queue_and_none_is_dropped(
         return admitted
 
     monkeypatch.setattr(backpressure, "admit_at_once", admitting)
-    flow_ids = [new_flow_id() for _ in range(10_000)]
+    flow_ids = [new_flow_id() for _ in range(callers)]
 
     async def caller(flow_id: UUID) -> FlowEvent:
         return await store.append_kind(flow_id, StepSignal(0, "acquire", "said", "x" * 1_000))

@@ -360,6 +360,7 @@ async def _in_transaction(store: PgEventStore, flow_id: UUID, chance: random.Ran
             raise ChangedItsMind
 
 
+@pytest.mark.slow
 async def test_many_writers_with_savepoints_rollbacks_and_kills_are_told_of_no_loss(
     database_url: str, pool: Pool
 ) -> None:

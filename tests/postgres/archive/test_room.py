@@ -44,6 +44,7 @@ async def sealed_flows(store: PgEventStore, owner: Connection, count: int) -> li
     return [await sealed(store, owner, flow_id) for flow_id in flow_ids]
 
 
+@pytest.mark.slow
 async def test_no_statement_of_the_archive_reads_a_large_table_as_a_whole(
     store: PgEventStore, owner: Connection
 ) -> None:

@@ -185,7 +185,7 @@ async def rows_written(connection: Connection) -> int:
     return count
 
 
-@pytest.mark.parametrize("schema", ["public", 'Lab "A"'])
+@pytest.mark.parametrize("schema", ["public", pytest.param('Lab "A"', marks=pytest.mark.slow)])
 async def test_eight_processes_that_start_at_once_on_an_empty_database_all_succeed(
     empty_database_url: str, tmp_path: Path, schema: str
 ) -> None:

@@ -15,7 +15,8 @@ from tests.unit.leases.model import Bound, Guards, explore
 SOUND = Guards()
 
 BOUNDS = {
-    "a signal and a retry": Bound(outsiders=("G", "R"), claims=3),
+    "a signal and a retry": Bound(outsiders=("G", "R"), claims=2),
+    "a signal and a retry, at length": Bound(outsiders=("G", "R"), claims=3),
     "a cancel": Bound(outsiders=("Q",), outcomes=("FC", "X", "XR", "W")),
     "a cancel by the one who asks": Bound(outsiders=("K", "R"), outcomes=("FC", "X", "W")),
     "calls of children": Bound(outsiders=(), calls=2, outcomes=("FC", "W")),
@@ -27,7 +28,13 @@ BOUNDS = {
 SLEEPING = Bound(outsiders=("G",), losses=1, rebuilds=1, claims=1, outcomes=("W",))
 
 
-@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if "at length" in name else [])
+        for name in BOUNDS
+    ],
+)
 def test_no_interleaving_breaks_an_invariant(name: str) -> None:
     found = explore(SOUND, BOUNDS[name])
     assert (found.fault, found.way) == (None, ())
