@@ -64,7 +64,7 @@ async def archivist(admin_url: str) -> AsyncIterator[PgEventStore]:
         yield PgEventStore(PoolProvider(pool))
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.database)])
+@pytest.fixture(params=["memory", "postgres"])
 def store(request: pytest.FixtureRequest) -> Store:
     """Return each store in turn."""
     if request.param == "memory":

@@ -76,6 +76,7 @@ async def test_appends_of_many_tasks_and_stores_are_stored_once(pooled_url: str)
         )
 
 
+@pytest.mark.own_database
 async def test_it_shares_fewer_connections_than_its_clients_have(
     pooled_url: str, admin_url: str
 ) -> None:

@@ -135,6 +135,11 @@ does that the application role may not do."""
 SHORT = ("unit/", "shape/")
 """Folders of short tests: a file of theirs runs in one process."""
 
+PARSING = tuple(
+    f"shape/test_{name}.py" for name in ("house_rules", "imports", "public_names", "sql")
+)
+"""Files whose tests parse the whole package: they run in one process, which parses it once."""
+
 
 ONE_ROW = (
     (
@@ -152,22 +157,30 @@ ONE_ROW = (
 stays when the flow is archived."""
 
 
+STORES_ON_A_SERVER = {"postgres", "desk_on_postgres", "desk_distributed"}
+"""Fixtures that a parameter of a test names, so that pytest does not know that it uses them."""
+
+
 OWN_DATABASE = (
     "documentation/",
-    "postgres/admin/",
+    "postgres/admin/test_doctor.py",
+    "postgres/admin/test_doctor_of_a_server.py",
+    "postgres/admin/test_roles.py",
     "postgres/append/repeats/test_event_ids_of_long_flows.py",
     "postgres/append/test_late_commits.py",
     "postgres/append/test_lost_history.py",
     "postgres/archive/test_killed_archives.py",
     "postgres/archive/test_room.py",
-    "postgres/connection/",
     "postgres/leases/test_claim_plans.py",
-    "postgres/read/",
+    "postgres/read/events/test_hostile_rows.py",
+    "postgres/read/events/test_undecodable_rows.py",
+    "postgres/read/models/test_kept_plans.py",
+    "postgres/read/models/test_plans.py",
     "postgres/schema/",
     "torture/",
 )
-"""Tests whose database no other test had: they change catalogs or look at files, plans, statistics
-of the server or at all sessions."""
+"""Tests whose database no other test had: each changes catalogs, or looks at files, plans,
+statistics of the server or at all sessions."""
 
 
 def mark_needs(items: Sequence[pytest.Item]) -> None:
@@ -187,7 +200,9 @@ def mark_needs(items: Sequence[pytest.Item]) -> None:
 def mark_groups(items: Sequence[pytest.Item]) -> None:
     """Keep the tests of a file in one process if they share a fixture, or are short."""
     for item in items:
-        if _path(item).startswith(SHORT) or _shares_a_fixture(item):
+        if _path(item).startswith(PARSING):
+            item.add_marker(pytest.mark.xdist_group("shape"))
+        elif _path(item).startswith(SHORT) or _shares_a_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
@@ -199,7 +214,9 @@ def _uses_the_server(item: pytest.Item) -> bool:
     if not isinstance(item, pytest.Function):
         return False
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return "server" in item.fixturenames or parameters.get("backend") == "postgres"
+    return "server" in item.fixturenames or any(
+        isinstance(given, str) and given in STORES_ON_A_SERVER for given in parameters.values()
+    )
 
 
 def _shares_a_fixture(item: pytest.Item) -> bool:
