@@ -32,7 +32,12 @@ def command_environment(**variables: str) -> dict[str, str]:
 
 
 REHEARSAL = ("flows", "--database-url", "postgresql://nobody@localhost:1/none")
-FORKED = ForkServer("chem_persistence", *REHEARSAL, variables=command_environment())
+FORKED = ForkServer(
+    "chem_persistence",
+    *REHEARSAL,
+    variables=command_environment(),
+    prepared="tests.support.built_commands",
+)
 
 
 async def command(

@@ -1,11 +1,11 @@
 """A process that has imported a program, and forks for each run of it: a run costs no imports.
 
-        python -W error -m tests.support.fork_server SOCKET NAME ARGUMENTS...
+        python -W error -m tests.support.fork_server SOCKET NAME PREPARED ARGUMENTS...
 
-It imports what the module NAME has imported by the end of a rehearsal with ARGUMENTS, and then
-serves the requests that come through the socket of that number. For each it forks a child, which
-has the request's arguments, environment, folder and standard streams, and runs the module as
-`python -m NAME` does.
+It imports what the module NAME has imported by the end of a rehearsal with ARGUMENTS, then the
+module PREPARED, unless that is empty, and then serves the requests that come through the socket of
+that number. For each it forks a child, which has the request's arguments, environment, folder and
+standard streams, and runs the module as `python -m NAME` does.
 
 A child is a process of its own in all but its beginning and its last moment: the options of the
 interpreter, what it reads from the environment at its start (PYTHON*, the locale) and the seed of
@@ -160,8 +160,10 @@ def opened(stream: Any) -> Any:
 
 
 def main() -> None:
-    number, name, *arguments = sys.argv[1:]
+    number, name, prepared, *arguments = sys.argv[1:]
     rehearse(name, arguments)
+    if prepared:
+        importlib.import_module(prepared)
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=int(number)) as client:

@@ -82,10 +82,13 @@ class ForkServer:
         name: the module's.
         rehearsal: arguments of a run that imports what most runs do, and changes nothing.
         variables: the server's environment.
+        prepared: the name of a module that the server imports last.
     """
 
-    def __init__(self, name: str, *rehearsal: str, variables: Mapping[str, str]) -> None:
-        self._arguments = [name, *rehearsal]
+    def __init__(
+        self, name: str, *rehearsal: str, variables: Mapping[str, str], prepared: str = ""
+    ) -> None:
+        self._arguments = [name, prepared, *rehearsal]
         self._variables = variables
         self._lock = Lock()
         self._server: socket.socket | None = None
