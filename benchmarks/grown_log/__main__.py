@@ -19,7 +19,9 @@ def main() -> None:
     parser.add_argument("action", choices=("build", "ask"))
     parser.add_argument("directory", type=Path, help="that of the embedded server, which is kept")
     parser.add_argument("--flows", type=int, default=1_000_000)
-    parser.add_argument("--times", type=int, default=4, help="how often each question is asked")
+    parser.add_argument(
+        "--times", type=int, default=4, help="how often each question is asked again"
+    )
     parser.add_argument("--only", default="", help="only questions with this text")
     parser.add_argument(
         "--cold", action="store_true", help="forget the files first, with the server stopped"

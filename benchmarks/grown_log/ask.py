@@ -3,11 +3,12 @@
 import asyncio
 import os
 import re
+import resource
 import statistics
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.grown_log.build import flow_id_of
@@ -77,13 +78,20 @@ _ADDRESS = re.compile(rb"http://[^\s/]+")
 
 
 async def ask(directory: Path, times: int, only: str) -> None:
-    """Print the seconds of each question: the first time, and the median of `times` more."""
+    """Print the seconds of each question: the first time, and the median of `times` more.
+
+    Those of a command are followed by the CPU seconds of its process, the median of `times` more.
+    """
     async with embedded_postgres(directory) as url:
         environment = {**os.environ, "DATABASE_URL": url, "COLUMNS": "150"}
-        print(f"{'question':60}{'first':>8}{'then':>8}  (seconds)", flush=True)
+        load = "/".join(f"{each:.1f}" for each in os.getloadavg())
+        print(
+            f"{'question':60}{'first':>8}{'then':>8}{'CPU':>8}  (seconds; load {load})", flush=True
+        )
         for command in COMMANDS:
             if only in command:
-                await _print(command, [await _command(command, environment) for _ in range(times)])
+                took = [await _command(command, environment) for _ in range(times + 1)]
+                _print(command, *zip(*took, strict=True))
         served = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "chem_persistence", "serve", "--port", "0"),
@@ -97,20 +105,22 @@ async def ask(directory: Path, times: int, only: str) -> None:
             for page in PAGES:
                 if only in page:
                     address = found.group().decode() + page
-                    took = [await asyncio.to_thread(_page, address) for _ in range(times)]
-                    await _print(page, took)
+                    pages = [await asyncio.to_thread(_page, address) for _ in range(times + 1)]
+                    _print(page, pages)
         finally:
             served.terminate()
             await served.wait()
 
 
-async def _print(question: str, took: list[float]) -> None:
-    first, *then = took
-    print(f"{question[:58]:60}{first:>8.3f}{statistics.median(then or took):>8.3f}", flush=True)
+def _print(question: str, took: Sequence[float], cpu: Sequence[float] = ()) -> None:
+    medians = [statistics.median(each[1:]) for each in (took, cpu) if each]
+    figures = "".join(f"{each:>8.3f}" for each in (took[0], *medians))
+    print(f"{question[:58]:60}{figures}", flush=True)
 
 
-async def _command(command: str, environment: dict[str, str]) -> float:
-    begun = time.perf_counter()
+async def _command(command: str, environment: dict[str, str]) -> tuple[float, float]:
+    """Return the seconds and the CPU seconds, user and system, of a command."""
+    begun, before = time.perf_counter(), _cpu_of_children()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "chem_persistence", *command.split()),
@@ -121,7 +131,13 @@ async def _command(command: str, environment: dict[str, str]) -> float:
     _, errors = await process.communicate()
     if process.returncode not in {0, 1}:
         print(command, process.returncode, errors.decode(), file=sys.stderr)
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, _cpu_of_children() - before
+
+
+def _cpu_of_children() -> float:
+    """Return the CPU seconds of the processes that have ended; the server has not."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _page(address: str) -> float:
