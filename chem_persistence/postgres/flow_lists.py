@@ -11,6 +11,8 @@ from chem_persistence.postgres.schema.statements import statement
 __all__ = ["FlowFilter", "list_flow_rows"]
 
 COUNT_CANDIDATES = statement("flows/count_candidates")
+FIND_DEFINITIONS_WITHOUT_STEP = statement("flows/find_definitions_without_step")
+LIST_DEFINITIONS_OF_RUNS = statement("flows/list_definitions_of_runs")
 LIST_FAILED_FLOWS = statement("flows/list_failed_flows")
 LIST_FLOWS = statement("flows/list_flows")
 LIST_FLOWS_BY_STATE = statement("flows/list_flows_by_state")
@@ -30,6 +32,9 @@ MOST_CANDIDATES = 100_000
 
 MOST_COUNTED = 20_000
 """Flows with a label or error are counted so far: each costs as much as to list it."""
+
+MOST_DEFINITIONS = 1_000
+"""Of so many definitions at most it is looked up which of them have a step."""
 
 CANDIDATE = 3
 """As many of the newest flows, if some fit, are looked at as one candidate is looked up."""
@@ -74,8 +79,8 @@ async def list_flow_rows(session: Session, wanted: FlowFilter) -> list[Any]:
 
     The newest flows are looked at first, and then more of them. If still too few of them fit, the
     page is made from what the flows that fit have in common: those with the label, those that are
-    not over, that have ended so, or that have failed so, whichever are the fewest; or by looking at
-    still more of the newest, if that is less to do.
+    not over (of the definitions that have the step), that have ended so, or that have failed so,
+    whichever are the fewest; or by looking at still more of the newest, if that is less to do.
     """
     newest = _newest(wanted)
     if wanted.label is None and not wanted.is_by_state:
@@ -84,7 +89,8 @@ async def list_flow_rows(session: Session, wanted: FlowFilter) -> list[Any]:
     rows = await session.fetch(newest, *wanted, looked_at)
     if len(rows) == wanted.limit:
         return rows
-    labelled, fewest = await _candidates(session, wanted)
+    definitions = await _definitions_with_step(session, wanted)
+    labelled, fewest = await _candidates(session, wanted, definitions)
     for most in (LOOKED_AT_NEXT, ALL):
         expected = MORE_THAN_EXPECTED * looked_at * wanted.limit // max(len(rows), 1)
         if looked_at < min(expected, most) < (CANDIDATE if rows else 1) * fewest:
@@ -96,17 +102,42 @@ async def list_flow_rows(session: Session, wanted: FlowFilter) -> list[Any]:
         return await session.fetch(newest, *wanted, ALL)
     if labelled == fewest:
         return await session.fetch(LIST_LABELLED_FLOWS, *wanted, MOST_CANDIDATES)
-    by_state = LIST_FAILED_FLOWS if wanted.is_by_failure else LIST_FLOWS_BY_STATE
-    return await session.fetch(by_state, *wanted)
+    if wanted.is_by_failure:
+        listed = session.fetch(LIST_FAILED_FLOWS, *wanted)
+    else:
+        listed = session.fetch(LIST_FLOWS_BY_STATE, *wanted, definitions)
+    return await listed
 
 
-async def _candidates(session: Session, wanted: FlowFilter) -> tuple[int, int]:
+async def _definitions_with_step(session: Session, wanted: FlowFilter) -> list[str] | None:
+    """Return the definitions of the flows that are not over which have the step; None for any.
+
+    One whose steps are not known is among them. A flow whose events name a step that its definition
+    does not have cannot be replayed.
+    """
+    if wanted.step is None or wanted.is_by_failure:
+        return None
+    if wanted.definition_hash is not None:
+        hashes = [wanted.definition_hash]
+    else:
+        rows = await session.fetch(LIST_DEFINITIONS_OF_RUNS, MOST_DEFINITIONS + 1)
+        hashes = [row["definition_hash"] for row in rows]
+    if len(hashes) > MOST_DEFINITIONS:
+        return None
+    rows = await session.fetch(FIND_DEFINITIONS_WITHOUT_STEP, hashes, wanted.step)
+    without = {row["definition_hash"] for row in rows}
+    return [name for name in hashes if name not in without]
+
+
+async def _candidates(
+    session: Session, wanted: FlowFilter, definitions: list[str] | None
+) -> tuple[int, int]:
     """Return how many flows have the label, and from how many at least a page can be made."""
     counted = await session.fetch(
         COUNT_CANDIDATES,
         MOST_CANDIDATES,
         *(wanted.label, wanted.state, wanted.definition_hash),
-        *(MOST_COUNTED, wanted.error),
+        *(MOST_COUNTED, wanted.error, definitions),
     )
     sides = {row["side"]: row["flows"] for row in counted}
     labelled = sides.pop("label")

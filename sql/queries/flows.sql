@@ -7,7 +7,8 @@
 -- alone, or with a class of error.
 -- $1 bigint the bound, $2 text beginning of the label, or null for none, $3 text state and
 -- $4 text definition_hash, or null for any, $5 bigint the bound of those with the label or error,
--- $6 text class of the error, whole or its end after a dot, or null for any
+-- $6 text class of the error, whole or its end after a dot, or null for any, $7 text[]
+-- definition_hash of which flows that are not over are, or null for any
 SELECT 'label' AS side, count(*) AS flows
 FROM (SELECT first_event.flow_id FROM event_log AS first_event
     WHERE first_event.version = 0 AND first_event.payload ? 'label'
@@ -17,7 +18,8 @@ FROM (SELECT first_event.flow_id FROM event_log AS first_event
 UNION ALL
 SELECT 'open', count(*)
 FROM (SELECT run.flow_id FROM flow_runs AS run
-    WHERE $4::text IS NULL OR run.definition_hash = $4
+    WHERE ($4::text IS NULL OR run.definition_hash = $4)
+        AND ($7::text[] IS NULL OR run.definition_hash = ANY ($7))
     LIMIT CASE WHEN $6::text IS NOT NULL OR $3::text IN ('cancelled', 'completed', 'failed')
         THEN 0 ELSE $1::bigint END) AS open
 UNION ALL
@@ -43,6 +45,17 @@ FROM (SELECT step.flow_id FROM workflow_step_executions AS step
         AND hashtextextended(substring(step.error ->> 'error_class' FROM '[^.]*$'), 0)
             = hashtextextended(substring($6 FROM '[^.]*$'), 0)
     LIMIT CASE WHEN $6 IS NOT NULL THEN $5 ELSE 0 END) AS failed_so
+
+-- name: find_definitions_without_step
+-- Return which of some definitions are known not to have a step: those whose artifact describes the
+-- steps, as all but very large ones do.
+-- $1 text[] definition_hash, $2 text id of the step
+SELECT DISTINCT artifact.artifact_hash AS definition_hash
+FROM workflow_step_artifacts AS artifact
+WHERE artifact.artifact_hash = ANY ($1::text[])
+    AND artifact.kind = 'chem_persistence.FlowDefinition'
+    AND jsonb_typeof(artifact.metadata -> 'steps') = 'array'
+    AND NOT artifact.metadata -> 'steps' @> jsonb_build_array(jsonb_build_object('id', $2::text))
 
 -- name: list_failed_flows
 -- List one page of the flows that have failed and fit, made from the steps that have failed, which
@@ -175,7 +188,8 @@ ORDER BY flows.started_at DESC, flows.flow_id DESC
 -- newest; $3 text definition_hash, or null for any; $4 bigint maximum number of rows; $5 boolean
 -- whether flows that have a parent are left out; $6 text beginning of the label, $7 text state,
 -- $8 text id of a step that has begun and is not finished, or null for any, $9 text that is null,
--- and $10 timestamptz first started_at, or null for any
+-- $10 timestamptz first started_at, or null for any, and $11 text[] definition_hash of which flows
+-- are that have a row in flow_runs, or null for any
 SELECT flow_id,
     CASE WHEN started_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN started_at
@@ -202,6 +216,7 @@ WHERE flow_id = ANY (ARRAY(
             SELECT run.flow_id
             FROM flow_runs AS run
             WHERE ($3::text IS NULL OR run.definition_hash = $3)
+                AND ($11::text[] IS NULL OR run.definition_hash = ANY ($11))
                 AND coalesce($7::text, '') NOT IN ('cancelled', 'completed')
             UNION ALL
             SELECT first_event.flow_id
@@ -328,6 +343,13 @@ WHERE flow_id = ANY (ARRAY(
     LIMIT $4
 ))
 ORDER BY flows.started_at DESC, flows.flow_id DESC
+
+-- name: list_definitions_of_runs
+-- List the definitions of the flows that are not over and were begun for workers or by a program.
+-- $1 bigint maximum number of rows
+SELECT DISTINCT run.definition_hash
+FROM flow_runs AS run
+LIMIT $1
 
 -- name: list_labelled_flows
 -- List one page of the flows whose label begins with a text, and that fit; a time outside

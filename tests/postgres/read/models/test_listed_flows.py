@@ -5,9 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from chem_persistence import (
+    FlowCancelled,
+    FlowDefinition,
     FlowEventKind,
     FlowInitialized,
     FlowState,
@@ -15,13 +19,18 @@ from chem_persistence import (
     PgEventStore,
     PgReadModels,
     PoolProvider,
+    StepDefinition,
     StepError,
     StepFailed,
+    StepFinished,
     StepSignal,
     StepStarted,
+    StepStatus,
 )
+from chem_persistence.domain.definition import MOST_METADATA, definition_artifacts
 from chem_persistence.domain.events import FlowParent
 from chem_persistence.postgres import flow_lists
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.search import find_definitions
 from tests.postgres.read.models.test_read_models import BEGIN, HISTORIES, F, SetClock
 from tests.support.flows.flows import initialized, new_flow_id
@@ -29,6 +38,14 @@ from tests.support.flows.flows import initialized, new_flow_id
 OTHER = "d" * 64
 BEGUN = BEGIN + timedelta(seconds=25)
 RARE = StepError("laboratory.Rare", "once")
+
+STEPS = ("acquire", "compute", "report")
+DEFINITIONS = {
+    "two steps": FlowDefinition((StepDefinition("acquire"), StepDefinition("compute"))),
+    "two others": FlowDefinition((StepDefinition("acquire"), StepDefinition("report"))),
+    "large": FlowDefinition((StepDefinition("compute", params="c" * MOST_METADATA),)),
+    "not stored": FlowDefinition((StepDefinition("report", version="2"),)),
+}
 
 NEVER_MORE = {"LOOKED_AT": 1, "MORE_THAN_EXPECTED": 10**6}
 WAYS: Mapping[str, Mapping[str, int]] = {
@@ -127,4 +144,73 @@ async def test_definitions_are_found_by_their_beginning_however_many_flows_they_
     ordered = sorted(hashes)
     assert found == {digit: [one for one in ordered if one[0] == digit] for digit in found}
     assert await find_definitions(provider, "0", most=2) == ordered[:2]
+    await store.aclose()
+
+
+FLOWS = st.tuples(
+    st.sampled_from(sorted(DEFINITIONS)),
+    st.integers(0, 4),  # how many events its steps have
+    st.sampled_from(["by hand", "for workers", "cancelled"]),
+)
+
+
+@settings(
+    deadline=None,
+    derandomize=True,
+    max_examples=12,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
+@given(flows=st.lists(FLOWS, min_size=3, max_size=6))
+async def test_a_step_is_found_among_the_definitions_that_have_it(
+    provider: PoolProvider, flows: list[tuple[str, int, str]]
+) -> None:
+    """The log grows from example to example; each flow's step rows say whether it fits."""
+    store, models = PgEventStore(provider), PgReadModels(provider)
+    for name, events, how in flows:
+        definition = DEFINITIONS[name]
+        begin = initialized(definition)
+        kinds: list[FlowEventKind] = [begin if how == "by hand" else replace(begin, due=BEGIN)]
+        for index, each in enumerate(definition.steps):
+            kinds += [StepStarted(index, each.id), StepFinished(index, each.id, (), F)]
+        kinds = [*kinds[: 1 + events], *([FlowCancelled("enough")] if how == "cancelled" else [])]
+        artifacts = () if name == "not stored" else definition_artifacts(definition)
+        await store.append_kinds(new_flow_id(), kinds, artifacts=artifacts)
+    everything = await models.flows(limit=1_000)
+    rows = {flow.flow_id: await models.step_executions(flow.flow_id) for flow in everything}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in NEVER_MORE.items():
+            patch.setattr(flow_lists, name, value)
+        for step in STEPS:
+            expected = [
+                flow
+                for flow in everything
+                if any(
+                    row.step_id == step and row.status is not StepStatus.FINISHED
+                    for row in rows[flow.flow_id]
+                )
+            ]
+            assert await models.flows(limit=1_000, step=step) == expected
+    await store.aclose()
+
+
+async def test_a_definition_without_the_step_is_left_out(provider: PoolProvider) -> None:
+    store, session = PgEventStore(provider), Session(provider)
+    for name, definition in DEFINITIONS.items():
+        begin = replace(initialized(definition), due=BEGIN)
+        artifacts = () if name == "not stored" else definition_artifacts(definition)
+        await store.append_kinds(new_flow_id(), [begin], artifacts=artifacts)
+    names = {definition.definition_hash: name for name, definition in DEFINITIONS.items()}
+    having = {}
+    for step in (*STEPS, "no such step"):
+        wanted = flow_lists.FlowFilter(None, None, None, 50, False, None, None, step, None, None)
+        found = await flow_lists._definitions_with_step(session, wanted)
+        having[step] = {names[each] for each in found or ()}
+    unknown = {"large", "not stored"}
+    assert having == {
+        "acquire": {"two steps", "two others"} | unknown,
+        "compute": {"two steps"} | unknown,
+        "report": {"two others"} | unknown,
+        "no such step": unknown,
+    }
     await store.aclose()

@@ -77,7 +77,7 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
         {"event_log_label_idx"},
     ),
     "flows/list_flows_by_state": (
-        listing(HASH, label="batch", step="acquire"),
+        [*listing(HASH, label="batch", step="acquire"), [HASH]],
         {"event_log_raw_idx", "event_log_halt_idx", "workflow_step_executions_pkey"},
     ),
     "flows/list_failed_flows": (
@@ -85,8 +85,12 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
         {"workflow_step_executions_error_idx", "event_log_completed_idx"},
     ),
     "flows/count_candidates": (
-        [100, "batch", "cancelled", HASH, 100, "ValueError"],
+        [100, "batch", "cancelled", HASH, 100, "ValueError", [HASH]],
         {"event_log_label_idx", "event_log_halt_idx", "workflow_step_executions_error_idx"},
+    ),
+    "flows/find_definitions_without_step": (
+        [HASHES[:2], "acquire"],
+        {"workflow_step_artifacts_pkey"},
     ),
     "executions/list_errors": ([None, 50], {"event_log_setback_idx"}),
     "provenance/read_producers": (
@@ -229,7 +233,7 @@ async def test_a_question_does_not_walk_the_log(grown: Pool, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("flows/list_flows_by_state", listing(roots=True, state="running")),
+        ("flows/list_flows_by_state", [*listing(roots=True, state="running"), None]),
         ("flows/list_failed_flows", listing(roots=True, state="failed")),
     ],
 )
