@@ -6,15 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import platformdirs
-from dotenv import dotenv_values
-
 from chem_persistence.cli.options import Target
 from chem_persistence.errors import InvalidArgument, MigrationError
 from chem_persistence.postgres.admin.doctor.commands import Commands
 from chem_persistence.postgres.connection.pool import PoolProvider, open_pool
 from chem_persistence.postgres.connection.session import Session
-from chem_persistence.postgres.embedded.server import embedded_postgres
 from chem_persistence.postgres.schema.migrations import known_migrations, pending_migrations
 
 __all__ = ["commands_about", "default_data", "open_database", "server_url"]
@@ -26,12 +22,18 @@ def default_data() -> Path:
     It is below the user's own data directory (the XDG Base Directory Specification, on Linux): in
     the working directory, which may be /tmp, another user could have made it.
     """
+    import platformdirs  # noqa: PLC0415 - most commands are given a URL
+
     return platformdirs.user_data_path("chem-persistence", appauthor=False) / "demo"
 
 
 def _environment_url() -> str | None:
     """Return the URL of DATABASE_URL, or else of the file .env."""
-    return os.environ.get("DATABASE_URL") or dotenv_values(Path(".env")).get("DATABASE_URL")
+    if url := os.environ.get("DATABASE_URL"):
+        return url
+    from dotenv import dotenv_values  # noqa: PLC0415 - most commands are given a URL
+
+    return dotenv_values(Path(".env")).get("DATABASE_URL")
 
 
 def commands_about(target: Target) -> Commands:
@@ -71,6 +73,9 @@ async def server_url(target: Target, *, create: bool = False) -> AsyncIterator[s
             "DATABASE_URL, or run `chem-persistence demo`, which creates some"
         )
         raise InvalidArgument("database", reason)
+    # imported only here: it is of no use to a command that is given a URL
+    from chem_persistence.postgres.embedded.server import embedded_postgres  # noqa: PLC0415
+
     async with embedded_postgres(data) as own:
         yield own
 

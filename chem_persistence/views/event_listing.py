@@ -14,9 +14,8 @@ from chem_persistence.domain.hash_chain import GENESIS, chain_link
 from chem_persistence.store.codec import encode_metadata
 from chem_persistence.views.attributions import event_actor
 from chem_persistence.views.event_line import event_line, event_step
-from chem_persistence.views.flow_view import EventView, NoPreview, PageLimits
+from chem_persistence.views.flow_view import EventView, NoPreview, PageLimits, json_text
 from chem_persistence.views.named_artifacts import named_artifacts
-from chem_persistence.views.wording import json_text
 
 __all__ = ["EventListing", "event_runs"]
 

@@ -37,6 +37,7 @@ __all__ = [
     "ServedPage",
     "StepView",
     "TextPreview",
+    "json_text",
 ]
 
 
@@ -134,6 +135,17 @@ class TextPreview(msgspec.Struct, frozen=True):
 
     text: str
     characters: int | None = None
+
+
+def json_text(canonical: bytes, limit: int) -> TextPreview:
+    """Return canonical JSON with one line a member, at most `limit` characters of it.
+
+    JSON of more than four times the limit is cut without being indented first.
+    """
+    if len(canonical) > 4 * limit:
+        return TextPreview(canonical[: 4 * limit].decode("utf-8", "ignore")[:limit])
+    text = msgspec.json.format(canonical, indent=2).decode()
+    return TextPreview(text[:limit], len(text))
 
 
 class ImagePreview(msgspec.Struct, frozen=True):

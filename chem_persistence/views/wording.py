@@ -9,7 +9,6 @@ import msgspec
 from chem_persistence.domain.canonical_json.encode import canonical_json
 from chem_persistence.domain.definition import StepDefinition
 from chem_persistence.domain.flow_state import FlowState
-from chem_persistence.views.flow_view import TextPreview
 
 __all__ = [
     "NOT_INITIALIZED",
@@ -18,7 +17,6 @@ __all__ = [
     "hash_prefix",
     "in_words",
     "iso",
-    "json_text",
     "moment",
     "short",
     "short_hash",
@@ -131,17 +129,6 @@ def step_details(step: StepDefinition, most: int = 60) -> str:
     version = "" if step.version == "1" else f"version {short(step.version, most)}"
     params = "" if step.params is None else short(canonical_json(step.params).decode(), most)
     return ", ".join(part for part in (version, params) if part)
-
-
-def json_text(canonical: bytes, limit: int) -> TextPreview:
-    """Return canonical JSON with one line a member, at most `limit` characters of it.
-
-    JSON of more than four times the limit is cut without being indented first.
-    """
-    if len(canonical) > 4 * limit:
-        return TextPreview(canonical[: 4 * limit].decode("utf-8", "ignore")[:limit])
-    text = msgspec.json.format(canonical, indent=2).decode()
-    return TextPreview(text[:limit], len(text))
 
 
 def value_text(value: Any) -> str:

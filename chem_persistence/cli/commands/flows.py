@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
-from chem_persistence.cli.lookup import find_definition, find_flow, given_time
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import (
     Cell,
@@ -20,6 +19,7 @@ from chem_persistence.cli.terminal.printing import (
 from chem_persistence.cli.terminal.text import shown, shown_ago, shown_error, shown_time
 from chem_persistence.domain.answers import FlowSummary
 from chem_persistence.domain.flow_state import FlowState
+from chem_persistence.postgres.connection.pool import PoolProvider
 from chem_persistence.postgres.read_models import PgReadModels
 from chem_persistence.views.wording import duration, title
 
@@ -49,12 +49,8 @@ async def list_flows(
 ) -> int:
     """Print a page of flows and how to get the next one; return the exit code."""
     async with open_database(target) as provider:
-        models, definition = PgReadModels(provider), filters.definition
-        if definition is not None:
-            definition = await find_definition(provider, definition)
-        last = None
-        if before is not None:
-            last = await models.flow(await find_flow(provider, before, "--before"))
+        models = PgReadModels(provider)
+        definition, last, since = await _looked_up(provider, models, filters, before)
         found = await models.flows(
             state=None if filters.state is None else FlowState(filters.state),
             definition_hash=definition,
@@ -64,7 +60,7 @@ async def list_flows(
             label=filters.label,
             step=filters.step,
             error=filters.error,
-            since=None if filters.since is None else given_time(filters.since, "--since"),
+            since=since,
         )
     listed, more = found[:limit], len(found) > limit
     if as_json:
@@ -78,13 +74,29 @@ async def list_flows(
     return ExitCode.WELL
 
 
+async def _looked_up(
+    provider: PoolProvider, models: PgReadModels, filters: FlowFilters, before: str | None
+) -> tuple[str | None, FlowSummary | None, datetime | None]:
+    """Return the definition, the last flow of the page before, and the time that were given."""
+    if filters.definition is None and before is None and filters.since is None:
+        return None, None, None
+    from chem_persistence.cli import lookup  # noqa: PLC0415 - most lists start faster without it
+
+    definition, last = filters.definition, None
+    if definition is not None:
+        definition = await lookup.find_definition(provider, definition)
+    if before is not None:
+        last = await models.flow(await lookup.find_flow(provider, before, "--before"))
+    since = None if filters.since is None else lookup.given_time(filters.since, "--since")
+    return definition, last, since
+
+
 def shown_progress(flow: FlowSummary) -> Cell:
     """Return the state of a flow, and the step that it is at unless it has ended."""
-    state = shown_state(flow.state)
     if flow.state in {FlowState.COMPLETED, FlowState.CANCELLED} or flow.current_step is None:
-        return state
-    if flow.state is FlowState.AWAITING_USER_INPUT:
-        state.plain = "awaiting"
+        return shown_state(flow.state)
+    is_awaiting = flow.state is FlowState.AWAITING_USER_INPUT
+    state = shown_state(flow.state, "awaiting" if is_awaiting else None)
     return state.append(f" {shown(flow.current_step)}")
 
 

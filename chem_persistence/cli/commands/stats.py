@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from rich.text import Text
-
 from chem_persistence.cli.database import commands_about, open_database
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import bar, column, print_json, print_line, print_table
+from chem_persistence.cli.terminal.styled import Text
 from chem_persistence.cli.terminal.text import shown, shown_time
 from chem_persistence.domain.answers import FailureStatistics, Statistics, StepStatistics
 from chem_persistence.postgres.read_models import PgReadModels

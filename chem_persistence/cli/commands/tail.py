@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 import anyio
-from rich.text import Text
 
 from chem_persistence.cli.database import open_database
 from chem_persistence.cli.exit import ExitCode
 from chem_persistence.cli.lookup import find_flow
 from chem_persistence.cli.options import Target
 from chem_persistence.cli.terminal.printing import print_json, print_line
+from chem_persistence.cli.terminal.styled import Text
 from chem_persistence.cli.terminal.text import one_line, shown, shown_time
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import EventsArchived, StoreUnavailable

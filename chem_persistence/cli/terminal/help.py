@@ -8,11 +8,12 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
-from typing import Any
+from typing import Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from chem_persistence.cli.terminal.plain_values import NotPlain, plain_value
 from chem_persistence.cli.terminal.text import has_box_characters
 
 __all__ = ["HelpfulCommand", "HelpfulGroup"]
@@ -30,14 +31,27 @@ class HelpfulCommand(TyperCommand):
     """A command that draws its help itself."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse arguments; for a completion without their conversion, which may import pydantic."""
-        if not ctx.resilient_parsing:
-            return super().parse_args(ctx, args)
-        values, ctx.args, _ = self.make_parser(ctx).parse_args(args=list(args))
-        for param in self.get_params(ctx):
-            ctx.params[param.name], source = param.consume_value(ctx, values)
+        """Parse arguments; typer converts only what `plain_values` does not, and for no completion.
+
+        Its conversion imports pydantic.
+        """
+        values, rest, _ = self.make_parser(ctx).parse_args(args=list(args))
+        if rest and not ctx.resilient_parsing:
+            return super().parse_args(ctx, args)  # which says that there are too many
+        hints = get_type_hints(self.callback, include_extras=True)
+        _give_flags_a_default(self.get_params(ctx))
+        for param in sorted(self.get_params(ctx), key=lambda param: not param.is_eager):
+            value, source = param.consume_value(ctx, values)
+            if not ctx.resilient_parsing:
+                try:
+                    value = _plain(param, hints.get(param.name), value)
+                except NotPlain:
+                    param.handle_parse_result(ctx, values, rest)
+                    continue
+            ctx.params[param.name] = value
             ctx.set_parameter_source(param.name, source)
-        return list(ctx.args)
+        ctx.args = rest
+        return rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of this command to a formatter of click."""
@@ -48,16 +62,28 @@ class HelpfulGroup(TyperGroup):
     """A group of commands that draws its help itself."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse arguments; typer's own flags default to False, as it converts None by pydantic."""
-        for param in self.get_params(ctx):
-            if param.default is None and param.is_flag:  # type: ignore[attr-defined]
-                param.default = False
+        """Parse arguments; typer converts none of them."""
+        _give_flags_a_default(self.get_params(ctx))
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of this group to a formatter of click, its commands by panel."""
         commands = [self.get_command(ctx, name) for name in self.list_commands(ctx)]
         formatter.write(_help_text(self, ctx, [command for command in commands if command]))
+
+
+def _give_flags_a_default(params: Iterable[Any]) -> None:
+    """Have typer's own flags default to False, as it converts None by pydantic."""
+    for param in params:
+        if param.default is None and getattr(param, "is_flag", False):
+            param.default = False
+
+
+def _plain(param: Any, hint: Any, value: Any) -> Any:
+    is_missing = value is None or (param.nargs != 1 and not value)
+    if param.is_eager or param.callback is not None or (is_missing and param.required):
+        raise NotPlain
+    return plain_value(hint, value)
 
 
 def _help_text(command: Any, context: Any, commands: Iterable[Any]) -> str:

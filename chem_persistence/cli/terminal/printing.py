@@ -4,18 +4,16 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from io import StringIO
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TextIO
 
 import msgspec
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
+from chem_persistence.cli.terminal.styled import Text, escaped, width_of
 from chem_persistence.cli.terminal.text import has_box_characters, shown
 
 __all__ = [
     "Cell",
+    "Column",
     "bar",
     "column",
     "output_width",
@@ -29,6 +27,9 @@ Cell = str | Text
 
 ENDLESS = 10_000
 """The width of output that is not a terminal: nothing is cut or wrapped there."""
+
+USUAL = 80
+"""The width of a terminal that does not say how wide it is."""
 
 GAP = 2
 """Between two columns."""
@@ -54,9 +55,17 @@ _STATE_STYLES = {
 }
 
 
-def shown_state(state: str) -> Text:
-    """Return a state in its colour."""
-    return Text(shown(state), style=_STATE_STYLES.get(state, ""))
+class Column(NamedTuple):
+    """A column of a table; `overflow` is how its cells give way, None if they do not."""
+
+    name: str
+    justify: Literal["left", "right"]
+    overflow: Literal["fold", "crop", "ellipsis"] | None
+
+
+def shown_state(state: str, text: str | None = None) -> Text:
+    """Return a state, or another text for it, in its colour."""
+    return Text(shown(text or state), style=_STATE_STYLES.get(state, ""))
 
 
 def bar(length: float) -> str:
@@ -64,11 +73,17 @@ def bar(length: float) -> str:
     return ("━" if has_box_characters() else "=") * round(length)
 
 
-def output_width(most: int = ENDLESS) -> int:
-    """Return the width of standard output: of the terminal, else COLUMNS, else `most`."""
-    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
-        return Console(file=sys.stdout).width
-    return most
+def output_width(most: int = ENDLESS, output: TextIO | None = None) -> int:
+    """Return the width of an output: COLUMNS, else that of the terminal, else `most`."""
+    output = sys.stdout if output is None else output
+    if (columns := os.environ.get("COLUMNS", "")).isdecimal():
+        return int(columns)
+    if not output.isatty():
+        return most
+    try:
+        return os.get_terminal_size(output.fileno()).columns or USUAL
+    except OSError:
+        return USUAL
 
 
 def column(
@@ -79,15 +94,10 @@ def column(
     Where the terminal is too narrow, `ids` are shortened first, to prefixes that differ from each
     other; then texts that may `fold`, or be `cut`, give way. Other cells are never shortened.
     """
-    overflow: Literal["fold", "crop", "ellipsis"] = (
-        "fold" if fold else "crop" if ids else "ellipsis"
-    )
     return Column(
         name,
-        justify="right" if right else "left",
-        no_wrap=not fold,
-        overflow=overflow,
-        min_width=1 if cut or fold or ids else None,
+        "right" if right else "left",
+        "fold" if fold else "crop" if ids else "ellipsis" if cut else None,
     )
 
 
@@ -98,66 +108,63 @@ def print_table(
 
     If not even the narrowest table fits, each row is printed as lines of names and values.
     """
-    table = Table(*columns, box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=heading)
-    table.header_style = "bold"
-    drawn = [list(map(Text.assemble, row)) for row in rows]
-    if not _fit(table, drawn, output_width()):
+    drawn = [[Text().append(cell) for cell in row] for row in rows]
+    widths = _widths(columns, drawn, output_width(), heading=heading)
+    if widths is None:
         _print_records(columns, drawn)
-    elif lines := _lines(table, drawn):
-        _print(lines)
+        return
+    headings = [[Text(each.name, "bold") for each in columns]] if heading else []
+    lines = _lines(columns, [*headings, *drawn], widths)
+    if lines is None:
+        _print_folded(columns, drawn, widths, heading=heading)
     else:
-        for cells in drawn:
-            table.add_row(*cells)
-        _print(table)
+        _print(lines)
 
 
-def _lines(table: Table, rows: Sequence[Sequence[Text]]) -> Text | None:
-    """Return the rows as lines; None if a cell takes more than one line, or is cut.
-
-    Drawing a `Table` takes ten times as long, which shows with thousands of rows.
-    """
+def _lines(
+    columns: Sequence[Column], rows: Sequence[Sequence[Text]], widths: Sequence[int]
+) -> Text | None:
+    """Return the rows as lines; None if a cell takes more than one line."""
     lines = Text()
-    headers: list[Sequence[Text | Column]] = [table.columns] if table.show_header else []
-    for number, row in enumerate([*headers, *rows]):
+    for number, row in enumerate(rows):
         lines.append("\n" if number else "")
-        for place, (each, given) in enumerate(zip(table.columns, row, strict=True)):
-            cell = given if isinstance(given, Text) else Text(str(given.header), style="bold")
-            missing = (each.width or 0) - cell.cell_len
-            if missing < 0 or "\n" in cell.plain:
+        for place, (each, cell, width) in enumerate(zip(columns, row, widths, strict=True)):
+            if "\n" in cell.plain or (cell.width > width and each.overflow in {None, "fold"}):
                 return None
+            fitting = cell.cut(width, "" if each.overflow == "crop" else "…")
+            missing = width - fitting.width
             before, after = (missing, 0) if each.justify == "right" else (0, missing)
-            lines.append(" " * (before + GAP * bool(place)))
-            lines.append_text(cell).append(" " * after)
+            lines.append(" " * (before + GAP * bool(place))).append(fitting).append(" " * after)
     return lines
 
 
-def _fit(table: Table, rows: Sequence[Sequence[Text]], width: int) -> bool:
-    """Set the width of each column, and return whether they fit: the widest gives way first."""
+def _widths(
+    columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int, *, heading: bool
+) -> list[int] | None:
+    """Return the width of each column, None if they do not fit: the widest gives way first."""
     widths = [
-        max([len(str(column.header)) * table.show_header, *(row[place].cell_len for row in rows)])
-        for place, column in enumerate(table.columns)
+        max([len(each.name) * heading, *(row[place].width for row in rows)])
+        for place, each in enumerate(columns)
     ]
-    least = [_least(column, [row[i] for row in rows]) for i, column in enumerate(table.columns)]
+    least = [_least(each, [row[i] for row in rows]) for i, each in enumerate(columns)]
     room = width - GAP * (len(widths) - 1)
     for of_ids in (True, False):
         places = [
             place
-            for place, column in enumerate(table.columns)
-            if least[place] is not None and (column.overflow == "crop") is of_ids
+            for place, each in enumerate(columns)
+            if least[place] is not None and (each.overflow == "crop") is of_ids
         ]
         while sum(widths) > room:
             wider = [place for place in places if widths[place] > (least[place] or 0)]
             if not wider:
                 break
             widths[max(wider, key=lambda place: widths[place])] -= 1
-    for column_, own in zip(table.columns, widths, strict=True):
-        column_.width = own
-    return sum(widths) <= room
+    return widths if sum(widths) <= room else None
 
 
 def _least(column_: Column, cells: Sequence[Text]) -> int | None:
     """Return the least width of a column; None if it may not be narrower than its cells."""
-    if column_.min_width is None:
+    if column_.overflow is None:
         return None
     texts = {cell.plain for cell in cells}
     if column_.overflow == "crop":
@@ -174,15 +181,17 @@ def _print_records(columns: Sequence[Column], rows: Sequence[Sequence[Text]]) ->
             print_line("")
         for column_, cell in zip(columns, row, strict=True):
             if cell.plain.strip():
-                name = str(column_.header)
+                name = column_.name
                 print_line(Text(f"{name}: " if name else "", style="bold"), cell)
 
 
 def print_line(*parts: Cell, error: bool = False, cut: bool = False) -> None:
     """Print a line of texts, each in its style; a terminal wraps it between words, or cuts it."""
-    line = Text.assemble(*(Text(part) if isinstance(part, str) else part for part in parts))
+    line = Text()
+    for part in parts:
+        line.append(part)
     if cut and sys.stdout.isatty():
-        line.truncate(output_width(), overflow="ellipsis")
+        line = line.cut(output_width(), "…")
     _print(line, error=error)
 
 
@@ -195,23 +204,35 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def _print(what: Table | Text, *, error: bool = False) -> None:
+def _print(text: Text, *, error: bool = False) -> None:
+    """Print lines; a terminal wraps those that are wider than it is between words."""
     output = sys.stderr if error else sys.stdout
-    is_cut = output.isatty() or (isinstance(what, Table) and os.environ.get("COLUMNS"))
-    drawn = StringIO()
-    like = Console(file=output)  # asks the terminal what it can do
-    console = Console(
-        file=drawn,
-        width=like.width if is_cut else ENDLESS,
-        force_terminal=like.is_terminal,
-        color_system=like.color_system,  # type: ignore[arg-type]  # what it found is what it takes
-        legacy_windows=False,
-        highlight=False,
-        emoji=False,
-        markup=False,
-    )
-    console.print(what)
+    if output.isatty():
+        width = output_width(output=output)
+        is_wider = any(width_of(line) > width for line in text.plain.split("\n"))
+        if is_wider or os.name == "nt":  # rich knows which terminals of Windows have colours
+            from chem_persistence.cli.terminal.folded import wrapped  # noqa: PLC0415 - rich is slow
+
+            _write(wrapped(text, output, width), output)
+            return
+    _write(escaped(text, output) + "\n", output)
+
+
+def _print_folded(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Text]],
+    widths: Sequence[int],
+    *,
+    heading: bool,
+) -> None:
+    from chem_persistence.cli.terminal.folded import folded_table  # noqa: PLC0415 - rich is slow
+
+    output, width = sys.stdout, output_width()
+    _write(folded_table(columns, rows, widths, output, width, heading=heading), output)
+
+
+def _write(text: str, output: TextIO) -> None:
     encoding = output.encoding or "utf-8"
-    text = "\n".join(line.rstrip(" ") for line in drawn.getvalue().split("\n"))
+    text = "\n".join(line.rstrip(" ") for line in text.split("\n"))
     output.write(text.encode(encoding, "replace").decode(encoding))
     output.flush()

@@ -2,10 +2,10 @@
 
 import sys
 from types import TracebackType
-from typing import Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 __all__ = ["Work"]
 
@@ -39,16 +39,18 @@ class Work:
         self._lines = 0
         self._bar: Progress | None = None
         if self._output.isatty():
-            console = Console(file=self._output)
+            from rich import console as of_rich  # noqa: PLC0415 - rich is slow
+            from rich import progress  # noqa: PLC0415
+
+            console = of_rich.Console(file=self._output)
             room = console.width - len(self._said(total, total)) - BESIDE
-            said, left = TextColumn("{task.description}"), TextColumn("left", style="dim")
             columns = (
-                BarColumn(bar_width=max(1, min(LONGEST_BAR, room))),
-                said,
-                TimeRemainingColumn(),
-                left,
+                progress.BarColumn(bar_width=max(1, min(LONGEST_BAR, room))),
+                progress.TextColumn("{task.description}"),
+                progress.TimeRemainingColumn(),
+                progress.TextColumn("left", style="dim"),
             )
-            self._bar = Progress(*columns, console=console, transient=True)
+            self._bar = progress.Progress(*columns, console=console, transient=True)
             self._task = self._bar.add_task("", total=total)
 
     def __enter__(self) -> Self:

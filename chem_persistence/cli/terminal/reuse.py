@@ -1,9 +1,8 @@
 """What a terminal shows of results that were taken over, and of those that are invalid."""
 
-from rich.text import Text
-
 from chem_persistence.cli.flow_story import FlowStory
 from chem_persistence.cli.terminal.printing import Cell, column, print_line, print_table
+from chem_persistence.cli.terminal.styled import Text
 from chem_persistence.cli.terminal.text import one_line, shown, shown_time
 
 __all__ = ["print_reuse"]

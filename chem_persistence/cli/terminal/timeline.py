@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.text import Text
-
 from chem_persistence.cli.commands.flows import shown_progress
 from chem_persistence.cli.flow_story import FlowStory, definition_rows, name_row
 from chem_persistence.cli.terminal.printing import (
@@ -15,6 +13,7 @@ from chem_persistence.cli.terminal.printing import (
     print_table,
 )
 from chem_persistence.cli.terminal.reuse import print_reuse
+from chem_persistence.cli.terminal.styled import Text
 from chem_persistence.cli.terminal.text import (
     one_line,
     shown,

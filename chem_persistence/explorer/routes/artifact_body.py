@@ -11,8 +11,7 @@ from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.pages.previews.artifact_previews import text_preview
 from chem_persistence.pages.previews.molecules import Molecules
-from chem_persistence.views.flow_view import MoleculeView, TextPreview
-from chem_persistence.views.wording import json_text
+from chem_persistence.views.flow_view import MoleculeView, TextPreview, json_text
 
 __all__ = ["SPATIAL", "Body", "Plot", "body_of"]
 

@@ -20,8 +20,9 @@ from chem_persistence.views.flow_view import (
     PageLimits,
     Preview,
     TextPreview,
+    json_text,
 )
-from chem_persistence.views.wording import json_text, short
+from chem_persistence.views.wording import short
 
 __all__ = ["IMAGES", "Previews", "text_preview"]
 

@@ -16,7 +16,6 @@ from chem_persistence.domain.answers import (
 from chem_persistence.errors import StoreError
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
-from chem_persistence.postgres.read.feed import find_feed_end
 from chem_persistence.postgres.schema.statements import statement
 
 __all__ = ["read_statistics", "refresh_statistics"]
@@ -50,6 +49,9 @@ async def refresh_statistics(provider: ConnectionProvider) -> None:
         StoreError: the role is neither the owner of the tables nor a member of it.
         StoreUnavailable: the database could not be reached.
     """
+    # imported only here, as only this needs the feed
+    from chem_persistence.postgres.read.feed import find_feed_end  # noqa: PLC0415
+
     session = Session(provider)
     try:
         end = await find_feed_end(provider)  # before the statements that read events up to it

