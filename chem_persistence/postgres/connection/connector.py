@@ -19,6 +19,15 @@ __all__ = ["CONNECT_SECONDS", "Connector"]
 CONNECT_SECONDS = 10.0
 """How long a new connection may take unless the URL's connect_timeout says otherwise."""
 
+_SETTINGS = {"jit": "off"}
+"""Settings of every session, by name.
+
+No statement of the library computes much for a row, and lists of flows are expected to cost more
+than they do, as their plans are for any arguments: in a log of a million flows the server would
+compile the plan (PostgreSQL manual, section 32.1), which takes far longer than to run it. It does so
+where it was built with LLVM, as Debian's packages are.
+"""
+
 _LONGEST_NAME = 63
 """The length at which PostgreSQL truncates a name, in bytes (manual, section 4.1.1)."""
 
@@ -27,7 +36,7 @@ class Connector:
     """Opens the connections of a pool.
 
     `silence` is how long, in seconds, the server may be silent before it is asked for a sign of
-    life. With `transaction_pooling` a pooler is in between: it rejects the search path, and sends a
+    life. With `transaction_pooling` a pooler is in between: it rejects settings, and sends a
     prepared statement to any session. On a server with Citus sessions have further settings. A
     session keeps only settings that it began with, since the pool resets all others: so the first
     connection finds out, unless `has_citus` was set before, and is opened anew if it lacks them.
@@ -49,7 +58,7 @@ class Connector:
         self._settings = dict(target.server_settings)
         self._options: dict[str, Any] = {"statement_cache_size": 0} if transaction_pooling else {}
         if self.sets_search_path:
-            self._settings["search_path"] = search_path
+            self._settings |= {"search_path": search_path, **_SETTINGS}
         self.watch = Watch(silence, self._open_witness, own_sessions=not transaction_pooling)
 
     def copy(self) -> "Connector":

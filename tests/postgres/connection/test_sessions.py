@@ -63,6 +63,15 @@ async def test_what_a_program_sets_in_a_session_does_not_stay_in_it(
     assert await single.fetchval("SHOW application_name") != "changed"
 
 
+async def test_no_session_has_its_plans_compiled(
+    single: "asyncpg.Pool[asyncpg.Record]",
+) -> None:
+    async with single.acquire() as connection:
+        assert await connection.fetchval("SHOW jit") == "off"
+        await connection.execute("SET jit = on")
+    assert await single.fetchval("SHOW jit") == "off"
+
+
 async def test_a_read_of_the_store_is_one_round_trip(
     single: "asyncpg.Pool[asyncpg.Record]",
 ) -> None:
