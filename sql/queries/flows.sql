@@ -57,6 +57,13 @@ WHERE artifact.artifact_hash = ANY ($1::text[])
     AND jsonb_typeof(artifact.metadata -> 'steps') = 'array'
     AND NOT artifact.metadata -> 'steps' @> jsonb_build_array(jsonb_build_object('id', $2::text))
 
+-- name: list_definitions_of_runs
+-- List the definitions of the flows that are not over and were begun for workers or by a program.
+-- $1 bigint maximum number of rows
+SELECT DISTINCT run.definition_hash
+FROM flow_runs AS run
+LIMIT $1
+
 -- name: list_failed_flows
 -- List one page of the flows that have failed and fit, made from the steps that have failed, which
 -- are found by the class of the error, if one is wanted; a time outside datetime's range is null.
@@ -343,13 +350,6 @@ WHERE flow_id = ANY (ARRAY(
     LIMIT $4
 ))
 ORDER BY flows.started_at DESC, flows.flow_id DESC
-
--- name: list_definitions_of_runs
--- List the definitions of the flows that are not over and were begun for workers or by a program.
--- $1 bigint maximum number of rows
-SELECT DISTINCT run.definition_hash
-FROM flow_runs AS run
-LIMIT $1
 
 -- name: list_labelled_flows
 -- List one page of the flows whose label begins with a text, and that fit; a time outside

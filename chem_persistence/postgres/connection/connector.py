@@ -24,8 +24,8 @@ _SETTINGS = {"jit": "off"}
 
 No statement of the library computes much for a row, and lists of flows are expected to cost more
 than they do, as their plans are for any arguments: in a log of a million flows the server would
-compile the plan (PostgreSQL manual, section 32.1), which takes far longer than to run it. It does so
-where it was built with LLVM, as Debian's packages are.
+compile the plan (PostgreSQL manual, section 32.1), which takes far longer than to run it. It does
+so where it was built with LLVM, as Debian's packages are.
 """
 
 _LONGEST_NAME = 63
