@@ -17,11 +17,8 @@ SCHEMA = 1
 
 def step_fingerprint(step_definition_hash: str, inputs: Sequence[str]) -> str:
     """Hash {schema, step, inputs}, before the step runs; `inputs` are artifact hashes, in order."""
-    text = "".join([step_definition_hash, *inputs])
-    if text.isascii() and text.isalnum():  # hashes, as nearly always: nothing in them is escaped
-        listed = '","'.join(inputs)
-        listed = f'["{listed}"]' if inputs else "[]"
-        own = f'{{"inputs":{listed},"schema":{SCHEMA},"step":"{step_definition_hash}"}}'
+    if _are_plain([step_definition_hash, *inputs]):
+        own = f'{{"inputs":{_listed(inputs)},"schema":{SCHEMA},"step":"{step_definition_hash}"}}'
         return sha256(own.encode()).hexdigest()
     return content_hash({"schema": SCHEMA, "step": step_definition_hash, "inputs": list(inputs)})
 
@@ -32,7 +29,29 @@ def flow_fingerprint(definition_hash: str, instance: FlowInstance) -> str:
     Raises:
         FlowNotCompleted: a step is not finished.
     """
-    if any(slot.status is not StepStatus.FINISHED for slot in instance.steps):
+    slots = instance.steps
+    if any(slot.status is not StepStatus.FINISHED for slot in slots):
         raise FlowNotCompleted(instance.id)
-    steps = [{"fingerprint": slot.fingerprint, "outputs": slot.outputs} for slot in instance.steps]
-    return content_hash({"schema": SCHEMA, "definition": definition_hash, "steps": steps})
+    named = [name for slot in slots for name in (slot.fingerprint or "-", *slot.outputs)]
+    if _are_plain([definition_hash, *named]):
+        each = [
+            f'{{"fingerprint":"{slot.fingerprint}","outputs":{_listed(slot.outputs)}}}'
+            for slot in slots
+        ]
+        steps = f"[{','.join(each)}]"
+        own = f'{{"definition":"{definition_hash}","schema":{SCHEMA},"steps":{steps}}}'
+        return sha256(own.encode()).hexdigest()
+    parts = [{"fingerprint": slot.fingerprint, "outputs": slot.outputs} for slot in slots]
+    return content_hash({"schema": SCHEMA, "definition": definition_hash, "steps": parts})
+
+
+def _are_plain(hashes: Sequence[str]) -> bool:
+    """Return whether nothing in hashes is escaped in JSON, as nearly always."""
+    text = "".join(hashes)
+    return text.isascii() and text.isalnum()
+
+
+def _listed(hashes: Sequence[str]) -> str:
+    """Return the canonical JSON of a list of hashes that are plain."""
+    listed = '","'.join(hashes)
+    return f'["{listed}"]' if hashes else "[]"

@@ -72,13 +72,16 @@ class FlowAppends:
         self._started: int | None = None  # the step whose start this run has appended
         self.is_appending = False
         self.may_reuse = True
-        self._reuse: Reuse | None = None
+        self._results: Results | None = None
+        self._reuse: Reuse | None = None  # if a step asks for it
 
     def take_over(self, results: Results | None, *, may_reuse: bool) -> None:
         """Set what finds the results that steps take over, and whether they may."""
         self.may_reuse = may_reuse
         if may_reuse and results is not None:
-            self._reuse = Reuse(results, self._steps, self._definition)
+            self._results = results
+            if any(step.reuse == "any" for step in self._steps):
+                self._reuse = Reuse(results, self._steps, self._definition)
 
     def start_with(self, given: Artifact | None, name: str = "") -> None:
         """Begin an empty flow with this input; the first event is part of the next append."""
@@ -109,7 +112,7 @@ class FlowAppends:
         Raises:
             StoreUnavailable, StoreError: the store cannot be reached, or refused.
         """
-        if self._reuse is None or not self._reuse.is_asked_for:
+        if self._reuse is None:
             return []
         self.is_appending = True  # the outcome that the results follow waits for them
         try:

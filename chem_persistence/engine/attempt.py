@@ -52,7 +52,8 @@ class Attempt:
 
     `given_hash` is the hash of the input. `reader` is the step that takes the output, if there is
     one. `keep` stores an artifact that the step saves. `answer` is the answer to the step's
-    question, which is an input of an `Ask`.
+    question, which is an input of an `Ask`. `time_limit` and `heartbeat_limit` are the step's, in
+    seconds, if it has any.
     """
 
     def __init__(
@@ -89,6 +90,8 @@ class Attempt:
         )
         self.step = step
         self.reader = reader
+        self.time_limit = time_limit(step)
+        self.heartbeat_limit = heartbeat_limit(step)
         self._given = given
 
     async def produce(self) -> list[Artifact] | Wait | Question:
@@ -103,7 +106,7 @@ class Attempt:
                 takes.
             TypeError: the output is of another class than the step declares.
         """
-        output = await self._run(decoded_input(self.step, self._given))
+        output = await self._working(decoded_input(self.step, self._given))
         if isinstance(output, Wait | Question):
             return output
         make = partial(encoded_output, self.step, output, self.reader)
@@ -121,16 +124,21 @@ class Attempt:
             what = f"the output of step {self.step.id!r}, which {self.reader.id!r} takes,"
             check_typed(output, (step_types(self.reader)[0],), what)
 
-    async def _run(self, given: Any) -> Any:
-        if heartbeat_limit(self.step) is None:
-            return await self._run_in_time(given)
-        async with heard(self.step, self.context):
-            return await self._run_in_time(given)
+    def _working(self, given: Any) -> Awaitable[Any]:
+        """Return the work of the step, which is cancelled when one of its limits is over."""
+        if self.heartbeat_limit is not None:
+            return self._run_heard(given)
+        if self.time_limit is not None:
+            return self._run_in_time(given, self.time_limit)
+        return self.step.run(given, self.context)
 
-    async def _run_in_time(self, given: Any) -> Any:
-        seconds = time_limit(self.step)
-        if seconds is None:
-            return await self.step.run(given, self.context)
+    async def _run_heard(self, given: Any) -> Any:
+        async with heard(self.step, self.context):
+            if self.time_limit is None:
+                return await self.step.run(given, self.context)
+            return await self._run_in_time(given, self.time_limit)
+
+    async def _run_in_time(self, given: Any, seconds: float) -> Any:
         limit = asyncio.timeout(seconds)
         try:
             async with limit:

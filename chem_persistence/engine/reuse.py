@@ -182,8 +182,6 @@ class Reuse:
         self._steps = steps
         self._definition = definition
         self._missed: set[int] = set()
-        self.is_asked_for = any(step.reuse == "any" for step in steps)
-        """Whether any of the steps takes results over."""
 
     async def results(
         self, instance: FlowInstance, *, most: int | None = None

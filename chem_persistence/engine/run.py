@@ -1,7 +1,7 @@
 """Carry out what `next_step` decides for one flow, one append at a time."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, timedelta
 from functools import partial
 from typing import Any, TypeAlias, assert_never
@@ -31,6 +31,7 @@ from chem_persistence.engine.attempt import (
 )
 from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, after_success, next_step
 from chem_persistence.engine.steps.ask import Ask
+from chem_persistence.engine.steps.context import StepContext
 from chem_persistence.engine.steps.step import Question, Step, Wait
 from chem_persistence.engine.watching import (
     Begin,
@@ -49,6 +50,7 @@ from chem_persistence.errors import (
     InvalidPayload,
     StepRaised,
     StoreError,
+    StoreUnavailable,
 )
 from chem_persistence.store.attribution import event_metadata
 from chem_persistence.telemetry.flow_log import (
@@ -64,7 +66,10 @@ __all__ = ["FlowRun", "Outcome"]
 BY_DEFAULT = "timeout"
 """The actor of an answer that nobody gave in time."""
 
-Outcome: TypeAlias = list[Artifact] | Wait | Question | Later | Begin
+Pause: TypeAlias = Wait | Question | Later | Begin
+"""What an attempt at a step, or a look at one, comes to that has not finished the step."""
+
+Outcome: TypeAlias = list[Artifact] | Pause
 """What an attempt at a step, or a look at one, comes to."""
 
 _NOT_OF_THE_STEP = (StoreError, ConcurrencyConflict, HistoryLost)
@@ -95,10 +100,15 @@ class FlowRun(FlowAppends):
             ConcurrencyConflict, StoreUnavailable: see `FlowEngine`.
         """
         self.retry_after, self.look_after, self.has_parked = None, None, False
-        match next_step(self.instance, self._definition):
+        next_one = next_step(self.instance, self._definition)
+        if isinstance(next_one, Run):
+            go_on = go_on and self.may_start_ahead(next_one.step_index + 1)
+        match next_one:
             case Run(waits=True) as decided if self._is_watching(decided.step_index):
                 await self._attempt(decided, started_here=True, go_on=go_on)
-            case Run() if reused := await self._reused(self.instance, go_on=go_on):
+            case Run() if self._reuse is not None and (
+                reused := await self._reused(self.instance, go_on=go_on)
+            ):
                 await self._take_over(reused, go_on=go_on)
             case Run() as decided:
                 if self.takes_resources and self._steps[decided.step_index].uses:
@@ -134,7 +144,7 @@ class FlowRun(FlowAppends):
 
     async def _attempt(self, decided: Run, *, started_here: bool, go_on: bool) -> None:
         index, step = decided.step_index, self._steps[decided.step_index]
-        watching = self._is_watching(index)
+        watching = isinstance(step, WatchingStep)
         given = None if watching else await self._artifact(decided.input)
         if not started_here:
             await self._append([StepStarted(index, step.id)], [])
@@ -148,26 +158,29 @@ class FlowRun(FlowAppends):
                 return
             raise StepRaised(self.instance.id, step.id) from error
         try:
-            await self._take(decided, attempt, outcome, go_on=go_on)
+            if isinstance(outcome, list):
+                await self._finish(index, attempt, outcome, go_on=go_on)
+            else:
+                await self._pause(decided, attempt, outcome, go_on=go_on)
         except (InvalidPayload, ArtifactCorrupt) as error:  # the store refuses the step's artifacts
             if not await self._fail(index, attempt, error):
                 raise StepRaised(self.instance.id, step.id) from error
 
-    async def _take(self, decided: Run, attempt: Attempt, outcome: Outcome, *, go_on: bool) -> None:
-        """Append what an attempt, or a look, has come to."""
+    async def _pause(self, decided: Run, attempt: Attempt, found: Pause, *, go_on: bool) -> None:
+        """Append what an attempt, or a look, has come to that has not finished the step."""
         index = decided.step_index
-        match outcome:
+        match found:
             case Later(after=after):
                 self.look_after = after
             case Begin():
                 await self._append([StepStarted(index, attempt.step.id)], [])
                 await FlowRun._attempt(self, decided, started_here=True, go_on=go_on)
             case Wait():
-                await self._park(index, attempt, outcome)
+                await self._park(index, attempt, found)
             case Question():
-                await self._ask(index, attempt, outcome)
-            case _:
-                await self._finish(index, attempt, outcome, go_on=go_on)
+                await self._ask(index, attempt, found)
+            case _ as never:
+                assert_never(never)
 
     def _new_attempt(
         self, decided: Run | Await, step: Step[Any, Any], given: Artifact | None
@@ -188,16 +201,19 @@ class FlowRun(FlowAppends):
             keep=partial(self._save, index, step.id),
         )
 
-    async def _produce(self, attempt: Attempt) -> Outcome:
-        """Make an attempt at a step whose start is in the log, or look at one that waits.
+    def _produce(self, attempt: Attempt) -> Coroutine[Any, Any, Outcome]:
+        """Return the attempt at a step whose start is in the log, or the look at one that waits.
 
-        Return the artifacts, or what else it came to.
+        It returns the artifacts, or what else it came to.
         """
-        if not isinstance(attempt.step, WatchingStep):
-            return await attempt.produce()
+        if isinstance(attempt.step, WatchingStep):
+            return self._look(attempt, attempt.step)
+        return attempt.produce()
+
+    async def _look(self, attempt: Attempt, step: WatchingStep[Any, Any]) -> Outcome:
         index = attempt.context.step_index
-        shared = needed_store(self.shared or self._store, attempt.step.id)
-        found = await attempt.step.look(self._look_at(index, attempt.given_hash, shared))
+        shared = needed_store(self.shared or self._store, step.id)
+        found = await step.look(self._look_at(index, attempt.given_hash, shared))
         if not isinstance(found, Artifact):
             return found
         attempt.check_readable(found)
@@ -205,9 +221,15 @@ class FlowRun(FlowAppends):
 
     def _look_at(self, index: int, given: str | None, shared: SharedStore) -> Look:
         slot, may_reuse = self.instance.steps[index], self.may_reuse
-        results = None if self._reuse is None else self._reuse.found_by
         return Look(
-            self.instance.id, index, slot, given, shared, self.clock, results, may_reuse=may_reuse
+            self.instance.id,
+            index,
+            slot,
+            given,
+            shared,
+            self.clock,
+            self._results,
+            may_reuse=may_reuse,
         )
 
     async def _save(self, index: int, step_id: str, artifact: Artifact) -> None:
@@ -262,7 +284,7 @@ class FlowRun(FlowAppends):
         step_id = self._steps[index].id
         outputs = tuple(artifact.hash for artifact in artifacts)
         done = [StepFinished(index, step_id, outputs, attempt.fingerprint)]
-        if go_on and self._reuse is not None and self._reuse.is_asked_for:
+        if go_on and self._reuse is not None:
             try:
                 done += await self._reused(after_success(self.instance, done[0]), go_on=True)
             except StoreError:  # the outcome is stored, if that can wait: it is not lost for this
@@ -308,10 +330,26 @@ class FlowRun(FlowAppends):
         self, attempt: Attempt, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]
     ) -> None:
         """Append an attempt's outcome; log that it was not stored if the attempt was superseded."""
-        try:
-            async with self._saving:
-                await self._append(kinds, artifacts)
-        except ConcurrencyConflict:
-            context = attempt.context
-            log_step_not_stored(self.instance.id, context.step_id, context.attempt)
-            raise
+        is_stored = False
+        while not is_stored:
+            try:
+                async with self._saving:
+                    await self._append(kinds, artifacts)
+                is_stored = True
+            except ConcurrencyConflict:
+                context = attempt.context
+                log_step_not_stored(self.instance.id, context.step_id, context.attempt)
+                raise
+            except StoreUnavailable as error:
+                if not await self._waits_for_store(error):
+                    raise
+        if attempt.step.uses:
+            await self._call_next(attempt.context, attempt.step.uses)
+
+    async def _waits_for_store(self, unavailable: StoreUnavailable) -> bool:
+        """Wait a moment for a store that could not take an outcome; return False to give it up."""
+        del unavailable
+        return False
+
+    async def _call_next(self, context: StepContext, uses: Mapping[str, int]) -> None:
+        """Call those who wait for what a step has freed that has an outcome."""

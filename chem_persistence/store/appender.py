@@ -14,6 +14,7 @@ from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.store.append_request import AppendCall
 from chem_persistence.store.attribution import attributed, current_scope
+from chem_persistence.store.leasing.hold import Hold
 from chem_persistence.store.ports import Clock
 from chem_persistence.telemetry.hooks import watched_append
 from chem_persistence.telemetry.listening import API, found
@@ -25,16 +26,24 @@ Given = TypeVar("Given", bound=Artifact | StreamedArtifact)
 
 
 class Appender(ABC, Generic[Given]):
-    """`append_kind` and `append_kinds` of a store or transaction, which implements `_append`."""
+    """`append_kind` and `append_kinds` of a store or transaction, which implements `_append`.
+
+    Each append carries the `lease` under which it is made, if there is one, and what holds it.
+    """
 
     def __init__(
         self,
         clock: Clock,
         max_artifact_bytes: int,
         seen_definitions: AbstractSet[str] | None = None,
+        *,
+        lease: UUID | None = None,
+        hold: Hold | None = None,
     ) -> None:
         self._clock = clock
         self._max_artifact_bytes = max_artifact_bytes
+        self._lease = lease
+        self._hold = hold
         self.seen_definitions = set() if seen_definitions is None else seen_definitions
         """The hashes of the flow definitions that were stored through this store."""
 
@@ -49,7 +58,7 @@ class Appender(ABC, Generic[Given]):
         return self._max_artifact_bytes
 
     @abstractmethod
-    async def _append(self, call: AppendCall) -> list[FlowEvent]:
+    def _append(self, call: AppendCall) -> Awaitable[list[FlowEvent]]:
         """Encode the call with `append_request`, store it, and return its events."""
 
     async def append_kind(
@@ -64,10 +73,17 @@ class Appender(ABC, Generic[Given]):
     ) -> FlowEvent:
         """Append one event; see `EventStore.append_kind`."""
         event_ids = None if event_id is None else (event_id,)
-        events = await self._call(
-            AppendCall(flow_id, (kind,), artifacts, expected_version, event_ids, metadata)
+        call = AppendCall(
+            flow_id,
+            (kind,),
+            artifacts,
+            expected_version,
+            event_ids,
+            metadata,
+            self._lease,
+            self._hold,
         )
-        return events[0]
+        return (await self._call(call))[0]
 
     async def append_kinds(
         self,
@@ -80,9 +96,17 @@ class Appender(ABC, Generic[Given]):
         metadata: Mapping[str, Any] | None = None,
     ) -> list[FlowEvent]:
         """Append events, all or nothing; see `EventStore.append_kinds`."""
-        return await self._call(
-            AppendCall(flow_id, kinds, artifacts, expected_version, event_ids, metadata)
+        call = AppendCall(
+            flow_id,
+            kinds,
+            artifacts,
+            expected_version,
+            event_ids,
+            metadata,
+            self._lease,
+            self._hold,
         )
+        return await self._call(call)
 
     def _call(self, call: AppendCall) -> Awaitable[list[FlowEvent]]:
         """Return the work of an append, attributed and, if a program listens, observed."""

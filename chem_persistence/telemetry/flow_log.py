@@ -22,12 +22,16 @@ _logger = logging.getLogger("chem_persistence.engine")
 
 def log_goes_on(flow_id: UUID, version: int) -> None:
     """Log that a flow begins, or goes on after `version` events."""
+    if not _logger.isEnabledFor(logging.INFO):
+        return
     message = "flow %s goes on" if version else "flow %s begins"
     _logger.info(message, flow_id, extra={"flow_id": str(flow_id), "version": version})
 
 
 def log_completed(flow_id: UUID) -> None:
     """Log that a flow is completed."""
+    if not _logger.isEnabledFor(logging.INFO):
+        return
     _logger.info("flow %s is completed", flow_id, extra={"flow_id": str(flow_id)})
 
 

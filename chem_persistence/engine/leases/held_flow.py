@@ -2,14 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-    suppress,
-)
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from math import inf
@@ -17,10 +11,10 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from chem_persistence.domain.instance import FlowInstance, StepStatus
-from chem_persistence.engine.attempt import Attempt, heartbeat_limit, time_limit
-from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun, nothing
+from chem_persistence.engine.attempt import Attempt
+from chem_persistence.engine.leases.leased_run import Interruption, LeasedRun, unchanged
 from chem_persistence.engine.leases.renewal import HeldLease, LeaseKeeper, seconds_since_boot
-from chem_persistence.engine.steps.context import StepContext
+from chem_persistence.engine.run import Outcome
 from chem_persistence.errors import (
     ChemPersistenceError,
     FlowAlreadyCompleted,
@@ -155,7 +149,7 @@ class HeldFlow:
         finally:
             self._keeper.drop(lease)
             lease.on_lost = lease.on_call = _ignored
-            run.around_step = nothing
+            run.around_step = unchanged
 
     def stop_after_step(self) -> None:
         """Release the flow when the step that runs has an outcome."""
@@ -198,8 +192,7 @@ class HeldFlow:
             if done == steps:
                 await self._leave(then_due)
                 return
-            goes_on = steps is None and not self._is_last_step
-            await run.advance(go_on=goes_on and run.may_start_ahead(run.instance.cursor + 1))
+            await run.advance(go_on=steps is None and not self._is_last_step)
             done += 1
             if self.rest is not None and (run.pauses or run.look_after is not None):
                 if done != steps:
@@ -274,27 +267,24 @@ class HeldFlow:
             self.run.cancelled = reason
             self.interrupt(Interruption.CANCELLED)
 
-    def _in_step(self, attempt: Attempt) -> AbstractAsyncContextManager[None]:
-        seconds, silence = time_limit(attempt.step), heartbeat_limit(attempt.step)
-        if seconds is None and silence is None:
-            return nullcontext()
-        return self._limited(attempt.context, inf if seconds is None else seconds, silence)
+    def _in_step(self, attempt: Attempt, attempting: Awaitable[Outcome]) -> Awaitable[Outcome]:
+        if attempt.time_limit is None and attempt.heartbeat_limit is None:
+            return attempting
+        return self._limited(attempt, attempting)
 
-    @asynccontextmanager
-    async def _limited(
-        self, context: StepContext, seconds: float, silence: float | None
-    ) -> AsyncIterator[None]:
-        """Renew the lease for these seconds at most, and `silence` after the last heartbeat."""
-        ends_at = seconds_since_boot() + seconds + self._grace
+    async def _limited(self, attempt: Attempt, attempting: Awaitable[Outcome]) -> Outcome:
+        """Renew the lease for the step's time at most, and so long after the last heartbeat."""
+        seconds, silence = attempt.time_limit, attempt.heartbeat_limit
+        ends_at = seconds_since_boot() + (inf if seconds is None else seconds) + self._grace
 
         def beat() -> None:
             heard = inf if silence is None else seconds_since_boot() + silence + self._grace
             self._lease.limit = min(ends_at, heard)
 
         beat()
-        context.beats = (*context.beats, beat)
+        attempt.context.beats = (*attempt.context.beats, beat)
         try:
-            yield
+            return await attempting
         finally:
             self._lease.limit = None
 

@@ -7,7 +7,7 @@ it dies or is told to stop is in the log: a start without an outcome, and the si
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from enum import StrEnum
 from typing import Any, NoReturn, TypeAlias
@@ -56,7 +56,7 @@ from chem_persistence.store.leasing.slots import Slots, Taken
 from chem_persistence.store.ports import EventStore
 from chem_persistence.telemetry.flow_log import log_step_failed
 
-__all__ = ["AroundStep", "Interruption", "LeasedRun", "nothing"]
+__all__ = ["AroundStep", "Interruption", "LeasedRun", "nothing", "unchanged"]
 
 _logger = logging.getLogger("chem_persistence.leases")
 
@@ -67,13 +67,18 @@ AroundStep: TypeAlias = Callable[[Step[Any, Any]], AbstractAsyncContextManager[N
 """Returns what a step runs in, such as the resources that it uses."""
 
 
-AroundAttempt: TypeAlias = Callable[[Attempt], AbstractAsyncContextManager[None]]
-"""Returns what an attempt at a step runs in, when its start is in the log."""
+AroundAttempt: TypeAlias = Callable[[Attempt, Awaitable[Outcome]], Awaitable[Outcome]]
+"""Returns an attempt at a step whose start is in the log, as it is to be awaited."""
 
 
 def nothing(_: object) -> AbstractAsyncContextManager[None]:
     """Return a block that does nothing."""
     return nullcontext()
+
+
+def unchanged(_: Attempt, attempting: Awaitable[Outcome]) -> Awaitable[Outcome]:
+    """Return an attempt as it is."""
+    return attempting
 
 
 _SPOKEN = (StepSignal, UserInteractionProvided, PropertyPreferenceAssigned, BranchCreated)
@@ -128,7 +133,7 @@ class LeasedRun(FlowRun):
         self.interruption: Interruption | None = None
         self.cancelled: str | None = None
         self.around_attempt: AroundStep = nothing
-        self.around_step: AroundAttempt = nothing
+        self.around_step: AroundAttempt = unchanged
         self._output = input_artifact
         self._looked_at = 0
         self._task: asyncio.Task[Any] | None = None  # in which a step runs
@@ -196,12 +201,15 @@ class LeasedRun(FlowRun):
                 await self._append([LibrarySignal(index, slot.step_id, RELEASED)], [])
                 return
 
-    async def _attempt(self, decided: Run, *, started_here: bool, go_on: bool) -> None:
-        index = decided.step_index
-        starts, step = self.instance.steps[index].starts, self._steps[index]
-        if self.counts_crashes and not started_here and starts >= step.retry.crashes:
-            await self._fail_for_good(decided, WorkerLost(step.id, starts))
-        await super()._attempt(decided, started_here=started_here, go_on=go_on)
+    def _attempt(
+        self, decided: Run, *, started_here: bool, go_on: bool
+    ) -> Coroutine[Any, Any, None]:
+        if self.counts_crashes and not started_here:
+            index = decided.step_index
+            starts, step = self.instance.steps[index].starts, self._steps[index]
+            if starts >= step.retry.crashes:
+                return self._fail_for_good(decided, WorkerLost(step.id, starts))
+        return super()._attempt(decided, started_here=started_here, go_on=go_on)
 
     def may_start_ahead(self, index: int) -> bool:
         """Return whether the start of a step may be part of the append of the outcome before it."""
@@ -272,8 +280,7 @@ class LeasedRun(FlowRun):
         self._task = asyncio.current_task()
         if self._is_interrupted():  # while the start was appended
             await asyncio.sleep(0)
-        async with self.around_step(attempt):
-            return await super()._produce(attempt)
+        return await self.around_step(attempt, super()._produce(attempt))
 
     async def _save(self, index: int, step_id: str, artifact: Artifact) -> None:
         await super()._save(index, step_id, artifact)
@@ -294,33 +301,26 @@ class LeasedRun(FlowRun):
         """Append behind what others have said; if that was a cancellation, cancel the flow."""
         if self.interruption is Interruption.LOST:
             raise StaleLease(self.instance.id)
-        self.is_appending = True
+        self.is_appending, is_done = True, False
         try:
-            await self._append_behind(kinds, artifacts)
+            while not is_done:
+                try:
+                    if self.cancelled is not None:
+                        await self._end_step(self.cancelled, kinds)
+                    await super()._append(self._unless_cancelled(kinds), artifacts)
+                    is_done = True
+                except ConcurrencyConflict:
+                    if not self.instance.version:
+                        raise  # somebody else has begun the flow
+                    await self._hear()
+                    is_done = self._is_answered(kinds)
         finally:
             self.is_appending = False
+        if self.on_begun is not None:
+            self.on_begun()
+            self.on_begun = None
         if self.instance.cancelled is not None:
             raise FlowWasCancelled(self.instance.id, self.instance.cancelled)
-
-    async def _append_behind(
-        self, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]
-    ) -> None:
-        while True:
-            try:
-                if self.cancelled is not None:
-                    await self._end_step(self.cancelled, kinds)
-                await super()._append(self._unless_cancelled(kinds), artifacts)
-                if self.on_begun is not None:
-                    self.on_begun()
-                    self.on_begun = None
-            except ConcurrencyConflict:
-                if not self.instance.version:
-                    raise  # somebody else has begun the flow
-                await self._hear()
-                if self._is_answered(kinds):
-                    return
-            else:
-                return
 
     def _is_answered(self, kinds: Sequence[FlowEventKind]) -> bool:
         """Return whether a person has answered meanwhile, so that a default answer is too late."""
@@ -373,24 +373,15 @@ class LeasedRun(FlowRun):
         self.cancelled = self.cancelled or cancellation(events)
         return events
 
-    async def _append_outcome(
-        self, attempt: Attempt, kinds: Sequence[FlowEventKind], artifacts: Sequence[Artifact]
-    ) -> None:
-        """Append an outcome, again and again while the store is away and the flow is held.
+    async def _waits_for_store(self, unavailable: StoreUnavailable) -> bool:
+        """Wait a moment for the store, again and again while it is away and the flow is held.
 
         What a step worked out in hours is not given up for a restart of the server. When the lease
         ends, or the worker stops, the task is cancelled. An attempt that was stored although its
         reply was lost makes the next one conflict; then the flow is loaded again, with the outcome.
         """
-        while True:
-            try:
-                await super()._append_outcome(attempt, kinds, artifacts)
-            except StoreUnavailable as error:
-                if self.interruption is not None:
-                    raise
-                _logger.warning("flow %s waits for the store: %s", self.instance.id, error)
-                await asyncio.sleep(STORE_PAUSE)
-            else:
-                if attempt.step.uses:
-                    await self._call_next(attempt.context, attempt.step.uses)
-                return
+        if self.interruption is not None:
+            return False
+        _logger.warning("flow %s waits for the store: %s", self.instance.id, unavailable)
+        await asyncio.sleep(STORE_PAUSE)
+        return True

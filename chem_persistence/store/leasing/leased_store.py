@@ -3,8 +3,6 @@
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from msgspec.structs import replace
-
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent
 from chem_persistence.errors import InvalidArgument
@@ -36,17 +34,16 @@ class LeasedEventStore(Appender[Artifact]):
         hold: Hold | None = None,
     ) -> None:
         check_flow_id(flow_id)
-        super().__init__(clock, max_artifact_bytes, getattr(store, "seen_definitions", None))
+        seen_definitions = getattr(store, "seen_definitions", None)
+        super().__init__(clock, max_artifact_bytes, seen_definitions, lease=token, hold=hold)
         self._store = store
         self._append_call = append
         self._flow_id = flow_id
-        self._token = token
-        self._hold = hold
 
-    async def _append(self, call: AppendCall) -> list[FlowEvent]:
+    def _append(self, call: AppendCall) -> Awaitable[list[FlowEvent]]:
         if call.flow_id != self._flow_id:
             raise InvalidArgument("flow_id", f"the lease is of flow {self._flow_id} alone")
-        return await self._append_call(replace(call, lease=self._token, hold=self._hold))
+        return self._append_call(call)
 
     async def get_artifact(self, artifact_hash: str) -> Artifact:
         """Return an artifact; see `EventStore.get_artifact`."""

@@ -89,6 +89,37 @@ def test_a_flows_fingerprint_is_that_of_its_definition_and_its_steps_fingerprint
     )
 
 
+@pytest.mark.parametrize("definition", ["d" * 64, "", '"'])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"outputs": ()},
+        {"outputs": ("a" * 64, "b" * 64)},
+        {"outputs": ("\\",)},
+        {"outputs": ("",)},
+        {"fingerprint": "é"},
+        {"fingerprint": '","'},
+        {"fingerprint": ""},
+        {"fingerprint": None},
+    ],
+)
+def test_a_flows_fingerprint_is_that_of_its_canonical_json(
+    definition: str, change: dict[str, Any]
+) -> None:
+    flow = instance(slot(0), slot(1, **change))
+    expected = independent_hash(
+        {
+            "schema": 1,
+            "definition": definition,
+            "steps": [
+                {"fingerprint": each.fingerprint, "outputs": list(each.outputs)}
+                for each in flow.steps
+            ],
+        }
+    )
+    assert flow_fingerprint(definition, flow) == expected
+
+
 @pytest.mark.parametrize(
     "change", [{"fingerprint": "0" * 64}, {"outputs": ()}, {"outputs": ("9" * 64,)}]
 )
