@@ -15,6 +15,7 @@ __all__ = [
     "FailureStatistics",
     "FlowSummary",
     "HourlyThroughput",
+    "KeptArtifact",
     "Lineage",
     "OpenQuestion",
     "RelatedArtifact",
@@ -164,15 +165,31 @@ class RelatedArtifact(msgspec.Struct, frozen=True, kw_only=True):
     step_id: str
 
 
+class KeptArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """An artifact that stays in the store after the flow that stored it first was archived.
+
+    The flow's events are in the bundle with the SHA-256 `bundle_sha256`, and so is what the flow
+    made the artifact from. `archived_at` is None if it is no valid time.
+    """
+
+    artifact_hash: str
+    flow_id: UUID
+    bundle_sha256: str
+    archived_at: datetime | None
+
+
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     """The ancestors or descendants of an artifact, nearest first, each once.
 
     `complete` is false if there may be more, because the search ended at its depth or its limit.
+    The events of archived flows are not searched: `kept` has the artifact and those of its
+    relatives which such a flow had stored, in the order of their hashes.
     """
 
     artifact_hash: str
     related: tuple[RelatedArtifact, ...]
     complete: bool
+    kept: tuple[KeptArtifact, ...] = ()
 
 
 class StepStatistics(msgspec.Struct, frozen=True, kw_only=True):

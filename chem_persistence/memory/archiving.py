@@ -1,11 +1,12 @@
 """The archive of sealed flows of a store in memory; see `archive_flows` in sql/migrations/0022."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
 from msgspec import UNSET
 
+from chem_persistence.domain.answers import KeptArtifact
 from chem_persistence.domain.events import FlowCancelled, FlowCompleted, FlowInitialized
 from chem_persistence.errors import ArchiveHeld, InvalidArgument
 from chem_persistence.memory.log import MemoryLog, is_sealed
@@ -94,6 +95,11 @@ class MemoryArchiving:
         """Return the rows that name some flows; see `RegisterReader.find_archived`."""
         named = frozenset(flow_ids)
         return [row for row in self._log.register.rows if row.flow_id in named]
+
+    async def find_kept_artifacts(self, hashes: Collection[str]) -> list[KeptArtifact]:
+        """Return artifacts of archived flows; see `RegisterReader.find_kept_artifacts`."""
+        kept = (self._log.kept(artifact_hash) for artifact_hash in sorted(set(hashes)))
+        return [each for each in kept if each is not None]
 
     async def heads_at(self, ends: Sequence[tuple[UUID, int]]) -> list[FlowHead]:
         """Return what the log has of flows; see `RegisterReader.heads_at`."""

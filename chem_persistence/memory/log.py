@@ -9,6 +9,7 @@ from uuid import UUID
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from chem_persistence.domain.answers import KeptArtifact
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.definition import DEFINITION_KINDS
 from chem_persistence.domain.events import (
@@ -140,6 +141,19 @@ class MemoryLog:
             return []  # those that stay of an archived flow
         producers = self._producers.items()
         return sorted((version, name) for name, (flow, version) in producers if flow == flow_id)
+
+    def kept(self, artifact_hash: str) -> KeptArtifact | None:
+        """Return an artifact that stays though its flow was archived, or None."""
+        producer = self._producers.get(artifact_hash)
+        if producer is None or self.stream(producer[0]):
+            return None
+        last = self.register.of_flow(producer[0])[-1]
+        return KeptArtifact(
+            artifact_hash=artifact_hash,
+            flow_id=last.flow_id,
+            bundle_sha256=last.bundle_sha256,
+            archived_at=last.archived_at,
+        )
 
     def chunks(self, upload_id: UUID) -> Sequence[bytes]:
         """Return the chunks of a streamed artifact."""

@@ -1,5 +1,20 @@
 -- Read artifacts: those of a flow, whole ones, and the chunks of an upload; and add uses of them.
 
+-- name: find_kept_artifacts
+-- Read for each of some artifacts the flow that stored it first and, if that was archived and is not
+-- in the log again, the bundle that it was archived in last; a time outside datetime's range is null.
+-- $1 text[] artifact_hash
+SELECT DISTINCT ON (artifact.artifact_hash) artifact.artifact_hash, artifact.flow_id,
+    CASE WHEN beginning.flow_id IS NULL THEN gone.bundle_sha256 END AS bundle_sha256,
+    CASE WHEN gone.archived_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN gone.archived_at END AS archived_at
+FROM workflow_step_artifacts AS artifact
+LEFT JOIN archived_flows AS gone ON gone.flow_id = artifact.flow_id
+LEFT JOIN event_log AS beginning
+    ON beginning.flow_id = artifact.flow_id AND beginning.version = 0
+WHERE artifact.artifact_hash = ANY ($1::text[])
+ORDER BY artifact.artifact_hash, artifact.produced_in_seq, gone.archive_no DESC
+
 -- name: find_stored_artifacts
 -- Return which of some artifacts are stored, and with which flows: on Citus each flow has a row of
 -- its own.

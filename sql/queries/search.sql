@@ -62,6 +62,22 @@ WHERE version = 0 AND flow_id BETWEEN $1 AND $2
 ORDER BY flow_id
 LIMIT $3
 
+-- name: find_naming_events
+-- Return the first event of a flow that names an artifact, as an output of a step or as the flow's
+-- input, pair by pair: the events of a flow that was archived and imported have other numbers than
+-- the one that the artifact was stored with. A time outside datetime's range is null.
+-- $1 uuid[] flow_id, $2 text[] artifact_hash
+SELECT DISTINCT ON (asked.artifact_hash) asked.artifact_hash, event.version,
+    CASE WHEN event.ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN event.ts END AS ts
+FROM unnest($1::uuid[], $2::text[]) AS asked (flow_id, artifact_hash)
+JOIN event_log AS event ON event.flow_id = asked.flow_id
+WHERE (event.event_type = 'stepfinished'
+        AND event.payload -> 'outputs' @> to_jsonb(asked.artifact_hash))
+    OR (event.event_type = 'flowinitialized'
+        AND event.payload ->> 'input' = asked.artifact_hash)
+ORDER BY asked.artifact_hash, event.version
+
 -- name: list_artifacts
 -- Describe the artifacts that were stored last, the newest first; a time outside datetime's range
 -- is null. They are found by the events with which they were stored, by a range of one number: the
@@ -98,6 +114,22 @@ JOIN workflow_step_artifacts AS artifact
     ON artifact.flow_id = event.flow_id AND artifact.produced_in_seq = event.seq
 WHERE artifact.flow_id = $3 AND ($1::text IS NULL OR artifact.kind = $1)
 ORDER BY event.seq DESC, artifact.artifact_hash
+LIMIT $2
+
+-- name: list_kept_artifacts_of_flow
+-- Describe the artifacts that a flow had stored when it was archived, and that stayed, the newest
+-- first: no event has the number of theirs, also if the flow was imported again.
+-- $1 text kind, or null for any; $2 bigint maximum number of rows; $3 uuid flow_id
+SELECT artifact.artifact_hash AS hash, artifact.kind, artifact.media_type,
+    coalesce(artifact.content_size, CASE WHEN NOT artifact.content_is_payload
+        THEN octet_length(artifact.content) END) AS content_bytes,
+    convert_to(artifact.metadata::text, 'UTF8') AS metadata,
+    artifact.flow_id, NULL::integer AS version, NULL::timestamptz AS ts
+FROM workflow_step_artifacts AS artifact
+WHERE artifact.flow_id = $3 AND ($1::text IS NULL OR artifact.kind = $1)
+    AND (SELECT count(*) FROM event_log AS event
+        WHERE event.flow_id = $3 AND event.seq = artifact.produced_in_seq) = 0
+ORDER BY artifact.produced_in_seq DESC, artifact.artifact_hash
 LIMIT $2
 
 -- name: walk_definitions

@@ -33,6 +33,7 @@ async def show_artifact(request: Request) -> Response:
     described = await _described(sources, request.path_params["artifact_hash"])
     key = described.hash
     body, note = await _body(sources, described)
+    ancestors = await sources.models.ancestors(key, depth=NEAR, limit=MOST_RELATED)
     values = {
         "artifact": described,
         "body": body,
@@ -41,7 +42,8 @@ async def show_artifact(request: Request) -> Response:
         "is_image": described.media_type in IMAGES,
         "producers": await sources.models.producers(key, limit=MOST_RELATED),
         "consumers": await sources.models.consumers(key, limit=MOST_RELATED),
-        "ancestors": await sources.models.ancestors(key, depth=NEAR, limit=MOST_RELATED),
+        "ancestors": ancestors,
+        "kept": next((each for each in ancestors.kept if each.artifact_hash == key), None),
         "descendants": await sources.models.descendants(key, depth=NEAR, limit=MOST_RELATED),
     }
     return render(request, "artifact.html", values)

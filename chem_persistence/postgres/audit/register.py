@@ -1,10 +1,12 @@
 """The register of archives, and what the log has of flows that it names."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
+from chem_persistence.domain.answers import KeptArtifact
 from chem_persistence.postgres.connection.ports import ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
+from chem_persistence.postgres.read.lineage import find_kept_artifacts
 from chem_persistence.postgres.read.rows import Row
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.transfer.ports import FlowHead
@@ -32,6 +34,10 @@ class PgRegister:
         """Return the rows that name some flows; see `RegisterReader.find_archived`."""
         rows = await Session(self._provider).fetch(FIND_ARCHIVED, list(flow_ids))
         return [_archived_flow(row) for row in rows]
+
+    async def find_kept_artifacts(self, hashes: Collection[str]) -> list[KeptArtifact]:
+        """Return artifacts of archived flows; see `RegisterReader.find_kept_artifacts`."""
+        return await find_kept_artifacts(Session(self._provider), hashes)
 
     async def heads_at(self, ends: Sequence[tuple[UUID, int]]) -> list[FlowHead]:
         """Return what the log has of flows; see `RegisterReader.heads_at`."""

@@ -38,8 +38,10 @@ FIND_ARCHIVED_IDS = statement("archive/find_archived_ids")
 FIND_ARTIFACTS = statement("search/find_artifacts")
 FIND_DEFINITIONS = statement("search/find_definitions")
 FIND_FLOWS = statement("search/find_flows")
+FIND_NAMING_EVENTS = statement("search/find_naming_events")
 LIST_ARTIFACTS = statement("search/list_artifacts")
 LIST_ARTIFACTS_OF_FLOW = statement("search/list_artifacts_of_flow")
+LIST_KEPT_ARTIFACTS_OF_FLOW = statement("search/list_kept_artifacts_of_flow")
 WALK_DEFINITIONS = statement("search/walk_definitions")
 
 UUID_DIGITS, HASH_DIGITS = 32, 64
@@ -48,7 +50,9 @@ UUID_DIGITS, HASH_DIGITS = 32, 64
 class ArtifactDescription(msgspec.Struct, frozen=True, kw_only=True):
     """An artifact without its body, and the event that it was stored with.
 
-    `content_bytes` is None for JSON.
+    `content_bytes` is None for JSON. `version` and `ts` are None if the flow is not in the log: it
+    was archived. If it was imported since, they are those of the first event that names the
+    artifact, and None if none does.
     """
 
     hash: str
@@ -127,7 +131,8 @@ async def describe_artifact(
     found = await describe_artifacts(provider, [artifact_hash])
     if artifact_hash not in found:
         raise ArtifactNotFound(artifact_hash)
-    return found[artifact_hash]
+    (described,) = await _with_naming_events(Session(provider), [found[artifact_hash]])
+    return described
 
 
 async def describe_artifacts(
@@ -180,7 +185,8 @@ async def list_artifacts(
 ) -> Sequence[ArtifactDescription]:
     """Describe the artifacts that were stored last, the newest first.
 
-    `kind` and `flow_id` choose those of one kind, and those stored with the events of one flow.
+    `kind` and `flow_id` choose those of one kind, and those stored with the events of one flow:
+    of a flow that was archived those that stay, since other flows use them.
 
     Raises:
         ArtifactCorrupt: the metadata of an artifact does not decode.
@@ -188,10 +194,32 @@ async def list_artifacts(
     """
     session = Session(provider)
     if flow_id is None:
-        rows = await session.fetch(LIST_ARTIFACTS, kind, limit)
-    else:
-        rows = await session.fetch(LIST_ARTIFACTS_OF_FLOW, kind, limit, flow_id)
-    return [_description(row) for row in rows]
+        return list(map(_description, await session.fetch(LIST_ARTIFACTS, kind, limit)))
+    rows = await session.fetch(LIST_ARTIFACTS_OF_FLOW, kind, limit, flow_id)
+    listed = list(map(_description, rows))
+    if len(listed) < limit:  # those with numbers of events that were archived are older
+        most = limit - len(listed)
+        rows = await session.fetch(LIST_KEPT_ARTIFACTS_OF_FLOW, kind, most, flow_id)
+        listed += await _with_naming_events(session, list(map(_description, rows)))
+    return listed
+
+
+async def _with_naming_events(
+    session: Session, described: Sequence[ArtifactDescription]
+) -> Sequence[ArtifactDescription]:
+    """Return descriptions, those that lack an event with the first one that names the artifact."""
+    lacking = [each for each in described if each.version is None]
+    if not lacking:
+        return described
+    flow_ids, hashes = [each.flow_id for each in lacking], [each.hash for each in lacking]
+    rows = await session.fetch(FIND_NAMING_EVENTS, flow_ids, hashes)
+    found = {row["artifact_hash"]: {"version": row["version"], "ts": row["ts"]} for row in rows}
+    return [
+        each
+        if each.version is not None
+        else msgspec.structs.replace(each, **found.get(each.hash, {}))
+        for each in described
+    ]
 
 
 def _description(row: Row) -> ArtifactDescription:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from chem_persistence.domain.answers import KeptArtifact
 from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.store.codec import StoredEvent
 from chem_persistence.store.leasing.children import ChildState
@@ -136,6 +137,17 @@ class RegisterReader(Protocol):
 
     async def find_archived(self, flow_ids: Sequence[UUID]) -> Sequence[ArchivedFlow]:
         """Return the rows of the register that name some flows.
+
+        Raises:
+            StoreUnavailable, StoreError: the store cannot be reached, or refused.
+        """
+        ...
+
+    async def find_kept_artifacts(self, hashes: Collection[str]) -> Sequence[KeptArtifact]:
+        """Return those of some artifacts whose flows were archived, in the order of the hashes.
+
+        The flow of an artifact is the one that stored it first. One that was imported again is in
+        the log, so that its artifacts are not returned.
 
         Raises:
             StoreUnavailable, StoreError: the store cannot be reached, or refused.

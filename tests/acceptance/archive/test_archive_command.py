@@ -5,9 +5,12 @@ from pathlib import Path
 
 import asyncpg
 
+from chem_persistence import PgEventStore, PoolProvider, StepSignal, build_pool
 from tests.acceptance.command_line.test_verify_command import Keys
+from tests.acceptance.explorer.conftest import ask, served
 from tests.support.commands import command
-from tests.support.flows.logged_flows import COMPLETED, FAILED, logged_flows
+from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.flows.logged_flows import COMPLETED, FAILED, JSON_ARTIFACT, logged_flows
 
 
 async def test_flows_are_archived_and_come_back(admin_url: str, tmp_path: Path) -> None:
@@ -100,3 +103,34 @@ async def test_a_register_that_went_back_is_lost(admin_url: str, tmp_path: Path)
         done = await command(*asked)
         assert done.returncode == 1
         assert "archived_flows: rows up to 1: 1 of the 1 anchored rows are gone" in done.stdout
+
+
+async def test_a_kept_artifact_says_where_its_flow_is(admin_url: str, tmp_path: Path) -> None:
+    url = (await logged_flows(admin_url)).url
+    async with await build_pool(url) as pool:
+        store = PgEventStore(PoolProvider(pool))
+        noted = [initialized(), StepSignal(0, "acquire", "noted")]
+        await store.append_kinds(new_flow_id(), noted, artifacts=[JSON_ARTIFACT])
+        await store.aclose()
+    here = ("--database-url", url)
+    await command("archive", COMPLETED, "--to", str(tmp_path), "--actor", "Ada", *here)
+    (bundle,) = tmp_path.iterdir()
+    show = ("artifact", "show", JSON_ARTIFACT.hash, *here)
+    said = (await command(*show)).stdout
+    assert f"with an event of flow {COMPLETED}\n" in said
+    assert f"the flow is in the bundle {bundle.stem}, 20" in said
+    told = json.loads((await command(*show, "--json")).stdout)
+    assert (told["version"], told["archived"]["bundle_sha256"]) == (None, bundle.stem)
+    lineage = ("artifact", "lineage", JSON_ARTIFACT.hash, *here)
+    last = (await command(*lineage)).stdout.splitlines()[-1].split()
+    assert last[:3] == [JSON_ARTIFACT.hash, str(COMPLETED), bundle.stem]
+    (kept,) = json.loads((await command(*lineage, "--json")).stdout)["kept"]
+    assert (kept["artifact_hash"], kept["flow_id"]) == (JSON_ARTIFACT.hash, str(COMPLETED))
+    listed = ("artifact", "list", "--flow", COMPLETED, *here)
+    first, *rows = (await command(*listed)).stdout.splitlines()
+    assert first == f"flow {COMPLETED} was archived: all that it had is in the bundle {bundle.stem}"
+    assert JSON_ARTIFACT.hash in {row.split()[0] for row in rows}
+    assert json.loads((await command(*listed, "--json")).stdout)["bundle_sha256"] == bundle.stem
+    async with served(url) as (address, _):
+        page = (await ask(address, f"/artifacts/{JSON_ARTIFACT.hash}")).text
+    assert f"it is in the bundle <code>{bundle.stem}</code>" in page

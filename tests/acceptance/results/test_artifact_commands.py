@@ -104,7 +104,7 @@ async def test_lineage_lists_what_an_artifact_derives_from_and_leads_to(url: str
     lines = [line.split() for line in said.splitlines()]
     assert lines[0] == [VERDICT]
     assert lines[3] == [MOLECULE, "Molecule", "1", "judge", str(CHILD)]
-    assert said.endswith("leads to: no step took it as its input\n")
+    assert said.endswith("leads to: no step in the log took it as its input\n")
     both = await told(url, "lineage", MOLECULE[:12])
     assert both["artifact_hash"] == MOLECULE
     assert both["ancestors"] == []

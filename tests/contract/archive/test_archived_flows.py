@@ -4,7 +4,6 @@ import zipfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeAlias
 from uuid import UUID
 
 import pytest
@@ -29,8 +28,6 @@ from chem_persistence import (
     InMemoryFlowRepository,
     InvalidArgument,
     NotArchived,
-    PgEventStore,
-    PoolProvider,
     ResultOrigin,
     StepFinished,
     StepWaits,
@@ -38,7 +35,6 @@ from chem_persistence import (
     archive_ended,
     archive_flows,
     audit_archive,
-    build_pool,
     export_flows,
     import_bundle,
     seal_flow,
@@ -48,33 +44,12 @@ from chem_persistence.domain.definition import definition_artifacts
 from chem_persistence.store.leasing.children import CHILDREN, child_id
 from chem_persistence.store.transfer.ports import FlowEnd
 from chem_persistence.store.transfer.register import ArchivedFlow
+from tests.contract.archive.conftest import Store, archived
 from tests.support.archiving import LATE, ended_flow
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 
-Store: TypeAlias = InMemoryEventStore | PgEventStore
-
 VALUE = Artifact.from_payload(kind="Value", payload={"n": 1.0})
 FINISHED = StepFinished(0, "acquire", (VALUE.hash,), "f" * 64)
-
-
-@pytest.fixture
-async def archivist(admin_url: str) -> AsyncIterator[PgEventStore]:
-    """Yield a store on connections that may archive."""
-    async with await build_pool(admin_url) as pool:
-        yield PgEventStore(PoolProvider(pool))
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def store(request: pytest.FixtureRequest) -> Store:
-    """Return each store in turn."""
-    if request.param == "memory":
-        return InMemoryEventStore()
-    archivist: PgEventStore = request.getfixturevalue("archivist")
-    return archivist
-
-
-async def archived(store: Store, directory: Path, *flow_ids: UUID) -> ArchivedBundle:
-    return await archive_flows(store, flow_ids, directory, actor="Ada", patience=0)
 
 
 async def family(store: Store) -> tuple[UUID, UUID]:

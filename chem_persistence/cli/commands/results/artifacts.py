@@ -1,6 +1,7 @@
 """The commands `artifact show`, `artifact list` and `artifact lineage`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -13,11 +14,15 @@ from chem_persistence.cli.terminal.text import shown, shown_time
 from chem_persistence.domain.answers import (
     ArtifactConsumer,
     ArtifactProducer,
+    KeptArtifact,
     Lineage,
     RelatedArtifact,
 )
+from chem_persistence.errors import FlowArchived
 from chem_persistence.postgres.connection.ports import ConnectionProvider
+from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.read.artifacts import read_artifact_in_chunks
+from chem_persistence.postgres.read.lineage import find_kept_artifacts
 from chem_persistence.postgres.read.search import (
     ArtifactDescription,
     describe_artifact,
@@ -42,12 +47,13 @@ async def show_artifact(target: Target, name: str, limit: int, *, as_json: bool)
         models = PgReadModels(provider)
         producers = await models.producers(described.hash, limit=limit + 1)
         consumers = await models.consumers(described.hash, limit=limit + 1)
+        kept = None if described.version is not None else await _kept(provider, described.hash)
         text = "" if as_json else await _beginning(provider, described)
     if as_json:
-        told = msgspec.to_builtins(described)
+        told = msgspec.to_builtins(described) | {"archived": kept and _archived(kept)}
         print_json(told | {"producers": producers[:limit], "consumers": consumers[:limit]})
         return ExitCode.WELL
-    _print_description(described)
+    _print_description(described, kept)
     if text:
         print_line("")
         for line in text.splitlines():
@@ -55,6 +61,15 @@ async def show_artifact(target: Target, name: str, limit: int, *, as_json: bool)
     _print_uses("made by", producers, limit)
     _print_uses("used by", consumers, limit)
     return ExitCode.WELL
+
+
+async def _kept(provider: ConnectionProvider, artifact_hash: str) -> KeptArtifact | None:
+    """Return where the flow of an artifact is, if it was archived."""
+    return next(iter(await find_kept_artifacts(Session(provider), [artifact_hash])), None)
+
+
+def _archived(kept: KeptArtifact) -> dict[str, Any]:
+    return {"bundle_sha256": kept.bundle_sha256, "archived_at": kept.archived_at}
 
 
 async def _beginning(provider: ConnectionProvider, described: ArtifactDescription) -> str:
@@ -73,14 +88,17 @@ async def _beginning(provider: ConnectionProvider, described: ArtifactDescriptio
     return "\n".join(lines)
 
 
-def _print_description(described: ArtifactDescription) -> None:
+def _print_description(described: ArtifactDescription, kept: KeptArtifact | None) -> None:
     print_line("hash    ", described.hash)
     print_line("kind    ", shown(described.kind))
     size = "" if described.content_bytes is None else f", {size_of(described.content_bytes)}"
     print_line("type    ", shown(described.media_type) + size)
-    version = "?" if described.version is None else described.version
+    version = "an event" if described.version is None else f"event {described.version}"
     when = f", {shown_time(described.ts)} UTC" if described.ts else ""
-    print_line("stored  ", f"with event {version} of flow {described.flow_id}{when}")
+    print_line("stored  ", f"with {version} of flow {described.flow_id}{when}")
+    if kept is not None:
+        archived = f", {shown_time(kept.archived_at)} UTC" if kept.archived_at else ""
+        print_line("archived", f"the flow is in the bundle {kept.bundle_sha256}{archived}")
     if described.metadata:
         print_line("metadata ", shown(msgspec.json.encode(described.metadata).decode()), cut=True)
 
@@ -110,15 +128,21 @@ async def list_the_artifacts(
     target: Target, kind: str | None, flow: str | None, limit: int, *, as_json: bool
 ) -> int:
     """Print the artifacts that were stored last; return the exit code."""
+    bundle: str | None = None
     async with open_database(target) as provider:
-        flow_id = None if flow is None else await find_flow(provider, flow, "--flow")
+        try:
+            flow_id = None if flow is None else await find_flow(provider, flow, "--flow")
+        except FlowArchived as archived:
+            flow_id, bundle = archived.flow_id, archived.bundle_sha256
         found = await list_artifacts(provider, kind, flow_id, limit=limit + 1)
     listed, more = found[:limit], len(found) > limit
     if as_json:
-        print_json({"artifacts": listed, "more": more})
+        print_json({"artifacts": listed, "more": more, "bundle_sha256": bundle})
         return ExitCode.WELL
+    if bundle is not None:
+        print_line(f"flow {flow_id} was archived: all that it had is in the bundle {bundle}")
     if not listed:
-        print_line("no artifacts")
+        print_line("no artifacts" if bundle is None else "no artifact of it is kept")
         return ExitCode.WELL
     rows: list[list[Cell]] = [
         [
@@ -146,6 +170,8 @@ async def print_lineage(target: Target, name: str, depth: int, limit: int, *, as
         models = PgReadModels(provider)
         ancestors = await models.ancestors(artifact_hash, depth=depth, limit=limit)
         descendants = await models.descendants(artifact_hash, depth=depth, limit=limit)
+    found = {each.artifact_hash: each for each in (*ancestors.kept, *descendants.kept)}
+    kept = [found[each] for each in sorted(found)]
     if as_json:
         print_json(
             {
@@ -154,13 +180,24 @@ async def print_lineage(target: Target, name: str, depth: int, limit: int, *, as
                 "ancestors_complete": ancestors.complete,
                 "descendants": descendants.related,
                 "descendants_complete": descendants.complete,
+                "kept": kept,
             }
         )
         return ExitCode.WELL
     print_line(artifact_hash)
-    _print_related("derives from", "no step made it", ancestors)
-    _print_related("leads to", "no step took it as its input", descendants)
+    _print_related("derives from", "no step in the log made it", ancestors)
+    _print_related("leads to", "no step in the log took it as its input", descendants)
+    if kept:
+        print_line("")
+        columns = [column("kept artifact", ids=True), column("of archived flow", ids=True)]
+        columns += [column("in the bundle", ids=True), column("archived (UTC)")]
+        print_table(columns, [_kept_row(each) for each in kept])
     return ExitCode.WELL
+
+
+def _kept_row(kept: KeptArtifact) -> list[Cell]:
+    archived = shown_time(kept.archived_at)
+    return [kept.artifact_hash, str(kept.flow_id), kept.bundle_sha256, archived]
 
 
 def _print_related(heading: str, nothing: str, found: Lineage) -> None:

@@ -1,0 +1,97 @@
+"""Lineage, descriptions and lists of artifacts that stay after their flow was archived."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from chem_persistence import (
+    Artifact,
+    FlowCompleted,
+    FlowEventKind,
+    FlowInitialized,
+    PgEventStore,
+    PgReadModels,
+    PoolProvider,
+    StepFinished,
+    StepSignal,
+    StepStarted,
+    archive_flows,
+    build_pool,
+    import_bundle,
+)
+from chem_persistence.postgres.read.search import describe_artifact, list_artifacts
+from tests.support.flows.flows import DEFINITION, new_flow_id
+
+F = "f" * 64
+SOURCE, MADE, NOTED, LATER = (
+    Artifact.from_payload(kind=kind, payload=kind) for kind in ("Source", "Made", "Noted", "Later")
+)
+
+
+@pytest.fixture
+async def provider_of_archivist(admin_url: str) -> AsyncIterator[PoolProvider]:
+    """Yield connections that may archive."""
+    async with await build_pool(admin_url) as pool:
+        yield PoolProvider(pool)
+
+
+async def ran(store: PgEventStore, source: Artifact, made: Artifact, *noted: Artifact) -> UUID:
+    """Store a flow that made an artifact from its input, and noted others."""
+    flow_id = new_flow_id()
+    facts: list[FlowEventKind] = [
+        FlowInitialized(DEFINITION.definition_hash, 3, source.hash),
+        StepStarted(0, "acquire"),
+        StepSignal(0, "acquire", "noted"),
+    ]
+    await store.append_kinds(flow_id, facts[:1], artifacts=[source])
+    await store.append_kinds(flow_id, facts[1:], artifacts=list(noted))
+    finished = [StepFinished(0, "acquire", (made.hash,), F), FlowCompleted(F)]
+    await store.append_kinds(flow_id, finished, artifacts=[made])
+    return flow_id
+
+
+async def test_lineage_names_the_bundle_and_is_whole_again_after_its_import(
+    provider_of_archivist: PoolProvider, tmp_path: Path
+) -> None:
+    provider = provider_of_archivist
+    store, models = PgEventStore(provider), PgReadModels(provider)
+    first = await ran(store, SOURCE, MADE, NOTED)
+    second = await ran(store, MADE, LATER, NOTED)
+    whole = await models.ancestors(LATER.hash)
+    assert [each.artifact_hash for each in whole.related] == [MADE.hash, SOURCE.hash]
+    assert whole.kept == ()
+    bundle = await archive_flows(store, [first], tmp_path, actor="Ada", patience=0)
+
+    cut = await models.ancestors(LATER.hash)
+    assert [(each.artifact_hash, each.flow_id) for each in cut.related] == [(MADE.hash, second)]
+    (kept,) = cut.kept
+    assert (kept.artifact_hash, kept.flow_id, kept.bundle_sha256) == (
+        MADE.hash,
+        first,
+        bundle.sha256,
+    )
+    assert await models.producers(MADE.hash) == []
+    described = await describe_artifact(provider, MADE.hash)
+    assert (described.flow_id, described.version, described.ts) == (first, None, None)
+    of_first = await list_artifacts(provider, None, first, limit=9)
+    assert [(each.hash, each.version) for each in of_first] == [
+        (MADE.hash, None),
+        (NOTED.hash, None),
+    ]
+    assert await list_artifacts(provider, "Made", first, limit=1) == of_first[:1]
+
+    await import_bundle(store, bundle.path)
+    assert await models.ancestors(LATER.hash) == whole
+    assert [each.flow_id for each in await models.producers(MADE.hash)] == [first]
+    described = await describe_artifact(provider, MADE.hash)
+    (event,) = [each for each in await store.list(first) if each.version == described.version]
+    assert (event.event_type, described.ts) == ("stepfinished", event.ts)
+    of_first = await list_artifacts(provider, None, first, limit=9)
+    assert [(each.hash, each.version) for each in of_first] == [
+        (SOURCE.hash, 0),
+        (MADE.hash, 3),
+        (NOTED.hash, None),  # no event names it
+    ]
+    await store.aclose()
