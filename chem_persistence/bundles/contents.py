@@ -87,11 +87,15 @@ class BundledFlow(msgspec.Struct, kw_only=True):
 
 
 class BundledArtifact(msgspec.Struct, frozen=True):
-    """An artifact, with the event of the bundle that it is stored with."""
+    """An artifact, with the event of the bundle that it is stored with.
+
+    `users` are other flows of the bundle that brought it, and whose events do not name it.
+    """
 
     label: ArtifactLabel
     flow_id: UUID
     version: int
+    users: tuple[UUID, ...] = ()
 
     @property
     def file(self) -> str:
@@ -227,7 +231,8 @@ async def read_artifacts_of(
 ) -> list[BundledArtifact]:
     """Return the artifacts of flows in the order of their hashes, described by the store.
 
-    Each belongs to the event that named it first by its time, which does not depend on the store.
+    Each belongs to the event that named it first by its time, as an input or an output; if none
+    does, to the first flow that brought it, by its id. Neither depends on the store.
 
     Raises:
         ArtifactNotFound: the store does not have an artifact that an event names.
@@ -243,18 +248,43 @@ async def read_artifacts_of(
         for needed in flow.needed:
             if needed not in labels:
                 raise ArtifactNotFound(needed)
-    return [BundledArtifact(labels[name], *owners[name]) for name in hashes if name in labels]
+    users = _users(flows, owners)
+    return [
+        BundledArtifact(
+            labels[name],
+            *owners[name],
+            () if labels[name].kind in DEFINITION_KINDS else tuple(users.get(name, ())),
+        )
+        for name in hashes
+        if name in labels
+    ]
 
 
 def _owners(flows: Sequence[BundledFlow]) -> Mapping[str, tuple[UUID, int]]:
-    """Return the flow and the version of the event that named each artifact first."""
-    owners: dict[str, tuple[UUID, int]] = {}
-    for named in ([flow.needed for flow in flows], [flow.wanted for flow in flows]):
-        first: dict[str, tuple[datetime, UUID, int]] = {}
-        for flow, events in zip(flows, named, strict=True):
-            for artifact_hash, (ts, version) in events.items():
-                event = ts, flow.flow_id, version
-                first[artifact_hash] = min(event, first.get(artifact_hash, event))
-        for artifact_hash, (_, flow_id, version) in first.items():
-            owners.setdefault(artifact_hash, (flow_id, version))
+    """Return the flow and the version of the event that each artifact is stored with.
+
+    An import stores flows in the order of their ids, so that the first one that brings an artifact
+    stores it there, too; when the others brought it is not known there.
+    """
+    first: dict[str, tuple[datetime, UUID, int]] = {}
+    for flow in flows:
+        for artifact_hash, (ts, version) in flow.needed.items():
+            event = ts, flow.flow_id, version
+            first[artifact_hash] = min(event, first.get(artifact_hash, event))
+    owners = {name: (flow_id, version) for name, (_, flow_id, version) in first.items()}
+    for flow in flows:  # in the order of their ids
+        for artifact_hash, (_, version) in flow.wanted.items():
+            owners.setdefault(artifact_hash, (flow.flow_id, version))
     return owners
+
+
+def _users(
+    flows: Sequence[BundledFlow], owners: Mapping[str, tuple[UUID, int]]
+) -> Mapping[str, list[UUID]]:
+    """Return the flows that brought each artifact, except its owner and those that name it."""
+    users: dict[str, list[UUID]] = {}
+    for flow in flows:
+        for artifact_hash in flow.wanted:
+            if artifact_hash not in flow.needed and owners[artifact_hash][0] != flow.flow_id:
+                users.setdefault(artifact_hash, []).append(flow.flow_id)
+    return users

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -116,7 +116,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 def _description(artifact: BundledArtifact) -> bytes:
     label = artifact.label
-    described = {
+    described: dict[str, Any] = {
         "file": artifact.file,
         "flow_id": str(artifact.flow_id),
         "hash": label.hash,
@@ -126,6 +126,8 @@ def _description(artifact: BundledArtifact) -> bytes:
         "metadata": msgspec.json.decode(label.metadata),
         "version": artifact.version,
     }
+    if artifact.users:
+        described["users"] = list(map(str, artifact.users))
     return canonical_json(described) + b"\n"
 
 

@@ -93,8 +93,12 @@ class _Import:
         self._limit: int = getattr(store, "max_artifact_bytes", MAX_ARTIFACT_BYTES)
         self._artifacts: dict[UUID, dict[int, list[DescribedArtifact]]] = {}
         for artifact in bundle.artifacts():
-            of_flow = self._artifacts.setdefault(artifact.flow_id, {})
-            of_flow.setdefault(artifact.version, []).append(artifact)
+            self._add(artifact.flow_id, artifact.version, artifact)
+            for user in artifact.users:  # which of its events brought it is not known
+                self._add(user, 0, artifact)
+
+    def _add(self, flow_id: UUID, version: int, artifact: DescribedArtifact) -> None:
+        self._artifacts.setdefault(flow_id, {}).setdefault(version, []).append(artifact)
 
     async def count_stored(self, flow_id: UUID) -> int | None:
         """Return how many events of a flow are stored; None if all are, and maybe more.

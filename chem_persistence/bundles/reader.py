@@ -22,7 +22,7 @@ __all__ = ["BundleReader", "DescribedArtifact"]
 
 
 class DescribedArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact of a bundle, with the event that it is stored with."""
+    """An artifact of a bundle, with the event that it is stored with, and its other `users`."""
 
     file: str
     flow_id: UUID
@@ -31,6 +31,7 @@ class DescribedArtifact(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     media_type: str
     metadata: dict[str, Any]
+    users: tuple[UUID, ...] = ()
     version: int
 
 

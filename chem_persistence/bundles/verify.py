@@ -82,6 +82,7 @@ _EVENT = re.compile(
 )
 _EVENT_KEYS = ["event_id", "flow_id", "link", "metadata", "payload", "ts", "version"]
 _ARTIFACT_KEYS = ["file", "flow_id", "hash", "is_json", "kind", "media_type", "metadata", "version"]
+_SHARED_ARTIFACT_KEYS = [*_ARTIFACT_KEYS[:-1], "users", "version"]
 _DIGITS = re.compile("[0-9a-f]{64}")
 
 
@@ -309,9 +310,11 @@ def _json(file: str, place: str, text: bytes) -> Any:
         raise Unsound(file, place, f"is not JSON: {error}") from None
 
 
-def _object(file: str, place: str, text: bytes, keys: list[str]) -> dict[str, Any]:
+def _object(
+    file: str, place: str, text: bytes, keys: list[str], or_keys: list[str] | None = None
+) -> dict[str, Any]:
     value = _json(file, place, text)
-    if not isinstance(value, dict) or list(value) != keys:
+    if not isinstance(value, dict) or list(value) not in (keys, or_keys):
         raise Unsound(file, place, f"is no object with the keys {', '.join(keys)}")
     return value
 
@@ -463,7 +466,7 @@ class _Reading:
         before, files = "", set()
         for number, line in lines_of(self.file, self.entries[name]):
             place = f"line {number}"
-            artifact = _object(name, place, line, _ARTIFACT_KEYS)
+            artifact = _object(name, place, line, _ARTIFACT_KEYS, _SHARED_ARTIFACT_KEYS)
             hash_, file = str(artifact["hash"]), str(artifact["file"])
             if not _DIGITS.fullmatch(hash_) or hash_ <= before:
                 raise Unsound(name, place, "its hash is not one, or is out of order")
@@ -489,6 +492,15 @@ class _Reading:
             self._find("artifacts.jsonl", place, "names a flow that is not there")
         elif flow_id in self.flows and version not in range(self.flows[flow_id].events):
             self._find("artifacts.jsonl", place, "names an event that is not there")
+        if "users" in artifact:
+            self._users(artifact["users"], place)
+
+    def _users(self, users: Any, place: str) -> None:
+        """Check the flows that brought an artifact beside the one that it is stored with."""
+        if not isinstance(users, list) or not users or users != sorted(set(map(str, users))):
+            raise Unsound("artifacts.jsonl", place, "its users are not flows in order")
+        if any(f"flows/{user}/events.jsonl" not in self.entries for user in users):
+            self._find("artifacts.jsonl", place, "names a user that is not there")
 
     def _manifest(self, name: str) -> None:
         """Check that the manifest names each file with its hash, and each flow with its end."""

@@ -1,12 +1,14 @@
 """A bundle is verified to the last byte, by the library and by the program that it carries."""
 
 import hashlib
+import json
 import random
 import subprocess
 import sys
 import zipfile
 from itertools import pairwise
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -180,6 +182,30 @@ def test_an_artifact_that_an_event_names_has_to_be_there(bundle: Path) -> None:
     found = findings(bundle, rewritten(bundle, artifacts=lambda _: b""))
     assert [finding.file.split("/")[0] for finding in found] == ["artifacts", "flows"]
     assert "names the artifact" in found[1].reason
+
+
+@pytest.mark.parametrize(
+    ("users", "place", "reason"),
+    [
+        ([], "line 1", "its users are not flows in order"),
+        (None, "line 1", "its users are not flows in order"),
+        ([str(SMALL_FLOW), str(SMALL_FLOW)], "line 1", "its users are not flows in order"),
+        ([7], "line 1", "its users are not flows in order"),
+        ([str(UUID(int=7))], "line 1", "names a user that is not there"),
+    ],
+)
+def test_the_users_of_an_artifact_are_flows_of_the_bundle(
+    bundle: Path, users: object, place: str, reason: str
+) -> None:
+    def with_users(lines: bytes) -> bytes:
+        first, rest = lines.split(b"\n", 1)
+        line = json.loads(first)
+        version = line.pop("version")
+        named = json.dumps(line | {"users": users, "version": version}).encode()
+        return named + b"\n" + rest
+
+    found = findings(bundle, rewritten(bundle, artifacts=with_users))[0]
+    assert (found.file, found.place, found.reason) == ("artifacts.jsonl", place, reason)
 
 
 async def test_anchors_are_compared_with_the_flows(tmp_path: Path) -> None:
