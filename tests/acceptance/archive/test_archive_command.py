@@ -5,7 +5,7 @@ from pathlib import Path
 
 import asyncpg
 
-from chem_persistence import PgEventStore, PoolProvider, StepSignal, build_pool
+from chem_persistence import FlowEventKind, PgEventStore, PoolProvider, StepSignal, build_pool
 from tests.acceptance.command_line.test_verify_command import Keys
 from tests.acceptance.explorer.conftest import ask, served
 from tests.support.commands import command
@@ -109,7 +109,7 @@ async def test_a_kept_artifact_says_where_its_flow_is(admin_url: str, tmp_path: 
     url = (await logged_flows(admin_url)).url
     async with await build_pool(url) as pool:
         store = PgEventStore(PoolProvider(pool))
-        noted = [initialized(), StepSignal(0, "acquire", "noted")]
+        noted: list[FlowEventKind] = [initialized(), StepSignal(0, "acquire", "noted")]
         await store.append_kinds(new_flow_id(), noted, artifacts=[JSON_ARTIFACT])
         await store.aclose()
     here = ("--database-url", url)

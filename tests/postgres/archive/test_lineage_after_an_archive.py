@@ -47,7 +47,7 @@ async def ran(store: PgEventStore, source: Artifact, made: Artifact, *noted: Art
     ]
     await store.append_kinds(flow_id, facts[:1], artifacts=[source])
     await store.append_kinds(flow_id, facts[1:], artifacts=list(noted))
-    finished = [StepFinished(0, "acquire", (made.hash,), F), FlowCompleted(F)]
+    finished: list[FlowEventKind] = [StepFinished(0, "acquire", (made.hash,), F), FlowCompleted(F)]
     await store.append_kinds(flow_id, finished, artifacts=[made])
     return flow_id
 
