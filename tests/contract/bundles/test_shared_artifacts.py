@@ -89,7 +89,7 @@ async def test_each_flow_that_brought_an_artifact_has_it_after_an_import(
         }
         await import_bundle(target, bundle)
         assert await exported(target, bundle, *there.flows) == content
-        large = {there.large} - {None}
+        large: set[str] = {there.large} if there.large else set()
         of_each = (
             {there.signalled, there.named} | large,
             {there.signalled} | large,
