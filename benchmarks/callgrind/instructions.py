@@ -31,8 +31,8 @@ ALONE, TOGETHER = 100, 4
 """How many calls count: of one event, and of 500."""
 
 SIZE = 500
-SECONDS_TO_START = 120.0
-SECONDS_TO_STOP = 60.0
+SECONDS_TO_START = 300.0
+SECONDS_TO_STOP = 300.0
 TOTAL = re.compile(rb"^(?:totals|summary): (\d+)", re.MULTILINE)
 
 Measured = Callable[[str, int], Awaitable[int]]
@@ -132,7 +132,9 @@ def _content(path: Path) -> bytes:
 
 
 async def _append(url: str, append: Callable[[PgEventStore], Awaitable[None]]) -> int:
-    async with await build_pool(url, min_size=1, max_size=1) as pool:
+    async with await build_pool(
+        url, min_size=1, max_size=1, silence_timeout=SECONDS_TO_STOP
+    ) as pool:
         pid: int = await pool.fetchval("SELECT pg_backend_pid()")
         store = PgEventStore(PoolProvider(pool))
         await append(store)

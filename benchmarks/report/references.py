@@ -15,10 +15,18 @@ _FLOORS = {
     "row floor of ten": "row floor of ten/32",
 }
 
+_WITHOUT_FLOOR = ("worker", "append, ", "first step", "idle", "answer", "map")
+"""How the names of those begin that run flows: no plain statement does what they do."""
+
 
 def reference_of(report: Report, key: str) -> str | None:
-    """Return the key of a task's floor: pgbench's best if concurrent, else the plain INSERT."""
+    """Return the key of a task's floor: pgbench's best if concurrent, else the plain INSERT.
+
+    What runs flows has none.
+    """
     name, _, flows = key.rpartition("/")
+    if name.startswith(_WITHOUT_FLOOR):
+        return None
     if name in _FLOORS:
         return _FLOORS[name]
     if name.startswith("growth"):

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -19,10 +20,11 @@ from benchmarks.contestants.flows.stepping import STEPS, Tally, drive_flows
 from benchmarks.contestants.load import Load, Slice, drive
 from benchmarks.data.spread import Spread
 from benchmarks.facts import OPTIMISED
-from benchmarks.plan import QUICK, lines_of_workers, working
+from benchmarks.plan import QUICK, appending, growing, lines_of_workers, reading, working
 from benchmarks.plots import draw
 from benchmarks.report.goals import judge
 from benchmarks.report.report import RATE, Report
+from benchmarks.report.summary import summary
 from benchmarks.report.verdicts import at_least, at_most
 from benchmarks.report.worker_goals import judge_workers
 from benchmarks.rounds import Results, Task, run_rounds
@@ -120,6 +122,26 @@ def test_a_ratio_is_made_round_by_round() -> None:
     report = Report(command="", slices={"ours/32": ours, "pgbench/32": other})
     assert report.ratio("ours/32", "pgbench/32", RATE) == Spread(3.0, 2.0, 4.0)
     assert report.ratio("ours/32", "pgbench/64", RATE) is None
+
+
+def test_parts_with_different_numbers_of_rounds_are_summarised_together() -> None:
+    plan = QUICK
+    parts = (
+        (appending(plan, 1), plan.rounds),
+        (working(plan, 1), plan.rounds),
+        (lines_of_workers(plan, 1), plan.line_rounds),
+        (reading(plan, 1), plan.read_rounds),
+        (growing(plan, 1), plan.growth_rounds),
+    )
+    slices = {
+        f"{task.competitor}/{task.load.flows}": [a_slice(5)] * rounds
+        for tasks, rounds in parts
+        for task in tasks
+    }
+    assert len({len(rounds) for rounds in slices.values()}) == 3
+    facts: defaultdict[str, str] = defaultdict(lambda: "0")
+    shown = summary(Report(command="", slices=slices, facts=facts))
+    assert all(f"\n{key} " in shown for key in slices)
 
 
 def test_the_best_mode_is_the_one_with_the_highest_median() -> None:
