@@ -225,8 +225,8 @@ READING = {
     "waiting": (10, 100),
     "stats": (11, 98),
     f"show {FAILED}": (6, 189),
-    f"results {FAILED}": (9, 172),
-    "doctor": (42, 178),
+    f"results {FAILED}": (9, 173),
+    "doctor": (42, 179),
 }
 """Commands that read, how many statements each sends, and how many of our modules it imports."""
 
