@@ -54,6 +54,16 @@ FROM run_command_on_workers(format($command$DO $$ BEGIN
 END $$$command$, $1::text)) AS answer
 WHERE NOT answer.success
 
+-- name: propagate_changes
+-- Have Citus repeat changes of the schema on the workers until this transaction ends, or not; return
+-- whether it did before (null without Citus: plain PostgreSQL does not mind the setting).
+-- $1 text on or off
+WITH before AS MATERIALIZED (
+    SELECT current_setting('citus.enable_ddl_propagation', true) AS setting
+)
+SELECT before.setting, set_config('citus.enable_ddl_propagation', $1::text, true) AS present
+FROM before
+
 -- name: read_local_group
 -- Return the group of this node in the cluster: 0 is the coordinator.
 SELECT groupid AS group_id

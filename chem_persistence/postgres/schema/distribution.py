@@ -27,10 +27,12 @@ __all__ = [
     "install_distribution",
     "is_distributed",
     "prepare_changes",
+    "run_change",
 ]
 
 FIND_CITUS = statement("distribution/find_citus")
 FIND_DISTRIBUTION = statement("distribution/find_distribution")
+PROPAGATE_CHANGES = statement("distribution/propagate_changes")
 READ_LOCAL_GROUP = statement("distribution/read_local_group")
 RUN_SEQUENTIALLY = statement("distribution/run_sequentially")
 
@@ -131,6 +133,25 @@ async def prepare_changes(connection: Connection) -> bool:
     if distributed:
         await connection.execute(RUN_SEQUENTIALLY)
     return distributed
+
+
+async def run_change(connection: Connection, change: str) -> None:
+    """Run a statement of a migration, on the coordinator alone if it grants rights on a function.
+
+    Citus repeats such a GRANT on the workers with the names of the argument types as the search
+    path of this session has them. On a worker they are looked up by the path of the role, and name
+    the types of the schema `public` if that has a log, too. The functions that have rights of their
+    own are called on the coordinator.
+
+    Raises:
+        asyncpg.PostgresError: the database refused.
+    """
+    if "GRANT EXECUTE ON FUNCTION" not in change:
+        await connection.execute(change)
+        return
+    (row,) = await connection.fetch(PROPAGATE_CHANGES, "off")
+    await connection.execute(change)
+    await connection.fetch(PROPAGATE_CHANGES, row["setting"] or "on")
 
 
 async def install_distribution(connection: Connection) -> None:

@@ -10,7 +10,11 @@ import msgspec
 
 from chem_persistence.errors import MigrationError, UnsupportedServer
 from chem_persistence.postgres.connection.ports import Connection
-from chem_persistence.postgres.schema.distribution import install_distribution, prepare_changes
+from chem_persistence.postgres.schema.distribution import (
+    install_distribution,
+    prepare_changes,
+    run_change,
+)
 from chem_persistence.postgres.schema.locks import planned_locks
 from chem_persistence.postgres.schema.statements import SQL_DIRECTORY, statement
 
@@ -110,7 +114,7 @@ async def migrate(
             await _lock_log(connection, pending, known)
         for migration in pending:
             for statement in migration.statements:
-                await connection.execute(statement)
+                await run_change(connection, statement)
             await connection.execute(
                 RECORD_MIGRATION,
                 migration.version,

@@ -159,6 +159,23 @@ async def test_distributing_again_changes_nothing(own_url: str) -> None:
     assert await found(own_url) == []
 
 
+async def test_a_second_schema_of_a_database_has_a_log_of_its_own(own_url: str) -> None:
+    first, second = new_flow_id(), new_flow_id()
+    async with (
+        await build_pool(own_url, max_size=2) as pool,
+        await build_pool(own_url, max_size=2, schema="two") as other,
+    ):
+        done = await command("distribute", "--schema", "two", "--database-url", own_url)
+        assert (done.returncode, done.stderr) == (0, "")
+        for flow_id, each in ((first, pool), (second, other)):
+            store = PgEventStore(PoolProvider(each))
+            artifact = Artifact.from_payload(kind="Value", payload=str(flow_id))
+            await store.append_kinds(flow_id, whole_history(artifact), artifacts=[artifact])
+            assert {event.flow_id for event in await store.read_feed()} == {flow_id}
+            assert (await verify_log(PoolProvider(each))).findings == []
+            await store.aclose()
+
+
 async def test_the_command_prints_what_is_distributed(own_url: str) -> None:
     done = await command("distribute", "--json", "--database-url", own_url)
     assert (done.returncode, done.stderr) == (0, "")
