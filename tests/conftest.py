@@ -21,6 +21,7 @@ from tests.support.servers.backends import (
     memory_backend,
     migrated_pool,
     postgres_backend,
+    way_to,
 )
 from tests.support.servers.citus import CITUS_HELP
 from tests.support.servers.selection import (
@@ -159,7 +160,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     server = started(config)
-    return f"database: {server.label}, as {server.role}"
+    through = ", through PgBouncer" * bool(os.environ.get("CHEM_TEST_PGBOUNCER"))
+    return f"database: {server.label}, as {server.role}{through}"
 
 
 def pytest_terminal_summary(
@@ -232,7 +234,7 @@ async def empty_database_url(server: TestServer) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def pool(database_url: str) -> "AsyncIterator[asyncpg.Pool[asyncpg.Record]]":
-    async with await migrated_pool(database_url, max_size=20) as pool:
+    async with way_to(database_url) as url, await migrated_pool(url, max_size=20) as pool:
         yield pool
 
 
@@ -243,7 +245,7 @@ def provider(pool: "asyncpg.Pool[asyncpg.Record]") -> PoolProvider:
 
 @pytest.fixture
 async def postgres(database_url: str) -> AsyncIterator[Backend]:
-    async with postgres_backend(database_url) as backend:
+    async with way_to(database_url) as url, postgres_backend(url) as backend:
         yield backend
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from itertools import count
 from typing import Literal
 from uuid import UUID, uuid4
 
@@ -12,6 +13,9 @@ import pytest
 from chem_persistence import (
     Artifact,
     ConcurrencyConflict,
+    FlowAnswer,
+    FlowAppend,
+    FlowEvent,
     MigrationError,
     PgEventStore,
     PgFlowRepository,
@@ -25,8 +29,10 @@ from chem_persistence import (
 )
 from chem_persistence.postgres.audit.verification import verify_log
 from tests.support.commands import command
+from tests.support.faults.proxy import Fault, Proxy, Strike, proxied
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id, whole_history
 from tests.support.flows.large_artifacts import SAID, blob
+from tests.support.flows.messages import gives_a_stored_event
 from tests.support.servers.pgbouncer import SERVER_CONNECTIONS, pgbouncer_before
 
 pytestmark = pytest.mark.pgbouncer
@@ -156,6 +162,106 @@ async def test_appends_whose_sessions_are_terminated_are_stored_once(
         assert [len(events[flow_id]) for flow_id in flow_ids] == [20] * 20
     finally:
         await administrator.close()
+
+
+@asynccontextmanager
+async def lossy(database_url: str, side: str) -> AsyncIterator[tuple[str, Proxy]]:
+    """Yield the URL of a PgBouncer, and a proxy on its way to the clients or to the server."""
+    if side == "client":
+        async with pgbouncer_before(database_url) as url, proxied(url) as proxy:
+            yield proxy.url, proxy
+        return
+    async with proxied(database_url) as proxy, pgbouncer_before(proxy.url) as url:
+        yield url, proxy
+
+
+WAYS = ["append_one", "append_rows", "append_many"]
+SIDES = ["client", "server"]
+
+
+def appends_of(way: str) -> list[FlowAppend]:
+    """Return appends to new flows: of one event, of several with an artifact, or of many flows."""
+    appends = []
+    for _ in range(12 if way == "append_many" else 1):
+        artifact = Artifact.from_payload(kind="Molecule", payload=str(uuid4()))
+        kinds = [initialized()] if way == "append_one" else whole_history(artifact)
+        artifacts = [] if way == "append_one" else [artifact]
+        ids = [uuid4() for _ in kinds]
+        appends.append(FlowAppend(new_flow_id(), kinds, artifacts, 0, ids))
+    return appends
+
+
+async def stored_by(store: PgEventStore, appends: list[FlowAppend]) -> list[FlowAnswer]:
+    """Return what is stored: of one flow by `append_kinds`, of several by `append_many`."""
+    if len(appends) > 1:
+        return await store.append_many(appends)
+    (append,) = appends
+    return [
+        await store.append_kinds(
+            append.flow_id,
+            append.kinds,
+            artifacts=append.artifacts,
+            expected_version=append.expected_version,
+            event_ids=append.event_ids,
+        )
+    ]
+
+
+async def found_of(witness: PgEventStore, appends: list[FlowAppend]) -> list[list[FlowEvent]]:
+    """Return the events of the flows, each of which is stored whole or not at all."""
+    found = [await witness.list(append.flow_id) for append in appends]
+    for append, events in zip(appends, found, strict=True):
+        assert len(events) in {0, len(append.kinds)}
+    return found
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_append_whose_reply_is_lost_is_acknowledged_and_stored_once(
+    admin_url: str, way: str, side: str
+) -> None:
+    async with (
+        await build_pool(admin_url) as direct,
+        lossy(admin_url, side) as (url, proxy),
+        await build_pool(url, max_size=2, transaction_pooling=True) as pool,
+    ):
+        store, witness = PgEventStore(PoolProvider(pool)), PgEventStore(PoolProvider(direct))
+        await stored_by(store, appends_of(way))  # the driver asks for the types before
+        appends = appends_of(way)
+        fault = proxy.arm(Fault(Strike.CUT_BEFORE, gives_a_stored_event))
+        answers = await stored_by(store, appends)
+        assert fault.struck.is_set()
+        assert await found_of(witness, appends) == answers
+        await store.aclose()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("strike", [Strike.CUT_BEFORE, Strike.CUT_AFTER])
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_append_of_which_any_message_is_lost_is_stored_once(
+    admin_url: str, way: str, strike: Strike, side: str
+) -> None:
+    async with (
+        await build_pool(admin_url) as direct,
+        lossy(admin_url, side) as (url, proxy),
+        await build_pool(url, max_size=2, transaction_pooling=True) as pool,
+    ):
+        store, witness = PgEventStore(PoolProvider(pool)), PgEventStore(PoolProvider(direct))
+        await stored_by(store, appends_of(way))
+        for number in count(1):
+            appends = appends_of(way)
+            fault = proxy.arm(Fault(strike, nth=number))
+            answers: list[FlowAnswer] | None = None
+            with suppress(StoreUnavailable):
+                answers = await stored_by(store, appends)
+            if not fault.struck.is_set():
+                break
+            found = await found_of(witness, appends)
+            assert answers in (found, None)
+            assert await stored_by(store, appends) == await found_of(witness, appends)
+        assert number > 5, "it has been cut at this many messages"
+        await store.aclose()
 
 
 async def test_a_transaction_streams_and_appends_on_one_connection(pooled_url: str) -> None:

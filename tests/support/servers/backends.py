@@ -21,6 +21,7 @@ from chem_persistence import (
     build_pool,
 )
 from chem_persistence.postgres.connection.pool import open_pool
+from tests.support.servers.pgbouncer import pgbouncer_before
 
 SMALL_ARTIFACT_LIMIT = 2 * 2**20
 
@@ -59,10 +60,22 @@ async def postgres_backend(url: str, clock: Clock | None = None) -> AsyncIterato
         )
 
 
+@asynccontextmanager
+async def way_to(url: str) -> AsyncIterator[str]:
+    """Yield the URL by which stores reach a database: CHEM_TEST_PGBOUNCER puts PgBouncer before."""
+    if not os.environ.get("CHEM_TEST_PGBOUNCER"):
+        yield url
+        return
+    async with pgbouncer_before(url) as pooled:
+        yield pooled
+
+
 async def migrated_pool(url: str, *, max_size: int) -> "asyncpg.Pool[asyncpg.Record]":
     """Open a pool on a database with the tables; to look at them takes another session.
 
     On Citus that session finds out what the others need.
     """
+    if os.environ.get("CHEM_TEST_PGBOUNCER"):
+        return await build_pool(url, max_size=max_size, transaction_pooling=True)
     opened = build_pool if os.environ.get("CHEM_TEST_CITUS") else open_pool
     return await opened(url, max_size=max_size)

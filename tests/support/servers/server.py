@@ -173,6 +173,7 @@ def check_choices() -> None:
     chosen("CHEM_TEST_ROLE", ["application"])
     chosen("CHEM_TEST_TLS", ["verify-full"])
     chosen("CHEM_TEST_EXAMPLES", ["all"])
+    chosen("CHEM_TEST_PGBOUNCER", ["transaction"])
     if chosen("CHEM_TEST_CITUS", ["1"]) and "://" not in os.environ.get("CHEM_TEST_DATABASE", ""):
         raise pytest.UsageError("CHEM_TEST_CITUS needs the coordinator's URL in CHEM_TEST_DATABASE")
 
