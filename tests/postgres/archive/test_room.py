@@ -30,6 +30,7 @@ SCANNED = """
 """
 LARGE = ["event_log", "workflow_step_artifacts", "workflow_step_artifact_uses"]
 SIZE = "SELECT pg_relation_size('event_log')"
+DEAD = "SELECT pg_stat_get_dead_tuples('event_log'::regclass)"
 
 
 @pytest.fixture
@@ -42,6 +43,14 @@ async def sealed_flows(store: PgEventStore, owner: Connection, count: int) -> li
     more = [StepSignal(0, "acquire", "progress", {"at": number}) for number in range(16)]
     flow_ids = await asyncio.gather(*(ended_flow(store, more=more) for _ in range(count)))
     return [await sealed(store, owner, flow_id) for flow_id in flow_ids]
+
+
+async def vacuum(owner: Connection) -> None:
+    """Give room back; a session that begins elsewhere may see what was archived for a moment."""
+    async with asyncio.timeout(60):
+        await owner.execute("VACUUM event_log")
+        while await owner.fetchval(DEAD):
+            await owner.execute("VACUUM event_log")
 
 
 @pytest.mark.slow
@@ -65,12 +74,15 @@ async def test_the_table_does_not_grow_while_as_much_comes_as_goes(
 ) -> None:
     await sealed_flows(store, owner, 30)
     flows = await sealed_flows(store, owner, 60)
-    size = await owner.fetchval(SIZE)
-    for _ in range(3):
+    sizes = []
+    for _ in range(4):
         await archive(owner, *flows)
-        await owner.execute("VACUUM event_log")
+        await vacuum(owner)
         flows = await sealed_flows(store, owner, 60)
-        assert await owner.fetchval(SIZE) <= size * 1.1
+        sizes.append(await owner.fetchval(SIZE))
+    # writers that extend the table at one time add some pages in advance, at first
+    assert sizes[-1] <= max(sizes[:2]) * 1.1
+    size = sizes[-1]
     await archive(owner, *flows)
     async with asyncio.timeout(60):  # a session that begins elsewhere may see the rows for a moment
         while await owner.fetchval(SIZE) >= size * 0.6:
