@@ -91,12 +91,24 @@ class Watch:
         return _Verdict.WORKING if is_running else _Verdict.WAITING
 
     async def end(self, pid: int) -> None:
-        """End the transaction of a session that was closed here, if it waits for its client."""
-        if self.own_sessions:
+        """End the transaction of a session that was closed here, if it waits for its client.
+
+        A server that does not answer in time is asked again: a retry may wait for the locks of that
+        session. It has to have waited since before it was closed: another one may have its number.
+        """
+        loop = asyncio.get_running_loop()
+        closed_at = loop.time()
+        while self.own_sessions:
+            since = loop.time() - closed_at
+            waiting = self._milliseconds + round(since * 1000)
             with suppress(
                 OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
             ):
-                await self._fetch(END_ABANDONED_SESSION, pid, self._milliseconds)
+                await self._fetch(END_ABANDONED_SESSION, pid, waiting)
+                return
+            if since > LONGEST_DOUBT * self.silence:
+                return
+            await asyncio.sleep(self.silence)
 
     @property
     def _milliseconds(self) -> int:
@@ -230,8 +242,7 @@ class WatchedConnection(DriverConnection):
                 self.terminate()
                 if watch.when_silent is not None:
                     await watch.when_silent()
-                if verdict is _Verdict.WAITING:
-                    await watch.end(pid)
+                await watch.end(pid)
         finally:
             self._asking = None
 

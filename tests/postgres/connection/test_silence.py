@@ -3,7 +3,8 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeAlias
+from itertools import count
+from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -27,6 +28,7 @@ from chem_persistence import (
     verify_log,
 )
 from chem_persistence.postgres.admin.doctor.examination import examine
+from chem_persistence.postgres.connection.liveness import Watch
 from tests.support.faults.proxy import Fault, Message, Proxy, Strike, proxied
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 from tests.support.flows.large_artifacts import SAID, blob
@@ -284,6 +286,32 @@ async def test_a_large_artifact_on_a_connection_that_alone_is_silent_is_stored_o
     fault.release()
     assert await store.list(event.flow_id) == [event, appended]
     assert await store.get_artifact(artifact.hash) == artifact
+
+
+async def test_a_session_that_could_not_be_ended_at_once_is_ended_when_the_server_answers(
+    proxy: Proxy,
+    provider: PoolProvider,
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server is too slow to say what the silent session does, and then to end it."""
+    asked, ask_now = count(1), Watch._fetch
+
+    async def ask(watch: Watch, query: str, *arguments: object) -> list[Any]:
+        if next(asked) <= 3:
+            raise TimeoutError
+        return await ask_now(watch, query, *arguments)
+
+    store, artifact = PgEventStore(provider), blob()
+    event, _ = await stored(provider)
+    monkeypatch.setattr(Watch, "_fetch", ask)
+    fault = proxy.arm(Fault(Strike.SILENCE, lambda message: is_sent(message, "d")))
+    async with asyncio.timeout(LONGEST_CALL):
+        appended = await store.append_kind(event.flow_id, SAID, artifacts=[artifact])
+    assert fault.struck.is_set()
+    await until_gone(pool)
+    fault.release()
+    assert await store.list(event.flow_id) == [event, appended]
 
 
 async def test_a_transaction_that_freezes_at_its_commit_may_be_repeated(
