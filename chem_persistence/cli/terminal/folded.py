@@ -5,22 +5,17 @@ It is imported only then: see styled.py.
 
 from collections.abc import Sequence
 from io import StringIO
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from rich.console import Console, RenderableType
 from rich.table import Column as RichColumn
 from rich.table import Table
 from rich.text import Text as RichText
 
+from chem_persistence.cli.terminal.printing import GAP, Column
 from chem_persistence.cli.terminal.styled import Text
 
-if TYPE_CHECKING:
-    from chem_persistence.cli.terminal.printing import Column
-
 __all__ = ["folded_table", "wrapped"]
-
-GAP = 2
-"""Between two columns."""
 
 
 def wrapped(text: Text, output: TextIO, width: int) -> str:
@@ -29,7 +24,7 @@ def wrapped(text: Text, output: TextIO, width: int) -> str:
 
 
 def folded_table(
-    columns: "Sequence[Column]",
+    columns: Sequence[Column],
     rows: Sequence[Sequence[Text]],
     widths: Sequence[int],
     output: TextIO,

@@ -12,6 +12,7 @@ from chem_persistence.cli.terminal.styled import Text, escaped, width_of
 from chem_persistence.cli.terminal.text import has_box_characters, shown
 
 __all__ = [
+    "GAP",
     "Cell",
     "Column",
     "bar",
