@@ -46,7 +46,7 @@ async def sealed_flows(store: PgEventStore, owner: Connection, count: int) -> li
 
 
 async def vacuum(owner: Connection) -> None:
-    """Give room back; a session that begins elsewhere may see what was archived for a moment."""
+    """Vacuum until no dead row is left: sessions that are just beginning still see such rows."""
     async with asyncio.timeout(60):
         await owner.execute("VACUUM event_log")
         while await owner.fetchval(DEAD):

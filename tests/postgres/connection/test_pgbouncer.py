@@ -175,6 +175,21 @@ async def lossy(database_url: str, side: str) -> AsyncIterator[tuple[str, Proxy]
         yield url, proxy
 
 
+@asynccontextmanager
+async def stores(
+    database_url: str, side: str
+) -> AsyncIterator[tuple[PgEventStore, PgEventStore, Proxy]]:
+    """Yield a store whose replies can be lost, one that reads what is stored, and the proxy."""
+    async with (
+        await build_pool(database_url) as direct,
+        lossy(database_url, side) as (url, proxy),
+        await build_pool(url, max_size=2, transaction_pooling=True) as pool,
+    ):
+        store = PgEventStore(PoolProvider(pool))
+        yield store, PgEventStore(PoolProvider(direct)), proxy
+        await store.aclose()
+
+
 WAYS = ["append_one", "append_rows", "append_many"]
 SIDES = ["client", "server"]
 
@@ -220,19 +235,13 @@ async def found_of(witness: PgEventStore, appends: list[FlowAppend]) -> list[lis
 async def test_an_append_whose_reply_is_lost_is_acknowledged_and_stored_once(
     admin_url: str, way: str, side: str
 ) -> None:
-    async with (
-        await build_pool(admin_url) as direct,
-        lossy(admin_url, side) as (url, proxy),
-        await build_pool(url, max_size=2, transaction_pooling=True) as pool,
-    ):
-        store, witness = PgEventStore(PoolProvider(pool)), PgEventStore(PoolProvider(direct))
+    async with stores(admin_url, side) as (store, witness, proxy):
         await stored_by(store, appends_of(way))  # the driver asks for the types before
         appends = appends_of(way)
         fault = proxy.arm(Fault(Strike.CUT_BEFORE, gives_a_stored_event))
         answers = await stored_by(store, appends)
         assert fault.struck.is_set()
         assert await found_of(witness, appends) == answers
-        await store.aclose()
 
 
 @pytest.mark.slow
@@ -242,12 +251,7 @@ async def test_an_append_whose_reply_is_lost_is_acknowledged_and_stored_once(
 async def test_an_append_of_which_any_message_is_lost_is_stored_once(
     admin_url: str, way: str, strike: Strike, side: str
 ) -> None:
-    async with (
-        await build_pool(admin_url) as direct,
-        lossy(admin_url, side) as (url, proxy),
-        await build_pool(url, max_size=2, transaction_pooling=True) as pool,
-    ):
-        store, witness = PgEventStore(PoolProvider(pool)), PgEventStore(PoolProvider(direct))
+    async with stores(admin_url, side) as (store, witness, proxy):
         await stored_by(store, appends_of(way))
         for number in count(1):
             appends = appends_of(way)
@@ -261,7 +265,6 @@ async def test_an_append_of_which_any_message_is_lost_is_stored_once(
             assert answers in (found, None)
             assert await stored_by(store, appends) == await found_of(witness, appends)
         assert number > 5, "it has been cut at this many messages"
-        await store.aclose()
 
 
 async def test_a_transaction_streams_and_appends_on_one_connection(pooled_url: str) -> None:
