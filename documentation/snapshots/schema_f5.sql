@@ -956,16 +956,15 @@ DECLARE
     sequence oid := 'event_log_seq_seq'::regclass;
     seqs bigint[];
     left_out uuid[];
-    affected uuid[];
-    effects text[];
-    begun uuid[] := '{}';
-    held uuid[] := '{}';
-    ended uuid[] := '{}';
-    changed uuid[] := '{}';
-    signalled uuid[] := '{}';
+    begun uuid[];
+    held uuid[];
+    ended uuid[];
+    changed uuid[];
+    signalled uuid[];
     given uuid[];
-    with_reuse boolean := false;
-    with_seal boolean := false;
+    with_reuse boolean;
+    with_seal boolean;
+    with_effects boolean;
     attempt integer := 0;
     stored_rows bigint;
     one_flow_id uuid;
@@ -1000,7 +999,10 @@ BEGIN
     -- one before is missing or another's, or is the seal of the flow; so is one that another worker
     -- has claimed, and one that begins with the id of an archived flow, unless a bundle of it is
     -- imported; the scalar subqueries make the plan look each up in the key, however few rows the
-    -- planner expects, and hide from it how long the arrays are, so that it keeps one generic plan
+    -- planner expects, and hide from it how long the arrays are, so that it keeps one generic plan;
+    -- what an event means for its flow, beside its step: 1 it takes a result over, 2 it seals the flow,
+    -- 3 it is a signal, 4 it ends the flow, 5 it begins one that workers run, 6 one that a program runs,
+    -- 7 it may change when the flow is due
     WITH behind AS MATERIALIZED (
         SELECT f.flow_id
         FROM unnest((SELECT flows)) AS f
@@ -1025,44 +1027,32 @@ BEGIN
             e.metadata, e.chain_hash
         FROM unnest((SELECT events)) AS e
         WHERE e.flow_id <> ALL (ARRAY(SELECT behind.flow_id FROM behind))
-        RETURNING log.seq, log.flow_id, log.version,
-            CASE WHEN log.event_type = 'stepfinished'
-                    THEN CASE WHEN log.payload ? 'reused_from' THEN 'reuse' END
-                WHEN log.event_type IN ('stepstarted', 'propertypreferenceassigned',
-                    'branchcreated') THEN NULL
-                WHEN log.event_type IN ('flowcompleted', 'flowcancelled') THEN 'end'
-                WHEN log.event_type = 'stepsignal' THEN CASE log.payload ->> 'signal'
-                    WHEN 'chem_persistence.sealed' THEN 'seal' ELSE 'signal' END
-                WHEN log.event_type <> 'flowinitialized' THEN 'change'
-                WHEN log.payload ? 'due' THEN 'begin'
-                WHEN log.metadata ? 'chem_persistence.run_by' THEN 'hold' END AS effect
+        RETURNING log.seq, log.flow_id, CASE log.event_type
+            WHEN 'stepstarted' THEN NULL
+            WHEN 'stepfinished' THEN CASE WHEN log.payload ? 'reused_from' THEN 1 END
+            WHEN 'stepsignal' THEN CASE log.payload ->> 'signal'
+                WHEN 'chem_persistence.sealed' THEN 2 ELSE 3 END
+            WHEN 'flowcompleted' THEN 4
+            WHEN 'flowcancelled' THEN 4
+            WHEN 'flowinitialized' THEN CASE WHEN log.payload ? 'due' THEN 5
+                WHEN log.metadata ? 'chem_persistence.run_by' THEN 6 END
+            WHEN 'propertypreferenceassigned' THEN NULL
+            WHEN 'branchcreated' THEN NULL
+            ELSE 7 END AS effect
     )
-    SELECT array_agg(stored.seq ORDER BY stored.flow_id, stored.version),
-        array_agg(stored.flow_id) FILTER (WHERE stored.effect IS NOT NULL),
-        array_agg(stored.effect) FILTER (WHERE stored.effect IS NOT NULL),
+    SELECT array_agg(stored.seq),
+        coalesce(bool_or(stored.effect = 1), false),
+        coalesce(bool_or(stored.effect = 2), false),
+        count(stored.effect) > 0,
+        coalesce(array_agg(stored.flow_id) FILTER (WHERE stored.effect = 3), '{}'),
+        coalesce(array_agg(stored.flow_id) FILTER (WHERE stored.effect IN (2, 4)), '{}'),
+        coalesce(array_agg(stored.flow_id) FILTER (WHERE stored.effect = 5), '{}'),
+        coalesce(array_agg(stored.flow_id) FILTER (WHERE stored.effect = 6), '{}'),
+        coalesce(array_agg(stored.flow_id) FILTER (WHERE stored.effect = 7), '{}'),
         ARRAY(SELECT behind.flow_id FROM behind)
-    INTO seqs, affected, effects, left_out
+    INTO seqs, with_reuse, with_seal, with_effects, signalled, ended, begun, held, changed,
+        left_out
     FROM stored;
-
-    FOR place IN 1 .. coalesce(cardinality(affected), 0) LOOP
-        CASE effects[place]
-            WHEN 'end' THEN
-                ended := array_append(ended, affected[place]);
-            WHEN 'seal' THEN
-                ended := array_append(ended, affected[place]);
-                with_seal := true;
-            WHEN 'begin' THEN
-                begun := array_append(begun, affected[place]);
-            WHEN 'hold' THEN
-                held := array_append(held, affected[place]);
-            WHEN 'signal' THEN
-                signalled := array_append(signalled, affected[place]);
-            WHEN 'reuse' THEN
-                with_reuse := true;
-            ELSE
-                changed := array_append(changed, affected[place]);
-        END CASE;
-    END LOOP;
 
     IF with_seal THEN
         IF EXISTS (SELECT 1
@@ -1185,7 +1175,7 @@ BEGIN
             error = coalesce(excluded.error, step.error);
     END IF;
 
-    IF affected IS NULL THEN
+    IF NOT with_effects THEN
         RETURN seqs;
     END IF;
 
