@@ -42,17 +42,20 @@ SELECT CASE WHEN has_sequence_privilege('archived_flows_archive_no_seq', 'SELECT
     ELSE 9223372036854775807 END AS archive_no
 
 -- name: find_feed_bounds
--- Return the seq up to which the log is complete and stays so, and the last one that was given out.
+-- Return the seq up to which the log is complete and stays so, the last one that was given out, and
+-- whether the log is distributed, which has a function that another has not.
 -- The sequence of a distributed log may be behind after a crash, which feed_end() knows.
 SELECT bounds.seq,
-    greatest(bounds.seq, pg_sequence_last_value('event_log_seq_seq'::regclass)) AS last_seq
+    greatest(bounds.seq, pg_sequence_last_value('event_log_seq_seq'::regclass)) AS last_seq,
+    to_regproc('check_seq') IS NOT NULL AS is_distributed
 FROM (SELECT feed_end() AS seq) AS bounds
 
 -- name: find_feed_end
--- Return the seq up to which the log is complete and stays so. feed_end() fails on a standby, whose
--- log may lack what it has not received yet. It stands in no statement that reads a table: Citus
--- sends such a statement as a whole to a worker, where it would be called.
-SELECT feed_end() AS seq
+-- Return the seq up to which the log is complete and stays so, and whether the log is distributed.
+-- feed_end() fails on a standby, whose log may lack what it has not received yet. It stands in no
+-- statement that reads a table: Citus sends such a statement as a whole to a worker, where it would be
+-- called.
+SELECT feed_end() AS seq, to_regproc('check_seq') IS NOT NULL AS is_distributed
 
 -- name: find_last_archive
 -- Return the last number in the register, or 0.
@@ -73,13 +76,9 @@ WHERE gone.archive_no > $1 AND gone.last_seq > $2 AND gone.archive_no <= $3
 ORDER BY gone.archive_no
 LIMIT $4
 
--- name: read_feed_page
--- Read one page of the whole log's events, in the order of seq; JSON is returned as UTF-8 bytes,
--- and a time outside datetime's range as null. The event of the position that the page follows
--- comes without its JSON.
--- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
--- in bytes; left_out is then its bytes of JSON, or 2^31 - 1 if the stored form alone shows that
--- there are too many. It is null for a row that comes whole.
+-- name: read_distributed_feed_page
+-- Read one page as read_feed_page does, of a distributed log: Citus takes only a limit that is a
+-- constant when it plans, and plans each call anew.
 -- $1 bigint seq after which the page begins, $2 bigint largest seq, $3 bigint seq of the
 -- position's event, $4 bigint maximum number of rows, $5 bigint maximum bytes of JSON of one row
 SELECT seq, flow_id, version, event_id, ts, event_type,
@@ -106,6 +105,44 @@ FROM (
     WHERE seq > $1 AND seq <= $2
     ORDER BY seq
     LIMIT $4
+) AS page
+ORDER BY seq
+
+-- name: read_feed_page
+-- Read one page of the whole log's events, in the order of seq; JSON is returned as UTF-8 bytes,
+-- and a time outside datetime's range as null. The event of the position that the page follows
+-- comes without its JSON.
+-- A row with more bytes of JSON than one row may have comes without it, so that the page is bounded
+-- in bytes; left_out is then its bytes of JSON, or 2^31 - 1 if the stored form alone shows that
+-- there are too many. It is null for a row that comes whole.
+-- The planner does not see the limit: it would take a plan for a known one to be cheaper than a kept
+-- plan, and plan each call anew, which is a third of the page's cost.
+-- $1 bigint seq after which the page begins, $2 bigint largest seq, $3 bigint seq of the
+-- position's event, $4 bigint maximum number of rows, $5 bigint maximum bytes of JSON of one row
+SELECT seq, flow_id, version, event_id, ts, event_type,
+    CASE WHEN octet_length(payload) + octet_length(metadata) <= $5::bigint
+        THEN payload END AS payload,
+    CASE WHEN octet_length(payload) + octet_length(metadata) <= $5::bigint
+        THEN metadata END AS metadata,
+    chain_hash,
+    nullif(greatest(coalesce(octet_length(payload) + octet_length(metadata), 2147483647),
+        $5::bigint), $5::bigint) AS left_out
+FROM (
+    SELECT seq, flow_id, version, event_id,
+        CASE WHEN ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+            THEN ts END AS ts,
+        event_type,
+        CASE WHEN seq = $3::bigint THEN ''::bytea
+            WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * $5::bigint
+            THEN convert_to(payload::text, 'UTF8') END AS payload,
+        CASE WHEN seq = $3::bigint THEN ''::bytea
+            WHEN pg_column_size(payload) + pg_column_size(metadata) <= 16 * $5::bigint
+            THEN convert_to(metadata::text, 'UTF8') END AS metadata,
+        chain_hash
+    FROM event_log
+    WHERE seq > $1 AND seq <= $2
+    ORDER BY seq
+    LIMIT (SELECT $4::bigint)
 ) AS page
 ORDER BY seq
 

@@ -48,6 +48,7 @@ FIND_FEED_BOUNDS = statement("feed/find_feed_bounds")
 FIND_FEED_END = statement("feed/find_feed_end")
 FIND_POSITION = statement("feed/find_position")
 LIST_MISSED = statement("feed/list_missed")
+READ_DISTRIBUTED_FEED_PAGE = statement("feed/read_distributed_feed_page")
 READ_FEED_PAGE = statement("feed/read_feed_page")
 READ_LAST_LINKS = statement("feed/read_last_links")
 
@@ -209,13 +210,18 @@ async def _read_after(connection: Connection, pages: SizedPages, seq: int, limit
         raise seq_lost(seq, bounds["last_seq"])
     if bounds["seq"] <= seq:
         return []
-    arguments = (READ_FEED_PAGE, seq, bounds["seq"], None)
+    arguments = (_page(bounds), seq, bounds["seq"], None)
     found = await pages.read(connection.fetch, arguments, limit)
-    return await _filled(connection, pages, found, bounds["seq"], limit)
+    return await _filled(connection, pages, found, bounds, limit)
+
+
+def _page(end: Any) -> str:
+    """Return the statement that reads a page, of the log whose end was found."""
+    return READ_DISTRIBUTED_FEED_PAGE if end["is_distributed"] else READ_FEED_PAGE
 
 
 async def _filled(
-    connection: Connection, pages: SizedPages, found: list[Any], end: int, limit: int
+    connection: Connection, pages: SizedPages, found: list[Any], end: Any, limit: int
 ) -> list[Any]:
     """Return the rows found with those that follow, until they reach the limit or `PAGE_BYTES`.
 
@@ -225,7 +231,7 @@ async def _filled(
     rows = list(found)
     size = _json_size(rows)
     while found and not pages.is_last and len(rows) < limit and size < PAGE_BYTES:
-        arguments = (READ_FEED_PAGE, rows[-1]["seq"], end, None)
+        arguments = (_page(end), rows[-1]["seq"], end["seq"], None)
         found = await pages.read(connection.fetch, arguments, limit - len(rows))
         size += _json_size(found)
         rows += found
@@ -249,7 +255,7 @@ async def _read_following(
     async def fetch(count: int, bytes_each: int) -> list[Any]:
         nonlocal replaced
         rows = await connection.fetch(
-            READ_FEED_PAGE,
+            _page(end),
             position.seq - 1,
             end["seq"],
             position.seq,
@@ -262,7 +268,7 @@ async def _read_following(
         return rows[1:]
 
     rows = await pages.read(fetch, (), limit)
-    return None if replaced else await _filled(connection, pages, rows, end["seq"], limit)
+    return None if replaced else await _filled(connection, pages, rows, end, limit)
 
 
 def _named(position: FeedPosition) -> tuple[Any, ...]:

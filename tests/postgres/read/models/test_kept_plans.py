@@ -1,4 +1,4 @@
-"""A page of a flow is planned once per connection, whatever the planner's statistics are."""
+"""A page of a flow or of the feed is planned once per connection, whatever the statistics are."""
 
 import asyncio
 import json
@@ -19,6 +19,7 @@ from tests.support.servers.server import TestServer
 
 READ_EVENT_PAGE = statement("events/read_event_page")
 READ_FACT_PAGE = statement("events/read_fact_page")
+READ_FEED_PAGE = statement("feed/read_feed_page")
 READ_FLOW_EVENTS = statement("events/read_flow_events")
 
 
@@ -119,3 +120,46 @@ async def test_the_kept_plan_walks_the_flow_in_order(pool: Pool, log: Log, page:
     assert (plan["Node Type"], scan["Node Type"]) == ("Limit", "Index Scan")
     assert scan["Index Name"] == "event_log_flow_version_key"
     assert "(version >" in scan["Index Cond"]
+
+
+async def test_the_plan_for_a_page_of_the_feed_is_kept(pool: Pool, log: Log) -> None:
+    for call in range(CALLS):
+        rows = await pool.fetch(READ_FEED_PAGE, 7 * call, sum(log.lengths), None, 101, 2**20)
+        assert [row["seq"] for row in rows] == list(range(7 * call + 1, 7 * call + 102))
+    (count,) = await pool.fetch(COUNT_PLANS, READ_FEED_PAGE)
+    assert dict(count) == {
+        "generic_plans": CALLS - CUSTOM_AT_FIRST,
+        "custom_plans": CUSTOM_AT_FIRST,
+    }
+    await check_walk(pool)
+
+
+async def test_the_plan_for_a_page_of_an_empty_feed_is_that_of_a_large_one(admin_url: str) -> None:
+    """A follower keeps it while the log grows."""
+    async with await build_pool(admin_url, max_size=1) as empty:
+        await check_walk(empty)
+
+
+async def check_walk(pool: Pool) -> None:
+    """Check that the kept plan of a page of the feed walks the index of `seq`."""
+    async with pool.acquire() as connection:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute(
+            f"PREPARE feed (bigint, bigint, bigint, bigint, bigint) AS {READ_FEED_PAGE}"
+        )
+        found = await connection.fetchval(
+            "EXPLAIN (FORMAT JSON) EXECUTE feed (100, 900, NULL, 101, 1000)"
+        )
+        await connection.execute("DEALLOCATE feed")
+    nodes, (plan,) = [], [json.loads(found)[0]["Plan"]]
+    while True:
+        nodes.append((plan["Node Type"], plan.get("Index Name")))
+        inner = [each for each in plan.get("Plans", ()) if each["Node Type"] != "Result"]
+        if not inner:
+            break
+        (plan,) = inner
+    assert nodes == [
+        ("Subquery Scan", None),
+        ("Limit", None),
+        ("Index Scan", "event_log_seq_idx"),
+    ]
