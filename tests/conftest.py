@@ -111,6 +111,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage while tests are collected: a fifth of the time, and all of it stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None]:
@@ -123,7 +133,7 @@ def pytest_collection_modifyitems(
     if worker_input(config):
         mark_groups(items)
     reasons = reasons_to_leave_out()
-    left = [item for item in items if any(item.get_closest_marker(marker) for marker in reasons)]
+    left = [item for item in items if any(mark.name in reasons for mark in item.iter_markers())]
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in set(left)]
