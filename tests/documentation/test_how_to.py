@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from chem_persistence import embedded_postgres
+from tests.support.made_clusters import embedded_copy
 from tests.support.pages.pages import follow_page
 from tests.support.servers.client_programs import client_programs
 from tests.support.servers.roles import as_user
@@ -16,7 +16,7 @@ from tests.support.servers.roles import as_user
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def own_server() -> AsyncIterator[str]:
     """Yield the URL of a server for these tests alone: roles belong to a whole server."""
-    async with embedded_postgres() as url:
+    async with embedded_copy() as url:
         yield url
 
 

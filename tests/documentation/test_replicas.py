@@ -24,12 +24,12 @@ from chem_persistence import (
     StepSignal,
     StoreError,
     build_pool,
-    embedded_postgres,
 )
 from chem_persistence.postgres.audit.verification import verify_log
 from tests.acceptance.explorer.conftest import ask, served
 from tests.support.commands import command
 from tests.support.flows.flows import new_flow_id, whole_history
+from tests.support.made_clusters import embedded_copy
 from tests.support.pages.pages import follow_page
 from tests.support.servers.pgbouncer import pgbouncer_before
 from tests.support.servers.standby import standby_of
@@ -86,7 +86,7 @@ class Pair(msgspec.Struct, frozen=True):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pair() -> AsyncIterator[Pair]:
-    async with embedded_postgres() as primary:
+    async with embedded_copy() as primary:
         spectrum = Artifact.from_content(kind="Spectrum", content=b"1 2 3", media_type="text/plain")
         begin, *history = whole_history(MOLECULE, DEFINITION)
         assert isinstance(begin, FlowInitialized)

@@ -27,12 +27,12 @@ from chem_persistence import (
     StepSignal,
     StepStarted,
     build_pool,
-    embedded_postgres,
 )
 from chem_persistence.postgres.append import writers
 from chem_persistence.postgres.connection import held_connection
 from tests.support.faults.tls_ends import tls_ends
 from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.made_clusters import embedded_copy
 from tests.torture.checker.check import check
 from tests.torture.checker.ledger import Ledger
 from tests.torture.writers.recording import RecordingStore
@@ -403,7 +403,7 @@ def end_session(pid: int) -> None:
 
 
 async def test_a_connection_that_breaks_as_it_is_given_back_does_not_hide_a_cancellation() -> None:
-    async with embedded_postgres() as url, await build_pool(url, max_size=1) as pool:
+    async with embedded_copy() as url, await build_pool(url, max_size=1) as pool:
         provider = PoolProvider(pool)
 
         async def work() -> None:

@@ -27,6 +27,7 @@ from chem_persistence import (
 from chem_persistence.postgres.connection.pool import open_pool
 from chem_persistence.postgres.schema.migrations import known_migrations
 from chem_persistence.postgres.schema.statements import statement
+from tests.support.made_clusters import give_cluster
 from tests.support.servers.roles import as_user, new_role
 from tests.support.servers.server import TestServer
 
@@ -63,7 +64,7 @@ def closed_port() -> Iterator[int]:
 async def guarded_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """Yield a URL without a user; `guarded` needs a password there, and `outcast` is rejected."""
     directory = tmp_path_factory.mktemp("guarded")
-    async with embedded_postgres(directory) as url:
+    async with embedded_postgres(await give_cluster(directory)) as url:
         administrator = await asyncpg.connect(url)
         await administrator.execute(
             f"CREATE ROLE guarded LOGIN PASSWORD '{SECRET}'; CREATE ROLE outcast LOGIN"

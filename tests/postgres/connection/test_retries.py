@@ -32,6 +32,7 @@ from chem_persistence.postgres.connection.session import RETRY_DELAYS
 from tests.support.faults.gate import gate
 from tests.support.faults.proxy import Fault, Strike, proxied
 from tests.support.flows.flows import initialized, new_flow_id
+from tests.support.made_clusters import give_cluster
 from tests.support.servers.server import TestServer
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
@@ -412,7 +413,7 @@ async def test_a_server_that_was_shut_down_is_unavailable_until_it_is_back(
     parent: Path, retries: Retries
 ) -> None:
     flow_id = new_flow_id()
-    async with embedded_postgres(parent / "server") as url:
+    async with embedded_postgres(await give_cluster(parent / "server")) as url:
         pool = await build_pool(url)
         store = PgEventStore(PoolProvider(pool))
         first = await store.append_kind(flow_id, initialized())
@@ -434,7 +435,7 @@ async def test_a_wrong_password_is_refused_and_appears_nowhere(
     parent: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory, right, wrong = parent / "server", uuid4().hex, f"wrong-{uuid4().hex}"
-    async with embedded_postgres(directory) as url:
+    async with embedded_postgres(await give_cluster(directory)) as url:
         connection = await asyncpg.connect(url)
         await connection.execute(f"CREATE ROLE scientist SUPERUSER LOGIN PASSWORD '{right}'")
         await connection.close()

@@ -14,6 +14,7 @@ import pytest
 from chem_persistence.errors import InvalidArgument
 from chem_persistence.postgres.embedded.directory import open_directory
 from chem_persistence.postgres.embedded.server import embedded_postgres
+from tests.support.made_clusters import give_cluster
 
 NOBODY = 65_534
 IS_ROOT = os.geteuid() == 0
@@ -90,16 +91,10 @@ async def test_a_planted_link_is_not_followed(
     if name.endswith(".lock"):
         assert await refusal(directory) == f"{directory / name} is a symbolic link: remove it"
     else:
-        made = await made_cluster(parent)
-        made.rename(directory / "cluster")
+        await give_cluster(directory)
         await use(directory)
         assert not (directory / name).is_symlink()
     assert (victim.read_text() if victim.exists() else None) == ("precious" if exists else None)
-
-
-async def made_cluster(parent: Path) -> Path:
-    await use(parent / "made")
-    return parent / "made" / "cluster"
 
 
 @pytest.mark.parametrize("name", ["users.lock", "start.lock"])
@@ -114,7 +109,7 @@ async def test_a_planted_hard_link_is_refused(directory: Path, parent: Path, nam
 async def test_a_planted_link_to_a_folder_is_refused(
     directory: Path, parent: Path, name: str
 ) -> None:
-    await use(directory)
+    await use(await give_cluster(directory))
     (directory / name).rename(parent / "elsewhere")
     (directory / name).symlink_to(parent / "elsewhere")
     assert "is a link or a file where a directory is expected" in await refusal(directory)
@@ -123,7 +118,7 @@ async def test_a_planted_link_to_a_folder_is_refused(
 @needs_root
 @pytest.mark.parametrize("name", ["cluster", "socket"])
 async def test_a_folder_that_another_user_planted_is_refused(directory: Path, name: str) -> None:
-    await use(directory)
+    await use(await give_cluster(directory))
     give_to_nobody = [directory / name, *(directory / name).rglob("*")]
     for path in give_to_nobody:
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
@@ -192,7 +187,7 @@ async def test_a_socket_is_not_below_a_folder_that_another_user_could_exchange(
 ) -> None:
     (parent / "theirs").mkdir(0o755)
     os.chown(parent / "theirs", NOBODY, NOBODY)
-    async with embedded_postgres(parent / "theirs" / "log") as url:
+    async with embedded_postgres(await give_cluster(parent / "theirs" / "log")) as url:
         assert "theirs" not in url
 
 
@@ -200,7 +195,7 @@ async def test_a_socket_is_not_below_a_folder_that_another_user_could_exchange(
 async def test_a_directory_that_is_exchanged_keeps_its_server_until_its_end(
     directory: Path, parent: Path
 ) -> None:
-    async with embedded_postgres(directory):
+    async with embedded_postgres(await give_cluster(directory)):
         directory.rename(parent / "renamed")
         directory.mkdir(0o700)
         (directory / "cluster").mkdir()
@@ -230,7 +225,7 @@ def empty(folder: Path) -> None:
 async def test_an_emptied_cluster_is_an_error_and_no_new_log(
     directory: Path, damage: Callable[[Path], object], state: str
 ) -> None:
-    await use(directory)
+    await use(await give_cluster(directory))
     damage(directory / "cluster")
     for _ in range(2):
         assert await refusal(directory) == (
@@ -243,7 +238,7 @@ async def test_an_emptied_cluster_is_an_error_and_no_new_log(
 
 @pytest.mark.slow
 async def test_a_cluster_that_is_emptied_under_its_server_is_an_error(directory: Path) -> None:
-    async with embedded_postgres(directory):
+    async with embedded_postgres(await give_cluster(directory)):
         pid = int((directory / "cluster" / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGKILL)
         empty(directory / "cluster")

@@ -19,6 +19,7 @@ import pytest
 
 from chem_persistence.errors import InvalidArgument, StoreUnavailable
 from chem_persistence.postgres.embedded.server import embedded_postgres
+from tests.support.made_clusters import give_cluster
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 USER = """
@@ -71,6 +72,12 @@ def parent() -> Iterator[Path]:
 @pytest.fixture
 def directory(parent: Path) -> Path:
     return parent / "kept"
+
+
+@pytest.fixture
+async def made(directory: Path) -> Path:
+    """Return the directory with the data of a new server."""
+    return await give_cluster(directory)
 
 
 @pytest.fixture
@@ -140,15 +147,15 @@ async def test_given_directory_keeps_its_data_and_its_server_stops(parent: Path)
         assert await ask(url, "select note from notes") == "kept"
 
 
-async def test_inner_use_shares_the_server_and_does_not_stop_it(directory: Path) -> None:
-    async with embedded_postgres(directory) as outer:
-        pid = postmaster(directory)
-        async with embedded_postgres(directory) as inner:
+async def test_inner_use_shares_the_server_and_does_not_stop_it(made: Path) -> None:
+    async with embedded_postgres(made) as outer:
+        pid = postmaster(made)
+        async with embedded_postgres(made) as inner:
             assert inner == outer
-            assert postmaster(directory) == pid
+            assert postmaster(made) == pid
         assert await ask(outer, "select 1") == 1
-        assert postmaster(directory) == pid
-    assert postmaster(directory) is None
+        assert postmaster(made) == pid
+    assert postmaster(made) is None
 
 
 @pytest.mark.slow
@@ -180,37 +187,37 @@ async def test_server_outlives_the_process_that_started_it(
 
 
 async def test_next_user_joins_and_stops_the_server_of_a_killed_one(
-    directory: Path, join: Callable[[], User]
+    made: Path, join: Callable[[], User]
 ) -> None:
     killed = join()
     url = killed.url()
-    pid = postmaster(directory)
+    pid = postmaster(made)
     killed.kill()
-    async with embedded_postgres(directory) as joined:
+    async with embedded_postgres(made) as joined:
         assert joined == url
-        assert postmaster(directory) == pid
+        assert postmaster(made) == pid
         assert await ask(joined, "select 1") == 1
-    assert postmaster(directory) is None
+    assert postmaster(made) is None
 
 
-async def test_killed_server_is_started_again_with_its_data(directory: Path) -> None:
-    async with embedded_postgres(directory) as url:
+async def test_killed_server_is_started_again_with_its_data(made: Path) -> None:
+    async with embedded_postgres(made) as url:
         await make_notes(url)
-        pid = postmaster(directory)
+        pid = postmaster(made)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        async with embedded_postgres(directory) as again:
+        async with embedded_postgres(made) as again:
             assert await ask(again, "select note from notes") == "kept"
-    assert postmaster(directory) is None
+    assert postmaster(made) is None
 
 
 @pytest.mark.slow
-async def test_killed_server_is_left_without_complaint(directory: Path) -> None:
-    async with embedded_postgres(directory):
-        pid = postmaster(directory)
+async def test_killed_server_is_left_without_complaint(made: Path) -> None:
+    async with embedded_postgres(made):
+        pid = postmaster(made)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-    async with embedded_postgres(directory) as url:
+    async with embedded_postgres(made) as url:
         assert await ask(url, "select 1") == 1
 
 
@@ -218,15 +225,15 @@ async def test_killed_server_is_left_without_complaint(directory: Path) -> None:
 @pytest.mark.skipif(
     not Path("/proc/self").exists(), reason="only /proc shows which program has a pid"
 )
-async def test_pid_of_a_dead_server_may_belong_to_another_program(directory: Path) -> None:
-    async with embedded_postgres(directory) as url:
-        written = (directory / "cluster" / "postmaster.pid").read_text().splitlines()
+async def test_pid_of_a_dead_server_may_belong_to_another_program(made: Path) -> None:
+    async with embedded_postgres(made) as url:
+        written = (made / "cluster" / "postmaster.pid").read_text().splitlines()
         sockets = socket_directory(url)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         written[0] = str(other.pid)
-        (directory / "cluster" / "postmaster.pid").write_text("\n".join(written))
+        (made / "cluster" / "postmaster.pid").write_text("\n".join(written))
         (sockets / ".s.PGSQL.5432.lock").write_text("\n".join(written[:5]))
-        async with embedded_postgres(directory) as url:
+        async with embedded_postgres(made) as url:
             assert await ask(url, "select 1") == 1
         assert other.poll() is None
         other.communicate(b"\n")
@@ -312,12 +319,12 @@ async def test_others_may_pass_the_directory_only_if_the_server_is_another_user(
         assert (directory / "cluster").stat().st_uid != 0
 
 
-async def test_data_of_another_major_version_is_refused(directory: Path) -> None:
-    async with embedded_postgres(directory):
+async def test_data_of_another_major_version_is_refused(made: Path) -> None:
+    async with embedded_postgres(made):
         pass
-    (directory / "cluster" / "PG_VERSION").write_text("17\n")
+    (made / "cluster" / "PG_VERSION").write_text("17\n")
     with pytest.raises(InvalidArgument, match=r"holds data of PostgreSQL 17"):
-        async with embedded_postgres(directory):
+        async with embedded_postgres(made):
             pytest.fail("the server of another version was started")
 
 
@@ -344,26 +351,26 @@ async def why_it_does_not_start(directory: Path) -> str:
     return reason
 
 
-async def test_server_that_does_not_start_says_why_and_nothing_of_its_past(directory: Path) -> None:
-    async with embedded_postgres(directory):
+async def test_server_that_does_not_start_says_why_and_nothing_of_its_past(made: Path) -> None:
+    async with embedded_postgres(made):
         pass
-    cluster = directory / "cluster"
+    cluster = made / "cluster"
     cluster.chmod(0o755)
-    assert await why_it_does_not_start(directory) == (
+    assert await why_it_does_not_start(made) == (
         f'FATAL: data directory "{cluster}" has invalid permissions\n'
         "DETAIL: Permissions should be u=rwx (0700) or u=rwx,g=rx (0750)."
     )
 
 
 @pytest.mark.slow
-async def test_server_that_does_not_start_names_the_wrong_setting(directory: Path) -> None:
-    async with embedded_postgres(directory):
+async def test_server_that_does_not_start_names_the_wrong_setting(made: Path) -> None:
+    async with embedded_postgres(made):
         pass
-    file = directory / "cluster" / "postgresql.conf"
+    file = made / "cluster" / "postgresql.conf"
     with file.open("a") as settings:
         settings.write("no_such_setting = 1\n")
     line = len(file.read_text().splitlines())
-    assert await why_it_does_not_start(directory) == (
+    assert await why_it_does_not_start(made) == (
         'LOG: unrecognized configuration parameter "no_such_setting" '
         f'in file "{file}" line {line}\n'
         f'FATAL: configuration file "{file}" contains errors'
@@ -371,12 +378,12 @@ async def test_server_that_does_not_start_names_the_wrong_setting(directory: Pat
 
 
 @pytest.mark.slow
-async def test_server_without_a_fatal_message_shows_the_end_of_its_log(directory: Path) -> None:
-    async with embedded_postgres(directory):
+async def test_server_without_a_fatal_message_shows_the_end_of_its_log(made: Path) -> None:
+    async with embedded_postgres(made):
         pass
-    control = directory / "cluster" / "global" / "pg_control"
+    control = made / "cluster" / "global" / "pg_control"
     control.rename(control.with_name("lost"))
-    assert "could not find the database system" in await why_it_does_not_start(directory)
+    assert "could not find the database system" in await why_it_does_not_start(made)
 
 
 async def test_missing_wheel_is_named_before_anything_is_made(
@@ -407,11 +414,11 @@ async def test_cancellation_while_entering_leaks_neither_lease_nor_server(direct
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-async def test_cancelled_task_stops_its_server(directory: Path) -> None:
+async def test_cancelled_task_stops_its_server(made: Path) -> None:
     entered = asyncio.Event()
 
     async def use() -> None:
-        async with embedded_postgres(directory):
+        async with embedded_postgres(made):
             entered.set()
             await asyncio.Event().wait()
 
@@ -422,17 +429,17 @@ async def test_cancelled_task_stops_its_server(directory: Path) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert postmaster(directory) is None
+    assert postmaster(made) is None
 
 
 @pytest.mark.slow
-async def test_cancelled_scope_stops_its_server(directory: Path) -> None:
+async def test_cancelled_scope_stops_its_server(made: Path) -> None:
     with anyio.CancelScope() as scope:
-        async with embedded_postgres(directory):
+        async with embedded_postgres(made):
             scope.cancel()
             await anyio.sleep_forever()
     assert scope.cancelled_caught
-    assert postmaster(directory) is None
+    assert postmaster(made) is None
 
 
 def test_without_an_event_loop_of_asyncio_it_is_refused_before_anything_is_made(

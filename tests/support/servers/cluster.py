@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from chem_persistence import embedded_postgres
+from tests.support.made_clusters import embedded_copy, folder, give_data
 
 __all__ = ["Account", "Cluster", "Front", "Programs", "installed_programs", "programs_of_the_wheel"]
 
@@ -58,7 +58,7 @@ def installed_programs(version: int) -> Path | None:
 
 async def programs_of_the_wheel() -> Programs:
     """Return the programs of the embedded server, which make themselves readable when it runs."""
-    async with embedded_postgres() as url:
+    async with embedded_copy() as url:
         connection = await asyncpg.connect(url)
         directory = await connection.fetchval("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
         data = await connection.fetchval("SHOW data_directory")
@@ -87,7 +87,14 @@ class Cluster:
     async def create(self, **settings: str) -> None:
         """Make an empty one, and start it."""
         options = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
-        await self.run("initdb", "-D", self.data, *options, "--no-sync")
+        made = folder() / f"bare {self.programs.version}"
+        if made.exists():
+            account = self.programs.account
+            owner = None if account is None else (account.uid, account.gid)
+            await give_data(made, self.data, owner)
+        else:
+            await self.run("initdb", "-D", self.data, *options, "--no-sync")
+            await give_data(self.data, made)
         self.configure(SETTINGS + "".join(f"{k} = '{v}'\n" for k, v in settings.items()))
         await self.start()
 

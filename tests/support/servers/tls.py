@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from chem_persistence import embedded_postgres
 from chem_persistence.postgres.embedded import cluster as embedded_cluster
 from chem_persistence.postgres.embedded import lease as embedded_lease
+from tests.support.made_clusters import give_cluster
 
 __all__ = ["PASSWORD", "Authority", "serving", "tls_programs", "tls_server"]
 
@@ -143,9 +144,8 @@ async def serving(
     )
     port = free_port()
     with listening_with(programs, port):
-        async with embedded_postgres(
-            directory
-        ) as url:  # makes the data, and the superuser's password
+        await give_cluster(directory, version=programs.parent.name)
+        async with embedded_postgres(directory) as url:  # makes the superuser's password
             administrator = await asyncpg.connect(url)
             await administrator.execute(f"ALTER ROLE postgres PASSWORD '{PASSWORD}'")
             await administrator.close()
