@@ -31,7 +31,7 @@ _OVER = {FlowState.COMPLETED, FlowState.CANCELLED}
 
 
 async def show_actions(request: Request) -> Response:
-    """Return the page with the forms that fit the state of a flow.
+    """Return the page with the forms that fit the state of a flow; an archived one has none.
 
     Raises:
         HTTPException: 403, the browser was not opened with the key; 404, there is no such flow.
@@ -40,6 +40,8 @@ async def show_actions(request: Request) -> Response:
     permission.check_reader(request)
     flow_id: UUID = request.path_params["flow_id"]
     flow = await sources.models.flow(flow_id)
+    if flow is None and await sources.store.find_archived([flow_id]):
+        return RedirectResponse(f"/flows/{flow_id}.html", 303)
     if flow is None:
         raise HTTPException(404, f"there is no flow {flow_id}")
     question = None

@@ -52,9 +52,14 @@ async def _last(sources: Sources, text: str) -> FlowSummary | None:
     if not text:
         return None
     try:
-        return await sources.models.flow(UUID(text))
+        last = await sources.models.flow(UUID(text))
     except ValueError as error:
         raise InvalidArgument("before", "must be the id of a flow") from error
+    if last is None:
+        raise InvalidArgument(
+            "before", f"flow {text} is not in the log: if it was archived, begin at the first page"
+        )
+    return last
 
 
 async def _definition(sources: Sources, text: str) -> str | None:

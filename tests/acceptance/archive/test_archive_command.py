@@ -29,9 +29,19 @@ async def test_flows_are_archived_and_come_back(admin_url: str, tmp_path: Path) 
     assert "".join(done.stdout.split()) == f"1flowarchivedin{bundle}"
     for name in (str(COMPLETED)[:8], str(COMPLETED)):
         done = await command("show", name, *here)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert str(COMPLETED) in done.stderr
-        assert bundle.stem in "".join(done.stderr.split())
+        assert (done.returncode, done.stderr) == (0, "")
+        first, *facts = done.stdout.splitlines()
+        assert first.startswith(f"flow {COMPLETED} was archived")
+        assert facts[0].startswith("archived  by Ada, as the role ")
+        assert f"bundle    {bundle.name}" in facts
+        assert f"back      chem-persistence import {bundle.name}" in facts
+    told = json.loads((await command("show", COMPLETED, "--json", *here)).stdout)
+    (row,) = told["archived"]
+    assert (told["state"], told["artifacts"], told["more"]) == ("archived", [], False)
+    assert (row["actor"], row["bundle_sha256"], len(row["link"])) == ("Ada", bundle.stem, 64)
+    done = await command("show", COMPLETED, "--html", str(tmp_path / "page.html"), *here)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert bundle.stem in "".join(done.stderr.split())
     checks = json.loads((await command("doctor", "--json", *here)).stdout)["checks"]
     (said,) = [each for each in checks if each["check"] == "archive"]
     assert (said["severity"], said["remedy"]) == ("ok", None)

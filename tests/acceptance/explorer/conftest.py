@@ -4,13 +4,26 @@ import asyncio
 import http.client
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
+from uuid import UUID
 
+import pytest
 import pytest_asyncio
 from msgspec import structs
 
-from chem_persistence import Artifact, PgEventStore, PoolProvider, build_pool
+from chem_persistence import (
+    Artifact,
+    FlowCompleted,
+    FlowEventKind,
+    PgEventStore,
+    PoolProvider,
+    StepSignal,
+    archive_flows,
+    build_pool,
+    import_bundle,
+)
 from tests.support.commands import FORKED, command_environment
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.flows.logged_flows import logged_flows
@@ -38,6 +51,8 @@ PAGE = Artifact.from_content(
 TABLE = Artifact.from_payload(
     kind="Scan", payload={"energy": [3.0, 1.5, 2.25], "rows": [{"bond": 1.4, "note": "<b>"}]}
 )
+ARCHIVED = UUID("cccc0000-0000-4000-8000-000000000003")
+KEPT = Artifact.from_payload(kind="Solvent", payload={"smiles": "O"})
 
 
 class Answer(NamedTuple):
@@ -89,9 +104,20 @@ async def served(database_url: str, *options: str) -> AsyncIterator[tuple[str, F
             await process.communicate()
 
 
+async def archive_twice(store: PgEventStore, folder: Path) -> None:
+    """Archive a flow, import it, and archive it again; another flow uses what it had stored."""
+    noted: list[FlowEventKind] = [initialized(), StepSignal(0, "acquire", "noted")]
+    ended = [*noted, FlowCompleted("f" * 64)]
+    await store.append_kinds(ARCHIVED, ended, artifacts=[KEPT])
+    await store.append_kinds(new_flow_id(), noted, artifacts=[KEPT])
+    bundle = await archive_flows(store, [ARCHIVED], folder, actor="Ada")
+    await import_bundle(store, bundle.path)
+    await archive_flows(store, [ARCHIVED], folder, actor="<b>Bob</b>")
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def log(server: TestServer) -> AsyncIterator[str]:
-    """Yield the URL of a database with a few flows and artifacts."""
+async def log(server: TestServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """Yield the URL of a database with a few flows and artifacts, and an archived flow."""
     async with server.database() as url:
         await logged_flows(url)
         async with await build_pool(url, max_size=2) as pool:
@@ -100,6 +126,7 @@ async def log(server: TestServer) -> AsyncIterator[str]:
             await store.append_kind(new_flow_id(), labelled)
             for artifact in (CONFORMER, PAGE, TABLE):
                 await store.append_kind(new_flow_id(), initialized(), artifacts=[artifact])
+            await archive_twice(store, tmp_path_factory.mktemp("bundles"))
             await store.aclose()
         yield url
 

@@ -11,8 +11,17 @@ from uuid import UUID
 import pytest
 
 import chem_persistence
-from chem_persistence import PgReadModels, PoolProvider, build_pool
-from tests.acceptance.explorer.conftest import CONFORMER, PAGE, TABLE, ask, served, started
+from chem_persistence import PgEventStore, PgReadModels, PoolProvider, build_pool
+from tests.acceptance.explorer.conftest import (
+    ARCHIVED,
+    CONFORMER,
+    KEPT,
+    PAGE,
+    TABLE,
+    ask,
+    served,
+    started,
+)
 from tests.support.commands import command
 from tests.support.flows.flows import DEFINITION
 from tests.support.flows.logged_flows import BINARY, COMPLETED, FAILED, JSON_ARTIFACT
@@ -28,6 +37,8 @@ PAGES = {
     "/?began=2999-01-01T00:00": str(COMPLETED),
     "/?began=1999-01-01T00:00": "no flows",
     f"/flows/{COMPLETED}.html": "timeline",
+    f"/flows/{ARCHIVED}.html": "bring it back",
+    f"/search?q={str(ARCHIVED)[:6]}": str(ARCHIVED),
     "/failures": "laboratory.spilled",
     f"/failures?step={DEFINITION.steps[0].id}&error=spill": "1 of the newest",
     "/failures?error=nothing": "no failures",
@@ -59,6 +70,7 @@ async def test_a_page_shows_what_it_is_asked_for(address: str, path: str) -> Non
 REFUSED = {
     "/?state=lost": 400,
     "/?before=x": 400,
+    f"/?before={ARCHIVED}": 400,
     "/?began=yesterday": 400,
     f"/flows/{UUID(int=5)}.html": 404,
     f"/artifacts/{'0' * 64}": 404,
@@ -76,10 +88,28 @@ async def test_what_it_cannot_show_is_a_page_that_says_why(address: str, path: s
     assert "Not shown" in answer.text
 
 
+async def test_an_archived_flow_says_where_it_is_and_how_to_bring_it_back(
+    log: str, address: str
+) -> None:
+    async with await build_pool(log, max_size=1) as pool:
+        before, last = await PgEventStore(PoolProvider(pool)).find_archived([ARCHIVED])
+    text = (await ask(address, f"/flows/{ARCHIVED}.html")).text
+    assert f"chem-persistence import {last.bundle_sha256}.zip" in text
+    assert f"<code>{last.link.hex()}</code>" in text
+    assert "&lt;b&gt;Bob&lt;/b&gt;" in text
+    assert "<b>Bob" not in text
+    assert f'<a href="/artifacts/{KEPT.hash}">' in text
+    assert f"by Ada, in <code>{before.bundle_sha256}.zip</code>" in text
+    assert "data-live" not in text
+    found = (await ask(address, f"/search?q={str(ARCHIVED)[:6]}")).text
+    assert "Archived flows" in found
+
+
 @pytest.mark.parametrize(
     ("whole", "path"),
     [
         (str(COMPLETED), f"/flows/{COMPLETED}.html"),
+        (str(ARCHIVED), f"/flows/{ARCHIVED}.html"),
         (JSON_ARTIFACT.hash, f"/artifacts/{JSON_ARTIFACT.hash}"),
     ],
 )

@@ -22,7 +22,7 @@ from chem_persistence import (
     UserInteractionRequested,
     build_pool,
 )
-from tests.acceptance.explorer.conftest import ask, served
+from tests.acceptance.explorer.conftest import ARCHIVED, ask, served
 from tests.support.flows.flows import DEFINITION, initialized, new_flow_id
 from tests.support.pages.browser import Browser, browser, serious_findings
 
@@ -99,6 +99,11 @@ async def test_the_key_becomes_a_cookie_that_no_script_and_no_other_site_has(des
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
     assert (await ask(desk.url, "/enter?key=guess")).status == 403
+
+
+async def test_an_archived_flow_has_no_actions(desk: Desk) -> None:
+    answer = await ask(desk.url, f"/flows/{ARCHIVED}/actions", headers={"Cookie": cookie(desk)})
+    assert (answer.status, answer.headers["location"]) == (303, f"/flows/{ARCHIVED}.html")
 
 
 async def test_a_flow_is_retried_cancelled_and_answered_by_name(desk: Desk) -> None:

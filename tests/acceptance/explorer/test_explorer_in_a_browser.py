@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from chem_persistence import PgEventStore, PoolProvider, build_pool
-from tests.acceptance.explorer.conftest import CONFORMER, TABLE
+from tests.acceptance.explorer.conftest import ARCHIVED, CONFORMER, TABLE
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.flows.logged_flows import COMPLETED, JSON_ARTIFACT
 from tests.support.pages.browser import Browser, browser, serious_findings
@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 PAGES = [
     "/",
     f"/flows/{COMPLETED}.html",
+    f"/flows/{ARCHIVED}.html",
     f"/artifacts/{JSON_ARTIFACT.hash}",
     f"/artifacts/{TABLE.hash}",
     "/failures",

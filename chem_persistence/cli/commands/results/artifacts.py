@@ -89,16 +89,16 @@ async def _beginning(provider: ConnectionProvider, described: ArtifactDescriptio
 
 
 def _print_description(described: ArtifactDescription, kept: KeptArtifact | None) -> None:
-    print_line("hash    ", described.hash)
-    print_line("kind    ", shown(described.kind))
+    print_line("hash     ", described.hash)
+    print_line("kind     ", shown(described.kind))
     size = "" if described.content_bytes is None else f", {size_of(described.content_bytes)}"
-    print_line("type    ", shown(described.media_type) + size)
+    print_line("type     ", shown(described.media_type) + size)
     version = "an event" if described.version is None else f"event {described.version}"
     when = f", {shown_time(described.ts)} UTC" if described.ts else ""
-    print_line("stored  ", f"with {version} of flow {described.flow_id}{when}")
+    print_line("stored   ", f"with {version} of flow {described.flow_id}{when}")
     if kept is not None:
         archived = f", {shown_time(kept.archived_at)} UTC" if kept.archived_at else ""
-        print_line("archived", f"the flow is in the bundle {kept.bundle_sha256}{archived}")
+        print_line("archived ", f"the flow is in the bundle {kept.bundle_sha256}{archived}")
     if described.metadata:
         print_line("metadata ", shown(msgspec.json.encode(described.metadata).decode()), cut=True)
 
