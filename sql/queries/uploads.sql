@@ -6,6 +6,22 @@
 SELECT set_config('tcp_keepalives_idle', '10', true),
     set_config('tcp_keepalives_interval', '5', true), set_config('tcp_keepalives_count', '3', true)
 
+-- name: insert_artifact_of_flow
+-- On Citus, where each flow has a row of its own for an artifact: add the one of a flow that brings a
+-- content which another flow has stored; both have the same body, or the same chunks.
+-- $1 text artifact_hash, $2 text kind, $3 text media_type, $4 text metadata, $5 uuid flow_id and
+-- $6 bigint seq of the event that it is stored with
+INSERT INTO workflow_step_artifacts
+    (artifact_hash, kind, payload, content, content_is_payload, media_type, metadata, flow_id,
+        produced_in_seq, upload_id, content_size)
+SELECT stored.artifact_hash, $2::text, stored.payload, stored.content, stored.content_is_payload,
+    $3::text, $4::text::jsonb, $5::uuid, $6::bigint, stored.upload_id, stored.content_size
+FROM workflow_step_artifacts AS stored
+WHERE stored.artifact_hash = $1
+ORDER BY stored.produced_in_seq
+LIMIT 1
+ON CONFLICT DO NOTHING
+
 -- name: insert_chunk
 -- Store a chunk of a content that is being uploaded.
 -- $1 uuid upload_id, $2 integer chunk_no, $3 bytea content

@@ -14,12 +14,14 @@ from chem_persistence.postgres.connection.failures import library_errors
 from chem_persistence.postgres.connection.ports import Connection
 from chem_persistence.postgres.connection.transaction import own_transaction
 from chem_persistence.postgres.read.rows import Row
+from chem_persistence.postgres.schema.distribution import is_distributed
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.store.codec import encode_description
 
 __all__ = ["Uploads"]
 
 FIND_MISSING_ARTIFACTS = statement("verification/find_missing_artifacts")
+INSERT_ARTIFACT_OF_FLOW = statement("uploads/insert_artifact_of_flow")
 INSERT_CHUNK = statement("uploads/insert_chunk")
 INSERT_UPLOADED_ARTIFACT = statement("uploads/insert_uploaded_artifact")
 LOCK_ARTIFACT = statement("uploads/lock_artifact")
@@ -100,20 +102,18 @@ class Uploads:
         """
         for place, artifact in artifacts:
             upload, event = self._uploads[artifact.hash], events[place]
-            if upload is None or upload.appended:
-                await self._use(event.flow_id, artifact.hash)
-                continue
-            rows = await self._fetch(
-                INSERT_UPLOADED_ARTIFACT,
+            columns = (
                 artifact.hash,
                 artifact.kind,
                 artifact.media_type,
                 encode_description(artifact.metadata).decode(),
                 event.flow_id,
                 event.seq,
-                upload.id,
-                upload.size,
             )
+            if upload is None or upload.appended:
+                await self._use(event.flow_id, artifact.hash, columns)
+                continue
+            rows = await self._fetch(INSERT_UPLOADED_ARTIFACT, *columns, upload.id, upload.size)
             if not rows:
                 if await self._fetch(FIND_MISSING_ARTIFACTS, [artifact.hash]):
                     raise StoreError(
@@ -158,11 +158,17 @@ class Uploads:
         finally:
             self._busy = False
 
-    async def _use(self, flow_id: UUID, artifact_hash: str) -> None:
-        """Record that a flow uses an artifact that was stored before."""
+    async def _use(self, flow_id: UUID, artifact_hash: str, columns: tuple[object, ...]) -> None:
+        """Record that a flow uses an artifact that was stored before.
+
+        On Citus it has a row of its own, with these columns.
+        """
         gone = f"artifact {artifact_hash} was archived meanwhile: stream it again"
         try:
-            await self._fetch(USE_ARTIFACTS, [flow_id], [artifact_hash])
+            if await self._is_distributed():
+                await self._fetch(INSERT_ARTIFACT_OF_FLOW, *columns)
+            else:
+                await self._fetch(USE_ARTIFACTS, [flow_id], [artifact_hash])
         except StoreError as error:
             if error.sqlstate != _GONE:
                 raise
@@ -178,6 +184,10 @@ class Uploads:
     async def _is_stored(self, artifact_hash: str) -> bool:
         await self._fetch(LOCK_ARTIFACT, artifact_hash)
         return not await self._fetch(FIND_MISSING_ARTIFACTS, [artifact_hash])
+
+    async def _is_distributed(self) -> bool:
+        with library_errors(self._connection):
+            return await is_distributed(self._connection)
 
     async def _fetch(self, statement: str, *arguments: object) -> list[Row]:
         with library_errors(self._connection):

@@ -1,6 +1,7 @@
 """Flows leave a distributed log as whole sealed flows, wherever their shard is, or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,6 +10,8 @@ import pytest
 
 from chem_persistence import (
     Artifact,
+    FlowCompleted,
+    InMemoryEventStore,
     PgEventStore,
     PoolProvider,
     archive_flows,
@@ -17,9 +20,9 @@ from chem_persistence import (
     verify_log,
 )
 from tests.postgres.archive.test_wall import RIGHT, THE_FLOW, WRONG
-from tests.support.archiving import Sealed, archive, ended_flow, sealed_flow
+from tests.support.archiving import LATE, Sealed, archive, ended_flow, sealed_flow
 from tests.support.commands import command
-from tests.support.flows.flows import new_flow_id
+from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.servers.citus import DATABASES, worker_urls
 from tests.support.servers.roles import as_user
 from tests.support.servers.server import TEMPLATE, TestServer
@@ -30,6 +33,9 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 VALUE = Artifact.from_payload(kind="Value", payload={"n": 1.0})
+SMALL = Artifact.from_content(kind="Note", content=b"small" * 9, media_type="text/plain")
+LARGE = b"large" * 2**19
+LARGE_HASH = sha256(LARGE).hexdigest()
 ATTACKS: dict[str, list[str]] = {
     "unregistered": [THE_FLOW],
     "the last event only": [RIGHT, THE_FLOW + " AND version = 3"],
@@ -47,6 +53,9 @@ ATTACKS: dict[str, list[str]] = {
         "DELETE FROM workflow_step_artifacts WHERE flow_id = '{flow_id}'",
     ],
 }
+OF_FLOW = """
+    SELECT count(*) FROM workflow_step_artifacts WHERE flow_id = $1 AND artifact_hash = $2
+"""
 SHARDS = """
     SELECT shard.shardid AS id, shard.shardminvalue::bigint AS first,
         shard.shardmaxvalue::bigint AS last,
@@ -179,3 +188,37 @@ async def test_the_archivist_alone_archives_by_the_command(admin_url: str, tmp_p
         await owner.execute(f"DROP ROLE librarian_{own}")
         await owner.close()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+async def test_a_streamed_content_has_a_row_in_each_flow_that_brings_it(
+    admin_url: str, tmp_path: Path
+) -> None:
+    async with await build_pool(admin_url) as pool:
+        store = PgEventStore(PoolProvider(pool))
+        flows = [new_flow_id() for _ in range(3)]
+        await store.append_kinds(flows[0], [initialized(), LATE], artifacts=[SMALL])
+
+        async def pieces(content: bytes) -> AsyncIterator[bytes]:
+            yield content
+
+        for flow_id in flows[1:]:
+            await store.append_kind(flow_id, initialized())
+            for content in (SMALL.content or b"", LARGE):
+                async with store.transaction() as transaction:
+                    given = await transaction.put_stream(
+                        kind="Frames", chunks=pieces(content), media_type="x/y"
+                    )
+                    await transaction.append_kind(flow_id, LATE, artifacts=[given])
+            await store.append_kind(flow_id, FlowCompleted("f" * 64))
+            for content_hash in (SMALL.hash, LARGE_HASH):
+                assert await pool.fetchval(OF_FLOW, flow_id, content_hash) == 1
+        assert await pool.fetchval("SELECT count(*) FROM workflow_step_artifact_chunks") == 3
+        for flow_id in flows[1:]:
+            bundle = await archive_flows(store, [flow_id], tmp_path, actor="Ada")
+            target = InMemoryEventStore()
+            await import_bundle(target, bundle.path)
+            read = [chunk async for chunk in target.read_artifact(LARGE_HASH)]
+            assert b"".join(read) == LARGE
+            assert (await target.get_artifact(SMALL.hash)).content == SMALL.content
+        assert not (await verify_log(PoolProvider(pool))).findings
+        await store.aclose()
