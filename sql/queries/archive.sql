@@ -52,6 +52,20 @@ WHERE last.flow_id = ANY ($1::uuid[])
         WHERE gone.flow_id = last.flow_id AND gone.version = last.version + 1
             AND gone.chain_hash = last.chain_hash) = 0
 
+-- name: list_archived
+-- List archived flows, each once, the one that was archived last first; a time outside datetime's
+-- range is null.
+-- $1 bigint number in the register before which the page begins, $2 bigint maximum number of rows
+SELECT gone.archive_no, gone.flow_id, gone.bundle_sha256,
+    CASE WHEN gone.archived_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
+        THEN gone.archived_at END AS archived_at
+FROM archived_flows AS gone
+WHERE gone.archive_no < $1
+    AND (SELECT count(*) FROM archived_flows AS later
+        WHERE later.flow_id = gone.flow_id AND later.archive_no > gone.archive_no) = 0
+ORDER BY gone.archive_no DESC
+LIMIT $2
+
 -- name: list_ended
 -- List flows that ended before a time and are no other's children, in the order of their ids. Each
 -- kind of end has an index by flow of its own.

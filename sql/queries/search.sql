@@ -67,7 +67,8 @@ LIMIT $3
 -- input, pair by pair: the events of a flow that was archived and imported have other numbers than
 -- the one that the artifact was stored with. A time outside datetime's range is null.
 -- $1 uuid[] flow_id, $2 text[] artifact_hash
-SELECT DISTINCT ON (asked.artifact_hash) asked.artifact_hash, event.version,
+SELECT DISTINCT ON (asked.flow_id, asked.artifact_hash) asked.flow_id, asked.artifact_hash,
+    event.version,
     CASE WHEN event.ts BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
         THEN event.ts END AS ts
 FROM unnest($1::uuid[], $2::text[]) AS asked (flow_id, artifact_hash)
@@ -76,7 +77,7 @@ WHERE (event.event_type = 'stepfinished'
         AND event.payload -> 'outputs' @> to_jsonb(asked.artifact_hash))
     OR (event.event_type = 'flowinitialized'
         AND event.payload ->> 'input' = asked.artifact_hash)
-ORDER BY asked.artifact_hash, event.version
+ORDER BY asked.flow_id, asked.artifact_hash, event.version
 
 -- name: list_artifacts
 -- Describe the artifacts that were stored last, the newest first; a time outside datetime's range
@@ -132,6 +133,26 @@ WHERE artifact.flow_id = $3 AND ($1::text IS NULL OR artifact.kind = $1)
 ORDER BY artifact.produced_in_seq DESC, artifact.artifact_hash
 LIMIT $2
 
+-- name: list_kept_artifacts_of_flows
+-- Describe the artifacts that flows had stored when they were archived, and that stayed: those of the
+-- flow that is named first come first, of a flow the newest first; for a log that is distributed,
+-- where no query looks up flow by flow. `has_events` is 1 if the flow was imported again, else 0.
+-- $1 text kind, or null for any; $2 bigint maximum number of rows; $3 uuid[] flow_id
+SELECT artifact.artifact_hash AS hash, artifact.kind, artifact.media_type,
+    coalesce(artifact.content_size, CASE WHEN NOT artifact.content_is_payload
+        THEN octet_length(artifact.content) END) AS content_bytes,
+    convert_to(artifact.metadata::text, 'UTF8') AS metadata,
+    artifact.flow_id, NULL::integer AS version, NULL::timestamptz AS ts,
+    (SELECT count(*) FROM event_log AS beginning
+        WHERE beginning.flow_id = artifact.flow_id AND beginning.version = 0) AS has_events
+FROM workflow_step_artifacts AS artifact
+WHERE artifact.flow_id = ANY ($3::uuid[]) AND ($1::text IS NULL OR artifact.kind = $1)
+    AND (SELECT count(*) FROM event_log AS event
+        WHERE event.flow_id = artifact.flow_id AND event.seq = artifact.produced_in_seq) = 0
+ORDER BY array_position($3::uuid[], artifact.flow_id), artifact.produced_in_seq DESC,
+    artifact.artifact_hash
+LIMIT $2
+
 -- name: walk_definitions
 -- Find the hashes of flow definitions by a range: one look into the index of definitions for each
 -- definition, however many flows it has.
@@ -161,3 +182,28 @@ FROM walked
 WHERE definition_hash BETWEEN $1 AND $2
 ORDER BY definition_hash
 LIMIT $3
+
+-- name: walk_kept_artifacts
+-- Describe the artifacts that flows had stored when they were archived, and that stayed: as
+-- `list_kept_artifacts_of_flows`, by one look into the index for each flow, however many artifacts
+-- the planner expects of it.
+-- $1 text kind, or null for any; $2 bigint maximum number of rows; $3 uuid[] flow_id
+SELECT artifact.artifact_hash AS hash, artifact.kind, artifact.media_type,
+    coalesce(artifact.content_size, CASE WHEN NOT artifact.content_is_payload
+        THEN octet_length(artifact.content) END) AS content_bytes,
+    convert_to(artifact.metadata::text, 'UTF8') AS metadata,
+    artifact.flow_id, NULL::integer AS version, NULL::timestamptz AS ts,
+    (SELECT count(*) FROM event_log AS beginning
+        WHERE beginning.flow_id = artifact.flow_id AND beginning.version = 0) AS has_events
+FROM unnest($3::uuid[]) WITH ORDINALITY AS page (flow_id, place)
+CROSS JOIN LATERAL (
+    SELECT own.*
+    FROM workflow_step_artifacts AS own
+    WHERE own.flow_id = page.flow_id AND ($1::text IS NULL OR own.kind = $1)
+        AND (SELECT count(*) FROM event_log AS event
+            WHERE event.flow_id = own.flow_id AND event.seq = own.produced_in_seq) = 0
+    ORDER BY own.produced_in_seq DESC, own.artifact_hash
+    LIMIT $2
+) AS artifact
+ORDER BY page.place, artifact.produced_in_seq DESC, artifact.artifact_hash
+LIMIT $2

@@ -44,9 +44,10 @@ FROM_DISTRIBUTED = re.compile(
 EXCEPTIONS = {
     "doctor/find_future_flow": "an aggregate: the coordinator compares it with its clock",
     "rebuild/insert_missing_executions": "a flow's own rows: Citus gathers them on the coordinator",
+    "search/walk_kept_artifacts": "not run there: `list_kept_artifacts_of_flows` has its place",
     "work/remember_imports": "ids alone, once a batch: Citus copies them from the coordinator",
 }
-"""Statements that a real cluster was seen to run against a rule, with the reason."""
+"""Statements that a real cluster was seen to run against a rule, or never runs, with the reason."""
 
 
 def text_of(sql: str) -> str:

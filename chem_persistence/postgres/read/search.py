@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from chem_persistence.domain.answers import KeptArtifact
 from chem_persistence.domain.canonical_json.encode import canonical_json
 from chem_persistence.errors import ArtifactNotFound
 from chem_persistence.postgres.connection.ports import ConnectionProvider
@@ -29,6 +30,7 @@ __all__ = [
     "find_definitions",
     "find_flows",
     "label_artifacts",
+    "list_all_artifacts",
     "list_artifacts",
 ]
 
@@ -39,12 +41,21 @@ FIND_ARTIFACTS = statement("search/find_artifacts")
 FIND_DEFINITIONS = statement("search/find_definitions")
 FIND_FLOWS = statement("search/find_flows")
 FIND_NAMING_EVENTS = statement("search/find_naming_events")
+LIST_ARCHIVED = statement("archive/list_archived")
 LIST_ARTIFACTS = statement("search/list_artifacts")
 LIST_ARTIFACTS_OF_FLOW = statement("search/list_artifacts_of_flow")
 LIST_KEPT_ARTIFACTS_OF_FLOW = statement("search/list_kept_artifacts_of_flow")
+LIST_KEPT_ARTIFACTS_OF_FLOWS = statement("search/list_kept_artifacts_of_flows")
 WALK_DEFINITIONS = statement("search/walk_definitions")
+WALK_KEPT_ARTIFACTS = statement("search/walk_kept_artifacts")
 
 UUID_DIGITS, HASH_DIGITS = 32, 64
+
+FLOWS_A_PAGE = 1_000
+"""How many archived flows are looked through at a time for artifacts that stayed."""
+
+_AFTER_ALL = 2**63 - 1
+"""Above every number of the register."""
 
 
 class ArtifactDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,20 +192,18 @@ async def describe_flow_artifacts(
 
 
 async def list_artifacts(
-    provider: ConnectionProvider, kind: str | None, flow_id: UUID | None, *, limit: int
+    provider: ConnectionProvider, kind: str | None, flow_id: UUID, *, limit: int
 ) -> Sequence[ArtifactDescription]:
-    """Describe the artifacts that were stored last, the newest first.
+    """Describe the artifacts that were stored with the events of a flow, the newest first.
 
-    `kind` and `flow_id` choose those of one kind, and those stored with the events of one flow:
-    of a flow that was archived those that stay, since other flows use them.
+    `kind` chooses those of one kind. Of a flow that was archived there are those that stay, since
+    other flows use them.
 
     Raises:
         ArtifactCorrupt: the metadata of an artifact does not decode.
         StoreUnavailable, StoreError: the artifacts could not be read.
     """
     session = Session(provider)
-    if flow_id is None:
-        return list(map(_description, await session.fetch(LIST_ARTIFACTS, kind, limit)))
     rows = await session.fetch(LIST_ARTIFACTS_OF_FLOW, kind, limit, flow_id)
     listed = list(map(_description, rows))
     if len(listed) < limit:  # those with numbers of events that were archived are older
@@ -204,20 +213,75 @@ async def list_artifacts(
     return listed
 
 
+async def list_all_artifacts(
+    provider: ConnectionProvider, kind: str | None, *, limit: int
+) -> tuple[Sequence[ArtifactDescription], Sequence[KeptArtifact]]:
+    """Describe the artifacts that were stored last, the newest first.
+
+    `kind` chooses those of one kind. After those that were stored with events of the log come those
+    that archived flows had stored, and that stay, the flow that was archived last first; where the
+    flows of these are is the second result. They are looked for page by page of the register, until
+    there are as many as asked for.
+
+    Raises:
+        ArtifactCorrupt: the metadata of an artifact does not decode.
+        StoreUnavailable, StoreError: the artifacts could not be read.
+    """
+    session = Session(provider)
+    listed = list(map(_description, await session.fetch(LIST_ARTIFACTS, kind, limit)))
+    if len(listed) == limit:
+        return listed, ()
+    by_flow = await session.run(is_distributed)
+    find = LIST_KEPT_ARTIFACTS_OF_FLOWS if by_flow else WALK_KEPT_ARTIFACTS
+    kept: list[KeptArtifact] = []
+    before, full = _AFTER_ALL, True
+    while full and len(listed) < limit:
+        flows = await session.fetch(LIST_ARCHIVED, before, FLOWS_A_PAGE)
+        full = len(flows) == FLOWS_A_PAGE
+        if not flows:
+            break
+        before, most = flows[-1]["archive_no"], limit - len(listed)
+        ids = [flow["flow_id"] for flow in flows]
+        rows = await session.fetch(find, kind, most, ids)
+        bundles = {flow["flow_id"]: flow for flow in flows}
+        stays = [
+            _kept(row["hash"], bundles[row["flow_id"]]) for row in rows if not row["has_events"]
+        ]
+        gone = {each.flow_id for each in stays}
+        listed += await _with_naming_events(session, list(map(_description, rows)), gone)
+        kept += stays
+    return listed, kept
+
+
+def _kept(artifact_hash: str, flow: Row) -> KeptArtifact:
+    return KeptArtifact(
+        artifact_hash=artifact_hash,
+        flow_id=UUID(int=flow["flow_id"].int),
+        bundle_sha256=flow["bundle_sha256"],
+        archived_at=flow["archived_at"],
+    )
+
+
 async def _with_naming_events(
-    session: Session, described: Sequence[ArtifactDescription]
+    session: Session, described: Sequence[ArtifactDescription], gone: Collection[UUID] = ()
 ) -> Sequence[ArtifactDescription]:
-    """Return descriptions, those that lack an event with the first one that names the artifact."""
-    lacking = [each for each in described if each.version is None]
+    """Return descriptions, those that lack an event with the first one that names the artifact.
+
+    `gone` are flows that are known to have no events.
+    """
+    lacking = [each for each in described if each.version is None and each.flow_id not in gone]
     if not lacking:
         return described
     flow_ids, hashes = [each.flow_id for each in lacking], [each.hash for each in lacking]
     rows = await session.fetch(FIND_NAMING_EVENTS, flow_ids, hashes)
-    found = {row["artifact_hash"]: {"version": row["version"], "ts": row["ts"]} for row in rows}
+    found = {
+        (row["flow_id"], row["artifact_hash"]): {"version": row["version"], "ts": row["ts"]}
+        for row in rows
+    }
     return [
         each
         if each.version is not None
-        else msgspec.structs.replace(each, **found.get(each.hash, {}))
+        else msgspec.structs.replace(each, **found.get((each.flow_id, each.hash), {}))
         for each in described
     ]
 

@@ -141,6 +141,13 @@ async def test_a_kept_artifact_says_where_its_flow_is(admin_url: str, tmp_path: 
     assert first == f"flow {COMPLETED} was archived: all that it had is in the bundle {bundle.stem}"
     assert JSON_ARTIFACT.hash in {row.split()[0] for row in rows}
     assert json.loads((await command(*listed, "--json")).stdout)["bundle_sha256"] == bundle.stem
+    everything = ("artifact", "list", *here)
+    assert (await command(*everything)).stdout.splitlines()[-1].split()[:3] == last[:3]
+    told = json.loads((await command(*everything, "--json")).stdout)
+    assert told["artifacts"][-1]["hash"] in {each["artifact_hash"] for each in told["kept"]}
+    assert {each["bundle_sha256"] for each in told["kept"]} == {bundle.stem}
+    cut = json.loads((await command(*everything, "--limit", "1", "--json")).stdout)
+    assert (len(cut["artifacts"]), cut["more"], cut["kept"]) == (1, True, [])
     async with served(url) as (address, _):
         page = (await ask(address, f"/artifacts/{JSON_ARTIFACT.hash}")).text
     assert f"it is in the bundle <code>{bundle.stem}</code>" in page

@@ -56,7 +56,7 @@ async def test_show_has_the_same_as_json(url: str) -> None:
 async def test_show_has_no_bytes_of_a_binary_content(admin_url: str) -> None:
     url = (await logged_flows(admin_url)).url
     said = await output(url, "show", BINARY.hash)
-    assert said.splitlines()[2] == "type    application/octet-stream, 10 KiB"
+    assert said.splitlines()[2] == "type     application/octet-stream, 10 KiB"
     assert "{" not in said
 
 

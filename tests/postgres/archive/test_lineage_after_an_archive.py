@@ -21,7 +21,12 @@ from chem_persistence import (
     build_pool,
     import_bundle,
 )
-from chem_persistence.postgres.read.search import describe_artifact, list_artifacts
+from chem_persistence.postgres.read import search
+from chem_persistence.postgres.read.search import (
+    describe_artifact,
+    list_all_artifacts,
+    list_artifacts,
+)
 from tests.support.flows.flows import DEFINITION, new_flow_id
 
 F = "f" * 64
@@ -94,4 +99,42 @@ async def test_lineage_names_the_bundle_and_is_whole_again_after_its_import(
         (MADE.hash, 3),
         (NOTED.hash, None),  # no event names it
     ]
+    await store.aclose()
+
+
+async def test_a_list_of_all_artifacts_ends_with_those_of_archived_flows(
+    provider_of_archivist: PoolProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = provider_of_archivist
+    store = PgEventStore(provider)
+    first = await ran(store, SOURCE, MADE)
+    second = await ran(store, MADE, LATER, NOTED)
+    await ran(store, LATER, NOTED, MADE)
+    bundle = await archive_flows(store, [first], tmp_path, actor="Ada", patience=0)
+    await import_bundle(store, bundle.path)
+    await archive_flows(store, [first], tmp_path, actor="Ada", patience=0)
+    later = await archive_flows(store, [second], tmp_path, actor="Ada", patience=0)
+    await ran(store, Artifact.from_payload(kind="Fresh", payload=1), MADE)
+
+    everything, where = await list_all_artifacts(provider, None, limit=99)
+    kept = [(each.hash, each.flow_id, each.version) for each in everything[1:]]
+    assert everything[0].kind == "Fresh"
+    assert kept[-1] == (MADE.hash, first, None)
+    assert {each[:2] for each in kept[:-1]} == {(LATER.hash, second), (NOTED.hash, second)}
+    assert [(each.artifact_hash, each.flow_id, None) for each in where] == kept
+    assert {each.bundle_sha256 for each in where[:-1]} == {later.sha256}
+    monkeypatch.setattr(search, "FLOWS_A_PAGE", 1)
+    assert await list_all_artifacts(provider, None, limit=99) == (everything, where)
+    for limit in range(4):
+        cut, _ = await list_all_artifacts(provider, None, limit=limit)
+        assert cut == everything[:limit]
+    of_kind, _ = await list_all_artifacts(provider, "Made", limit=9)
+    assert [each.hash for each in of_kind] == [MADE.hash]
+
+    await import_bundle(store, later.path)
+    again, still = await list_all_artifacts(provider, None, limit=99)
+    assert {each.flow_id for each in still} == {first}
+    assert {each.hash for each in again} == {each.hash for each in everything}
+    named = {each.hash: each.version for each in again}
+    assert named[LATER.hash] is not None
     await store.aclose()

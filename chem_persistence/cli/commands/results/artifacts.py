@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -26,6 +27,7 @@ from chem_persistence.postgres.read.lineage import find_kept_artifacts
 from chem_persistence.postgres.read.search import (
     ArtifactDescription,
     describe_artifact,
+    list_all_artifacts,
     list_artifacts,
 )
 from chem_persistence.postgres.read_models import PgReadModels
@@ -128,22 +130,37 @@ async def list_the_artifacts(
     target: Target, kind: str | None, flow: str | None, limit: int, *, as_json: bool
 ) -> int:
     """Print the artifacts that were stored last; return the exit code."""
+    flow_id: UUID | None = None
     bundle: str | None = None
+    kept: Sequence[KeptArtifact] = ()
     async with open_database(target) as provider:
-        try:
-            flow_id = None if flow is None else await find_flow(provider, flow, "--flow")
-        except FlowArchived as archived:
-            flow_id, bundle = archived.flow_id, archived.bundle_sha256
-        found = await list_artifacts(provider, kind, flow_id, limit=limit + 1)
+        if flow is None:
+            found, kept = await list_all_artifacts(provider, kind, limit=limit + 1)
+        else:
+            try:
+                flow_id = await find_flow(provider, flow, "--flow")
+            except FlowArchived as archived:
+                flow_id, bundle = archived.flow_id, archived.bundle_sha256
+            found = await list_artifacts(provider, kind, flow_id, limit=limit + 1)
     listed, more = found[:limit], len(found) > limit
+    keys = {(each.hash, each.flow_id) for each in listed}
+    kept = [each for each in kept if (each.artifact_hash, each.flow_id) in keys]
     if as_json:
-        print_json({"artifacts": listed, "more": more, "bundle_sha256": bundle})
+        print_json({"artifacts": listed, "more": more, "bundle_sha256": bundle, "kept": kept})
         return ExitCode.WELL
     if bundle is not None:
         print_line(f"flow {flow_id} was archived: all that it had is in the bundle {bundle}")
     if not listed:
         print_line("no artifacts" if bundle is None else "no artifact of it is kept")
         return ExitCode.WELL
+    _print_listed(listed)
+    _print_kept(kept)
+    if more:
+        print_line(f"there are more: --limit {10 * limit}")
+    return ExitCode.WELL
+
+
+def _print_listed(listed: Sequence[ArtifactDescription]) -> None:
     rows: list[list[Cell]] = [
         [
             each.hash,
@@ -158,9 +175,6 @@ async def list_the_artifacts(
     columns = [column("artifact", ids=True), column("kind", cut=True), column("size", right=True)]
     columns += [column("flow", ids=True), column("event", right=True), column("stored (UTC)")]
     print_table(columns, rows)
-    if more:
-        print_line(f"there are more: --limit {10 * limit}")
-    return ExitCode.WELL
 
 
 async def print_lineage(target: Target, name: str, depth: int, limit: int, *, as_json: bool) -> int:
@@ -187,12 +201,17 @@ async def print_lineage(target: Target, name: str, depth: int, limit: int, *, as
     print_line(artifact_hash)
     _print_related("derives from", "no step in the log made it", ancestors)
     _print_related("leads to", "no step in the log took it as its input", descendants)
-    if kept:
-        print_line("")
-        columns = [column("kept artifact", ids=True), column("of archived flow", ids=True)]
-        columns += [column("in the bundle", ids=True), column("archived (UTC)")]
-        print_table(columns, [_kept_row(each) for each in kept])
+    _print_kept(kept)
     return ExitCode.WELL
+
+
+def _print_kept(kept: Sequence[KeptArtifact]) -> None:
+    if not kept:
+        return
+    print_line("")
+    columns = [column("kept artifact", ids=True), column("of archived flow", ids=True)]
+    columns += [column("in the bundle", ids=True), column("archived (UTC)")]
+    print_table(columns, [_kept_row(each) for each in kept])
 
 
 def _kept_row(kept: KeptArtifact) -> list[Cell]:

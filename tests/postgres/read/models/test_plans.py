@@ -146,6 +146,10 @@ USED: dict[str, tuple[list[Any], set[str]]] = {
         [None, 50],
         {"event_log_seq_idx", "workflow_step_artifacts_flow_idx"},
     ),
+    "search/walk_kept_artifacts": (
+        [None, 50, [UUID(int=number) for number in range(1_000)]],
+        {"workflow_step_artifacts_flow_idx"},
+    ),
     "search/list_artifacts_of_flow": (
         [None, 50, UUID(int=1)],
         {"workflow_step_artifacts_flow_idx"},
