@@ -56,18 +56,18 @@ from chem_persistence.store.leasing.slots import Slots, Taken
 from chem_persistence.store.ports import EventStore
 from chem_persistence.telemetry.flow_log import log_step_failed
 
-__all__ = ["AroundStep", "Interruption", "LeasedRun", "nothing", "unchanged"]
+__all__ = ["AroundAttempt", "Interruption", "LeasedRun", "nothing", "unchanged"]
 
 _logger = logging.getLogger("chem_persistence.leases")
 
 STORE_PAUSE = 0.5
 """The seconds after which an outcome is appended again that the store could not take."""
 
-AroundStep: TypeAlias = Callable[[Step[Any, Any]], AbstractAsyncContextManager[None]]
+AroundAttempt: TypeAlias = Callable[[Step[Any, Any]], AbstractAsyncContextManager[None]]
 """Returns what a step runs in, such as the resources that it uses."""
 
 
-AroundAttempt: TypeAlias = Callable[[Attempt, Awaitable[Outcome]], Awaitable[Outcome]]
+AroundStep: TypeAlias = Callable[[Attempt, Awaitable[Outcome]], Awaitable[Outcome]]
 """Returns an attempt at a step whose start is in the log, as it is to be awaited."""
 
 
@@ -132,8 +132,8 @@ class LeasedRun(FlowRun):
         self.parent: UUID | None = None
         self.interruption: Interruption | None = None
         self.cancelled: str | None = None
-        self.around_attempt: AroundStep = nothing
-        self.around_step: AroundAttempt = unchanged
+        self.around_attempt: AroundAttempt = nothing
+        self.around_step: AroundStep = unchanged
         self._output = input_artifact
         self._looked_at = 0
         self._task: asyncio.Task[Any] | None = None  # in which a step runs
