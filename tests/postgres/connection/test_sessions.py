@@ -161,7 +161,7 @@ async def test_a_transaction_whose_session_was_terminated_says_the_servers_word(
     async def append() -> None:
         async with store.transaction() as tx:
             (row,) = await tx.connection.fetch("SELECT pg_backend_pid() AS pid")
-            await pool.execute("SELECT pg_terminate_backend($1)", row["pid"])
+            await pool.execute("SELECT pg_terminate_backend($1::integer)", row["pid"])
             await until_no_transaction(pool)
             await tx.append_kind(new_flow_id(), initialized())
 
