@@ -62,6 +62,7 @@ class Hints:
         self._is_hinted = False
         self._has_left = False  # a flow, since the last look
         self._resting: asyncio.Timeout | None = None
+        self._claim_began = 0.0  # by the monotonic clock
         self._misses = 0  # hints, one after the other, at which there was no flow to claim
 
     def heard(self) -> AbstractAsyncContextManager[None]:
@@ -78,6 +79,7 @@ class Hints:
         if is_hinted and self._misses:
             longest = min(FIRST_DELAY * 2**self._misses, LONGEST_DELAY)
             await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # no secret
+        self._claim_began = time.monotonic()
         is_found = await claim()
         self._misses = 0 if is_found else min(self._misses + is_hinted, MOST_MISSES)
         return is_found
@@ -104,7 +106,8 @@ class Hints:
         often = self._often()
         leases = self._listening()
         if leases is None:
-            return often, True
+            # it counts from the beginning of the last claim, unless claims take most of it
+            return often - min(time.monotonic() - self._claim_began, often / 2), True
         # no rest is longer than a lease, so that it is known before it ends
         seldom = min(SELDOM * often, max(often, self._lease_seconds))
         try:

@@ -1,6 +1,7 @@
 """When a worker looks for due flows without a hint, as it works that out itself."""
 
 import asyncio
+import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import timedelta
@@ -67,10 +68,22 @@ async def test_it_claims_a_flow_when_that_is_due() -> None:
 
 
 @pytest.mark.parametrize("leases", [Told(hears=False), object()])
-async def test_without_hints_it_claims_after_each_poll_interval(leases: Any) -> None:
-    seconds, is_to_claim = await hints_of(leases).next_look(has_claimed=True)
-    assert OFTEN[0] <= seconds <= OFTEN[1]
-    assert is_to_claim
+@pytest.mark.parametrize(("took", "less"), [(0.0, 0.0), (0.25, 0.25), (60.0, 0.5)])
+async def test_without_hints_a_claim_begins_a_poll_interval_after_the_last_one_began(
+    monkeypatch: pytest.MonkeyPatch, leases: Any, took: float, less: float
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(Hints, "_often", lambda _: POLL)
+    hints = hints_of(leases)
+
+    async def claim() -> bool:
+        nonlocal now
+        now += took
+        return False
+
+    await hints.follow(claim)
+    assert await hints.next_look(has_claimed=True) == (POLL - less, True)
 
 
 async def test_it_claims_as_often_while_the_store_is_away() -> None:
