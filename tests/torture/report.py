@@ -10,7 +10,10 @@ from tests.torture.checker.findings import COLUMNS, Finding
 from tests.torture.checker.ledger import Append
 from tests.torture.run import Outcome, Window
 
-__all__ = ["report", "succeeded"]
+__all__ = ["BROKEN", "NOT_SHOWN", "exit_status", "not_shown", "report"]
+
+BROKEN, NOT_SHOWN = 1, 3
+"""Exit statuses: something is wrong; nothing is, but not all of it was tried or seen in time."""
 
 HEADS = (
     "fault",
@@ -47,20 +50,30 @@ class Row(msgspec.Struct):
         return [self.fault, *map(str, counts), *flaws, *times]
 
 
-def succeeded(outcome: Outcome, wanted: Iterable[str], *, long_enough: bool) -> bool:
-    """Return whether nothing is wrong and each fault was recovered from.
+def exit_status(outcome: Outcome, missing: Iterable[str]) -> int:
+    """Return 0, or which of both is the case; `missing` is what `not_shown` returned."""
+    if outcome.verdict.findings:
+        return BROKEN
+    return NOT_SHOWN if list(missing) else 0
+
+
+def not_shown(outcome: Outcome, wanted: Iterable[str], *, long_enough: bool) -> list[str]:
+    """Return what the run did not show: that each writer recovers in time from each fault.
 
     In a run that is long enough, each fault must also have been injected.
     """
     injected = {window.fault for window in outcome.windows}
-    recovered = all(window.recovered is not None for window in outcome.windows)
-    return (
-        not outcome.verdict.findings and recovered and (not long_enough or injected >= set(wanted))
-    )
+    late = {window.fault for window in outcome.windows if window.recovered is None}
+    never = [name for name in wanted if long_enough and name not in injected]
+    return [f"never injected: {name}" for name in never] + [
+        f"not recovered from within the limit: {name}" for name in sorted(late)
+    ]
 
 
-def report(outcome: Outcome, wanted: Iterable[str], impossible: Iterable[str]) -> str:
-    """Return the table, one row per fault, and the findings."""
+def report(
+    outcome: Outcome, wanted: Iterable[str], impossible: Iterable[str], missing: Iterable[str]
+) -> str:
+    """Return the table, one row per fault, the findings, and what was not shown."""
     rows = _rows(outcome, wanted)
     total = Row("all", sum(row.injected for row in rows))
     total.acknowledged = sum(1 for append in outcome.ledger.appends.values() if append.told)
@@ -79,17 +92,13 @@ def report(outcome: Outcome, wanted: Iterable[str], impossible: Iterable[str]) -
         for name in sorted(set(outcome.not_struck))
     ]
     lines += [f"A fault stumbled: {note}" for note in outcome.notes]
-    lines += [
-        f"Not recovered within the limit: {window.fault}"
-        for window in outcome.windows
-        if window.recovered is None
-    ]
     lines += [str(finding) for finding in verdict.findings[:MOST_FINDINGS]]
     lines += (
         [f"... {len(verdict.findings)} findings in all"]
         if verdict.findings
         else ["Nothing is wrong."]
     )
+    lines += [f"Not everything was shown: {each}" for each in missing]
     return "\n".join(lines)
 
 

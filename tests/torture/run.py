@@ -1,7 +1,7 @@
 """The run: one fault after another under load, each followed by the recovery of all writers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -94,6 +94,7 @@ async def run(
             await _replace_dead(arena)
             if len(windows) % 50 == 49:
                 say(f"{now() - began:6.0f} s: {len(windows)} faults, {len(ledger.appends)} appends")
+        await _see_late_recoveries(arena, windows)
         await arena.writers.stop()
         if not await arena.standby.catches_up(arena.server):
             ledger.unexpected.append("the standby did not get all that the server has")
@@ -186,6 +187,17 @@ async def _until_served(arena: Arena, window: Window) -> None:
         if window.recovered is not None:
             return
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def _see_late_recoveries(arena: Arena, windows: Sequence[Window]) -> None:
+    """Wait once more for writers that did not recover in time: one that never does is a finding."""
+    for window in windows:
+        if window.recovered is None:
+            again = msgspec.structs.replace(window)
+            await _until_served(arena, again)
+            if again.recovered is None:
+                reason = f"a writer never recovered from: {window.fault}"
+                arena.writers.gather().unexpected.append(reason)
 
 
 async def _replace_dead(arena: Arena) -> None:
