@@ -19,6 +19,7 @@ from chem_persistence import (
     import_bundle,
     verify_log,
 )
+from chem_persistence.postgres.read.search import list_all_artifacts
 from tests.postgres.archive.test_wall import RIGHT, THE_FLOW, WRONG
 from tests.support.archiving import LATE, Sealed, archive, ended_flow, sealed_flow
 from tests.support.commands import command
@@ -156,6 +157,10 @@ async def test_flows_of_several_nodes_are_archived_all_or_none_and_come_back(
         assert rows[0]["by_role"] == await pool.fetchval("SELECT session_user")
         assert await pool.fetchval("SELECT count(*) FROM event_log") == other.version
         assert await store.get_artifact(VALUE.hash) == VALUE, "artifacts stay"
+        listed, kept = await list_all_artifacts(provider, None, limit=9)
+        assert [each.flow_id for each in listed] == sorted(flow_ids, reverse=True)
+        assert [each.flow_id for each in kept] == [each.flow_id for each in listed]
+        assert {each.bundle_sha256 for each in kept} == {bundle.sha256}
         assert (await import_bundle(store, bundle.path)).new_flows == bundle.flows
         assert not (await verify_log(provider)).findings
         again = await archive_flows(store, flow_ids, tmp_path, actor="Ada", patience=0)
