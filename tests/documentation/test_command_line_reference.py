@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,6 +10,7 @@ from uuid import uuid4
 import asyncpg
 import msgspec
 import pytest
+import pytest_asyncio
 
 from chem_persistence import (
     Anchor,
@@ -26,7 +27,8 @@ from chem_persistence.cli.exit import BROKEN_PIPE, ExitCode
 from chem_persistence.postgres.schema.migrations import known_migrations
 from chem_persistence.store.transfer.anchors import writing_anchors
 from tests.support.commands import command, command_names, help_of
-from tests.support.flows.logged_flows import BINARY, JSON_ARTIFACT, logged_flows
+from tests.support.flows.logged_flows import BINARY, JSON_ARTIFACT, logged_flows, shared_log
+from tests.support.servers.server import TestServer
 
 REFERENCE = (
     Path(__file__).parents[2] / "documentation" / "reference" / "command-line.md"
@@ -53,6 +55,11 @@ ARGUMENTS: dict[str, list[str]] = {
     "archive": ["aaaa", "--to", ".", "--actor", "Ada"],
 }
 NAMES = command_names(app)
+READ = {"flows", "show", "tail", "replay", "diff", "stats", "results", "status", "doctor"} | {
+    *("artifact get", "artifact show", "artifact lineage", "artifact list"),
+    *("verify", "waiting", "workers", "limits"),
+}
+"""Commands that leave a log as it is."""
 NEED_CITUS = {"distribute"}
 """Commands that fail on other servers; tests/postgres/schema/test_citus.py runs them."""
 TAKE_JSON = {"answer"}
@@ -124,8 +131,32 @@ def test_every_option_that_the_reference_names_is_the_command_s(name: str) -> No
     assert {option for option in named if option not in takes} == set()
 
 
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def shared_url(server: TestServer) -> AsyncIterator[str]:
+    async with shared_log(server, refreshed=True) as url:
+        yield url
+
+
+@pytest.mark.parametrize("name", sorted(READ))
+async def test_the_json_of_a_command_that_reads_has_the_keys_of_the_reference(
+    shared_url: str, tmp_path: Path, name: str
+) -> None:
+    arguments = ARGUMENTS.get(name, [])
+    done = await command(
+        *name.split(), *arguments, "--json", "--database-url", shared_url, cwd=tmp_path
+    )
+    assert done.stderr == ""
+    assert done.returncode in {ExitCode.WELL, ExitCode.FOUND}
+    check_keys(name, done.stdout)
+
+
+def check_keys(name: str, said: str) -> None:
+    real, example = shape(json.loads(said)), shape(documented(name))
+    assert fits(real, example), f"{real} and {example}"
+
+
 @pytest.mark.parametrize(
-    "name", sorted(set(NAMES) - NEED_CITUS - NEED_A_MODULE - TAKE_JSON - END_ONLY_WHEN_TOLD)
+    "name", sorted(set(NAMES) - READ - NEED_CITUS - NEED_A_MODULE - TAKE_JSON - END_ONLY_WHEN_TOLD)
 )
 async def test_the_json_has_the_keys_of_the_reference(
     admin_url: str, tmp_path: Path, name: str
@@ -145,8 +176,7 @@ async def test_the_json_has_the_keys_of_the_reference(
     done = await command(*name.split(), *arguments, "--json", "--database-url", url, cwd=tmp_path)
     assert done.stderr == ""
     assert done.returncode in {ExitCode.WELL, ExitCode.FOUND}
-    real, example = shape(json.loads(done.stdout)), shape(documented(name))
-    assert fits(real, example), f"{real} and {example}"
+    check_keys(name, done.stdout)
     if name == "roles":
         await drop_roles(url, ending)
 

@@ -25,7 +25,6 @@ from chem_persistence import (
     StepStarted,
     UserInteractionProvided,
     UserInteractionRequested,
-    build_pool,
 )
 from chem_persistence.cli.app import app
 from chem_persistence.postgres.schema.migrations import known_migrations, migrate
@@ -37,16 +36,11 @@ from tests.support.flows.logged_flows import (
     FAILED,
     HOSTILE,
     JSON_ARTIFACT,
-    logged_flows,
 )
+from tests.support.servers.backends import migrated_pool
 
 LAST = len(known_migrations())
 NOWHERE = "postgresql://nobody@localhost:1/none"
-
-
-@pytest.fixture
-async def url(database_url: str) -> str:
-    return (await logged_flows(database_url)).url
 
 
 async def output(*arguments: object, code: int = 0) -> str:
@@ -113,7 +107,7 @@ async def test_show_draws_every_attempt_and_tells_artifacts_and_errors(url: str)
 async def test_show_lists_the_first_artifacts_and_counts_the_others(database_url: str) -> None:
     artifacts = [Artifact.from_payload(kind="Number", payload=number) for number in range(60)]
     outputs = tuple(artifact.hash for artifact in artifacts)
-    async with await build_pool(database_url, max_size=1) as pool:
+    async with await migrated_pool(database_url, max_size=1) as pool:
         kinds: list[FlowEventKind] = [
             initialized(),
             StepStarted(0, "acquire"),
@@ -227,7 +221,7 @@ async def test_replay_shows_a_step_that_no_event_names_as_unknown(url: str) -> N
 
 
 async def test_replay_of_events_that_contradict_each_other_finds_that(
-    url: str, admin_url: str
+    own_url: str, admin_url: str
 ) -> None:
     connection = await asyncpg.connect(admin_url)
     await connection.execute("SET session_replication_role = replica")
@@ -236,7 +230,7 @@ async def test_replay_of_events_that_contradict_each_other_finds_that(
         "WHERE event_type = 'retryscheduled'"
     )
     await connection.close()
-    said = await complaint("replay", FAILED, "--database-url", url, code=1)
+    said = await complaint("replay", FAILED, "--database-url", own_url, code=1)
     assert said == f"error: flow {FAILED}, version 3: retry 7 follows retry 0\n"
 
 
@@ -266,7 +260,7 @@ async def test_diff_does_not_call_a_step_different_that_one_flow_has_not_begun(u
 
 
 async def append(url: str, flow_id: UUID, *kinds: FlowEventKind) -> None:
-    async with await build_pool(url, max_size=1) as pool:
+    async with await migrated_pool(url, max_size=1) as pool:
         await PgEventStore(PoolProvider(pool)).append_kinds(flow_id, list(kinds))
 
 
@@ -347,7 +341,7 @@ async def test_an_artifact_is_described_as_json(url: str) -> None:
 
 
 async def test_of_a_corrupt_artifact_no_file_is_left(
-    url: str, admin_url: str, tmp_path: Path
+    own_url: str, admin_url: str, tmp_path: Path
 ) -> None:
     connection = await asyncpg.connect(admin_url)
     await connection.execute("SET session_replication_role = replica")
@@ -356,22 +350,22 @@ async def test_of_a_corrupt_artifact_no_file_is_left(
     )
     await connection.close()
     said = await complaint(
-        "artifact", "get", BINARY.hash, "-o", tmp_path / "copy", "--database-url", url, code=1
+        "artifact", "get", BINARY.hash, "-o", tmp_path / "copy", "--database-url", own_url, code=1
     )
     assert BINARY.hash in said
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_stats_are_those_of_the_last_refresh(url: str, admin_url: str) -> None:
-    before = await command("stats", "--json", "--database-url", url)
+async def test_stats_are_those_of_the_last_refresh(own_url: str, admin_url: str) -> None:
+    before = await command("stats", "--json", "--database-url", own_url)
     assert (before.returncode, json.loads(before.stdout)["steps"]) == (0, [])
     assert before.stderr.startswith("nothing was in the log at ")
     refreshed = await parsed("refresh", "--database-url", admin_url)
-    after = await parsed("stats", "--database-url", url)
+    after = await parsed("stats", "--database-url", own_url)
     assert after["refreshed_at"] == refreshed["refreshed_at"]
     acquire = next(step for step in after["steps"] if step["step_id"] == "acquire")
     assert (acquire["executions"], acquire["failures"], acquire["retries"]) == (2, 1, 1)
-    said = await output("stats", "--database-url", url)
+    said = await output("stats", "--database-url", own_url)
     assert "acquire: laboratory.Spilled" in said
     assert re.search(r"^hour +events  begun  completed  step failures$", said, re.MULTILINE)
     assert "━" in said
@@ -393,8 +387,10 @@ async def test_stats_have_no_heading_without_rows(database_url: str, admin_url: 
     assert [part.split()[0] for part in parts] == ["as", "hour"]
 
 
-async def test_rebuild_repairs_the_step_rows_and_says_how_many(url: str, admin_url: str) -> None:
-    assert "nothing had to be rebuilt" in await output("rebuild", "--database-url", url)
+async def test_rebuild_repairs_the_step_rows_and_says_how_many(
+    own_url: str, admin_url: str
+) -> None:
+    assert "nothing had to be rebuilt" in await output("rebuild", "--database-url", own_url)
     connection = await asyncpg.connect(admin_url)
     await connection.execute("UPDATE workflow_step_executions SET attempts = 99")
     await connection.close()
@@ -419,8 +415,8 @@ async def test_status_counts_what_there_is(url: str) -> None:
     assert "which is this library's" in await output("status", "--database-url", url)
 
 
-async def test_doctor_finds_a_sound_database_sound(url: str) -> None:
-    told = await parsed("doctor", "--database-url", url)
+async def test_doctor_finds_a_sound_database_sound(own_url: str) -> None:
+    told = await parsed("doctor", "--database-url", own_url)
     assert told["sound"] is True
     assert {check["check"] for check in told["checks"]} >= {
         "server",
@@ -429,14 +425,16 @@ async def test_doctor_finds_a_sound_database_sound(url: str) -> None:
         "rights",
         "clock",
     }
-    assert (await output("doctor", "--database-url", url)).splitlines()[-1] == "all is well"
+    assert (await output("doctor", "--database-url", own_url)).splitlines()[-1] == "all is well"
 
 
-async def test_doctor_says_what_to_type_and_the_exit_code_is_1(url: str, admin_url: str) -> None:
+async def test_doctor_says_what_to_type_and_the_exit_code_is_1(
+    own_url: str, admin_url: str
+) -> None:
     connection = await asyncpg.connect(admin_url)
     await connection.execute("DROP INDEX event_log_completed_idx")
     await connection.close()
-    said = await output("doctor", "--database-url", url, code=1)
+    said = await output("doctor", "--database-url", own_url, code=1)
     assert "error  indexes       index event_log_completed_idx is missing" in said
     assert "CREATE INDEX event_log_completed_idx ON event_log" in said
     assert said.splitlines()[-1] == "1 to look after"

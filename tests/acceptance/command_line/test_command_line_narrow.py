@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -20,19 +20,26 @@ from chem_persistence import (
     StepFailed,
     StepStarted,
     UserInteractionRequested,
-    build_pool,
 )
 from tests.acceptance.command_line.test_command_line_surroundings import ESCAPE, on_a_terminal
 from tests.support.commands import command
-from tests.support.flows.logged_flows import COMPLETED, FAILED, logged_flows
+from tests.support.flows.logged_flows import COMPLETED, FAILED
+from tests.support.servers.backends import migrated_pool
 
 DEFINITIONS = ["a" * 63 + "1", "a" * 63 + "2", "b" * 64]
 LIKE = [UUID(f"0193e4f0-1234-7{number:03x}-8000-000000000000") for number in range(8)]
 
 
 async def append(url: str, flow_id: UUID, *kinds: FlowEventKind) -> None:
-    async with await build_pool(url, max_size=1) as pool:
-        await PgEventStore(PoolProvider(pool)).append_kinds(flow_id, list(kinds))
+    await append_all(url, {flow_id: kinds})
+
+
+async def append_all(url: str, flows: Mapping[UUID, Sequence[FlowEventKind]]) -> None:
+    async with await migrated_pool(url, max_size=1) as pool:
+        store = PgEventStore(PoolProvider(pool))
+        for flow_id, kinds in flows.items():
+            await store.append_kinds(flow_id, list(kinds))
+        await store.aclose()
 
 
 async def drawn(url: str, *arguments: str, columns: int) -> list[str]:
@@ -46,8 +53,8 @@ async def drawn(url: str, *arguments: str, columns: int) -> list[str]:
 async def test_a_narrow_list_shortens_ids_to_prefixes_that_name_a_flow(
     database_url: str, columns: int
 ) -> None:
-    for flow_id in LIKE:
-        await append(database_url, flow_id, FlowInitialized("a" * 64, 2), StepStarted(0, "embed"))
+    begun = (FlowInitialized("a" * 64, 2), StepStarted(0, "embed"))
+    await append_all(database_url, dict.fromkeys(LIKE, begun))
     heading, *rows = await drawn(database_url, "flows", columns=columns)
     assert heading.split() == ["flow", "state", "steps", "began"]
     assert [row for row in rows if len(row) > columns or "\u2026" in row] == []
@@ -63,11 +70,9 @@ async def test_a_narrow_list_shortens_ids_to_prefixes_that_name_a_flow(
     "arguments", [["flows"], ["replay", "bbbb"], ["show", "bbbb"], ["stats"], ["status"]]
 )
 async def test_no_id_state_time_or_number_is_cut_on_a_narrow_terminal(
-    database_url: str, admin_url: str, arguments: Sequence[str], columns: int
+    refreshed_url: str, arguments: Sequence[str], columns: int
 ) -> None:
-    await logged_flows(database_url)
-    await command("refresh", "--database-url", admin_url)
-    lines = await drawn(database_url, *arguments, columns=columns)
+    lines = await drawn(refreshed_url, *arguments, columns=columns)
     assert [line for line in lines if len(line) > columns] == []
     text = " ".join(" ".join(lines).split())
     whole = {
@@ -80,34 +85,39 @@ async def test_no_id_state_time_or_number_is_cut_on_a_narrow_terminal(
     assert [word for word in whole[arguments[0]] if word not in text.replace("- ", "-")] == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "listed"),
-    [
-        (["show", "0193e4f0"], [str(flow_id) for flow_id in LIKE[:5]] + [" and more"]),
-        (["tail", "0193e4f01234700"], [str(flow_id) for flow_id in LIKE[:5]]),
-        (["flows", "--definition", "aaaa"], DEFINITIONS[:2]),
-        (["flows", "--before", "0193-e4f0"], [str(LIKE[0])]),
-    ],
-)
-async def test_an_ambiguous_prefix_lists_what_it_could_mean(
-    database_url: str, arguments: list[str], listed: list[str]
-) -> None:
-    for number, flow_id in enumerate(LIKE):
-        await append(database_url, flow_id, FlowInitialized(DEFINITIONS[number % 3], 1))
-    done = await command(*arguments, "--database-url", database_url)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"begin with {arguments[-1]}: " in done.stderr
-    assert [text for text in listed if text not in done.stderr] == []
+AMBIGUOUS: list[tuple[list[str], list[str]]] = [
+    (["show", "0193e4f0"], [str(flow_id) for flow_id in LIKE[:5]] + [" and more"]),
+    (["tail", "0193e4f01234700"], [str(flow_id) for flow_id in LIKE[:5]]),
+    (["flows", "--definition", "aaaa"], DEFINITIONS[:2]),
+    (["flows", "--before", "0193-e4f0"], [str(LIKE[0])]),
+]
 
 
-@pytest.mark.parametrize("typed", ["bbbb", "b" * 20, "B" * 64, "b" * 64])
-async def test_flows_are_chosen_by_the_beginning_of_a_definition(
-    database_url: str, typed: str
-) -> None:
-    for flow_id, definition in zip(LIKE, DEFINITIONS, strict=False):
-        await append(database_url, flow_id, FlowInitialized(definition, 1))
-    done = await command("flows", "--definition", typed, "--json", "--database-url", database_url)
-    assert [flow["flow_id"] for flow in json.loads(done.stdout)["flows"]] == [str(LIKE[2])]
+async def test_an_ambiguous_prefix_lists_what_it_could_mean(database_url: str) -> None:
+    begun = {
+        flow_id: [FlowInitialized(DEFINITIONS[number % 3], 1)]
+        for number, flow_id in enumerate(LIKE)
+    }
+    await append_all(database_url, begun)
+    for arguments, listed in AMBIGUOUS:
+        done = await command(*arguments, "--database-url", database_url)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"begin with {arguments[-1]}: " in done.stderr
+        assert [text for text in listed if text not in done.stderr] == []
+
+
+async def test_flows_are_chosen_by_the_beginning_of_a_definition(database_url: str) -> None:
+    begun = {
+        flow_id: [FlowInitialized(definition, 1)]
+        for flow_id, definition in zip(LIKE, DEFINITIONS, strict=False)
+    }
+    await append_all(database_url, begun)
+    for typed in ("bbbb", "b" * 20, "B" * 64, "b" * 64):
+        said = await command(
+            "flows", "--definition", typed, "--json", "--database-url", database_url
+        )
+        listed = json.loads(said.stdout)["flows"]
+        assert [flow["flow_id"] for flow in listed] == [str(LIKE[2])], typed
 
 
 @pytest.mark.parametrize(
@@ -119,21 +129,24 @@ async def test_flows_are_chosen_by_the_beginning_of_a_definition(
         ("one\x1b[2J\n", "E: one\\x1b[2J"),
     ],
 )
-@pytest.mark.parametrize(
-    "arguments", [["flows"], ["show", "bbbb"], ["replay", "bbbb"], ["diff"], ["tail"]]
-)
 async def test_line_breaks_of_an_error_are_not_printed(
-    database_url: str, arguments: list[str], message: str, line: str
+    database_url: str, message: str, line: str
 ) -> None:
     failed = StepFailed(0, "weigh", StepError("E", message, ""), "f" * 64)
     await append(
         database_url, FAILED, FlowInitialized("a" * 64, 1), StepStarted(0, "weigh"), failed
     )
     await append(database_url, COMPLETED, FlowInitialized("a" * 64, 1))
-    flows = [str(COMPLETED), str(FAILED)] if arguments == ["diff"] else []
-    done = await command(*arguments, *flows, "--database-url", database_url)
-    assert "\\n" not in done.stdout
-    assert re.search(rf"(?:^| ){re.escape(line)}:?$", done.stdout, re.MULTILINE)
+    for name, *flows in (
+        ("flows",),
+        ("show", "bbbb"),
+        ("replay", "bbbb"),
+        ("diff", COMPLETED, FAILED),
+        ("tail",),
+    ):
+        done = await command(name, *flows, "--database-url", database_url)
+        assert "\\n" not in done.stdout
+        assert re.search(rf"(?:^| ){re.escape(line)}:?$", done.stdout, re.MULTILINE), name
 
 
 async def test_line_breaks_of_a_question_and_of_a_retrys_reason_are_not_printed(
@@ -156,17 +169,15 @@ async def test_line_breaks_of_a_question_and_of_a_retrys_reason_are_not_printed(
 HOSTILE = "\x1b[2J \x07 \x7f \x9b31m \u202e \u2066 \u200b \U000e0001 \u00a0"
 
 
-@pytest.mark.parametrize("arguments", [["show", "bbbb"], ["tail"], ["flows"], ["replay", "bbbb"]])
-async def test_json_has_no_character_that_changes_a_terminal(
-    database_url: str, arguments: list[str]
-) -> None:
+async def test_json_has_no_character_that_changes_a_terminal(database_url: str) -> None:
     failed = StepFailed(0, HOSTILE.strip(), StepError("E", HOSTILE, HOSTILE), "f" * 64)
     await append(database_url, FAILED, FlowInitialized("a" * 64, 1), failed)
-    done = await command(*arguments, "--json", "--database-url", database_url)
-    assert done.returncode == 0, done.stderr
-    assert [c for c in done.stdout if not c.isprintable() and c != "\n"] == []
-    values = [json.loads(line) for line in done.stdout.splitlines()]
-    assert HOSTILE.strip() in " ".join(text for value in values for text in texts(value))
+    for name, *flow in (("show", "bbbb"), ("tail",), ("flows",), ("replay", "bbbb")):
+        done = await command(name, *flow, "--json", "--database-url", database_url)
+        assert done.returncode == 0, done.stderr
+        assert [c for c in done.stdout if not c.isprintable() and c != "\n"] == []
+        values = [json.loads(line) for line in done.stdout.splitlines()]
+        assert HOSTILE.strip() in " ".join(text for value in values for text in texts(value))
 
 
 def texts(value: object) -> list[str]:

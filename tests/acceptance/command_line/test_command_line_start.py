@@ -16,7 +16,7 @@ from chem_persistence.domain.flow_state import FlowState
 from chem_persistence.postgres.admin.roles import APPLICATION, ARCHIVIST, OWNER, READER
 from chem_persistence.postgres.read.rebuild import Projection
 from tests.support.commands import command_environment, command_names, help_of
-from tests.support.flows.logged_flows import FAILED, logged_flows
+from tests.support.flows.logged_flows import FAILED
 
 HEAVY = [
     "anyio",
@@ -233,10 +233,9 @@ READING = {
 
 @pytest.mark.parametrize("command", READING)
 async def test_a_command_that_reads_opens_one_connection_and_imports_little(
-    database_url: str, command: str
+    url: str, command: str
 ) -> None:
-    await logged_flows(database_url)
-    done = await asyncio.to_thread(started, COUNTED, *command.split(), DATABASE_URL=database_url)
+    done = await asyncio.to_thread(started, COUNTED, *command.split(), DATABASE_URL=url)
     assert done.stderr == ""
     opened, sent, *modules = done.stdout.splitlines()[-1].split()
     assert {name.partition(".")[0] for name in modules} & NEVER_NEEDED == set()
@@ -282,12 +281,10 @@ def test_every_value_in_a_help_has_a_name_and_a_flag_has_none(name: str) -> None
     ],
 )
 async def test_ctrl_c_at_any_moment_ends_it_with_130_and_without_a_traceback(
-    database_url: str, arguments: list[str]
+    url: str, arguments: list[str]
 ) -> None:
-    await logged_flows(database_url)
-
     def interrupted(moment: int) -> "subprocess.CompletedProcess[str]":
-        return started(INTERRUPTED, moment, *arguments, DATABASE_URL=database_url)
+        return started(INTERRUPTED, moment, *arguments, DATABASE_URL=url)
 
     whole = await asyncio.to_thread(interrupted, 0)
     assert whole.returncode == 0
@@ -328,9 +325,8 @@ def on_a_terminal_until(ready: bytes, *arguments: str, **variables: str) -> tupl
 
 @pytest.mark.parametrize("arguments", [[], ["aaaa"], ["--json"]], ids=" ".join)
 async def test_ctrl_c_on_a_terminal_leaves_the_prompt_on_a_line_of_its_own(
-    database_url: str, arguments: list[str]
+    url: str, arguments: list[str]
 ) -> None:
-    await logged_flows(database_url)
     code, written = await asyncio.to_thread(
         on_a_terminal_until,
         b"\n",
@@ -339,7 +335,7 @@ async def test_ctrl_c_on_a_terminal_leaves_the_prompt_on_a_line_of_its_own(
         "-n",
         "1",
         *arguments,
-        DATABASE_URL=database_url,
+        DATABASE_URL=url,
     )
     assert code == 130
     assert written.endswith(b"^C\r\n")

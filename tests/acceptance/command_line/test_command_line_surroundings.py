@@ -25,17 +25,12 @@ import pytest
 from chem_persistence import PgEventStore, PoolProvider, build_pool, embedded_postgres
 from tests.support.commands import COMMAND, FORKED, command, command_environment
 from tests.support.flows.flows import initialized, new_flow_id
-from tests.support.flows.logged_flows import COMPLETED, FAILED, logged_flows
+from tests.support.flows.logged_flows import COMPLETED, FAILED
 from tests.support.forks import ForkedProcess
 from tests.support.servers.server import TestServer
 
 NOWHERE = "postgresql://nobody@localhost:1/none"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-@pytest.fixture
-async def url(database_url: str) -> str:
-    return (await logged_flows(database_url)).url
 
 
 def on_a_terminal(*arguments: str, columns: int, **variables: str) -> tuple[int, str]:
@@ -229,10 +224,10 @@ async def test_long_work_has_a_bar_on_a_terminal_and_is_silent_elsewhere(url: st
     ],
 )
 async def test_a_hostile_text_cannot_write_on_the_terminal(
-    url: str, admin_url: str, arguments: list[str]
+    own_url: str, admin_url: str, arguments: list[str]
 ) -> None:
     await command("refresh", "--database-url", admin_url)
-    done = await command(*arguments, "--database-url", url)
+    done = await command(*arguments, "--database-url", own_url)
     assert "[bold]x[/bold]" in done.stdout
     assert [
         character for character in done.stdout if not character.isprintable() and character != "\n"
@@ -322,9 +317,9 @@ async def test_a_signal_ends_a_tail_that_follows_without_a_word(
     assert (process.returncode, rest, error) == (128 + number, b"", b"")
 
 
-async def test_a_tail_that_follows_prints_what_is_appended(url: str) -> None:
-    arguments = ["tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", url]
-    async with running(*arguments) as process, await build_pool(url, max_size=1) as pool:
+async def test_a_tail_that_follows_prints_what_is_appended(own_url: str) -> None:
+    arguments = ["tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", own_url]
+    async with running(*arguments) as process, await build_pool(own_url, max_size=1) as pool:
         await process.stdout.readline()
         event = await PgEventStore(PoolProvider(pool)).append_kind(new_flow_id(), initialized())
         line = (await process.stdout.readline()).decode()
@@ -374,15 +369,15 @@ async def test_a_tail_that_follows_outlives_a_restart_of_the_server(of: str) -> 
 
 
 async def test_a_tail_that_follows_ends_with_what_does_not_pass(
-    url: str, server: TestServer
+    own_url: str, server: TestServer
 ) -> None:
-    arguments = ["tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", url]
+    arguments = ["tail", "--follow", "-n", "1", "--interval", "0.05", "--database-url", own_url]
     async with running(*arguments) as process:
         await process.stdout.readline()
-        await server.administrate(f'DROP DATABASE "{urlsplit(url).path[1:]}" WITH (FORCE)')
+        await server.administrate(f'DROP DATABASE "{urlsplit(own_url).path[1:]}" WITH (FORCE)')
         _, error = await process.communicate()
         await server.administrate(
-            f'CREATE DATABASE "{urlsplit(url).path[1:]}"'
+            f'CREATE DATABASE "{urlsplit(own_url).path[1:]}"'
         )  # the fixture drops it
     assert process.returncode == 3
     assert b"does not exist" in error.splitlines()[-1]

@@ -1,5 +1,8 @@
 """A small log for the commands: a completed flow, and one that failed with a hostile text."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
@@ -15,9 +18,11 @@ from chem_persistence import (
     StepFailed,
     StepFinished,
     StepStarted,
-    build_pool,
 )
+from tests.support.commands import command
 from tests.support.flows.flows import DEFINITION, whole_history
+from tests.support.servers.backends import migrated_pool
+from tests.support.servers.server import TestServer
 
 __all__ = [
     "BINARY",
@@ -27,6 +32,7 @@ __all__ = [
     "JSON_ARTIFACT",
     "LoggedFlows",
     "logged_flows",
+    "shared_log",
 ]
 
 COMPLETED = UUID("aaaa0000-0000-4000-8000-000000000001")
@@ -47,8 +53,8 @@ class LoggedFlows(msgspec.Struct, frozen=True):
 
 
 async def logged_flows(url: str) -> LoggedFlows:
-    """Append the two flows."""
-    async with await build_pool(url) as pool:
+    """Append the two flows to a log that has its tables."""
+    async with await migrated_pool(url, max_size=1) as pool:
         store = PgEventStore(PoolProvider(pool))
         history = whole_history(JSON_ARTIFACT)
         await store.append_kinds(COMPLETED, history, artifacts=[JSON_ARTIFACT], expected_version=0)
@@ -67,3 +73,18 @@ async def logged_flows(url: str) -> LoggedFlows:
         await store.append_kinds(FAILED, failing, artifacts=[BINARY], expected_version=0)
         await store.aclose()
     return LoggedFlows(url)
+
+
+@asynccontextmanager
+async def shared_log(server: TestServer, *, refreshed: bool) -> AsyncIterator[str]:
+    """Yield the URL of such a log for many tests: a session can write only if it asks to."""
+    async with server.database() as url:
+        await logged_flows(url)
+        if refreshed:
+            assert (await command("refresh", "--database-url", url)).returncode == 0
+        if not server.citus:  # whose databases are lent again
+            name = urlsplit(url).path[1:]
+            await server.administrate(
+                f'ALTER DATABASE "{name}" SET default_transaction_read_only=1'
+            )
+        yield server.as_tested(url)
