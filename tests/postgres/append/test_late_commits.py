@@ -16,7 +16,7 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 EXPLAIN = "EXPLAIN SELECT * FROM event_log WHERE seq > 100 AND seq <= 1100 ORDER BY seq LIMIT 1000"
 SET_LAST = "SELECT setval('event_log_seq_seq', $1)"
-TERMINATE = "SELECT pg_terminate_backend($1)"
+TERMINATE = "SELECT pg_terminate_backend($1::integer)"
 LOCKS = (
     "SELECT count(*)::integer FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
 )

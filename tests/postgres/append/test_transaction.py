@@ -225,7 +225,7 @@ async def test_a_session_that_is_ended_does_not_hide_why_the_block_was_left(
     async def block() -> None:
         async with store.transaction() as tx:
             (row,) = await tx.connection.fetch("SELECT pg_backend_pid() AS pid")
-            await pool.execute("SELECT pg_terminate_backend($1)", row["pid"])
+            await pool.execute("SELECT pg_terminate_backend($1::integer)", row["pid"])
             raise KeyError(attempt)
 
     with pytest.raises(KeyError, match=str(attempt)):

@@ -315,7 +315,7 @@ async def test_an_append_whose_session_is_terminated_is_tried_again(
             store.append_kind(flow_id, initialized(), expected_version=0)
         )
         pid = await until_waiting_for_a_lock(pool)
-        await pool.execute("SELECT pg_terminate_backend($1)", pid)
+        await pool.execute("SELECT pg_terminate_backend($1::integer)", pid)
     event = await appending
     assert len(retries.delays) == 1
     assert await store.list(flow_id) == [event]
@@ -348,7 +348,7 @@ async def test_a_session_whose_end_is_still_on_its_way_is_replaced(
         first = await store.append_kind(flow_id, initialized())
         pid = await proxied_pool.fetchval("SELECT pg_backend_pid()")
         fault = proxy.arm(Fault(Strike.SILENCE, lambda message: message.type == "E"))
-        await pool.execute("SELECT pg_terminate_backend($1)", pid)
+        await pool.execute("SELECT pg_terminate_backend($1::integer)", pid)
         await fault.struck.wait()
         await until_gone(server, pid)
         second = await store.append_kind(flow_id, signal(), expected_version=1)

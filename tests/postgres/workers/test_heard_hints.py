@@ -58,7 +58,7 @@ async def test_a_session_that_is_ended_hears_nothing_until_another_one_listens(
         await ear.hears()
         assert leases._listening is not None
         pid = await leases._listening.fetch("SELECT pg_backend_pid() AS pid")
-        await pool.execute("SELECT pg_terminate_backend($1)", pid[0]["pid"])
+        await pool.execute("SELECT pg_terminate_backend($1::integer)", pid[0]["pid"])
         await ear.times(2)
         assert ear.heard[1] == (ANY_DEFINITION, False)
         await ear.hears()
@@ -100,6 +100,6 @@ async def test_a_look_goes_on_if_the_connection_that_listens_is_lost_by_it(pool:
         assert leases._listening is not None
         (row,) = await leases._listening.fetch("SELECT pg_backend_pid() AS pid")
         looked = asyncio.create_task(leases.next_due([HASH], MINUTE))
-        await pool.execute("SELECT pg_terminate_backend($1)", row["pid"])
+        await pool.execute("SELECT pg_terminate_backend($1::integer)", row["pid"])
         assert await looked is None
         assert await leases.next_due([HASH], MINUTE) is None

@@ -52,7 +52,7 @@ async def test_a_worker_whose_session_is_ended_listens_again(
     flow = chain(Act(Acts()))
     async with working(desk, [flow], **HOURLY) as worker:
         first = await listener(worker)
-        await pool.execute("SELECT pg_terminate_backend($1)", first)
+        await pool.execute("SELECT pg_terminate_backend($1::integer)", first)
         await listener(worker, first)
         await until(desk, await submit(desk, flow), is_complete)
 

@@ -99,7 +99,7 @@ async def _too_many_connections(arena: Arena, _dice: Random) -> AsyncIterator[No
         await session.execute(f"ALTER ROLE {WRITER} CONNECTION LIMIT 2")
         try:
             for pid in (await arena.server.backends())[2:]:
-                await session.execute("SELECT pg_terminate_backend($1)", pid)
+                await session.execute("SELECT pg_terminate_backend($1::integer)", pid)
             yield
         finally:
             await session.execute(f"ALTER ROLE {WRITER} CONNECTION LIMIT -1")
