@@ -322,6 +322,11 @@ def _checked_target(url: str) -> DatabaseUrl:
     return target
 
 
+async def _know_types(connection: Any) -> None:
+    await pass_jsonb_as_bytes(connection)
+    connection.row_types.know_uuids()
+
+
 async def _open(
     connector: Connector,
     min_size: int,
@@ -336,7 +341,7 @@ async def _open(
             max_queries=50_000,
             max_inactive_connection_lifetime=300.0,
             setup=None,
-            init=pass_jsonb_as_bytes,
+            init=_know_types,
             reset=reset,
             loop=None,
             connect=connector.open_for_pool,

@@ -32,6 +32,24 @@ OUTDATED = (
 """The errors of an append on a connection that knows other types than the database has."""
 
 
+UUID_ARRAY = {
+    "oid": 2951,
+    "ns": "pg_catalog",
+    "name": "_uuid",
+    "kind": b"b",
+    "basetype": None,
+    "elemtype": 2950,
+    "elemdelim": b",",
+    "range_subtype": None,
+    "attrtypoids": None,
+    "attrnames": None,
+    "basetype_name": None,
+    "elemtype_name": "uuid",
+}
+"""The row of pg_type that the driver asks for: it knows `uuid`, and not `uuid[]`. PostgreSQL's own
+types have the same numbers everywhere (src/include/catalog/pg_type.dat)."""
+
+
 class RowTypes(msgspec.Struct):
     """Whether a connection knows the types, and so sends rows; None until it has asked."""
 
@@ -48,7 +66,15 @@ class RowTypes(msgspec.Struct):
             settings.add_python_codec(
                 number, f"rows_{number}", "", [], "scalar", bytes, bytes, "binary"
             )
+        self.know_uuids()
         self.are_known = bool(self.numbers)
+
+    def know_uuids(self) -> None:
+        """Describe `uuid[]` to the driver, which forgets that whenever it is given another codec.
+
+        Else it asks the server, once a connection, by four statements.
+        """
+        self.protocol.get_settings().register_data_types([UUID_ARRAY])
 
     async def have_changed(self, connection: Any) -> bool:
         """Find out the types again, after an append failed; return whether they are others.

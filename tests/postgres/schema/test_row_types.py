@@ -40,3 +40,9 @@ async def test_the_driver_asks_the_server_nothing_about_types(
     store = PgEventStore(provider)
     await store.append_kind(new_flow_id(), StepSignal(0, "a", "next"))
     await store.aclose()
+    ids = [new_flow_id(), new_flow_id()]
+    async with provider.acquire() as lent:
+        connection: Any = lent
+        for arrays in ("SELECT $1::uuid[] || $2::uuid[]", "SELECT $2::uuid[] || $1::uuid[]"):
+            assert await connection.fetchval(arrays, ids, []) == ids
+            await connection.row_types.ask(connection)  # the driver forgets other types
