@@ -145,7 +145,7 @@ class _Import:
             if event is None:
                 break
             batch.append(self._request(event))
-            size += batch[-1].size()
+            size += batch[-1].size
         return batch
 
     def _request(self, event: StoredEvent) -> AppendRequest:

@@ -7,16 +7,19 @@ unnoticed, every later link has to be changed too, and every copy of one that is
 (an anchor).
 """
 
-import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from hashlib import sha256
 from uuid import UUID
 
 import msgspec
 
-__all__ = ["GENESIS", "ChainLink", "chain_link"]
+__all__ = ["GENESIS", "ChainLink", "chain_link", "chain_links"]
 
 GENESIS = bytes(32)
 """The 32 zero bytes that stand for the link before the first event of a flow."""
+
+_CONTENT = b'{"event_id":%b,"flow_id":%b,"metadata":%b,"payload":%b,"ts":%b,"version":%d}'
 
 _json = msgspec.json.Encoder().encode
 
@@ -42,15 +45,44 @@ def chain_link(
 
     `payload` and `metadata` are canonical JSON, as stored.
     """
-    content = b'{"event_id":%b,"flow_id":%b,"metadata":%b,"payload":%b,"ts":%b,"version":%d}' % (
-        _json(event_id),
-        _json(flow_id),
-        metadata,
-        payload,
-        _time(ts if ts.tzinfo is UTC else ts.astimezone(UTC)),
-        version,
+    (link,) = chain_links(
+        previous,
+        flow_id=flow_id,
+        version=version,
+        event_ids=(event_id,),
+        ts=ts,
+        payloads=(payload,),
+        first_metadata=metadata,
+        metadata=metadata,
     )
-    return ChainLink(content, hashlib.sha256(previous + content).digest())
+    return link
+
+
+def chain_links(
+    previous: bytes,
+    *,
+    flow_id: UUID,
+    version: int,
+    event_ids: Iterable[UUID],
+    ts: datetime,
+    payloads: Iterable[bytes],
+    first_metadata: bytes,
+    metadata: bytes,
+) -> list[ChainLink]:
+    """Return the links of events of one time that follow the link `previous`, from `version` on.
+
+    All but the first have the same `metadata`. These and `payloads` are canonical JSON, as stored.
+    """
+    flow, time = _json(flow_id), _time(ts if ts.tzinfo is UTC else ts.astimezone(UTC))
+    own = first_metadata
+    links: list[ChainLink] = []
+    for event_id, payload in zip(event_ids, payloads, strict=True):
+        content = _CONTENT % (_json(event_id), flow, own, payload, time, version)
+        previous = sha256(previous + content).digest()
+        links.append(ChainLink(content, previous))
+        version += 1
+        own = metadata
+    return links
 
 
 def _time(ts: datetime) -> bytes:

@@ -115,14 +115,14 @@ class PgEventStore(BatchAppender, PgOutcomes, PgArchiving):
 
     async def _append(self, call: AppendCall) -> builtins.list[FlowEvent]:
         with self._open_calls:
-            request, size = self._encode_at_once(call) or await self._encode_in_turn(call)
+            request = self._encode_at_once(call) or await self._encode_in_turn(call)
             try:
                 if not isinstance(self._provider, PoolProvider) or not self._provider.holds:
-                    return await self._writers.store(request, size)
+                    return await self._writers.store(request)
                 with self._provider.waiting():  # maybe in the block of a transaction
-                    return await self._writers.store(request, size)
+                    return await self._writers.store(request)
             finally:
-                self._backpressure.leave(size)
+                self._backpressure.leave(request.size)
 
     async def _append_many(
         self, calls: Sequence[AppendCall]
@@ -131,7 +131,7 @@ class PgEventStore(BatchAppender, PgOutcomes, PgArchiving):
         with self._open_calls, self._waiting():
             return await append_together(calls, self._encoded, self._writers, leave)
 
-    async def _encoded(self, call: AppendCall) -> tuple[AppendRequest, int]:
+    async def _encoded(self, call: AppendCall) -> AppendRequest:
         return self._encode_at_once(call) or await self._encode_in_turn(call)
 
     def _waiting(self) -> AbstractContextManager[None]:
@@ -140,8 +140,8 @@ class PgEventStore(BatchAppender, PgOutcomes, PgArchiving):
             return self._provider.waiting()
         return nullcontext()
 
-    def _encode_at_once(self, call: AppendCall) -> tuple[AppendRequest, int] | None:
-        """Encode and admit an append, and return it with its size.
+    def _encode_at_once(self, call: AppendCall) -> AppendRequest | None:
+        """Encode and admit an append, and return it.
 
         Return None if it has to wait, or is to be encoded in a thread.
         """
@@ -150,20 +150,19 @@ class PgEventStore(BatchAppender, PgOutcomes, PgArchiving):
         request = append_request(
             call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
         )
-        check_no_streams(request)
-        size = request.size()
-        return (request, size) if self._backpressure.admit_at_once(size) else None
+        if request.streamed:
+            check_no_streams(request)
+        return request if self._backpressure.admit_at_once(request.size) else None
 
-    async def _encode_in_turn(self, call: AppendCall) -> tuple[AppendRequest, int]:
-        """Encode and admit an append behind those that wait, and return it with its size."""
+    async def _encode_in_turn(self, call: AppendCall) -> AppendRequest:
+        """Encode and admit an append behind those that wait, and return it."""
         async with self._backpressure.turn() as turn:
             request = await encode_append(
                 call, ts=self._clock.now(), max_artifact_bytes=self._max_artifact_bytes
             )
             check_no_streams(request)
-            size = request.size()
-            await turn.admit(size)
-            return request, size
+            await turn.admit(request.size)
+            return request
 
     def leased(self, flow_id: UUID, token: UUID) -> LeasedEventStore:
         """Return this store as the holder of a flow appends to it; see `LeasingEventStore.leased`.

@@ -4,7 +4,7 @@ Every check that needs no store is made here, once for all stores.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeAlias
@@ -25,7 +25,7 @@ from chem_persistence.domain.events import (
     event_type,
     is_seal,
 )
-from chem_persistence.domain.hash_chain import GENESIS, ChainLink, chain_link
+from chem_persistence.domain.hash_chain import GENESIS, ChainLink, chain_links
 from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import ArtifactTooLarge, InvalidArgument, InvalidPayload
 from chem_persistence.store.attribution import PROGRAM, RUN_BY
@@ -58,6 +58,7 @@ __all__ = [
     "AppendRequest",
     "Head",
     "append_request",
+    "artifacts_size",
     "check_event_sizes",
     "check_no_streams",
     "encode_append",
@@ -113,7 +114,8 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Encoded events for the end of one flow, with their artifacts.
 
     `event_ids`, `kinds` and `payloads` have one entry an event, in order. `kinds` are the facts as
-    they will be read back. `ids_given` is true if the caller chose the event ids, and so may be
+    they will be read back. `size` is the bytes of JSON and content that
+    the append stores. `ids_given` is true if the caller chose the event ids, and so may be
     repeating an append. `first_metadata` are those of the first event, which say more if a program
     begins the flow. `artifacts` and `streamed` pair each artifact with the index of the event that
     produced it, in hash order, so that appends which share artifacts lock them in one order
@@ -131,7 +133,8 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     payloads: tuple[bytes, ...]
     metadata: bytes
     first_metadata: bytes
-    artifacts: tuple[tuple[EventPlace, StoredArtifact], ...]
+    size: int
+    artifacts: tuple[tuple[EventPlace, StoredArtifact], ...] = ()
     streamed: tuple[tuple[EventPlace, StreamedArtifact], ...] = ()
     lease: UUID | None = None
     hold: Hold | None = None
@@ -146,32 +149,18 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Whether the lease stays although the events would release it."""
         return self.hold is not None and only_pauses(self.kinds)
 
-    def size(self) -> int:
-        """Return the number of bytes of JSON and content that the append stores."""
-        size = len(self.payloads) * len(self.metadata)
-        for payload in self.payloads:
-            size += len(payload)
-        for _, stored in self.artifacts:
-            size += len(stored.payload or stored.content or b"") + len(stored.metadata)
-        return size
-
     def links(self, head: Head) -> list[ChainLink]:
         """Return the events' hash-chain links if they follow the flow's `head`."""
-        links = []
-        previous = head.link
-        for index, payload in enumerate(self.payloads):
-            own = chain_link(
-                previous,
-                flow_id=self.flow_id,
-                version=head.version + index,
-                event_id=self.event_ids[index],
-                ts=self.ts,
-                payload=payload,
-                metadata=self.metadata if index else self.first_metadata,
-            )
-            links.append(own)
-            previous = own.hash
-        return links
+        return chain_links(
+            head.link,
+            flow_id=self.flow_id,
+            version=head.version,
+            event_ids=self.event_ids,
+            ts=self.ts,
+            payloads=self.payloads,
+            first_metadata=self.first_metadata,
+            metadata=self.metadata,
+        )
 
     def stored_events(self, head: Head, seqs: Sequence[int]) -> list[StoredEvent]:
         """Return the events as stored after the flow's `head`, under the seqs given."""
@@ -195,18 +184,22 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         metadata = first = {} if self.metadata == b"{}" else read_json(self.metadata)
         if self.first_metadata is not self.metadata:
             first = read_json(self.first_metadata)
-        return [
-            FlowEvent(
-                seq=seqs[index],
-                flow_id=self.flow_id,
-                version=version + index,
-                event_id=self.event_ids[index],
-                ts=self.ts,
-                kind=kind,
-                metadata=metadata if index else first,
+        events: list[FlowEvent] = []
+        for seq, event_id, kind in zip(seqs, self.event_ids, self.kinds, strict=True):
+            events.append(
+                FlowEvent(
+                    seq=seq,
+                    flow_id=self.flow_id,
+                    version=version,
+                    event_id=event_id,
+                    ts=self.ts,
+                    kind=kind,
+                    metadata=first,
+                )
             )
-            for index, kind in enumerate(self.kinds)
-        ]
+            version += 1
+            first = metadata
+        return events
 
 
 async def encode_append(
@@ -249,33 +242,39 @@ def append_request(call: AppendCall, *, ts: datetime, max_artifact_bytes: int) -
         raise InvalidArgument("kinds", "an append needs at least one event")
     if expected_version is not None and not 0 <= expected_version <= MAX_VERSION:
         raise InvalidArgument("expected_version", f"must be 0 to {MAX_VERSION}")
-    encoded = [encode_kind(kind) for kind in kinds]
-    payloads = tuple([payload for payload, _ in encoded])
-    facts = tuple([fact for _, fact in encoded])
-    if any(map(is_seal, facts[:-1])):
+    payloads, facts = zip(*map(encode_kind, kinds), strict=True)
+    if len(facts) > 1 and any(map(is_seal, facts[:-1])):
         raise InvalidArgument("kinds", "no event may follow the seal of a flow")
     metadata = first_metadata = encode_metadata(call.metadata)
     if call.hold is not None and expected_version == 0:
         first_metadata = encode_metadata({**(call.metadata or {}), RUN_BY: PROGRAM})
-    check_event_sizes(payloads, first_metadata)
-    request = AppendRequest(
+    size = len(payloads) * len(metadata) + sum(map(len, payloads))
+    if (size + len(first_metadata)) * MOST_JSONB_GROWTH > MAX_EVENT_BYTES:
+        check_event_sizes(payloads, first_metadata)
+    event_ids = _event_ids(call.event_ids, len(kinds))
+    utc = ts if type(ts) is datetime and ts.tzinfo is UTC else in_utc(ts)
+    stored = encoded_artifacts(artifacts, facts, max_artifact_bytes) if artifacts else ()
+    streamed = streamed_artifacts(artifacts, facts) if artifacts else ()
+    if artifacts or len(kinds) > FEW_EVENTS:
+        size += artifacts_size(stored)
+        if size > (limit := largest_append(max_artifact_bytes)):
+            raise InvalidPayload("$", f"the append has {size} bytes, the limit is {limit}")
+    return AppendRequest(
         flow_id=call.flow_id,
         expected_version=expected_version,
-        ts=ts if type(ts) is datetime and ts.tzinfo is UTC else in_utc(ts),
-        event_ids=_event_ids(call.event_ids, len(kinds)),
+        ts=utc,
+        event_ids=event_ids,
         ids_given=call.event_ids is not None,
         kinds=facts,
         payloads=payloads,
         metadata=metadata,
         first_metadata=first_metadata,
-        artifacts=encoded_artifacts(artifacts, facts, max_artifact_bytes) if artifacts else (),
-        streamed=streamed_artifacts(artifacts, facts) if artifacts else (),
+        size=size,
+        artifacts=stored,
+        streamed=streamed,
         lease=call.lease,
         hold=call.hold,
     )
-    if artifacts or len(kinds) > FEW_EVENTS:
-        _check_size(request, largest_append(max_artifact_bytes))
-    return request
 
 
 def largest_append(max_artifact_bytes: int) -> int:
@@ -302,10 +301,12 @@ def check_event_sizes(payloads: Sequence[bytes], metadata: bytes) -> None:
             check_json_size("the event", encoded)
 
 
-def _check_size(request: AppendRequest, limit: int) -> None:
-    size = request.size()
-    if size > limit:
-        raise InvalidPayload("$", f"the append has {size} bytes, the limit is {limit}")
+def artifacts_size(artifacts: Iterable[tuple[EventPlace, StoredArtifact]]) -> int:
+    """Return the number of bytes of JSON and content that artifacts are stored with."""
+    size = 0
+    for _, stored in artifacts:
+        size += len(stored.payload or stored.content or b"") + len(stored.metadata)
+    return size
 
 
 def is_own_event_id(event_id: UUID) -> bool:

@@ -48,10 +48,11 @@ class Backpressure:
 
     def admit_at_once(self, size: int) -> bool:
         """Admit an append of `size` bytes if it fits; ask only if not `is_busy`."""
-        if not self._fits(size):
+        admitted, with_it = self._admitted, self._admitted_bytes + size
+        if admitted and (admitted >= self._max_appends or with_it > self._max_bytes):
             return False
-        self._admitted += 1
-        self._admitted_bytes += size
+        self._admitted = admitted + 1
+        self._admitted_bytes = with_it
         return True
 
     def turn(self) -> "Turn":
@@ -98,11 +99,6 @@ class Backpressure:
         while not self.admit_at_once(size):
             self._left = asyncio.get_running_loop().create_future()
             await self._left
-
-    def _fits(self, size: int) -> bool:
-        return self._admitted == 0 or (
-            self._admitted < self._max_appends and self._admitted_bytes + size <= self._max_bytes
-        )
 
 
 class Turn:

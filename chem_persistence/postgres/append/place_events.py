@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
 from math import inf
 from typing import cast
 from uuid import UUID
@@ -63,16 +62,19 @@ class Append:
     log: it did not have them after `head` was read.
     """
 
-    __slots__ = ("head", "looked_up", "lost", "races", "request")
+    __slots__ = ("head", "key", "looked_up", "lost", "races", "request")
 
     def __init__(self, request: AppendRequest) -> None:
         self.request = request
+        self.key = request.flow_id.int  # of its flow; it hashes faster than the UUID
         self.races = 0
-        self.forget_head()
+        self.head: Head | None = None
+        self.lost = False
+        self.looked_up = not request.ids_given
 
     def forget_head(self) -> None:
         """Forget after which head to append, as if nothing were known about the flow."""
-        self.head: Head | None = None
+        self.head = None
         self.lost = False
         self.looked_up = not self.request.ids_given
 
@@ -100,7 +102,7 @@ class FlowHeads:
         head = self._heads.get(flow_id.int)
         if head is None and self._below is not None:
             head = self._below.known(flow_id)
-        return head if head is not None and version in {None, head.version} else None
+        return head if head is None or version is None or version == head.version else None
 
     def known(self, flow_id: UUID) -> Head | None:
         """Return the head of a flow that no rollback can have taken back, if there is one."""
@@ -122,14 +124,15 @@ class FlowHeads:
 
     def keep(self, flow_id: UUID, head: Head, *, committed: bool) -> None:
         """Remember a head that was read or acknowledged; `committed` if outside a transaction."""
-        self._heads[flow_id.int] = head
-        self._heads.move_to_end(flow_id.int)
-        if committed:
-            self._uncommitted.discard(flow_id.int)
-        else:
-            self._uncommitted.add(flow_id.int)
-        if len(self._heads) > self._capacity:
-            dropped, _ = self._heads.popitem(last=False)
+        heads, key = self._heads, flow_id.int
+        heads[key] = head
+        heads.move_to_end(key)
+        if not committed:
+            self._uncommitted.add(key)
+        elif self._uncommitted:
+            self._uncommitted.discard(key)
+        if len(heads) > self._capacity:
+            dropped, _ = heads.popitem(last=False)
             self._uncommitted.discard(dropped)
 
     def keep_read(self, flow_id: UUID, head: Head, *, committed: bool) -> None:
@@ -160,28 +163,30 @@ async def append_batch(
         asyncpg.PostgresError: if one of the appends cannot be stored, or none at the moment.
     """
     committed = not connection.is_in_transaction()
-    await _find_heads(connection, appends, heads, committed=committed)
+    runs = _runs(appends)
+    await _find_heads(connection, [run[0] for run in runs], heads, committed=committed)
     outcomes = await _find_originals(connection, appends)
-    if writes := _place(appends, outcomes):
-        if len(writes) > 1:  # all batches store their flows in one order, so as not to deadlock
-            writes = sorted(writes, key=lambda placed: placed[1].request.flow_id.int)
-        outcomes |= await _write(connection, writes, heads, patience, committed=committed)
-    for append in appends:
-        if append not in outcomes:
-            outcomes[append] = _BEHIND
+    if placed := _place(runs, outcomes):
+        outcomes |= await _write(connection, placed, heads, patience, committed=committed)
+    if len(outcomes) < len(appends):
+        outcomes = dict.fromkeys(appends, _BEHIND) | outcomes
     return outcomes
 
 
-async def _find_heads(
-    connection: Connection, appends: Sequence[Append], heads: FlowHeads, *, committed: bool
-) -> None:
-    """Set the head of the first append of each flow; those behind it follow."""
-    unknown: list[Append] = []
-    flow = None
+def _runs(appends: Sequence[Append]) -> list[list[Append]]:
+    """Return the appends of each flow, in one order for all batches, so as not to deadlock."""
+    runs: dict[int, list[Append]] = {}
     for append in appends:
-        if append.request.flow_id.int == flow:
-            continue
-        flow = append.request.flow_id.int
+        runs.setdefault(append.key, []).append(append)
+    return [runs[key] for key in sorted(runs)]
+
+
+async def _find_heads(
+    connection: Connection, firsts: Sequence[Append], heads: FlowHeads, *, committed: bool
+) -> None:
+    """Set the heads of the first appends of flows; those behind them follow."""
+    unknown: list[Append] = []
+    for append in firsts:
         if append.head is None:
             append.head = heads.at(append.request.flow_id, append.request.expected_version)
             if append.head is None:
@@ -233,8 +238,8 @@ async def _find_originals(
 
 
 def _place(
-    appends: Sequence[Append], outcomes: Mapping[Append, Outcome]
-) -> list[tuple[Append, Write]]:
+    runs: Sequence[Sequence[Append]], outcomes: Mapping[Append, Outcome]
+) -> dict[Append, Write]:
     """Chain the appends of each flow without an outcome to its head; leave out what does not fit.
 
     An append does not fit if it expects another version, or repeats an event id of one before it,
@@ -242,31 +247,30 @@ def _place(
     After a lost race fewer appends of the flow are tried, half as many each time: a shorter
     statement is faster, so that a writer with many appends does not always lose to one with few.
     """
-    writes: list[tuple[Append, Write]] = []
-    for _, group in groupby(appends, key=lambda append: append.request.flow_id.int):
-        run = list(group)
-        if races := max([append.races for append in run]):
-            run = run[: max(1, len(run) >> races)]
+    placed: dict[Append, Write] = {}
+    for run in runs:
         base = end = run[0].head
         given: set[UUID] = set()
-        for append in run:
+        races = max([append.races for append in run]) if len(run) > 1 else 0
+        for append in run[: max(1, len(run) >> races)] if races else run:
             if append in outcomes or base is None or end is None:
                 continue
-            if not _fits(append, end, given):
+            request = append.request
+            if append.head is not end and not _fits(append, end, given):
                 continue
             append.head = end
-            links = append.request.links(end)
-            writes.append((append, Write(append.request, end, base, links)))
+            links = request.links(end)
+            placed[append] = Write(request, end, base, links)
             end = Head(end.version + len(links), links[-1].hash)
-            last = append.request.kinds[-1]  # each append comes by here: no call of is_seal
-            if isinstance(last, StepSignal) and last.signal == SEALED:
+            last = request.kinds[-1]  # each append comes by here: no call of is_seal
+            if type(last) is StepSignal and last.signal == SEALED:
                 end = None
-            if append.request.ids_given:
-                given.update(append.request.event_ids)
-    for append in appends:
-        if append.head is None:
-            append.forget_head()  # what is stored before its turn may hold its event ids
-    return writes
+            if request.ids_given:
+                given.update(request.event_ids)
+        for append in run[1:]:
+            if append.head is None:
+                append.forget_head()  # what is stored before its turn may hold its event ids
+    return placed
 
 
 def _fits(append: Append, end: Head, given: set[UUID]) -> bool:
@@ -280,7 +284,7 @@ def _fits(append: Append, end: Head, given: set[UUID]) -> bool:
 
 async def _write(
     connection: Connection,
-    writes: Sequence[tuple[Append, Write]],
+    placed: Mapping[Append, Write],
     heads: FlowHeads,
     patience: float | None,
     *,
@@ -288,31 +292,32 @@ async def _write(
 ) -> dict[Append, Outcome]:
     """Store placed appends, each flow all or nothing, and return their outcomes."""
     collision = None
+    writes = [*placed.values()]
     seqs: Sequence[int | None]
     try:
-        seqs = await _insert(connection, [write for _, write in writes], patience)
+        seqs = await _insert(connection, writes, patience)
     except asyncpg.UniqueViolationError as error:
-        if writes[0][0].request.flow_id != writes[-1][0].request.flow_id:
+        if writes[0].request.flow_id != writes[-1].request.flow_id:
             raise
-        seqs, collision = [None] * sum(len(write.links) for _, write in writes), error
+        seqs, collision = [None] * sum(len(write.links) for write in writes), error
     except Exception as error:
         if may_have_committed(error):
-            for append, _ in writes:
+            for append in placed:
                 append.lost = True
         raise
     outcomes: dict[Append, Outcome] = {}
     left: list[tuple[Append, Write]] = []
-    place = 0
-    for append, write in writes:
-        request, first, count = append.request, write.head.version, len(write.links)
+    numbers, place = cast("Sequence[int]", seqs), 0
+    for append, write in placed.items():
+        request, links, first = write.request, write.links, write.head.version
         if seqs[place] is not None:  # nor is another of the flow None, which is stored as a whole
-            own = cast("Sequence[int]", seqs[place : place + count])
+            own = numbers[place : place + len(links)]
             outcomes[append] = Stored(request.events(first, own))
-            end = Head(first + count, write.links[-1].hash)
+            end = Head(first + len(links), links[-1].hash)
             heads.keep(request.flow_id, end, committed=committed)
         else:
             left.append((append, write))
-        place += count
+        place += len(links)
     if left:
         for append in outcomes:  # they are tried again if what follows fails
             append.lost = True

@@ -1,7 +1,7 @@
 """The queue of appends: their order, how many are stored together, and their answers."""
 
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Protocol, TypeAlias
 
 from chem_persistence.domain.events import FlowEvent, FlowInitialized
@@ -43,18 +43,16 @@ class Answered(Protocol):
 
 
 class QueuedAppend(Append):
-    """An append whose caller awaits `answered`; `size` is in bytes, `origin` the caller's span.
+    """An append whose caller awaits `answered`; `origin` is the caller's span.
 
     `submits` is whether workers may have to be told of it, see `hinted_definitions`.
     """
 
-    __slots__ = ("answered", "key", "origin", "size", "submits")
+    __slots__ = ("answered", "origin", "submits")
 
-    def __init__(self, request: AppendRequest, size: int, answered: Answered) -> None:
+    def __init__(self, request: AppendRequest, answered: Answered) -> None:
         super().__init__(request)
         self.answered = answered
-        self.key = request.flow_id.int  # hashes faster than the UUID
-        self.size = size
         self.submits = type(request.kinds[-1]) is FlowInitialized
         self.origin = None if found.observer is None else current_span()
 
@@ -87,50 +85,45 @@ class AppendQueue:
         self._max_bytes = max_bytes
         self._shares = shares
         self.one_flow_each = False
-        self._waiting: dict[int, deque[QueuedAppend]] = {}
-        self._ready: dict[int, None] = {}  # the flows that a batch may take, in order
-        self._under_way: set[int] = set()
+        self._ready: dict[int, list[QueuedAppend]] = {}
+        self._under_way: dict[int, list[QueuedAppend]] = {}  # what waits for the end of a batch
 
     def put(self, append: QueuedAppend) -> None:
         """Add an append behind those of its flow."""
-        line = self._waiting.get(append.key)
+        line = self._under_way.get(append.key)
         if line is None:
-            line = self._waiting[append.key] = deque()
+            line = self._ready.setdefault(append.key, [])
         line.append(append)
-        if append.key not in self._under_way:
-            self._ready.setdefault(append.key)
 
     def take_at_once(self, append: QueuedAppend) -> bool:
         """Mark the flow of an append that is not queued, if nothing waits; return whether it is."""
         if self._ready or append.key in self._under_way:
             return False
-        self._under_way.add(append.key)
+        self._under_way[append.key] = []
         return True
 
     def take(self) -> list[QueuedAppend]:
         """Return the next batch, the appends of a flow side by side, and mark its flows."""
         batch: list[QueuedAppend] = []
         events = size = 0
-        for _ in range(self._share()):
-            if not self._ready:
-                break
-            key = next(iter(self._ready))
-            line = self._waiting[key]
-            lease = line[0].request.lease
-            is_full = False
-            while line and line[0].request.lease == lease:
-                events += len(line[0].request.kinds)
-                size += line[0].size
+        is_full = False
+        for key, line in [*islice(self._ready.items(), self._share())]:
+            taken, lease = 0, line[0].request.lease
+            for append in line:
+                request = append.request
+                if taken and request.lease != lease:
+                    break
+                events += len(request.kinds)
+                size += request.size
                 if batch and (events > self._max_events or size > self._max_bytes):
                     is_full = True
                     break
-                batch.append(line.popleft())
-            if not batch or batch[-1].key != key:
+                batch.append(append)
+                taken += 1
+            if not taken:
                 break
-            del self._ready[key]
-            self._under_way.add(key)
-            if not line:
-                del self._waiting[key]
+            del self._ready[key], line[:taken]
+            self._under_way[key] = line
             if is_full or self.one_flow_each:
                 break
         return batch
@@ -143,42 +136,39 @@ class AppendQueue:
         again: list[QueuedAppend] = []
         locked: dict[int, list[QueuedAppend]] = {}
         for append in batch:
-            if append.answered.done():  # the caller was cancelled
+            answered, outcome = append.answered, outcomes.get(append, _NOT_TRIED)
+            if answered.done():  # the caller was cancelled
                 continue
-            match outcomes.get(append, _NOT_TRIED):
-                case Stored(events):
-                    append.answered.set_result(events)
-                case Refused(error):
-                    append.answered.set_exception(error)
-                case TryAgain(reason):
-                    if reason is Reason.LOCKED or append.key in locked:
+            match outcome:
+                case Stored():
+                    answered.set_result(outcome.events)
+                case Refused():
+                    answered.set_exception(outcome.error)
+                case TryAgain():
+                    if outcome.reason is Reason.LOCKED or append.key in locked:
                         locked.setdefault(append.key, []).append(append)
                     else:
                         again.append(append)
         for append in reversed(again):
-            self._waiting.setdefault(append.key, deque()).appendleft(append)
-        self._end_turn(append.key for append in batch if append.key not in locked)
+            self._under_way[append.key].insert(0, append)
+        for append in batch:
+            if append.key not in locked and (line := self._under_way.pop(append.key, None)):
+                self._ready[append.key] = line
         return list(locked.values())
-
-    def _end_turn(self, keys: Iterable[int]) -> None:
-        for key in keys:
-            self._under_way.discard(key)
-            if key in self._waiting:
-                self._ready.setdefault(key)
 
     def remove(self, append: QueuedAppend) -> None:
         """Remove an append whose caller was cancelled, unless it is under way."""
-        line = self._waiting.get(append.key, deque())
-        if append in line:
-            line.remove(append)
-            if not line:
-                del self._waiting[append.key]
-                self._ready.pop(append.key, None)
+        for lines in (self._under_way, self._ready):
+            line = lines.get(append.key, [])
+            if append in line:
+                line.remove(append)
+                if not line and lines is self._ready:
+                    del self._ready[append.key]
 
     def _share(self) -> int:
         """Return the number of flows that a batch may take."""
         flows = len(self._ready) + len(self._under_way)
-        first = self._waiting[next(iter(self._ready))][0] if self._ready else None
+        first = next(iter(self._ready.values()))[0] if self._ready else None
         is_of_many = first is not None and type(first.answered) is Answer
         least = MIN_SHARE_OF_MANY if is_of_many else MIN_SHARE
         return max(least, -(-flows // self._shares))

@@ -18,13 +18,13 @@ ENCODED_AT_ONCE = 500
 
 async def append_together(
     calls: Sequence[AppendCall],
-    encoded: Callable[[AppendCall], Awaitable[tuple[AppendRequest, int]]],
+    encoded: Callable[[AppendCall], Awaitable[AppendRequest]],
     writers: Writers,
     leave: Callable[[int], None],
 ) -> list[list[FlowEvent] | Exception]:
     """Store calls for different flows, and return what became of each, in their order.
 
-    `encoded` encodes and admits a call, and returns it with its size; `leave` ends its admission.
+    `encoded` encodes and admits a call; `leave` ends the admission of one of that size.
     If this is cancelled, each call is in the log as a whole, or not at all.
 
     Raises:
@@ -35,7 +35,7 @@ async def append_together(
     try:
         for index, call in enumerate(calls):
             try:
-                request, size = await encoded(call)
+                request = await encoded(call)
             except StoreUnavailable as error:  # those that follow would not be admitted either
                 raise StoreUnavailable(
                     f"append {index + 1} of {len(calls)} was not admitted, and those before it may "
@@ -44,7 +44,7 @@ async def append_together(
             except ChemPersistenceError as error:
                 answers.given[index] = error
                 continue
-            queued.append(QueuedAppend(request, size, answers.expect(index, size)))
+            queued.append(QueuedAppend(request, answers.expect(index, request.size)))
             writers.put(queued[-1])
             if len(queued) % ENCODED_AT_ONCE == 0:
                 await asyncio.sleep(0)

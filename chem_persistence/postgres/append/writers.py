@@ -119,13 +119,13 @@ class Writers:
         self._connecting: set[asyncio.Task[None]] = set()
         self._looked_for_distribution = False
 
-    async def store(self, request: AppendRequest, size: int) -> list[FlowEvent]:
-        """Store a request of `size` bytes, and return its events once they are committed.
+    async def store(self, request: AppendRequest) -> list[FlowEvent]:
+        """Store a request, and return its events once they are committed.
 
         If it is cancelled, the whole append is in the log, or nothing of it.
         """
         answered: asyncio.Future[list[FlowEvent]] = self._running_loop().create_future()
-        append = QueuedAppend(request, size, answered)
+        append = QueuedAppend(request, answered)
         try:
             if self._was_alone and (idle := self._lend_to(append)):
                 await self._store_alone(append, idle)
@@ -197,7 +197,7 @@ class Writers:
             not self._idle
             or found.observer is not None  # a batch has a span of its own
             or append.submits
-            or append.size > LARGE_BYTES
+            or append.request.size > LARGE_BYTES
             or not self._is_usable(self._idle[-1].held)
             or self._idle[-1].woken.done()
             or not self._queue.take_at_once(append)

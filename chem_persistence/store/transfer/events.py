@@ -12,6 +12,7 @@ from chem_persistence.domain.streams import StreamedArtifact
 from chem_persistence.errors import InvalidPayload, UnreadableEvent
 from chem_persistence.store.append_request import (
     AppendRequest,
+    artifacts_size,
     check_event_sizes,
     encoded_artifacts,
     streamed_artifacts,
@@ -75,6 +76,7 @@ def stored_request(
     if canonical_event(event) != event:
         raise UnreadableEvent(event.flow_id, event.version, "its JSON is not canonical")
     check_event_sizes((event.payload,), event.metadata)
+    stored = encoded_artifacts(artifacts, (kind,), max_artifact_bytes)
     return AppendRequest(
         flow_id=event.flow_id,
         expected_version=event.version,
@@ -85,6 +87,7 @@ def stored_request(
         payloads=(event.payload,),
         metadata=event.metadata,
         first_metadata=event.metadata,
-        artifacts=encoded_artifacts(artifacts, (kind,), max_artifact_bytes),
+        size=len(event.payload) + len(event.metadata) + artifacts_size(stored),
+        artifacts=stored,
         streamed=streamed_artifacts(artifacts, (kind,)),
     )

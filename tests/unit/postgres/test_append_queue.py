@@ -28,7 +28,7 @@ def append(
 ) -> QueuedAppend:
     call = AppendCall(flow_id, [StepSignal(0, "acquire", "said", data)] * events, lease=lease)
     request = append_request(call, ts=datetime(2026, 1, 1, tzinfo=UTC), max_artifact_bytes=1)
-    return QueuedAppend(request, request.size(), asyncio.get_running_loop().create_future())
+    return QueuedAppend(request, asyncio.get_running_loop().create_future())
 
 
 def future_of(append: QueuedAppend) -> "asyncio.Future[Any]":
@@ -231,12 +231,12 @@ async def test_flows_of_one_caller_are_divided_only_if_they_are_many() -> None:
     answers = Answers(MIN_SHARE_OF_MANY + 2, left.append)
     waiting = crowd(MIN_SHARE_OF_MANY + 2)
     for index, each in enumerate(waiting):
-        each.answered = answers.expect(index, each.size)
+        each.answered = answers.expect(index, each.request.size)
     queue = shared_queue_of(*waiting)
     batch = queue.take()
     assert batch == waiting[:MIN_SHARE_OF_MANY]
     queue.finish(batch, stored(batch))
-    assert left == [each.size for each in batch]
+    assert left == [each.request.size for each in batch]
     assert answers.given == [*[[]] * MIN_SHARE_OF_MANY, None, None]
 
 
