@@ -8,8 +8,8 @@ numbers in each database, so none is named: the server takes those of its functi
 Artifacts that are large together are left out: `copied_artifacts` stores them.
 """
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from struct import Struct
@@ -78,7 +78,8 @@ _FLOAT8, _TIMESTAMPTZ, _UUID, _JSONB = 701, 1184, 2950, 3802
 """The numbers of built-in types, which are the same on every server (pg_type.dat)."""
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-"""A timestamptz is the number of microseconds since then."""
+_MICROSECOND = timedelta(microseconds=1)
+"""A timestamptz is the number of microseconds since the epoch."""
 
 _JSON_VERSION = 1
 """The first byte of a jsonb (jsonb_recv in the PostgreSQL sources)."""
@@ -95,16 +96,20 @@ _INT4_FIELD = Struct("!3i").pack
 _INT8_FIELD = Struct("!2iq").pack
 _FLOAT8_FIELD = Struct("!2id").pack
 
-_BEGIN_OF_EVENT = Struct("!3i16s2i").pack  # columns; flow_id; type and size of version
-_EVENT = Struct("!i36si8s16s16s8s32s2ib").pack  # size; that; up to the version of payload
+_EVENT = Struct("!i36si8s16s16s8s32s2ib").pack  # size; up to the version of payload
+_PARTS_OF_EVENT = 3  # that, the payload and the metadata
 _EVENT_BYTES = 36 + 4 + 8 + 16 + 16 + 8 + 32 + 9
-_LATER_FLOW = Struct("!4i16s3i8s32s32s").pack  # size, columns; as above; version, hash; others
-_HELD_FLOW = Struct("!4i16s3i8s32s2i16s24s").pack  # the same with a lease
-_NEW_FLOW = Struct("!4i16s3i40s").pack
-_STEP = Struct("!2i2i16s2iq5i").pack  # size, columns; flow_id, step_index, attempts; of step_id
-_STEP_BYTES = 4 + 24 + 16 + 12 + 8
+_LATER_FLOW = Struct("!i36si8s32s32s").pack  # size; flow_id, version, hash; others
+_HELD_FLOW = Struct("!i36si8s32s8s16s24s").pack  # the same with a lease
+_NEW_FLOW = Struct("!i36si40s").pack
+_STEP = Struct("!i12s16s8sq12s2i").pack  # size; flow_id, step_index, attempts; of step_id
+_STEP_BYTES = 12 + 16 + 8 + 8 + 12 + 8
 
-_EVENT_ID, _HASH = _FIELD(_UUID, 16), _FIELD(_BYTEA, 32)
+_EVENT_ID, _HASH, _LEASE = _FIELD(_UUID, 16), _FIELD(_BYTEA, 32), _FIELD(_UUID, 16)
+_FLOW_ID_OF_7 = Struct("!3i").pack(7, _UUID, 16)  # the begin of the rows of flows and events
+_VERSION = _FIELD(_INT4, 4)
+_FLOW_ID_OF_10, _STEP_INDEX = Struct("!3i").pack(10, _UUID, 16), _FIELD(_INT8, 8)
+_ONE_ATTEMPT, _NO_ATTEMPT = _INT4_FIELD(_INT4, 4, 1), _INT4_FIELD(_INT4, 4, 0)
 
 
 def _null(data_type: int) -> bytes:
@@ -125,9 +130,12 @@ _NO_HOLDER = _NO_UUID + _null(_FLOAT8)
 _TRUE, _FALSE, _NO_BOOL = _field(_BOOL, b"\1"), _field(_BOOL, b"\0"), _null(_BOOL)
 _STATUS = {status: _field(_TEXT, status.value.encode()) for status in StepStatus}
 _NO_METADATA = _jsonb(b"{}")
-_FREE = _NO_UUID + _NO_HOLDER + _NO_BOOL
+_UNHELD, _NO_END = _NO_HOLDER + _NO_BOOL, _NO_TIME + _NO_JSON
+_FREE = _NO_UUID + _UNHELD
 _RUNNING = _STATUS[StepStatus.RUNNING] + _NO_INT8 + _NO_TEXT
 _FINISHED = _STATUS[StepStatus.FINISHED] + _NO_INT8
+_STARTED_BYTES = _STEP_BYTES + len(_RUNNING) + 16 + len(_NO_END)
+_FINISHED_BYTES = _STEP_BYTES + len(_FINISHED) + 8 + len(_NO_TIME) + 16 + len(_NO_JSON)
 
 
 def append_rows(writes: Sequence[Write], most_bytes: float) -> tuple[Rows, Sequence[Produced]]:
@@ -145,18 +153,15 @@ def append_rows(writes: Sequence[Write], most_bytes: float) -> tuple[Rows, Seque
     artifacts: list[Produced] = []
     retries: list[bytes] = []
     steps: list[bytes] = []
-    count = 0
     for key, group in groupby(writes, key=_flow_of):
         run, flow = list(group), key.to_bytes(16, "big")
-        begin = _BEGIN_OF_EVENT(7, _UUID, 16, flow, _INT4, 4)
-        time = b""
+        begin, time = _FLOW_ID_OF_7 + flow + _VERSION, b""
         for write in run:
             time = _time(write.request.ts)
             _add_events(events, write, begin, time)
-            count += len(write.links)
             if write.request.artifacts:
                 artifacts += produced_artifacts(write)
-        flows.append(_flow(flow, run))
+        flows.append(_flow(begin, run))
         usual = _usual_steps(flow, run[0].request.kinds, time) if len(run) == 1 else None
         if usual is None:
             _add_changes(retries, steps, flow, run)
@@ -172,11 +177,11 @@ def append_rows(writes: Sequence[Write], most_bytes: float) -> tuple[Rows, Seque
         if size > most_bytes:
             artifacts, left_out = [], artifacts
     return (
-        _array(flows),
-        _HEADER(1, 0, 0, count, 1) + b"".join(events),
-        _array(list(map(_artifact, artifacts))) if artifacts else None,
-        _array(retries) if retries else None,
-        _array(steps) if steps else None,
+        _array(flows, len(flows)),
+        _array(events, len(events) // _PARTS_OF_EVENT),
+        _array(map(_artifact, artifacts), len(artifacts)) if artifacts else None,
+        _array(retries, len(retries)) if retries else None,
+        _array(steps, len(steps)) if steps else None,
     ), left_out
 
 
@@ -235,9 +240,9 @@ def produced_artifacts(write: Write) -> list[Produced]:
     return [(artifact, flow_id, first + producer) for producer, artifact in write.request.artifacts]
 
 
-def _array(rows: Sequence[bytes]) -> bytes:
-    """Return an array of rows, whose type the server knows from the parameter."""
-    return _HEADER(1, 0, 0, len(rows), 1) + b"".join(rows)
+def _array(parts: Iterable[bytes], count: int) -> bytes:
+    """Return an array of `count` rows, whose type the server knows from the parameter."""
+    return _HEADER(1, 0, 0, count, 1) + b"".join(parts)
 
 
 def _row(columns: int, *parts: bytes) -> bytes:
@@ -248,10 +253,10 @@ def _row(columns: int, *parts: bytes) -> bytes:
 def _add_events(events: list[bytes], write: Write, begin: bytes, time: bytes) -> None:
     """Add the events of a write, all of which have the same first columns and the same time."""
     request, version = write.request, write.head.version
-    rest = _NO_METADATA if request.metadata == b"{}" else _jsonb(request.metadata)
-    last = rest
-    if request.first_metadata is not request.metadata:
-        last = _jsonb(request.first_metadata)
+    metadata, first = request.metadata, request.first_metadata
+    last = rest = _NO_METADATA if metadata == b"{}" else _jsonb(metadata)
+    if first is not metadata:
+        last = _jsonb(first)
     for payload, event_id, link in zip(
         request.payloads, request.event_ids, write.links, strict=True
     ):
@@ -277,35 +282,25 @@ def _add_events(events: list[bytes], write: Write, begin: bytes, time: bytes) ->
         last = rest
 
 
-def _flow(flow: bytes, run: Sequence[Write]) -> bytes:
+def _flow(begin: bytes, run: Sequence[Write]) -> bytes:
     base, request = run[0].base, run[0].request
+    version = base.version
     if len(run) > 1:
         check_leases(run)
     if request.lease is None:
-        if base.version:
-            return _LATER_FLOW(
-                112, 7, _UUID, 16, flow, _INT4, 4, base.version, _HASH, base.link, _FREE
-            )
-        return _NEW_FLOW(80, 7, _UUID, 16, flow, _INT4, 4, 0, _NO_BYTEA + _FREE)
+        if version:
+            return _LATER_FLOW(112, begin, version, _HASH, base.link, _FREE)
+        return _NEW_FLOW(80, begin, 0, _NO_BYTEA + _FREE)
     lease, holder = request.lease.int.to_bytes(16, "big"), _NO_HOLDER
     if request.hold is not None and request.begins:
         seconds = _FLOAT8_FIELD(_FLOAT8, 8, request.hold.seconds)
         holder = _uuid(request.hold.holder) + seconds
     keeps = _TRUE if any(write.request.keeps for write in run) else _NO_BOOL
-    if base.version and holder is _NO_HOLDER and keeps is _NO_BOOL:
-        return _HELD_FLOW(
-            128, 7, _UUID, 16, flow, _INT4, 4, base.version, _HASH, base.link, _UUID, 16, lease,
-            _NO_HOLDER + _NO_BOOL,
-        )  # fmt: skip
-    return _row(
-        7,
-        _UUID_FIELD(_UUID, 16, flow),
-        _INT4_FIELD(_INT4, 4, base.version),
-        _field(_BYTEA, base.link) if base.version else _NO_BYTEA,
-        _UUID_FIELD(_UUID, 16, lease),
-        holder,
-        keeps,
-    )
+    if version and holder is _NO_HOLDER and keeps is _NO_BOOL:
+        return _HELD_FLOW(128, begin, version, _HASH, base.link, _LEASE, lease, _UNHELD)
+    link = _field(_BYTEA, base.link) if version else _NO_BYTEA
+    row = b"".join((begin, _COUNT(version), link, _LEASE, lease, holder, keeps))
+    return _COUNT(len(row)) + row
 
 
 def _usual_steps(flow: bytes, facts: Sequence[FlowEventKind], time: bytes) -> list[bytes] | None:
@@ -316,24 +311,30 @@ def _usual_steps(flow: bytes, facts: Sequence[FlowEventKind], time: bytes) -> li
     steps: list[bytes] = []
     indexes: list[int] = []
     for fact in facts:
-        if type(fact) is StepStarted or type(fact) is StepFinished:
-            steps.append(_usual_step(flow, fact, time))
+        if type(fact) is StepStarted:
+            steps.append(_started(flow, fact, time))
+            indexes.append(fact.step_index)
+        elif type(fact) is StepFinished:
+            steps.append(_finished(flow, fact, time))
             indexes.append(fact.step_index)
         elif type(fact) not in WITHOUT_ROW:
             return None
     return None if len(indexes) > 1 and len(set(indexes)) < len(indexes) else steps
 
 
-def _usual_step(flow: bytes, fact: StepStarted | StepFinished, time: bytes) -> bytes:
-    if isinstance(fact, StepStarted):
-        step_id, attempts = fact.step_id.encode(), 1
-        rest = b"".join((step_id, _RUNNING, time, _NO_TIME, _NO_JSON))
-    else:
-        step_id, attempts = fact.step_id.encode(), 0
-        fingerprint = fact.fingerprint.encode()
-        size = _FIELD(_TEXT, len(fingerprint))
-        rest = b"".join((step_id, _FINISHED, size, fingerprint, _NO_TIME, time, _NO_JSON))
-    return _begin_step(flow, fact.step_index, attempts, len(step_id), len(rest)) + rest
+def _started(flow: bytes, fact: StepStarted, time: bytes) -> bytes:
+    step_id = fact.step_id.encode()
+    size = len(step_id)
+    begin = _begin_step(flow, fact.step_index, _ONE_ATTEMPT, size, _STARTED_BYTES + size)
+    return b"".join((begin, step_id, _RUNNING, time, _NO_END))
+
+
+def _finished(flow: bytes, fact: StepFinished, time: bytes) -> bytes:
+    step_id, fingerprint = fact.step_id.encode(), fact.fingerprint.encode()
+    size, more = len(step_id), len(fingerprint)
+    begin = _begin_step(flow, fact.step_index, _NO_ATTEMPT, size, _FINISHED_BYTES + size + more)
+    text = _FIELD(_TEXT, more)
+    return b"".join((begin, step_id, _FINISHED, text, fingerprint, _NO_TIME, time, _NO_JSON))
 
 
 def _uuid(value: UUID) -> bytes:
@@ -345,9 +346,7 @@ def _text(value: str) -> bytes:
 
 
 def _time(value: datetime) -> bytes:
-    since = value - _EPOCH
-    seconds = since.days * 86_400 + since.seconds
-    return _INT8_FIELD(_TIMESTAMPTZ, 8, seconds * 1_000_000 + since.microseconds)
+    return _INT8_FIELD(_TIMESTAMPTZ, 8, (value - _EPOCH) // _MICROSECOND)
 
 
 def _artifact(produced: Produced) -> bytes:
@@ -390,10 +389,10 @@ def _step(flow: bytes, change: StepChange) -> bytes:
             _NO_JSON if change.error is None else _jsonb(_json(change.error)),
         )
     )
-    return _begin_step(flow, change.step_index, change.attempts, len(step_id), len(rest)) + rest
+    attempts, size = _INT4_FIELD(_INT4, 4, change.attempts), _STEP_BYTES + len(rest)
+    return _begin_step(flow, change.step_index, attempts, len(step_id), size) + rest
 
 
-def _begin_step(flow: bytes, index: int, attempts: int, id_size: int, rest_size: int) -> bytes:
-    """Return a step's row up to the size of its step_id."""
-    size = _STEP_BYTES + rest_size
-    return _STEP(size, 10, _UUID, 16, flow, _INT8, 8, index, _INT4, 4, attempts, _TEXT, id_size)
+def _begin_step(flow: bytes, index: int, attempts: bytes, id_size: int, size: int) -> bytes:
+    """Return a step's row, of `size` bytes, up to the size of its step_id."""
+    return _STEP(size, _FLOW_ID_OF_10, flow, _STEP_INDEX, index, attempts, _TEXT, id_size)
