@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
+from itertools import compress, count, repeat
+from operator import attrgetter, is_not
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +24,9 @@ __all__ = [
     "has_steps_of",
     "initial_instance",
 ]
+
+
+_status = attrgetter("status")
 
 
 class StepStatus(StrEnum):
@@ -99,11 +104,9 @@ class FlowInstance(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cursor(self) -> int:
         """The index of the first step that is not finished; the number of steps when all are."""
-        finished = StepStatus.FINISHED  # looked up once: flows have thousands of steps
-        for index, slot in enumerate(self.steps):
-            if slot.status is not finished:
-                return index
-        return len(self.steps)
+        # in C: flows have thousands of steps
+        unfinished = map(is_not, map(_status, self.steps), repeat(StepStatus.FINISHED))
+        return next(compress(count(), unfinished), len(self.steps))
 
 
 def initial_instance(flow_id: UUID, definition: FlowDefinition) -> FlowInstance:

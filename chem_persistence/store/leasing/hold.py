@@ -1,6 +1,6 @@
 """How a program holds a flow that it runs by itself, by the same append that begins it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
@@ -17,10 +17,10 @@ from chem_persistence.domain.events import (
 
 __all__ = ["Hold", "only_pauses"]
 
-_PAUSES = (RetryScheduled, StepWaits, UserInteractionRequested)
+_PAUSES = frozenset({RetryScheduled, StepWaits, UserInteractionRequested})
 """The facts that release the lease of a flow, unless a program runs it by itself."""
 
-_RELEASES = (*_PAUSES, StepFailed, FlowCompleted, FlowCancelled)
+_RELEASES = _PAUSES | {StepFailed, FlowCompleted, FlowCancelled}
 """The facts that release it."""
 
 
@@ -31,7 +31,9 @@ class Hold(msgspec.Struct, frozen=True, gc=False):
     seconds: float
 
 
-def only_pauses(kinds: Iterable[FlowEventKind]) -> bool:
+def only_pauses(kinds: Sequence[FlowEventKind]) -> bool:
     """Return whether facts would release a flow, but not for good."""
-    releasing = [kind for kind in kinds if isinstance(kind, _RELEASES)]
-    return bool(releasing) and isinstance(releasing[-1], _PAUSES)
+    if _RELEASES.isdisjoint(map(type, kinds)):
+        return False
+    releasing = [type(kind) for kind in kinds if type(kind) in _RELEASES]
+    return releasing[-1] in _PAUSES

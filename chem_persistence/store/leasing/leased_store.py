@@ -41,7 +41,7 @@ class LeasedEventStore(Appender[Artifact]):
         self._flow_id = flow_id
 
     def _append(self, call: AppendCall) -> Awaitable[list[FlowEvent]]:
-        if call.flow_id != self._flow_id:
+        if call.flow_id is not self._flow_id and call.flow_id != self._flow_id:
             raise InvalidArgument("flow_id", f"the lease is of flow {self._flow_id} alone")
         return self._append_call(call)
 
