@@ -309,17 +309,19 @@ def _usual_steps(flow: bytes, facts: Sequence[FlowEventKind], time: bytes) -> li
     It makes the same of starts and successes of different steps, in five times the time.
     """
     steps: list[bytes] = []
-    indexes: list[int] = []
+    indexes: set[int] = set()
     for fact in facts:
-        if type(fact) is StepStarted:
-            steps.append(_started(flow, fact, time))
-            indexes.append(fact.step_index)
-        elif type(fact) is StepFinished:
-            steps.append(_finished(flow, fact, time))
-            indexes.append(fact.step_index)
+        if type(fact) is StepStarted or type(fact) is StepFinished:
+            if fact.step_index in indexes:
+                return None
+            indexes.add(fact.step_index)
+            if isinstance(fact, StepStarted):
+                steps.append(_started(flow, fact, time))
+            else:
+                steps.append(_finished(flow, fact, time))
         elif type(fact) not in WITHOUT_ROW:
             return None
-    return None if len(indexes) > 1 and len(set(indexes)) < len(indexes) else steps
+    return steps
 
 
 def _started(flow: bytes, fact: StepStarted, time: bytes) -> bytes:
