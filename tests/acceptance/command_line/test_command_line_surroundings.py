@@ -281,11 +281,11 @@ async def test_a_full_disk_is_one_line(url: str, arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "arguments", [["flows"], ["--help"], *at_length(["show", "bbbb"], ["doctor", "--json"])]
 )
-async def test_a_shell_may_close_the_output(url: str, arguments: list[str]) -> None:
-    done = await asyncio.to_thread(
+async def test_a_shell_may_close_the_output(own_url: str, arguments: list[str]) -> None:
+    done = await asyncio.to_thread(  # not the shared log: doctor says that it is read-only
         subprocess.run,
         ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *arguments],
-        env=command_environment(DATABASE_URL=url),
+        env=command_environment(DATABASE_URL=own_url),
         stderr=subprocess.PIPE,
         check=False,
     )
