@@ -144,7 +144,11 @@ async def test_no_statement_is_refused_but_one_that_has_another_in_its_place(
                         refused.append(f"{path.stem}/{name}")
                 finally:
                     await transaction.rollback()
-    assert refused == ["search/walk_definitions", "search/walk_kept_artifacts"]
+    assert refused == [
+        "feed/read_feed_page",
+        "search/walk_definitions",
+        "search/walk_kept_artifacts",
+    ]
 
 
 async def test_distributing_again_changes_nothing(own_url: str) -> None:
