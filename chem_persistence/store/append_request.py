@@ -114,12 +114,12 @@ class AppendRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Encoded events for the end of one flow, with their artifacts.
 
     `event_ids`, `kinds` and `payloads` have one entry an event, in order. `kinds` are the facts as
-    they will be read back. `size` is the bytes of JSON and content that
-    the append stores. `ids_given` is true if the caller chose the event ids, and so may be
-    repeating an append. `first_metadata` are those of the first event, which say more if a program
-    begins the flow. `artifacts` and `streamed` pair each artifact with the index of the event that
-    produced it, in hash order, so that appends which share artifacts lock them in one order
-    and cannot deadlock; the content of `streamed` ones is in the store already. With a `lease` the
+    they will be read back. `size` is the number of bytes of JSON and content that the append
+    stores. `ids_given` is true if the caller chose the event ids, and so may be repeating an
+    append. `first_metadata` are those of the first event, which say more if a program begins the
+    flow. `artifacts` and `streamed` pair each artifact with the index of the event that produced
+    it, in hash order, so that appends which share artifacts lock them in one order and cannot
+    deadlock; the content of `streamed` ones is in the store already. With a `lease` the
     events are stored only if the flow is held by it. With `hold` as well, the first append takes
     that lease, and a later one keeps it although a step waits or is to be tried again.
     """

@@ -256,7 +256,7 @@ def _place(
             if append in outcomes or base is None or end is None:
                 continue
             request = append.request
-            if append.head is not end and not _fits(append, end, given):
+            if append.head is not end and not _fits(append, end, given):  # the first one fits
                 continue
             append.head = end
             links = request.links(end)
