@@ -20,6 +20,7 @@ from chem_persistence.postgres.connection.ports import Connection, ConnectionPro
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.hints import heard_hints, send_hints
 from chem_persistence.postgres.read.rows import Row
+from chem_persistence.postgres.schema.distribution import is_distributed
 from chem_persistence.postgres.schema.statements import statement
 from chem_persistence.postgres.slots import PgSlots
 from chem_persistence.store.checks import check_flow_id, check_not_negative
@@ -45,6 +46,7 @@ LEAVE_FLOW_RUN = statement("work/leave_flow_run")
 LIST_FREE_RUNS = statement("work/list_free_runs")
 LIST_OTHER_DEFINITIONS = statement("work/list_other_definitions")
 NEXT_DUE_RUN = statement("work/next_due_run")
+NEXT_DUE_RUN_OF_NODES = statement("work/next_due_run_of_nodes")
 READ_CLAIMED_RUNS = statement("work/read_claimed_runs")
 READ_CLOCK = statement("work/read_clock")
 READ_FLOW_RUN = statement("work/read_flow_run")
@@ -52,6 +54,7 @@ REBUILD_FLOW_RUNS = statement("work/rebuild_flow_runs")
 RELEASE_FLOW_RUNS = statement("work/release_flow_runs")
 RENEW_FLOW_RUNS = statement("work/renew_flow_runs")
 TAKE_FLOW_RUN = statement("work/take_flow_run")
+WALK_OTHER_DEFINITIONS = statement("work/walk_other_definitions")
 WITHDRAW_WORKER = statement("work/withdraw_worker")
 
 Found = TypeVar("Found")
@@ -79,6 +82,7 @@ class PgLeases:
         self._listening: Connection | None = None
         self._give_up = _nothing
         self._hears = False
+        self._may_be_distributed = True  # by the last look; it decides about speed alone
 
     @property
     def slots(self) -> PgSlots:
@@ -166,11 +170,10 @@ class PgLeases:
         check_duration("within", within)
 
         async def read(connection: Connection) -> timedelta | None:
-            (clock,) = await connection.fetch(READ_CLOCK)
-            present: datetime = clock["present"]
-            (row,) = await connection.fetch(NEXT_DUE_RUN, list(definitions), present + within)
+            find = NEXT_DUE_RUN_OF_NODES if self._may_be_distributed else NEXT_DUE_RUN
+            (row,) = await connection.fetch(find, list(definitions), within)
             due_at: datetime | None = row["due_at"]
-            return None if due_at is None else due_at - present
+            return None if due_at is None else due_at - row["present"]
 
         return await self._look(read)
 
@@ -251,8 +254,14 @@ class PgLeases:
     async def other_definitions(self, known: Collection[str], limit: int) -> list[str]:
         """List the definitions of flows; see `DefinitionLister.other_definitions`."""
         check_not_negative(limit=limit)
-        rows = await self._session.fetch(LIST_OTHER_DEFINITIONS, list(known), limit)
-        return [row["definition_hash"] for row in rows]
+
+        async def read(connection: Connection) -> list[str]:
+            self._may_be_distributed = distributed = await is_distributed(connection)
+            find = LIST_OTHER_DEFINITIONS if distributed else WALK_OTHER_DEFINITIONS
+            rows = await connection.fetch(find, list(known), limit)
+            return [row["definition_hash"] for row in rows]
+
+        return await self._session.run(read)
 
     async def read_run(self, flow_id: UUID) -> FlowRunRow | None:
         """Return the row of a flow; see `LeaseReader.read_run`."""

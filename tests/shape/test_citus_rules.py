@@ -45,6 +45,9 @@ EXCEPTIONS = {
     "doctor/find_future_flow": "an aggregate: the coordinator compares it with its clock",
     "rebuild/insert_missing_executions": "a flow's own rows: Citus gathers them on the coordinator",
     "search/walk_kept_artifacts": "not run there: `list_kept_artifacts_of_flows` has its place",
+    "work/next_due_run": "not run there: `next_due_run_of_nodes` has its place",
+    "work/next_due_run_of_nodes": "the clock of a worker bounds how far ahead is looked, no "
+    "more: the time that is returned is the coordinator's, beside an aggregate of all shards",
     "work/remember_imports": "ids alone, once a batch: Citus copies them from the coordinator",
 }
 """Statements that a real cluster was seen to run against a rule, or never runs, with the reason."""

@@ -3,7 +3,8 @@
 A step that blocks the event loop keeps its lease, since the thread has an event loop and a
 connection of its own. Each third of the lease all leases are renewed in one call. Not renewed are
 those whose step is past its time limit, and none at all once the event loop has not answered for a
-long time: then the steps hang, and another process should have the flows.
+long time: then the steps hang, and another process should have the flows. A process that holds
+nothing has no such thread: its event loop does what else is done each third of a lease.
 
 The process counts for itself how long it may believe in a lease: from the moment at which the
 renewal that renewed it was sent. So its own view of the lease ends before the database's does,
@@ -32,6 +33,9 @@ _logger = logging.getLogger("chem_persistence.leases")
 
 LOOKS_PER_LEASE = 12
 """How often within the length of a lease the event loop looks for leases that have ended."""
+
+IDLE_RENEWALS = 3
+"""After so many renewals with nothing to renew the thread ends, and closes its connection."""
 
 SECONDS_TO_END = 10.0
 """How long the end of the renewals is waited for; the thread never keeps the process alive."""
@@ -110,7 +114,7 @@ class LeaseKeeper:
 
     `duration` is that of each renewal. Nothing is renewed when the event loop has not answered for
     `stall`. Leases that no other thread can have are renewed in the event loop. `beat` is awaited
-    after each renewal, in its thread.
+    each third of `duration`: after a renewal, in its thread, and else in the event loop.
     """
 
     def __init__(
@@ -137,17 +141,20 @@ class LeaseKeeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look: asyncio.TimerHandle | None = None
         self._renewals: _RenewalThread | asyncio.TimerHandle | None = None
+        self._has_begun = False  # the renewals, or their wait for the first one
+        self._is_renewing = False
         self._renewing: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._beaten_at = 0.0
 
     async def __aenter__(self) -> Self:
         """Begin to renew; the keeper may be entered several times at once."""
         self._users += 1
         if self._users == 1:
             self._loop = asyncio.get_running_loop()
-            self._answered_at = seconds_since_boot()
+            self._answered_at = self._beaten_at = seconds_since_boot()
             self._is_idle = False
             self._look_after(self._between)
-            self._renewals = self._begin()
         return self
 
     async def __aexit__(
@@ -159,14 +166,18 @@ class LeaseKeeper:
         if self._look is not None:
             self._look.cancel()
             self._look = None
-        renewals, renewing, self._renewing = self._renewals, self._renewing, None
+        renewals, self._renewals = self._renewals, None
+        self._has_begun = self._is_renewing = False
         if isinstance(renewals, _RenewalThread):
             await renewals.end()
         elif renewals is not None:
             renewals.cancel()
-        if renewing is not None:
-            renewing.cancel()
-            await asyncio.wait([renewing])
+        tasks = [task for task in (self._renewing, self._beating) if task is not None]
+        self._renewing = self._beating = None
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     @contextmanager
     def hold(self, lease: HeldLease) -> Iterator[None]:
@@ -182,6 +193,9 @@ class LeaseKeeper:
         flow_id = lease.claim.flow_id
         with self._lock:
             earlier, self._held[flow_id] = self._held.get(flow_id), lease
+            has_begun, self._has_begun = self._has_begun, True
+        if not has_begun:
+            self._renewals = self._begin()
         if self._is_idle and self._look is not None:
             self._is_idle = False
             self._look.cancel()
@@ -214,8 +228,18 @@ class LeaseKeeper:
         self._renewing = asyncio.create_task(self._renew_each_third(self._leases))
 
     async def _renew_apart(self, separate: AbstractAsyncContextManager[Leases]) -> None:
+        if self._ends_if_idle():
+            return
         async with separate as leases:
             await self._renew_each_third(leases)
+
+    def _ends_if_idle(self) -> bool:
+        """Return whether the renewals end, since nothing is held; the next lease begins them."""
+        with self._lock:
+            if self._held:
+                return False
+            self._has_begun = self._is_renewing = False
+            return True
 
     def _watch(self) -> None:
         """Show that the event loop answers, drop the leases that have ended, and look again.
@@ -226,15 +250,26 @@ class LeaseKeeper:
         for lease in self._snapshot():
             if lease.ends_at < now + self._between:
                 self._report(lease, lease.on_lost)
+        if self._beat is not None and not self._is_renewing:
+            self._beat_if_due(self._beat, now)
         self._is_idle = not self._held
         self._look_after(min(self._seconds, self._stall) / 3 if self._is_idle else self._between)
+
+    def _beat_if_due(self, beat: Callable[[Leases], Awaitable[None]], now: float) -> None:
+        is_over = self._beating is None or self._beating.done()
+        if is_over and now - self._beaten_at > self._seconds / 3 - self._between / 2:
+            self._beaten_at = now
+            self._beating = asyncio.ensure_future(beat(self._leases))
 
     def _look_after(self, seconds: float) -> None:
         if self._loop is not None:
             self._look = self._loop.call_later(seconds, self._watch)
 
     async def _renew_each_third(self, leases: Leases) -> None:
-        while True:
+        idle = 0
+        while idle < IDLE_RENEWALS or not self._ends_if_idle():
+            self._is_renewing = True
+            idle = 0 if self._held else idle + 1
             pause = self._seconds / 3
             try:
                 await self._renew(leases)
@@ -255,6 +290,7 @@ class LeaseKeeper:
         if held:
             await self._renew_held(leases, held, now)
         if self._beat is not None:
+            self._beaten_at = now
             await self._beat(leases)
 
     async def _renew_held(self, leases: Leases, held: Mapping[UUID, HeldLease], now: float) -> None:

@@ -1,4 +1,4 @@
-"""When the next flow of a worker is due, on every store."""
+"""When the next flow of a worker is due, and which definitions have flows, on every store."""
 
 from datetime import timedelta
 
@@ -53,3 +53,17 @@ async def test_a_flow_that_is_over_or_not_due_by_itself_does_not_count(desk: Des
 async def test_a_negative_time_is_refused(desk: Desk) -> None:
     with pytest.raises(InvalidArgument):
         await next_due(desk, within=-HOUR)
+
+
+async def test_the_definitions_of_flows_that_are_not_over_are_listed_but_the_known_ones(
+    desk: Desk,
+) -> None:
+    others = ["0" * 64, OTHER, "f" * 64]
+    for definition_hash in [HASH, *others, *others]:
+        await desk.submit(definition_hash=definition_hash)
+    list_others = desk.store.leases.other_definitions
+    assert sorted(await list_others([HASH], 10)) == others
+    assert await list_others([HASH, *others[:2]], 10) == others[2:]
+    assert len(await list_others([HASH], 2)) == 2
+    assert await list_others([HASH, *others, "e" * 64], 10) == []
+    assert sorted(await list_others([], 10)) == sorted([HASH, *others])

@@ -39,13 +39,18 @@ class Separate(Answers):
     """Leases of which another thread can have its own, unless `is_possible` is false."""
 
     is_possible = True
+    opened = closed = 0
 
     def separate(self) -> AbstractAsyncContextManager[Any] | None:
         return self._open() if self.is_possible else None
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Any]:
-        yield self
+        self.opened += 1
+        try:
+            yield self
+        finally:
+            self.closed += 1
 
 
 class Seen:
@@ -58,8 +63,8 @@ class Seen:
         self.lease = HeldLease(claim, ends_at, self.lost.set, self.called.set)
 
 
-def keeper_of(leases: Any, stall: timedelta = STALL) -> LeaseKeeper:
-    return LeaseKeeper(leases, duration=LEASE, stall=stall)
+def keeper_of(leases: Any, stall: timedelta = STALL, beat: Any = None) -> LeaseKeeper:
+    return LeaseKeeper(leases, duration=LEASE, stall=stall, beat=beat)
 
 
 async def asked_again(leases: Answers, times: int = 3) -> None:
@@ -159,3 +164,49 @@ async def test_a_keeper_renews_as_long_as_anybody_uses_it() -> None:
             pass
         with keeper.hold(seen.lease):
             await asked_again(leases)
+
+
+async def test_a_thread_renews_only_while_a_lease_is_held_and_the_loop_beats_without_one() -> None:
+    beaten: list[asyncio.AbstractEventLoop] = []
+
+    async def beat(_: object) -> None:
+        beaten.append(asyncio.get_running_loop())
+
+    async def beaten_in(*, other: bool) -> None:
+        beaten.clear()
+        while sum((loop is not here) == other for loop in beaten) < 2:
+            await asyncio.sleep(0.005)
+
+    here, leases = asyncio.get_running_loop(), Separate(Renewal.RENEWED)
+    keeper = keeper_of(leases, beat=beat)
+    async with keeper:
+        await beaten_in(other=False)
+        assert leases.opened == 0
+        for count in (1, 2):
+            seen = Seen()
+            with keeper.hold(seen.lease):
+                await asked_again(leases)
+                await beaten_in(other=True)
+                assert not seen.lost.is_set()
+            while leases.closed < count:
+                await asyncio.sleep(0.005)
+            await beaten_in(other=False)
+            assert leases.opened == count
+
+
+async def test_a_lease_that_is_dropped_before_its_first_renewal_opens_no_connection() -> None:
+    leases, seen, beaten = Separate(Renewal.RENEWED), Seen(), asyncio.Queue[None]()
+
+    async def beat(_: object) -> None:
+        beaten.put_nowait(None)
+
+    keeper = keeper_of(leases, beat=beat)
+    async with keeper:
+        with keeper.hold(seen.lease):
+            pass
+        for _ in range(5):
+            await beaten.get()
+        assert leases.opened == 0
+        with keeper.hold(seen.lease):
+            await asked_again(leases)
+    assert leases.opened == leases.closed == 1
