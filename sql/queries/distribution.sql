@@ -14,9 +14,8 @@ SELECT EXISTS (SELECT 1 FROM pg_extension WHERE extname = 'citus') AS has_citus
 -- Return whether the log is distributed over several servers: such a table has a trigger of Citus.
 SELECT EXISTS (SELECT 1
     FROM pg_trigger AS trigger
-    JOIN pg_proc AS routine ON routine.oid = trigger.tgfoid
     WHERE trigger.tgrelid = to_regclass('event_log')
-        AND routine.proname = 'citus_truncate_trigger') AS distributed
+        AND trigger.tgfoid = to_regproc('citus_truncate_trigger')) AS distributed
 
 -- name: find_work_of_nodes
 -- Return whether a node of the cluster works for a session of its coordinator, or did a moment ago:

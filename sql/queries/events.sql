@@ -39,6 +39,20 @@ SELECT append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $
 -- $6 text longest wait for another writer's lock, or null
 SELECT array_send(append_rows($1, $2, $3, $4, $5, $6)) AS seqs
 
+-- name: describe_log
+-- Return what is asked before the first append of a connection: the types of the parameters of
+-- append_rows but the last, or null if there is no such function; and whether there is the function
+-- of the trigger that a table has which Citus distributes. No table is read: the server has these
+-- names in its caches, while to plan reads of its catalog takes a new session three times the work.
+SELECT has_citus,
+    CASE WHEN to_regproc('append_rows') IS NOT NULL AND array_position(types, NULL) IS NULL
+        THEN types END AS row_types
+FROM (SELECT to_regproc('citus_truncate_trigger') IS NOT NULL AS has_citus,
+    ARRAY[to_regtype(log || '.append_flow[]'), to_regtype(log || '.append_event[]'),
+        to_regtype(log || '.append_artifact[]'), to_regtype(log || '.append_retry[]'),
+        to_regtype(log || '.append_step[]')]::oid[] AS types
+    FROM (SELECT quote_ident(current_schema()) AS log) AS here) AS found
+
 -- name: find_archived
 -- Return which of some flows were archived, with the SHA-256 of the bundle that each was archived in
 -- last.
@@ -47,16 +61,6 @@ SELECT DISTINCT ON (gone.flow_id) gone.flow_id, gone.bundle_sha256
 FROM archived_flows AS gone
 WHERE gone.flow_id = ANY ($1::uuid[])
 ORDER BY gone.flow_id, gone.archive_no DESC
-
--- name: find_row_types
--- Return the types of the parameters of append_rows but the last; no row if there is no such
--- function.
-SELECT parameter.type::oid AS type
-FROM pg_proc AS routine
-CROSS JOIN LATERAL unnest(routine.proargtypes) AS parameter (type)
-JOIN pg_type AS kind ON kind.oid = parameter.type
-WHERE routine.oid = to_regproc('append_rows') AND kind.typcategory = 'A'
-ORDER BY parameter.type
 
 -- name: probe_flow
 -- Return where a flow ends, and the chain hash that it has after a number of events (null: it has

@@ -28,7 +28,7 @@ from chem_persistence.postgres.connection.held_connection import HeldConnection
 from chem_persistence.postgres.connection.ports import Connection, ConnectionProvider
 from chem_persistence.postgres.connection.session import Session
 from chem_persistence.postgres.hints import send_hints
-from chem_persistence.postgres.schema.distribution import is_distributed
+from chem_persistence.postgres.schema.row_types import look_at_log
 from chem_persistence.store.append_request import AppendRequest
 from chem_persistence.store.leasing.hints import hinted_definitions
 from chem_persistence.telemetry.hooks import watched_batch
@@ -316,7 +316,7 @@ class Writers:
 
     async def _look_for_distribution(self, connection: Connection) -> None:
         if not self._looked_for_distribution:
-            self._queue.one_flow_each = await is_distributed(connection)
+            self._queue.one_flow_each = await look_at_log(connection)
             self._looked_for_distribution = True
 
     async def _attempt(

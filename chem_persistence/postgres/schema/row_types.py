@@ -6,7 +6,8 @@ calls what that function calls; `tests/postgres/schema/test_row_types.py` fails 
 changes there.
 
 A type has another number in each schema and database. So each connection asks for the numbers
-before its first append, and again once they have changed.
+before its first append, and again once they have changed. The writers of a store ask together with
+that whether the log is distributed.
 """
 
 from typing import Any
@@ -16,11 +17,12 @@ import msgspec
 
 from chem_persistence.postgres.connection.failures import OutcomeUnknown
 from chem_persistence.postgres.connection.ports import Connection
+from chem_persistence.postgres.schema.distribution import is_distributed
 from chem_persistence.postgres.schema.statements import statement
 
-__all__ = ["OUTDATED", "RowTypes"]
+__all__ = ["OUTDATED", "RowTypes", "look_at_log"]
 
-FIND_ROW_TYPES = statement("events/find_row_types")
+DESCRIBE_LOG = statement("events/describe_log")
 
 OUTDATED = (
     asyncpg.UndefinedFunctionError,
@@ -60,7 +62,12 @@ class RowTypes(msgspec.Struct):
 
     async def ask(self, connection: Connection) -> None:
         """Find out the types of the parameters of `append_rows`."""
-        self.numbers = [row["type"] for row in await connection.fetch(FIND_ROW_TYPES)]
+        (row,) = await connection.fetch(DESCRIBE_LOG)
+        self.know(row["row_types"])
+
+    def know(self, numbers: list[int] | None) -> None:
+        """Register the types with the driver, as `describe_log` returns them."""
+        self.numbers = numbers or []
         settings = self.protocol.get_settings()
         for number in self.numbers:
             settings.add_python_codec(
@@ -96,3 +103,18 @@ class RowTypes(msgspec.Struct):
             self.are_known = None
             return False
         return True
+
+
+async def look_at_log(connection: Connection) -> bool:
+    """Return whether the log is distributed, and find out the types of its rows on the way.
+
+    It is one statement; two on a server with Citus.
+
+    Raises:
+        asyncpg.PostgresError: the catalog could not be read.
+    """
+    (row,) = await connection.fetch(DESCRIBE_LOG)
+    types: RowTypes | None = getattr(connection, "row_types", None)
+    if types is not None and types.are_known is None:
+        types.know(row["row_types"])
+    return bool(row["has_citus"]) and await is_distributed(connection)

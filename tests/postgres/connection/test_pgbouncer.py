@@ -321,7 +321,11 @@ async def test_another_schema_is_found_by_the_search_path(pooled_url: str, admin
         await pool.execute(f'ALTER DATABASE "{name}" SET search_path = lab')
     flow_id = new_flow_id()
     async with await build_pool(pooled_url, schema="lab", transaction_pooling=True) as pool:
-        await PgEventStore(PoolProvider(pool)).append_kind(flow_id, initialized())
+        store = PgEventStore(PoolProvider(pool))
+        await store.append_kind(flow_id, initialized())
+        await store.aclose()
+        async with pool.acquire() as connection:
+            assert connection.row_types.are_known  # type: ignore[attr-defined]
         assert await pool.fetchval("SELECT count(*) FROM lab.event_log") == 1
 
 

@@ -401,6 +401,10 @@ async def test_two_schemas_of_one_database_are_independent(empty_database_url: s
         assert [event.seq for event in events] == [1, 1]
         for store, event in zip(stores, events, strict=True):
             assert await store.list(flow_id) == [event]
+        for store, pool in zip(stores, (one, two), strict=True):
+            await store.aclose()
+            async with pool.acquire() as connection:  # each has the types of its own schema
+                assert connection.row_types.are_known  # type: ignore[attr-defined]
     async with connected(empty_database_url, "one") as connection:
         await connection.execute("UPDATE schema_migrations SET checksum = repeat('0', 64)")
     with pytest.raises(MigrationError, match="'one'"):
