@@ -25,7 +25,7 @@ from chem_persistence.domain.events import (
 from chem_persistence.domain.instance import FlowInstance
 from chem_persistence.domain.replay import replay
 from chem_persistence.engine.children.kept import keep_artifact
-from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, after_success, next_step
+from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, after_steps
 from chem_persistence.engine.reuse import Results, Reuse
 from chem_persistence.engine.steps.steps_fit import Steps
 from chem_persistence.store.clock import SystemClock
@@ -139,10 +139,7 @@ class FlowAppends:
 
     def _ahead(self, done: Sequence[StepFinished], *, go_on: bool) -> list[FlowEventKind]:
         """Return what follows steps that have finished in the same append."""
-        instance = self.instance
-        for finished in done:
-            instance = after_success(instance, finished)
-        match next_step(instance, self._definition):
+        match after_steps(self.instance, done, self._definition):
             case Complete(flow_fingerprint=fingerprint):
                 return [FlowCompleted(fingerprint)]
             case Run(step_index=index, step_id=step_id) if go_on and self.may_start_ahead(index):

@@ -4,6 +4,7 @@ The decision is a value without effects; `FlowRun` carries it out. A state that 
 is one more branch here, and the type checker then finds every match that has to handle it.
 """
 
+from collections.abc import Sequence
 from typing import TypeAlias, assert_never
 
 import msgspec
@@ -27,6 +28,7 @@ __all__ = [
     "Decision",
     "Refuse",
     "Run",
+    "after_steps",
     "after_success",
     "failed_step",
     "input_of",
@@ -87,7 +89,20 @@ def next_step(instance: FlowInstance, definition: FlowDefinition) -> Decision:
     index = instance.cursor
     if index == len(instance.steps):
         return Complete(flow_fingerprint(definition.definition_hash, instance))
-    return _at_step(instance, index)
+    return _at_step(instance, index, input_of(instance, index))
+
+
+def after_steps(
+    instance: FlowInstance, done: Sequence[StepFinished], definition: FlowDefinition
+) -> Decision:
+    """Return what comes next once these steps have finished, from the flow's next step on."""
+    last = done[-1]
+    index = last.step_index + 1
+    if index < len(instance.steps) and instance.steps[index].status is not StepStatus.FINISHED:
+        return _at_step(instance, index, _first(last.outputs))
+    for finished in done:
+        instance = after_success(instance, finished)
+    return next_step(instance, definition)
 
 
 def after_success(instance: FlowInstance, finished: StepFinished) -> FlowInstance:
@@ -117,16 +132,15 @@ def failed_step(instance: FlowInstance) -> StepSlot:
     raise InvalidArgument("flow_id", f"no step of flow {instance.id} has failed")
 
 
-def _at_step(instance: FlowInstance, index: int) -> Decision:
-    """Return what comes next at a step that is not finished."""
+def _at_step(instance: FlowInstance, index: int, given: str | None) -> Decision:
+    """Return what comes next at a step that is not finished, and works on `given`."""
     slot = instance.steps[index]
     match slot.status:
         case StepStatus.PENDING | StepStatus.RUNNING:
-            return Run(index, slot.step_id, input_of(instance, index), slot.attempts)
+            return Run(index, slot.step_id, given, slot.attempts)
         case StepStatus.AWAITING_USER_INPUT:
-            return Await(index, slot.step_id, input_of(instance, index))
+            return Await(index, slot.step_id, given)
         case StepStatus.WAITING:
-            given = input_of(instance, index)
             return Run(index, slot.step_id, given, slot.attempts, waits=True)
         case StepStatus.FAILED:
             return Refuse(FlowHasFailed(instance.id, slot.step_id))
@@ -140,4 +154,8 @@ def input_of(instance: FlowInstance, index: int) -> str | None:
     """Return the hash of a step's input: the flow's, or the first output of the step before it."""
     if index == 0:
         return instance.input
-    return next(iter(instance.steps[index - 1].outputs), None)
+    return _first(instance.steps[index - 1].outputs)
+
+
+def _first(outputs: tuple[str, ...]) -> str | None:
+    return outputs[0] if outputs else None

@@ -186,6 +186,7 @@ class FlowRun(FlowAppends):
         self, decided: Run | Await, step: Step[Any, Any], given: Artifact | None
     ) -> Attempt:
         index = decided.step_index
+        slot = self.instance.steps[index]
         return Attempt(
             step,
             given,
@@ -194,10 +195,10 @@ class FlowRun(FlowAppends):
             store=self._store,
             flow_id=self.instance.id,
             step_index=index,
-            number=self.instance.steps[index].attempts,
+            number=slot.attempts,
             reader=self._steps[index + 1] if index + 1 < len(self._steps) else None,
-            data=self.instance.steps[index].data,
-            answer=self.instance.steps[index].answer,
+            data=slot.data,
+            answer=slot.answer,
             keep=partial(self._save, index, step.id),
         )
 
@@ -290,8 +291,8 @@ class FlowRun(FlowAppends):
             except StoreError:  # the outcome is stored, if that can wait: it is not lost for this
                 go_on = False
         context = attempt.context
-        said = [*context.signals, *context.preferences]
-        kinds = [*said, *done, *self._ahead(done, go_on=go_on)]
+        ahead = self._ahead(done, go_on=go_on)
+        kinds = [*context.signals, *context.preferences, *done, *ahead]
         await self._append_outcome(attempt, kinds, artifacts)
         self._output = artifacts[0]
         log_step_finished(self.instance.id, step_id, attempt.context.attempt)

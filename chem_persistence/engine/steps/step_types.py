@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Iterator
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
-from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec import inspect
@@ -34,7 +33,7 @@ _OTHER_KEYS = (
 _JSON_VALUES = (dict, list, str, int, float, bool, NoneType)
 _KEYS = (inspect.AnyType, inspect.StrType, inspect.IntType, inspect.LiteralType, inspect.CustomType)
 
-_known: WeakKeyDictionary[type, tuple[Any, Any]] = WeakKeyDictionary()  # read at each attempt
+_KNOWN = "_chem_persistence_step_types"  # in the class's __dict__: they are read at each attempt
 
 
 def step_types(step: Step[Any, Any]) -> tuple[Any, Any]:
@@ -44,9 +43,10 @@ def step_types(step: Step[Any, Any]) -> tuple[Any, Any]:
         InvalidDefinition: the class does not name them, or they are not structs.
     """
     cls = type(step)
-    known = _known.get(cls)
+    known: tuple[Any, Any] | None = cls.__dict__.get(_KNOWN)
     if known is None:
-        known = _known[cls] = _declared_types(cls)
+        known = _declared_types(cls)
+        setattr(cls, _KNOWN, known)
     return known
 
 

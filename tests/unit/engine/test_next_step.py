@@ -12,11 +12,20 @@ from chem_persistence import (
     FlowInstance,
     FlowWasCancelled,
     StepDefinition,
+    StepFinished,
     StepStatus,
 )
 from chem_persistence.domain.fingerprints import flow_fingerprint
 from chem_persistence.domain.instance import initial_instance
-from chem_persistence.engine.next_step import Await, Complete, Refuse, Run, next_step
+from chem_persistence.engine.next_step import (
+    Await,
+    Complete,
+    Refuse,
+    Run,
+    after_steps,
+    after_success,
+    next_step,
+)
 from tests.support.flows.flows import new_flow_id
 
 DEFINITION = FlowDefinition((StepDefinition("acquire"), StepDefinition("compute")))
@@ -106,3 +115,29 @@ def test_a_completed_flow_is_refused_whatever_its_steps_are(
     decided = next_step(state(*statuses, completed=True), DEFINITION)
     assert isinstance(decided, Refuse)
     assert isinstance(decided.error, FlowAlreadyCompleted)
+
+
+@pytest.mark.parametrize("second", StepStatus)
+def test_what_follows_a_success_is_what_comes_next_in_the_state_after_it(
+    second: StepStatus,
+) -> None:
+    """Also when the step after it was begun, or is finished, out of order."""
+    before = state(StepStatus.RUNNING, second)
+    first = StepFinished(0, "acquire", ("out", "more"), "f" * 64)
+    after = next_step(after_success(before, first), DEFINITION)
+    followed = after_steps(before, [first], DEFINITION)
+    assert type(followed) is type(after)
+    assert str(followed) == str(after)
+
+
+def test_what_follows_the_last_steps_is_the_completion() -> None:
+    """Their fingerprints are those of the steps that have finished together."""
+    before = state(StepStatus.RUNNING, StepStatus.PENDING)
+    done = [
+        StepFinished(0, "acquire", ("out",), "a" * 64),
+        StepFinished(1, "compute", ("last",), "b" * 64),
+    ]
+    after = after_success(after_success(before, done[0]), done[1])
+    assert after_steps(before, done, DEFINITION) == Complete(
+        flow_fingerprint(DEFINITION.definition_hash, after)
+    )
