@@ -188,7 +188,8 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 string that JSON can hold.
         """
         check_text("kind", self.kind)
-        check_text("media_type", self.media_type)
+        if self.media_type is not JSON_MEDIA_TYPE:
+            check_text("media_type", self.media_type)
         if self.content is not None and self.payload is not None:
             raise ArtifactCorrupt(self.hash, "has both a payload and content")
         kept: bytes | None = self.__dict__.get(KEPT)
@@ -225,10 +226,11 @@ def check_text(field: str, value: Any) -> None:
     Raises:
         InvalidPayload: it is not a string, or it has a lone surrogate or U+0000.
     """
+    if type(value) is str and value.isascii() and "\0" not in value:
+        return
     if not isinstance(value, str):
         raise InvalidPayload(f"$.{field}", f"must be a string, not {type(value).__qualname__}")
-    if type(value) is not str or not value.isascii() or "\0" in value:
-        canonical_json({field: value})
+    canonical_json({field: value})
 
 
 def description_as_read_back(metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from operator import attrgetter
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -339,11 +340,11 @@ def encoded_artifacts(
     """Check and encode the artifacts that carry their content, in hash order."""
     given = [artifact for artifact in artifacts if not isinstance(artifact, StreamedArtifact)]
     encoded: dict[str, tuple[int, StoredArtifact]] = {}
-    for artifact in sorted(given, key=lambda artifact: artifact.hash):
-        body = artifact.verified()
+    for artifact in sorted(given, key=attrgetter("hash")):
+        body, is_json = artifact.verified(), artifact.content is None
         if len(body) > limit:
             raise ArtifactTooLarge(artifact.hash, len(body), limit)
-        if artifact.content is None and body.count(b",") >= MAX_JSON_MEMBERS:
+        if is_json and body.count(b",") >= MAX_JSON_MEMBERS:
             check_containers(artifact.payload)
         metadata = encode_metadata(artifact.metadata)
         if len(metadata) * MOST_JSONB_GROWTH > MAX_EVENT_BYTES:
@@ -351,13 +352,11 @@ def encoded_artifacts(
         stored = StoredArtifact(
             hash=artifact.hash,
             kind=artifact.kind,
-            payload=body if artifact.content is None else None,
+            payload=body if is_json else None,
             content=artifact.content,
             media_type=artifact.media_type,
             metadata=metadata,
-            is_verbatim=artifact.content is None
-            and len(body) * MOST_JSONB_GROWTH > LARGE_BYTES
-            and _is_large(body),
+            is_verbatim=is_json and _is_large(body),
         )
         encoded.setdefault(artifact.hash, (_producer(artifact, kinds), stored))
     return tuple(encoded.values())
@@ -365,6 +364,8 @@ def encoded_artifacts(
 
 def _is_large(payload: bytes) -> bool:
     """Return whether JSONB would make many bytes of a payload, so that it is stored as it is."""
+    if len(payload) * MOST_JSONB_GROWTH <= LARGE_BYTES:
+        return False
     return len(payload) > LARGE_BYTES or jsonb_size(payload) > LARGE_BYTES
 
 
@@ -388,13 +389,10 @@ def _producer(artifact: Artifact | StreamedArtifact, kinds: Sequence[FlowEventKi
     A definition belongs to the `FlowInitialized`.
     """
     for index, kind in enumerate(kinds):
-        match kind:
-            case StepFinished(outputs=outputs) if artifact.hash in outputs:
-                return index
-            case FlowInitialized(input=flow_input) if flow_input == artifact.hash:
-                return index
-            case FlowInitialized() if artifact.kind in DEFINITION_KINDS:
-                return index
-            case _:
-                pass
+        if isinstance(kind, StepFinished) and artifact.hash in kind.outputs:
+            return index
+        if isinstance(kind, FlowInitialized) and (
+            artifact.hash == kind.input or artifact.kind in DEFINITION_KINDS
+        ):
+            return index
     return len(kinds) - 1

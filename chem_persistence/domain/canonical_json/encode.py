@@ -102,13 +102,7 @@ def outweighs(value: Any, limit: int) -> bool:
     Most large values are known by the length of the value or of one of its few items. The others
     are measured by their MessagePack, which msgspec makes in a tenth of the time of their JSON.
     """
-    items: Collection[Any] = value if isinstance(value, _SIZED) else ()
-    longest = len(items)
-    if longest <= _FEW:
-        for item in items.values() if isinstance(items, dict) else items:
-            if isinstance(item, _SIZED):
-                longest = max(longest, len(item))
-    if longest * _SCALAR_BYTES > limit:
+    if isinstance(value, _SIZED) and _longest(value) * _SCALAR_BYTES > limit:
         return True
     try:
         return len(_measure(value)) > limit
@@ -116,6 +110,16 @@ def outweighs(value: Any, limit: int) -> bool:
         return False  # too deep for JSON: the encoder refuses it, whatever its size
     except (TypeError, ValueError, ArithmeticError, AttributeError):
         return outweighs_by_parts(value, limit)
+
+
+def _longest(items: Collection[Any]) -> int:
+    """Return the length of a container, or of the longest of its items if these are few."""
+    longest = len(items)
+    if longest <= _FEW:
+        for item in items.values() if isinstance(items, dict) else items:
+            if isinstance(item, _SIZED):
+                longest = max(longest, len(item))
+    return longest
 
 
 def outweighs_by_parts(value: Any, limit: int) -> bool:
