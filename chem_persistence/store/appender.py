@@ -7,8 +7,6 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from msgspec.structs import replace
-
 from chem_persistence.domain.artifacts import Artifact
 from chem_persistence.domain.events import FlowEvent, FlowEventKind
 from chem_persistence.domain.streams import StreamedArtifact
@@ -73,17 +71,10 @@ class Appender(ABC, Generic[Given]):
     ) -> FlowEvent:
         """Append one event; see `EventStore.append_kind`."""
         event_ids = None if event_id is None else (event_id,)
-        call = AppendCall(
-            flow_id,
-            (kind,),
-            artifacts,
-            expected_version,
-            event_ids,
-            metadata,
-            self._lease,
-            self._hold,
+        (event,) = await self._call(
+            flow_id, (kind,), artifacts, expected_version, event_ids=event_ids, metadata=metadata
         )
-        return (await self._call(call))[0]
+        return event
 
     async def append_kinds(
         self,
@@ -96,6 +87,23 @@ class Appender(ABC, Generic[Given]):
         metadata: Mapping[str, Any] | None = None,
     ) -> list[FlowEvent]:
         """Append events, all or nothing; see `EventStore.append_kinds`."""
+        return await self._call(
+            flow_id, kinds, artifacts, expected_version, event_ids=event_ids, metadata=metadata
+        )
+
+    def _call(
+        self,
+        flow_id: UUID,
+        kinds: Sequence[FlowEventKind],
+        artifacts: Sequence[Given],
+        expected_version: int | None,
+        *,
+        event_ids: Sequence[UUID] | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> Awaitable[list[FlowEvent]]:
+        """Return the work of an append, attributed and, if a program listens, observed."""
+        if current_scope.get(None) or API in sys.modules:
+            metadata = attributed(metadata)
         call = AppendCall(
             flow_id,
             kinds,
@@ -106,13 +114,7 @@ class Appender(ABC, Generic[Given]):
             self._lease,
             self._hold,
         )
-        return await self._call(call)
-
-    def _call(self, call: AppendCall) -> Awaitable[list[FlowEvent]]:
-        """Return the work of an append, attributed and, if a program listens, observed."""
-        if current_scope.get(None) or API in sys.modules:
-            call = replace(call, metadata=attributed(call.metadata))
         appending = self._append(call)
         if found.observer is None:
             return appending
-        return watched_append(appending, call.flow_id, len(call.kinds))
+        return watched_append(appending, flow_id, len(kinds))
