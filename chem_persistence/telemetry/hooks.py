@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from chem_persistence.telemetry.listening import API, found, look, observer
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chem_persistence.telemetry.observer import Observer, QueuedAppend
 
 __all__ = [
+    "Origin",
     "count_claim",
     "count_lease_loss",
     "count_retry",
@@ -41,6 +42,9 @@ __all__ = [
     "watched_step",
 ]
 
+Origin: TypeAlias = "SpanContext | None"
+"""The span of the caller of an append, if somebody listens."""
+
 Result = TypeVar("Result")
 Answers = TypeVar("Answers", bound=Sequence[object])
 """The answers to the appends of one call; that of a refused one is its error."""
@@ -61,7 +65,7 @@ def current_traceparent() -> str | None:
     return None if seen is None else seen.traceparent()
 
 
-def current_span() -> SpanContext | None:
+def current_span() -> Origin:
     """Return the context of the current span, to which the span of a batch is linked."""
     seen = found.observer
     return None if seen is None else seen.span_context()

@@ -8,6 +8,7 @@ from typing import cast
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from chem_persistence.domain.events import SEALED, StepSignal
 from chem_persistence.domain.hash_chain import GENESIS
@@ -52,31 +53,30 @@ _KEPT_OUT = (
 )
 
 
-class Append:
-    """A request, and what the attempts to store it have found out.
+class Append(msgspec.Struct, eq=False):
+    """A request, and what the attempts to store it have found out; no two of them are equal.
 
     Once `head` is set, every attempt appends after it, until it is certain that another writer has
     taken the version: retries reuse the same version, so a lost attempt cannot be stored twice.
     `lost` is true if the outcome of an attempt is unknown; `races` counts the versions that other
-    writers took first; `looked_up` is true once the given event ids need not be looked for in the
-    log: it did not have them after `head` was read.
+    writers took first; `looked_up` is true once event ids that were given need not be looked for in
+    the log: it did not have them after `head` was read.
     """
 
-    __slots__ = ("head", "key", "looked_up", "lost", "races", "request")
+    request: AppendRequest
+    head: Head | None = None
+    lost: bool = False
+    looked_up: bool = False
+    races: int = 0
 
-    def __init__(self, request: AppendRequest) -> None:
-        self.request = request
-        self.key = request.flow_id.int  # of its flow; it hashes faster than the UUID
-        self.races = 0
-        self.head: Head | None = None
-        self.lost = False
-        self.looked_up = not request.ids_given
+    @property
+    def key(self) -> int:
+        """What names its flow: it hashes faster than the UUID."""
+        return self.request.flow_id.int
 
     def forget_head(self) -> None:
         """Forget after which head to append, as if nothing were known about the flow."""
-        self.head = None
-        self.lost = False
-        self.looked_up = not self.request.ids_given
+        self.head, self.lost, self.looked_up = None, False, False
 
 
 class FlowHeads:
@@ -177,7 +177,7 @@ def _runs(appends: Sequence[Append]) -> list[list[Append]]:
     """Return the appends of each flow, in one order for all batches, so as not to deadlock."""
     runs: dict[int, list[Append]] = {}
     for append in appends:
-        runs.setdefault(append.key, []).append(append)
+        runs.setdefault(append.request.flow_id.int, []).append(append)
     return [runs[key] for key in sorted(runs)]
 
 
@@ -224,7 +224,7 @@ async def _find_originals(
 
     Heads are known by then, so what others append after this makes the append conflict.
     """
-    asked = [append for append in appends if not append.looked_up]
+    asked = [append for append in appends if append.request.ids_given and not append.looked_up]
     if not asked:
         return {}
     originals = await find_originals(connection, [append.request for append in asked])
@@ -260,8 +260,9 @@ def _place(
                 continue
             append.head = end
             links = request.links(end)
-            placed[append] = Write(request, end, base, links)
-            end = Head(end.version + len(links), links[-1].hash)
+            after = Head(end.version + len(links), links[-1].hash)
+            placed[append] = Write(request, end, base, links, after)
+            end = after
             last = request.kinds[-1]  # each append comes by here: no call of is_seal
             if type(last) is StepSignal and last.signal == SEALED:
                 end = None
@@ -309,15 +310,14 @@ async def _write(
     left: list[tuple[Append, Write]] = []
     numbers, place = cast("Sequence[int]", seqs), 0
     for append, write in placed.items():
-        request, links, first = write.request, write.links, write.head.version
+        request, count = write.request, len(write.links)
         if seqs[place] is not None:  # nor is another of the flow None, which is stored as a whole
-            own = numbers[place : place + len(links)]
-            outcomes[append] = Stored(request.events(first, own))
-            end = Head(first + len(links), links[-1].hash)
-            heads.keep(request.flow_id, end, committed=committed)
+            own = numbers[place : place + count]
+            outcomes[append] = Stored(request.events(write.head.version, own))
+            heads.keep(request.flow_id, write.end, committed=committed)
         else:
             left.append((append, write))
-        place += len(links)
+        place += count
     if left:
         for append in outcomes:  # they are tried again if what follows fails
             append.lost = True

@@ -8,8 +8,7 @@ from chem_persistence.domain.events import FlowEvent, FlowInitialized
 from chem_persistence.postgres.append.answers import Answer
 from chem_persistence.postgres.append.place_events import Append
 from chem_persistence.postgres.append.settle import Outcome, Reason, Refused, Stored, TryAgain
-from chem_persistence.store.append_request import AppendRequest
-from chem_persistence.telemetry.hooks import current_span
+from chem_persistence.telemetry.hooks import Origin, current_span
 from chem_persistence.telemetry.listening import found
 
 __all__ = ["Answered", "AppendQueue", "Outcomes", "QueuedAppend"]
@@ -42,19 +41,16 @@ class Answered(Protocol):
         """Answer with the error that the caller gets."""
 
 
-class QueuedAppend(Append):
-    """An append whose caller awaits `answered`; `origin` is the caller's span.
+class QueuedAppend(Append, eq=False, kw_only=True):
+    """An append whose caller awaits `answered`; `origin` is the caller's span, if one listens."""
 
-    `submits` is whether workers may have to be told of it, see `hinted_definitions`.
-    """
+    answered: Answered
+    origin: Origin = None
 
-    __slots__ = ("answered", "origin", "submits")
-
-    def __init__(self, request: AppendRequest, answered: Answered) -> None:
-        super().__init__(request)
-        self.answered = answered
-        self.submits = type(request.kinds[-1]) is FlowInitialized
-        self.origin = None if found.observer is None else current_span()
+    @property
+    def submits(self) -> bool:
+        """Whether workers may have to be told of it, see `hinted_definitions`."""
+        return type(self.request.kinds[-1]) is FlowInitialized
 
     @property
     def event_count(self) -> int:
@@ -89,10 +85,13 @@ class AppendQueue:
         self._under_way: dict[int, list[QueuedAppend]] = {}  # what waits for the end of a batch
 
     def put(self, append: QueuedAppend) -> None:
-        """Add an append behind those of its flow."""
-        line = self._under_way.get(append.key)
+        """Add an append behind those of its flow, in the context of its caller."""
+        if found.observer is not None:
+            append.origin = current_span()
+        key = append.request.flow_id.int
+        line = self._under_way.get(key)
         if line is None:
-            line = self._ready.setdefault(append.key, [])
+            line = self._ready.setdefault(key, [])
         line.append(append)
 
     def take_at_once(self, append: QueuedAppend) -> bool:
@@ -152,8 +151,9 @@ class AppendQueue:
         for append in reversed(again):
             self._under_way[append.key].insert(0, append)
         for append in batch:
-            if append.key not in locked and (line := self._under_way.pop(append.key, None)):
-                self._ready[append.key] = line
+            key = append.request.flow_id.int
+            if key not in locked and (line := self._under_way.pop(key, None)):
+                self._ready[key] = line
         return list(locked.values())
 
     def remove(self, append: QueuedAppend) -> None:

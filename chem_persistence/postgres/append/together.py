@@ -44,8 +44,9 @@ async def append_together(
             except ChemPersistenceError as error:
                 answers.given[index] = error
                 continue
-            queued.append(QueuedAppend(request, answers.expect(index, request.size)))
-            writers.put(queued[-1])
+            append = QueuedAppend(request, answered=answers.expect(index, request.size))
+            queued.append(append)
+            writers.put(append)
             if len(queued) % ENCODED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         await answers.all()

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
-from operator import attrgetter
 from time import monotonic
 from typing import cast
 
@@ -47,8 +46,6 @@ PATIENCE_SECONDS = 1.0
 
 LARGE_BYTES = 2**20
 """What is larger is stored by a writer: a cancelled caller does not wait for its transaction."""
-
-_submits = attrgetter("submits")
 
 
 class _Begun(msgspec.Struct, frozen=True):
@@ -125,7 +122,7 @@ class Writers:
         If it is cancelled, the whole append is in the log, or nothing of it.
         """
         answered: asyncio.Future[list[FlowEvent]] = self._running_loop().create_future()
-        append = QueuedAppend(request, answered)
+        append = QueuedAppend(request, answered=answered)
         try:
             if self._was_alone and (idle := self._lend_to(append)):
                 await self._store_alone(append, idle)
@@ -263,10 +260,9 @@ class Writers:
         """Store a batch, and notify workers of the flows that are due at once."""
         for appends in await self._attempt(batch, held, PATIENCE_SECONDS, begun):
             self._held_flows.wait(appends)
-        if submitted := list(filter(_submits, batch)):
-            due = hinted_definitions(append.request for append in submitted)
-            if due and held.connection is not None:  # unless it was lost
-                await send_hints(held.connection, due)
+        due = hinted_definitions([append.request for append in batch])
+        if due and held.connection is not None:  # unless it was lost
+            await send_hints(held.connection, due)
 
     async def _more_come(self, held: HeldConnection) -> bool:
         """Wait a moment for more appends; return whether some have come."""

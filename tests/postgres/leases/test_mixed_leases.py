@@ -60,8 +60,9 @@ async def chained(pool: Pool, *calls: AppendCall) -> list[Write]:
     writes = []
     for request in map(request_of, calls):
         links = request.links(end)
-        writes.append(Write(request, end, first, links))
-        end = Head(end.version + len(links), links[-1].hash)
+        after = Head(end.version + len(links), links[-1].hash)
+        writes.append(Write(request, end, first, links, after))
+        end = after
     return writes
 
 

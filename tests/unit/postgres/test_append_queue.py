@@ -28,7 +28,7 @@ def append(
 ) -> QueuedAppend:
     call = AppendCall(flow_id, [StepSignal(0, "acquire", "said", data)] * events, lease=lease)
     request = append_request(call, ts=datetime(2026, 1, 1, tzinfo=UTC), max_artifact_bytes=1)
-    return QueuedAppend(request, asyncio.get_running_loop().create_future())
+    return QueuedAppend(request, answered=asyncio.get_running_loop().create_future())
 
 
 def future_of(append: QueuedAppend) -> "asyncio.Future[Any]":

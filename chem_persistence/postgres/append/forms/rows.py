@@ -55,12 +55,16 @@ _seq = itemgetter(1)
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):
-    """A request to append at `head`, with its chain links; `base` is the head before the batch."""
+    """A request to append at `head`, with its chain links; `base` is the head before the batch.
+
+    `end` is the head after it.
+    """
 
     request: AppendRequest
     head: Head
     base: Head
     links: Sequence[ChainLink]
+    end: Head
 
 
 class Form(msgspec.Struct, frozen=True, gc=False):
@@ -294,7 +298,7 @@ def _flow(begin: bytes, run: Sequence[Write]) -> bytes:
     lease, holder = request.lease.int.to_bytes(16, "big"), _NO_HOLDER
     if request.hold is not None and request.begins:
         seconds = _FLOAT8_FIELD(_FLOAT8, 8, request.hold.seconds)
-        holder = _uuid(request.hold.holder) + seconds
+        holder = _UUID_FIELD(_UUID, 16, request.hold.holder.bytes) + seconds
     keeps = _TRUE if any(write.request.keeps for write in run) else _NO_BOOL
     if version and holder is _NO_HOLDER and keeps is _NO_BOOL:
         return _HELD_FLOW(128, begin, version, _HASH, base.link, _LEASE, lease, _UNHELD)
@@ -337,10 +341,6 @@ def _finished(flow: bytes, fact: StepFinished, time: bytes) -> bytes:
     begin = _begin_step(flow, fact.step_index, _NO_ATTEMPT, size, _FINISHED_BYTES + size + more)
     text = _FIELD(_TEXT, more)
     return b"".join((begin, step_id, _FINISHED, text, fingerprint, _NO_TIME, time, _NO_JSON))
-
-
-def _uuid(value: UUID) -> bytes:
-    return _UUID_FIELD(_UUID, 16, value.bytes)
 
 
 def _text(value: str) -> bytes:
