@@ -101,9 +101,11 @@ def _known(outcomes: Sequence[list[FlowEvent] | Exception]) -> list[FlowAnswer]:
     unknown: list[StoreUnavailable] = []
     for outcome in outcomes:
         match outcome:
+            case list():
+                answers.append(outcome)
             case StoreUnavailable():
                 unknown.append(outcome)
-            case list() | ChemPersistenceError():
+            case ChemPersistenceError():
                 answers.append(outcome)
             case _:
                 raise outcome
