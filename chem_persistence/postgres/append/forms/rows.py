@@ -312,20 +312,20 @@ def _usual_steps(flow: bytes, facts: Sequence[FlowEventKind], time: bytes) -> li
 
     It makes the same of starts and successes of different steps, in five times the time.
     """
-    steps: list[bytes] = []
-    indexes: set[int] = set()
+    steps: dict[int, bytes] = {}
     for fact in facts:
-        if type(fact) is StepStarted or type(fact) is StepFinished:
-            if fact.step_index in indexes:
-                return None
-            indexes.add(fact.step_index)
-            if isinstance(fact, StepStarted):
-                steps.append(_started(flow, fact, time))
-            else:
-                steps.append(_finished(flow, fact, time))
-        elif type(fact) not in WITHOUT_ROW:
+        if type(fact) is StepStarted:
+            step = _started(flow, fact, time)
+        elif type(fact) is StepFinished:
+            step = _finished(flow, fact, time)
+        elif type(fact) in WITHOUT_ROW:
+            continue
+        else:
             return None
-    return steps
+        if fact.step_index in steps:
+            return None
+        steps[fact.step_index] = step
+    return list(steps.values())
 
 
 def _started(flow: bytes, fact: StepStarted, time: bytes) -> bytes:
