@@ -92,6 +92,19 @@ async def test_a_database_with_more_than_other_rows_is_not_lent_again(
     await lender.take_back(database)
 
 
+async def test_what_autovacuum_learns_about_catalogs_costs_no_database(
+    lender: Lender, server: TestServer
+) -> None:
+    database = await lender.lend()
+    connection = await asyncpg.connect(server.database_url(database.name))
+    await connection.execute("ANALYZE pg_attribute, pg_class, pg_proc")
+    await connection.close()
+    await lender.take_back(database)
+    following = await lender.lend()
+    assert following.name == database.name
+    await lender.take_back(following)
+
+
 async def test_a_row_that_comes_after_the_end_of_a_test_is_seen_before_the_next_loan(
     lender: Lender, server: TestServer
 ) -> None:
