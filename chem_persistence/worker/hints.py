@@ -24,8 +24,11 @@ FIRST_DELAY, LONGEST_DELAY, MOST_MISSES = 0.005, 0.25, 10
 SELDOM = 5.0
 """While hints are heard, a worker looks by itself after so many times its poll interval."""
 
-SPREAD = 0.25
-"""The share by which a pause is shorter at most, so that workers do not look together."""
+SPREAD = (0.8, 0.95)
+"""The part of `poll_interval` that a pause takes, at random, so that workers do not look together.
+
+The rest is for what follows a look: so nearly every flow goes on within `poll_interval`.
+"""
 
 LONGEST_REST = 15.0
 """After so many seconds a worker claims even if nothing seems to be due."""
@@ -146,8 +149,7 @@ class Hints:
                 self._resting.reschedule(soon)
 
     def _often(self) -> float:
-        spread = random.uniform(1 - SPREAD, 1)  # noqa: S311  # no secret
-        return self._poll_interval * spread
+        return self._poll_interval * random.uniform(*SPREAD)  # noqa: S311  # no secret
 
     def _hear(self, definition: str) -> None:
         if definition == ANY_DEFINITION or definition in self._heard:

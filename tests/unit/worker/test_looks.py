@@ -13,7 +13,7 @@ from chem_persistence import StoreUnavailable
 from chem_persistence.worker.hints import LATE_SECONDS, SELDOM, SPREAD, Hints
 
 POLL = 1.0
-OFTEN = (POLL * (1 - SPREAD), POLL)
+OFTEN = (POLL * SPREAD[0], POLL * SPREAD[1])
 SELDOM_LOOKS = (SELDOM * OFTEN[0], SELDOM * OFTEN[1])
 
 
