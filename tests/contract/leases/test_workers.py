@@ -326,7 +326,8 @@ async def test_a_cancellation_stops_the_running_step(desk: Desk, acts: Acts) -> 
     acts.held = frozenset({"act"})
     flow = chain(Act(acts))
     flow_id = await submit(desk, flow)
-    async with working(desk, [flow], lease=timedelta(seconds=0.3)):
+    # the first renewal opens a connection, which takes a while on a busy cluster
+    async with working(desk, [flow], lease=timedelta(seconds=1.5)):
         await acts.begun.wait()
         await desk.store.append_kind(
             flow_id, LibrarySignal(0, "act", CANCEL, {"reason": "not needed"})
