@@ -100,7 +100,14 @@ async def _none() -> Any:
     yield b"content"
 
 
-@pytest.mark.parametrize("data", [[1e-300] * 100_000, TEXT * 4, {"rows": [[1e21] * 9] * 9_000}])
+@pytest.mark.parametrize(
+    "data",
+    [
+        [1e-300] * 100_000,
+        TEXT * 4,
+        pytest.param({"rows": [[1e21] * 9] * 9_000}, marks=pytest.mark.slow),
+    ],
+)
 async def test_1_an_event_that_jsonb_can_hold_is_read_back(backend: Backend, data: Any) -> None:
     event = await backend.store.append_kind(
         uuid4(), StepSignal(0, "s", "x", data), metadata={"data": data}

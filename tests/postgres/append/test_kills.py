@@ -37,14 +37,17 @@ from tests.support.faults.worker import STEP_IDS, Place, Work, three_steps
 from tests.support.flows.flows import initialized, new_flow_id
 from tests.support.servers.processes import KILLED, worker
 
-WITH_RUN_TO_END = [
+KILLS = [  # by_step, place, number
     *((False, Place.BEFORE_APPEND, number) for number in range(4)),
     *((False, Place.AFTER_APPEND, number) for number in range(4)),
     *((False, Place.IN_STEP, number) for number in range(3)),
-]
-WITH_RUN_STEP = [  # S and F are separate appends: S0, F0, S1, F1, S2, F2 with C
+    # S and F are separate appends: S0, F0, S1, F1, S2, F2 with C
     *((True, Place.AFTER_APPEND, number) for number in range(6)),
 ]
+KILLS_TO_TRY = [
+    pytest.param(*kill, marks=[] if kill[-1] == 1 else pytest.mark.slow) for kill in KILLS
+]
+"""Each kind of kill once in the usual run, and at every place in the long one."""
 
 
 @pytest.fixture
@@ -111,7 +114,7 @@ async def see_it_go_on(
     return getattr(last, "flow_fingerprint", "no C at the end")
 
 
-@pytest.mark.parametrize(("by_step", "place", "number"), [*WITH_RUN_TO_END, *WITH_RUN_STEP])
+@pytest.mark.parametrize(("by_step", "place", "number"), KILLS_TO_TRY)
 async def test_a_flow_whose_worker_was_killed_goes_on_in_another_process(
     *,
     pool: "asyncpg.Pool[asyncpg.Record]",
