@@ -276,7 +276,19 @@ class LeaseKeeper:
             except ChemPersistenceError as error:
                 _logger.warning("the leases were not renewed: %s", type(error).__name__)
                 pause /= 4
+                if leases is not self._leases and self._loop is not None:
+                    with suppress(RuntimeError):  # the event loop is closed
+                        self._loop.call_soon_threadsafe(self._renew_instead)
             await asyncio.sleep(pause)
+
+    def _renew_instead(self) -> None:
+        """Renew once in the event loop, on its connections: the thread may get none of its own."""
+        if self._users and (self._renewing is None or self._renewing.done()):
+            self._renewing = asyncio.create_task(self._renew_once())
+
+    async def _renew_once(self) -> None:
+        with suppress(ChemPersistenceError):  # the thread tries again soon
+            await self._renew(self._leases)
 
     async def _renew(self, leases: Leases) -> None:
         now = seconds_since_boot()

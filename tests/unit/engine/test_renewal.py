@@ -210,3 +210,18 @@ async def test_a_lease_that_is_dropped_before_its_first_renewal_opens_no_connect
         with keeper.hold(seen.lease):
             await asked_again(leases)
     assert leases.opened == leases.closed == 1
+
+
+async def test_the_event_loop_renews_while_the_thread_has_no_connection() -> None:
+    class Exhausted(Separate):
+        @asynccontextmanager
+        async def _open(self) -> AsyncIterator[Any]:
+            yield Answers(StoreUnavailable("too many connections"))
+
+    leases, seen = Exhausted(Renewal.RENEWED), Seen()
+    keeper = keeper_of(leases)
+    async with keeper:
+        with keeper.hold(seen.lease):
+            await asked_again(leases)
+            assert not seen.lost.is_set()
+    assert leases.loops == {asyncio.get_running_loop()}
