@@ -22,6 +22,12 @@ MIN_SHARE = 32
 Measured on two cores for 32 flows: one batch takes 0.82 to 0.89 of the CPU of two.
 """
 
+DIVIDED_BYTES = 2**14
+"""A batch of so many bytes is divided nevertheless: two sessions of the server share its work.
+
+Measured on two cores with artifacts of 4 KB: 1.5 times as many appends, for 1.03 of the CPU.
+"""
+
 MIN_SHARE_OF_MANY = 128
 """The same for flows whose appends one caller awaits together: it is not answered in between."""
 
@@ -106,7 +112,11 @@ class AppendQueue:
         batch: list[QueuedAppend] = []
         events = size = 0
         is_full = False
-        for key, line in [*islice(self._ready.items(), self._share())]:
+        even = -(-(len(self._ready) + len(self._under_way)) // self._shares)
+        share = max(even, self._least_share())
+        for count, (key, line) in enumerate([*islice(self._ready.items(), share)]):
+            if count >= even and size >= DIVIDED_BYTES:
+                break
             taken, lease = 0, line[0].request.lease
             for append in line:
                 request = append.request
@@ -165,13 +175,11 @@ class AppendQueue:
                 if not line and lines is self._ready:
                     del self._ready[append.key]
 
-    def _share(self) -> int:
-        """Return the number of flows that a batch may take."""
-        flows = len(self._ready) + len(self._under_way)
+    def _least_share(self) -> int:
+        """Return the number of flows below which a batch is not divided, unless it is large."""
         first = next(iter(self._ready.values()))[0] if self._ready else None
         is_of_many = first is not None and type(first.answered) is Answer
-        least = MIN_SHARE_OF_MANY if is_of_many else MIN_SHARE
-        return max(least, -(-flows // self._shares))
+        return MIN_SHARE_OF_MANY if is_of_many else MIN_SHARE
 
     def __bool__(self) -> bool:
         return bool(self._ready)

@@ -10,6 +10,7 @@ from chem_persistence import StepSignal, StoreError
 from chem_persistence.postgres.append.answers import Answers
 from chem_persistence.postgres.append.place_events import Append
 from chem_persistence.postgres.append.queue import (
+    DIVIDED_BYTES,
     MAX_BYTES,
     MAX_EVENTS,
     MIN_SHARE,
@@ -219,6 +220,16 @@ async def test_an_uneven_division_is_made_even() -> None:
 async def test_a_small_crowd_goes_together() -> None:
     waiting = crowd(MIN_SHARE)
     assert shared_queue_of(*waiting).take() == waiting
+
+
+async def test_a_small_crowd_with_many_bytes_is_divided() -> None:
+    for part, sizes in ((2, [3, 3]), (4, [4, 2])):  # a half of them is enough, or is not
+        data = "x" * (DIVIDED_BYTES // part)
+        waiting = [append(each.request.flow_id, data=data) for each in crowd(6)]
+        queue = shared_queue_of(*waiting)
+        first, second = queue.take(), queue.take()
+        assert [len(first), len(second)] == sizes
+        assert first + second == waiting
 
 
 async def test_the_share_counts_flows_and_not_appends() -> None:
