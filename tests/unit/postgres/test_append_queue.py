@@ -10,7 +10,8 @@ from chem_persistence import StepSignal, StoreError
 from chem_persistence.postgres.append.answers import Answers
 from chem_persistence.postgres.append.place_events import Append
 from chem_persistence.postgres.append.queue import (
-    DIVIDED_BYTES,
+    HEAVY_APPEND,
+    HEAVY_BATCH,
     MAX_BYTES,
     MAX_EVENTS,
     MIN_SHARE,
@@ -222,14 +223,21 @@ async def test_a_small_crowd_goes_together() -> None:
     assert shared_queue_of(*waiting).take() == waiting
 
 
-async def test_a_small_crowd_with_many_bytes_is_divided() -> None:
+async def test_a_small_crowd_of_heavy_appends_is_divided() -> None:
     for part, sizes in ((2, [3, 3]), (4, [4, 2])):  # a half of them is enough, or is not
-        data = "x" * (DIVIDED_BYTES // part)
+        data = "x" * (HEAVY_BATCH // part)
         waiting = [append(each.request.flow_id, data=data) for each in crowd(6)]
         queue = shared_queue_of(*waiting)
         first, second = queue.take(), queue.take()
         assert [len(first), len(second)] == sizes
         assert first + second == waiting
+
+
+async def test_light_appends_go_together_whatever_they_have_in_sum() -> None:
+    data = "x" * (HEAVY_APPEND * 3 // 4)
+    waiting = [append(each.request.flow_id, data=data) for each in crowd(MIN_SHARE)]
+    assert sum(each.request.size for each in waiting) > HEAVY_BATCH
+    assert shared_queue_of(*waiting).take() == waiting
 
 
 async def test_the_share_counts_flows_and_not_appends() -> None:
