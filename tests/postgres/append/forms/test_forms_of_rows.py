@@ -346,10 +346,10 @@ async def test_a_connection_of_another_program_sends_documents(
         stores = PgEventStore(PoolProvider(own)), PgEventStore(provider)
         calls = [store.append_kind(flow_id, SIGNAL) for store in stores for _ in range(200)]
         events = await asyncio.gather(*calls)
+        for store in stores:  # the connections of its writers come back, and are lent first
+            await store.aclose()
         async with own.acquire() as connection, provider.acquire() as lent:
             assert (sends_rows(connection), sends_rows(lent)) == (False, True)
-        for store in stores:
-            await store.aclose()
     assert sorted(event.version for event in events) == list(range(400))
     assert (await stores[1].list(flow_id))[-1].version == 399
 
