@@ -148,6 +148,7 @@ async def test_no_statement_is_refused_but_one_that_has_another_in_its_place(
         "feed/read_feed_page",
         "search/walk_definitions",
         "search/walk_kept_artifacts",
+        "work/walk_other_definitions",
     ]
 
 
